@@ -1,0 +1,31 @@
+EXTENSION = apikey
+EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" apikey.control)
+
+MODULE_big = apikey
+OBJS = src/apikey.o src/catalog.o src/digest.o src/generate.o src/key.o \
+	src/keytext.o src/manage.o src/principal.o src/rules.o src/scope.o \
+	src/sql_keys.o src/sql_verify.o src/sql_views.o src/storage.o \
+	src/unicode.o src/verify.o
+DATA_built = sql/apikey--$(EXTVERSION).sql
+SHLIB_LINK = $(filter -lcrypto, $(LIBS))
+
+# Tests: a temporary server for each kind, so none needs to be running.
+REGRESS = install
+REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
+	--encoding=UTF8 --no-locale
+ISOLATION =
+ISOLATION_OPTS = --inputdir=test --outputdir=test/output \
+	--temp-instance=./tmp_check_iso --temp-config=test/apikey.conf
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+EXTRA_CLEAN = tmp_check tmp_check_iso results test/output
+
+# As system headers, so that warnings are about our own code.
+PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server)
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+sql/apikey--$(EXTVERSION).sql: sql/apikey.sql
+	cp $< $@

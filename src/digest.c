@@ -1,0 +1,126 @@
+/*
+ * digest.c
+ *		What is stored of a key: HMAC-SHA-256(pepper, SHA-256(key)).
+ *
+ * Fetching an algorithm and allocating a context is most of the cost of a
+ * short digest in OpenSSL 3, so both are kept for the life of the process.
+ * A server without OpenSSL uses its own SHA-256.
+ */
+#include "postgres.h"
+
+#include "apikey.h"
+
+#define HMAC_BLOCK	64			/* SHA-256's block, in bytes: RFC 2104's B */
+
+#if defined(USE_OPENSSL) && !defined(APIKEY_WITHOUT_OPENSSL)
+
+#include <openssl/evp.h>
+
+/* Digests the two parts as one; false where the library fails. */
+static bool
+digest_two(const void *one, size_t one_len, const void *two, size_t two_len,
+		   uint8 *out)
+{
+	static EVP_MD_CTX *context = NULL;
+	static const EVP_MD *algorithm = NULL;
+
+	if (context == NULL)
+	{
+		context = EVP_MD_CTX_new();
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+		algorithm = EVP_MD_fetch(NULL, "SHA256", NULL);
+#else
+		algorithm = EVP_sha256();
+#endif
+		if (context == NULL || algorithm == NULL)
+		{
+			EVP_MD_CTX_free(context);
+			context = NULL;
+			return false;
+		}
+	}
+
+	return EVP_DigestInit_ex(context, algorithm, NULL) == 1 &&
+		EVP_DigestUpdate(context, one, one_len) == 1 &&
+		EVP_DigestUpdate(context, two, two_len) == 1 &&
+		EVP_DigestFinal_ex(context, out, NULL) == 1;
+}
+
+#else
+
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+
+/* Digests the two parts as one; false where the library fails. */
+static bool
+digest_two(const void *one, size_t one_len, const void *two, size_t two_len,
+		   uint8 *out)
+{
+	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
+	bool		done;
+
+	if (context == NULL)
+		return false;
+	done = pg_cryptohash_init(context) >= 0 &&
+		pg_cryptohash_update(context, one, one_len) >= 0 &&
+		pg_cryptohash_update(context, two, two_len) >= 0 &&
+		pg_cryptohash_final(context, out, APIKEY_DIGEST_BYTES) >= 0;
+	pg_cryptohash_free(context);
+	return done;
+}
+
+#endif
+
+static void
+digest_or_error(const void *one, size_t one_len,
+				const void *two, size_t two_len, uint8 *out)
+{
+	if (!digest_two(one, one_len, two, two_len, out))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not compute SHA-256 digest")));
+}
+
+/* SHA-256 of a key's whole text. */
+void
+apikey_digest_text(const char *text, size_t len, uint8 *out)
+{
+	digest_or_error(text, len, "", 0, out);
+}
+
+/*
+ * The stored form of a key's SHA-256: its HMAC-SHA-256 (RFC 2104) under a
+ * pepper of at most HMAC_BLOCK bytes, which may be empty.
+ */
+void
+apikey_digest_stored(const char *pepper, size_t pepper_len,
+					 const uint8 *digest, uint8 *out)
+{
+	uint8		pad[HMAC_BLOCK];
+	uint8		inner[APIKEY_DIGEST_BYTES];
+
+	Assert(pepper_len <= HMAC_BLOCK);
+
+	memset(pad, 0x36, sizeof(pad));
+	for (size_t i = 0; i < pepper_len; i++)
+		pad[i] ^= (uint8) pepper[i];
+	digest_or_error(pad, sizeof(pad), digest, APIKEY_DIGEST_BYTES, inner);
+
+	for (size_t i = 0; i < HMAC_BLOCK; i++)
+		pad[i] ^= 0x36 ^ 0x5c;
+	digest_or_error(pad, sizeof(pad), inner, APIKEY_DIGEST_BYTES, out);
+
+	explicit_bzero(pad, sizeof(pad));
+	explicit_bzero(inner, sizeof(inner));
+}
+
+/* Compares digests in a time that does not depend on where they differ. */
+bool
+apikey_digest_equal(const uint8 *one, const uint8 *two)
+{
+	volatile uint8 difference = 0;
+
+	for (size_t i = 0; i < APIKEY_DIGEST_BYTES; i++)
+		difference |= one[i] ^ two[i];
+	return difference == 0;
+}

@@ -1,0 +1,87 @@
+/*
+ * generate.c
+ *		Making a new key: its id, its secret, its text and digest.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "utils/builtins.h"
+#include "utils/uuid.h"
+
+#include "apikey.h"
+
+#define NS_PER_MS	1000000
+
+static void
+generate_random(void *out, size_t len)
+{
+	if (!pg_strong_random(out, len))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+}
+
+/*
+ * A UUIDv7 (RFC 9562, 5.7): milliseconds since 1970, then, by its method 3,
+ * 12 bits of the fraction, so that ids made in one millisecond still rise and
+ * fall into neighbouring index pages, then 62 random bits.
+ */
+static void
+generate_id(pg_uuid_t *id)
+{
+	struct timespec now;
+	uint64		ms;
+	uint32		fraction;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	ms = (uint64) now.tv_sec * 1000 + now.tv_nsec / NS_PER_MS;
+	fraction = (uint32) ((uint64) (now.tv_nsec % NS_PER_MS) * 4096 / NS_PER_MS);
+
+	generate_random(id->data + 8, 8);
+	for (int i = 0; i < 6; i++)
+		id->data[i] = (uint8) (ms >> (40 - 8 * i));
+	id->data[6] = 0x70 | (uint8) (fraction >> 8);
+	id->data[7] = (uint8) fraction;
+	id->data[8] = 0x80 | (id->data[8] & 0x3F);
+}
+
+/* Unbiased base-62 digits: of 256 values the last 8 are drawn again. */
+static void
+generate_secret(char *secret)
+{
+	uint8		pool[2 * APIKEY_SECRET_DIGITS];
+	int			made = 0;
+
+	while (made < APIKEY_SECRET_DIGITS)
+	{
+		generate_random(pool, sizeof(pool));
+		for (size_t i = 0; i < sizeof(pool) && made < APIKEY_SECRET_DIGITS; i++)
+		{
+			if (pool[i] < 4 * 62)
+				secret[made++] = apikey_text_digit(pool[i] % 62);
+		}
+	}
+	explicit_bzero(pool, sizeof(pool));
+}
+
+/* A new key of a valid prefix: its text, its id and its SHA-256. */
+text *
+apikey_generate(const char *prefix, int prefix_len, pg_uuid_t *id,
+				uint8 *digest)
+{
+	char		key[APIKEY_TEXT_MAX];
+	char		secret[APIKEY_SECRET_DIGITS];
+	size_t		len;
+	text	   *result;
+
+	generate_id(id);
+	generate_secret(secret);
+	len = apikey_text_format(prefix, prefix_len, id->data, secret, key);
+	apikey_digest_text(key, len, digest);
+	result = cstring_to_text_with_len(key, len);
+
+	explicit_bzero(secret, sizeof(secret));
+	explicit_bzero(key, sizeof(key));
+	return result;
+}

@@ -1,0 +1,201 @@
+/*
+ * keytext.c
+ *		The textual form of an API key: reading, checking and writing it.
+ *
+ * Pure C over bytes: nothing here allocates, raises or reads beyond the
+ * length it was given, so it can be fuzzed without a server.
+ */
+#include "keytext.h"
+
+#include <string.h>
+
+static const char digits[] =
+"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+char
+apikey_text_digit(unsigned value)
+{
+	return digits[value % 62];
+}
+
+/* The value of a base-62 digit, or -1. */
+static int
+digit_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A' + 10;
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 36;
+	return -1;
+}
+
+/* CRC-32 as in zlib and PNG (reflected 0xEDB88320), four bits at a time. */
+static uint32_t
+text_crc32(const char *text, size_t len)
+{
+	static const uint32_t table[16] = {
+		0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC,
+		0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C,
+		0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
+		0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C
+	};
+	uint32_t	crc = 0xFFFFFFFF;
+
+	for (size_t i = 0; i < len; i++)
+	{
+		crc ^= (uint8_t) text[i];
+		crc = table[crc & 15] ^ (crc >> 4);
+		crc = table[crc & 15] ^ (crc >> 4);
+	}
+	return ~crc;
+}
+
+/*
+ * Reads digits into a big-endian number of the given bytes; false where one
+ * is no digit or the number does not fit.
+ */
+static bool
+base62_decode(const char *text, size_t len, uint8_t *out, size_t bytes)
+{
+	memset(out, 0, bytes);
+	for (size_t i = 0; i < len; i++)
+	{
+		int			carry = digit_value(text[i]);
+
+		if (carry < 0)
+			return false;
+		for (size_t j = bytes; j-- > 0;)
+		{
+			carry += out[j] * 62;
+			out[j] = (uint8_t) carry;
+			carry >>= 8;
+		}
+		if (carry != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Writes a big-endian number as digits, zero-padded to len. */
+static void
+base62_encode(const uint8_t *number, size_t bytes, char *out, size_t len)
+{
+	uint8_t		rest[APIKEY_ID_BYTES];
+
+	memcpy(rest, number, bytes);
+	for (size_t i = len; i-- > 0;)
+	{
+		unsigned	remainder = 0;
+
+		for (size_t j = 0; j < bytes; j++)
+		{
+			remainder = remainder << 8 | rest[j];
+			rest[j] = (uint8_t) (remainder / 62);
+			remainder %= 62;
+		}
+		out[i] = digits[remainder];
+	}
+}
+
+static void
+checksum_bytes(uint32_t crc, uint8_t *out)
+{
+	out[0] = (uint8_t) (crc >> 24);
+	out[1] = (uint8_t) (crc >> 16);
+	out[2] = (uint8_t) (crc >> 8);
+	out[3] = (uint8_t) crc;
+}
+
+/* Is this a prefix: ^[a-z][a-z0-9_]{0,19}$ ? */
+bool
+apikey_text_prefix_valid(const char *prefix, size_t len)
+{
+	if (len < 1 || len > APIKEY_PREFIX_MAX ||
+		prefix[0] < 'a' || prefix[0] > 'z')
+		return false;
+	for (size_t i = 1; i < len; i++)
+	{
+		char		c = prefix[i];
+
+		if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'))
+			return false;
+	}
+	return true;
+}
+
+/* Reads prefix and id, after which body_digits are to follow in all. */
+static bool
+parse_head(const char *text, size_t len, size_t body_digits, ApikeyText *out)
+{
+	if (len < body_digits + 2 ||
+		text[len - body_digits - 1] != '_' ||
+		!apikey_text_prefix_valid(text, len - body_digits - 1))
+		return false;
+
+	out->prefix_len = len - body_digits - 1;
+	out->checksum_ok = false;
+	return base62_decode(text + len - body_digits, APIKEY_ID_DIGITS,
+						 out->id, APIKEY_ID_BYTES);
+}
+
+/*
+ * Takes a key apart.  False where the shape is wrong, an id of 2^128 or more
+ * and a checksum of 2^32 or more included; a checksum that is only another
+ * than it should be is told by checksum_ok.
+ */
+bool
+apikey_text_parse(const char *text, size_t len, ApikeyText *out)
+{
+	const char *checksum;
+	uint8_t		found[4];
+	uint8_t		right[4];
+
+	if (!parse_head(text, len, APIKEY_BODY_DIGITS, out))
+		return false;
+
+	checksum = text + len - APIKEY_CHECKSUM_DIGITS;
+	for (const char *c = checksum - APIKEY_SECRET_DIGITS; c < checksum; c++)
+	{
+		if (digit_value(*c) < 0)
+			return false;
+	}
+	if (!base62_decode(checksum, APIKEY_CHECKSUM_DIGITS, found, sizeof(found)))
+		return false;
+
+	checksum_bytes(text_crc32(text, len - APIKEY_CHECKSUM_DIGITS), right);
+	out->checksum_ok = memcmp(found, right, sizeof(found)) == 0;
+	return true;
+}
+
+/* The same for a handle: a key without its secret and checksum. */
+bool
+apikey_text_parse_handle(const char *text, size_t len, ApikeyText *out)
+{
+	return parse_head(text, len, APIKEY_ID_DIGITS, out);
+}
+
+/*
+ * Writes the key of a prefix, an id of 16 bytes and a secret of 33 digits to
+ * out, which has room for APIKEY_TEXT_MAX bytes; returns its length.
+ */
+size_t
+apikey_text_format(const char *prefix, size_t prefix_len,
+				   const uint8_t *id, const char *secret, char *out)
+{
+	char	   *at = out;
+	uint8_t		checksum[4];
+
+	memcpy(at, prefix, prefix_len);
+	at += prefix_len;
+	*at++ = '_';
+	base62_encode(id, APIKEY_ID_BYTES, at, APIKEY_ID_DIGITS);
+	at += APIKEY_ID_DIGITS;
+	memcpy(at, secret, APIKEY_SECRET_DIGITS);
+	at += APIKEY_SECRET_DIGITS;
+	checksum_bytes(text_crc32(out, (size_t) (at - out)), checksum);
+	base62_encode(checksum, sizeof(checksum), at, APIKEY_CHECKSUM_DIGITS);
+	at += APIKEY_CHECKSUM_DIGITS;
+	return (size_t) (at - out);
+}

@@ -1,0 +1,265 @@
+/*
+ * rules.c
+ *		What each value of a key may be; the one place where it is refused.
+ *
+ * Every refusal is SQLSTATE 22023 and names the argument, with the rule as
+ * its detail; the value itself is never repeated.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "apikey.h"
+
+#define NAME_MIN			2
+#define NAME_MAX			64
+#define NAME_BYTES_MAX		1024	/* no 64 characters in NFC came from more */
+#define SCOPE_MAX			200
+#define LIST_MAX			1000
+#define METADATA_BYTES_MAX	65536
+
+/* Raises 22023 for an argument, with the rule that it broke. */
+void
+apikey_refuse(const char *argument, const char *rule)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for \"%s\"", argument),
+			 errdetail("%s", rule)));
+}
+
+/* Raises 22004 for an argument that must have a value. */
+void
+apikey_refuse_null(const char *argument)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("\"%s\" must not be null", argument)));
+}
+
+/* Raises 0A000 for an argument whose feature is not there. */
+void
+apikey_refuse_unsupported(const char *argument)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("\"%s\" is not supported yet", argument)));
+}
+
+/* Letters, marks after a letter, digits, '_' and '-'. */
+static bool
+name_characters_valid(const pg_wchar *codes, int count)
+{
+	bool		takes_mark = false;
+
+	for (int i = 0; i < count; i++)
+	{
+		switch (apikey_unicode_class(codes[i]))
+		{
+			case APIKEY_CHAR_LETTER:
+				takes_mark = true;
+				break;
+			case APIKEY_CHAR_MARK:
+				if (!takes_mark)
+					return false;
+				break;
+			case APIKEY_CHAR_DIGIT:
+				takes_mark = false;
+				break;
+			default:
+				if (codes[i] != '_' && codes[i] != '-')
+					return false;
+				takes_mark = false;
+		}
+	}
+	return true;
+}
+
+/* A key's name, as it is to be stored. */
+text *
+apikey_rule_name(const char *argument, text *value)
+{
+	static const char rule[] =
+	"A name has 2 to 64 characters: letters with their marks and decimal digits of any script, \"_\" and \"-\".";
+	pg_wchar   *codes;
+	int			count;
+
+	if (VARSIZE_ANY_EXHDR(value) > NAME_BYTES_MAX ||
+		apikey_unicode_decode(value, &count) == NULL)
+		apikey_refuse(argument, rule);
+
+	value = apikey_unicode_nfc(value);
+	codes = apikey_unicode_decode(value, &count);
+	if (count < NAME_MIN || count > NAME_MAX ||
+		!name_characters_valid(codes, count))
+		apikey_refuse(argument, rule);
+	return value;
+}
+
+/* Has a text control characters (category Cc)? */
+static bool
+has_control_characters(const text *value)
+{
+	int			count;
+	pg_wchar   *codes = apikey_unicode_decode(value, &count);
+
+	/* Bytes of unknown meaning: what ASCII calls a control is one. */
+	if (codes == NULL)
+	{
+		for (size_t i = 0; i < VARSIZE_ANY_EXHDR(value); i++)
+		{
+			unsigned char c = VARDATA_ANY(value)[i];
+
+			if (c < 0x20 || c == 0x7F)
+				return true;
+		}
+		return false;
+	}
+
+	for (int i = 0; i < count; i++)
+	{
+		if (codes[i] < 0x20 || (codes[i] >= 0x7F && codes[i] <= 0x9F))
+			return true;
+	}
+	return false;
+}
+
+static int
+text_characters(const text *value)
+{
+	return pg_mbstrlen_with_len(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+}
+
+/* The reason of a revocation. */
+void
+apikey_rule_reason(const text *value)
+{
+	if (text_characters(value) > 500 || has_control_characters(value))
+		apikey_refuse("reason", "A reason has at most 500 characters, none of them control characters.");
+}
+
+/* The application's user that a key belongs to. */
+void
+apikey_rule_subject(const text *value)
+{
+	int			length = text_characters(value);
+
+	if (length < 1 || length > 255 || has_control_characters(value))
+		apikey_refuse("subject", "A subject has 1 to 255 characters, none of them control characters.");
+}
+
+void
+apikey_rule_prefix(const char *prefix, int len)
+{
+	if (!apikey_text_prefix_valid(prefix, len))
+		apikey_refuse("prefix", "A prefix has 1 to 20 characters a-z, 0-9 and \"_\", starting with a letter.");
+}
+
+/*
+ * The elements of a one-dimensional array without NULLs and not too long.
+ */
+static Datum *
+list_elements(const char *argument, ArrayType *list, Oid type, int typlen,
+			  bool typbyval, char typalign, int *count)
+{
+	Datum	   *elements;
+
+	if (ARR_NDIM(list) > 1)
+		apikey_refuse(argument, "The array must have one dimension.");
+	if (array_contains_nulls(list))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("\"%s\" must not contain nulls", argument)));
+	deconstruct_array(list, type, typlen, typbyval, typalign,
+					  &elements, NULL, count);
+	if (*count > LIST_MAX)
+		apikey_refuse(argument, "The array has at most 1000 elements.");
+	return elements;
+}
+
+/* 1 to 200 visible characters; "*" only alone or after a final ":". */
+static bool
+scope_valid(const text *scope)
+{
+	int			count;
+	pg_wchar   *codes;
+
+	if (VARSIZE_ANY_EXHDR(scope) > SCOPE_MAX * MAX_MULTIBYTE_CHAR_LEN)
+		return false;
+	codes = apikey_unicode_decode(scope, &count);
+	if (codes == NULL || count < 1 || count > SCOPE_MAX)
+		return false;
+	for (int i = 0; i < count; i++)
+	{
+		if (apikey_unicode_class(codes[i]) == APIKEY_CHAR_NONE)
+			return false;
+		if (codes[i] == '*' &&
+			(i != count - 1 || (i > 0 && codes[i - 1] != ':')))
+			return false;
+	}
+	return true;
+}
+
+static void
+rule_scopes(ArrayType *scopes)
+{
+	int			count;
+	Datum	   *elements = list_elements("scopes", scopes, TEXTOID, -1, false,
+										 TYPALIGN_INT, &count);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (!scope_valid(DatumGetTextPP(elements[i])))
+			apikey_refuse("scopes", "A scope has 1 to 200 printable characters, no blank, and \"*\" only alone or after a final \":\".");
+	}
+}
+
+static void
+rule_addresses(ArrayType *addresses)
+{
+	int			count;
+
+	list_elements("allowed_ips", addresses, CIDROID, -1, false, TYPALIGN_INT,
+				  &count);
+	if (count == 0)
+		apikey_refuse("allowed_ips", "The array must not be empty; null allows every address.");
+}
+
+static void
+rule_description(const text *value)
+{
+	if (text_characters(value) > 1000)
+		apikey_refuse("description", "A description has at most 1000 characters.");
+}
+
+/* The attributes that creating and updating a key have in common. */
+void
+apikey_rule_attributes(const ApikeyKey *key)
+{
+	static const ApikeyKeyColumn required[] = {
+		APIKEY_KEY_SCOPES, APIKEY_KEY_METADATA
+	};
+
+	for (size_t i = 0; i < lengthof(required); i++)
+	{
+		if (key->nulls[required[i]])
+			apikey_refuse_null(apikey_key_column_name(required[i]));
+	}
+
+	rule_scopes(DatumGetArrayTypeP(key->values[APIKEY_KEY_SCOPES]));
+	if (!key->nulls[APIKEY_KEY_DESCRIPTION])
+		rule_description(DatumGetTextPP(key->values[APIKEY_KEY_DESCRIPTION]));
+	if (!key->nulls[APIKEY_KEY_ALLOWED_IPS])
+		rule_addresses(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]));
+	if (!key->nulls[APIKEY_KEY_STARTS_AT] &&
+		!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
+		DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) <=
+		DatumGetTimestampTz(key->values[APIKEY_KEY_STARTS_AT]))
+		apikey_refuse("expires_at", "A key must expire later than it starts.");
+	if (toast_raw_datum_size(key->values[APIKEY_KEY_METADATA]) > METADATA_BYTES_MAX)
+		apikey_refuse("metadata", "The metadata of a key has at most 64 kB.");
+}

@@ -1,0 +1,316 @@
+/*
+ * sql_verify.c
+ *		The SQL functions that read a key's text and verify it.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/tuplestore.h"
+
+#include "apikey.h"
+
+/* The columns that a verification returns. */
+enum
+{
+	RESULT_VALID,
+	RESULT_CODE,
+	RESULT_KEY_ID,
+	RESULT_NAME,
+	RESULT_PROJECT,
+	RESULT_OWNER,
+	RESULT_SUBJECT,
+	RESULT_ROLE,
+	RESULT_SCOPES,
+	RESULT_METADATA,
+	RESULT_EXPIRES_AT,
+	RESULT_CREDITS,
+	RESULT_RATE_REMAINING,
+	RESULT_RATE_RESET_AT,
+	RESULT_DETAIL,
+	RESULT_COLUMNS
+};
+
+/*
+ * Reads a text's shape from an argument; false where it is wrong or NULL.
+ */
+static bool
+parse_argument(FunctionCallInfo fcinfo, int argument, text **value,
+			   ApikeyText *parsed)
+{
+	if (PG_ARGISNULL(argument))
+		return false;
+	*value = PG_GETARG_TEXT_PP(argument);
+	return apikey_text_parse(VARDATA_ANY(*value), VARSIZE_ANY_EXHDR(*value),
+							 parsed);
+}
+
+static Datum
+uuid_datum(const uint8 *bytes)
+{
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	memcpy(id->data, bytes, UUID_LEN);
+	return UUIDPGetDatum(id);
+}
+
+/*
+ * apikey_id(key text) returns uuid
+ *		The id that a key's text carries; NULL where the shape is wrong.
+ */
+PG_FUNCTION_INFO_V1(apikey_id);
+Datum
+apikey_id(PG_FUNCTION_ARGS)
+{
+	ApikeyText	parsed;
+	text	   *value;
+
+	if (!parse_argument(fcinfo, 0, &value, &parsed))
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(uuid_datum(parsed.id));
+}
+
+/*
+ * apikey_parse(key text, OUT prefix text, OUT id uuid, OUT checksum_ok boolean)
+ */
+PG_FUNCTION_INFO_V1(apikey_parse);
+Datum
+apikey_parse(PG_FUNCTION_ARGS)
+{
+	ApikeyText	parsed;
+	text	   *value;
+	TupleDesc	desc;
+	Datum		values[3] = {0, 0, BoolGetDatum(false)};
+	bool		nulls[3] = {true, true, false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (parse_argument(fcinfo, 0, &value, &parsed))
+	{
+		values[0] = PointerGetDatum(cstring_to_text_with_len(VARDATA_ANY(value),
+															 parsed.prefix_len));
+		values[1] = uuid_datum(parsed.id);
+		values[2] = BoolGetDatum(parsed.checksum_ok);
+		nulls[0] = nulls[1] = false;
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
+}
+
+/* The arguments that apikey_verify and its twin share, from one on. */
+static void
+read_demand(FunctionCallInfo fcinfo, int first, ApikeyDemand *demand)
+{
+	int			scopes = first;
+	int			project = first + 1;
+	int			min_role = first + 2;
+	int			client_addr = first + 3;
+	int			cost = first + 4;
+	int			owner = first + 5;
+
+	memset(demand, 0, sizeof(*demand));
+	if (PG_ARGISNULL(cost))
+		apikey_refuse_null("cost");
+	if (PG_GETARG_INT32(cost) < 0)
+		apikey_refuse("cost", "A cost must not be negative.");
+	if (!PG_ARGISNULL(scopes))
+		demand->scopes = PG_GETARG_ARRAYTYPE_P(scopes);
+	if (!PG_ARGISNULL(project))
+		demand->project = PG_GETARG_TEXT_PP(project);
+	if (!PG_ARGISNULL(client_addr))
+		demand->client_addr = PG_GETARG_INET_PP(client_addr);
+	demand->by_min_role = !PG_ARGISNULL(min_role);
+	demand->by_owner = !PG_ARGISNULL(owner);
+	if (demand->by_owner)
+		demand->owner = PG_GETARG_OID(owner);
+}
+
+/* {"missing_scopes": [...]}: what was wanted and is not granted. */
+static Datum
+missing_scopes_detail(const ApikeyKey *key, ArrayType *wanted)
+{
+	ArrayType  *granted = DatumGetArrayTypeP(key->values[APIKEY_KEY_SCOPES]);
+	StringInfoData json;
+	Datum	   *elements;
+	bool	   *nulls;
+	int			count;
+	const char *separator = "";
+
+	deconstruct_array(wanted, TEXTOID, -1, false, TYPALIGN_INT,
+					  &elements, &nulls, &count);
+	initStringInfo(&json);
+	appendStringInfoString(&json, "{\"missing_scopes\": [");
+	for (int i = 0; i < count; i++)
+	{
+		if (!nulls[i] &&
+			apikey_scope_granted(granted, DatumGetTextPP(elements[i])))
+			continue;
+		appendStringInfoString(&json, separator);
+		if (nulls[i])
+			appendStringInfoString(&json, "null");
+		else
+			escape_json(&json, TextDatumGetCString(elements[i]));
+		separator = ", ";
+	}
+	appendStringInfoString(&json, "]}");
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+}
+
+/* Copies a key's column into a result's, NULL or not. */
+static void
+set_from_key(const ApikeyKey *key, ApikeyKeyColumn from,
+			 Datum *values, bool *nulls, int to)
+{
+	values[to] = key->values[from];
+	nulls[to] = key->nulls[from];
+}
+
+/* Stores the one row that tells a verdict. */
+static void
+store_result(Tuplestorestate *store, TupleDesc desc, ApikeyCode code,
+			 const ApikeyKey *key, const ApikeyDemand *demand)
+{
+	Datum		values[RESULT_COLUMNS];
+	bool		nulls[RESULT_COLUMNS];
+	NameData	owner;
+
+	memset(nulls, true, sizeof(nulls));
+	values[RESULT_VALID] = BoolGetDatum(code == APIKEY_CODE_VALID);
+	nulls[RESULT_VALID] = false;
+	values[RESULT_CODE] = CStringGetTextDatum(apikey_code_name(code));
+	nulls[RESULT_CODE] = false;
+	if (apikey_code_tells_key(code))
+	{
+		set_from_key(key, APIKEY_KEY_ID, values, nulls, RESULT_KEY_ID);
+		set_from_key(key, APIKEY_KEY_NAME, values, nulls, RESULT_NAME);
+		set_from_key(key, APIKEY_KEY_SUBJECT, values, nulls, RESULT_SUBJECT);
+		set_from_key(key, APIKEY_KEY_SCOPES, values, nulls, RESULT_SCOPES);
+		set_from_key(key, APIKEY_KEY_METADATA, values, nulls, RESULT_METADATA);
+		set_from_key(key, APIKEY_KEY_EXPIRES_AT, values, nulls,
+					 RESULT_EXPIRES_AT);
+		namestrcpy(&owner,
+				   apikey_role_name(apikey_key_owner(key),
+									apikey_key_text(key, APIKEY_KEY_OWNER_NAME)));
+		values[RESULT_OWNER] = NameGetDatum(&owner);
+		nulls[RESULT_OWNER] = false;
+	}
+	if (code == APIKEY_CODE_INSUFFICIENT_SCOPE)
+	{
+		values[RESULT_DETAIL] = missing_scopes_detail(key, demand->scopes);
+		nulls[RESULT_DETAIL] = false;
+	}
+	tuplestore_putvalues(store, desc, values, nulls);
+}
+
+/*
+ * Sets up the result of a function that returns its rows in a tuplestore.
+ * The executor frees the descriptor it is given, so it gets a copy.
+ */
+static Tuplestorestate *
+begin_result(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext context;
+
+	if (result == NULL || !IsA(result, ReturnSetInfo) ||
+		(result->allowedModes & SFRM_Materialize) == 0 ||
+		result->expectedDesc == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("set-valued function called in context that cannot accept a set")));
+
+	context = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
+	result->returnMode = SFRM_Materialize;
+	result->setResult = tuplestore_begin_heap((result->allowedModes &
+											   SFRM_Materialize_Random) != 0,
+											  false, work_mem);
+	result->setDesc = CreateTupleDescCopy(result->expectedDesc);
+	MemoryContextSwitchTo(context);
+	return result->setResult;
+}
+
+/* Verifies and stores the row; a NULL credential is a malformed one. */
+static Datum
+verify(FunctionCallInfo fcinfo, const ApikeyCredential *credential,
+	   const ApikeyDemand *demand)
+{
+	ApikeyKey	key;
+	ApikeyCode	code = apikey_verdict(credential, demand, &key);
+	Tuplestorestate *store = begin_result(fcinfo);
+
+	store_result(store, ((ReturnSetInfo *) fcinfo->resultinfo)->setDesc,
+				 code, &key, demand);
+	return (Datum) 0;
+}
+
+/*
+ * apikey_verify(key text, scopes text[], project text, min_role apikey_role,
+ *				 client_addr inet, cost integer, owner regrole)
+ *		returns table: one row, whatever the text.
+ */
+PG_FUNCTION_INFO_V1(apikey_verify);
+Datum
+apikey_verify(PG_FUNCTION_ARGS)
+{
+	ApikeyCredential credential;
+	ApikeyDemand demand;
+	bool		readable;
+
+	read_demand(fcinfo, 1, &demand);
+	readable = !PG_ARGISNULL(0) &&
+		apikey_credential_from_key(PG_GETARG_DATUM(0), &credential);
+	return verify(fcinfo, readable ? &credential : NULL, &demand);
+}
+
+/*
+ * apikey_verify_digest(handle text, digest bytea, ...)
+ *		The same for a caller that keeps the plaintext to itself.
+ */
+PG_FUNCTION_INFO_V1(apikey_verify_digest);
+Datum
+apikey_verify_digest(PG_FUNCTION_ARGS)
+{
+	ApikeyCredential credential;
+	ApikeyDemand demand;
+	bool		readable;
+
+	read_demand(fcinfo, 2, &demand);
+	readable = !PG_ARGISNULL(0) && !PG_ARGISNULL(1) &&
+		apikey_credential_from_digest(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1),
+									  &credential);
+	return verify(fcinfo, readable ? &credential : NULL, &demand);
+}
+
+/*
+ * apikey_check(key text, scopes text[], project text, owner regrole)
+ *		returns boolean
+ *		The same verification for callers that need only yes or no.
+ */
+PG_FUNCTION_INFO_V1(apikey_check);
+Datum
+apikey_check(PG_FUNCTION_ARGS)
+{
+	ApikeyCredential credential;
+	ApikeyKey	key;
+	ApikeyDemand demand = {0};
+
+	if (PG_ARGISNULL(0) ||
+		!apikey_credential_from_key(PG_GETARG_DATUM(0), &credential))
+		PG_RETURN_BOOL(false);
+	if (!PG_ARGISNULL(1))
+		demand.scopes = PG_GETARG_ARRAYTYPE_P(1);
+	if (!PG_ARGISNULL(2))
+		demand.project = PG_GETARG_TEXT_PP(2);
+	demand.by_owner = !PG_ARGISNULL(3);
+	if (demand.by_owner)
+		demand.owner = PG_GETARG_OID(3);
+	PG_RETURN_BOOL(apikey_verdict(&credential, &demand, &key) ==
+				   APIKEY_CODE_VALID);
+}

@@ -1,0 +1,250 @@
+/*
+ * verify.c
+ *		Deciding what a text offered as a key is worth.
+ *
+ * The order of the checks is the order of the codes in apikey.h.  Nothing is
+ * looked at, and nothing told, before the secret has matched; an unknown id
+ * and a wrong secret cost and answer the same.
+ */
+#include "postgres.h"
+
+#include <sys/socket.h>
+
+#include "access/detoast.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/inet.h"
+#include "utils/inval.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "apikey.h"
+
+#define TEXT_BYTES_MAX	512		/* more is malformed unseen */
+
+static const char *const code_names[] = {
+	[APIKEY_CODE_VALID] = "valid",
+	[APIKEY_CODE_MALFORMED] = "malformed",
+	[APIKEY_CODE_NOT_FOUND] = "not_found",
+	[APIKEY_CODE_REVOKED] = "revoked",
+	[APIKEY_CODE_DISABLED] = "disabled",
+	[APIKEY_CODE_NOT_YET_VALID] = "not_yet_valid",
+	[APIKEY_CODE_EXPIRED] = "expired",
+	[APIKEY_CODE_WRONG_PROJECT] = "wrong_project",
+	[APIKEY_CODE_WRONG_OWNER] = "wrong_owner",
+	[APIKEY_CODE_IP_DENIED] = "ip_denied",
+	[APIKEY_CODE_INSUFFICIENT_ROLE] = "insufficient_role",
+	[APIKEY_CODE_INSUFFICIENT_SCOPE] = "insufficient_scope"
+};
+
+const char *
+apikey_code_name(ApikeyCode code)
+{
+	return code_names[code];
+}
+
+/* The bytes of a text that is short enough to be looked at, or NULL. */
+static const char *
+short_text(Datum value, size_t *len)
+{
+	text	   *detoasted;
+
+	if (toast_raw_datum_size(value) - VARHDRSZ > TEXT_BYTES_MAX)
+		return NULL;
+	detoasted = DatumGetTextPP(value);
+	*len = VARSIZE_ANY_EXHDR(detoasted);
+	return VARDATA_ANY(detoasted);
+}
+
+/* Takes a parsed text's id and prefix, which stays where it is. */
+static void
+credential_identify(ApikeyCredential *credential, const char *bytes,
+					const ApikeyText *parsed)
+{
+	credential->prefix = bytes;
+	credential->prefix_len = parsed->prefix_len;
+	memcpy(credential->id.data, parsed->id, APIKEY_ID_BYTES);
+}
+
+/* Reads a credential from a key's text; false where it is malformed. */
+bool
+apikey_credential_from_key(Datum key, ApikeyCredential *credential)
+{
+	ApikeyText	parsed;
+	size_t		len;
+	const char *bytes = short_text(key, &len);
+
+	if (bytes == NULL || !apikey_text_parse(bytes, len, &parsed) ||
+		!parsed.checksum_ok)
+		return false;
+	credential_identify(credential, bytes, &parsed);
+	apikey_digest_text(bytes, len, credential->digest);
+	return true;
+}
+
+/* The same from a key's handle and the SHA-256 of its text. */
+bool
+apikey_credential_from_digest(Datum handle, Datum digest,
+							  ApikeyCredential *credential)
+{
+	ApikeyText	parsed;
+	size_t		len;
+	size_t		digest_len;
+	const char *bytes = short_text(handle, &len);
+	const char *digest_bytes = short_text(digest, &digest_len);
+
+	if (bytes == NULL || !apikey_text_parse_handle(bytes, len, &parsed) ||
+		digest_bytes == NULL || digest_len != APIKEY_DIGEST_BYTES)
+		return false;
+	credential_identify(credential, bytes, &parsed);
+	memcpy(credential->digest, digest_bytes, APIKEY_DIGEST_BYTES);
+	return true;
+}
+
+/*
+ * Does a key have this credential?  Fills in the key where it does.  It is
+ * read as committed now, with our own transaction's changes, whatever the
+ * isolation level.
+ */
+bool
+apikey_credential_matches(const ApikeyCredential *credential, ApikeyKey *key)
+{
+	Snapshot	snapshot;
+	uint8		stored[APIKEY_DIGEST_BYTES] = {0};
+	uint8		offered[APIKEY_DIGEST_BYTES];
+	bool		found;
+	text	   *prefix;
+
+	AcceptInvalidationMessages();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	apikey_digest_stored("", 0, credential->digest, offered);
+	found = apikey_key_fetch_digest(&credential->id, snapshot, stored);
+	found = apikey_digest_equal(stored, offered) && found &&
+		apikey_key_fetch(&credential->id, snapshot, key);
+	UnregisterSnapshot(snapshot);
+	if (!found)
+		return false;
+
+	/* A handle's prefix is not part of the digest that came with it. */
+	prefix = apikey_key_text(key, APIKEY_KEY_PREFIX);
+	return VARSIZE_ANY_EXHDR(prefix) == credential->prefix_len &&
+		memcmp(VARDATA_ANY(prefix), credential->prefix,
+			   credential->prefix_len) == 0;
+}
+
+/* An address as IPv4 where it is an IPv6-mapped one (RFC 4291, 2.5.5.2). */
+static inet *
+unmapped_address(inet *address)
+{
+	static const uint8 mapped[12] = {[10] = 0xFF, [11] = 0xFF};
+	inet	   *result;
+
+	if (ip_family(address) != PGSQL_AF_INET6 || ip_bits(address) < 96 ||
+		memcmp(ip_addr(address), mapped, sizeof(mapped)) != 0)
+		return address;
+	result = palloc0(sizeof(inet));
+	ip_family(result) = PGSQL_AF_INET;
+	ip_bits(result) = ip_bits(address) - 96;
+	memcpy(ip_addr(result), ip_addr(address) + 12, 4);
+	SET_INET_VARSIZE(result);
+	return result;
+}
+
+/* Is the client in one of the networks?  An unknown one is in none. */
+static bool
+address_allowed(ArrayType *networks, inet *client)
+{
+	Datum	   *elements;
+	int			count;
+
+	if (client == NULL)
+		return false;
+	client = unmapped_address(client);
+	deconstruct_array(networks, CIDROID, -1, false, TYPALIGN_INT,
+					  &elements, NULL, &count);
+	for (int i = 0; i < count; i++)
+	{
+		inet	   *network = unmapped_address(DatumGetInetPP(elements[i]));
+
+		if (DatumGetBool(DirectFunctionCall2(network_subeq,
+											 InetPGetDatum(client),
+											 InetPGetDatum(network))))
+			return true;
+	}
+	return false;
+}
+
+static bool
+all_scopes_granted(const ApikeyKey *key, ArrayType *wanted)
+{
+	ArrayType  *granted = DatumGetArrayTypeP(key->values[APIKEY_KEY_SCOPES]);
+	Datum	   *elements;
+	bool	   *nulls;
+	int			count;
+
+	deconstruct_array(wanted, TEXTOID, -1, false, TYPALIGN_INT,
+					  &elements, &nulls, &count);
+	for (int i = 0; i < count; i++)
+	{
+		if (nulls[i] ||
+			!apikey_scope_granted(granted, DatumGetTextPP(elements[i])))
+			return false;
+	}
+	return true;
+}
+
+/* What a key whose secret has matched is good for. */
+static ApikeyCode
+judge(const ApikeyKey *key, const ApikeyDemand *demand)
+{
+	switch (apikey_key_status(key, GetCurrentTimestamp()))
+	{
+		case APIKEY_STATUS_REVOKED:
+			return APIKEY_CODE_REVOKED;
+		case APIKEY_STATUS_DISABLED:
+			return APIKEY_CODE_DISABLED;
+		case APIKEY_STATUS_SCHEDULED:
+			return APIKEY_CODE_NOT_YET_VALID;
+		case APIKEY_STATUS_EXPIRED:
+			return APIKEY_CODE_EXPIRED;
+		case APIKEY_STATUS_ACTIVE:
+			break;
+	}
+
+	/* A personal key belongs to no project and has no role. */
+	if (demand->project != NULL)
+		return APIKEY_CODE_WRONG_PROJECT;
+	if (demand->by_owner && demand->owner != apikey_key_owner(key))
+		return APIKEY_CODE_WRONG_OWNER;
+	if (!key->nulls[APIKEY_KEY_ALLOWED_IPS] &&
+		!address_allowed(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]),
+						 demand->client_addr))
+		return APIKEY_CODE_IP_DENIED;
+	if (demand->by_min_role)
+		return APIKEY_CODE_INSUFFICIENT_ROLE;
+	if (demand->scopes != NULL && !all_scopes_granted(key, demand->scopes))
+		return APIKEY_CODE_INSUFFICIENT_SCOPE;
+	return APIKEY_CODE_VALID;
+}
+
+/*
+ * The verdict on a credential, NULL for a malformed one; the key is filled in
+ * where its secret matched, as apikey_code_tells_key says.
+ */
+ApikeyCode
+apikey_verdict(const ApikeyCredential *credential, const ApikeyDemand *demand,
+			   ApikeyKey *key)
+{
+	if (credential == NULL)
+		return APIKEY_CODE_MALFORMED;
+	if (!apikey_credential_matches(credential, key))
+		return APIKEY_CODE_NOT_FOUND;
+	return judge(key, demand);
+}
+
+/* Does a code speak of a key whose secret has matched? */
+bool
+apikey_code_tells_key(ApikeyCode code)
+{
+	return code != APIKEY_CODE_MALFORMED && code != APIKEY_CODE_NOT_FOUND;
+}
