@@ -264,11 +264,11 @@ COMMENT ON FUNCTION @extschema@._apikey_status(regrole, boolean, timestamptz,
 		timestamptz, timestamptz) IS
 	'active, scheduled, disabled, expired or revoked';
 
-CREATE FUNCTION @extschema@._apikey_update()
+CREATE FUNCTION @extschema@._apikey_write()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_update() IS
-	'Carries out UPDATE of the view apikeys';
+COMMENT ON FUNCTION @extschema@._apikey_write() IS
+	'Carries out UPDATE of the view apikeys, and refuses INSERT and DELETE';
 
 -- Who may read the tables at all (pg_read_all_data) sees what the view shows,
 -- and no digest: that table has no policy.
@@ -312,8 +312,8 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 COMMENT ON VIEW @extschema@.apikeys IS
 	'The API keys that the caller may see, masked; UPDATE its writable columns to change a key';
 
-CREATE TRIGGER apikeys_update INSTEAD OF UPDATE ON @extschema@.apikeys
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_update();
+CREATE TRIGGER apikeys_write INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.apikeys
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_write();
 
 -- Privileges: nothing to anybody but what stands here.
 
@@ -321,7 +321,7 @@ REVOKE ALL ON TYPE @extschema@.apikey_role FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_key FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_digest FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikeys FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@._apikey_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_write() FROM PUBLIC;
 
 -- Arguments and columns of this type are everybody's.
 GRANT USAGE ON TYPE @extschema@.apikey_role TO PUBLIC;

@@ -146,14 +146,28 @@ apply_change(const ViewChange *change, ApikeyKeyColumn column, ApikeyKey *key)
 	key->nulls[column] = change->is_null;
 }
 
+/* Keys are made and removed by functions alone. */
+static void
+refuse_insert_or_delete(TriggerEvent event)
+{
+	bool		insert = TRIGGER_FIRED_BY_INSERT(event);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 insert ? errmsg("cannot insert into view \"apikeys\"") :
+			 errmsg("cannot delete from view \"apikeys\""),
+			 insert ? errhint("Use apikey_create.") :
+			 errhint("Use apikey_revoke or apikey_delete.")));
+}
+
 /*
- * _apikey_update() returns trigger
+ * _apikey_write() returns trigger
  *		INSTEAD OF UPDATE of the view apikeys: writes the columns that differ
  *		into the key's row, unless one of them changed meanwhile.
  */
-PG_FUNCTION_INFO_V1(_apikey_update);
+PG_FUNCTION_INFO_V1(_apikey_write);
 Datum
-_apikey_update(PG_FUNCTION_ARGS)
+_apikey_write(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	ViewChange	changes[APIKEY_KEY_COLUMNS];
@@ -164,9 +178,10 @@ _apikey_update(PG_FUNCTION_ARGS)
 	pg_uuid_t  *id = NULL;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_INSTEAD(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-		elog(ERROR, "_apikey_update must be fired instead of an update");
+		!TRIGGER_FIRED_INSTEAD(trigger->tg_event))
+		elog(ERROR, "_apikey_write must be fired instead of a change");
+	if (!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		refuse_insert_or_delete(trigger->tg_event);
 
 	desc = RelationGetDescr(trigger->tg_relation);
 	for (int attnum = 1; attnum <= desc->natts; attnum++)

@@ -1,0 +1,81 @@
+# A dump carries the keys; those of dropped roles stay behind for good.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $old = PostgreSQL::Test::Cluster->new('old');
+$old->init;
+$old->start;
+my $new = PostgreSQL::Test::Cluster->new('new');
+$new->init;
+$new->start;
+
+$old->safe_psql('postgres', q{
+	CREATE ROLE stays; CREATE ROLE leaves; CREATE ROLE "odd ""name";
+	CREATE EXTENSION apikey CASCADE;});
+my %key = map {
+	my ($name, $role) = @$_;
+	($name => $old->safe_psql('postgres', qq{
+		SET ROLE $role;
+		SELECT apikey_create('$name', scopes => '{a,b:*}', subject => 's', metadata => '{"n": 1}',
+			allowed_ips => '{10.0.0.0/8}', expires_at => '2100-01-01')}))
+} (['kept', 'stays'], ['gone', 'leaves'], ['odd', '"odd ""name"'], ['revoked', 'stays']);
+$old->safe_psql('postgres', qq{
+	SELECT apikey_revoke(apikey_id('$key{revoked}'), 'lost');
+	DROP ROLE leaves;
+	CREATE ROLE leaves;});
+
+my $list = q{SELECT name, masked_key, status, owner, subject, scopes, created_at, expires_at,
+	allowed_ips, metadata, revoked_at, revoke_reason FROM apikeys WHERE name <> 'gone' ORDER BY name};
+my $before = $old->safe_psql('postgres', $list);
+
+# Other roles first, so that their OIDs are others' here.
+$new->safe_psql('postgres', 'CREATE ROLE one; CREATE ROLE two; CREATE ROLE three; CREATE ROLE four');
+my $dir = PostgreSQL::Test::Utils::tempdir();
+$old->command_ok([ 'pg_dumpall', '--roles-only', '-f', "$dir/roles.sql" ], 'roles');
+$new->psql('postgres', undef, extra_params => [ '-f', "$dir/roles.sql" ], on_error_stop => 0);
+
+for my $format ('plain', 'custom', 'directory')
+{
+	my $file = "$dir/$format";
+	$old->command_ok([ 'pg_dump', "--format=$format", '-f', $file, 'postgres' ],
+		"dump, $format");
+	$new->safe_psql('postgres', "CREATE DATABASE $format");
+	if ($format eq 'plain')
+	{
+		$new->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $file, $format ],
+			"restore, $format");
+	}
+	else
+	{
+		$new->command_ok([ 'pg_restore', '--exit-on-error', '-d', $format,
+				$format eq 'directory' ? ('-j', '2') : (), $file ],
+			"restore, $format");
+	}
+	is($new->safe_psql($format, $list), $before, "the list, $format");
+	is( $new->safe_psql($format, join ' UNION ALL ', map {
+				"SELECT code FROM apikey_verify('$_', client_addr => '10.0.0.1')"
+			} @key{qw(kept odd revoked gone)}),
+		"valid\nvalid\nrevoked\nnot_found",
+		"verification, $format");
+}
+unlike(slurp_file("$dir/plain"), qr/$_/, 'no key in a dump') for values %key;
+
+# Without one of the roles nothing comes back under another.
+my $poor = PostgreSQL::Test::Cluster->new('poor');
+$poor->init;
+$poor->start;
+$poor->safe_psql('postgres', 'CREATE ROLE stays');
+my ($result, $stdout, $stderr) =
+  $poor->psql('postgres', undef, extra_params => [ '-f', "$dir/plain" ], on_error_stop => 0);
+like($stderr, qr/role "odd ""name" does not exist/, 'a missing role is named');
+is( $poor->safe_psql('postgres', join ' UNION ALL ', map {
+			"SELECT code FROM apikey_verify('$_', client_addr => '10.0.0.1')"
+		} values %key),
+	join("\n", ('not_found') x 4),
+	'without a role, no key verifies');
+
+$_->stop for $old, $new, $poor;
+done_testing();
