@@ -44,6 +44,7 @@ SELECT pg_describe_object(classid, objid, 0) AS undocumented
 	WHERE refclassid = 'pg_extension'::regclass
 	  AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'apikey')
 	  AND deptype = 'e'
+	  AND (classid <> 'pg_type'::regclass OR objid IN (SELECT oid FROM pg_type WHERE typtype = 'e'))
 	  AND obj_description(objid, classid::regclass::name) IS NULL
 	ORDER BY 1;
 -- every function tells the truth about itself

@@ -10,6 +10,7 @@ SELECT pg_describe_object(classid, objid, 0) COLLATE "C" AS object,
 	FROM pg_depend
 	WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
 	  AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'apikey')
+	  AND (classid <> 'pg_type'::regclass OR objid IN (SELECT oid FROM pg_type WHERE typtype = 'e'))
 	ORDER BY 1;
 -- Each table has a primary key and row-level security.
 SELECT c.relname, c.relrowsecurity, i.indexrelid::regclass AS primary_key, count(p.oid) AS policies

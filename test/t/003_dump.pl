@@ -70,7 +70,7 @@ $poor->start;
 $poor->safe_psql('postgres', 'CREATE ROLE stays');
 my ($result, $stdout, $stderr) =
   $poor->psql('postgres', undef, extra_params => [ '-f', "$dir/plain" ], on_error_stop => 0);
-like($stderr, qr/role "odd ""name" does not exist/, 'a missing role is named');
+like($stderr, qr/role "odd "name" does not exist/, 'a missing role is named');
 is( $poor->safe_psql('postgres', join ' UNION ALL ', map {
 			"SELECT code FROM apikey_verify('$_', client_addr => '10.0.0.1')"
 		} values %key),
