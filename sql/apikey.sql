@@ -42,12 +42,58 @@ CREATE TYPE @extschema@.apikey_role AS ENUM ('developer', 'admin', 'owner');
 COMMENT ON TYPE @extschema@.apikey_role IS
 	'What a member, or a key, may do in an organization or project; rising';
 
--- Tables
+-- Tables.  Their columns are known to src/ by their order.
 
--- The columns are known to src/key.c by their order.
+CREATE TABLE @extschema@.apikey_organization (
+	id uuid NOT NULL,
+	name text COLLATE "C" NOT NULL,
+	created_at timestamptz NOT NULL,
+	CONSTRAINT apikey_organization_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_organization IS
+	'Organizations; read them through the view apikey_organizations';
+CREATE UNIQUE INDEX apikey_organization_name ON @extschema@.apikey_organization (name);
+
+CREATE TABLE @extschema@.apikey_project (
+	id uuid NOT NULL,
+	organization uuid NOT NULL,
+	path text COLLATE "C" NOT NULL,
+	created_at timestamptz NOT NULL,
+	members_can_view boolean NOT NULL,
+	name_pattern text,
+	max_ttl interval,
+	max_keys integer,
+	terms text,
+	revealable boolean NOT NULL,
+	CONSTRAINT apikey_project_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_project IS
+	'Projects of organizations; read them through the view apikey_projects';
+CREATE UNIQUE INDEX apikey_project_path ON @extschema@.apikey_project (path);
+CREATE INDEX apikey_project_organization ON @extschema@.apikey_project (organization);
+
+CREATE TABLE @extschema@.apikey_member (
+	id uuid NOT NULL,
+	organization uuid NOT NULL,
+	project uuid,
+	subject text COLLATE "C",
+	member regrole NOT NULL,
+	member_name text NOT NULL,
+	role @extschema@.apikey_role NOT NULL,
+	created_at timestamptz NOT NULL,
+	created_by text NOT NULL,
+	CONSTRAINT apikey_member_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_member IS
+	'Members of organizations and, where project is not null, of projects; read them through the view apikey_members';
+CREATE UNIQUE INDEX apikey_member_who ON @extschema@.apikey_member
+	(organization, project, subject, member) NULLS NOT DISTINCT;
+
 CREATE TABLE @extschema@.apikey_key (
 	id uuid NOT NULL,
+	project uuid,
 	owner regrole NOT NULL,
+	role @extschema@.apikey_role,
 	disabled boolean NOT NULL,
 	created_at timestamptz NOT NULL,
 	starts_at timestamptz,
@@ -63,14 +109,17 @@ CREATE TABLE @extschema@.apikey_key (
 	allowed_ips cidr[],
 	metadata jsonb NOT NULL,
 	revoke_reason text,
+	accepted_terms text,
 	CONSTRAINT apikey_key_pkey PRIMARY KEY (id)
 );
 COMMENT ON TABLE @extschema@.apikey_key IS
 	'API keys, without anything they could be verified by; read them through the view apikeys';
-
 -- A name is taken by a live key only.
 CREATE UNIQUE INDEX apikey_key_name ON @extschema@.apikey_key
-	(owner, subject, name) NULLS NOT DISTINCT WHERE revoked_at IS NULL;
+	(owner, subject, name) NULLS NOT DISTINCT WHERE revoked_at IS NULL AND project IS NULL;
+CREATE UNIQUE INDEX apikey_key_project_name ON @extschema@.apikey_key
+	(project, name) WHERE revoked_at IS NULL AND project IS NOT NULL;
+CREATE INDEX apikey_key_project ON @extschema@.apikey_key (project, created_at);
 
 CREATE TABLE @extschema@.apikey_digest (
 	id uuid NOT NULL,
@@ -85,13 +134,42 @@ COMMENT ON TABLE @extschema@.apikey_digest IS
 ALTER TABLE @extschema@.apikey_digest
 	ALTER COLUMN digest SET STATISTICS 0, ALTER COLUMN digest SET STORAGE PLAIN;
 
--- A dump leaves out the keys of dropped roles: their OIDs would be read as
--- those of other roles where it is restored.
+-- Names and OIDs are those of the time; nothing here refers to other tables.
+CREATE TABLE @extschema@.apikey_event (
+	id bigint GENERATED ALWAYS AS IDENTITY,
+	at timestamptz NOT NULL,
+	event text NOT NULL,
+	key_id uuid,
+	key_name text,
+	key_owner oid,
+	key_subject text,
+	place text,
+	organization uuid,
+	project uuid,
+	actor text NOT NULL,
+	actor_oid oid NOT NULL,
+	actor_subject text,
+	client_addr inet,
+	detail jsonb,
+	CONSTRAINT apikey_event_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_event IS
+	'What was done to keys, projects and organizations, and by whom; read it through the view apikey_events';
+CREATE INDEX apikey_event_key ON @extschema@.apikey_event (key_id);
+
+-- A dump leaves out the keys and members of dropped roles: their OIDs would be
+-- read as those of other roles where it is restored.
+SELECT pg_extension_config_dump('@extschema@.apikey_organization', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_project', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_member',
+	'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = member)');
 SELECT pg_extension_config_dump('@extschema@.apikey_key',
 	'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = owner)');
 SELECT pg_extension_config_dump('@extschema@.apikey_digest',
 	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
 	' ON r.oid = k.owner WHERE k.id = apikey_digest.id)');
+SELECT pg_extension_config_dump('@extschema@.apikey_event', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_event_id_seq', '');
 
 -- Reading a key's text
 
@@ -133,7 +211,7 @@ CREATE FUNCTION @extschema@.apikey_create(
 COMMENT ON FUNCTION @extschema@.apikey_create(text, text, text, text, text[],
 		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
 		bigint, bigint, interval, cidr[], jsonb, text) IS
-	'Makes an API key of the caller and returns its text, which is stored nowhere. 22023, 22004: a bad argument; 23505: the name is taken; 42501: another''s subject; 0A000: project, limits, credits and terms.';
+	'Makes an API key of the caller, or in a project that he administers, and returns its text, which is stored nowhere. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project is full; 0A000: limits and credits.';
 
 CREATE FUNCTION @extschema@.apikey_rename(id uuid, new_name text)
 	RETURNS void
@@ -170,6 +248,55 @@ CREATE FUNCTION @extschema@.apikey_delete(id uuid, confirm_name text)
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_delete(uuid, text) IS
 	'Removes a key; confirm_name must be its name. 42704: no such key; 42501: not the caller''s to manage; 22023: another name.';
+
+CREATE FUNCTION @extschema@.apikey_transfer(id uuid, new_owner regrole,
+		subject text DEFAULT NULL)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
+	'Hands a project''s key to another member of the project; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked.';
+
+-- Organizations, projects, members
+
+CREATE FUNCTION @extschema@.apikey_organization_create(name text)
+	RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_organization_create(text) IS
+	'Makes an organization, whose owner the caller becomes. name: 1 to 64 characters a-z, 0-9 and "-", starting with a letter or digit. 22023: a bad name; 23505: it is taken.';
+
+CREATE FUNCTION @extschema@.apikey_project_create(path text,
+		default_key boolean DEFAULT false)
+	RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_project_create(text, boolean) IS
+	'Makes the project "organization/project", for the organization''s owners; with default_key also a key called default, whose text it returns. 42704: no such organization; 42501: not its owner; 22023: a bad path; 23505: it is taken.';
+
+CREATE FUNCTION @extschema@.apikey_member_add(path text, member regrole,
+		role @extschema@.apikey_role, subject text DEFAULT NULL)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_member_add(text, regrole,
+		@extschema@.apikey_role, text) IS
+	'Adds a member to an organization or project, or changes its role, for owners. 42704: no such place or role; 42501: not its owner; 55000: an organization must keep an owner.';
+
+CREATE FUNCTION @extschema@.apikey_member_remove(path text, member regrole,
+		subject text DEFAULT NULL)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_member_remove(text, regrole, text) IS
+	'Removes a member of an organization or project, for owners; false where it was none. 42704: no such place; 42501: not its owner; 55000: an organization must keep an owner.';
+
+CREATE FUNCTION @extschema@.apikey_organization_drop(path text, confirm_name text)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_organization_drop(text, text) IS
+	'Removes an organization with its projects, members and keys, for owners; the events stay. confirm_name repeats path. 42704: no such organization; 42501: not its owner; 22023: not confirmed.';
+
+CREATE FUNCTION @extschema@.apikey_project_drop(path text, confirm_name text)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_project_drop(text, text) IS
+	'Removes a project with its members and keys, for owners; the events stay. confirm_name repeats path. 42704: no such project; 42501: not its owner; 22023: not confirmed.';
 
 -- Verification
 
@@ -242,13 +369,32 @@ CREATE FUNCTION @extschema@.apikey_check(
 COMMENT ON FUNCTION @extschema@.apikey_check(text, text[], text, regrole) IS
 	'The verification of apikey_verify, told by yes or no.';
 
--- What the policy and the view are made of
+-- What the policies and the views are made of
 
-CREATE FUNCTION @extschema@._apikey_visible(owner regrole, subject text)
+CREATE FUNCTION @extschema@._apikey_visible(owner regrole, subject text, project uuid)
 	RETURNS boolean
 	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_visible(regrole, text) IS
-	'May the caller see the keys of this owner?';
+COMMENT ON FUNCTION @extschema@._apikey_visible(regrole, text, uuid) IS
+	'May the caller see the keys of this owner in this project?';
+
+CREATE FUNCTION @extschema@._apikey_standing(organization uuid, project uuid)
+	RETURNS @extschema@.apikey_role
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_standing(uuid, uuid) IS
+	'What the caller is in a project or, where that is null, in an organization; null for nothing';
+
+CREATE FUNCTION @extschema@._apikey_sees_all()
+	RETURNS boolean
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_sees_all() IS
+	'Is the caller a superuser, or BYPASSRLS?';
+
+CREATE FUNCTION @extschema@._apikey_event_visible(key_owner oid, key_subject text,
+		organization uuid, project uuid)
+	RETURNS boolean
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_event_visible(oid, text, uuid, uuid) IS
+	'May the caller see events about this?';
 
 CREATE FUNCTION @extschema@._apikey_role_name(role regrole, last_known text)
 	RETURNS name
@@ -264,18 +410,87 @@ COMMENT ON FUNCTION @extschema@._apikey_status(regrole, boolean, timestamptz,
 		timestamptz, timestamptz) IS
 	'active, scheduled, disabled, expired or revoked';
 
-CREATE FUNCTION @extschema@._apikey_write()
+CREATE FUNCTION @extschema@._apikey_key_write()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_write() IS
+COMMENT ON FUNCTION @extschema@._apikey_key_write() IS
 	'Carries out UPDATE of the view apikeys, and refuses INSERT and DELETE';
 
--- Who may read the tables at all (pg_read_all_data) sees what the view shows,
+CREATE FUNCTION @extschema@._apikey_project_write()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_project_write() IS
+	'Carries out UPDATE of the view apikey_projects, and refuses INSERT and DELETE';
+
+-- Who may read the tables at all (pg_read_all_data) sees what the views show,
 -- and no digest: that table has no policy.
+ALTER TABLE @extschema@.apikey_organization ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_project ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_member ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_key ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_digest ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_event ENABLE ROW LEVEL SECURITY;
+CREATE POLICY apikey_organization_member ON @extschema@.apikey_organization FOR SELECT
+	USING (@extschema@._apikey_standing(id, NULL::uuid) IS NOT NULL);
+CREATE POLICY apikey_project_member ON @extschema@.apikey_project FOR SELECT
+	USING (@extschema@._apikey_standing(organization, id) IS NOT NULL);
+CREATE POLICY apikey_member_member ON @extschema@.apikey_member FOR SELECT
+	USING (@extschema@._apikey_standing(organization, project) IS NOT NULL);
 CREATE POLICY apikey_key_owner ON @extschema@.apikey_key FOR SELECT
-	USING (@extschema@._apikey_visible(owner, subject));
+	USING (@extschema@._apikey_visible(owner, subject, project));
+CREATE POLICY apikey_event_owner ON @extschema@.apikey_event FOR SELECT
+	USING (@extschema@._apikey_event_visible(key_owner, key_subject, organization, project));
+
+-- Views
+
+CREATE VIEW @extschema@.apikey_organizations WITH (security_barrier) AS
+	SELECT
+		o.id,
+		o.name,
+		@extschema@._apikey_standing(o.id, NULL::uuid) AS role,
+		o.created_at
+	FROM @extschema@.apikey_organization o
+	WHERE @extschema@._apikey_standing(o.id, NULL::uuid) IS NOT NULL
+	   OR @extschema@._apikey_sees_all();
+COMMENT ON VIEW @extschema@.apikey_organizations IS
+	'The organizations that the caller is a member of, and his role there';
+
+CREATE VIEW @extschema@.apikey_projects WITH (security_barrier) AS
+	SELECT
+		p.id,
+		p.path,
+		@extschema@._apikey_standing(p.organization, p.id) AS role,
+		p.created_at,
+		p.members_can_view,
+		p.name_pattern,
+		p.max_ttl,
+		p.max_keys,
+		p.terms,
+		p.revealable
+	FROM @extschema@.apikey_project p
+	WHERE @extschema@._apikey_standing(p.organization, p.id) IS NOT NULL
+	   OR @extschema@._apikey_sees_all();
+COMMENT ON VIEW @extschema@.apikey_projects IS
+	'The projects that the caller is a member of, himself or through their organization, his role there, and their settings, which owners UPDATE';
+
+CREATE TRIGGER apikey_projects_write INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.apikey_projects
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_project_write();
+
+CREATE VIEW @extschema@.apikey_members WITH (security_barrier) AS
+	SELECT
+		coalesce(p.path, o.name) AS path,
+		m.member,
+		m.subject,
+		m.role,
+		m.created_at,
+		m.created_by
+	FROM @extschema@.apikey_member m
+	JOIN @extschema@.apikey_organization o ON o.id = m.organization
+	LEFT JOIN @extschema@.apikey_project p ON p.id = m.project
+	WHERE @extschema@._apikey_standing(m.organization, m.project) IS NOT NULL
+	   OR @extschema@._apikey_sees_all();
+COMMENT ON VIEW @extschema@.apikey_members IS
+	'The members of the organizations and projects that the caller is a member of';
 
 CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 	SELECT
@@ -285,10 +500,10 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 		k.description,
 		@extschema@._apikey_status(k.owner, k.disabled, k.starts_at, k.expires_at,
 			k.revoked_at) AS status,
-		NULL::text AS project,
+		p.path AS project,
 		@extschema@._apikey_role_name(k.owner, k.owner_name) AS owner,
 		k.subject,
-		NULL::@extschema@.apikey_role AS role,
+		k.role,
 		k.scopes,
 		k.created_at,
 		k.starts_at,
@@ -308,25 +523,58 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 		k.revoke_reason,
 		NULL::uuid AS rotated_to
 	FROM @extschema@.apikey_key k
-	WHERE @extschema@._apikey_visible(k.owner, k.subject);
+	LEFT JOIN @extschema@.apikey_project p ON p.id = k.project
+	WHERE @extschema@._apikey_visible(k.owner, k.subject, k.project);
 COMMENT ON VIEW @extschema@.apikeys IS
 	'The API keys that the caller may see, masked; UPDATE its writable columns to change a key';
 
 CREATE TRIGGER apikeys_write INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.apikeys
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_write();
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_key_write();
+
+CREATE VIEW @extschema@.apikey_events WITH (security_barrier) AS
+	SELECT
+		e.id,
+		e.at,
+		e.event,
+		e.key_id,
+		e.key_name,
+		e.place AS project,
+		e.actor::name AS actor,
+		e.actor_subject,
+		e.client_addr,
+		e.detail
+	FROM @extschema@.apikey_event e
+	WHERE @extschema@._apikey_event_visible(e.key_owner, e.key_subject, e.organization,
+		e.project);
+COMMENT ON VIEW @extschema@.apikey_events IS
+	'What was done to the keys, projects and organizations that the caller owns';
 
 -- Privileges: nothing to anybody but what stands here.
 
 REVOKE ALL ON TYPE @extschema@.apikey_role FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_organization FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_project FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_member FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_key FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_digest FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_event FROM PUBLIC;
+REVOKE ALL ON SEQUENCE @extschema@.apikey_event_id_seq FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_organizations FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_projects FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_members FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikeys FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@._apikey_write() FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_events FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_project_write() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_organization_create(text) FROM PUBLIC;
 
 -- Arguments and columns of this type are everybody's.
 GRANT USAGE ON TYPE @extschema@.apikey_role TO PUBLIC;
--- Shows what the caller may see; its trigger decides about each change.
-GRANT SELECT, UPDATE ON @extschema@.apikeys TO PUBLIC;
+-- They show what the caller may see.
+GRANT SELECT ON @extschema@.apikey_organizations, @extschema@.apikey_members,
+	@extschema@.apikey_events TO PUBLIC;
+-- These too, and their triggers decide about each change.
+GRANT SELECT, UPDATE ON @extschema@.apikeys, @extschema@.apikey_projects TO PUBLIC;
 -- Each decides by its caller.
 GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_id(text),
@@ -340,15 +588,31 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_revoke(uuid, text),
 	@extschema@.apikey_self_revoke(text, text),
 	@extschema@.apikey_delete(uuid, text),
+	@extschema@.apikey_transfer(uuid, regrole, text),
+	@extschema@.apikey_project_create(text, boolean),
+	@extschema@.apikey_member_add(text, regrole, @extschema@.apikey_role, text),
+	@extschema@.apikey_member_remove(text, regrole, text),
+	@extschema@.apikey_organization_drop(text, text),
+	@extschema@.apikey_project_drop(text, text),
 	@extschema@.apikey_verify(text, text[], text, @extschema@.apikey_role, inet,
 		integer, regrole),
 	@extschema@.apikey_verify_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole),
 	@extschema@.apikey_check(text, text[], text, regrole)
 	TO PUBLIC;
--- The view and the policy call these as whoever reads them.
+-- The views and policies call these as whoever reads them.
 GRANT EXECUTE ON FUNCTION
-	@extschema@._apikey_visible(regrole, text),
+	@extschema@._apikey_visible(regrole, text, uuid),
+	@extschema@._apikey_standing(uuid, uuid),
+	@extschema@._apikey_sees_all(),
+	@extschema@._apikey_event_visible(oid, text, uuid, uuid),
 	@extschema@._apikey_role_name(regrole, text),
 	@extschema@._apikey_status(regrole, boolean, timestamptz, timestamptz, timestamptz)
 	TO PUBLIC;
+-- Organizations are for whom the role that installs us says.
+DO $$
+BEGIN
+	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_organization_create(text) TO %I WITH GRANT OPTION',
+		(SELECT r.rolname FROM pg_extension e JOIN pg_roles r ON r.oid = e.extowner WHERE e.extname = 'apikey'));
+END
+$$;

@@ -113,4 +113,5 @@ EXPLAIN (COSTS OFF) SELECT FROM shapes WHERE apikey_id('x') IS NOT NULL;
 
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
+DELETE FROM apikey_event;
 DROP FUNCTION regress_base62, regress_uuid, regress_crc32;

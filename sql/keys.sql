@@ -157,4 +157,5 @@ SELECT code FROM apikey_verify(:'back');
 RESET ROLE;
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
+DELETE FROM apikey_event;
 DROP ROLE regress_apikey_alice, regress_apikey_bob;

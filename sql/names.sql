@@ -78,6 +78,7 @@ SELECT code FROM apikey_verify(apikey_create('Admin'));
 SELECT code FROM apikey_verify(apikey_create(U&'\0430dmin'));
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
+DELETE FROM apikey_event;
 
 -- The locale decides nothing.
 CREATE DATABASE regress_apikey_utf8 TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8';

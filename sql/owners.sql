@@ -96,4 +96,5 @@ SELECT apikey_delete(apikey_id(:'mine'), 'mine');
 DROP FUNCTION regress_attempt;
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
+DELETE FROM apikey_event;
 DROP ROLE regress_apikey_team, regress_apikey_alice, regress_apikey_alicia, regress_apikey_guest, regress_apikey_mallory;

@@ -93,4 +93,5 @@ DROP TABLE attempts, results;
 DROP FUNCTION regress_attempt;
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
+DELETE FROM apikey_event;
 DROP ROLE regress_apikey_alice, regress_apikey_outsider, regress_apikey_reader, regress_apikey_writer, regress_apikey_backup;

@@ -17,6 +17,7 @@ SELECT name, subject FROM apikeys ORDER BY subject;
 RESET ROLE;
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
+DELETE FROM apikey_event;
 
 -- As a setting of its own.
 SET apikey.subject_setting = 'request.jwt.claim.sub';
@@ -58,6 +59,7 @@ SELECT subject FROM apikey_verify(apikey_create('for-three', subject => 'user-3'
 SELECT subject FROM apikey_verify(apikey_create('own'));
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
+DELETE FROM apikey_event;
 
 -- As a member of a JSON object.
 SET apikey.subject_setting = 'request.jwt.claims:sub';
@@ -121,5 +123,6 @@ RESET ROLE;
 RESET apikey.subject_setting;
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
+DELETE FROM apikey_event;
 DROP FUNCTION regress_subject_of;
 DROP ROLE regress_apikey_web, regress_apikey_other;

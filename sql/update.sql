@@ -105,4 +105,5 @@ DROP TABLE tried;
 DROP FUNCTION regress_try_every_column;
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
+DELETE FROM apikey_event;
 DROP ROLE regress_apikey_alice, regress_apikey_bob, regress_apikey_auditor;

@@ -178,5 +178,6 @@ COMMIT;
 RESET ROLE;
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
+DELETE FROM apikey_event;
 DROP FUNCTION regress_resign;
 DROP ROLE regress_apikey_alice, regress_apikey_bob;

@@ -17,6 +17,7 @@
 
 #include "compat.h"
 #include "keytext.h"
+#include "table.h"
 
 #define APIKEY_DIGEST_BYTES	32
 
@@ -24,11 +25,13 @@
 extern char *apikey_prefix;
 extern char *apikey_subject_setting;
 
-/* The columns of the table apikey_key, in their order there. */
+/* The columns of our tables, in their order there. */
 typedef enum ApikeyKeyColumn
 {
 	APIKEY_KEY_ID,
+	APIKEY_KEY_PROJECT,
 	APIKEY_KEY_OWNER,
+	APIKEY_KEY_ROLE,
 	APIKEY_KEY_DISABLED,
 	APIKEY_KEY_CREATED_AT,
 	APIKEY_KEY_STARTS_AT,
@@ -44,15 +47,51 @@ typedef enum ApikeyKeyColumn
 	APIKEY_KEY_ALLOWED_IPS,
 	APIKEY_KEY_METADATA,
 	APIKEY_KEY_REVOKE_REASON,
-	APIKEY_KEY_COLUMNS
+	APIKEY_KEY_ACCEPTED_TERMS
 } ApikeyKeyColumn;
 
-/* One row of it; what values point to lives in the caller's context. */
-typedef struct ApikeyKey
+typedef enum ApikeyOrganizationColumn
 {
-	Datum		values[APIKEY_KEY_COLUMNS];
-	bool		nulls[APIKEY_KEY_COLUMNS];
-} ApikeyKey;
+	APIKEY_ORGANIZATION_ID,
+	APIKEY_ORGANIZATION_NAME,
+	APIKEY_ORGANIZATION_CREATED_AT
+} ApikeyOrganizationColumn;
+
+typedef enum ApikeyProjectColumn
+{
+	APIKEY_PROJECT_ID,
+	APIKEY_PROJECT_ORGANIZATION,
+	APIKEY_PROJECT_PATH,
+	APIKEY_PROJECT_CREATED_AT,
+	APIKEY_PROJECT_MEMBERS_CAN_VIEW,
+	APIKEY_PROJECT_NAME_PATTERN,
+	APIKEY_PROJECT_MAX_TTL,
+	APIKEY_PROJECT_MAX_KEYS,
+	APIKEY_PROJECT_TERMS,
+	APIKEY_PROJECT_REVEALABLE
+} ApikeyProjectColumn;
+
+typedef enum ApikeyMemberColumn
+{
+	APIKEY_MEMBER_ID,
+	APIKEY_MEMBER_ORGANIZATION,
+	APIKEY_MEMBER_PROJECT,
+	APIKEY_MEMBER_SUBJECT,
+	APIKEY_MEMBER_MEMBER,
+	APIKEY_MEMBER_MEMBER_NAME,
+	APIKEY_MEMBER_ROLE,
+	APIKEY_MEMBER_CREATED_AT,
+	APIKEY_MEMBER_CREATED_BY
+} ApikeyMemberColumn;
+
+/* An organization, or a project of it. */
+typedef struct ApikeyPlace
+{
+	char	   *path;
+	ApikeyRow	organization;
+	bool		is_project;
+	ApikeyRow	project;
+} ApikeyPlace;
 
 /* What a key is at an instant, whoever asks. */
 typedef enum ApikeyStatus
@@ -64,19 +103,29 @@ typedef enum ApikeyStatus
 	APIKEY_STATUS_REVOKED
 } ApikeyStatus;
 
-/* catalog.c */
-typedef struct ApikeyCatalog
+/* authority.c */
+typedef enum ApikeyRight
 {
-	uint64		generation;		/* another one: objects may be others */
-	const char *schema;			/* quoted where it needs to be */
-	Oid			tables_owner;
-	Oid			key;
-	Oid			key_pkey;
-	Oid			digest;
-	Oid			digest_pkey;
-} ApikeyCatalog;
+	APIKEY_RIGHT_SEE,
+	APIKEY_RIGHT_REVOKE,
+	APIKEY_RIGHT_DISABLE,
+	APIKEY_RIGHT_DELETE,
+	APIKEY_RIGHT_CHANGE			/* update, rename, transfer, enable, ... */
+} ApikeyRight;
 
-extern const ApikeyCatalog *apikey_catalog(void);
+/* What the caller is in a project. */
+typedef struct ApikeyAuthority
+{
+	ApikeyRole	standing;
+	bool		members_can_view;
+} ApikeyAuthority;
+
+extern void apikey_authority_in_project(const pg_uuid_t *project,
+										ApikeyAuthority *result);
+extern bool apikey_authority_grants(const ApikeyAuthority *authority,
+									ApikeyRight right, Oid owner,
+									const text *subject, ApikeyRole key_role);
+extern bool apikey_authority_may(ApikeyRight right, const ApikeyRow *key);
 
 /* digest.c */
 extern void apikey_digest_text(const char *text, size_t len, uint8 *out);
@@ -84,77 +133,138 @@ extern void apikey_digest_stored(const char *pepper, size_t pepper_len,
 								 const uint8 *digest, uint8 *out);
 extern bool apikey_digest_equal(const uint8 *one, const uint8 *two);
 
+/* event.c */
+typedef enum ApikeyEvent
+{
+	APIKEY_EVENT_CREATED,
+	APIKEY_EVENT_UPDATED,
+	APIKEY_EVENT_RENAMED,
+	APIKEY_EVENT_DISABLED,
+	APIKEY_EVENT_ENABLED,
+	APIKEY_EVENT_REVOKED,
+	APIKEY_EVENT_DELETED,
+	APIKEY_EVENT_TRANSFERRED,
+	APIKEY_EVENT_MEMBER_ADDED,
+	APIKEY_EVENT_MEMBER_REMOVED,
+	APIKEY_EVENT_ORGANIZATION_CREATED,
+	APIKEY_EVENT_ORGANIZATION_DROPPED,
+	APIKEY_EVENT_PROJECT_CREATED,
+	APIKEY_EVENT_PROJECT_UPDATED,
+	APIKEY_EVENT_PROJECT_DROPPED
+} ApikeyEvent;
+
+extern char *apikey_json_text(const char *name, const text *value);
+extern void apikey_event_key(const ApikeyRow *key, ApikeyEvent event,
+							 const char *detail);
+extern void apikey_event_place(const ApikeyPlace *place, ApikeyEvent event,
+							   const char *detail);
+extern void apikey_event_member(const ApikeyPlace *place, ApikeyEvent event,
+								Oid member, const text *subject,
+								ApikeyRole role, ApikeyRole before);
+
 /* generate.c */
+extern void apikey_generate_id(pg_uuid_t *id);
 extern text *apikey_generate(const char *prefix, int prefix_len,
 							 pg_uuid_t *id, uint8 *digest);
 
+/* issue.c */
+
+/* What a creator asks for beside a key's attributes; NULL for the default. */
+typedef struct ApikeyIssue
+{
+	text	   *name;
+	text	   *project;
+	text	   *subject;
+	text	   *prefix;
+	text	   *accept_terms;
+	ApikeyRole	role;
+} ApikeyIssue;
+
+extern text *apikey_issue(ApikeyRow *key, const ApikeyIssue *issue);
+
 /* key.c */
-extern const char *apikey_key_column_name(ApikeyKeyColumn column);
-extern ApikeyKeyColumn apikey_key_column(const char *name);
-extern bool apikey_key_column_writable(ApikeyKeyColumn column);
-extern const pg_uuid_t *apikey_key_id(const ApikeyKey *key);
-extern Oid	apikey_key_owner(const ApikeyKey *key);
-extern text *apikey_key_text(const ApikeyKey *key, ApikeyKeyColumn column);
-extern void apikey_key_set(ApikeyKey *key, ApikeyKeyColumn column,
-						   void *value);
-extern ApikeyStatus apikey_key_status(const ApikeyKey *key, TimestampTz now);
-extern bool apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot,
-							 ApikeyKey *key);
+extern ApikeyTable apikey_key_table;
+
+extern Oid	apikey_key_owner(const ApikeyRow *key);
+extern const pg_uuid_t *apikey_key_project(const ApikeyRow *key);
+extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
 extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
 									uint8 *digest);
-extern bool apikey_key_lock(const pg_uuid_t *id, ApikeyKey *key);
-extern void apikey_key_insert(ApikeyKey *key, const uint8 *digest);
-extern void apikey_key_update(ApikeyKey *key);
-extern void apikey_key_delete(const pg_uuid_t *id);
+extern void apikey_key_scan_project(const pg_uuid_t *project,
+									ApikeyVisit visit, void *state);
+extern int64 apikey_key_count_live(const pg_uuid_t *project);
+extern void apikey_key_insert(ApikeyRow *key, const uint8 *digest);
+extern void apikey_key_update(ApikeyRow *key, ApikeyEvent event,
+							  const char *detail);
+extern void apikey_key_delete(const ApikeyRow *key);
 
 /* manage.c */
-extern void apikey_manage_open(const pg_uuid_t *id, ApikeyKey *key);
-extern void apikey_manage_lock(const pg_uuid_t *id, ApikeyKey *key);
-extern void apikey_manage_require_unrevoked(const ApikeyKey *key);
-extern bool apikey_manage_revoke(ApikeyKey *key, text *reason);
+extern void apikey_manage_open(const pg_uuid_t *id, ApikeyRight right,
+							   ApikeyRow *key);
+extern void apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key);
+extern void apikey_manage_require_unrevoked(const ApikeyRow *key);
+extern bool apikey_manage_revoke(ApikeyRow *key, text *reason);
+extern const ApikeyRow *apikey_manage_project(const ApikeyRow *key,
+											  ApikeyPlace *place);
+
+/* member.c */
+extern ApikeyTable apikey_member_table;
+
+extern void apikey_member_scan(const pg_uuid_t *organization,
+							   const pg_uuid_t *project,
+							   ApikeyVisit visit, void *state);
+extern ApikeyRole apikey_member_standing(Oid role, const text *subject,
+										 const pg_uuid_t *organization,
+										 const pg_uuid_t *project);
+extern void apikey_member_put(const ApikeyPlace *place, Oid member,
+							  text *subject, ApikeyRole role);
+extern bool apikey_member_remove_from(const ApikeyPlace *place, Oid member,
+									  text *subject);
+
+/* place.c */
+extern ApikeyTable apikey_organization_table;
+extern ApikeyTable apikey_project_table;
+
+extern const pg_uuid_t *apikey_place_organization(const ApikeyPlace *place);
+extern const pg_uuid_t *apikey_place_project(const ApikeyPlace *place);
+extern ApikeyRole apikey_place_standing(const ApikeyPlace *place);
+extern void apikey_place_open(const text *path, ApikeyPlace *place);
+extern void apikey_place_open_project(const pg_uuid_t *id, ApikeyPlace *place);
+extern void apikey_place_open_for_keys(const text *path, ApikeyPlace *place);
+extern bool apikey_place_fetch_project(const pg_uuid_t *id,
+									   ApikeyPlace *place);
+extern void apikey_place_create_organization(const text *name,
+											 ApikeyPlace *place);
+extern void apikey_place_create_project(const text *path, ApikeyPlace *place);
+extern void apikey_place_drop(ApikeyPlace *place);
 
 /* principal.c */
-extern bool apikey_principal_may_see(Oid owner, const text *subject);
-extern bool apikey_principal_may_manage(Oid owner, const text *subject);
-extern text *apikey_principal_new_subject(text *wanted);
 extern bool apikey_role_exists(Oid role);
-extern char *apikey_role_name(Oid role, const text *last_known);
+extern void apikey_role_require(Oid role);
+extern text *apikey_role_name_text(Oid role, const text *last_known);
+extern text *apikey_principal_subject(void);
+extern bool apikey_same_text(const text *one, const text *two);
+extern bool apikey_principal_covered(Oid role, const text *subject,
+									 Oid member, const text *member_subject);
+extern bool apikey_principal_matches(Oid role, const text *subject);
+extern text *apikey_principal_new_subject(text *wanted, bool any);
 
 /* rules.c */
 pg_noreturn extern void apikey_refuse(const char *argument, const char *rule);
 pg_noreturn extern void apikey_refuse_null(const char *argument);
 pg_noreturn extern void apikey_refuse_unsupported(const char *argument);
-extern text *apikey_rule_name(const char *argument, text *value);
+extern text *apikey_rule_name(const char *argument, text *value,
+							  const ApikeyRow *project);
 extern void apikey_rule_reason(const text *value);
 extern void apikey_rule_subject(const text *value);
 extern void apikey_rule_prefix(const char *prefix, int len);
-extern void apikey_rule_attributes(const ApikeyKey *key);
+extern void apikey_rule_terms(const text *accepted, const ApikeyRow *project);
+extern void apikey_rule_attributes(const ApikeyRow *key,
+								   const ApikeyRow *project);
+extern void apikey_rule_project(const ApikeyRow *project);
 
 /* scope.c */
 extern bool apikey_scope_granted(ArrayType *granted, const text *wanted);
-
-/* storage.c */
-typedef struct ApikeyStorage
-{
-	Oid			user;			/* who it was before */
-	int			security;
-	int			guc_level;
-} ApikeyStorage;
-
-/* A prepared statement, kept for the life of the process; zeroed at first. */
-typedef struct ApikeyStatement
-{
-	struct _SPI_plan *plan;
-	uint64		generation;		/* of the catalog it was prepared under */
-} ApikeyStatement;
-
-extern void apikey_storage_open(ApikeyStorage *storage);
-extern void apikey_storage_close(ApikeyStorage *storage);
-extern bool apikey_storage_stale(const ApikeyStatement *statement);
-extern void apikey_storage_prepare(ApikeyStatement *statement,
-								   const char *sql, int count, Oid *types);
-extern uint64 apikey_storage_run(const ApikeyStatement *statement,
-								 Datum *values, const char *nulls);
 
 /* unicode.c */
 typedef enum ApikeyCharClass
@@ -187,9 +297,9 @@ typedef struct ApikeyDemand
 	ArrayType  *scopes;
 	text	   *project;
 	inet	   *client_addr;
+	ApikeyRole	min_role;
 	Oid			owner;
 	bool		by_owner;
-	bool		by_min_role;
 } ApikeyDemand;
 
 /* The verdicts: the first that applies, in this order, VALID last. */
@@ -201,6 +311,7 @@ typedef enum ApikeyCode
 	APIKEY_CODE_DISABLED,
 	APIKEY_CODE_NOT_YET_VALID,
 	APIKEY_CODE_EXPIRED,
+	APIKEY_CODE_FORBIDDEN,
 	APIKEY_CODE_WRONG_PROJECT,
 	APIKEY_CODE_WRONG_OWNER,
 	APIKEY_CODE_IP_DENIED,
@@ -209,6 +320,16 @@ typedef enum ApikeyCode
 	APIKEY_CODE_VALID
 } ApikeyCode;
 
+/* What has been decided; beyond the code only where the secret matched. */
+typedef struct ApikeyVerdict
+{
+	ApikeyCode	code;
+	ApikeyRow	key;
+	char	   *project;		/* path; NULL for a personal key */
+	ApikeyRole	role;			/* effective; none for a personal key */
+	bool		forbidden;		/* its creator has left the project */
+} ApikeyVerdict;
+
 extern const char *apikey_code_name(ApikeyCode code);
 extern bool apikey_code_tells_key(ApikeyCode code);
 extern bool apikey_credential_from_key(Datum key,
@@ -216,8 +337,9 @@ extern bool apikey_credential_from_key(Datum key,
 extern bool apikey_credential_from_digest(Datum handle, Datum digest,
 										  ApikeyCredential *credential);
 extern bool apikey_credential_matches(const ApikeyCredential *credential,
-									  ApikeyKey *key);
-extern ApikeyCode apikey_verdict(const ApikeyCredential *credential,
-								 const ApikeyDemand *demand, ApikeyKey *key);
+									  ApikeyRow *key);
+extern void apikey_verify_credential(const ApikeyCredential *credential,
+									 const ApikeyDemand *demand,
+									 ApikeyVerdict *verdict);
 
 #endif							/* APIKEY_H */

@@ -14,7 +14,9 @@
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_enum.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -29,12 +31,37 @@ static ApikeyCatalog catalog;
 static bool catalog_valid = false;
 static uint64 catalog_invalidations = 0;
 
+static const char *const relation_names[APIKEY_RELATIONS] = {
+	[APIKEY_REL_KEY] = "apikey_key",
+	[APIKEY_REL_KEY_PKEY] = "apikey_key_pkey",
+	[APIKEY_REL_KEY_PROJECT] = "apikey_key_project",
+	[APIKEY_REL_DIGEST] = "apikey_digest",
+	[APIKEY_REL_DIGEST_PKEY] = "apikey_digest_pkey",
+	[APIKEY_REL_ORGANIZATION] = "apikey_organization",
+	[APIKEY_REL_ORGANIZATION_PKEY] = "apikey_organization_pkey",
+	[APIKEY_REL_ORGANIZATION_NAME] = "apikey_organization_name",
+	[APIKEY_REL_PROJECT] = "apikey_project",
+	[APIKEY_REL_PROJECT_PKEY] = "apikey_project_pkey",
+	[APIKEY_REL_PROJECT_PATH] = "apikey_project_path",
+	[APIKEY_REL_PROJECT_ORGANIZATION] = "apikey_project_organization",
+	[APIKEY_REL_MEMBER] = "apikey_member",
+	[APIKEY_REL_MEMBER_WHO] = "apikey_member_who"
+};
+
+static const char *const role_names[APIKEY_ROLES] = {
+	[APIKEY_ROLE_DEVELOPER] = "developer",
+	[APIKEY_ROLE_ADMIN] = "admin",
+	[APIKEY_ROLE_OWNER] = "owner"
+};
+
 static void
 catalog_invalidate(Datum arg pg_attribute_unused(), Oid relid)
 {
-	if (!OidIsValid(relid) ||
-		relid == catalog.key || relid == catalog.key_pkey ||
-		relid == catalog.digest || relid == catalog.digest_pkey)
+	bool		ours = !OidIsValid(relid);
+
+	for (int i = 0; !ours && i < APIKEY_RELATIONS; i++)
+		ours = relid == catalog.relations[i];
+	if (ours)
 	{
 		catalog_valid = false;
 		catalog_invalidations++;
@@ -70,8 +97,9 @@ catalog_extension_schema(Oid extension)
 	return schema;
 }
 
+/* The OID of a relation of ours; a table must be the extension's own. */
 static Oid
-catalog_relation(const char *name, Oid schema)
+catalog_relation(const char *name, Oid schema, Oid extension)
 {
 	Oid			relid = get_relname_relid(name, schema);
 
@@ -80,19 +108,11 @@ catalog_relation(const char *name, Oid schema)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation \"%s\" of extension \"apikey\" does not exist",
 						name)));
-	return relid;
-}
-
-/* The same for a table, which must be the extension's own. */
-static Oid
-catalog_table(const char *name, Oid schema, Oid extension)
-{
-	Oid			relid = catalog_relation(name, schema);
-
-	if (getExtensionOfObject(RelationRelationId, relid) != extension)
+	if (get_rel_relkind(relid) != RELKIND_INDEX &&
+		getExtensionOfObject(RelationRelationId, relid) != extension)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" does not belong to extension \"apikey\"",
+				 errmsg("relation \"%s\" does not belong to extension \"apikey\"",
 						name)));
 	return relid;
 }
@@ -111,6 +131,22 @@ catalog_owner(Oid relid)
 }
 
 static void
+catalog_load_roles(Oid schema)
+{
+	catalog.role_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+										CStringGetDatum("apikey_role"),
+										ObjectIdGetDatum(schema));
+	for (int i = APIKEY_ROLE_DEVELOPER; i < APIKEY_ROLES; i++)
+	{
+		catalog.roles[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
+										   ObjectIdGetDatum(catalog.role_type),
+										   CStringGetDatum(role_names[i]));
+		if (!OidIsValid(catalog.roles[i]))
+			elog(ERROR, "type apikey_role has no value \"%s\"", role_names[i]);
+	}
+}
+
+static void
 catalog_load(void)
 {
 	static bool registered = false;
@@ -126,11 +162,11 @@ catalog_load(void)
 		registered = true;
 	}
 
-	catalog.key = catalog_table("apikey_key", schema, extension);
-	catalog.key_pkey = catalog_relation("apikey_key_pkey", schema);
-	catalog.digest = catalog_table("apikey_digest", schema, extension);
-	catalog.digest_pkey = catalog_relation("apikey_digest_pkey", schema);
-	catalog.tables_owner = catalog_owner(catalog.key);
+	for (int i = 0; i < APIKEY_RELATIONS; i++)
+		catalog.relations[i] = catalog_relation(relation_names[i], schema,
+												extension);
+	catalog.tables_owner = catalog_owner(catalog.relations[APIKEY_REL_KEY]);
+	catalog_load_roles(schema);
 	strlcpy(schema_name, quote_identifier(get_namespace_name(schema)),
 			sizeof(schema_name));
 	catalog.schema = schema_name;
@@ -152,4 +188,30 @@ apikey_catalog(void)
 		catalog.generation++;
 	}
 	return &catalog;
+}
+
+ApikeyRole
+apikey_role_from_datum(Datum value)
+{
+	const ApikeyCatalog *current = apikey_catalog();
+	int			role;
+
+	for (role = APIKEY_ROLE_DEVELOPER; role < APIKEY_ROLES; role++)
+	{
+		if (current->roles[role] == DatumGetObjectId(value))
+			return (ApikeyRole) role;
+	}
+	elog(ERROR, "value of type apikey_role expected");
+}
+
+Datum
+apikey_role_datum(ApikeyRole role)
+{
+	return ObjectIdGetDatum(apikey_catalog()->roles[role]);
+}
+
+const char *
+apikey_role_label(ApikeyRole role)
+{
+	return role_names[role];
 }

@@ -27,8 +27,8 @@ generate_random(void *out, size_t len)
  * 12 bits of the fraction, so that ids made in one millisecond still rise and
  * fall into neighbouring index pages, then 62 random bits.
  */
-static void
-generate_id(pg_uuid_t *id)
+void
+apikey_generate_id(pg_uuid_t *id)
 {
 	struct timespec now;
 	uint64		ms;
@@ -75,7 +75,7 @@ apikey_generate(const char *prefix, int prefix_len, pg_uuid_t *id,
 	size_t		len;
 	text	   *result;
 
-	generate_id(id);
+	apikey_generate_id(id);
 	generate_secret(secret);
 	len = apikey_text_format(prefix, prefix_len, id->data, secret, key);
 	apikey_digest_text(key, len, digest);

@@ -1,36 +1,26 @@
 /*
  * key.c
- *		The rows of a key: reading them without the executor, writing them.
+ *		The rows of a key, and what they say of it.
  *
  * A key has a row in apikey_key and its stored digest in apikey_digest, a
- * narrow table that nobody but its owner reads.  Reading is a direct index
- * scan; writing goes through prepared statements.
+ * narrow table that nobody but its owner reads.
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/memutils.h"
-#include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "apikey.h"
 
 #define UNPEPPERED	0			/* fingerprint of the empty pepper */
 
-static const struct
-{
-	const char *name;
-	Oid			type;
-	bool		writable;		/* by UPDATE of the view apikeys */
-}			columns[APIKEY_KEY_COLUMNS] = {
+static const ApikeyColumn key_columns[] = {
 	[APIKEY_KEY_ID] = {"id", UUIDOID, false},
+	[APIKEY_KEY_PROJECT] = {"project", UUIDOID, false},
 	[APIKEY_KEY_OWNER] = {"owner", REGROLEOID, false},
+	[APIKEY_KEY_ROLE] = {"role", InvalidOid, true},
 	[APIKEY_KEY_DISABLED] = {"disabled", BOOLOID, false},
 	[APIKEY_KEY_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false},
 	[APIKEY_KEY_STARTS_AT] = {"starts_at", TIMESTAMPTZOID, true},
@@ -45,7 +35,18 @@ static const struct
 	[APIKEY_KEY_SCOPES] = {"scopes", TEXTARRAYOID, true},
 	[APIKEY_KEY_ALLOWED_IPS] = {"allowed_ips", CIDRARRAYOID, true},
 	[APIKEY_KEY_METADATA] = {"metadata", JSONBOID, true},
-	[APIKEY_KEY_REVOKE_REASON] = {"revoke_reason", TEXTOID, false}
+	[APIKEY_KEY_REVOKE_REASON] = {"revoke_reason", TEXTOID, false},
+	[APIKEY_KEY_ACCEPTED_TERMS] = {"accepted_terms", TEXTOID, false}
+};
+
+ApikeyTable apikey_key_table = {
+	.name = "apikey_key",
+	.noun = "API key",
+	.label = APIKEY_KEY_NAME,
+	.relation = APIKEY_REL_KEY,
+	.pkey = APIKEY_REL_KEY_PKEY,
+	.columns = key_columns,
+	.count = lengthof(key_columns)
 };
 
 /* The columns of apikey_digest, in their order there. */
@@ -53,61 +54,35 @@ enum
 {
 	DIGEST_ID,
 	DIGEST_DIGEST,
-	DIGEST_PEPPER,
-	DIGEST_COLUMNS
+	DIGEST_PEPPER
 };
 
-const char *
-apikey_key_column_name(ApikeyKeyColumn column)
-{
-	return columns[column].name;
-}
+static const ApikeyColumn digest_columns[] = {
+	[DIGEST_ID] = {"id", UUIDOID, false},
+	[DIGEST_DIGEST] = {"digest", BYTEAOID, false},
+	[DIGEST_PEPPER] = {"pepper", INT4OID, false}
+};
 
-/* The column of a name, or APIKEY_KEY_COLUMNS. */
-ApikeyKeyColumn
-apikey_key_column(const char *name)
-{
-	int			i;
-
-	for (i = 0; i < APIKEY_KEY_COLUMNS; i++)
-	{
-		if (strcmp(columns[i].name, name) == 0)
-			break;
-	}
-	return (ApikeyKeyColumn) i;
-}
-
-bool
-apikey_key_column_writable(ApikeyKeyColumn column)
-{
-	return columns[column].writable;
-}
-
-const pg_uuid_t *
-apikey_key_id(const ApikeyKey *key)
-{
-	return DatumGetUUIDP(key->values[APIKEY_KEY_ID]);
-}
+static ApikeyTable digest_table = {
+	.name = "apikey_digest",
+	.relation = APIKEY_REL_DIGEST,
+	.pkey = APIKEY_REL_DIGEST_PKEY,
+	.columns = digest_columns,
+	.count = lengthof(digest_columns)
+};
 
 Oid
-apikey_key_owner(const ApikeyKey *key)
+apikey_key_owner(const ApikeyRow *key)
 {
 	return DatumGetObjectId(key->values[APIKEY_KEY_OWNER]);
 }
 
-/* A column of type text; NULL where it is null. */
-text *
-apikey_key_text(const ApikeyKey *key, ApikeyKeyColumn column)
+/* The id of a key's project; NULL for a personal key. */
+const pg_uuid_t *
+apikey_key_project(const ApikeyRow *key)
 {
-	return key->nulls[column] ? NULL : DatumGetTextPP(key->values[column]);
-}
-
-/* Sets a column, or, with a NULL pointer, makes it null. */
-void
-apikey_key_set(ApikeyKey *key, ApikeyKeyColumn column, void *value)
-{
-	key->values[column] = PointerGetDatum(value);
-	key->nulls[column] = value == NULL;
+	return key->nulls[APIKEY_KEY_PROJECT] ? NULL :
+		DatumGetUUIDP(key->values[APIKEY_KEY_PROJECT]);
 }
 
 /*
@@ -115,12 +90,12 @@ apikey_key_set(ApikeyKey *key, ApikeyKeyColumn column, void *value)
  * or not its row says so yet.
  */
 ApikeyStatus
-apikey_key_status(const ApikeyKey *key, TimestampTz now)
+apikey_key_status(const ApikeyRow *key, TimestampTz now)
 {
 	if (!key->nulls[APIKEY_KEY_REVOKED_AT] ||
 		!apikey_role_exists(apikey_key_owner(key)))
 		return APIKEY_STATUS_REVOKED;
-	if (DatumGetBool(key->values[APIKEY_KEY_DISABLED]))
+	if (apikey_row_bool(key, APIKEY_KEY_DISABLED))
 		return APIKEY_STATUS_DISABLED;
 	if (!key->nulls[APIKEY_KEY_STARTS_AT] &&
 		now < DatumGetTimestampTz(key->values[APIKEY_KEY_STARTS_AT]))
@@ -131,275 +106,137 @@ apikey_key_status(const ApikeyKey *key, TimestampTz now)
 	return APIKEY_STATUS_ACTIVE;
 }
 
-/*
- * Reads the first count columns of the row whose primary key is id, detoasted
- * and copied into the current context; false where there is none.
- */
-static bool
-fetch_row(Oid table, Oid index, const pg_uuid_t *id, Snapshot snapshot,
-		  int count, Datum *values, bool *nulls)
-{
-	Relation	rel = table_open(table, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(rel);
-	ScanKeyData scankey;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_UUID_EQ,
-				UUIDPGetDatum(id));
-	scan = systable_beginscan(rel, index, true, snapshot, 1, &scankey);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		tuple = heap_copytuple(tuple);
-		for (int i = 0; i < count; i++)
-		{
-			values[i] = heap_getattr(tuple, i + 1, desc, &nulls[i]);
-			if (!nulls[i] && TupleDescAttr(desc, i)->attlen == -1)
-				values[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[i]));
-		}
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return HeapTupleIsValid(tuple);
-}
-
-/* Reads a key as a snapshot shows it; false where there is none. */
-bool
-apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot, ApikeyKey *key)
-{
-	const ApikeyCatalog *catalog = apikey_catalog();
-
-	return fetch_row(catalog->key, catalog->key_pkey, id, snapshot,
-					 APIKEY_KEY_COLUMNS, key->values, key->nulls);
-}
-
 /* Reads a key's stored digest; false where there is none. */
 bool
 apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot, uint8 *digest)
 {
-	const ApikeyCatalog *catalog = apikey_catalog();
-	Datum		values[DIGEST_COLUMNS];
-	bool		nulls[DIGEST_COLUMNS];
+	ApikeyRow	row;
 	bytea	   *stored;
 
-	if (!fetch_row(catalog->digest, catalog->digest_pkey, id, snapshot,
-				   DIGEST_COLUMNS, values, nulls) ||
-		DatumGetInt32(values[DIGEST_PEPPER]) != UNPEPPERED)
+	if (!apikey_table_fetch(&digest_table, id, snapshot, &row) ||
+		DatumGetInt32(row.values[DIGEST_PEPPER]) != UNPEPPERED)
 		return false;
-	stored = DatumGetByteaPP(values[DIGEST_DIGEST]);
+	stored = DatumGetByteaPP(row.values[DIGEST_DIGEST]);
 	if (VARSIZE_ANY_EXHDR(stored) != APIKEY_DIGEST_BYTES)
 		return false;
 	memcpy(digest, VARDATA_ANY(stored), APIKEY_DIGEST_BYTES);
 	return true;
 }
 
+/* Visits the keys of a project. */
+void
+apikey_key_scan_project(const pg_uuid_t *project, ApikeyVisit visit,
+						void *state)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
+
+	ScanKeyInit(&key, APIKEY_KEY_PROJECT + 1, BTEqualStrategyNumber,
+				F_UUID_EQ, UUIDPGetDatum(project));
+	apikey_table_scan(&apikey_key_table, APIKEY_REL_KEY_PROJECT, &key, 1,
+					  snapshot, visit, state);
+	UnregisterSnapshot(snapshot);
+}
+
+static bool
+count_live(const ApikeyRow *row, void *state)
+{
+	if (apikey_key_status(row, 0) != APIKEY_STATUS_REVOKED)
+		(*(int64 *) state)++;
+	return true;
+}
+
+/* How many keys of a project occupy their names. */
+int64
+apikey_key_count_live(const pg_uuid_t *project)
+{
+	int64		count = 0;
+
+	apikey_key_scan_project(project, count_live, &count);
+	return count;
+}
+
 /*
- * Locks a key's row to the end of the transaction and reads its latest
- * version; false where it is gone.
+ * Marks the keys that roles dropped since have left under a name in a
+ * project, so that it is free.
  */
-bool
-apikey_key_lock(const pg_uuid_t *id, ApikeyKey *key)
+static void
+retire_dropped(const ApikeyRow *key)
 {
 	static ApikeyStatement statement;
 	ApikeyStorage storage;
-	Datum		arg = UUIDPGetDatum(id);
-	bool		found;
+	Datum		values[2];
 
+	if (apikey_key_project(key) == NULL)
+		return;
 	apikey_storage_open(&storage);
 	if (apikey_storage_stale(&statement))
 	{
-		StringInfoData sql;
-		Oid			type = UUIDOID;
+		Oid			types[2] = {UUIDOID, TEXTOID};
 
-		initStringInfo(&sql);
-		for (int i = 0; i < APIKEY_KEY_COLUMNS; i++)
-			appendStringInfo(&sql, "%s %s", i == 0 ? "SELECT" : ",",
-							 columns[i].name);
-		appendStringInfo(&sql, " FROM %s.apikey_key WHERE id = $1 FOR UPDATE",
-						 apikey_catalog()->schema);
-		apikey_storage_prepare(&statement, sql.data, 1, &type);
+		apikey_storage_prepare(&statement,
+							   psprintf("UPDATE %s.apikey_key SET revoked_at = clock_timestamp(),"
+										" revoke_reason = 'owner dropped'"
+										" WHERE project = $1 AND name = $2 COLLATE \"C\""
+										" AND revoked_at IS NULL AND NOT EXISTS"
+										" (SELECT FROM pg_authid a WHERE a.oid = owner)",
+										apikey_catalog()->schema),
+							   2, types);
 	}
-
-	found = apikey_storage_run(&statement, &arg, NULL) == 1;
-	for (int i = 0; found && i < APIKEY_KEY_COLUMNS; i++)
-	{
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		Form_pg_attribute attribute = TupleDescAttr(desc, i);
-
-		key->values[i] = SPI_getbinval(SPI_tuptable->vals[0], desc, i + 1,
-									   &key->nulls[i]);
-		if (!key->nulls[i])
-			key->values[i] = SPI_datumTransfer(key->values[i],
-											   attribute->attbyval,
-											   attribute->attlen);
-	}
+	values[0] = key->values[APIKEY_KEY_PROJECT];
+	values[1] = key->values[APIKEY_KEY_NAME];
+	apikey_storage_run(&statement, values, NULL);
 	apikey_storage_close(&storage);
-	return found;
-}
-
-/*
- * Runs a statement whose parameters are a key's columns, and tells a name
- * that is taken in the user's words.
- */
-static void
-run_with_key(const ApikeyStatement *statement, ApikeyKey *key)
-{
-	MemoryContext context = CurrentMemoryContext;
-	char		nulls[APIKEY_KEY_COLUMNS];
-
-	for (int i = 0; i < APIKEY_KEY_COLUMNS; i++)
-		nulls[i] = key->nulls[i] ? 'n' : ' ';
-
-	PG_TRY();
-	{
-		apikey_storage_run(statement, key->values, nulls);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
-			error->constraint_name == NULL ||
-			strcmp(error->constraint_name, "apikey_key_name") != 0)
-			PG_RE_THROW();
-		FlushErrorState();
-		ereport(ERROR,
-				(errcode(ERRCODE_UNIQUE_VIOLATION),
-				 errmsg("API key \"%s\" already exists",
-						text_to_cstring(apikey_key_text(key, APIKEY_KEY_NAME)))));
-	}
-	PG_END_TRY();
-}
-
-/* Prepares a statement whose parameters are a key's columns. */
-static void
-prepare_with_key(ApikeyStatement *statement, const char *sql)
-{
-	Oid			types[APIKEY_KEY_COLUMNS];
-
-	for (int i = 0; i < APIKEY_KEY_COLUMNS; i++)
-		types[i] = columns[i].type;
-	apikey_storage_prepare(statement, sql, APIKEY_KEY_COLUMNS, types);
 }
 
 /* What is stored of the owner beside his OID is his name at each write. */
 static void
-refresh_owner_name(ApikeyKey *key)
+refresh_owner_name(ApikeyRow *key)
 {
-	apikey_key_set(key, APIKEY_KEY_OWNER_NAME,
-				   cstring_to_text(apikey_role_name(apikey_key_owner(key),
-													apikey_key_text(key, APIKEY_KEY_OWNER_NAME))));
-}
-
-static void
-insert_digest(const pg_uuid_t *id, const uint8 *digest)
-{
-	static ApikeyStatement statement;
-	bytea	   *stored = palloc(VARHDRSZ + APIKEY_DIGEST_BYTES);
-	Datum		values[DIGEST_COLUMNS];
-
-	if (apikey_storage_stale(&statement))
-	{
-		Oid			types[DIGEST_COLUMNS] = {UUIDOID, BYTEAOID, INT4OID};
-
-		apikey_storage_prepare(&statement,
-							   psprintf("INSERT INTO %s.apikey_digest (id, digest, pepper)"
-										" VALUES ($1, $2, $3)",
-										apikey_catalog()->schema),
-							   DIGEST_COLUMNS, types);
-	}
-
-	SET_VARSIZE(stored, VARHDRSZ + APIKEY_DIGEST_BYTES);
-	apikey_digest_stored("", 0, digest, (uint8 *) VARDATA(stored));
-	values[DIGEST_ID] = UUIDPGetDatum(id);
-	values[DIGEST_DIGEST] = PointerGetDatum(stored);
-	values[DIGEST_PEPPER] = Int32GetDatum(UNPEPPERED);
-	apikey_storage_run(&statement, values, NULL);
+	apikey_row_set_pointer(key, APIKEY_KEY_OWNER_NAME,
+						   apikey_role_name_text(apikey_key_owner(key),
+												 apikey_row_text(key, APIKEY_KEY_OWNER_NAME)));
 }
 
 /* Stores a new key under the SHA-256 of its text. */
 void
-apikey_key_insert(ApikeyKey *key, const uint8 *digest)
+apikey_key_insert(ApikeyRow *key, const uint8 *digest)
 {
-	static ApikeyStatement statement;
-	ApikeyStorage storage;
+	bytea	   *stored = palloc(VARHDRSZ + APIKEY_DIGEST_BYTES);
+	ApikeyRow	row;
 
+	retire_dropped(key);
 	refresh_owner_name(key);
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
-	{
-		StringInfoData sql;
+	apikey_table_insert(&apikey_key_table, key);
 
-		initStringInfo(&sql);
-		appendStringInfo(&sql, "INSERT INTO %s.apikey_key",
-						 apikey_catalog()->schema);
-		for (int i = 0; i < APIKEY_KEY_COLUMNS; i++)
-			appendStringInfo(&sql, "%s %s", i == 0 ? " (" : ",",
-							 columns[i].name);
-		for (int i = 0; i < APIKEY_KEY_COLUMNS; i++)
-			appendStringInfo(&sql, "%s $%d", i == 0 ? ") VALUES (" : ",",
-							 i + 1);
-		appendStringInfoChar(&sql, ')');
-		prepare_with_key(&statement, sql.data);
-	}
-	run_with_key(&statement, key);
-	insert_digest(apikey_key_id(key), digest);
-	apikey_storage_close(&storage);
+	SET_VARSIZE(stored, VARHDRSZ + APIKEY_DIGEST_BYTES);
+	apikey_digest_stored("", 0, digest, (uint8 *) VARDATA(stored));
+	apikey_row_set_pointer(&row, DIGEST_ID, apikey_row_id(key));
+	apikey_row_set_pointer(&row, DIGEST_DIGEST, stored);
+	apikey_row_set(&row, DIGEST_PEPPER, Int32GetDatum(UNPEPPERED));
+	apikey_table_insert(&digest_table, &row);
+	apikey_event_key(key, APIKEY_EVENT_CREATED,
+					 key->nulls[APIKEY_KEY_ACCEPTED_TERMS] ? NULL :
+					 apikey_json_text("accepted_terms",
+									  apikey_row_text(key, APIKEY_KEY_ACCEPTED_TERMS)));
 }
 
-/* Writes back a key that was locked. */
+/* Writes back a key that was locked, and the event that tells of it. */
 void
-apikey_key_update(ApikeyKey *key)
+apikey_key_update(ApikeyRow *key, ApikeyEvent event, const char *detail)
 {
-	static ApikeyStatement statement;
-	ApikeyStorage storage;
-
+	if (event == APIKEY_EVENT_RENAMED)
+		retire_dropped(key);
 	refresh_owner_name(key);
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
-	{
-		StringInfoData sql;
-
-		initStringInfo(&sql);
-		appendStringInfo(&sql, "UPDATE %s.apikey_key",
-						 apikey_catalog()->schema);
-		for (int i = APIKEY_KEY_ID + 1; i < APIKEY_KEY_COLUMNS; i++)
-			appendStringInfo(&sql, "%s %s = $%d",
-							 i == APIKEY_KEY_ID + 1 ? " SET" : ",",
-							 columns[i].name, i + 1);
-		appendStringInfo(&sql, " WHERE id = $%d", APIKEY_KEY_ID + 1);
-		prepare_with_key(&statement, sql.data);
-	}
-	run_with_key(&statement, key);
-	apikey_storage_close(&storage);
+	apikey_table_update(&apikey_key_table, key);
+	apikey_event_key(key, event, detail);
 }
 
-/* Removes a key that was locked, digest and all. */
+/* Removes a key, digest and all. */
 void
-apikey_key_delete(const pg_uuid_t *id)
+apikey_key_delete(const ApikeyRow *key)
 {
-	static ApikeyStatement statements[2];
-	static const char *const tables[] = {"apikey_key", "apikey_digest"};
-	ApikeyStorage storage;
-	Datum		arg = UUIDPGetDatum(id);
-
-	apikey_storage_open(&storage);
-	for (size_t i = 0; i < lengthof(statements); i++)
-	{
-		if (apikey_storage_stale(&statements[i]))
-		{
-			Oid			type = UUIDOID;
-
-			apikey_storage_prepare(&statements[i],
-								   psprintf("DELETE FROM %s.%s WHERE id = $1",
-											apikey_catalog()->schema,
-											tables[i]),
-								   1, &type);
-		}
-		apikey_storage_run(&statements[i], &arg, NULL);
-	}
-	apikey_storage_close(&storage);
+	apikey_event_key(key, APIKEY_EVENT_DELETED, NULL);
+	apikey_table_delete(&digest_table, apikey_row_id(key), false);
+	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);
 }

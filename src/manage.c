@@ -19,18 +19,16 @@ id_string(const pg_uuid_t *id)
 	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
 }
 
-/* Raises where there is no such key for the caller, or he may not manage it. */
+/* Raises where there is no such key for the caller, or he may not do this. */
 static void
-authorize(const pg_uuid_t *id, bool found, const ApikeyKey *key)
+authorize(const pg_uuid_t *id, bool found, ApikeyRight right,
+		  const ApikeyRow *key)
 {
-	Oid			owner = found ? apikey_key_owner(key) : InvalidOid;
-	text	   *subject = found ? apikey_key_text(key, APIKEY_KEY_SUBJECT) : NULL;
-
-	if (!found || !apikey_principal_may_see(owner, subject))
+	if (!found || !apikey_authority_may(APIKEY_RIGHT_SEE, key))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("API key \"%s\" does not exist", id_string(id))));
-	if (!apikey_principal_may_manage(owner, subject))
+	if (!apikey_authority_may(right, key))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for API key \"%s\"",
@@ -39,49 +37,64 @@ authorize(const pg_uuid_t *id, bool found, const ApikeyKey *key)
 
 /* Locks a key that was there; 40001 where it is gone since. */
 void
-apikey_manage_lock(const pg_uuid_t *id, ApikeyKey *key)
+apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key)
 {
-	if (!apikey_key_lock(id, key))
+	if (!apikey_table_lock(&apikey_key_table, id, APIKEY_LOCK_UPDATE, key))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not change API key \"%s\" due to a concurrent change",
 						id_string(id))));
 }
 
-/* Reads and locks a key that the caller may manage; raises otherwise. */
+/* Reads and locks a key with which the caller may do this; raises otherwise. */
 void
-apikey_manage_open(const pg_uuid_t *id, ApikeyKey *key)
+apikey_manage_open(const pg_uuid_t *id, ApikeyRight right, ApikeyRow *key)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	bool		found = apikey_key_fetch(id, snapshot, key);
+	Snapshot	snapshot = apikey_latest_snapshot();
+	bool		found = apikey_table_fetch(&apikey_key_table, id, snapshot, key);
 
 	UnregisterSnapshot(snapshot);
-	authorize(id, found, key);
+	authorize(id, found, right, key);
 	apikey_manage_lock(id, key);
-	authorize(id, true, key);
+	authorize(id, true, right, key);
 }
 
 /* Raises 55000 where a key has been revoked. */
 void
-apikey_manage_require_unrevoked(const ApikeyKey *key)
+apikey_manage_require_unrevoked(const ApikeyRow *key)
 {
 	if (apikey_key_status(key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("API key \"%s\" has been revoked",
-						id_string(apikey_key_id(key)))));
+						id_string(apikey_row_id(key)))));
 }
 
 /* Revokes a locked key; false where it already was. */
 bool
-apikey_manage_revoke(ApikeyKey *key, text *reason)
+apikey_manage_revoke(ApikeyRow *key, text *reason)
 {
 	if (!key->nulls[APIKEY_KEY_REVOKED_AT])
 		return false;
-	key->values[APIKEY_KEY_REVOKED_AT] =
-		TimestampTzGetDatum(GetCurrentTimestamp());
-	key->nulls[APIKEY_KEY_REVOKED_AT] = false;
-	apikey_key_set(key, APIKEY_KEY_REVOKE_REASON, reason);
-	apikey_key_update(key);
+	apikey_row_set(key, APIKEY_KEY_REVOKED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_row_set_pointer(key, APIKEY_KEY_REVOKE_REASON, reason);
+	apikey_key_update(key, APIKEY_EVENT_REVOKED,
+					  reason == NULL ? NULL :
+					  apikey_json_text("reason", reason));
 	return true;
+}
+
+/* The row of a key's project, read into place; NULL for a personal key. */
+const ApikeyRow *
+apikey_manage_project(const ApikeyRow *key, ApikeyPlace *place)
+{
+	if (apikey_key_project(key) == NULL)
+		return NULL;
+	if (!apikey_place_fetch_project(apikey_key_project(key), place))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not change API key \"%s\" due to a concurrent change",
+						id_string(apikey_row_id(key)))));
+	return &place->project;
 }

@@ -35,13 +35,29 @@ apikey_role_exists(Oid role)
 	return SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
 }
 
-/* The name of a role, or the last one known where it has been dropped. */
-char *
-apikey_role_name(Oid role, const text *last_known)
+/* Raises 42704 where a role does not exist. */
+void
+apikey_role_require(Oid role)
+{
+	if (!apikey_role_exists(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role with OID %u does not exist", role)));
+}
+
+/*
+ * The name of a role or, where it has been dropped, the last one known, if
+ * any, or else its number.
+ */
+text *
+apikey_role_name_text(Oid role, const text *last_known)
 {
 	char	   *name = GetUserNameFromId(role, true);
 
-	return name != NULL ? name : text_to_cstring(last_known);
+	if (name != NULL)
+		return cstring_to_text(name);
+	return cstring_to_text(last_known != NULL ? text_to_cstring(last_known) :
+						   psprintf("%u", role));
 }
 
 static ApikeyJsonAction
@@ -129,41 +145,42 @@ json_member(const char *json, const char *wanted)
 	return member.value;
 }
 
-/*
- * The caller's subject; NULL for none.  apikey.subject_setting is the name of
- * a setting or, where no setting has that whole name, a setting's name, a
- * colon and a member of the JSON object it holds.
- */
-static text *
-principal_subject(void)
-{
-	const char *colon = strchr(apikey_subject_setting, ':');
-	const char *value;
-
-	if (colon == NULL)
-		value = GetConfigOption(apikey_subject_setting, true, false);
-	else
-	{
-		char	   *name = pnstrdup(apikey_subject_setting,
-									colon - apikey_subject_setting);
-
-		value = GetConfigOption(name, true, false);
-		if (value != NULL)
-			value = json_member(value, colon + 1);
-	}
-	if (value == NULL || value[0] == '\0')
-		return NULL;
-	return cstring_to_text(value);
-}
-
 static bool
 subjects_in_use(void)
 {
 	return apikey_subject_setting[0] != '\0';
 }
 
-static bool
-subject_equal(const text *one, const text *two)
+/*
+ * What apikey.subject_setting leads to: it is the name of a setting or, with
+ * a colon, a setting's name and a member of the JSON object it holds.
+ */
+static const char *
+read_subject(void)
+{
+	const char *colon = strchr(apikey_subject_setting, ':');
+	const char *value;
+
+	if (colon == NULL)
+		return GetConfigOption(apikey_subject_setting, true, false);
+	value = GetConfigOption(pnstrdup(apikey_subject_setting,
+									 colon - apikey_subject_setting),
+							true, false);
+	return value == NULL ? NULL : json_member(value, colon + 1);
+}
+
+/* The caller's subject; NULL for none, and while subjects are not in use. */
+text *
+apikey_principal_subject(void)
+{
+	const char *value = subjects_in_use() ? read_subject() : NULL;
+
+	return value == NULL || value[0] == '\0' ? NULL : cstring_to_text(value);
+}
+
+/* Are two texts the same, byte by byte?  NULL is one of its own. */
+bool
+apikey_same_text(const text *one, const text *two)
 {
 	if (one == NULL || two == NULL)
 		return one == two;
@@ -172,38 +189,37 @@ subject_equal(const text *one, const text *two)
 			   VARSIZE_ANY_EXHDR(one)) == 0;
 }
 
+/*
+ * Does a member's row cover a principal?  Without a subject it covers all
+ * subjects of its role.
+ */
+bool
+apikey_principal_covered(Oid role, const text *subject, Oid member,
+						 const text *member_subject)
+{
+	return has_privs_of_role(role, member) &&
+		(!subjects_in_use() || member_subject == NULL ||
+		 apikey_same_text(subject, member_subject));
+}
+
 /* Is the caller the principal of a role and subject? */
-static bool
-principal_matches(Oid role, const text *subject)
+bool
+apikey_principal_matches(Oid role, const text *subject)
 {
 	if (superuser())
 		return true;
 	return has_privs_of_role(GetUserId(), role) &&
 		(!subjects_in_use() ||
-		 subject_equal(principal_subject(), subject));
-}
-
-/* May the caller list a key of this owner? */
-bool
-apikey_principal_may_see(Oid owner, const text *subject)
-{
-	return has_bypassrls_privilege(GetUserId()) ||
-		principal_matches(owner, subject);
-}
-
-/* May the caller change a key of this owner? */
-bool
-apikey_principal_may_manage(Oid owner, const text *subject)
-{
-	return principal_matches(owner, subject);
+		 apikey_same_text(apikey_principal_subject(), subject));
 }
 
 /*
  * The subject of what the caller creates: his own.  Another one is for
- * superusers; where subjects are not in use it is a label, free to choose.
+ * superusers and where any is allowed; while subjects are not in use it is a
+ * label, free to choose.
  */
 text *
-apikey_principal_new_subject(text *wanted)
+apikey_principal_new_subject(text *wanted, bool any)
 {
 	text	   *own;
 
@@ -212,14 +228,14 @@ apikey_principal_new_subject(text *wanted)
 	if (!subjects_in_use())
 		return wanted;
 
-	own = principal_subject();
+	own = apikey_principal_subject();
 	if (wanted == NULL)
 	{
 		if (own != NULL)
 			apikey_rule_subject(own);
 		return own;
 	}
-	if (!subject_equal(own, wanted) && !superuser())
+	if (!any && !apikey_same_text(own, wanted) && !superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for \"subject\""),

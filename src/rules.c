@@ -8,10 +8,13 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
 
 #include "apikey.h"
 
@@ -79,12 +82,44 @@ name_characters_valid(const pg_wchar *codes, int count)
 	return true;
 }
 
-/* A key's name, as it is to be stored. */
-text *
-apikey_rule_name(const char *argument, text *value)
+static bool
+all_visible(const pg_wchar *codes, int count)
 {
-	static const char rule[] =
-	"A name has 2 to 64 characters: letters with their marks and decimal digits of any script, \"_\" and \"-\".";
+	for (int i = 0; i < count; i++)
+	{
+		if (apikey_unicode_class(codes[i]) == APIKEY_CHAR_NONE)
+			return false;
+	}
+	return true;
+}
+
+/* A project's pattern as one that matches whole texts. */
+static text *
+whole_pattern(const text *pattern)
+{
+	return cstring_to_text(psprintf("^(?:%s)$", text_to_cstring(pattern)));
+}
+
+static bool
+pattern_matches(text *pattern, text *value)
+{
+	return DatumGetBool(DirectFunctionCall2Coll(textregexeq, C_COLLATION_OID,
+												PointerGetDatum(value),
+												PointerGetDatum(pattern)));
+}
+
+/*
+ * A key's name, as it is to be stored.  A project's pattern stands in place
+ * of the rule about characters.
+ */
+text *
+apikey_rule_name(const char *argument, text *value, const ApikeyRow *project)
+{
+	text	   *pattern = project == NULL ? NULL :
+		apikey_row_text(project, APIKEY_PROJECT_NAME_PATTERN);
+	const char *rule = pattern == NULL ?
+		"A name has 2 to 64 characters: letters with their marks and decimal digits of any script, \"_\" and \"-\"." :
+		"A name has 1 to 64 visible characters and matches the project's \"name_pattern\".";
 	pg_wchar   *codes;
 	int			count;
 
@@ -94,8 +129,10 @@ apikey_rule_name(const char *argument, text *value)
 
 	value = apikey_unicode_nfc(value);
 	codes = apikey_unicode_decode(value, &count);
-	if (count < NAME_MIN || count > NAME_MAX ||
-		!name_characters_valid(codes, count))
+	if (count < (pattern == NULL ? NAME_MIN : 1) || count > NAME_MAX ||
+		!(pattern == NULL ? name_characters_valid(codes, count) :
+		  all_visible(codes, count) &&
+		  pattern_matches(whole_pattern(pattern), value)))
 		apikey_refuse(argument, rule);
 	return value;
 }
@@ -236,19 +273,56 @@ rule_description(const text *value)
 		apikey_refuse("description", "A description has at most 1000 characters.");
 }
 
-/* The attributes that creating and updating a key have in common. */
+/* The terms of a project, which whoever makes a key in it must accept. */
 void
-apikey_rule_attributes(const ApikeyKey *key)
+apikey_rule_terms(const text *accepted, const ApikeyRow *project)
 {
-	static const ApikeyKeyColumn required[] = {
-		APIKEY_KEY_SCOPES, APIKEY_KEY_METADATA
-	};
+	text	   *terms = project == NULL ? NULL :
+		apikey_row_text(project, APIKEY_PROJECT_TERMS);
 
-	for (size_t i = 0; i < lengthof(required); i++)
-	{
-		if (key->nulls[required[i]])
-			apikey_refuse_null(apikey_key_column_name(required[i]));
-	}
+	if (terms == NULL && accepted != NULL)
+		apikey_refuse("accept_terms", "There are no terms to accept.");
+	if (!apikey_same_text(terms, accepted))
+		apikey_refuse("accept_terms", "It must equal the \"terms\" of the project.");
+}
+
+static TimestampTz
+column_time(const ApikeyRow *row, int column)
+{
+	return DatumGetTimestampTz(row->values[column]);
+}
+
+/* Within a project's max_ttl no key lives longer, or for ever. */
+static void
+rule_max_ttl(const ApikeyRow *key, const ApikeyRow *project)
+{
+	TimestampTz latest;
+
+	if (project->nulls[APIKEY_PROJECT_MAX_TTL])
+		return;
+	latest = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+													 key->values[APIKEY_KEY_CREATED_AT],
+													 project->values[APIKEY_PROJECT_MAX_TTL]));
+	if (key->nulls[APIKEY_KEY_EXPIRES_AT] ||
+		column_time(key, APIKEY_KEY_EXPIRES_AT) > latest)
+		apikey_refuse("expires_at", "A key of this project expires within its \"max_ttl\" of being created.");
+}
+
+/*
+ * The attributes that creating and updating a key have in common, with those
+ * of its project's settings that bound them; NULL for a personal key.
+ */
+void
+apikey_rule_attributes(const ApikeyRow *key, const ApikeyRow *project)
+{
+	if (key->nulls[APIKEY_KEY_SCOPES])
+		apikey_refuse_null("scopes");
+	if (key->nulls[APIKEY_KEY_METADATA])
+		apikey_refuse_null("metadata");
+	if (project != NULL && key->nulls[APIKEY_KEY_ROLE])
+		apikey_refuse_null("role");
+	if (project == NULL && !key->nulls[APIKEY_KEY_ROLE])
+		apikey_refuse("role", "A personal key has no role.");
 
 	rule_scopes(DatumGetArrayTypeP(key->values[APIKEY_KEY_SCOPES]));
 	if (!key->nulls[APIKEY_KEY_DESCRIPTION])
@@ -257,9 +331,74 @@ apikey_rule_attributes(const ApikeyKey *key)
 		rule_addresses(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]));
 	if (!key->nulls[APIKEY_KEY_STARTS_AT] &&
 		!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
-		DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) <=
-		DatumGetTimestampTz(key->values[APIKEY_KEY_STARTS_AT]))
+		column_time(key, APIKEY_KEY_EXPIRES_AT) <=
+		column_time(key, APIKEY_KEY_STARTS_AT))
 		apikey_refuse("expires_at", "A key must expire later than it starts.");
 	if (toast_raw_datum_size(key->values[APIKEY_KEY_METADATA]) > METADATA_BYTES_MAX)
 		apikey_refuse("metadata", "The metadata of a key has at most 64 kB.");
+	if (project != NULL)
+		rule_max_ttl(key, project);
+}
+
+/* A name pattern must compile as it stands and as whole_pattern. */
+static void
+rule_name_pattern(text *pattern)
+{
+	static const char rule[] =
+	"A name pattern is a regular expression of 1 to 200 characters, without embedded options.";
+	int			length = text_characters(pattern);
+
+	if (length < 1 || length > 200)
+		apikey_refuse("name_pattern", rule);
+	PG_TRY();
+	{
+		text	   *nothing = cstring_to_text("");
+
+		pattern_matches(pattern, nothing);
+		pattern_matches(whole_pattern(pattern), nothing);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_INVALID_REGULAR_EXPRESSION)
+			PG_RE_THROW();
+		FlushErrorState();
+		apikey_refuse("name_pattern", rule);
+	}
+	PG_END_TRY();
+}
+
+/* More than nothing, and not so much that no date could carry it. */
+static bool
+ttl_valid(Datum ttl)
+{
+	Interval	zero = {0};
+	Interval	century = {.month = 12 * 100};
+
+	return DatumGetBool(DirectFunctionCall2(interval_gt, ttl,
+											IntervalPGetDatum(&zero))) &&
+		DatumGetBool(DirectFunctionCall2(interval_le, ttl,
+										 IntervalPGetDatum(&century)));
+}
+
+/* The settings of a project. */
+void
+apikey_rule_project(const ApikeyRow *project)
+{
+	const text *terms = apikey_row_text(project, APIKEY_PROJECT_TERMS);
+
+	if (project->nulls[APIKEY_PROJECT_MEMBERS_CAN_VIEW])
+		apikey_refuse_null("members_can_view");
+	if (project->nulls[APIKEY_PROJECT_REVEALABLE])
+		apikey_refuse_null("revealable");
+	if (!project->nulls[APIKEY_PROJECT_NAME_PATTERN])
+		rule_name_pattern(apikey_row_text(project, APIKEY_PROJECT_NAME_PATTERN));
+	if (!project->nulls[APIKEY_PROJECT_MAX_TTL] &&
+		!ttl_valid(project->values[APIKEY_PROJECT_MAX_TTL]))
+		apikey_refuse("max_ttl", "The longest life of a key is positive, and at most 100 years.");
+	if (!project->nulls[APIKEY_PROJECT_MAX_KEYS] &&
+		DatumGetInt32(project->values[APIKEY_PROJECT_MAX_KEYS]) < 0)
+		apikey_refuse("max_keys", "The number of keys must not be negative.");
+	if (terms != NULL &&
+		(text_characters(terms) < 1 || text_characters(terms) > 10000))
+		apikey_refuse("terms", "Terms have 1 to 10000 characters.");
 }

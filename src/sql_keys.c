@@ -42,12 +42,10 @@ refuse_unsupported_arguments(FunctionCallInfo fcinfo)
 		int			argument;
 		const char *name;
 	}			unsupported[] = {
-		{CREATE_PROJECT, "project"},
 		{CREATE_RATE_LIMIT, "rate_limit"},
 		{CREATE_CREDITS, "credits"},
 		{CREATE_CREDITS_REFILL, "credits_refill"},
-		{CREATE_CREDITS_INTERVAL, "credits_interval"},
-		{CREATE_ACCEPT_TERMS, "accept_terms"}
+		{CREATE_CREDITS_INTERVAL, "credits_interval"}
 	};
 
 	for (size_t i = 0; i < lengthof(unsupported); i++)
@@ -65,62 +63,19 @@ refuse_unsupported_arguments(FunctionCallInfo fcinfo)
 	}
 }
 
-/* Copies an argument, NULL or not, into a column. */
-static void
-set_from_argument(FunctionCallInfo fcinfo, int argument, ApikeyKey *key,
-				  ApikeyKeyColumn column)
-{
-	key->values[column] = PG_GETARG_DATUM(argument);
-	key->nulls[column] = PG_ARGISNULL(argument);
-}
-
 static text *
 text_argument(FunctionCallInfo fcinfo, int argument)
 {
 	return PG_ARGISNULL(argument) ? NULL : PG_GETARG_TEXT_PP(argument);
 }
 
-/* The attributes of a new key as its creator gives them, checked. */
+/* Copies an argument, NULL or not, into a column. */
 static void
-new_key_attributes(FunctionCallInfo fcinfo, ApikeyKey *key)
+set_from_argument(FunctionCallInfo fcinfo, int argument, ApikeyRow *key,
+				  int column)
 {
-	if (PG_ARGISNULL(CREATE_NAME))
-		apikey_refuse_null("name");
-	refuse_unsupported_arguments(fcinfo);
-	if (!PG_ARGISNULL(CREATE_ROLE))
-		apikey_refuse("role", "A personal key has no role.");
-
-	memset(key->nulls, true, sizeof(key->nulls));
-	apikey_key_set(key, APIKEY_KEY_NAME,
-				   apikey_rule_name("name", PG_GETARG_TEXT_PP(CREATE_NAME)));
-	apikey_key_set(key, APIKEY_KEY_SUBJECT,
-				   apikey_principal_new_subject(text_argument(fcinfo, CREATE_SUBJECT)));
-	set_from_argument(fcinfo, CREATE_DESCRIPTION, key, APIKEY_KEY_DESCRIPTION);
-	set_from_argument(fcinfo, CREATE_SCOPES, key, APIKEY_KEY_SCOPES);
-	set_from_argument(fcinfo, CREATE_STARTS_AT, key, APIKEY_KEY_STARTS_AT);
-	set_from_argument(fcinfo, CREATE_EXPIRES_AT, key, APIKEY_KEY_EXPIRES_AT);
-	set_from_argument(fcinfo, CREATE_ALLOWED_IPS, key, APIKEY_KEY_ALLOWED_IPS);
-	set_from_argument(fcinfo, CREATE_METADATA, key, APIKEY_KEY_METADATA);
-	apikey_rule_attributes(key);
-}
-
-/* The other columns of a new key: what we give it. */
-static void
-new_key_identity(ApikeyKey *key, text *prefix, pg_uuid_t *id, text *plaintext)
-{
-	int			len = VARSIZE_ANY_EXHDR(plaintext);
-
-	apikey_key_set(key, APIKEY_KEY_ID, id);
-	apikey_key_set(key, APIKEY_KEY_PREFIX, prefix);
-	apikey_key_set(key, APIKEY_KEY_LAST_FOUR,
-				   cstring_to_text_with_len(VARDATA_ANY(plaintext) + len - 4, 4));
-	key->values[APIKEY_KEY_OWNER] = ObjectIdGetDatum(GetUserId());
-	key->nulls[APIKEY_KEY_OWNER] = false;
-	key->values[APIKEY_KEY_DISABLED] = BoolGetDatum(false);
-	key->nulls[APIKEY_KEY_DISABLED] = false;
-	key->values[APIKEY_KEY_CREATED_AT] =
-		TimestampTzGetDatum(GetCurrentTimestamp());
-	key->nulls[APIKEY_KEY_CREATED_AT] = false;
+	key->values[column] = PG_GETARG_DATUM(argument);
+	key->nulls[column] = PG_ARGISNULL(argument);
 }
 
 /*
@@ -131,36 +86,44 @@ PG_FUNCTION_INFO_V1(apikey_create);
 Datum
 apikey_create(PG_FUNCTION_ARGS)
 {
-	ApikeyKey	key;
-	text	   *prefix;
-	text	   *plaintext;
-	pg_uuid_t	id;
-	uint8		digest[APIKEY_DIGEST_BYTES];
+	ApikeyRow	key;
+	ApikeyIssue issue;
 
 	PreventCommandIfReadOnly("apikey_create()");
-	new_key_attributes(fcinfo, &key);
-	prefix = PG_ARGISNULL(CREATE_PREFIX) ? cstring_to_text(apikey_prefix) :
-		PG_GETARG_TEXT_PP(CREATE_PREFIX);
-	apikey_rule_prefix(VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix));
+	if (PG_ARGISNULL(CREATE_NAME))
+		apikey_refuse_null("name");
+	refuse_unsupported_arguments(fcinfo);
 
-	plaintext = apikey_generate(VARDATA_ANY(prefix),
-								VARSIZE_ANY_EXHDR(prefix), &id, digest);
-	new_key_identity(&key, prefix, &id, plaintext);
-	apikey_key_insert(&key, digest);
-	PG_RETURN_TEXT_P(plaintext);
+	issue.name = PG_GETARG_TEXT_PP(CREATE_NAME);
+	issue.project = text_argument(fcinfo, CREATE_PROJECT);
+	issue.subject = text_argument(fcinfo, CREATE_SUBJECT);
+	issue.prefix = text_argument(fcinfo, CREATE_PREFIX);
+	issue.accept_terms = text_argument(fcinfo, CREATE_ACCEPT_TERMS);
+	issue.role = PG_ARGISNULL(CREATE_ROLE) ? APIKEY_ROLE_NONE :
+		apikey_role_from_datum(PG_GETARG_DATUM(CREATE_ROLE));
+
+	apikey_row_clear(&key);
+	set_from_argument(fcinfo, CREATE_DESCRIPTION, &key, APIKEY_KEY_DESCRIPTION);
+	set_from_argument(fcinfo, CREATE_SCOPES, &key, APIKEY_KEY_SCOPES);
+	set_from_argument(fcinfo, CREATE_STARTS_AT, &key, APIKEY_KEY_STARTS_AT);
+	set_from_argument(fcinfo, CREATE_EXPIRES_AT, &key, APIKEY_KEY_EXPIRES_AT);
+	set_from_argument(fcinfo, CREATE_ALLOWED_IPS, &key, APIKEY_KEY_ALLOWED_IPS);
+	set_from_argument(fcinfo, CREATE_METADATA, &key, APIKEY_KEY_METADATA);
+	PG_RETURN_TEXT_P(apikey_issue(&key, &issue));
 }
 
 /*
  * Opens the key that the first argument of a function names, for a caller who
- * may manage it.
+ * has a right to it.
  */
 static void
-open_argument(FunctionCallInfo fcinfo, const char *function, ApikeyKey *key)
+open_argument(FunctionCallInfo fcinfo, const char *function,
+			  ApikeyRight right, ApikeyRow *key)
 {
 	PreventCommandIfReadOnly(function);
 	if (PG_ARGISNULL(0))
 		apikey_refuse_null("id");
-	apikey_manage_open(PG_GETARG_UUID_P(0), key);
+	apikey_manage_open(PG_GETARG_UUID_P(0), right, key);
 }
 
 /*
@@ -170,27 +133,33 @@ PG_FUNCTION_INFO_V1(apikey_rename);
 Datum
 apikey_rename(PG_FUNCTION_ARGS)
 {
-	ApikeyKey	key;
-	text	   *name;
+	ApikeyRow	key;
+	ApikeyPlace place;
+	text	   *before;
 
 	if (PG_ARGISNULL(1))
 		apikey_refuse_null("new_name");
-	name = apikey_rule_name("new_name", PG_GETARG_TEXT_PP(1));
-	open_argument(fcinfo, "apikey_rename()", &key);
+	open_argument(fcinfo, "apikey_rename()", APIKEY_RIGHT_CHANGE, &key);
 	apikey_manage_require_unrevoked(&key);
-	apikey_key_set(&key, APIKEY_KEY_NAME, name);
-	apikey_key_update(&key);
+	before = apikey_row_text(&key, APIKEY_KEY_NAME);
+	apikey_row_set_pointer(&key, APIKEY_KEY_NAME,
+						   apikey_rule_name("new_name", PG_GETARG_TEXT_PP(1),
+											apikey_manage_project(&key, &place)));
+	if (!apikey_same_text(before, apikey_row_text(&key, APIKEY_KEY_NAME)))
+		apikey_key_update(&key, APIKEY_EVENT_RENAMED,
+						  apikey_json_text("name_before", before));
 	PG_RETURN_VOID();
 }
 
 /* Disables or enables a locked key; false where it already was so. */
 static bool
-set_disabled(ApikeyKey *key, bool disabled)
+set_disabled(ApikeyRow *key, bool disabled)
 {
-	if (DatumGetBool(key->values[APIKEY_KEY_DISABLED]) == disabled)
+	if (apikey_row_bool(key, APIKEY_KEY_DISABLED) == disabled)
 		return false;
-	key->values[APIKEY_KEY_DISABLED] = BoolGetDatum(disabled);
-	apikey_key_update(key);
+	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(disabled));
+	apikey_key_update(key, disabled ? APIKEY_EVENT_DISABLED :
+					  APIKEY_EVENT_ENABLED, NULL);
 	return true;
 }
 
@@ -202,9 +171,9 @@ PG_FUNCTION_INFO_V1(apikey_disable);
 Datum
 apikey_disable(PG_FUNCTION_ARGS)
 {
-	ApikeyKey	key;
+	ApikeyRow	key;
 
-	open_argument(fcinfo, "apikey_disable()", &key);
+	open_argument(fcinfo, "apikey_disable()", APIKEY_RIGHT_DISABLE, &key);
 	if (apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
 		PG_RETURN_BOOL(false);
 	PG_RETURN_BOOL(set_disabled(&key, true));
@@ -218,9 +187,9 @@ PG_FUNCTION_INFO_V1(apikey_enable);
 Datum
 apikey_enable(PG_FUNCTION_ARGS)
 {
-	ApikeyKey	key;
+	ApikeyRow	key;
 
-	open_argument(fcinfo, "apikey_enable()", &key);
+	open_argument(fcinfo, "apikey_enable()", APIKEY_RIGHT_CHANGE, &key);
 	apikey_manage_require_unrevoked(&key);
 	PG_RETURN_BOOL(set_disabled(&key, false));
 }
@@ -244,10 +213,10 @@ PG_FUNCTION_INFO_V1(apikey_revoke);
 Datum
 apikey_revoke(PG_FUNCTION_ARGS)
 {
-	ApikeyKey	key;
+	ApikeyRow	key;
 	text	   *reason = reason_argument(fcinfo);
 
-	open_argument(fcinfo, "apikey_revoke()", &key);
+	open_argument(fcinfo, "apikey_revoke()", APIKEY_RIGHT_REVOKE, &key);
 	PG_RETURN_BOOL(apikey_manage_revoke(&key, reason));
 }
 
@@ -259,7 +228,7 @@ PG_FUNCTION_INFO_V1(apikey_self_revoke);
 Datum
 apikey_self_revoke(PG_FUNCTION_ARGS)
 {
-	ApikeyKey	key;
+	ApikeyRow	key;
 	ApikeyCredential credential;
 	text	   *reason = reason_argument(fcinfo);
 
@@ -282,19 +251,60 @@ PG_FUNCTION_INFO_V1(apikey_delete);
 Datum
 apikey_delete(PG_FUNCTION_ARGS)
 {
-	ApikeyKey	key;
-	text	   *confirmed;
-	text	   *name;
+	ApikeyRow	key;
 
 	if (PG_ARGISNULL(1))
 		apikey_refuse_null("confirm_name");
-	confirmed = PG_GETARG_TEXT_PP(1);
-	open_argument(fcinfo, "apikey_delete()", &key);
-	name = apikey_key_text(&key, APIKEY_KEY_NAME);
-	if (VARSIZE_ANY_EXHDR(name) != VARSIZE_ANY_EXHDR(confirmed) ||
-		memcmp(VARDATA_ANY(name), VARDATA_ANY(confirmed),
-			   VARSIZE_ANY_EXHDR(name)) != 0)
+	open_argument(fcinfo, "apikey_delete()", APIKEY_RIGHT_DELETE, &key);
+	if (!apikey_same_text(apikey_row_text(&key, APIKEY_KEY_NAME),
+							  PG_GETARG_TEXT_PP(1)))
 		apikey_refuse("confirm_name", "It must be the name of the key.");
-	apikey_key_delete(apikey_key_id(&key));
+	apikey_key_delete(&key);
+	PG_RETURN_VOID();
+}
+
+/*
+ * apikey_transfer(id uuid, new_owner regrole, subject text) returns void
+ *		Hands a project's key to another member of the project; a superuser
+ *		may hand a personal key to anybody.
+ */
+PG_FUNCTION_INFO_V1(apikey_transfer);
+Datum
+apikey_transfer(PG_FUNCTION_ARGS)
+{
+	ApikeyRow	key;
+	ApikeyPlace place;
+	Oid			new_owner;
+	text	   *subject = text_argument(fcinfo, 2);
+	text	   *before;
+
+	if (PG_ARGISNULL(1))
+		apikey_refuse_null("new_owner");
+	new_owner = PG_GETARG_OID(1);
+	if (subject != NULL)
+		apikey_rule_subject(subject);
+	open_argument(fcinfo, "apikey_transfer()", APIKEY_RIGHT_CHANGE, &key);
+	apikey_manage_require_unrevoked(&key);
+	apikey_role_require(new_owner);
+	if (apikey_manage_project(&key, &place) == NULL)
+	{
+		if (!superuser())
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to transfer a personal API key"),
+					 errdetail("Only superusers may.")));
+	}
+	else if (apikey_member_standing(new_owner, subject,
+									apikey_place_organization(&place),
+									apikey_place_project(&place)) ==
+			 APIKEY_ROLE_NONE)
+		apikey_refuse("new_owner", "The new owner must be a member of the key's project.");
+
+	before = apikey_role_name_text(apikey_key_owner(&key),
+								   apikey_row_text(&key, APIKEY_KEY_OWNER_NAME));
+	apikey_row_set(&key, APIKEY_KEY_OWNER, ObjectIdGetDatum(new_owner));
+	apikey_row_set_pointer(&key, APIKEY_KEY_SUBJECT, subject);
+	apikey_key_update(&key, APIKEY_EVENT_TRANSFERRED,
+					  apikey_json_text("owner_before", before));
 	PG_RETURN_VOID();
 }

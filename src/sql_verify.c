@@ -126,7 +126,8 @@ read_demand(FunctionCallInfo fcinfo, int first, ApikeyDemand *demand)
 		demand->project = PG_GETARG_TEXT_PP(project);
 	if (!PG_ARGISNULL(client_addr))
 		demand->client_addr = PG_GETARG_INET_PP(client_addr);
-	demand->by_min_role = !PG_ARGISNULL(min_role);
+	if (!PG_ARGISNULL(min_role))
+		demand->min_role = apikey_role_from_datum(PG_GETARG_DATUM(min_role));
 	demand->by_owner = !PG_ARGISNULL(owner);
 	if (demand->by_owner)
 		demand->owner = PG_GETARG_OID(owner);
@@ -134,7 +135,7 @@ read_demand(FunctionCallInfo fcinfo, int first, ApikeyDemand *demand)
 
 /* {"missing_scopes": [...]}: what was wanted and is not granted. */
 static Datum
-missing_scopes_detail(const ApikeyKey *key, ArrayType *wanted)
+missing_scopes_detail(const ApikeyRow *key, ArrayType *wanted)
 {
 	ArrayType  *granted = DatumGetArrayTypeP(key->values[APIKEY_KEY_SCOPES]);
 	StringInfoData json;
@@ -165,45 +166,62 @@ missing_scopes_detail(const ApikeyKey *key, ArrayType *wanted)
 
 /* Copies a key's column into a result's, NULL or not. */
 static void
-set_from_key(const ApikeyKey *key, ApikeyKeyColumn from,
+set_from_key(const ApikeyRow *key, ApikeyKeyColumn from,
 			 Datum *values, bool *nulls, int to)
 {
 	values[to] = key->values[from];
 	nulls[to] = key->nulls[from];
 }
 
+/* Fills in what is told of a key whose secret has matched. */
+static void
+fill_key(const ApikeyVerdict *verdict, Name owner, Datum *values, bool *nulls)
+{
+	const ApikeyRow *key = &verdict->key;
+
+	set_from_key(key, APIKEY_KEY_ID, values, nulls, RESULT_KEY_ID);
+	set_from_key(key, APIKEY_KEY_NAME, values, nulls, RESULT_NAME);
+	set_from_key(key, APIKEY_KEY_SUBJECT, values, nulls, RESULT_SUBJECT);
+	set_from_key(key, APIKEY_KEY_SCOPES, values, nulls, RESULT_SCOPES);
+	set_from_key(key, APIKEY_KEY_METADATA, values, nulls, RESULT_METADATA);
+	set_from_key(key, APIKEY_KEY_EXPIRES_AT, values, nulls, RESULT_EXPIRES_AT);
+	namestrcpy(owner,
+			   text_to_cstring(apikey_role_name_text(apikey_key_owner(key),
+													 apikey_row_text(key, APIKEY_KEY_OWNER_NAME))));
+	values[RESULT_OWNER] = NameGetDatum(owner);
+	nulls[RESULT_OWNER] = false;
+	if (verdict->project != NULL)
+	{
+		values[RESULT_PROJECT] = CStringGetTextDatum(verdict->project);
+		nulls[RESULT_PROJECT] = false;
+	}
+	if (verdict->role != APIKEY_ROLE_NONE)
+	{
+		values[RESULT_ROLE] = apikey_role_datum(verdict->role);
+		nulls[RESULT_ROLE] = false;
+	}
+}
+
 /* Stores the one row that tells a verdict. */
 static void
-store_result(Tuplestorestate *store, TupleDesc desc, ApikeyCode code,
-			 const ApikeyKey *key, const ApikeyDemand *demand)
+store_result(Tuplestorestate *store, TupleDesc desc,
+			 const ApikeyVerdict *verdict, const ApikeyDemand *demand)
 {
 	Datum		values[RESULT_COLUMNS];
 	bool		nulls[RESULT_COLUMNS];
 	NameData	owner;
 
 	memset(nulls, true, sizeof(nulls));
-	values[RESULT_VALID] = BoolGetDatum(code == APIKEY_CODE_VALID);
+	values[RESULT_VALID] = BoolGetDatum(verdict->code == APIKEY_CODE_VALID);
 	nulls[RESULT_VALID] = false;
-	values[RESULT_CODE] = CStringGetTextDatum(apikey_code_name(code));
+	values[RESULT_CODE] = CStringGetTextDatum(apikey_code_name(verdict->code));
 	nulls[RESULT_CODE] = false;
-	if (apikey_code_tells_key(code))
+	if (apikey_code_tells_key(verdict->code))
+		fill_key(verdict, &owner, values, nulls);
+	if (verdict->code == APIKEY_CODE_INSUFFICIENT_SCOPE)
 	{
-		set_from_key(key, APIKEY_KEY_ID, values, nulls, RESULT_KEY_ID);
-		set_from_key(key, APIKEY_KEY_NAME, values, nulls, RESULT_NAME);
-		set_from_key(key, APIKEY_KEY_SUBJECT, values, nulls, RESULT_SUBJECT);
-		set_from_key(key, APIKEY_KEY_SCOPES, values, nulls, RESULT_SCOPES);
-		set_from_key(key, APIKEY_KEY_METADATA, values, nulls, RESULT_METADATA);
-		set_from_key(key, APIKEY_KEY_EXPIRES_AT, values, nulls,
-					 RESULT_EXPIRES_AT);
-		namestrcpy(&owner,
-				   apikey_role_name(apikey_key_owner(key),
-									apikey_key_text(key, APIKEY_KEY_OWNER_NAME)));
-		values[RESULT_OWNER] = NameGetDatum(&owner);
-		nulls[RESULT_OWNER] = false;
-	}
-	if (code == APIKEY_CODE_INSUFFICIENT_SCOPE)
-	{
-		values[RESULT_DETAIL] = missing_scopes_detail(key, demand->scopes);
+		values[RESULT_DETAIL] = missing_scopes_detail(&verdict->key,
+													  demand->scopes);
 		nulls[RESULT_DETAIL] = false;
 	}
 	tuplestore_putvalues(store, desc, values, nulls);
@@ -241,12 +259,13 @@ static Datum
 verify(FunctionCallInfo fcinfo, const ApikeyCredential *credential,
 	   const ApikeyDemand *demand)
 {
-	ApikeyKey	key;
-	ApikeyCode	code = apikey_verdict(credential, demand, &key);
-	Tuplestorestate *store = begin_result(fcinfo);
+	ApikeyVerdict verdict;
+	Tuplestorestate *store;
 
+	apikey_verify_credential(credential, demand, &verdict);
+	store = begin_result(fcinfo);
 	store_result(store, ((ReturnSetInfo *) fcinfo->resultinfo)->setDesc,
-				 code, &key, demand);
+				 &verdict, demand);
 	return (Datum) 0;
 }
 
@@ -298,8 +317,8 @@ Datum
 apikey_check(PG_FUNCTION_ARGS)
 {
 	ApikeyCredential credential;
-	ApikeyKey	key;
 	ApikeyDemand demand = {0};
+	ApikeyVerdict verdict;
 
 	if (PG_ARGISNULL(0) ||
 		!apikey_credential_from_key(PG_GETARG_DATUM(0), &credential))
@@ -311,6 +330,6 @@ apikey_check(PG_FUNCTION_ARGS)
 	demand.by_owner = !PG_ARGISNULL(3);
 	if (demand.by_owner)
 		demand.owner = PG_GETARG_OID(3);
-	PG_RETURN_BOOL(apikey_verdict(&credential, &demand, &key) ==
-				   APIKEY_CODE_VALID);
+	apikey_verify_credential(&credential, &demand, &verdict);
+	PG_RETURN_BOOL(verdict.code == APIKEY_CODE_VALID);
 }

@@ -30,6 +30,7 @@ static const char *const code_names[] = {
 	[APIKEY_CODE_DISABLED] = "disabled",
 	[APIKEY_CODE_NOT_YET_VALID] = "not_yet_valid",
 	[APIKEY_CODE_EXPIRED] = "expired",
+	[APIKEY_CODE_FORBIDDEN] = "forbidden",
 	[APIKEY_CODE_WRONG_PROJECT] = "wrong_project",
 	[APIKEY_CODE_WRONG_OWNER] = "wrong_owner",
 	[APIKEY_CODE_IP_DENIED] = "ip_denied",
@@ -107,7 +108,7 @@ apikey_credential_from_digest(Datum handle, Datum digest,
  * isolation level.
  */
 bool
-apikey_credential_matches(const ApikeyCredential *credential, ApikeyKey *key)
+apikey_credential_matches(const ApikeyCredential *credential, ApikeyRow *key)
 {
 	Snapshot	snapshot;
 	uint8		stored[APIKEY_DIGEST_BYTES] = {0};
@@ -116,17 +117,17 @@ apikey_credential_matches(const ApikeyCredential *credential, ApikeyKey *key)
 	text	   *prefix;
 
 	AcceptInvalidationMessages();
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	snapshot = apikey_latest_snapshot();
 	apikey_digest_stored("", 0, credential->digest, offered);
 	found = apikey_key_fetch_digest(&credential->id, snapshot, stored);
 	found = apikey_digest_equal(stored, offered) && found &&
-		apikey_key_fetch(&credential->id, snapshot, key);
+		apikey_table_fetch(&apikey_key_table, &credential->id, snapshot, key);
 	UnregisterSnapshot(snapshot);
 	if (!found)
 		return false;
 
 	/* A handle's prefix is not part of the digest that came with it. */
-	prefix = apikey_key_text(key, APIKEY_KEY_PREFIX);
+	prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
 	return VARSIZE_ANY_EXHDR(prefix) == credential->prefix_len &&
 		memcmp(VARDATA_ANY(prefix), credential->prefix,
 			   credential->prefix_len) == 0;
@@ -175,7 +176,7 @@ address_allowed(ArrayType *networks, inet *client)
 }
 
 static bool
-all_scopes_granted(const ApikeyKey *key, ArrayType *wanted)
+all_scopes_granted(const ApikeyRow *key, ArrayType *wanted)
 {
 	ArrayType  *granted = DatumGetArrayTypeP(key->values[APIKEY_KEY_SCOPES]);
 	Datum	   *elements;
@@ -193,10 +194,46 @@ all_scopes_granted(const ApikeyKey *key, ArrayType *wanted)
 	return true;
 }
 
+/*
+ * Finds a key's project and what the key is there: the lower of its own role
+ * and of what its creator is now.  False where the creator is nothing there
+ * any more.
+ */
+static bool
+find_standing(ApikeyVerdict *verdict)
+{
+	const ApikeyRow *key = &verdict->key;
+	ApikeyPlace place;
+	ApikeyRole	standing;
+
+	if (!apikey_place_fetch_project(apikey_key_project(key), &place))
+		return false;
+	verdict->project = place.path;
+	standing = apikey_member_standing(apikey_key_owner(key),
+									  apikey_row_text(key, APIKEY_KEY_SUBJECT),
+									  apikey_place_organization(&place),
+									  apikey_place_project(&place));
+	verdict->role = Min(standing, apikey_row_role(key, APIKEY_KEY_ROLE));
+	return standing != APIKEY_ROLE_NONE;
+}
+
+/* Is a place, an organization or project, the one called so, or around it? */
+static bool
+project_within(const char *project, const text *path)
+{
+	size_t		len = VARSIZE_ANY_EXHDR(path);
+
+	return project != NULL && len > 0 && strlen(project) >= len &&
+		memcmp(project, VARDATA_ANY(path), len) == 0 &&
+		(project[len] == '\0' || project[len] == '/');
+}
+
 /* What a key whose secret has matched is good for. */
 static ApikeyCode
-judge(const ApikeyKey *key, const ApikeyDemand *demand)
+judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 {
+	const ApikeyRow *key = &verdict->key;
+
 	switch (apikey_key_status(key, GetCurrentTimestamp()))
 	{
 		case APIKEY_STATUS_REVOKED:
@@ -211,8 +248,10 @@ judge(const ApikeyKey *key, const ApikeyDemand *demand)
 			break;
 	}
 
-	/* A personal key belongs to no project and has no role. */
-	if (demand->project != NULL)
+	if (verdict->forbidden)
+		return APIKEY_CODE_FORBIDDEN;
+	if (demand->project != NULL &&
+		!project_within(verdict->project, demand->project))
 		return APIKEY_CODE_WRONG_PROJECT;
 	if (demand->by_owner && demand->owner != apikey_key_owner(key))
 		return APIKEY_CODE_WRONG_OWNER;
@@ -220,26 +259,30 @@ judge(const ApikeyKey *key, const ApikeyDemand *demand)
 		!address_allowed(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]),
 						 demand->client_addr))
 		return APIKEY_CODE_IP_DENIED;
-	if (demand->by_min_role)
+	if (verdict->role < demand->min_role)
 		return APIKEY_CODE_INSUFFICIENT_ROLE;
 	if (demand->scopes != NULL && !all_scopes_granted(key, demand->scopes))
 		return APIKEY_CODE_INSUFFICIENT_SCOPE;
 	return APIKEY_CODE_VALID;
 }
 
-/*
- * The verdict on a credential, NULL for a malformed one; the key is filled in
- * where its secret matched, as apikey_code_tells_key says.
- */
-ApikeyCode
-apikey_verdict(const ApikeyCredential *credential, const ApikeyDemand *demand,
-			   ApikeyKey *key)
+/* The verdict on a credential, NULL for a malformed one. */
+void
+apikey_verify_credential(const ApikeyCredential *credential,
+						 const ApikeyDemand *demand, ApikeyVerdict *verdict)
 {
+	verdict->project = NULL;
+	verdict->role = APIKEY_ROLE_NONE;
 	if (credential == NULL)
-		return APIKEY_CODE_MALFORMED;
-	if (!apikey_credential_matches(credential, key))
-		return APIKEY_CODE_NOT_FOUND;
-	return judge(key, demand);
+		verdict->code = APIKEY_CODE_MALFORMED;
+	else if (!apikey_credential_matches(credential, &verdict->key))
+		verdict->code = APIKEY_CODE_NOT_FOUND;
+	else
+	{
+		verdict->forbidden = apikey_key_project(&verdict->key) != NULL &&
+			!find_standing(verdict);
+		verdict->code = judge(verdict, demand);
+	}
 }
 
 /* Does a code speak of a key whose secret has matched? */

@@ -1,0 +1,87 @@
+/*
+ * authority.c
+ *		Who may do what with a key: the table, in one place.
+ *
+ *						  owner	admin		developer		creator
+ * see					  yes	yes			members_can_view yes
+ * revoke				  yes	yes			no				yes
+ * disable, delete		  yes	yes			no				no
+ * change (all else)	  yes	up to admin	no				no
+ *
+ * Owner, admin and developer are what the caller is in the key's project or
+ * its organization.  A personal key is its creator's alone.  Superusers may
+ * do everything, BYPASSRLS roles see everything.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/acl.h"
+
+#include "apikey.h"
+
+/* What the caller is in a project, and whether its developers see its keys. */
+void
+apikey_authority_in_project(const pg_uuid_t *project, ApikeyAuthority *result)
+{
+	ApikeyPlace place;
+
+	result->standing = APIKEY_ROLE_NONE;
+	result->members_can_view = false;
+	if (apikey_place_fetch_project(project, &place))
+	{
+		result->standing = apikey_place_standing(&place);
+		result->members_can_view =
+			apikey_row_bool(&place.project, APIKEY_PROJECT_MEMBERS_CAN_VIEW);
+	}
+}
+
+/* May the caller do this with a key of a project in which he is that? */
+static bool
+granted_by_standing(const ApikeyAuthority *authority, ApikeyRight right,
+					ApikeyRole key_role)
+{
+	switch (authority->standing)
+	{
+		case APIKEY_ROLE_OWNER:
+			return true;
+		case APIKEY_ROLE_ADMIN:
+			return right != APIKEY_RIGHT_CHANGE || key_role <= APIKEY_ROLE_ADMIN;
+		case APIKEY_ROLE_DEVELOPER:
+			return right == APIKEY_RIGHT_SEE && authority->members_can_view;
+		default:
+			return false;
+	}
+}
+
+/*
+ * May the caller do this with a key of that owner, subject and role?
+ * authority is what he is in its project; NULL for a personal key.
+ */
+bool
+apikey_authority_grants(const ApikeyAuthority *authority, ApikeyRight right,
+						Oid owner, const text *subject, ApikeyRole key_role)
+{
+	if (superuser() ||
+		(right == APIKEY_RIGHT_SEE && has_bypassrls_privilege(GetUserId())))
+		return true;
+	if (authority == NULL)
+		return apikey_principal_matches(owner, subject);
+	return granted_by_standing(authority, right, key_role) ||
+		((right == APIKEY_RIGHT_SEE || right == APIKEY_RIGHT_REVOKE) &&
+		 apikey_principal_matches(owner, subject));
+}
+
+/* The same for a key's row. */
+bool
+apikey_authority_may(ApikeyRight right, const ApikeyRow *key)
+{
+	ApikeyAuthority authority;
+	const pg_uuid_t *project = apikey_key_project(key);
+
+	if (project != NULL)
+		apikey_authority_in_project(project, &authority);
+	return apikey_authority_grants(project == NULL ? NULL : &authority, right,
+								   apikey_key_owner(key),
+								   apikey_row_text(key, APIKEY_KEY_SUBJECT),
+								   apikey_row_role(key, APIKEY_KEY_ROLE));
+}

@@ -1,0 +1,107 @@
+/*
+ * issue.c
+ *		Issuing a key: what it takes from its creator and from its project.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "apikey.h"
+
+/* The role of a new key: its creator's own, or a lower one that he asks for. */
+static ApikeyRole
+new_key_role(ApikeyRole standing, ApikeyRole wanted)
+{
+	if (wanted > standing)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for \"role\""),
+				 errdetail("A key's role is at most that of its creator.")));
+	return wanted == APIKEY_ROLE_NONE ? standing : wanted;
+}
+
+static void
+require_room(const ApikeyPlace *place)
+{
+	if (place->project.nulls[APIKEY_PROJECT_MAX_KEYS] ||
+		apikey_key_count_live(apikey_place_project(place)) <
+		DatumGetInt32(place->project.values[APIKEY_PROJECT_MAX_KEYS]))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("project \"%s\" has as many API keys as it may",
+					place->path),
+			 errdetail("Its \"max_keys\" is %d.",
+					   DatumGetInt32(place->project.values[APIKEY_PROJECT_MAX_KEYS])),
+			 errhint("Revoke or delete keys that are not used any more.")));
+}
+
+/* What a project has a part in. */
+static void
+issue_in_project(ApikeyRow *key, const ApikeyIssue *issue, ApikeyPlace *place)
+{
+	apikey_place_open_for_keys(issue->project, place);
+	apikey_row_set_pointer(key, APIKEY_KEY_PROJECT,
+						   apikey_place_project(place));
+	apikey_row_set(key, APIKEY_KEY_ROLE,
+				   apikey_role_datum(new_key_role(apikey_place_standing(place),
+												  issue->role)));
+	apikey_rule_terms(issue->accept_terms, &place->project);
+	apikey_row_set_pointer(key, APIKEY_KEY_ACCEPTED_TERMS,
+						   issue->accept_terms);
+	require_room(place);
+}
+
+static void
+refuse_project_arguments(const ApikeyIssue *issue)
+{
+	if (issue->role != APIKEY_ROLE_NONE)
+		apikey_refuse("role", "A personal key has no role.");
+	apikey_rule_terms(issue->accept_terms, NULL);
+}
+
+/*
+ * Issues a key whose attributes are set in a row, and returns its text, which
+ * is stored nowhere.
+ */
+text *
+apikey_issue(ApikeyRow *key, const ApikeyIssue *issue)
+{
+	bool		in_project = issue->project != NULL;
+	ApikeyPlace place;
+	const ApikeyRow *project = in_project ? &place.project : NULL;
+	text	   *prefix = issue->prefix != NULL ? issue->prefix :
+		cstring_to_text(apikey_prefix);
+	text	   *plaintext;
+	int			len;
+	pg_uuid_t	id;
+	uint8		digest[APIKEY_DIGEST_BYTES];
+
+	apikey_rule_prefix(VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix));
+	if (in_project)
+		issue_in_project(key, issue, &place);
+	else
+		refuse_project_arguments(issue);
+	apikey_row_set_pointer(key, APIKEY_KEY_NAME,
+						   apikey_rule_name("name", issue->name, project));
+	apikey_row_set_pointer(key, APIKEY_KEY_SUBJECT,
+						   apikey_principal_new_subject(issue->subject,
+														in_project));
+	apikey_row_set(key, APIKEY_KEY_CREATED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_rule_attributes(key, project);
+
+	plaintext = apikey_generate(VARDATA_ANY(prefix),
+								VARSIZE_ANY_EXHDR(prefix), &id, digest);
+	len = VARSIZE_ANY_EXHDR(plaintext);
+	apikey_row_set_pointer(key, APIKEY_KEY_ID, &id);
+	apikey_row_set_pointer(key, APIKEY_KEY_PREFIX, prefix);
+	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR,
+						   cstring_to_text_with_len(VARDATA_ANY(plaintext) + len - 4, 4));
+	apikey_row_set(key, APIKEY_KEY_OWNER, ObjectIdGetDatum(GetUserId()));
+	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(false));
+	apikey_key_insert(key, digest);
+	return plaintext;
+}

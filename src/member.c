@@ -1,0 +1,229 @@
+/*
+ * member.c
+ *		Who belongs to an organization or project, and as what.
+ *
+ * An organization's row has no project; it holds in each of its projects.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+#include "apikey.h"
+
+static const ApikeyColumn member_columns[] = {
+	[APIKEY_MEMBER_ID] = {"id", UUIDOID, false},
+	[APIKEY_MEMBER_ORGANIZATION] = {"organization", UUIDOID, false},
+	[APIKEY_MEMBER_PROJECT] = {"project", UUIDOID, false},
+	[APIKEY_MEMBER_SUBJECT] = {"subject", TEXTOID, false},
+	[APIKEY_MEMBER_MEMBER] = {"member", REGROLEOID, false},
+	[APIKEY_MEMBER_MEMBER_NAME] = {"member_name", TEXTOID, false},
+	[APIKEY_MEMBER_ROLE] = {"role", InvalidOid, false},
+	[APIKEY_MEMBER_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false},
+	[APIKEY_MEMBER_CREATED_BY] = {"created_by", TEXTOID, false}
+};
+
+ApikeyTable apikey_member_table = {
+	.name = "apikey_member",
+	.relation = APIKEY_REL_MEMBER,
+	.pkey = APIKEY_REL_MEMBER_WHO,	/* never looked up by its id */
+	.columns = member_columns,
+	.count = lengthof(member_columns)
+};
+
+static Oid
+member_role_oid(const ApikeyRow *row)
+{
+	return DatumGetObjectId(row->values[APIKEY_MEMBER_MEMBER]);
+}
+
+/* Makes a scan key for a column that is a uuid, or null. */
+static void
+uuid_or_null_key(ScanKey key, AttrNumber column, const pg_uuid_t *value)
+{
+	if (value != NULL)
+		ScanKeyInit(key, column, BTEqualStrategyNumber, F_UUID_EQ,
+					UUIDPGetDatum(value));
+	else
+		ScanKeyEntryInitialize(key, SK_ISNULL | SK_SEARCHNULL, column,
+							   InvalidStrategy, InvalidOid, InvalidOid,
+							   InvalidOid, (Datum) 0);
+}
+
+/* Visits the rows of an organization itself or of one of its projects. */
+void
+apikey_member_scan(const pg_uuid_t *organization, const pg_uuid_t *project,
+				   ApikeyVisit visit, void *state)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData keys[2];
+
+	uuid_or_null_key(&keys[0], APIKEY_MEMBER_ORGANIZATION + 1, organization);
+	uuid_or_null_key(&keys[1], APIKEY_MEMBER_PROJECT + 1, project);
+	apikey_table_scan(&apikey_member_table, APIKEY_REL_MEMBER_WHO, keys, 2,
+					  snapshot, visit, state);
+	UnregisterSnapshot(snapshot);
+}
+
+/* What the search for a principal's standing has come to. */
+typedef struct Standing
+{
+	Oid			role;
+	const text *subject;
+	ApikeyRole	highest;
+} Standing;
+
+static bool
+standing_visit(const ApikeyRow *row, void *state)
+{
+	Standing   *standing = state;
+	ApikeyRole	role = apikey_row_role(row, APIKEY_MEMBER_ROLE);
+
+	if (role > standing->highest &&
+		apikey_principal_covered(standing->role, standing->subject,
+								 member_role_oid(row),
+								 apikey_row_text(row, APIKEY_MEMBER_SUBJECT)))
+		standing->highest = role;
+	return standing->highest < APIKEY_ROLE_OWNER;
+}
+
+/*
+ * What a principal is in an organization or, where one is given, in a project
+ * of it: the higher of both.  A superuser is an owner everywhere.
+ */
+ApikeyRole
+apikey_member_standing(Oid role, const text *subject,
+					   const pg_uuid_t *organization, const pg_uuid_t *project)
+{
+	Standing	standing = {.role = role, .subject = subject};
+
+	if (superuser_arg(role))
+		return APIKEY_ROLE_OWNER;
+	apikey_member_scan(organization, NULL, standing_visit, &standing);
+	if (project != NULL && standing.highest < APIKEY_ROLE_OWNER)
+		apikey_member_scan(organization, project, standing_visit, &standing);
+	return standing.highest;
+}
+
+/* What the search for one member's row has come to. */
+typedef struct MemberSearch
+{
+	Oid			member;
+	const text *subject;
+	ApikeyRow  *row;
+	bool		found;
+	int			other_owners;	/* of roles that exist */
+} MemberSearch;
+
+static bool
+member_visit(const ApikeyRow *row, void *state)
+{
+	MemberSearch *search = state;
+
+	if (member_role_oid(row) == search->member &&
+		apikey_same_text(apikey_row_text(row, APIKEY_MEMBER_SUBJECT),
+							 search->subject))
+	{
+		*search->row = *row;
+		search->found = true;
+	}
+	else if (apikey_row_role(row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER &&
+			 apikey_role_exists(member_role_oid(row)))
+		search->other_owners++;
+	return true;
+}
+
+/* Finds a member's row, and whether an organization has owners but for it. */
+static bool
+find_member(const ApikeyPlace *place, Oid member, const text *subject,
+			ApikeyRow *row, bool *last_owner)
+{
+	MemberSearch search = {.member = member, .subject = subject, .row = row};
+
+	apikey_member_scan(apikey_place_organization(place),
+					   apikey_place_project(place), member_visit, &search);
+	*last_owner = search.found && search.other_owners == 0 &&
+		apikey_place_project(place) == NULL &&
+		apikey_row_role(row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER &&
+		apikey_role_exists(member);
+	return search.found;
+}
+
+pg_noreturn static void
+refuse_last_owner(const ApikeyPlace *place)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("organization \"%s\" must keep an owner", place->path),
+			 errhint("Make somebody else an owner first.")));
+}
+
+/*
+ * Adds a member to a place that the caller has locked, or changes its role.
+ */
+void
+apikey_member_put(const ApikeyPlace *place, Oid member, text *subject,
+				  ApikeyRole role)
+{
+	ApikeyRow	row;
+	bool		last_owner;
+	pg_uuid_t	id;
+
+	if (find_member(place, member, subject, &row, &last_owner))
+	{
+		ApikeyRole	before = apikey_row_role(&row, APIKEY_MEMBER_ROLE);
+
+		if (before == role)
+			return;
+		if (last_owner)
+			refuse_last_owner(place);
+		apikey_row_set(&row, APIKEY_MEMBER_ROLE, apikey_role_datum(role));
+		apikey_row_set_pointer(&row, APIKEY_MEMBER_MEMBER_NAME,
+							   apikey_role_name_text(member, NULL));
+		apikey_table_update(&apikey_member_table, &row);
+		apikey_event_member(place, APIKEY_EVENT_MEMBER_ADDED, member, subject,
+							role, before);
+		return;
+	}
+
+	apikey_row_clear(&row);
+	apikey_generate_id(&id);
+	apikey_row_set_pointer(&row, APIKEY_MEMBER_ID, &id);
+	apikey_row_set_pointer(&row, APIKEY_MEMBER_ORGANIZATION,
+						   apikey_place_organization(place));
+	apikey_row_set_pointer(&row, APIKEY_MEMBER_PROJECT,
+						   apikey_place_project(place));
+	apikey_row_set_pointer(&row, APIKEY_MEMBER_SUBJECT, subject);
+	apikey_row_set(&row, APIKEY_MEMBER_MEMBER, ObjectIdGetDatum(member));
+	apikey_row_set_pointer(&row, APIKEY_MEMBER_MEMBER_NAME,
+						   apikey_role_name_text(member, NULL));
+	apikey_row_set(&row, APIKEY_MEMBER_ROLE, apikey_role_datum(role));
+	apikey_row_set(&row, APIKEY_MEMBER_CREATED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_row_set_pointer(&row, APIKEY_MEMBER_CREATED_BY,
+						   apikey_role_name_text(GetUserId(), NULL));
+	apikey_table_insert(&apikey_member_table, &row);
+	apikey_event_member(place, APIKEY_EVENT_MEMBER_ADDED, member, subject,
+						role, APIKEY_ROLE_NONE);
+}
+
+/* Removes a member from a locked place; false where it is none. */
+bool
+apikey_member_remove_from(const ApikeyPlace *place, Oid member, text *subject)
+{
+	ApikeyRow	row;
+	bool		last_owner;
+
+	if (!find_member(place, member, subject, &row, &last_owner))
+		return false;
+	if (last_owner)
+		refuse_last_owner(place);
+	apikey_table_delete(&apikey_member_table, apikey_row_id(&row), true);
+	apikey_event_member(place, APIKEY_EVENT_MEMBER_REMOVED, member, subject,
+						apikey_row_role(&row, APIKEY_MEMBER_ROLE),
+						APIKEY_ROLE_NONE);
+	return true;
+}

@@ -1,0 +1,378 @@
+/*
+ * place.c
+ *		Organizations and projects: finding, making and dropping them.
+ *
+ * A place is an organization (acme) or a project of one (acme/payments).
+ * Whatever changes a place or its members locks the organization's row first,
+ * so such changes come one after the other.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+#include "apikey.h"
+
+#define PART_MAX	64			/* characters of a name in a path */
+
+static const ApikeyColumn organization_columns[] = {
+	[APIKEY_ORGANIZATION_ID] = {"id", UUIDOID, false},
+	[APIKEY_ORGANIZATION_NAME] = {"name", TEXTOID, false},
+	[APIKEY_ORGANIZATION_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false}
+};
+
+static const ApikeyColumn project_columns[] = {
+	[APIKEY_PROJECT_ID] = {"id", UUIDOID, false},
+	[APIKEY_PROJECT_ORGANIZATION] = {"organization", UUIDOID, false},
+	[APIKEY_PROJECT_PATH] = {"path", TEXTOID, false},
+	[APIKEY_PROJECT_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false},
+	[APIKEY_PROJECT_MEMBERS_CAN_VIEW] = {"members_can_view", BOOLOID, true},
+	[APIKEY_PROJECT_NAME_PATTERN] = {"name_pattern", TEXTOID, true},
+	[APIKEY_PROJECT_MAX_TTL] = {"max_ttl", INTERVALOID, true},
+	[APIKEY_PROJECT_MAX_KEYS] = {"max_keys", INT4OID, true},
+	[APIKEY_PROJECT_TERMS] = {"terms", TEXTOID, true},
+	[APIKEY_PROJECT_REVEALABLE] = {"revealable", BOOLOID, true}
+};
+
+ApikeyTable apikey_organization_table = {
+	.name = "apikey_organization",
+	.noun = "organization",
+	.label = APIKEY_ORGANIZATION_NAME,
+	.relation = APIKEY_REL_ORGANIZATION,
+	.pkey = APIKEY_REL_ORGANIZATION_PKEY,
+	.columns = organization_columns,
+	.count = lengthof(organization_columns)
+};
+
+ApikeyTable apikey_project_table = {
+	.name = "apikey_project",
+	.noun = "project",
+	.label = APIKEY_PROJECT_PATH,
+	.relation = APIKEY_REL_PROJECT,
+	.pkey = APIKEY_REL_PROJECT_PKEY,
+	.columns = project_columns,
+	.count = lengthof(project_columns)
+};
+
+const pg_uuid_t *
+apikey_place_organization(const ApikeyPlace *place)
+{
+	return apikey_row_id(&place->organization);
+}
+
+/* The project's id; NULL where the place is an organization. */
+const pg_uuid_t *
+apikey_place_project(const ApikeyPlace *place)
+{
+	return place->is_project ? apikey_row_id(&place->project) : NULL;
+}
+
+/* Is this a name: ^[a-z0-9][a-z0-9-]{0,63}$ ? */
+static bool
+part_valid(const char *part, int len)
+{
+	if (len < 1 || len > PART_MAX || part[0] == '-')
+		return false;
+	for (int i = 0; i < len; i++)
+	{
+		char		c = part[i];
+
+		if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'))
+			return false;
+	}
+	return true;
+}
+
+/* Finds the row of a table by a text. */
+static bool
+find_by_text(const ApikeyTable *table, ApikeyRelation index, int column,
+			 const char *value, ApikeyRow *row)
+{
+	ScanKeyData key;
+
+	ScanKeyEntryInitialize(&key, 0, column + 1, BTEqualStrategyNumber,
+						   InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(value));
+	return apikey_table_find(table, index, &key, 1, row);
+}
+
+static bool
+find_organization(const char *name, ApikeyRow *row)
+{
+	return find_by_text(&apikey_organization_table,
+						APIKEY_REL_ORGANIZATION_NAME,
+						APIKEY_ORGANIZATION_NAME, name, row);
+}
+
+/* Reads the organization of a project's row; false where it is gone. */
+static bool
+fetch_organization(const ApikeyRow *project, ApikeyRow *row)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	bool		found = apikey_table_fetch(&apikey_organization_table,
+										   DatumGetUUIDP(project->values[APIKEY_PROJECT_ORGANIZATION]),
+										   snapshot, row);
+
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+static bool
+find_place(const text *path, ApikeyPlace *place)
+{
+	place->path = text_to_cstring(path);
+	place->is_project = strchr(place->path, '/') != NULL;
+	if (!place->is_project)
+		return find_organization(place->path, &place->organization);
+	return find_by_text(&apikey_project_table, APIKEY_REL_PROJECT_PATH,
+						APIKEY_PROJECT_PATH, place->path, &place->project) &&
+		fetch_organization(&place->project, &place->organization);
+}
+
+/* What the caller is in a place. */
+ApikeyRole
+apikey_place_standing(const ApikeyPlace *place)
+{
+	return apikey_member_standing(GetUserId(), apikey_principal_subject(),
+								  apikey_place_organization(place),
+								  apikey_place_project(place));
+}
+
+/*
+ * Raises where there is no such place for the caller (42704), or he is less
+ * than a role there (42501).
+ */
+static void
+authorize(const ApikeyPlace *place, bool found, ApikeyRole needed)
+{
+	ApikeyRole	standing = found ? apikey_place_standing(place) :
+		APIKEY_ROLE_NONE;
+
+	if (standing >= needed)
+		return;
+	if (standing == APIKEY_ROLE_NONE &&
+		!(found && has_bypassrls_privilege(GetUserId())))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 place->is_project ?
+				 errmsg("project \"%s\" does not exist", place->path) :
+				 errmsg("organization \"%s\" does not exist", place->path)));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 place->is_project ?
+			 errmsg("permission denied for project \"%s\"", place->path) :
+			 errmsg("permission denied for organization \"%s\"",
+					place->path)));
+}
+
+/*
+ * Opens an organization for a change by one of its owners, or a project for
+ * one by its owners, and locks the organization.
+ */
+void
+apikey_place_open(const text *path, ApikeyPlace *place)
+{
+	bool		found = find_place(path, place);
+
+	authorize(place, found, APIKEY_ROLE_OWNER);
+	found = apikey_table_lock(&apikey_organization_table,
+							  apikey_place_organization(place),
+							  APIKEY_LOCK_UPDATE, &place->organization) &&
+		find_place(path, place);
+	authorize(place, found, APIKEY_ROLE_OWNER);
+}
+
+/* The same for the project whose row has an id, which is locked too. */
+void
+apikey_place_open_project(const pg_uuid_t *id, ApikeyPlace *place)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	bool		found = apikey_table_fetch(&apikey_project_table, id, snapshot,
+										   &place->project);
+
+	UnregisterSnapshot(snapshot);
+	if (found)
+		apikey_place_open(apikey_row_text(&place->project,
+										  APIKEY_PROJECT_PATH), place);
+	if (!found || !apikey_table_lock(&apikey_project_table, id,
+									 APIKEY_LOCK_UPDATE, &place->project))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not change project due to a concurrent change")));
+}
+
+static void
+lock_project(ApikeyPlace *place, ApikeyLock lock)
+{
+	if (!apikey_table_lock(&apikey_project_table, apikey_place_project(place),
+						   lock, &place->project))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not use project \"%s\" due to a concurrent change",
+						place->path)));
+}
+
+/*
+ * Opens a project for keys to be made in it, by its admins: it can neither be
+ * dropped nor its settings change before the transaction ends.  Where the
+ * number of keys has a bound, whoever makes one waits for the others.
+ */
+void
+apikey_place_open_for_keys(const text *path, ApikeyPlace *place)
+{
+	bool		found = find_place(path, place);
+
+	if (found && !place->is_project)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("project \"%s\" does not exist", place->path)));
+	authorize(place, found, APIKEY_ROLE_ADMIN);
+	if (place->project.nulls[APIKEY_PROJECT_MAX_KEYS])
+		lock_project(place, APIKEY_LOCK_SHARE);
+	if (!place->project.nulls[APIKEY_PROJECT_MAX_KEYS])
+		lock_project(place, APIKEY_LOCK_UPDATE);
+	authorize(place, true, APIKEY_ROLE_ADMIN);
+}
+
+/* Reads the project of an id with its organization; false where it is gone. */
+bool
+apikey_place_fetch_project(const pg_uuid_t *id, ApikeyPlace *place)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	bool		found = apikey_table_fetch(&apikey_project_table, id, snapshot,
+										   &place->project);
+
+	UnregisterSnapshot(snapshot);
+	place->is_project = true;
+	if (!found || !fetch_organization(&place->project, &place->organization))
+		return false;
+	place->path = text_to_cstring(apikey_row_text(&place->project,
+												  APIKEY_PROJECT_PATH));
+	return true;
+}
+
+#define PART_RULE	"A name has 1 to 64 characters a-z, 0-9 and \"-\", starting with a letter or digit."
+
+/* Makes an organization, whose owner the caller becomes. */
+void
+apikey_place_create_organization(const text *name, ApikeyPlace *place)
+{
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	place->path = text_to_cstring(name);
+	place->is_project = false;
+	if (!part_valid(place->path, strlen(place->path)))
+		apikey_refuse("name", PART_RULE);
+
+	apikey_generate_id(id);
+	apikey_row_clear(&place->organization);
+	apikey_row_set_pointer(&place->organization, APIKEY_ORGANIZATION_ID, id);
+	apikey_row_set_pointer(&place->organization, APIKEY_ORGANIZATION_NAME,
+						   cstring_to_text(place->path));
+	apikey_row_set(&place->organization, APIKEY_ORGANIZATION_CREATED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_table_insert(&apikey_organization_table, &place->organization);
+	apikey_event_place(place, APIKEY_EVENT_ORGANIZATION_CREATED, NULL);
+	apikey_member_put(place, GetUserId(), apikey_principal_new_subject(NULL, false),
+					  APIKEY_ROLE_OWNER);
+}
+
+/* Makes a project, for an owner of its organization. */
+void
+apikey_place_create_project(const text *path, ApikeyPlace *place)
+{
+	char	   *whole = text_to_cstring(path);
+	char	   *slash = strchr(whole, '/');
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	if (slash == NULL || !part_valid(whole, slash - whole) ||
+		!part_valid(slash + 1, strlen(slash + 1)))
+		apikey_refuse("path", "A path is \"organization/project\". " PART_RULE);
+
+	apikey_place_open(cstring_to_text_with_len(whole, slash - whole), place);
+	place->path = whole;
+	place->is_project = true;
+	apikey_generate_id(id);
+	apikey_row_clear(&place->project);
+	apikey_row_set_pointer(&place->project, APIKEY_PROJECT_ID, id);
+	apikey_row_set_pointer(&place->project, APIKEY_PROJECT_ORGANIZATION,
+						   apikey_place_organization(place));
+	apikey_row_set_pointer(&place->project, APIKEY_PROJECT_PATH, path);
+	apikey_row_set(&place->project, APIKEY_PROJECT_CREATED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_row_set(&place->project, APIKEY_PROJECT_MEMBERS_CAN_VIEW,
+				   BoolGetDatum(false));
+	apikey_row_set(&place->project, APIKEY_PROJECT_REVEALABLE,
+				   BoolGetDatum(false));
+	apikey_table_insert(&apikey_project_table, &place->project);
+	apikey_event_place(place, APIKEY_EVENT_PROJECT_CREATED, NULL);
+}
+
+static bool
+delete_key(const ApikeyRow *row, void *state pg_attribute_unused())
+{
+	apikey_key_delete(row);
+	return true;
+}
+
+static bool
+delete_member(const ApikeyRow *row, void *state pg_attribute_unused())
+{
+	apikey_table_delete(&apikey_member_table, apikey_row_id(row), true);
+	return true;
+}
+
+static void
+drop_project(ApikeyPlace *place)
+{
+	lock_project(place, APIKEY_LOCK_UPDATE);
+	apikey_key_scan_project(apikey_place_project(place), delete_key, NULL);
+	apikey_member_scan(apikey_place_organization(place),
+					   apikey_place_project(place), delete_member, NULL);
+	apikey_event_place(place, APIKEY_EVENT_PROJECT_DROPPED, NULL);
+	apikey_table_delete(&apikey_project_table, apikey_place_project(place),
+						true);
+}
+
+static bool
+drop_visited_project(const ApikeyRow *row, void *state)
+{
+	ApikeyPlace place = *(ApikeyPlace *) state;
+
+	place.is_project = true;
+	place.project = *row;
+	place.path = text_to_cstring(apikey_row_text(row, APIKEY_PROJECT_PATH));
+	drop_project(&place);
+	return true;
+}
+
+/* Removes an opened place and all that is below it; the events stay. */
+void
+apikey_place_drop(ApikeyPlace *place)
+{
+	Snapshot	snapshot;
+	ScanKeyData key;
+
+	if (place->is_project)
+	{
+		drop_project(place);
+		return;
+	}
+
+	snapshot = apikey_latest_snapshot();
+	ScanKeyInit(&key, APIKEY_PROJECT_ORGANIZATION + 1, BTEqualStrategyNumber,
+				F_UUID_EQ, UUIDPGetDatum(apikey_place_organization(place)));
+	apikey_table_scan(&apikey_project_table, APIKEY_REL_PROJECT_ORGANIZATION,
+					  &key, 1, snapshot, drop_visited_project, place);
+	UnregisterSnapshot(snapshot);
+	apikey_member_scan(apikey_place_organization(place), NULL, delete_member,
+					   NULL);
+	apikey_event_place(place, APIKEY_EVENT_ORGANIZATION_DROPPED, NULL);
+	apikey_table_delete(&apikey_organization_table,
+						apikey_place_organization(place), true);
+}

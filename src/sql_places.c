@@ -1,0 +1,169 @@
+/*
+ * sql_places.c
+ *		The SQL functions for organizations, projects and members.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/uuid.h"
+
+#include "apikey.h"
+
+/* A text argument that must not be NULL. */
+static text *
+required_text(FunctionCallInfo fcinfo, int argument, const char *name)
+{
+	if (PG_ARGISNULL(argument))
+		apikey_refuse_null(name);
+	return PG_GETARG_TEXT_PP(argument);
+}
+
+/*
+ * apikey_organization_create(name text) returns uuid
+ *		The caller becomes its owner.
+ */
+PG_FUNCTION_INFO_V1(apikey_organization_create);
+Datum
+apikey_organization_create(PG_FUNCTION_ARGS)
+{
+	ApikeyPlace place;
+
+	PreventCommandIfReadOnly("apikey_organization_create()");
+	apikey_place_create_organization(required_text(fcinfo, 0, "name"), &place);
+	PG_RETURN_UUID_P(apikey_place_organization(&place));
+}
+
+/* Issues the key that a project can come with. */
+static text *
+issue_default_key(text *project)
+{
+	ApikeyIssue issue = {0};
+	ApikeyRow	key;
+
+	issue.name = cstring_to_text("default");
+	issue.project = project;
+	apikey_row_clear(&key);
+	apikey_row_set_pointer(&key, APIKEY_KEY_SCOPES,
+						   construct_empty_array(TEXTOID));
+	apikey_row_set(&key, APIKEY_KEY_METADATA,
+				   DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	return apikey_issue(&key, &issue);
+}
+
+/*
+ * apikey_project_create(path text, default_key boolean) returns text
+ *		The default key's text, or NULL.
+ */
+PG_FUNCTION_INFO_V1(apikey_project_create);
+Datum
+apikey_project_create(PG_FUNCTION_ARGS)
+{
+	text	   *path = required_text(fcinfo, 0, "path");
+	ApikeyPlace place;
+
+	PreventCommandIfReadOnly("apikey_project_create()");
+	if (PG_ARGISNULL(1))
+		apikey_refuse_null("default_key");
+	apikey_place_create_project(path, &place);
+	if (!PG_GETARG_BOOL(1))
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(issue_default_key(path));
+}
+
+/*
+ * apikey_member_add(path text, member regrole, role apikey_role, subject text)
+ *		returns void
+ *		Adds a member, or changes its role.
+ */
+PG_FUNCTION_INFO_V1(apikey_member_add);
+Datum
+apikey_member_add(PG_FUNCTION_ARGS)
+{
+	text	   *path = required_text(fcinfo, 0, "path");
+	text	   *subject = PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3);
+	ApikeyPlace place;
+
+	PreventCommandIfReadOnly("apikey_member_add()");
+	if (PG_ARGISNULL(1))
+		apikey_refuse_null("member");
+	if (PG_ARGISNULL(2))
+		apikey_refuse_null("role");
+	if (subject != NULL)
+		apikey_rule_subject(subject);
+	apikey_place_open(path, &place);
+	apikey_role_require(PG_GETARG_OID(1));
+	apikey_member_put(&place, PG_GETARG_OID(1), subject,
+					  apikey_role_from_datum(PG_GETARG_DATUM(2)));
+	PG_RETURN_VOID();
+}
+
+/*
+ * apikey_member_remove(path text, member regrole, subject text)
+ *		returns boolean
+ *		False where there was no such member.
+ */
+PG_FUNCTION_INFO_V1(apikey_member_remove);
+Datum
+apikey_member_remove(PG_FUNCTION_ARGS)
+{
+	text	   *path = required_text(fcinfo, 0, "path");
+	text	   *subject = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
+	ApikeyPlace place;
+
+	PreventCommandIfReadOnly("apikey_member_remove()");
+	if (PG_ARGISNULL(1))
+		apikey_refuse_null("member");
+	apikey_place_open(path, &place);
+	PG_RETURN_BOOL(apikey_member_remove_from(&place, PG_GETARG_OID(1), subject));
+}
+
+/* Drops the place that the arguments name, twice. */
+static Datum
+drop_place(FunctionCallInfo fcinfo, bool is_project)
+{
+	text	   *path = required_text(fcinfo, 0, "path");
+	text	   *confirmed = required_text(fcinfo, 1, "confirm_name");
+	ApikeyPlace place;
+
+	if (is_project !=
+		(memchr(VARDATA_ANY(path), '/', VARSIZE_ANY_EXHDR(path)) != NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 is_project ?
+				 errmsg("project \"%s\" does not exist", text_to_cstring(path)) :
+				 errmsg("organization \"%s\" does not exist",
+						text_to_cstring(path))));
+	apikey_place_open(path, &place);
+	if (!apikey_same_text(path, confirmed))
+		apikey_refuse("confirm_name", "It must repeat the path.");
+	apikey_place_drop(&place);
+	PG_RETURN_BOOL(true);
+}
+
+/*
+ * apikey_organization_drop(path text, confirm_name text) returns boolean
+ *		Removes an organization, its projects, members and keys.
+ */
+PG_FUNCTION_INFO_V1(apikey_organization_drop);
+Datum
+apikey_organization_drop(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("apikey_organization_drop()");
+	return drop_place(fcinfo, false);
+}
+
+/*
+ * apikey_project_drop(path text, confirm_name text) returns boolean
+ *		Removes a project, its members and keys.
+ */
+PG_FUNCTION_INFO_V1(apikey_project_drop);
+Datum
+apikey_project_drop(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("apikey_project_drop()");
+	return drop_place(fcinfo, true);
+}

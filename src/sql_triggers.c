@@ -1,0 +1,232 @@
+/*
+ * sql_triggers.c
+ *		UPDATE of the views apikeys and apikey_projects.
+ *
+ * The trigger takes the columns that differ between the old and the new row
+ * of the view, and writes them into the table's row, locked, unless one of
+ * them has changed there since the view was read.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "commands/trigger.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "apikey.h"
+
+/* A column that an UPDATE changes. */
+typedef struct Change
+{
+	int			column;			/* of the table */
+	Form_pg_attribute attribute;	/* of the view */
+	Datum		before;
+	Datum		after;
+	bool		was_null;
+	bool		is_null;
+} Change;
+
+typedef struct Changes
+{
+	const pg_uuid_t *id;		/* of the row */
+	int			count;
+	Change		changes[APIKEY_COLUMNS_MAX];
+} Changes;
+
+/* Is a column's value another than the one given? */
+static bool
+value_differs(Form_pg_attribute attribute, Datum one, bool one_null,
+			  Datum two, bool two_null)
+{
+	if (one_null || two_null)
+		return one_null != two_null;
+	return !datum_image_eq(one, two, attribute->attbyval, attribute->attlen);
+}
+
+/* The table's column of a view's; raises where it cannot be updated. */
+static int
+writable_column(const ApikeyTable *table, Relation view, const char *name)
+{
+	static const char *const unsupported[] = {
+		"rate_limit", "rate_window", "credits", "credits_refill",
+		"credits_interval"
+	};
+	int			column = apikey_table_column(table, name);
+
+	for (size_t i = 0; i < lengthof(unsupported); i++)
+	{
+		if (strcmp(name, unsupported[i]) == 0)
+			apikey_refuse_unsupported(name);
+	}
+	if (column < 0 || !table->columns[column].writable)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("column \"%s\" of view \"%s\" cannot be updated",
+						name, RelationGetRelationName(view))));
+	return column;
+}
+
+/* Rows are made and removed by functions alone. */
+pg_noreturn static void
+refuse_insert_or_delete(TriggerData *trigger)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ?
+			 errmsg("cannot insert into view \"%s\"",
+					RelationGetRelationName(trigger->tg_relation)) :
+			 errmsg("cannot delete from view \"%s\"",
+					RelationGetRelationName(trigger->tg_relation)),
+			 errhint("Use the functions of the extension.")));
+}
+
+/* What a trigger's rows differ in; raises for what cannot be changed. */
+static void
+find_changes(FunctionCallInfo fcinfo, const ApikeyTable *table,
+			 Changes *changes)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_INSTEAD(trigger->tg_event))
+		elog(ERROR, "an INSTEAD OF trigger was expected");
+	if (!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		refuse_insert_or_delete(trigger);
+
+	changes->count = 0;
+	desc = RelationGetDescr(trigger->tg_relation);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Change		change = {.attribute = TupleDescAttr(desc, i)};
+
+		change.before = heap_getattr(trigger->tg_trigtuple, i + 1, desc,
+									 &change.was_null);
+		change.after = heap_getattr(trigger->tg_newtuple, i + 1, desc,
+									&change.is_null);
+		if (i == 0)
+			changes->id = DatumGetUUIDP(change.before);
+		if (!value_differs(change.attribute, change.before, change.was_null,
+						   change.after, change.is_null))
+			continue;
+		change.column = writable_column(table, trigger->tg_relation,
+										NameStr(change.attribute->attname));
+		changes->changes[changes->count++] = change;
+	}
+}
+
+/* Writes the changes into the locked row; 40001 where one came before. */
+static void
+apply_changes(const Changes *changes, ApikeyRow *row)
+{
+	for (int i = 0; i < changes->count; i++)
+	{
+		const Change *change = &changes->changes[i];
+
+		if (value_differs(change->attribute,
+						  change->before, change->was_null,
+						  row->values[change->column],
+						  row->nulls[change->column]))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not update column \"%s\" due to a concurrent change",
+							NameStr(change->attribute->attname))));
+		row->values[change->column] = change->after;
+		row->nulls[change->column] = change->is_null;
+	}
+}
+
+/* {"columns": ["one", ...]} */
+static char *
+changes_detail(const Changes *changes)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	for (int i = 0; i < changes->count; i++)
+		appendStringInfo(&json, "%s\"%s\"",
+						 i == 0 ? "{\"columns\": [" : ", ",
+						 NameStr(changes->changes[i].attribute->attname));
+	appendStringInfoString(&json, "]}");
+	return json.data;
+}
+
+static Datum
+updated_row(FunctionCallInfo fcinfo)
+{
+	return PointerGetDatum(((TriggerData *) fcinfo->context)->tg_newtuple);
+}
+
+/* A key's role may not be raised above what whoever updates it is himself. */
+static void
+check_new_role(const ApikeyRow *key, ApikeyRole before,
+			   const ApikeyPlace *place)
+{
+	ApikeyRole	role = apikey_row_role(key, APIKEY_KEY_ROLE);
+
+	if (role != before && role > apikey_place_standing(place))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for \"role\""),
+				 errdetail("A key's role is at most that of whoever sets it.")));
+}
+
+/*
+ * _apikey_key_write() returns trigger
+ *		INSTEAD OF UPDATE of the view apikeys.
+ */
+PG_FUNCTION_INFO_V1(_apikey_key_write);
+Datum
+_apikey_key_write(PG_FUNCTION_ARGS)
+{
+	Changes		changes;
+	ApikeyRow	key;
+	ApikeyPlace place;
+	ApikeyRole	role_before;
+	const ApikeyRow *project;
+
+	find_changes(fcinfo, &apikey_key_table, &changes);
+	if (changes.count == 0)
+		return updated_row(fcinfo);
+
+	apikey_manage_open(changes.id, APIKEY_RIGHT_CHANGE, &key);
+	apikey_manage_require_unrevoked(&key);
+	role_before = apikey_row_role(&key, APIKEY_KEY_ROLE);
+	apply_changes(&changes, &key);
+	project = apikey_manage_project(&key, &place);
+	apikey_rule_attributes(&key, project);
+	if (project != NULL)
+		check_new_role(&key, role_before, &place);
+	apikey_key_update(&key, APIKEY_EVENT_UPDATED, changes_detail(&changes));
+	return updated_row(fcinfo);
+}
+
+/*
+ * _apikey_project_write() returns trigger
+ *		INSTEAD OF UPDATE of the view apikey_projects.
+ */
+PG_FUNCTION_INFO_V1(_apikey_project_write);
+Datum
+_apikey_project_write(PG_FUNCTION_ARGS)
+{
+	Changes		changes;
+	ApikeyPlace place;
+
+	find_changes(fcinfo, &apikey_project_table, &changes);
+	if (changes.count == 0)
+		return updated_row(fcinfo);
+
+	PreventCommandIfReadOnly("UPDATE");
+	apikey_place_open_project(changes.id, &place);
+	apply_changes(&changes, &place.project);
+	apikey_rule_project(&place.project);
+	apikey_table_update(&apikey_project_table, &place.project);
+	apikey_event_place(&place, APIKEY_EVENT_PROJECT_UPDATED,
+					   changes_detail(&changes));
+	return updated_row(fcinfo);
+}

@@ -1,0 +1,150 @@
+/*
+ * table.h
+ *		The rows of our tables, read by index scan and written by statement.
+ */
+#ifndef APIKEY_TABLE_H
+#define APIKEY_TABLE_H
+
+#include "access/skey.h"
+#include "utils/snapshot.h"
+#include "utils/uuid.h"
+
+#define APIKEY_COLUMNS_MAX	24
+
+/* Our tables and the indexes that we scan; catalog.c has their names. */
+typedef enum ApikeyRelation
+{
+	APIKEY_REL_KEY,
+	APIKEY_REL_KEY_PKEY,
+	APIKEY_REL_KEY_PROJECT,
+	APIKEY_REL_DIGEST,
+	APIKEY_REL_DIGEST_PKEY,
+	APIKEY_REL_ORGANIZATION,
+	APIKEY_REL_ORGANIZATION_PKEY,
+	APIKEY_REL_ORGANIZATION_NAME,
+	APIKEY_REL_PROJECT,
+	APIKEY_REL_PROJECT_PKEY,
+	APIKEY_REL_PROJECT_PATH,
+	APIKEY_REL_PROJECT_ORGANIZATION,
+	APIKEY_REL_MEMBER,
+	APIKEY_REL_MEMBER_WHO,
+	APIKEY_RELATIONS
+} ApikeyRelation;
+
+/* What a member, or a key, may do; the SQL type apikey_role, and none. */
+typedef enum ApikeyRole
+{
+	APIKEY_ROLE_NONE,
+	APIKEY_ROLE_DEVELOPER,
+	APIKEY_ROLE_ADMIN,
+	APIKEY_ROLE_OWNER,
+	APIKEY_ROLES
+} ApikeyRole;
+
+/* catalog.c */
+typedef struct ApikeyCatalog
+{
+	uint64		generation;		/* another one: objects may be others */
+	const char *schema;			/* quoted where it needs to be */
+	Oid			tables_owner;
+	Oid			role_type;
+	Oid			roles[APIKEY_ROLES];	/* the enum's values */
+	Oid			relations[APIKEY_RELATIONS];
+} ApikeyCatalog;
+
+extern const ApikeyCatalog *apikey_catalog(void);
+extern ApikeyRole apikey_role_from_datum(Datum value);
+extern Datum apikey_role_datum(ApikeyRole role);
+extern const char *apikey_role_label(ApikeyRole role);
+
+/* storage.c */
+typedef struct ApikeyStorage
+{
+	Oid			user;			/* who it was before */
+	int			security;
+	int			guc_level;
+} ApikeyStorage;
+
+/* A prepared statement, kept for the life of the process; zeroed at first. */
+typedef struct ApikeyStatement
+{
+	struct _SPI_plan *plan;
+	uint64		generation;		/* of the catalog it was prepared under */
+} ApikeyStatement;
+
+extern void apikey_storage_open(ApikeyStorage *storage);
+extern void apikey_storage_close(ApikeyStorage *storage);
+extern bool apikey_storage_stale(const ApikeyStatement *statement);
+extern void apikey_storage_prepare(ApikeyStatement *statement,
+								   const char *sql, int count, Oid *types);
+extern uint64 apikey_storage_run(const ApikeyStatement *statement,
+								 Datum *values, const char *nulls);
+
+/* table.c */
+typedef struct ApikeyColumn
+{
+	const char *name;
+	Oid			type;			/* InvalidOid for apikey_role */
+	bool		writable;		/* by UPDATE of the table's view */
+} ApikeyColumn;
+
+/* A row; what values point to lives in the context it was made in. */
+typedef struct ApikeyRow
+{
+	Datum		values[APIKEY_COLUMNS_MAX];
+	bool		nulls[APIKEY_COLUMNS_MAX];
+} ApikeyRow;
+
+typedef enum ApikeyLock
+{
+	APIKEY_LOCK_SHARE,
+	APIKEY_LOCK_UPDATE,
+	APIKEY_LOCKS
+} ApikeyLock;
+
+/* A table whose first column is its primary key, a uuid called id. */
+typedef struct ApikeyTable
+{
+	const char *name;
+	const char *noun;			/* what a row is called in an error */
+	int			label;			/* the column that names a row there */
+	ApikeyRelation relation;
+	ApikeyRelation pkey;
+	const ApikeyColumn *columns;	/* in their order in the table */
+	int			count;
+	ApikeyStatement lock[APIKEY_LOCKS];
+	ApikeyStatement insert;
+	ApikeyStatement update;
+	ApikeyStatement remove;
+} ApikeyTable;
+
+/* Is called with each row of a scan; false ends it. */
+typedef bool (*ApikeyVisit) (const ApikeyRow *row, void *state);
+
+extern Snapshot apikey_latest_snapshot(void);
+extern int	apikey_table_column(const ApikeyTable *table, const char *name);
+extern void apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
+							  ScanKey keys, int nkeys, Snapshot snapshot,
+							  ApikeyVisit visit, void *state);
+extern bool apikey_table_find(const ApikeyTable *table, ApikeyRelation index,
+							  ScanKey keys, int nkeys, ApikeyRow *row);
+extern bool apikey_table_fetch(const ApikeyTable *table, const pg_uuid_t *id,
+							   Snapshot snapshot, ApikeyRow *row);
+extern bool apikey_table_lock(ApikeyTable *table, const pg_uuid_t *id,
+							  ApikeyLock lock, ApikeyRow *row);
+extern void apikey_table_insert(ApikeyTable *table, ApikeyRow *row);
+extern void apikey_table_update(ApikeyTable *table, ApikeyRow *row);
+extern void apikey_table_delete(ApikeyTable *table, const pg_uuid_t *id,
+								bool must_exist);
+
+/* Columns of a row. */
+extern const pg_uuid_t *apikey_row_id(const ApikeyRow *row);
+extern text *apikey_row_text(const ApikeyRow *row, int column);
+extern bool apikey_row_bool(const ApikeyRow *row, int column);
+extern ApikeyRole apikey_row_role(const ApikeyRow *row, int column);
+extern void apikey_row_clear(ApikeyRow *row);
+extern void apikey_row_set(ApikeyRow *row, int column, Datum value);
+extern void apikey_row_set_pointer(ApikeyRow *row, int column,
+								   const void *value);
+
+#endif							/* APIKEY_TABLE_H */
