@@ -11,11 +11,12 @@ DATA_built = sql/apikey--$(EXTVERSION).sql
 SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 
 # Tests: a temporary server for each kind, so none needs to be running.
-REGRESS = install format keys verify names update owners subjects \
-	privileges hostile uninstall
+REGRESS = install format keys verify names update owners subjects places \
+	matrix privileges hostile uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
-ISOLATION = create_create revoke_verify update_update drop_role
+ISOLATION = create_create revoke_verify update_update drop_role last_owner \
+	max_keys member_verify
 ISOLATION_OPTS = --inputdir=test --outputdir=test/output \
 	--temp-instance=./tmp_check_iso --temp-config=test/apikey.conf
 TAP_TESTS = 1

@@ -155,6 +155,7 @@ CREATE TABLE @extschema@.apikey_event (
 );
 COMMENT ON TABLE @extschema@.apikey_event IS
 	'What was done to keys, projects and organizations, and by whom; read it through the view apikey_events';
+COMMENT ON SEQUENCE @extschema@.apikey_event_id_seq IS 'Ids of events, rising with time';
 CREATE INDEX apikey_event_key ON @extschema@.apikey_event (key_id);
 
 -- A dump leaves out the keys and members of dropped roles: their OIDs would be

@@ -28,6 +28,8 @@ SELECT apikey_create('bad', prefix => '');
 SELECT apikey_create('bad', prefix => 'a12345678901234567890');
 SELECT apikey_create('bad', prefix => 'tail_ak!');
 SELECT apikey_create('bad', role => 'owner');
+SELECT apikey_create('bad', accept_terms => 'v1');
+SELECT apikey_create('bad', project => 'acme/payments');
 SELECT apikey_create('bad', subject => '');
 SELECT apikey_create('bad', subject => E'a\tb');
 SELECT apikey_create('bad', subject => repeat('x', 256));
@@ -50,13 +52,11 @@ SELECT apikey_create('bad', allowed_ips => '{10.0.0.0/8,NULL}');
 SELECT apikey_create('bad', metadata => NULL);
 SELECT apikey_create('bad', metadata => jsonb_build_object('x', repeat('x', 65536)));
 -- fail: not there yet, and so refused rather than ignored
-SELECT apikey_create('bad', project => 'acme/payments');
 SELECT apikey_create('bad', rate_limit => 10);
 SELECT apikey_create('bad', rate_window => '1 hour');
 SELECT apikey_create('bad', credits => 10);
 SELECT apikey_create('bad', credits_refill => 10);
 SELECT apikey_create('bad', credits_interval => '1 day');
-SELECT apikey_create('bad', accept_terms => 'v1');
 -- and nothing of all that was stored
 SELECT name FROM apikeys ORDER BY name;
 -- what is still allowed

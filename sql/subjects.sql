@@ -119,8 +119,53 @@ SET ROLE regress_apikey_web;
 SELECT set_config('request.jwt.claim.sub', repeat('x', 256), false) <> '' AS set;
 SELECT apikey_create('four');
 
+-- In organizations and projects: a member with a subject, and one for all.
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION apikey_organization_create TO regress_apikey_web;
+SET ROLE regress_apikey_web;
+SET request.jwt.claim.sub = 'olga';
+SELECT apikey_organization_create('acme') IS NOT NULL AS created, apikey_project_create('acme/pay') AS no_key;
+SELECT apikey_member_add('acme/pay', 'regress_apikey_web', 'admin', 'anna');
+SELECT apikey_member_add('acme/pay', 'regress_apikey_other', 'developer');
+SELECT path, member, subject, role FROM apikey_members ORDER BY path, subject;
+-- the same role with another subject is another member
+SET request.jwt.claim.sub = 'mallory';
+SELECT (SELECT count(*) FROM apikey_organizations) + (SELECT count(*) FROM apikey_projects) + (SELECT count(*) FROM apikey_members) AS seen;
+SELECT apikey_create('spy', 'acme/pay');
+SELECT apikey_member_add('acme', 'regress_apikey_web', 'owner', 'mallory');
+RESET request.jwt.claim.sub;
+SELECT (SELECT count(*) FROM apikey_organizations) + (SELECT count(*) FROM apikey_projects) AS seen;
+SET request.jwt.claim.sub = 'anna';
+SELECT path, role FROM apikey_projects;
+SELECT apikey_create('annas', 'acme/pay') AS annas \gset
+SELECT code, subject, role FROM apikey_verify(:'annas');
+-- one without a subject covers all of its role
+SET ROLE regress_apikey_other;
+SET request.jwt.claim.sub = 'anybody';
+SELECT path, role FROM apikey_projects;
+RESET request.jwt.claim.sub;
+SELECT path, role FROM apikey_projects;
+-- an admin makes a key for another subject, whose standing then counts
+SET ROLE regress_apikey_web;
+SET request.jwt.claim.sub = 'olga';
+SELECT apikey_create('for-anna', 'acme/pay', subject => 'anna') AS for_anna, apikey_create('for-ben', 'acme/pay', subject => 'ben') AS for_ben \gset
+SELECT code, subject, role FROM apikey_verify(:'for_anna');
+SELECT code, subject, role FROM apikey_verify(:'for_ben');
+SELECT apikey_member_remove('acme/pay', 'regress_apikey_web'), apikey_member_remove('acme/pay', 'regress_apikey_web', 'anna');
+SELECT code, subject, role FROM apikey_verify(:'annas');
+SELECT apikey_transfer(apikey_id(:'annas'), 'regress_apikey_web');
+SELECT apikey_transfer(apikey_id(:'annas'), 'regress_apikey_web', 'olga');
+SELECT code, subject, role FROM apikey_verify(:'annas');
+SELECT event, key_name, actor, actor_subject, detail FROM apikey_events WHERE project LIKE 'acme%' ORDER BY id;
+-- while subjects are not in use only roles count
 RESET ROLE;
 RESET apikey.subject_setting;
+SET ROLE regress_apikey_web;
+SET request.jwt.claim.sub = 'mallory';
+SELECT path, role FROM apikey_projects;
+SELECT apikey_organization_drop('acme', 'acme');
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION apikey_organization_create FROM regress_apikey_web;
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
 DELETE FROM apikey_event;

@@ -225,12 +225,9 @@ lock_project(ApikeyPlace *place, ApikeyLock lock)
 void
 apikey_place_open_for_keys(const text *path, ApikeyPlace *place)
 {
-	bool		found = find_place(path, place);
+	bool		found = find_place(path, place) && place->is_project;
 
-	if (found && !place->is_project)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("project \"%s\" does not exist", place->path)));
+	place->is_project = true;
 	authorize(place, found, APIKEY_ROLE_ADMIN);
 	if (place->project.nulls[APIKEY_PROJECT_MAX_KEYS])
 		lock_project(place, APIKEY_LOCK_SHARE);
