@@ -423,6 +423,28 @@ CREATE FUNCTION @extschema@._apikey_project_write()
 COMMENT ON FUNCTION @extschema@._apikey_project_write() IS
 	'Carries out UPDATE of the view apikey_projects, and refuses INSERT and DELETE';
 
+CREATE FUNCTION @extschema@._apikey_changed()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_changed() IS
+	'Tells every session, with the commit, that keys it remembers may have changed';
+
+-- Whatever changes a row tells the sessions that remember it: statements of
+-- ours and of superusers, COPY, and apply workers.  A new key is in nobody's
+-- memory; TRUNCATE tells by itself.
+CREATE TRIGGER apikey_key_changed AFTER UPDATE OR DELETE ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+CREATE TRIGGER apikey_digest_changed AFTER UPDATE OR DELETE ON @extschema@.apikey_digest
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+CREATE TRIGGER apikey_project_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_project
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+CREATE TRIGGER apikey_member_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_member
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_key ENABLE ALWAYS TRIGGER apikey_key_changed;
+ALTER TABLE @extschema@.apikey_digest ENABLE ALWAYS TRIGGER apikey_digest_changed;
+ALTER TABLE @extschema@.apikey_project ENABLE ALWAYS TRIGGER apikey_project_changed;
+ALTER TABLE @extschema@.apikey_member ENABLE ALWAYS TRIGGER apikey_member_changed;
+
 -- Who may read the tables at all (pg_read_all_data) sees what the views show,
 -- and no digest: that table has no policy.
 ALTER TABLE @extschema@.apikey_organization ENABLE ROW LEVEL SECURITY;
@@ -565,6 +587,7 @@ REVOKE ALL ON @extschema@.apikey_projects FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_members FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikeys FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_events FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_project_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_organization_create(text) FROM PUBLIC;

@@ -11,6 +11,7 @@
 
 PG_MODULE_MAGIC;
 
+int			apikey_cache_entries = 10000;
 char	   *apikey_prefix = NULL;
 char	   *apikey_subject_setting = NULL;
 
@@ -26,9 +27,22 @@ check_prefix(char **newval, void **extra pg_attribute_unused(),
 	return false;
 }
 
+/* Whether subjects count decides what keys may do. */
+static void
+assign_subject_setting(const char *newval pg_attribute_unused(),
+					   void *extra pg_attribute_unused())
+{
+	apikey_cache_drop();
+}
+
 void
 _PG_init(void)
 {
+	DefineCustomIntVariable("apikey.cache_entries",
+							"Most keys that a session remembers to have verified.",
+							"0 remembers none.",
+							&apikey_cache_entries, 10000, 0, 1000000,
+							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.prefix",
 							   "Prefix of keys created without one of their own.",
 							   NULL, &apikey_prefix, "ak",
@@ -37,6 +51,8 @@ _PG_init(void)
 							   "Setting that carries the application's user.",
 							   "The name of a setting, or setting:member for a member of a JSON object; empty: only roles count.",
 							   &apikey_subject_setting, "",
-							   PGC_SUSET, 0, NULL, NULL, NULL);
+							   PGC_SUSET, 0, NULL, assign_subject_setting,
+							   NULL);
 	MarkGUCPrefixReserved("apikey");
+	apikey_cache_init();
 }

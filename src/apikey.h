@@ -22,6 +22,7 @@
 #define APIKEY_DIGEST_BYTES	32
 
 /* Settings, in apikey.c. */
+extern int	apikey_cache_entries;
 extern char *apikey_prefix;
 extern char *apikey_subject_setting;
 
@@ -88,9 +89,9 @@ typedef enum ApikeyMemberColumn
 typedef struct ApikeyPlace
 {
 	char	   *path;
-	ApikeyRow	organization;
 	bool		is_project;
-	ApikeyRow	project;
+	ApikeyRow	organization;	/* where it is one, or was locked */
+	ApikeyRow	project;		/* where it is one */
 } ApikeyPlace;
 
 /* What a key is at an instant, whoever asks. */
@@ -102,6 +103,54 @@ typedef enum ApikeyStatus
 	APIKEY_STATUS_EXPIRED,
 	APIKEY_STATUS_REVOKED
 } ApikeyStatus;
+
+/* What a caller offers, once its shape is right. */
+typedef struct ApikeyCredential
+{
+	pg_uuid_t	id;
+	const char *prefix;			/* within the text it came from */
+	size_t		prefix_len;
+	uint8		digest[APIKEY_DIGEST_BYTES];	/* SHA-256 of the whole key */
+} ApikeyCredential;
+
+/* What a request needs of a key; NULL and false ask for nothing. */
+typedef struct ApikeyDemand
+{
+	ArrayType  *scopes;
+	text	   *project;
+	inet	   *client_addr;
+	ApikeyRole	min_role;
+	Oid			owner;
+	bool		by_owner;
+} ApikeyDemand;
+
+/* The verdicts: the first that applies, in this order, VALID last. */
+typedef enum ApikeyCode
+{
+	APIKEY_CODE_MALFORMED,
+	APIKEY_CODE_NOT_FOUND,
+	APIKEY_CODE_REVOKED,
+	APIKEY_CODE_DISABLED,
+	APIKEY_CODE_NOT_YET_VALID,
+	APIKEY_CODE_EXPIRED,
+	APIKEY_CODE_FORBIDDEN,
+	APIKEY_CODE_WRONG_PROJECT,
+	APIKEY_CODE_WRONG_OWNER,
+	APIKEY_CODE_IP_DENIED,
+	APIKEY_CODE_INSUFFICIENT_ROLE,
+	APIKEY_CODE_INSUFFICIENT_SCOPE,
+	APIKEY_CODE_VALID
+} ApikeyCode;
+
+/* What has been decided; beyond the code only where the secret matched. */
+typedef struct ApikeyVerdict
+{
+	ApikeyCode	code;
+	ApikeyRow	key;
+	char	   *project;		/* path; NULL for a personal key */
+	ApikeyRole	role;			/* effective; none for a personal key */
+	bool		forbidden;		/* its creator has left the project */
+} ApikeyVerdict;
 
 /* authority.c */
 typedef enum ApikeyRight
@@ -126,6 +175,19 @@ extern bool apikey_authority_grants(const ApikeyAuthority *authority,
 									ApikeyRight right, Oid owner,
 									const text *subject, ApikeyRole key_role);
 extern bool apikey_authority_may(ApikeyRight right, const ApikeyRow *key);
+
+/* cache.c */
+extern void apikey_cache_init(void);
+extern void apikey_cache_drop(void);
+extern void apikey_cache_key_changed(const pg_uuid_t *id);
+extern void apikey_cache_all_changed(void);
+extern void apikey_cache_saw_own_row(void);
+extern bool apikey_cache_lookup(const ApikeyCredential *credential,
+								ApikeyVerdict *verdict);
+extern uint64 apikey_cache_begin(void);
+extern void apikey_cache_store(uint64 begun,
+							   const ApikeyCredential *credential,
+							   const ApikeyVerdict *verdict);
 
 /* digest.c */
 extern void apikey_digest_text(const char *text, size_t len, uint8 *out);
@@ -185,6 +247,7 @@ extern text *apikey_issue(ApikeyRow *key, const ApikeyIssue *issue);
 /* key.c */
 extern ApikeyTable apikey_key_table;
 
+extern TupleDesc apikey_key_descriptor(void);
 extern Oid	apikey_key_owner(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_project(const ApikeyRow *key);
 extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
@@ -281,61 +344,14 @@ extern pg_wchar *apikey_unicode_decode(const text *value, int *count);
 extern text *apikey_unicode_nfc(text *value);
 
 /* verify.c */
-
-/* What a caller offers, once its shape is right. */
-typedef struct ApikeyCredential
-{
-	pg_uuid_t	id;
-	const char *prefix;			/* within the text it came from */
-	size_t		prefix_len;
-	uint8		digest[APIKEY_DIGEST_BYTES];	/* SHA-256 of the whole key */
-} ApikeyCredential;
-
-/* What a request needs of a key; NULL and false ask for nothing. */
-typedef struct ApikeyDemand
-{
-	ArrayType  *scopes;
-	text	   *project;
-	inet	   *client_addr;
-	ApikeyRole	min_role;
-	Oid			owner;
-	bool		by_owner;
-} ApikeyDemand;
-
-/* The verdicts: the first that applies, in this order, VALID last. */
-typedef enum ApikeyCode
-{
-	APIKEY_CODE_MALFORMED,
-	APIKEY_CODE_NOT_FOUND,
-	APIKEY_CODE_REVOKED,
-	APIKEY_CODE_DISABLED,
-	APIKEY_CODE_NOT_YET_VALID,
-	APIKEY_CODE_EXPIRED,
-	APIKEY_CODE_FORBIDDEN,
-	APIKEY_CODE_WRONG_PROJECT,
-	APIKEY_CODE_WRONG_OWNER,
-	APIKEY_CODE_IP_DENIED,
-	APIKEY_CODE_INSUFFICIENT_ROLE,
-	APIKEY_CODE_INSUFFICIENT_SCOPE,
-	APIKEY_CODE_VALID
-} ApikeyCode;
-
-/* What has been decided; beyond the code only where the secret matched. */
-typedef struct ApikeyVerdict
-{
-	ApikeyCode	code;
-	ApikeyRow	key;
-	char	   *project;		/* path; NULL for a personal key */
-	ApikeyRole	role;			/* effective; none for a personal key */
-	bool		forbidden;		/* its creator has left the project */
-} ApikeyVerdict;
-
 extern const char *apikey_code_name(ApikeyCode code);
 extern bool apikey_code_tells_key(ApikeyCode code);
 extern bool apikey_credential_from_key(Datum key,
 									   ApikeyCredential *credential);
 extern bool apikey_credential_from_digest(Datum handle, Datum digest,
 										  ApikeyCredential *credential);
+extern bool apikey_credential_has_prefix(const ApikeyCredential *credential,
+										 const ApikeyRow *key);
 extern bool apikey_credential_matches(const ApikeyCredential *credential,
 									  ApikeyRow *key);
 extern void apikey_verify_credential(const ApikeyCredential *credential,

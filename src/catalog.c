@@ -54,14 +54,22 @@ static const char *const role_names[APIKEY_ROLES] = {
 	[APIKEY_ROLE_OWNER] = "owner"
 };
 
+/* Is a relation one of ours? */
+bool
+apikey_catalog_has(Oid relid)
+{
+	for (int i = 0; i < APIKEY_RELATIONS; i++)
+	{
+		if (relid == catalog.relations[i])
+			return true;
+	}
+	return false;
+}
+
 static void
 catalog_invalidate(Datum arg pg_attribute_unused(), Oid relid)
 {
-	bool		ours = !OidIsValid(relid);
-
-	for (int i = 0; !ours && i < APIKEY_RELATIONS; i++)
-		ours = relid == catalog.relations[i];
-	if (ours)
+	if (!OidIsValid(relid) || apikey_catalog_has(relid))
 	{
 		catalog_valid = false;
 		catalog_invalidations++;

@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "apikey.h"
@@ -70,6 +71,27 @@ static ApikeyTable digest_table = {
 	.columns = digest_columns,
 	.count = lengthof(digest_columns)
 };
+
+/* A descriptor of a key's row, kept for the life of the process. */
+TupleDesc
+apikey_key_descriptor(void)
+{
+	static TupleDesc desc = NULL;
+	static uint64 generation;
+	uint64		current = apikey_catalog()->generation;
+
+	if (desc == NULL || generation != current)
+	{
+		MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
+
+		if (desc != NULL)
+			FreeTupleDesc(desc);
+		desc = apikey_table_descriptor(&apikey_key_table);
+		generation = current;
+		MemoryContextSwitchTo(context);
+	}
+	return desc;
+}
 
 Oid
 apikey_key_owner(const ApikeyRow *key)

@@ -59,10 +59,13 @@ ApikeyTable apikey_project_table = {
 	.count = lengthof(project_columns)
 };
 
+/* The id of the organization, the place itself or around it. */
 const pg_uuid_t *
 apikey_place_organization(const ApikeyPlace *place)
 {
-	return apikey_row_id(&place->organization);
+	return place->is_project ?
+		DatumGetUUIDP(place->project.values[APIKEY_PROJECT_ORGANIZATION]) :
+		apikey_row_id(&place->organization);
 }
 
 /* The project's id; NULL where the place is an organization. */
@@ -109,19 +112,6 @@ find_organization(const char *name, ApikeyRow *row)
 						APIKEY_ORGANIZATION_NAME, name, row);
 }
 
-/* Reads the organization of a project's row; false where it is gone. */
-static bool
-fetch_organization(const ApikeyRow *project, ApikeyRow *row)
-{
-	Snapshot	snapshot = apikey_latest_snapshot();
-	bool		found = apikey_table_fetch(&apikey_organization_table,
-										   DatumGetUUIDP(project->values[APIKEY_PROJECT_ORGANIZATION]),
-										   snapshot, row);
-
-	UnregisterSnapshot(snapshot);
-	return found;
-}
-
 static bool
 find_place(const text *path, ApikeyPlace *place)
 {
@@ -130,8 +120,7 @@ find_place(const text *path, ApikeyPlace *place)
 	if (!place->is_project)
 		return find_organization(place->path, &place->organization);
 	return find_by_text(&apikey_project_table, APIKEY_REL_PROJECT_PATH,
-						APIKEY_PROJECT_PATH, place->path, &place->project) &&
-		fetch_organization(&place->project, &place->organization);
+						APIKEY_PROJECT_PATH, place->path, &place->project);
 }
 
 /* What the caller is in a place. */
@@ -236,7 +225,7 @@ apikey_place_open_for_keys(const text *path, ApikeyPlace *place)
 	authorize(place, true, APIKEY_ROLE_ADMIN);
 }
 
-/* Reads the project of an id with its organization; false where it is gone. */
+/* Reads the project of an id; false where it is gone. */
 bool
 apikey_place_fetch_project(const pg_uuid_t *id, ApikeyPlace *place)
 {
@@ -246,7 +235,7 @@ apikey_place_fetch_project(const pg_uuid_t *id, ApikeyPlace *place)
 
 	UnregisterSnapshot(snapshot);
 	place->is_project = true;
-	if (!found || !fetch_organization(&place->project, &place->organization))
+	if (!found)
 		return false;
 	place->path = text_to_cstring(apikey_row_text(&place->project,
 												  APIKEY_PROJECT_PATH));
@@ -292,13 +281,13 @@ apikey_place_create_project(const text *path, ApikeyPlace *place)
 		apikey_refuse("path", "A path is \"organization/project\". " PART_RULE);
 
 	apikey_place_open(cstring_to_text_with_len(whole, slash - whole), place);
-	place->path = whole;
-	place->is_project = true;
 	apikey_generate_id(id);
 	apikey_row_clear(&place->project);
 	apikey_row_set_pointer(&place->project, APIKEY_PROJECT_ID, id);
 	apikey_row_set_pointer(&place->project, APIKEY_PROJECT_ORGANIZATION,
 						   apikey_place_organization(place));
+	place->path = whole;
+	place->is_project = true;
 	apikey_row_set_pointer(&place->project, APIKEY_PROJECT_PATH, path);
 	apikey_row_set(&place->project, APIKEY_PROJECT_CREATED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));

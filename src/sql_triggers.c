@@ -207,6 +207,33 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 }
 
 /*
+ * _apikey_changed() returns trigger
+ *		After each change of a row on which verification depends: what the
+ *		processes have remembered of it is void with our commit.
+ */
+PG_FUNCTION_INFO_V1(_apikey_changed);
+Datum
+_apikey_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	const char *table;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		elog(ERROR, "an AFTER ROW trigger was expected");
+
+	table = RelationGetRelationName(trigger->tg_relation);
+	if (strcmp(table, "apikey_key") == 0 || strcmp(table, "apikey_digest") == 0)
+		apikey_cache_key_changed(DatumGetUUIDP(heap_getattr(trigger->tg_trigtuple, 1,
+															RelationGetDescr(trigger->tg_relation),
+															&isnull)));
+	else
+		apikey_cache_all_changed();
+	return PointerGetDatum(NULL);
+}
+
+/*
  * _apikey_project_write() returns trigger
  *		INSTEAD OF UPDATE of the view apikey_projects.
  */

@@ -108,6 +108,8 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 		ApikeyRow	row;
 
 		CHECK_FOR_INTERRUPTS();
+		if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
+			apikey_cache_saw_own_row();
 		tuple = heap_copytuple(tuple);
 		for (int i = 0; i < table->count; i++)
 		{
@@ -184,6 +186,18 @@ column_type(const ApikeyColumn *column)
 {
 	return OidIsValid(column->type) ? column->type :
 		apikey_catalog()->role_type;
+}
+
+/* A descriptor of a table's columns, in the current context. */
+TupleDesc
+apikey_table_descriptor(const ApikeyTable *table)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(table->count);
+
+	for (int i = 0; i < table->count; i++)
+		TupleDescInitEntry(desc, i + 1, table->columns[i].name,
+						   column_type(&table->columns[i]), -1, 0);
+	return desc;
 }
 
 /* Prepares a statement whose parameters are a table's columns. */

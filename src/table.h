@@ -53,6 +53,7 @@ typedef struct ApikeyCatalog
 } ApikeyCatalog;
 
 extern const ApikeyCatalog *apikey_catalog(void);
+extern bool apikey_catalog_has(Oid relid);
 extern ApikeyRole apikey_role_from_datum(Datum value);
 extern Datum apikey_role_datum(ApikeyRole role);
 extern const char *apikey_role_label(ApikeyRole role);
@@ -122,6 +123,7 @@ typedef struct ApikeyTable
 typedef bool (*ApikeyVisit) (const ApikeyRow *row, void *state);
 
 extern Snapshot apikey_latest_snapshot(void);
+extern TupleDesc apikey_table_descriptor(const ApikeyTable *table);
 extern int	apikey_table_column(const ApikeyTable *table, const char *name);
 extern void apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 							  ScanKey keys, int nkeys, Snapshot snapshot,

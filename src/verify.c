@@ -102,6 +102,18 @@ apikey_credential_from_digest(Datum handle, Datum digest,
 	return true;
 }
 
+/* A handle's prefix is not part of the digest that came with it. */
+bool
+apikey_credential_has_prefix(const ApikeyCredential *credential,
+							 const ApikeyRow *key)
+{
+	text	   *prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
+
+	return VARSIZE_ANY_EXHDR(prefix) == credential->prefix_len &&
+		memcmp(VARDATA_ANY(prefix), credential->prefix,
+			   credential->prefix_len) == 0;
+}
+
 /*
  * Does a key have this credential?  Fills in the key where it does.  It is
  * read as committed now, with our own transaction's changes, whatever the
@@ -114,7 +126,6 @@ apikey_credential_matches(const ApikeyCredential *credential, ApikeyRow *key)
 	uint8		stored[APIKEY_DIGEST_BYTES] = {0};
 	uint8		offered[APIKEY_DIGEST_BYTES];
 	bool		found;
-	text	   *prefix;
 
 	AcceptInvalidationMessages();
 	snapshot = apikey_latest_snapshot();
@@ -123,14 +134,7 @@ apikey_credential_matches(const ApikeyCredential *credential, ApikeyRow *key)
 	found = apikey_digest_equal(stored, offered) && found &&
 		apikey_table_fetch(&apikey_key_table, &credential->id, snapshot, key);
 	UnregisterSnapshot(snapshot);
-	if (!found)
-		return false;
-
-	/* A handle's prefix is not part of the digest that came with it. */
-	prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
-	return VARSIZE_ANY_EXHDR(prefix) == credential->prefix_len &&
-		memcmp(VARDATA_ANY(prefix), credential->prefix,
-			   credential->prefix_len) == 0;
+	return found && apikey_credential_has_prefix(credential, key);
 }
 
 /* An address as IPv4 where it is an IPv6-mapped one (RFC 4291, 2.5.5.2). */
@@ -266,23 +270,41 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 	return APIKEY_CODE_VALID;
 }
 
+/*
+ * Finds a key by its credential and what it is in its project: as this process
+ * has done before, or in the tables.  False where the secret does not match.
+ */
+static bool
+find_key(const ApikeyCredential *credential, ApikeyVerdict *verdict)
+{
+	uint64		begun;
+
+	AcceptInvalidationMessages();
+	if (apikey_cache_lookup(credential, verdict))
+		return true;
+
+	begun = apikey_cache_begin();
+	if (!apikey_credential_matches(credential, &verdict->key))
+		return false;
+	verdict->project = NULL;
+	verdict->role = APIKEY_ROLE_NONE;
+	verdict->forbidden = apikey_key_project(&verdict->key) != NULL &&
+		!find_standing(verdict);
+	apikey_cache_store(begun, credential, verdict);
+	return true;
+}
+
 /* The verdict on a credential, NULL for a malformed one. */
 void
 apikey_verify_credential(const ApikeyCredential *credential,
 						 const ApikeyDemand *demand, ApikeyVerdict *verdict)
 {
-	verdict->project = NULL;
-	verdict->role = APIKEY_ROLE_NONE;
 	if (credential == NULL)
 		verdict->code = APIKEY_CODE_MALFORMED;
-	else if (!apikey_credential_matches(credential, &verdict->key))
+	else if (!find_key(credential, verdict))
 		verdict->code = APIKEY_CODE_NOT_FOUND;
 	else
-	{
-		verdict->forbidden = apikey_key_project(&verdict->key) != NULL &&
-			!find_standing(verdict);
 		verdict->code = judge(verdict, demand);
-	}
 }
 
 /* Does a code speak of a key whose secret has matched? */

@@ -130,3 +130,26 @@ build() {
 	printf "%s\ndynamic_library_path = '%s'\n" "$path" "$WORK/inst$library:\$libdir" |
 		unprivileged tee "$CONF" >/dev/null
 }
+
+# Starts a server in WORK that finds what build has installed; extra arguments
+# are lines of its configuration.  It ends with this process.
+start_server() {
+	unprivileged mkdir -m 700 "$WORK/data"
+	unprivileged "$BIN/initdb" -D "$WORK/data" -A trust -E UTF8 --no-locale >>"$LOG" 2>&1 ||
+		{ cat "$LOG" >&2; die "initdb failed"; }
+	{
+		cat "$CONF"
+		echo "listen_addresses = ''"
+		echo "unix_socket_directories = '$WORK'"
+		echo "fsync = off"
+		printf '%s\n' "$@"
+	} | unprivileged tee -a "$WORK/data/postgresql.conf" >/dev/null
+	unset PGHOST PGPORT PGUSER PGDATABASE PGOPTIONS PGSERVICE
+	unprivileged "$BIN/pg_ctl" -D "$WORK/data" -w -l "$WORK/server.log" start >>"$LOG" 2>&1 ||
+		{ cat "$WORK/server.log" >&2; die "the server did not start"; }
+}
+
+# psql on that server.
+sql() {
+	unprivileged "$BIN/psql" -X -q -v ON_ERROR_STOP=1 -h "$WORK" -d postgres "$@"
+}

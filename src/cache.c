@@ -1,0 +1,248 @@
+/*
+ * cache.c
+ *		What this process has verified: the rows of keys whose secret matched.
+ *
+ * An entry stands for what verification would read now.  PostgreSQL's own
+ * invalidation keeps it so: a row trigger on our tables, which fires for every
+ * kind of change and in every kind of process, sends a message with the
+ * change's commit, to the standbys too.  A message can name a relation only,
+ * so we name relations that do not exist: the OID is a hash of the key's id
+ * with its highest bit set.  Another relation that has that OID after all is
+ * looked up anew, which does no harm.
+ *
+ * Callbacks come at any time, so they only mark; memory is freed when the next
+ * lookup begins, when nobody holds a row.  A row read while a message came in
+ * may be older than the message, and what a transaction has written itself may
+ * yet be rolled back: neither is stored.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "common/hashfn.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#include "apikey.h"
+
+#define ROW_BYTES_MAX	8192	/* a longer row is read each time */
+#define ALL_KEYS		((Oid) 0xFFFFFFFF)
+
+typedef struct CacheEntry
+{
+	Oid			token;			/* hash key: see key_token */
+	bool		stale;
+	pg_uuid_t	id;
+	uint8		digest[APIKEY_DIGEST_BYTES];	/* SHA-256 of the key */
+	HeapTuple	tuple;			/* what the verdict points into */
+	char	   *project;
+	ApikeyVerdict verdict;
+} CacheEntry;
+
+static HTAB *entries = NULL;
+static MemoryContext entries_context = NULL;
+static bool all_stale = true;
+static bool wrote_in_transaction = false;
+static uint64 messages = 0;		/* counts what makes a row read before old */
+
+/* The OID that stands for a key in a message. */
+static Oid
+key_token(const pg_uuid_t *id)
+{
+	return hash_bytes(id->data, UUID_LEN) | 0x80000000;
+}
+
+static void
+on_relation(Datum arg pg_attribute_unused(), Oid relid)
+{
+	CacheEntry *entry;
+
+	messages++;
+	if (!OidIsValid(relid) || relid == ALL_KEYS || apikey_catalog_has(relid))
+		all_stale = true;
+	else if (!all_stale)
+	{
+		entry = hash_search(entries, &relid, HASH_FIND, NULL);
+		if (entry != NULL)
+			entry->stale = true;
+	}
+}
+
+/* Roles, and who is in which, decide about every key. */
+static void
+on_role(Datum arg pg_attribute_unused(), int cacheid pg_attribute_unused(),
+		uint32 hashvalue pg_attribute_unused())
+{
+	apikey_cache_drop();
+}
+
+static void
+on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+		event == XACT_EVENT_PREPARE)
+		wrote_in_transaction = false;
+}
+
+/* Once, when the library is loaded. */
+void
+apikey_cache_init(void)
+{
+	CacheRegisterRelcacheCallback(on_relation, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, on_role, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_role, (Datum) 0);
+	RegisterXactCallback(on_transaction_end, NULL);
+}
+
+/* Whatever is stored, or about to be, is old. */
+void
+apikey_cache_drop(void)
+{
+	messages++;
+	all_stale = true;
+}
+
+static void
+send_message(Oid token)
+{
+	struct
+	{
+		HeapTupleHeaderData header;
+		char		space[MAXIMUM_ALIGNOF + sizeof(FormData_pg_class)];
+	}			row;
+	HeapTupleData tuple = {.t_data = &row.header};
+	Form_pg_class class;
+
+	memset(&row, 0, sizeof(row));
+	row.header.t_hoff = MAXALIGN(SizeofHeapTupleHeader);
+	class = (Form_pg_class) GETSTRUCT(&tuple);
+	class->oid = token;
+	CacheInvalidateRelcacheByTuple(&tuple);
+	wrote_in_transaction = true;
+}
+
+/* This transaction has changed a key; with its commit all processes know. */
+void
+apikey_cache_key_changed(const pg_uuid_t *id)
+{
+	send_message(key_token(id));
+}
+
+/* This transaction has changed something on which many keys depend. */
+void
+apikey_cache_all_changed(void)
+{
+	send_message(ALL_KEYS);
+}
+
+/* Makes an empty table, of which nothing is stale. */
+static void
+reset_entries(void)
+{
+	HASHCTL		control = {
+		.keysize = sizeof(Oid),
+		.entrysize = sizeof(CacheEntry)
+	};
+
+	if (entries_context == NULL)
+		entries_context = AllocSetContextCreate(TopMemoryContext,
+												"apikey verified keys",
+												ALLOCSET_DEFAULT_SIZES);
+	else
+		MemoryContextReset(entries_context);
+	control.hcxt = entries_context;
+	entries = hash_create("apikey verified keys", 256, &control,
+						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	all_stale = false;
+}
+
+/*
+ * Finds what is known of a key whose secret has matched before.  The verdict
+ * points into the table; it holds until the next lookup.
+ */
+bool
+apikey_cache_lookup(const ApikeyCredential *credential,
+					ApikeyVerdict *verdict)
+{
+	Oid			token = key_token(&credential->id);
+	CacheEntry *entry;
+
+	if (all_stale)
+		reset_entries();
+	entry = hash_search(entries, &token, HASH_FIND, NULL);
+	if (entry == NULL || entry->stale ||
+		memcmp(&entry->id, &credential->id, sizeof(pg_uuid_t)) != 0 ||
+		!apikey_digest_equal(entry->digest, credential->digest) ||
+		!apikey_credential_has_prefix(credential, &entry->verdict.key))
+		return false;
+	*verdict = entry->verdict;
+	return true;
+}
+
+/* To be called before the snapshot is taken of what is to be stored. */
+uint64
+apikey_cache_begin(void)
+{
+	return messages;
+}
+
+/* A row was read that this transaction has written: what is read is not final. */
+void
+apikey_cache_saw_own_row(void)
+{
+	messages++;
+}
+
+static void
+forget(CacheEntry *entry)
+{
+	heap_freetuple(entry->tuple);
+	if (entry->project != NULL)
+		pfree(entry->project);
+}
+
+/* Stores what was read since apikey_cache_begin, if it may be. */
+void
+apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
+				   const ApikeyVerdict *verdict)
+{
+	Oid			token = key_token(&credential->id);
+	TupleDesc	desc = apikey_key_descriptor();
+	MemoryContext context;
+	HeapTuple	tuple;
+	CacheEntry *entry;
+	bool		found;
+
+	if (begun != messages || wrote_in_transaction || all_stale ||
+		apikey_cache_entries == 0)
+		return;
+	if (hash_get_num_entries(entries) >= apikey_cache_entries)
+		reset_entries();
+
+	context = MemoryContextSwitchTo(entries_context);
+	tuple = heap_form_tuple(desc,
+							unconstify(Datum *, (const Datum *) verdict->key.values),
+							unconstify(bool *, (const bool *) verdict->key.nulls));
+	if (tuple->t_len > ROW_BYTES_MAX)
+		heap_freetuple(tuple);
+	else
+	{
+		entry = hash_search(entries, &token, HASH_ENTER, &found);
+		if (found)
+			forget(entry);
+		entry->stale = false;
+		entry->id = credential->id;
+		memcpy(entry->digest, credential->digest, APIKEY_DIGEST_BYTES);
+		entry->tuple = tuple;
+		entry->project = verdict->project == NULL ? NULL :
+			pstrdup(verdict->project);
+		entry->verdict = *verdict;
+		entry->verdict.project = entry->project;
+		heap_deform_tuple(tuple, desc, entry->verdict.key.values,
+						  entry->verdict.key.nulls);
+	}
+	MemoryContextSwitchTo(context);
+}
