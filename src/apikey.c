@@ -8,6 +8,7 @@
 #include "utils/guc.h"
 
 #include "apikey.h"
+#include "verify.h"
 
 PG_MODULE_MAGIC;
 

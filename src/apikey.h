@@ -1,6 +1,6 @@
 /*
  * apikey.h
- *		What the files of this extension share.
+ *		What the files of this extension share: keys, rules, authority, events.
  */
 #ifndef APIKEY_H
 #define APIKEY_H
@@ -17,6 +17,7 @@
 
 #include "compat.h"
 #include "keytext.h"
+#include "place.h"
 #include "table.h"
 
 #define APIKEY_DIGEST_BYTES	32
@@ -51,49 +52,6 @@ typedef enum ApikeyKeyColumn
 	APIKEY_KEY_ACCEPTED_TERMS
 } ApikeyKeyColumn;
 
-typedef enum ApikeyOrganizationColumn
-{
-	APIKEY_ORGANIZATION_ID,
-	APIKEY_ORGANIZATION_NAME,
-	APIKEY_ORGANIZATION_CREATED_AT
-} ApikeyOrganizationColumn;
-
-typedef enum ApikeyProjectColumn
-{
-	APIKEY_PROJECT_ID,
-	APIKEY_PROJECT_ORGANIZATION,
-	APIKEY_PROJECT_PATH,
-	APIKEY_PROJECT_CREATED_AT,
-	APIKEY_PROJECT_MEMBERS_CAN_VIEW,
-	APIKEY_PROJECT_NAME_PATTERN,
-	APIKEY_PROJECT_MAX_TTL,
-	APIKEY_PROJECT_MAX_KEYS,
-	APIKEY_PROJECT_TERMS,
-	APIKEY_PROJECT_REVEALABLE
-} ApikeyProjectColumn;
-
-typedef enum ApikeyMemberColumn
-{
-	APIKEY_MEMBER_ID,
-	APIKEY_MEMBER_ORGANIZATION,
-	APIKEY_MEMBER_PROJECT,
-	APIKEY_MEMBER_SUBJECT,
-	APIKEY_MEMBER_MEMBER,
-	APIKEY_MEMBER_MEMBER_NAME,
-	APIKEY_MEMBER_ROLE,
-	APIKEY_MEMBER_CREATED_AT,
-	APIKEY_MEMBER_CREATED_BY
-} ApikeyMemberColumn;
-
-/* An organization, or a project of it. */
-typedef struct ApikeyPlace
-{
-	char	   *path;
-	bool		is_project;
-	ApikeyRow	organization;	/* where it is one, or was locked */
-	ApikeyRow	project;		/* where it is one */
-} ApikeyPlace;
-
 /* What a key is at an instant, whoever asks. */
 typedef enum ApikeyStatus
 {
@@ -103,54 +61,6 @@ typedef enum ApikeyStatus
 	APIKEY_STATUS_EXPIRED,
 	APIKEY_STATUS_REVOKED
 } ApikeyStatus;
-
-/* What a caller offers, once its shape is right. */
-typedef struct ApikeyCredential
-{
-	pg_uuid_t	id;
-	const char *prefix;			/* within the text it came from */
-	size_t		prefix_len;
-	uint8		digest[APIKEY_DIGEST_BYTES];	/* SHA-256 of the whole key */
-} ApikeyCredential;
-
-/* What a request needs of a key; NULL and false ask for nothing. */
-typedef struct ApikeyDemand
-{
-	ArrayType  *scopes;
-	text	   *project;
-	inet	   *client_addr;
-	ApikeyRole	min_role;
-	Oid			owner;
-	bool		by_owner;
-} ApikeyDemand;
-
-/* The verdicts: the first that applies, in this order, VALID last. */
-typedef enum ApikeyCode
-{
-	APIKEY_CODE_MALFORMED,
-	APIKEY_CODE_NOT_FOUND,
-	APIKEY_CODE_REVOKED,
-	APIKEY_CODE_DISABLED,
-	APIKEY_CODE_NOT_YET_VALID,
-	APIKEY_CODE_EXPIRED,
-	APIKEY_CODE_FORBIDDEN,
-	APIKEY_CODE_WRONG_PROJECT,
-	APIKEY_CODE_WRONG_OWNER,
-	APIKEY_CODE_IP_DENIED,
-	APIKEY_CODE_INSUFFICIENT_ROLE,
-	APIKEY_CODE_INSUFFICIENT_SCOPE,
-	APIKEY_CODE_VALID
-} ApikeyCode;
-
-/* What has been decided; beyond the code only where the secret matched. */
-typedef struct ApikeyVerdict
-{
-	ApikeyCode	code;
-	ApikeyRow	key;
-	char	   *project;		/* path; NULL for a personal key */
-	ApikeyRole	role;			/* effective; none for a personal key */
-	bool		forbidden;		/* its creator has left the project */
-} ApikeyVerdict;
 
 /* authority.c */
 typedef enum ApikeyRight
@@ -175,19 +85,6 @@ extern bool apikey_authority_grants(const ApikeyAuthority *authority,
 									ApikeyRight right, Oid owner,
 									const text *subject, ApikeyRole key_role);
 extern bool apikey_authority_may(ApikeyRight right, const ApikeyRow *key);
-
-/* cache.c */
-extern void apikey_cache_init(void);
-extern void apikey_cache_drop(void);
-extern void apikey_cache_key_changed(const pg_uuid_t *id);
-extern void apikey_cache_all_changed(void);
-extern void apikey_cache_saw_own_row(void);
-extern bool apikey_cache_lookup(const ApikeyCredential *credential,
-								ApikeyVerdict *verdict);
-extern uint64 apikey_cache_begin(void);
-extern void apikey_cache_store(uint64 begun,
-							   const ApikeyCredential *credential,
-							   const ApikeyVerdict *verdict);
 
 /* digest.c */
 extern void apikey_digest_text(const char *text, size_t len, uint8 *out);
@@ -270,37 +167,6 @@ extern bool apikey_manage_revoke(ApikeyRow *key, text *reason);
 extern const ApikeyRow *apikey_manage_project(const ApikeyRow *key,
 											  ApikeyPlace *place);
 
-/* member.c */
-extern ApikeyTable apikey_member_table;
-
-extern void apikey_member_scan(const pg_uuid_t *organization,
-							   const pg_uuid_t *project,
-							   ApikeyVisit visit, void *state);
-extern ApikeyRole apikey_member_standing(Oid role, const text *subject,
-										 const pg_uuid_t *organization,
-										 const pg_uuid_t *project);
-extern void apikey_member_put(const ApikeyPlace *place, Oid member,
-							  text *subject, ApikeyRole role);
-extern bool apikey_member_remove_from(const ApikeyPlace *place, Oid member,
-									  text *subject);
-
-/* place.c */
-extern ApikeyTable apikey_organization_table;
-extern ApikeyTable apikey_project_table;
-
-extern const pg_uuid_t *apikey_place_organization(const ApikeyPlace *place);
-extern const pg_uuid_t *apikey_place_project(const ApikeyPlace *place);
-extern ApikeyRole apikey_place_standing(const ApikeyPlace *place);
-extern void apikey_place_open(const text *path, ApikeyPlace *place);
-extern void apikey_place_open_project(const pg_uuid_t *id, ApikeyPlace *place);
-extern void apikey_place_open_for_keys(const text *path, ApikeyPlace *place);
-extern bool apikey_place_fetch_project(const pg_uuid_t *id,
-									   ApikeyPlace *place);
-extern void apikey_place_create_organization(const text *name,
-											 ApikeyPlace *place);
-extern void apikey_place_create_project(const text *path, ApikeyPlace *place);
-extern void apikey_place_drop(ApikeyPlace *place);
-
 /* principal.c */
 extern bool apikey_role_exists(Oid role);
 extern void apikey_role_require(Oid role);
@@ -342,20 +208,5 @@ typedef enum ApikeyCharClass
 extern ApikeyCharClass apikey_unicode_class(pg_wchar code);
 extern pg_wchar *apikey_unicode_decode(const text *value, int *count);
 extern text *apikey_unicode_nfc(text *value);
-
-/* verify.c */
-extern const char *apikey_code_name(ApikeyCode code);
-extern bool apikey_code_tells_key(ApikeyCode code);
-extern bool apikey_credential_from_key(Datum key,
-									   ApikeyCredential *credential);
-extern bool apikey_credential_from_digest(Datum handle, Datum digest,
-										  ApikeyCredential *credential);
-extern bool apikey_credential_has_prefix(const ApikeyCredential *credential,
-										 const ApikeyRow *key);
-extern bool apikey_credential_matches(const ApikeyCredential *credential,
-									  ApikeyRow *key);
-extern void apikey_verify_credential(const ApikeyCredential *credential,
-									 const ApikeyDemand *demand,
-									 ApikeyVerdict *verdict);
 
 #endif							/* APIKEY_H */

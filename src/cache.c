@@ -27,6 +27,7 @@
 #include "utils/syscache.h"
 
 #include "apikey.h"
+#include "verify.h"
 
 #define ROW_BYTES_MAX	8192	/* a longer row is read each time */
 #define ALL_KEYS		((Oid) 0xFFFFFFFF)

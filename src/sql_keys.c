@@ -10,6 +10,7 @@
 #include "utils/uuid.h"
 
 #include "apikey.h"
+#include "verify.h"
 
 /* The arguments of apikey_create, in their order. */
 enum

@@ -16,6 +16,7 @@
 #include "utils/tuplestore.h"
 
 #include "apikey.h"
+#include "verify.h"
 
 /* The columns that a verification returns. */
 enum

@@ -22,6 +22,7 @@
 #include "utils/snapmgr.h"
 
 #include "apikey.h"
+#include "verify.h"
 
 const pg_uuid_t *
 apikey_row_id(const ApikeyRow *row)

@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "apikey.h"
+#include "verify.h"
 
 #define TEXT_BYTES_MAX	512		/* more is malformed unseen */
 

@@ -1,4 +1,4 @@
-# A dump carries the keys; those of dropped roles stay behind for good.
+# A dump carries keys, projects, members and events; those of dropped roles stay behind for good.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -14,7 +14,12 @@ $new->start;
 
 $old->safe_psql('postgres', q{
 	CREATE ROLE stays; CREATE ROLE leaves; CREATE ROLE "odd ""name";
-	CREATE EXTENSION apikey CASCADE;});
+	CREATE EXTENSION apikey CASCADE;
+	SELECT apikey_organization_create('acme');
+	SELECT apikey_project_create('acme/pay');
+	UPDATE apikey_projects SET max_ttl = '100 years', terms = 'be nice';
+	SELECT apikey_member_add('acme/pay', 'stays', 'admin');
+	SELECT apikey_member_add('acme', 'leaves', 'owner');});
 my %key = map {
 	my ($name, $role) = @$_;
 	($name => $old->safe_psql('postgres', qq{
@@ -22,6 +27,9 @@ my %key = map {
 		SELECT apikey_create('$name', scopes => '{a,b:*}', subject => 's', metadata => '{"n": 1}',
 			allowed_ips => '{10.0.0.0/8}', expires_at => '2100-01-01')}))
 } (['kept', 'stays'], ['gone', 'leaves'], ['odd', '"odd ""name"'], ['revoked', 'stays']);
+$key{project} = $old->safe_psql('postgres', q{
+	SET ROLE stays;
+	SELECT apikey_create('project', 'acme/pay', accept_terms => 'be nice', expires_at => '2100-01-01')});
 $old->safe_psql('postgres', qq{
 	SELECT apikey_revoke(apikey_id('$key{revoked}'), 'lost');
 	DROP ROLE leaves;
@@ -30,6 +38,10 @@ $old->safe_psql('postgres', qq{
 my $list = q{SELECT name, masked_key, status, owner, subject, scopes, created_at, expires_at,
 	allowed_ips, metadata, revoked_at, revoke_reason FROM apikeys WHERE name <> 'gone' ORDER BY name};
 my $before = $old->safe_psql('postgres', $list);
+my $places = q{SELECT path, terms, max_ttl, (SELECT count(*) FROM apikey_members),
+	(SELECT array_agg(event ORDER BY id) FROM apikey_events) FROM apikey_projects};
+my $places_before = $old->safe_psql('postgres', $places);
+$places_before =~ s/\|3\|/|2|/ or die $places_before;	# without the one who left
 
 # Other roles first, so that their OIDs are others' here.
 $new->safe_psql('postgres', 'CREATE ROLE one; CREATE ROLE two; CREATE ROLE three; CREATE ROLE four');
@@ -55,11 +67,15 @@ for my $format ('plain', 'custom', 'directory')
 			"restore, $format");
 	}
 	is($new->safe_psql($format, $list), $before, "the list, $format");
+	is($new->safe_psql($format, $places), $places_before, "projects and events, $format");
 	is( $new->safe_psql($format, join ' UNION ALL ', map {
 				"SELECT code FROM apikey_verify('$_', client_addr => '10.0.0.1')"
-			} @key{qw(kept odd revoked gone)}),
-		"valid\nvalid\nrevoked\nnot_found",
+			} @key{qw(kept project odd revoked gone)}),
+		"valid\nvalid\nvalid\nrevoked\nnot_found",
 		"verification, $format");
+	is( $new->safe_psql($format, q{SELECT apikey_rename(id, 'kept-on') FROM apikeys WHERE name = 'kept';
+			SELECT event FROM apikey_events ORDER BY id DESC LIMIT 1}),
+		"\nrenamed", "the trail goes on, $format");
 }
 unlike(slurp_file("$dir/plain"), qr/$_/, 'no key in a dump') for values %key;
 
@@ -74,7 +90,7 @@ like($stderr, qr/role "odd "name" does not exist/, 'a missing role is named');
 is( $poor->safe_psql('postgres', join ' UNION ALL ', map {
 			"SELECT code FROM apikey_verify('$_', client_addr => '10.0.0.1')"
 		} values %key),
-	join("\n", ('not_found') x 4),
+	join("\n", ('not_found') x 5),
 	'without a role, no key verifies');
 
 $_->stop for $old, $new, $poor;

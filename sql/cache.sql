@@ -1,0 +1,186 @@
+-- What a session remembers to have verified is never older than the tables.
+CREATE ROLE regress_apikey_anna;
+CREATE ROLE regress_apikey_group;
+SELECT apikey_organization_create('acme') IS NOT NULL AS created, apikey_project_create('acme/pay') IS NULL AS no_key;
+SELECT apikey_member_add('acme/pay', 'regress_apikey_anna', 'admin');
+SET ROLE regress_apikey_anna;
+SELECT apikey_create('personal') AS one, apikey_create('held', 'acme/pay', scopes => '{a}') AS two \gset
+RESET ROLE;
+PREPARE verify AS SELECT
+	(SELECT code FROM apikey_verify(:'one')) AS one,
+	(SELECT code || coalesce(' ' || role, '') FROM apikey_verify(:'two')) AS two;
+EXECUTE verify;
+EXECUTE verify;
+SELECT apikey_check(:'one'), apikey_check(:'two'), apikey_check(:'two', '{a}'), apikey_check(:'two', '{b}');
+-- a wrong secret is not known by the right one's entry
+SELECT code FROM apikey_verify_digest(left(:'one', -39), sha256('wrong'));
+SELECT code FROM apikey_verify_digest('bk' || substr(left(:'one', -39), 3), sha256(:'one'::bytea));
+SELECT code FROM apikey_verify_digest(left(:'one', -39), sha256(:'one'::bytea));
+
+-- A superuser's statements, whatever they are; rolled back, and kept.
+BEGIN;
+UPDATE apikey_key SET revoked_at = now();
+EXECUTE verify;
+ROLLBACK;
+EXECUTE verify;
+BEGIN;
+UPDATE apikey_key SET disabled = true;
+EXECUTE verify;
+SAVEPOINT s;
+UPDATE apikey_key SET disabled = false;
+EXECUTE verify;
+ROLLBACK TO s;
+EXECUTE verify;
+RELEASE s;
+UPDATE apikey_key SET disabled = false WHERE name = 'held';
+EXECUTE verify;
+ROLLBACK;
+EXECUTE verify;
+BEGIN;
+DELETE FROM apikey_digest;
+EXECUTE verify;
+ROLLBACK;
+EXECUTE verify;
+BEGIN;
+TRUNCATE apikey_key;
+EXECUTE verify;
+ROLLBACK;
+EXECUTE verify;
+BEGIN;
+DELETE FROM apikey_member WHERE project IS NOT NULL;
+EXECUTE verify;
+ROLLBACK;
+EXECUTE verify;
+BEGIN;
+DELETE FROM apikey_project;
+EXECUTE verify;
+ROLLBACK;
+EXECUTE verify;
+-- without triggers that replicas leave out
+SET session_replication_role = replica;
+BEGIN;
+UPDATE apikey_key SET disabled = true;
+EXECUTE verify;
+ROLLBACK;
+EXECUTE verify;
+RESET session_replication_role;
+-- removed and brought back by COPY
+CREATE TABLE regress_keys AS SELECT * FROM apikey_key;
+UPDATE regress_keys SET disabled = true;
+\getenv abs_builddir PG_ABS_BUILDDIR
+\set file :abs_builddir '/results/keys.copy'
+COPY regress_keys TO :'file';
+DELETE FROM apikey_key;
+EXECUTE verify;
+COPY apikey_key FROM :'file';
+EXECUTE verify;
+UPDATE apikey_key SET disabled = false;
+EXECUTE verify;
+DROP TABLE regress_keys;
+-- tables rewritten, indexes made anew
+VACUUM FULL apikey_key, apikey_digest;
+EXECUTE verify;
+REINDEX TABLE CONCURRENTLY apikey_digest;
+REINDEX INDEX CONCURRENTLY apikey_key_pkey;
+SET apikey.cache_entries = 0;
+EXECUTE verify;
+RESET apikey.cache_entries;
+EXECUTE verify;
+
+-- What is made and rolled back was never there.
+BEGIN;
+SELECT apikey_create('passing') AS passing \gset
+SELECT code FROM apikey_verify(:'passing');
+SELECT code FROM apikey_verify(:'passing');
+ROLLBACK;
+SELECT code FROM apikey_verify(:'passing');
+BEGIN;
+SAVEPOINT s;
+SELECT apikey_create('passing') AS passing \gset
+SELECT code FROM apikey_verify(:'passing');
+ROLLBACK TO s;
+SELECT code FROM apikey_verify(:'passing');
+COMMIT;
+BEGIN;
+SELECT apikey_member_add('acme/pay', 'regress_apikey_anna', 'owner');
+EXECUTE verify;
+ROLLBACK;
+EXECUTE verify;
+BEGIN;
+SELECT apikey_member_remove('acme/pay', 'regress_apikey_anna');
+EXECUTE verify;
+ROLLBACK;
+EXECUTE verify;
+
+-- Roles: membership, superuser, the name, and the drop.
+SELECT apikey_member_remove('acme/pay', 'regress_apikey_anna');
+SELECT apikey_member_add('acme/pay', 'regress_apikey_group', 'developer');
+EXECUTE verify;
+GRANT regress_apikey_group TO regress_apikey_anna;
+EXECUTE verify;
+REVOKE regress_apikey_group FROM regress_apikey_anna;
+EXECUTE verify;
+ALTER ROLE regress_apikey_anna SUPERUSER;
+EXECUTE verify;
+ALTER ROLE regress_apikey_anna NOSUPERUSER;
+EXECUTE verify;
+SELECT owner FROM apikey_verify(:'one');
+ALTER ROLE regress_apikey_anna RENAME TO regress_apikey_anne;
+SELECT owner FROM apikey_verify(:'one');
+BEGIN;
+DROP ROLE regress_apikey_anne;
+EXECUTE verify;
+ROLLBACK;
+EXECUTE verify;
+
+-- Whether subjects count.
+SELECT apikey_member_add('acme/pay', 'regress_apikey_anne', 'admin', 'user-1');
+EXECUTE verify;
+SET apikey.subject_setting = 'request.jwt.claim.sub';
+EXECUTE verify;
+RESET apikey.subject_setting;
+EXECUTE verify;
+BEGIN;
+SET LOCAL apikey.subject_setting = 'request.jwt.claim.sub';
+EXECUTE verify;
+ROLLBACK;
+EXECUTE verify;
+
+-- The clock.
+BEGIN;
+SELECT apikey_create('soon', expires_at => clock_timestamp() + interval '0.3 second') AS soon \gset
+COMMIT;
+SELECT code FROM apikey_verify(:'soon');
+SELECT pg_sleep(0.4);
+SELECT code FROM apikey_verify(:'soon');
+
+-- It has a bound, and does not grow.
+CREATE TABLE regress_many AS SELECT apikey_create('many-' || i, metadata => jsonb_build_object('x', repeat('x', i % 100))) AS key FROM generate_series(1, 2500) i;
+CREATE FUNCTION regress_used() RETURNS bigint LANGUAGE sql AS $$
+	SELECT coalesce(sum(total_bytes), 0)::bigint FROM pg_backend_memory_contexts WHERE name = 'apikey verified keys' $$;
+SET apikey.cache_entries = 1000;
+SELECT count(*) FROM regress_many WHERE apikey_check(key);
+SELECT regress_used() AS used \gset
+SELECT :used BETWEEN 100000 AND 5000000 AS bounded;
+DO $$
+BEGIN
+	FOR i IN 1 .. 20 LOOP
+		PERFORM count(*) FROM regress_many WHERE apikey_check(key);
+	END LOOP;
+END $$;
+SELECT regress_used() <= :used * 1.5 AS bounded;
+SELECT count(*) AS sum FROM (SELECT (SELECT code FROM apikey_verify(key)) AS code FROM regress_many) AS c WHERE code = 'valid';
+-- what is large is read each time
+SELECT apikey_create('large', metadata => jsonb_build_object('x', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 1500) i))) AS large \gset
+SELECT count(*), min(length(metadata::text)) FROM generate_series(1, 3), LATERAL (SELECT metadata FROM apikey_verify(:'large') WHERE generate_series > 0) AS v;
+RESET apikey.cache_entries;
+DROP TABLE regress_many;
+DROP FUNCTION regress_used;
+
+SELECT apikey_organization_drop('acme', 'acme');
+EXECUTE verify;
+DELETE FROM apikey_key;
+DELETE FROM apikey_digest;
+DELETE FROM apikey_event;
+EXECUTE verify;
+DROP ROLE regress_apikey_anne, regress_apikey_group;

@@ -1,0 +1,90 @@
+/*
+ * verify.h
+ *		Verification, and what is remembered of it.
+ */
+#ifndef APIKEY_VERIFY_H
+#define APIKEY_VERIFY_H
+
+#include "utils/array.h"
+#include "utils/inet.h"
+#include "utils/uuid.h"
+
+#include "apikey.h"
+
+/* What a caller offers, once its shape is right. */
+typedef struct ApikeyCredential
+{
+	pg_uuid_t	id;
+	const char *prefix;			/* within the text it came from */
+	size_t		prefix_len;
+	uint8		digest[APIKEY_DIGEST_BYTES];	/* SHA-256 of the whole key */
+} ApikeyCredential;
+
+/* What a request needs of a key; NULL and false ask for nothing. */
+typedef struct ApikeyDemand
+{
+	ArrayType  *scopes;
+	text	   *project;
+	inet	   *client_addr;
+	ApikeyRole	min_role;
+	Oid			owner;
+	bool		by_owner;
+} ApikeyDemand;
+
+/* The verdicts: the first that applies, in this order, VALID last. */
+typedef enum ApikeyCode
+{
+	APIKEY_CODE_MALFORMED,
+	APIKEY_CODE_NOT_FOUND,
+	APIKEY_CODE_REVOKED,
+	APIKEY_CODE_DISABLED,
+	APIKEY_CODE_NOT_YET_VALID,
+	APIKEY_CODE_EXPIRED,
+	APIKEY_CODE_FORBIDDEN,
+	APIKEY_CODE_WRONG_PROJECT,
+	APIKEY_CODE_WRONG_OWNER,
+	APIKEY_CODE_IP_DENIED,
+	APIKEY_CODE_INSUFFICIENT_ROLE,
+	APIKEY_CODE_INSUFFICIENT_SCOPE,
+	APIKEY_CODE_VALID
+} ApikeyCode;
+
+/* What has been decided; beyond the code only where the secret matched. */
+typedef struct ApikeyVerdict
+{
+	ApikeyCode	code;
+	ApikeyRow	key;
+	char	   *project;		/* path; NULL for a personal key */
+	ApikeyRole	role;			/* effective; none for a personal key */
+	bool		forbidden;		/* its creator has left the project */
+} ApikeyVerdict;
+
+/* cache.c */
+extern void apikey_cache_init(void);
+extern void apikey_cache_drop(void);
+extern void apikey_cache_key_changed(const pg_uuid_t *id);
+extern void apikey_cache_all_changed(void);
+extern void apikey_cache_saw_own_row(void);
+extern bool apikey_cache_lookup(const ApikeyCredential *credential,
+								ApikeyVerdict *verdict);
+extern uint64 apikey_cache_begin(void);
+extern void apikey_cache_store(uint64 begun,
+							   const ApikeyCredential *credential,
+							   const ApikeyVerdict *verdict);
+
+/* verify.c */
+extern const char *apikey_code_name(ApikeyCode code);
+extern bool apikey_code_tells_key(ApikeyCode code);
+extern bool apikey_credential_from_key(Datum key,
+									   ApikeyCredential *credential);
+extern bool apikey_credential_from_digest(Datum handle, Datum digest,
+										  ApikeyCredential *credential);
+extern bool apikey_credential_has_prefix(const ApikeyCredential *credential,
+										 const ApikeyRow *key);
+extern bool apikey_credential_matches(const ApikeyCredential *credential,
+									  ApikeyRow *key);
+extern void apikey_verify_credential(const ApikeyCredential *credential,
+									 const ApikeyDemand *demand,
+									 ApikeyVerdict *verdict);
+
+#endif							/* APIKEY_VERIFY_H */

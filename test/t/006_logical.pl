@@ -1,0 +1,54 @@
+# A logical subscriber verifies what the publisher issues, and its warm
+# sessions notice at once what the apply worker changes.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $publisher = PostgreSQL::Test::Cluster->new('publisher');
+$publisher->init(allows_streaming => 'logical');
+$publisher->start;
+my $subscriber = PostgreSQL::Test::Cluster->new('subscriber');
+$subscriber->init;
+$subscriber->start;
+$_->safe_psql('postgres', 'CREATE ROLE anna; CREATE EXTENSION apikey CASCADE')
+  for $publisher, $subscriber;
+
+$publisher->safe_psql('postgres', q{
+	SELECT apikey_organization_create('acme');
+	SELECT apikey_project_create('acme/pay');
+	SELECT apikey_member_add('acme/pay', 'anna', 'admin');
+	CREATE PUBLICATION keys FOR TABLE apikey_key, apikey_digest, apikey_organization, apikey_project, apikey_member});
+my $key = $publisher->safe_psql('postgres',
+	q{SET ROLE anna; SELECT apikey_create('one', 'acme/pay')});
+my $conninfo = $publisher->connstr . ' dbname=postgres';
+$subscriber->safe_psql('postgres',
+	"CREATE SUBSCRIPTION keys CONNECTION '$conninfo' PUBLICATION keys");
+$subscriber->wait_for_subscription_sync($publisher, 'keys');
+
+my $session = $subscriber->background_psql('postgres');
+my $ask = sub {
+	$publisher->wait_for_catchup('keys');
+	return $session->query_safe("SELECT code, role, project FROM apikey_verify('$key')");
+};
+is($ask->(), 'valid|admin|acme/pay', 'a subscriber verifies');
+$publisher->safe_psql('postgres', q{SELECT apikey_member_add('acme/pay', 'anna', 'developer')});
+is($ask->(), 'valid|developer|acme/pay', 'a demoted creator');
+$publisher->safe_psql('postgres', q{SELECT apikey_member_remove('acme/pay', 'anna')});
+is($ask->(), 'forbidden||acme/pay', 'a removed one');
+$publisher->safe_psql('postgres', q{SELECT apikey_member_add('acme/pay', 'anna', 'admin')});
+is($ask->(), 'valid|admin|acme/pay', 'one who is back');
+$publisher->safe_psql('postgres', q{SELECT apikey_disable(id) FROM apikeys});
+is($ask->(), 'disabled|admin|acme/pay', 'a disabled key');
+$publisher->safe_psql('postgres', q{SELECT apikey_enable(id) FROM apikeys});
+is($ask->(), 'valid|admin|acme/pay', 'an enabled key');
+$publisher->safe_psql('postgres', q{SELECT apikey_revoke(id) FROM apikeys});
+is($ask->(), 'revoked|admin|acme/pay', 'a revoked key');
+$publisher->safe_psql('postgres', q{SELECT apikey_project_drop('acme/pay', 'acme/pay')});
+is($ask->(), 'not_found||', 'a dropped project');
+$session->quit;
+
+$subscriber->stop;
+$publisher->stop;
+done_testing();
