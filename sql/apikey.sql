@@ -134,6 +134,19 @@ COMMENT ON TABLE @extschema@.apikey_digest IS
 ALTER TABLE @extschema@.apikey_digest
 	ALTER COLUMN digest SET STATISTICS 0, ALTER COLUMN digest SET STORAGE PLAIN;
 
+-- Apart from the keys, so that a use voids nothing that sessions remember; with
+-- room on each page for updates in place.
+CREATE TABLE @extschema@.apikey_usage (
+	id uuid NOT NULL,
+	use_count bigint NOT NULL,
+	denied_count bigint NOT NULL,
+	last_used_at timestamptz,
+	last_used_addr inet,
+	CONSTRAINT apikey_usage_pkey PRIMARY KEY (id)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE @extschema@.apikey_usage IS
+	'How often keys were used and refused, and their last use; read it through the view apikeys';
+
 -- Names and OIDs are those of the time; nothing here refers to other tables.
 CREATE TABLE @extschema@.apikey_event (
 	id bigint GENERATED ALWAYS AS IDENTITY,
@@ -169,6 +182,9 @@ SELECT pg_extension_config_dump('@extschema@.apikey_key',
 SELECT pg_extension_config_dump('@extschema@.apikey_digest',
 	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
 	' ON r.oid = k.owner WHERE k.id = apikey_digest.id)');
+SELECT pg_extension_config_dump('@extschema@.apikey_usage',
+	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
+	' ON r.oid = k.owner WHERE k.id = apikey_usage.id)');
 SELECT pg_extension_config_dump('@extschema@.apikey_event', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_event_id_seq', '');
 
@@ -411,6 +427,21 @@ COMMENT ON FUNCTION @extschema@._apikey_status(regrole, boolean, timestamptz,
 		timestamptz, timestamptz) IS
 	'active, scheduled, disabled, expired or revoked';
 
+CREATE FUNCTION @extschema@._apikey_pending(id uuid, OUT use_count bigint,
+		OUT denied_count bigint, OUT last_used_at timestamptz, OUT last_used_addr inet)
+	RETURNS record
+	LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_pending(uuid) IS
+	'What this server has counted of a key and not yet written';
+
+CREATE FUNCTION @extschema@._apikey_stats(OUT since timestamptz, OUT verifications jsonb,
+		OUT tracked_keys bigint, OUT evictions bigint, OUT not_attributed bigint,
+		OUT last_flush_at timestamptz)
+	RETURNS record
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_stats() IS
+	'What this server has counted of verifications in the current database; all null where the library is not preloaded';
+
 CREATE FUNCTION @extschema@._apikey_key_write()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
@@ -446,12 +477,13 @@ ALTER TABLE @extschema@.apikey_project ENABLE ALWAYS TRIGGER apikey_project_chan
 ALTER TABLE @extschema@.apikey_member ENABLE ALWAYS TRIGGER apikey_member_changed;
 
 -- Who may read the tables at all (pg_read_all_data) sees what the views show,
--- and no digest: that table has no policy.
+-- and no digest and no use: those tables have no policy.
 ALTER TABLE @extschema@.apikey_organization ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_project ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_member ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_key ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_digest ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_usage ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_event ENABLE ROW LEVEL SECURITY;
 CREATE POLICY apikey_organization_member ON @extschema@.apikey_organization FOR SELECT
 	USING (@extschema@._apikey_standing(id, NULL::uuid) IS NOT NULL);
@@ -531,10 +563,10 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 		k.created_at,
 		k.starts_at,
 		k.expires_at,
-		NULL::timestamptz AS last_used_at,
-		NULL::inet AS last_used_addr,
-		NULL::bigint AS use_count,
-		NULL::bigint AS denied_count,
+		greatest(u.last_used_at, n.last_used_at) AS last_used_at,
+		coalesce(n.last_used_addr, u.last_used_addr) AS last_used_addr,
+		coalesce(u.use_count, 0) + n.use_count AS use_count,
+		coalesce(u.denied_count, 0) + n.denied_count AS denied_count,
 		NULL::integer AS rate_limit,
 		NULL::interval AS rate_window,
 		NULL::bigint AS credits,
@@ -547,6 +579,8 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 		NULL::uuid AS rotated_to
 	FROM @extschema@.apikey_key k
 	LEFT JOIN @extschema@.apikey_project p ON p.id = k.project
+	LEFT JOIN @extschema@.apikey_usage u ON u.id = k.id
+	CROSS JOIN LATERAL @extschema@._apikey_pending(k.id) n
 	WHERE @extschema@._apikey_visible(k.owner, k.subject, k.project);
 COMMENT ON VIEW @extschema@.apikeys IS
 	'The API keys that the caller may see, masked; UPDATE its writable columns to change a key';
@@ -572,6 +606,12 @@ CREATE VIEW @extschema@.apikey_events WITH (security_barrier) AS
 COMMENT ON VIEW @extschema@.apikey_events IS
 	'What was done to the keys, projects and organizations that the caller owns';
 
+CREATE VIEW @extschema@.apikey_stats AS
+	SELECT s.since, s.verifications, s.tracked_keys, s.evictions, s.not_attributed, s.last_flush_at
+	FROM @extschema@._apikey_stats() s;
+COMMENT ON VIEW @extschema@.apikey_stats IS
+	'What this server has counted of verifications in the current database since its start';
+
 -- Privileges: nothing to anybody but what stands here.
 
 REVOKE ALL ON TYPE @extschema@.apikey_role FROM PUBLIC;
@@ -580,6 +620,7 @@ REVOKE ALL ON @extschema@.apikey_project FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_member FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_key FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_digest FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_usage FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_event FROM PUBLIC;
 REVOKE ALL ON SEQUENCE @extschema@.apikey_event_id_seq FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_organizations FROM PUBLIC;
@@ -587,7 +628,10 @@ REVOKE ALL ON @extschema@.apikey_projects FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_members FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikeys FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_events FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_stats FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_pending(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_project_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_organization_create(text) FROM PUBLIC;
@@ -631,12 +675,17 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_sees_all(),
 	@extschema@._apikey_event_visible(oid, text, uuid, uuid),
 	@extschema@._apikey_role_name(regrole, text),
+	@extschema@._apikey_pending(uuid),
 	@extschema@._apikey_status(regrole, boolean, timestamptz, timestamptz, timestamptz)
 	TO PUBLIC;
--- Organizations are for whom the role that installs us says.
+-- Organizations and statistics are for whom the role that installs us says.
 DO $$
+DECLARE
+	installer name := (SELECT r.rolname FROM pg_extension e JOIN pg_roles r ON r.oid = e.extowner
+		WHERE e.extname = 'apikey');
 BEGIN
-	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_organization_create(text) TO %I WITH GRANT OPTION',
-		(SELECT r.rolname FROM pg_extension e JOIN pg_roles r ON r.oid = e.extowner WHERE e.extname = 'apikey'));
+	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_organization_create(text) TO %I WITH GRANT OPTION', installer);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@._apikey_stats() TO %I WITH GRANT OPTION', installer);
+	EXECUTE format('GRANT SELECT ON @extschema@.apikey_stats TO %I WITH GRANT OPTION', installer);
 END
 $$;

@@ -4,17 +4,26 @@
  */
 #include "postgres.h"
 
+#include "catalog/objectaccess.h"
+#include "catalog/pg_database.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "apikey.h"
+#include "usage.h"
 #include "verify.h"
 
 PG_MODULE_MAGIC;
 
 int			apikey_cache_entries = 10000;
+int			apikey_flush_interval = 10000;
+int			apikey_max_tracked_keys = 100000;
+int			apikey_usage_interval = 60;
 char	   *apikey_prefix = NULL;
 char	   *apikey_subject_setting = NULL;
+
+static object_access_hook_type previous_object_access = NULL;
 
 void		_PG_init(void);
 
@@ -26,6 +35,17 @@ check_prefix(char **newval, void **extra pg_attribute_unused(),
 		return true;
 	GUC_check_errdetail("A prefix has 1 to 20 characters a-z, 0-9 and \"_\", starting with a letter.");
 	return false;
+}
+
+/* Counts of a database that is dropped have nowhere to go. */
+static void
+on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
+				 void *arg)
+{
+	if (previous_object_access)
+		previous_object_access(access, classId, objectId, subId, arg);
+	if (access == OAT_DROP && classId == DatabaseRelationId)
+		apikey_usage_forget_database(objectId);
 }
 
 /* Whether subjects count decides what keys may do. */
@@ -44,6 +64,18 @@ _PG_init(void)
 							"0 remembers none.",
 							&apikey_cache_entries, 10000, 0, 1000000,
 							PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("apikey.flush_interval",
+							"Time between flushes of the use of keys to the tables.",
+							"Needs the library preloaded.",
+							&apikey_flush_interval, 10000, 100, 3600000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("apikey.max_tracked_keys",
+							"Most keys whose use is gathered in shared memory.",
+							"Needs the library preloaded.",
+							&apikey_max_tracked_keys, 100000, 16, 100000000,
+							process_shared_preload_libraries_in_progress ?
+							PGC_POSTMASTER : PGC_SIGHUP,
+							0, NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.prefix",
 							   "Prefix of keys created without one of their own.",
 							   NULL, &apikey_prefix, "ak",
@@ -54,6 +86,18 @@ _PG_init(void)
 							   &apikey_subject_setting, "",
 							   PGC_SUSET, 0, NULL, assign_subject_setting,
 							   NULL);
+	DefineCustomIntVariable("apikey.usage_interval",
+							"Least time between updates of a key's last use.",
+							"Counts where the library is not preloaded.",
+							&apikey_usage_interval, 60, 0, 86400,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("apikey");
 	apikey_cache_init();
+	if (process_shared_preload_libraries_in_progress)
+	{
+		apikey_usage_init();
+		apikey_worker_init();
+	}
+	previous_object_access = object_access_hook;
+	object_access_hook = on_object_access;
 }

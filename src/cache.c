@@ -40,6 +40,7 @@ typedef struct CacheEntry
 	uint8		digest[APIKEY_DIGEST_BYTES];	/* SHA-256 of the key */
 	HeapTuple	tuple;			/* what the verdict points into */
 	char	   *project;
+	TimestampTz touched;		/* when its last use was written */
 	ApikeyVerdict verdict;
 } CacheEntry;
 
@@ -183,6 +184,27 @@ apikey_cache_lookup(const ApikeyCredential *credential,
 	return true;
 }
 
+/*
+ * Is it time to write a key's last use?  Remembers that it was; of a key that
+ * is not stored nothing is known, so it is always time.
+ */
+bool
+apikey_cache_touch(const ApikeyCredential *credential, TimestampTz now,
+				   TimestampTz before)
+{
+	Oid			token = key_token(&credential->id);
+	CacheEntry *entry = all_stale ? NULL :
+		hash_search(entries, &token, HASH_FIND, NULL);
+
+	if (entry == NULL ||
+		memcmp(&entry->id, &credential->id, sizeof(pg_uuid_t)) != 0)
+		return true;
+	if (entry->touched > before)
+		return false;
+	entry->touched = now;
+	return true;
+}
+
 /* To be called before the snapshot is taken of what is to be stored. */
 uint64
 apikey_cache_begin(void)
@@ -235,6 +257,7 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 		if (found)
 			forget(entry);
 		entry->stale = false;
+		entry->touched = 0;
 		entry->id = credential->id;
 		memcpy(entry->digest, credential->digest, APIKEY_DIGEST_BYTES);
 		entry->tuple = tuple;

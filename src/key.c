@@ -72,6 +72,11 @@ static ApikeyTable digest_table = {
 	.count = lengthof(digest_columns)
 };
 
+/* Read and written by the statements of touch.c and worker.c; here it ends. */
+static ApikeyTable usage_table = {
+	.name = "apikey_usage"
+};
+
 /* A descriptor of a key's row, kept for the life of the process. */
 TupleDesc
 apikey_key_descriptor(void)
@@ -260,5 +265,6 @@ apikey_key_delete(const ApikeyRow *key)
 {
 	apikey_event_key(key, APIKEY_EVENT_DELETED, NULL);
 	apikey_table_delete(&digest_table, apikey_row_id(key), false);
+	apikey_table_delete(&usage_table, apikey_row_id(key), false);
 	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);
 }

@@ -121,6 +121,7 @@ read_demand(FunctionCallInfo fcinfo, int first, ApikeyDemand *demand)
 		apikey_refuse_null("cost");
 	if (PG_GETARG_INT32(cost) < 0)
 		apikey_refuse("cost", "A cost must not be negative.");
+	demand->free = PG_GETARG_INT32(cost) == 0;
 	if (!PG_ARGISNULL(scopes))
 		demand->scopes = PG_GETARG_ARRAYTYPE_P(scopes);
 	if (!PG_ARGISNULL(project))

@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "apikey.h"
+#include "usage.h"
 #include "verify.h"
 
 #define TEXT_BYTES_MAX	512		/* more is malformed unseen */
@@ -295,6 +296,20 @@ find_key(const ApikeyCredential *credential, ApikeyVerdict *verdict)
 	return true;
 }
 
+/* Counts a verdict, and remembers the use of a key. */
+static void
+note(const ApikeyCredential *credential, const ApikeyDemand *demand,
+	 const ApikeyVerdict *verdict)
+{
+	if (apikey_usage_shared())
+		apikey_usage_note(verdict->code,
+						  apikey_code_tells_key(verdict->code) ?
+						  &credential->id : NULL,
+						  demand->client_addr, !demand->free);
+	else if (verdict->code == APIKEY_CODE_VALID && !demand->free)
+		apikey_touch(credential, demand->client_addr);
+}
+
 /* The verdict on a credential, NULL for a malformed one. */
 void
 apikey_verify_credential(const ApikeyCredential *credential,
@@ -306,6 +321,7 @@ apikey_verify_credential(const ApikeyCredential *credential,
 		verdict->code = APIKEY_CODE_NOT_FOUND;
 	else
 		verdict->code = judge(verdict, demand);
+	note(credential, demand, verdict);
 }
 
 /* Does a code speak of a key whose secret has matched? */

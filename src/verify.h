@@ -29,6 +29,7 @@ typedef struct ApikeyDemand
 	ApikeyRole	min_role;
 	Oid			owner;
 	bool		by_owner;
+	bool		free;			/* asks without spending */
 } ApikeyDemand;
 
 /* The verdicts: the first that applies, in this order, VALID last. */
@@ -67,6 +68,8 @@ extern void apikey_cache_all_changed(void);
 extern void apikey_cache_saw_own_row(void);
 extern bool apikey_cache_lookup(const ApikeyCredential *credential,
 								ApikeyVerdict *verdict);
+extern bool apikey_cache_touch(const ApikeyCredential *credential,
+							   TimestampTz now, TimestampTz before);
 extern uint64 apikey_cache_begin(void);
 extern void apikey_cache_store(uint64 begun,
 							   const ApikeyCredential *credential,

@@ -1,0 +1,114 @@
+/*
+ * sql_usage.c
+ *		What the views tell of use: counts that are not in the tables yet.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
+
+#include "usage.h"
+
+/* A row of what a function returns. */
+static Datum
+result_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values,
+											 nulls));
+}
+
+/* Whoever calls _apikey_pending may do so with any id. */
+static bool
+may_see(const pg_uuid_t *id)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ApikeyRow	key;
+	bool		found = apikey_table_fetch(&apikey_key_table, id, snapshot, &key);
+
+	UnregisterSnapshot(snapshot);
+	return found && apikey_authority_may(APIKEY_RIGHT_SEE, &key);
+}
+
+/*
+ * _apikey_pending(id uuid, OUT use_count bigint, OUT denied_count bigint,
+ *				   OUT last_used_at timestamptz, OUT last_used_addr inet)
+ *		What this server has counted of a key and not yet written; nothing of
+ *		a key that the caller may not see.
+ */
+PG_FUNCTION_INFO_V1(_apikey_pending);
+Datum
+_apikey_pending(PG_FUNCTION_ARGS)
+{
+	ApikeyUse	use = {0};
+	Datum		values[4];
+	bool		nulls[4] = {0};
+
+	if (apikey_usage_pending(PG_GETARG_UUID_P(0), &use) &&
+		!may_see(PG_GETARG_UUID_P(0)))
+		memset(&use, 0, sizeof(use));
+	values[0] = Int64GetDatum((int64) use.uses);
+	values[1] = Int64GetDatum((int64) use.denials);
+	values[2] = TimestampTzGetDatum(use.last_used_at);
+	nulls[2] = use.last_used_at == 0;
+	values[3] = use.has_addr ? apikey_usage_addr(&use) : (Datum) 0;
+	nulls[3] = !use.has_addr;
+	PG_RETURN_DATUM(result_row(fcinfo, values, nulls));
+}
+
+/* {"valid": 3, ...}: of the codes, those that have occurred. */
+static Datum
+codes_json(const ApikeyStats *stats)
+{
+	StringInfoData json;
+	const char *separator = "";
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
+	{
+		if (stats->codes[i] == 0)
+			continue;
+		appendStringInfo(&json, "%s\"%s\": " UINT64_FORMAT, separator,
+						 apikey_code_name(i), stats->codes[i]);
+		separator = ", ";
+	}
+	appendStringInfoChar(&json, '}');
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+}
+
+/*
+ * _apikey_stats(OUT since timestamptz, OUT verifications jsonb,
+ *				 OUT tracked_keys bigint, OUT evictions bigint,
+ *				 OUT not_attributed bigint, OUT last_flush_at timestamptz)
+ *		All null where the library is not preloaded.
+ */
+PG_FUNCTION_INFO_V1(_apikey_stats);
+Datum
+_apikey_stats(PG_FUNCTION_ARGS)
+{
+	ApikeyStats stats;
+	Datum		values[6] = {0};
+	bool		nulls[6];
+
+	memset(nulls, true, sizeof(nulls));
+	if (apikey_usage_stats(&stats))
+	{
+		values[0] = TimestampTzGetDatum(stats.since);
+		values[1] = codes_json(&stats);
+		values[2] = Int64GetDatum((int64) stats.tracked_keys);
+		values[3] = Int64GetDatum((int64) stats.evictions);
+		values[4] = Int64GetDatum((int64) stats.not_attributed);
+		values[5] = TimestampTzGetDatum(stats.last_flush_at);
+		memset(nulls, false, 5);
+		nulls[5] = stats.last_flush_at == 0;
+	}
+	PG_RETURN_DATUM(result_row(fcinfo, values, nulls));
+}

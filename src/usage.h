@@ -1,0 +1,61 @@
+/*
+ * usage.h
+ *		Counts and last use of keys, gathered in shared memory.
+ */
+#ifndef APIKEY_USAGE_H
+#define APIKEY_USAGE_H
+
+#include "apikey.h"
+#include "verify.h"
+
+/* What has been gathered of a key and is not in the tables yet. */
+typedef struct ApikeyUse
+{
+	Oid			database;
+	pg_uuid_t	id;
+	uint64		uses;
+	uint64		denials;
+	TimestampTz last_used_at;	/* 0: not since the counting began */
+	bool		has_addr;
+	inet_struct addr;			/* of the last use, where it was given */
+} ApikeyUse;
+
+/* What this server has counted in a database since its start. */
+typedef struct ApikeyStats
+{
+	TimestampTz since;
+	uint64		codes[APIKEY_CODE_VALID + 1];
+	uint64		tracked_keys;
+	uint64		evictions;
+	uint64		not_attributed;
+	TimestampTz last_flush_at;	/* 0: never */
+} ApikeyStats;
+
+/* Settings, in apikey.c. */
+extern int	apikey_max_tracked_keys;
+extern int	apikey_flush_interval;
+extern int	apikey_usage_interval;
+
+/* usage.c */
+extern void apikey_usage_init(void);
+extern bool apikey_usage_shared(void);
+extern void apikey_usage_note(ApikeyCode code, const pg_uuid_t *id,
+							  inet *client_addr, bool counts);
+extern bool apikey_usage_pending(const pg_uuid_t *id, ApikeyUse *use);
+extern bool apikey_usage_stats(ApikeyStats *result);
+extern Datum apikey_usage_addr(const ApikeyUse *use);
+extern List *apikey_usage_databases(void);
+extern List *apikey_usage_collect(Oid database);
+extern void apikey_usage_flushed(const List *uses);
+extern void apikey_usage_forget_database(Oid database);
+
+/* touch.c */
+extern void apikey_touch(const ApikeyCredential *credential,
+						 inet *client_addr);
+
+/* worker.c */
+extern void apikey_worker_init(void);
+extern PGDLLEXPORT void apikey_launcher_main(Datum arg);
+extern PGDLLEXPORT void apikey_flush_main(Datum arg);
+
+#endif							/* APIKEY_USAGE_H */
