@@ -99,6 +99,8 @@ CREATE TABLE @extschema@.apikey_key (
 	starts_at timestamptz,
 	expires_at timestamptz,
 	revoked_at timestamptz,
+	rate_limit integer,
+	rate_window interval NOT NULL DEFAULT '1 minute',
 	owner_name text NOT NULL,
 	prefix text NOT NULL,
 	last_four text NOT NULL,
@@ -228,7 +230,7 @@ CREATE FUNCTION @extschema@.apikey_create(
 COMMENT ON FUNCTION @extschema@.apikey_create(text, text, text, text, text[],
 		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
 		bigint, bigint, interval, cidr[], jsonb, text) IS
-	'Makes an API key of the caller, or in a project that he administers, and returns its text, which is stored nowhere. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project is full; 0A000: limits and credits.';
+	'Makes an API key of the caller, or in a project that he administers, and returns its text, which is stored nowhere. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project is full; 55000: a rate limit without the library preloaded; 0A000: credits.';
 
 CREATE FUNCTION @extschema@.apikey_rename(id uuid, new_name text)
 	RETURNS void
@@ -567,8 +569,8 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 		coalesce(n.last_used_addr, u.last_used_addr) AS last_used_addr,
 		coalesce(u.use_count, 0) + n.use_count AS use_count,
 		coalesce(u.denied_count, 0) + n.denied_count AS denied_count,
-		NULL::integer AS rate_limit,
-		NULL::interval AS rate_window,
+		k.rate_limit,
+		k.rate_window,
 		NULL::bigint AS credits,
 		NULL::bigint AS credits_refill,
 		NULL::interval AS credits_interval,

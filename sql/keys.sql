@@ -51,9 +51,12 @@ SELECT apikey_create('bad', allowed_ips => '{}');
 SELECT apikey_create('bad', allowed_ips => '{10.0.0.0/8,NULL}');
 SELECT apikey_create('bad', metadata => NULL);
 SELECT apikey_create('bad', metadata => jsonb_build_object('x', repeat('x', 65536)));
--- fail: not there yet, and so refused rather than ignored
+SELECT apikey_create('bad', rate_limit => 0);
+SELECT apikey_create('bad', rate_window => '1 month');
+SELECT apikey_create('bad', rate_window => NULL);
+-- fail: only where the library is preloaded
 SELECT apikey_create('bad', rate_limit => 10);
-SELECT apikey_create('bad', rate_window => '1 hour');
+-- fail: not there yet, and so refused rather than ignored
 SELECT apikey_create('bad', credits => 10);
 SELECT apikey_create('bad', credits_refill => 10);
 SELECT apikey_create('bad', credits_interval => '1 day');

@@ -70,7 +70,7 @@ INSERT INTO attempts (query) VALUES
 	('CREATE TRIGGER t BEFORE INSERT ON apikey_key EXECUTE FUNCTION suppress_redundant_updates_trigger()'),
 	('ALTER TABLE apikey_key DISABLE ROW LEVEL SECURITY'),
 	('DROP EXTENSION apikey'),
-	('SELECT FROM pg_stats WHERE tablename IN (''apikey_key'', ''apikey_digest'')'),
+	('SELECT DISTINCT tablename FROM pg_stats WHERE tablename IN (''apikey_key'', ''apikey_digest'')'),
 	('CREATE TRIGGER t INSTEAD OF UPDATE ON apikeys FOR EACH ROW EXECUTE FUNCTION _apikey_write()');
 GRANT SELECT ON attempts TO PUBLIC;
 CREATE TEMP TABLE results (role name, n int, result text);

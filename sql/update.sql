@@ -31,10 +31,11 @@ UPDATE apikeys SET metadata = NULL;
 UPDATE apikeys SET allowed_ips = '{}';
 UPDATE apikeys SET description = repeat('x', 1001);
 UPDATE apikeys SET starts_at = '2030-01-01', expires_at = '2029-01-01';
--- fail: not there yet
 UPDATE apikeys SET role = 'owner';
+UPDATE apikeys SET rate_window = '32 days';
+-- fail: only where the library is preloaded
 UPDATE apikeys SET rate_limit = 10;
-UPDATE apikeys SET rate_window = '1 hour';
+-- fail: not there yet
 UPDATE apikeys SET credits = 10;
 UPDATE apikeys SET credits_refill = 10;
 UPDATE apikeys SET credits_interval = '1 hour';

@@ -16,10 +16,10 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-#include "apikey.h"
+#include "usage.h"
 
-#define NAME_MIN			2
-#define NAME_MAX			64
+#define NAME_CHARS_MIN		2
+#define NAME_CHARS_MAX		64
 #define NAME_BYTES_MAX		1024	/* no 64 characters in NFC came from more */
 #define SCOPE_MAX			200
 #define LIST_MAX			1000
@@ -129,7 +129,7 @@ apikey_rule_name(const char *argument, text *value, const ApikeyRow *project)
 
 	value = apikey_unicode_nfc(value);
 	codes = apikey_unicode_decode(value, &count);
-	if (count < (pattern == NULL ? NAME_MIN : 1) || count > NAME_MAX ||
+	if (count < (pattern == NULL ? NAME_CHARS_MIN : 1) || count > NAME_CHARS_MAX ||
 		!(pattern == NULL ? name_characters_valid(codes, count) :
 		  all_visible(codes, count) &&
 		  pattern_matches(whole_pattern(pattern), value)))
@@ -266,6 +266,31 @@ rule_addresses(ArrayType *addresses)
 		apikey_refuse("allowed_ips", "The array must not be empty; null allows every address.");
 }
 
+/* A limit of 1 or more in 1 second to 31 days, and somebody to hold it. */
+static void
+rule_rate(const ApikeyRow *key)
+{
+	Interval   *window;
+
+	if (key->nulls[APIKEY_KEY_RATE_WINDOW])
+		apikey_refuse_null("rate_window");
+	window = DatumGetIntervalP(key->values[APIKEY_KEY_RATE_WINDOW]);
+	if (window->month != 0 || window->day < -31 || window->day > 31 ||
+		window->time < -31 * USECS_PER_DAY || window->time > 31 * USECS_PER_DAY ||
+		window->day * USECS_PER_DAY + window->time < USECS_PER_SEC ||
+		window->day * USECS_PER_DAY + window->time > 31 * USECS_PER_DAY)
+		apikey_refuse("rate_window", "A window is 1 second to 31 days long, without months.");
+	if (key->nulls[APIKEY_KEY_RATE_LIMIT])
+		return;
+	if (DatumGetInt32(key->values[APIKEY_KEY_RATE_LIMIT]) < 1)
+		apikey_refuse("rate_limit", "A limit is 1 or more; null is none.");
+	if (!apikey_usage_shared())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a rate limit needs the library \"apikey\" to be preloaded"),
+				 errhint("Add it to shared_preload_libraries and restart the server.")));
+}
+
 static void
 rule_description(const text *value)
 {
@@ -329,6 +354,7 @@ apikey_rule_attributes(const ApikeyRow *key, const ApikeyRow *project)
 		rule_description(DatumGetTextPP(key->values[APIKEY_KEY_DESCRIPTION]));
 	if (!key->nulls[APIKEY_KEY_ALLOWED_IPS])
 		rule_addresses(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]));
+	rule_rate(key);
 	if (!key->nulls[APIKEY_KEY_STARTS_AT] &&
 		!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
 		column_time(key, APIKEY_KEY_EXPIRES_AT) <=

@@ -43,7 +43,6 @@ refuse_unsupported_arguments(FunctionCallInfo fcinfo)
 		int			argument;
 		const char *name;
 	}			unsupported[] = {
-		{CREATE_RATE_LIMIT, "rate_limit"},
 		{CREATE_CREDITS, "credits"},
 		{CREATE_CREDITS_REFILL, "credits_refill"},
 		{CREATE_CREDITS_INTERVAL, "credits_interval"}
@@ -53,14 +52,6 @@ refuse_unsupported_arguments(FunctionCallInfo fcinfo)
 	{
 		if (!PG_ARGISNULL(unsupported[i].argument))
 			apikey_refuse_unsupported(unsupported[i].name);
-	}
-	if (!PG_ARGISNULL(CREATE_RATE_WINDOW))
-	{
-		Interval   *window = PG_GETARG_INTERVAL_P(CREATE_RATE_WINDOW);
-
-		if (window->month != 0 || window->day != 0 ||
-			window->time != USECS_PER_MINUTE)
-			apikey_refuse_unsupported("rate_window");
 	}
 }
 
@@ -108,6 +99,8 @@ apikey_create(PG_FUNCTION_ARGS)
 	set_from_argument(fcinfo, CREATE_SCOPES, &key, APIKEY_KEY_SCOPES);
 	set_from_argument(fcinfo, CREATE_STARTS_AT, &key, APIKEY_KEY_STARTS_AT);
 	set_from_argument(fcinfo, CREATE_EXPIRES_AT, &key, APIKEY_KEY_EXPIRES_AT);
+	set_from_argument(fcinfo, CREATE_RATE_LIMIT, &key, APIKEY_KEY_RATE_LIMIT);
+	set_from_argument(fcinfo, CREATE_RATE_WINDOW, &key, APIKEY_KEY_RATE_WINDOW);
 	set_from_argument(fcinfo, CREATE_ALLOWED_IPS, &key, APIKEY_KEY_ALLOWED_IPS);
 	set_from_argument(fcinfo, CREATE_METADATA, &key, APIKEY_KEY_METADATA);
 	PG_RETURN_TEXT_P(apikey_issue(&key, &issue));

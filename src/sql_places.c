@@ -43,12 +43,14 @@ issue_default_key(text *project)
 {
 	ApikeyIssue issue = {0};
 	ApikeyRow	key;
+	Interval	window = {.time = USECS_PER_MINUTE};
 
 	issue.name = cstring_to_text("default");
 	issue.project = project;
 	apikey_row_clear(&key);
 	apikey_row_set_pointer(&key, APIKEY_KEY_SCOPES,
 						   construct_empty_array(TEXTOID));
+	apikey_row_set_pointer(&key, APIKEY_KEY_RATE_WINDOW, &window);
 	apikey_row_set(&key, APIKEY_KEY_METADATA,
 				   DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 	return apikey_issue(&key, &issue);

@@ -54,8 +54,7 @@ static int
 writable_column(const ApikeyTable *table, Relation view, const char *name)
 {
 	static const char *const unsupported[] = {
-		"rate_limit", "rate_window", "credits", "credits_refill",
-		"credits_interval"
+		"credits", "credits_refill", "credits_interval"
 	};
 	int			column = apikey_table_column(table, name);
 

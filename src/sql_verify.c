@@ -16,6 +16,7 @@
 #include "utils/tuplestore.h"
 
 #include "apikey.h"
+#include "usage.h"
 #include "verify.h"
 
 /* The columns that a verification returns. */
@@ -121,7 +122,7 @@ read_demand(FunctionCallInfo fcinfo, int first, ApikeyDemand *demand)
 		apikey_refuse_null("cost");
 	if (PG_GETARG_INT32(cost) < 0)
 		apikey_refuse("cost", "A cost must not be negative.");
-	demand->free = PG_GETARG_INT32(cost) == 0;
+	demand->cost = PG_GETARG_INT32(cost);
 	if (!PG_ARGISNULL(scopes))
 		demand->scopes = PG_GETARG_ARRAYTYPE_P(scopes);
 	if (!PG_ARGISNULL(project))
@@ -135,12 +136,11 @@ read_demand(FunctionCallInfo fcinfo, int first, ApikeyDemand *demand)
 		demand->owner = PG_GETARG_OID(owner);
 }
 
-/* {"missing_scopes": [...]}: what was wanted and is not granted. */
-static Datum
-missing_scopes_detail(const ApikeyRow *key, ArrayType *wanted)
+/* "missing_scopes": [...]: what was wanted and is not granted. */
+static void
+append_missing_scopes(StringInfo json, const ApikeyRow *key, ArrayType *wanted)
 {
 	ArrayType  *granted = DatumGetArrayTypeP(key->values[APIKEY_KEY_SCOPES]);
-	StringInfoData json;
 	Datum	   *elements;
 	bool	   *nulls;
 	int			count;
@@ -148,22 +148,42 @@ missing_scopes_detail(const ApikeyRow *key, ArrayType *wanted)
 
 	deconstruct_array(wanted, TEXTOID, -1, false, TYPALIGN_INT,
 					  &elements, &nulls, &count);
-	initStringInfo(&json);
-	appendStringInfoString(&json, "{\"missing_scopes\": [");
+	appendStringInfoString(json, "\"missing_scopes\": [");
 	for (int i = 0; i < count; i++)
 	{
 		if (!nulls[i] &&
 			apikey_scope_granted(granted, DatumGetTextPP(elements[i])))
 			continue;
-		appendStringInfoString(&json, separator);
+		appendStringInfoString(json, separator);
 		if (nulls[i])
-			appendStringInfoString(&json, "null");
+			appendStringInfoString(json, "null");
 		else
-			escape_json(&json, TextDatumGetCString(elements[i]));
+			escape_json(json, TextDatumGetCString(elements[i]));
 		separator = ", ";
 	}
-	appendStringInfoString(&json, "]}");
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+	appendStringInfoChar(json, ']');
+}
+
+/* The object of all that there is to tell; false for nothing. */
+static bool
+verdict_detail(const ApikeyVerdict *verdict, const ApikeyDemand *demand,
+			   Datum *detail)
+{
+	StringInfoData json;
+	ApikeyLimit limit;
+
+	initStringInfo(&json);
+	if (verdict->code == APIKEY_CODE_INSUFFICIENT_SCOPE)
+		append_missing_scopes(&json, &verdict->key, demand->scopes);
+	if (apikey_limiter_of(&verdict->key, &limit))
+		appendStringInfo(&json, "%s\"rate_limit\": %d, \"rate_window_seconds\": %.15g",
+						 json.len > 0 ? ", " : "", limit.tokens,
+						 (double) limit.window / APIKEY_LIMITER_UNITS / USECS_PER_SEC);
+	if (json.len == 0)
+		return false;
+	*detail = DirectFunctionCall1(jsonb_in,
+								  CStringGetDatum(psprintf("{%s}", json.data)));
+	return true;
 }
 
 /* Copies a key's column into a result's, NULL or not. */
@@ -202,6 +222,13 @@ fill_key(const ApikeyVerdict *verdict, Name owner, Datum *values, bool *nulls)
 		values[RESULT_ROLE] = apikey_role_datum(verdict->role);
 		nulls[RESULT_ROLE] = false;
 	}
+	if (verdict->rated)
+	{
+		values[RESULT_RATE_REMAINING] = Int32GetDatum(verdict->rate_remaining);
+		nulls[RESULT_RATE_REMAINING] = false;
+		values[RESULT_RATE_RESET_AT] = TimestampTzGetDatum(verdict->rate_reset_at);
+		nulls[RESULT_RATE_RESET_AT] = verdict->rate_reset_at == 0;
+	}
 }
 
 /* Stores the one row that tells a verdict. */
@@ -219,12 +246,10 @@ store_result(Tuplestorestate *store, TupleDesc desc,
 	values[RESULT_CODE] = CStringGetTextDatum(apikey_code_name(verdict->code));
 	nulls[RESULT_CODE] = false;
 	if (apikey_code_tells_key(verdict->code))
-		fill_key(verdict, &owner, values, nulls);
-	if (verdict->code == APIKEY_CODE_INSUFFICIENT_SCOPE)
 	{
-		values[RESULT_DETAIL] = missing_scopes_detail(&verdict->key,
-													  demand->scopes);
-		nulls[RESULT_DETAIL] = false;
+		fill_key(verdict, &owner, values, nulls);
+		nulls[RESULT_DETAIL] = !verdict_detail(verdict, demand,
+											   &values[RESULT_DETAIL]);
 	}
 	tuplestore_putvalues(store, desc, values, nulls);
 }
@@ -319,7 +344,7 @@ Datum
 apikey_check(PG_FUNCTION_ARGS)
 {
 	ApikeyCredential credential;
-	ApikeyDemand demand = {0};
+	ApikeyDemand demand = {.cost = 1};
 	ApikeyVerdict verdict;
 
 	if (PG_ARGISNULL(0) ||

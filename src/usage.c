@@ -8,8 +8,9 @@
  *
  * Locks: a slot's key and the hash table's entry change under the exclusive
  * lock of the key's partition; "control" guards the stack of free slots and is
- * taken last.  A slot that has something to flush is never reused; where no
- * slot can be, a use is counted as not attributed.
+ * taken last.  A slot that has something to flush, or whose limiter has not all
+ * back, is never reused; where no slot can be, a use is counted as not
+ * attributed and a limit cannot be held.
  *
  * At a clean shutdown the postmaster writes all slots to a file, which the
  * next start reads and removes, as pg_stat_statements does.
@@ -56,6 +57,7 @@ typedef struct Slot
 	pg_atomic_uint64 uses;
 	pg_atomic_uint64 denials;
 	pg_atomic_uint64 last_used_at;
+	pg_atomic_uint64 arrival;	/* the limiter's state: see limiter.c */
 	slock_t		mutex;			/* guards the address */
 	bool		has_addr;
 	inet_struct addr;
@@ -128,6 +130,7 @@ init_slot(Slot *slot)
 	pg_atomic_init_u64(&slot->uses, 0);
 	pg_atomic_init_u64(&slot->denials, 0);
 	pg_atomic_init_u64(&slot->last_used_at, 0);
+	pg_atomic_init_u64(&slot->arrival, 0);
 	SpinLockInit(&slot->mutex);
 	slot->has_addr = false;
 	slot->used = false;
@@ -135,10 +138,19 @@ init_slot(Slot *slot)
 
 /* Is there nothing to flush? */
 static bool
-slot_at_rest(Slot *slot)
+slot_flushed(Slot *slot)
 {
 	return pg_atomic_read_u64(&slot->uses) == 0 &&
 		pg_atomic_read_u64(&slot->denials) == 0;
+}
+
+/* Is nothing lost with the slot: is it flushed, and has all come back? */
+static bool
+slot_at_rest(Slot *slot)
+{
+	return slot_flushed(slot) &&
+		(int64) pg_atomic_read_u64(&slot->arrival) <=
+		GetCurrentTimestamp() * APIKEY_LIMITER_UNITS;
 }
 
 /* The statistics of a database; of the entry for all others beyond a number. */
@@ -343,6 +355,34 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, inet *client_addr,
 	LWLockRelease(lock);
 }
 
+/*
+ * Spends of a key's limit, where it can be: not without shared memory, and not
+ * where there is no room for another key.
+ */
+ApikeyLimitVerdict
+apikey_usage_limit(const pg_uuid_t *id, const ApikeyLimit *limit, int32 cost,
+				   TimestampTz now, ApikeyLimitState *state)
+{
+	SlotKey		key;
+	LWLock	   *lock;
+	Slot	   *slot;
+	bool		passed;
+
+	if (shared == NULL)
+		return APIKEY_LIMIT_UNAVAILABLE;
+	key.database = MyDatabaseId;
+	key.id = *id;
+	while ((slot = find_slot(&key, &lock)) == NULL)
+	{
+		if (!make_slot(&key))
+			return APIKEY_LIMIT_UNAVAILABLE;
+	}
+	passed = apikey_limiter_take(&slot->arrival, limit,
+								 now * APIKEY_LIMITER_UNITS, cost, state);
+	LWLockRelease(lock);
+	return passed ? APIKEY_LIMIT_PASSED : APIKEY_LIMIT_REACHED;
+}
+
 static void
 read_slot(Slot *slot, ApikeyUse *use)
 {
@@ -351,6 +391,7 @@ read_slot(Slot *slot, ApikeyUse *use)
 	use->uses = pg_atomic_read_u64(&slot->uses);
 	use->denials = pg_atomic_read_u64(&slot->denials);
 	use->last_used_at = (TimestampTz) pg_atomic_read_u64(&slot->last_used_at);
+	use->arrival = pg_atomic_read_u64(&slot->arrival);
 	SpinLockAcquire(&slot->mutex);
 	use->has_addr = slot->has_addr;
 	use->addr = slot->addr;
@@ -402,7 +443,7 @@ apikey_usage_collect(Oid database)
 		Slot	   *slot;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!slots[i].used || slot_at_rest(&slots[i]) ||
+		if (!slots[i].used || slot_flushed(&slots[i]) ||
 			(OidIsValid(database) && key.database != database))
 			continue;
 		slot = find_slot(&key, &lock);
@@ -424,7 +465,7 @@ apikey_usage_databases(void)
 
 	for (int i = 0; i < apikey_max_tracked_keys; i++)
 	{
-		if (slots[i].used && !slot_at_rest(&slots[i]))
+		if (slots[i].used && !slot_flushed(&slots[i]))
 			databases = list_append_unique_oid(databases,
 											   slots[i].key.database);
 	}
@@ -555,6 +596,7 @@ load_slots(void)
 			pg_atomic_write_u64(&slot->uses, use.uses);
 			pg_atomic_write_u64(&slot->denials, use.denials);
 			pg_atomic_write_u64(&slot->last_used_at, (uint64) use.last_used_at);
+			pg_atomic_write_u64(&slot->arrival, use.arrival);
 			slot->has_addr = use.has_addr;
 			slot->addr = use.addr;
 		}

@@ -5,6 +5,9 @@
 #ifndef APIKEY_USAGE_H
 #define APIKEY_USAGE_H
 
+#include "port/atomics.h"
+#include "utils/inet.h"
+
 #include "apikey.h"
 #include "verify.h"
 
@@ -18,7 +21,32 @@ typedef struct ApikeyUse
 	TimestampTz last_used_at;	/* 0: not since the counting began */
 	bool		has_addr;
 	inet_struct addr;			/* of the last use, where it was given */
+	uint64		arrival;		/* the limiter's state: see limiter.c */
 } ApikeyUse;
+
+/* Time in the limiter is in nanoseconds: this many to a microsecond. */
+#define APIKEY_LIMITER_UNITS	1000
+
+/* So many tokens in so long. */
+typedef struct ApikeyLimit
+{
+	int32		tokens;
+	int64		window;
+} ApikeyLimit;
+
+/* What is left of it, and when this cost passes or, if it did, all is back. */
+typedef struct ApikeyLimitState
+{
+	int32		remaining;
+	int64		reset;			/* 0: never */
+} ApikeyLimitState;
+
+typedef enum ApikeyLimitVerdict
+{
+	APIKEY_LIMIT_PASSED,
+	APIKEY_LIMIT_REACHED,
+	APIKEY_LIMIT_UNAVAILABLE
+} ApikeyLimitVerdict;
 
 /* What this server has counted in a database since its start. */
 typedef struct ApikeyStats
@@ -36,11 +64,21 @@ extern int	apikey_max_tracked_keys;
 extern int	apikey_flush_interval;
 extern int	apikey_usage_interval;
 
+/* limiter.c */
+extern bool apikey_limiter_of(const ApikeyRow *key, ApikeyLimit *limit);
+extern bool apikey_limiter_take(pg_atomic_uint64 *arrival,
+								const ApikeyLimit *limit, int64 now,
+								int32 cost, ApikeyLimitState *state);
+
 /* usage.c */
 extern void apikey_usage_init(void);
 extern bool apikey_usage_shared(void);
 extern void apikey_usage_note(ApikeyCode code, const pg_uuid_t *id,
 							  inet *client_addr, bool counts);
+extern ApikeyLimitVerdict apikey_usage_limit(const pg_uuid_t *id,
+											 const ApikeyLimit *limit,
+											 int32 cost, TimestampTz now,
+											 ApikeyLimitState *state);
 extern bool apikey_usage_pending(const pg_uuid_t *id, ApikeyUse *use);
 extern bool apikey_usage_stats(ApikeyStats *result);
 extern Datum apikey_usage_addr(const ApikeyUse *use);

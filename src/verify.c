@@ -37,7 +37,9 @@ static const char *const code_names[] = {
 	[APIKEY_CODE_WRONG_OWNER] = "wrong_owner",
 	[APIKEY_CODE_IP_DENIED] = "ip_denied",
 	[APIKEY_CODE_INSUFFICIENT_ROLE] = "insufficient_role",
-	[APIKEY_CODE_INSUFFICIENT_SCOPE] = "insufficient_scope"
+	[APIKEY_CODE_INSUFFICIENT_SCOPE] = "insufficient_scope",
+	[APIKEY_CODE_UNAVAILABLE] = "unavailable",
+	[APIKEY_CODE_RATE_LIMITED] = "rate_limited"
 };
 
 const char *
@@ -234,6 +236,47 @@ project_within(const char *project, const text *path)
 		(project[len] == '\0' || project[len] == '/');
 }
 
+/* Tells the server's log, once a minute at most, what cannot be decided. */
+static void
+log_unavailable(const char *reason)
+{
+	static TimestampTz last = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (last != 0 && now - last < USECS_PER_MINUTE)
+		return;
+	last = now;
+	ereport(LOG, (errmsg("API keys with a rate limit cannot be verified"),
+				  errdetail("%s", reason)));
+}
+
+/* Spends what a key that passes everything else is limited in. */
+static ApikeyCode
+spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
+{
+	ApikeyLimit limit;
+	ApikeyLimitState state;
+	ApikeyLimitVerdict passed;
+
+	if (!apikey_limiter_of(&verdict->key, &limit))
+		return APIKEY_CODE_VALID;
+	passed = apikey_usage_limit(apikey_row_id(&verdict->key), &limit,
+								demand->cost, GetCurrentTimestamp(), &state);
+	if (passed == APIKEY_LIMIT_UNAVAILABLE)
+	{
+		log_unavailable(apikey_usage_shared() ?
+						"There is no room for another key: raise \"apikey.max_tracked_keys\"." :
+						"The library \"apikey\" is not in \"shared_preload_libraries\".");
+		return APIKEY_CODE_UNAVAILABLE;
+	}
+	verdict->rated = true;
+	verdict->rate_remaining = state.remaining;
+	verdict->rate_reset_at = (state.reset + APIKEY_LIMITER_UNITS - 1) /
+		APIKEY_LIMITER_UNITS;
+	return passed == APIKEY_LIMIT_PASSED ? APIKEY_CODE_VALID :
+		APIKEY_CODE_RATE_LIMITED;
+}
+
 /* What a key whose secret has matched is good for. */
 static ApikeyCode
 judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
@@ -269,7 +312,7 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 		return APIKEY_CODE_INSUFFICIENT_ROLE;
 	if (demand->scopes != NULL && !all_scopes_granted(key, demand->scopes))
 		return APIKEY_CODE_INSUFFICIENT_SCOPE;
-	return APIKEY_CODE_VALID;
+	return spend(verdict, demand);
 }
 
 /*
@@ -290,6 +333,7 @@ find_key(const ApikeyCredential *credential, ApikeyVerdict *verdict)
 		return false;
 	verdict->project = NULL;
 	verdict->role = APIKEY_ROLE_NONE;
+	verdict->rated = false;
 	verdict->forbidden = apikey_key_project(&verdict->key) != NULL &&
 		!find_standing(verdict);
 	apikey_cache_store(begun, credential, verdict);
@@ -305,8 +349,8 @@ note(const ApikeyCredential *credential, const ApikeyDemand *demand,
 		apikey_usage_note(verdict->code,
 						  apikey_code_tells_key(verdict->code) ?
 						  &credential->id : NULL,
-						  demand->client_addr, !demand->free);
-	else if (verdict->code == APIKEY_CODE_VALID && !demand->free)
+						  demand->client_addr, demand->cost > 0);
+	else if (verdict->code == APIKEY_CODE_VALID && demand->cost > 0)
 		apikey_touch(credential, demand->client_addr);
 }
 

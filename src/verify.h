@@ -29,7 +29,7 @@ typedef struct ApikeyDemand
 	ApikeyRole	min_role;
 	Oid			owner;
 	bool		by_owner;
-	bool		free;			/* asks without spending */
+	int32		cost;			/* 0 asks without spending */
 } ApikeyDemand;
 
 /* The verdicts: the first that applies, in this order, VALID last. */
@@ -47,6 +47,8 @@ typedef enum ApikeyCode
 	APIKEY_CODE_IP_DENIED,
 	APIKEY_CODE_INSUFFICIENT_ROLE,
 	APIKEY_CODE_INSUFFICIENT_SCOPE,
+	APIKEY_CODE_UNAVAILABLE,
+	APIKEY_CODE_RATE_LIMITED,
 	APIKEY_CODE_VALID
 } ApikeyCode;
 
@@ -58,6 +60,9 @@ typedef struct ApikeyVerdict
 	char	   *project;		/* path; NULL for a personal key */
 	ApikeyRole	role;			/* effective; none for a personal key */
 	bool		forbidden;		/* its creator has left the project */
+	bool		rated;			/* what follows is known */
+	int32		rate_remaining;
+	TimestampTz rate_reset_at;	/* 0: never */
 } ApikeyVerdict;
 
 /* cache.c */

@@ -1,0 +1,57 @@
+/*
+ * limiter.c
+ *		Rate limits by the generic cell rate algorithm (ITU-T I.371, annex A).
+ *
+ * The state of a limit is one number, the theoretical arrival time: when all
+ * that was spent will have come back.  limit tokens pass at once, then one
+ * more each window / limit.  Advancing it by compare-and-swap lets exactly
+ * that many pass, from however many processes.
+ */
+#include "postgres.h"
+
+#include "usage.h"
+
+/* Takes cost tokens, if they are there, and tells what is left. */
+bool
+apikey_limiter_take(pg_atomic_uint64 *arrival, const ApikeyLimit *limit,
+					int64 now, int32 cost, ApikeyLimitState *state)
+{
+	int64		step = limit->window / limit->tokens;
+	int64		room = step * limit->tokens;
+	uint64		seen = pg_atomic_read_u64(arrival);
+	int64		before;
+	int64		after;
+
+	do
+	{
+		/* What came back is not saved up; a limit may have become smaller. */
+		before = Min(Max((int64) seen, now), now + room);
+		after = before + (cost > limit->tokens ? 0 : cost * step);
+		if (cost > limit->tokens || after - now > room)
+		{
+			state->remaining = (int32) ((room - (before - now)) / step);
+			state->reset = cost > limit->tokens ? 0 : after - room;
+			return false;
+		}
+	} while (cost > 0 &&
+			 !pg_atomic_compare_exchange_u64(arrival, &seen, (uint64) after));
+
+	state->remaining = (int32) ((room - (after - now)) / step);
+	state->reset = after;
+	return true;
+}
+
+/* The limit of a key; false where it has none. */
+bool
+apikey_limiter_of(const ApikeyRow *key, ApikeyLimit *limit)
+{
+	Interval   *window;
+
+	if (key->nulls[APIKEY_KEY_RATE_LIMIT])
+		return false;
+	window = DatumGetIntervalP(key->values[APIKEY_KEY_RATE_WINDOW]);
+	limit->tokens = DatumGetInt32(key->values[APIKEY_KEY_RATE_LIMIT]);
+	limit->window = ((int64) window->day * USECS_PER_DAY + window->time) *
+		APIKEY_LIMITER_UNITS;
+	return true;
+}
