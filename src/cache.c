@@ -41,6 +41,7 @@ typedef struct CacheEntry
 	HeapTuple	tuple;			/* what the verdict points into */
 	char	   *project;
 	TimestampTz touched;		/* when its last use was written */
+	HeapTuple	row;			/* see apikey_cache_keep_row; or NULL */
 	ApikeyVerdict verdict;
 } CacheEntry;
 
@@ -205,6 +206,19 @@ apikey_cache_touch(const ApikeyCredential *credential, TimestampTz now,
 	return true;
 }
 
+/*
+ * Keeps the row that apikey_verify returns for a key that was looked up, to be
+ * returned again; only what depends on nothing but the entry.
+ */
+void
+apikey_cache_keep_row(ApikeyVerdict *verdict, HeapTuple row)
+{
+	MemoryContext context = MemoryContextSwitchTo(entries_context);
+
+	*verdict->row = heap_copytuple(row);
+	MemoryContextSwitchTo(context);
+}
+
 /* To be called before the snapshot is taken of what is to be stored. */
 uint64
 apikey_cache_begin(void)
@@ -225,6 +239,8 @@ forget(CacheEntry *entry)
 	heap_freetuple(entry->tuple);
 	if (entry->project != NULL)
 		pfree(entry->project);
+	if (entry->row != NULL)
+		heap_freetuple(entry->row);
 }
 
 /* Stores what was read since apikey_cache_begin, if it may be. */
@@ -258,6 +274,7 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 			forget(entry);
 		entry->stale = false;
 		entry->touched = 0;
+		entry->row = NULL;
 		entry->id = credential->id;
 		memcpy(entry->digest, credential->digest, APIKEY_DIGEST_BYTES);
 		entry->tuple = tuple;
@@ -265,6 +282,7 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 			pstrdup(verdict->project);
 		entry->verdict = *verdict;
 		entry->verdict.project = entry->project;
+		entry->verdict.row = &entry->row;
 		heap_deform_tuple(tuple, desc, entry->verdict.key.values,
 						  entry->verdict.key.nulls);
 	}

@@ -53,28 +53,33 @@ text_crc32(const char *text, size_t len)
 }
 
 /*
- * Reads digits into a big-endian number of the given bytes; false where one
- * is no digit or the number does not fit.
+ * Reads digits into a big-endian number of the given bytes, a multiple of
+ * four; false where one is no digit or the number does not fit.
  */
 static bool
 base62_decode(const char *text, size_t len, uint8_t *out, size_t bytes)
 {
-	memset(out, 0, bytes);
+	uint32_t	limbs[APIKEY_ID_BYTES / 4] = {0};	/* least first */
+	size_t		count = bytes / 4;
+
 	for (size_t i = 0; i < len; i++)
 	{
-		int			carry = digit_value(text[i]);
+		int			digit = digit_value(text[i]);
+		uint64_t	carry = (uint64_t) digit;
 
-		if (carry < 0)
+		if (digit < 0)
 			return false;
-		for (size_t j = bytes; j-- > 0;)
+		for (size_t j = 0; j < count; j++)
 		{
-			carry += out[j] * 62;
-			out[j] = (uint8_t) carry;
-			carry >>= 8;
+			carry += (uint64_t) limbs[j] * 62;
+			limbs[j] = (uint32_t) carry;
+			carry >>= 32;
 		}
 		if (carry != 0)
 			return false;
 	}
+	for (size_t i = 0; i < bytes; i++)
+		out[i] = (uint8_t) (limbs[count - 1 - i / 4] >> (24 - 8 * (i % 4)));
 	return true;
 }
 
@@ -135,22 +140,20 @@ parse_head(const char *text, size_t len, size_t body_digits, ApikeyText *out)
 		return false;
 
 	out->prefix_len = len - body_digits - 1;
-	out->checksum_ok = false;
 	return base62_decode(text + len - body_digits, APIKEY_ID_DIGITS,
 						 out->id, APIKEY_ID_BYTES);
 }
 
 /*
  * Takes a key apart.  False where the shape is wrong, an id of 2^128 or more
- * and a checksum of 2^32 or more included; a checksum that is only another
- * than it should be is told by checksum_ok.
+ * and a checksum of 2^32 or more included; whether the checksum is the right
+ * one is not looked at.
  */
 bool
 apikey_text_parse(const char *text, size_t len, ApikeyText *out)
 {
 	const char *checksum;
 	uint8_t		found[4];
-	uint8_t		right[4];
 
 	if (!parse_head(text, len, APIKEY_BODY_DIGITS, out))
 		return false;
@@ -161,12 +164,20 @@ apikey_text_parse(const char *text, size_t len, ApikeyText *out)
 		if (digit_value(*c) < 0)
 			return false;
 	}
-	if (!base62_decode(checksum, APIKEY_CHECKSUM_DIGITS, found, sizeof(found)))
-		return false;
+	return base62_decode(checksum, APIKEY_CHECKSUM_DIGITS, found, sizeof(found));
+}
+
+/* Is the checksum of a text that has a key's shape right? */
+bool
+apikey_text_checksum_ok(const char *text, size_t len)
+{
+	uint8_t		found[4];
+	uint8_t		right[4];
 
 	checksum_bytes(text_crc32(text, len - APIKEY_CHECKSUM_DIGITS), right);
-	out->checksum_ok = memcmp(found, right, sizeof(found)) == 0;
-	return true;
+	return base62_decode(text + len - APIKEY_CHECKSUM_DIGITS,
+						 APIKEY_CHECKSUM_DIGITS, found, sizeof(found)) &&
+		memcmp(found, right, sizeof(found)) == 0;
 }
 
 /* The same for a handle: a key without its secret and checksum. */

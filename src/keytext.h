@@ -28,11 +28,11 @@ typedef struct ApikeyText
 {
 	size_t		prefix_len;		/* the prefix is the text's first bytes */
 	uint8_t		id[APIKEY_ID_BYTES];
-	bool		checksum_ok;
 } ApikeyText;
 
 extern bool apikey_text_prefix_valid(const char *prefix, size_t len);
 extern bool apikey_text_parse(const char *text, size_t len, ApikeyText *out);
+extern bool apikey_text_checksum_ok(const char *text, size_t len);
 extern bool apikey_text_parse_handle(const char *text, size_t len,
 									 ApikeyText *out);
 extern size_t apikey_text_format(const char *prefix, size_t prefix_len,

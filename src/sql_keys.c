@@ -229,6 +229,7 @@ apikey_self_revoke(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("apikey_self_revoke()");
 	if (PG_ARGISNULL(0) ||
 		!apikey_credential_from_key(PG_GETARG_DATUM(0), &credential) ||
+		!apikey_credential_checksum_ok(&credential) ||
 		!apikey_credential_matches(&credential, &key))
 		PG_RETURN_BOOL(false);
 	apikey_manage_lock(&credential.id, &key);

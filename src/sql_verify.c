@@ -99,7 +99,8 @@ apikey_parse(PG_FUNCTION_ARGS)
 		values[0] = PointerGetDatum(cstring_to_text_with_len(VARDATA_ANY(value),
 															 parsed.prefix_len));
 		values[1] = uuid_datum(parsed.id);
-		values[2] = BoolGetDatum(parsed.checksum_ok);
+		values[2] = BoolGetDatum(apikey_text_checksum_ok(VARDATA_ANY(value),
+														 VARSIZE_ANY_EXHDR(value)));
 		nulls[0] = nulls[1] = false;
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
@@ -231,10 +232,10 @@ fill_key(const ApikeyVerdict *verdict, Name owner, Datum *values, bool *nulls)
 	}
 }
 
-/* Stores the one row that tells a verdict. */
-static void
-store_result(Tuplestorestate *store, TupleDesc desc,
-			 const ApikeyVerdict *verdict, const ApikeyDemand *demand)
+/* The one row that tells a verdict. */
+static HeapTuple
+verdict_row(TupleDesc desc, const ApikeyVerdict *verdict,
+			const ApikeyDemand *demand)
 {
 	Datum		values[RESULT_COLUMNS];
 	bool		nulls[RESULT_COLUMNS];
@@ -251,14 +252,34 @@ store_result(Tuplestorestate *store, TupleDesc desc,
 		nulls[RESULT_DETAIL] = !verdict_detail(verdict, demand,
 											   &values[RESULT_DETAIL]);
 	}
-	tuplestore_putvalues(store, desc, values, nulls);
+	return heap_form_tuple(desc, values, nulls);
 }
 
 /*
- * Sets up the result of a function that returns its rows in a tuplestore.
- * The executor frees the descriptor it is given, so it gets a copy.
+ * The descriptor of the row, kept for the life of the process: being counted
+ * it is not freed by the executor.  Only the type of one column can be another
+ * one, after the extension was made anew.
  */
-static Tuplestorestate *
+static TupleDesc
+result_descriptor(TupleDesc expected)
+{
+	static TupleDesc desc = NULL;
+
+	if (desc == NULL ||
+		TupleDescAttr(desc, RESULT_ROLE)->atttypid !=
+		TupleDescAttr(expected, RESULT_ROLE)->atttypid)
+	{
+		MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
+
+		desc = CreateTupleDescCopy(expected);
+		desc->tdrefcount = 1;
+		MemoryContextSwitchTo(context);
+	}
+	return desc;
+}
+
+/* Sets up the result of a function that returns its rows in a tuplestore. */
+static void
 begin_result(FunctionCallInfo fcinfo)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -276,9 +297,8 @@ begin_result(FunctionCallInfo fcinfo)
 	result->setResult = tuplestore_begin_heap((result->allowedModes &
 											   SFRM_Materialize_Random) != 0,
 											  false, work_mem);
-	result->setDesc = CreateTupleDescCopy(result->expectedDesc);
+	result->setDesc = result_descriptor(result->expectedDesc);
 	MemoryContextSwitchTo(context);
-	return result->setResult;
 }
 
 /* Verifies and stores the row; a NULL credential is a malformed one. */
@@ -286,13 +306,24 @@ static Datum
 verify(FunctionCallInfo fcinfo, const ApikeyCredential *credential,
 	   const ApikeyDemand *demand)
 {
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	ApikeyVerdict verdict;
-	Tuplestorestate *store;
+	HeapTuple	row;
+	bool		keep;
 
+	begin_result(fcinfo);
 	apikey_verify_credential(credential, demand, &verdict);
-	store = begin_result(fcinfo);
-	store_result(store, ((ReturnSetInfo *) fcinfo->resultinfo)->setDesc,
-				 &verdict, demand);
+	keep = verdict.code == APIKEY_CODE_VALID && !verdict.rated &&
+		verdict.row != NULL;
+	if (keep && *verdict.row != NULL)
+		row = *verdict.row;
+	else
+	{
+		row = verdict_row(result->setDesc, &verdict, demand);
+		if (keep)
+			apikey_cache_keep_row(&verdict, row);
+	}
+	tuplestore_puttuple(result->setResult, row);
 	return (Datum) 0;
 }
 

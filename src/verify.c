@@ -71,7 +71,11 @@ credential_identify(ApikeyCredential *credential, const char *bytes,
 	memcpy(credential->id.data, parsed->id, APIKEY_ID_BYTES);
 }
 
-/* Reads a credential from a key's text; false where it is malformed. */
+/*
+ * Reads a credential from a key's text; false where its shape is wrong.  The
+ * checksum is for apikey_credential_checksum_ok to look at, which a key that
+ * has been verified before can do without: its digest is that of the text.
+ */
 bool
 apikey_credential_from_key(Datum key, ApikeyCredential *credential)
 {
@@ -79,12 +83,20 @@ apikey_credential_from_key(Datum key, ApikeyCredential *credential)
 	size_t		len;
 	const char *bytes = short_text(key, &len);
 
-	if (bytes == NULL || !apikey_text_parse(bytes, len, &parsed) ||
-		!parsed.checksum_ok)
+	if (bytes == NULL || !apikey_text_parse(bytes, len, &parsed))
 		return false;
 	credential_identify(credential, bytes, &parsed);
+	credential->text_len = len;
 	apikey_digest_text(bytes, len, credential->digest);
 	return true;
+}
+
+/* Is the checksum right?  A handle has none. */
+bool
+apikey_credential_checksum_ok(const ApikeyCredential *credential)
+{
+	return credential->text_len == 0 ||
+		apikey_text_checksum_ok(credential->prefix, credential->text_len);
 }
 
 /* The same from a key's handle and the SHA-256 of its text. */
@@ -102,6 +114,7 @@ apikey_credential_from_digest(Datum handle, Datum digest,
 		digest_bytes == NULL || digest_len != APIKEY_DIGEST_BYTES)
 		return false;
 	credential_identify(credential, bytes, &parsed);
+	credential->text_len = 0;
 	memcpy(credential->digest, digest_bytes, APIKEY_DIGEST_BYTES);
 	return true;
 }
@@ -317,27 +330,30 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 
 /*
  * Finds a key by its credential and what it is in its project: as this process
- * has done before, or in the tables.  False where the secret does not match.
+ * has done before, or in the tables.  VALID where the secret matches.
  */
-static bool
+static ApikeyCode
 find_key(const ApikeyCredential *credential, ApikeyVerdict *verdict)
 {
 	uint64		begun;
 
 	AcceptInvalidationMessages();
 	if (apikey_cache_lookup(credential, verdict))
-		return true;
+		return APIKEY_CODE_VALID;
+	if (!apikey_credential_checksum_ok(credential))
+		return APIKEY_CODE_MALFORMED;
 
 	begun = apikey_cache_begin();
 	if (!apikey_credential_matches(credential, &verdict->key))
-		return false;
+		return APIKEY_CODE_NOT_FOUND;
 	verdict->project = NULL;
 	verdict->role = APIKEY_ROLE_NONE;
 	verdict->rated = false;
+	verdict->row = NULL;
 	verdict->forbidden = apikey_key_project(&verdict->key) != NULL &&
 		!find_standing(verdict);
 	apikey_cache_store(begun, credential, verdict);
-	return true;
+	return APIKEY_CODE_VALID;
 }
 
 /* Counts a verdict, and remembers the use of a key. */
@@ -359,11 +375,9 @@ void
 apikey_verify_credential(const ApikeyCredential *credential,
 						 const ApikeyDemand *demand, ApikeyVerdict *verdict)
 {
-	if (credential == NULL)
-		verdict->code = APIKEY_CODE_MALFORMED;
-	else if (!find_key(credential, verdict))
-		verdict->code = APIKEY_CODE_NOT_FOUND;
-	else
+	verdict->code = credential == NULL ? APIKEY_CODE_MALFORMED :
+		find_key(credential, verdict);
+	if (verdict->code == APIKEY_CODE_VALID)
 		verdict->code = judge(verdict, demand);
 	note(credential, demand, verdict);
 }

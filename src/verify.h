@@ -18,6 +18,7 @@ typedef struct ApikeyCredential
 	const char *prefix;			/* within the text it came from */
 	size_t		prefix_len;
 	uint8		digest[APIKEY_DIGEST_BYTES];	/* SHA-256 of the whole key */
+	size_t		text_len;		/* where prefix begins the whole key, or 0 */
 } ApikeyCredential;
 
 /* What a request needs of a key; NULL and false ask for nothing. */
@@ -63,6 +64,7 @@ typedef struct ApikeyVerdict
 	bool		rated;			/* what follows is known */
 	int32		rate_remaining;
 	TimestampTz rate_reset_at;	/* 0: never */
+	HeapTuple  *row;			/* where the row that tells VALID is kept */
 } ApikeyVerdict;
 
 /* cache.c */
@@ -75,6 +77,7 @@ extern bool apikey_cache_lookup(const ApikeyCredential *credential,
 								ApikeyVerdict *verdict);
 extern bool apikey_cache_touch(const ApikeyCredential *credential,
 							   TimestampTz now, TimestampTz before);
+extern void apikey_cache_keep_row(ApikeyVerdict *verdict, HeapTuple row);
 extern uint64 apikey_cache_begin(void);
 extern void apikey_cache_store(uint64 begun,
 							   const ApikeyCredential *credential,
@@ -85,6 +88,7 @@ extern const char *apikey_code_name(ApikeyCode code);
 extern bool apikey_code_tells_key(ApikeyCode code);
 extern bool apikey_credential_from_key(Datum key,
 									   ApikeyCredential *credential);
+extern bool apikey_credential_checksum_ok(const ApikeyCredential *credential);
 extern bool apikey_credential_from_digest(Datum handle, Datum digest,
 										  ApikeyCredential *credential);
 extern bool apikey_credential_has_prefix(const ApikeyCredential *credential,
