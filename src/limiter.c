@@ -22,10 +22,18 @@ apikey_limiter_take(pg_atomic_uint64 *arrival, const ApikeyLimit *limit,
 	int64		before;
 	int64		after;
 
+	/* The window may have become shorter: more than all is never spent. */
+	while ((int64) seen > now + room)
+	{
+		if (pg_atomic_compare_exchange_u64(arrival, &seen,
+										   (uint64) (now + room)))
+			seen = (uint64) (now + room);
+	}
+
 	do
 	{
-		/* What came back is not saved up; a limit may have become smaller. */
-		before = Min(Max((int64) seen, now), now + room);
+		/* What came back before now is not saved up. */
+		before = Max((int64) seen, now);
 		after = before + (cost > limit->tokens ? 0 : cost * step);
 		if (cost > limit->tokens || after - now > room)
 		{

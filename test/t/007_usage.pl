@@ -59,13 +59,13 @@ ok(!-e $node->data_dir . '/pg_stat/apikey.stat', 'the file is read once');
 # The worker flushes; one row update a key.
 $node->safe_psql('postgres', q{ALTER SYSTEM SET apikey.flush_interval = '100ms'});
 $node->reload;
-$node->poll_query_until('postgres', 'SELECT count(*) = 2 FROM apikey_usage');
-$node->poll_query_until('postgres', 'SELECT last_flush_at IS NOT NULL FROM apikey_stats');
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 2 FROM apikey_usage'), "waited");
+ok($node->poll_query_until('postgres', 'SELECT last_flush_at IS NOT NULL FROM apikey_stats'), "waited");
 is($node->safe_psql('postgres', $usage), $counted, 'after a flush');
 is( $node->safe_psql('postgres', q{SELECT name, u.use_count, u.denied_count FROM apikey_usage u JOIN apikey_key USING (id) ORDER BY name}),
 	"one|$checks|1\ntwo|3|0", 'all in the table');
 $node->safe_psql('postgres', qq{SELECT apikey_check('$key{two}')});
-$node->poll_query_until('postgres', q{SELECT max(u.use_count) = 4 FROM apikey_usage u JOIN apikey_key k USING (id) WHERE name = 'two'});
+ok($node->poll_query_until('postgres', q{SELECT max(u.use_count) = 4 FROM apikey_usage u JOIN apikey_key k USING (id) WHERE name = 'two'}), "waited");
 pass('a second flush adds');
 $node->stop('immediate');
 $node->start;
@@ -88,10 +88,10 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM many WHERE apikey_check(ke
 is($node->safe_psql('postgres', 'SELECT tracked_keys, evictions, not_attributed FROM apikey_stats'), '16|0|24', 'full of what is not flushed');
 $node->safe_psql('postgres', q{ALTER SYSTEM SET apikey.flush_interval = '100ms'});
 $node->reload;
-$node->poll_query_until('postgres', q{SELECT count(*) = 16 FROM apikey_usage u JOIN apikey_key k USING (id) WHERE name LIKE 'many%'});
-$node->poll_query_until('postgres', q{SELECT sum(n.use_count) = 0 FROM apikey_key k, _apikey_pending(k.id) n});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 16 FROM apikey_usage u JOIN apikey_key k USING (id) WHERE name LIKE 'many%'}), "waited");
+ok($node->poll_query_until('postgres', q{SELECT sum(n.use_count) = 0 FROM apikey_key k, _apikey_pending(k.id) n}), "waited");
 is($node->safe_psql('postgres', 'SELECT count(*) FROM many WHERE i > 24 AND apikey_check(key)'), '16', 'others verify');
-$node->poll_query_until('postgres', q{SELECT count(*) = 32 FROM apikey_usage u JOIN apikey_key k USING (id) WHERE name LIKE 'many%'});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 32 FROM apikey_usage u JOIN apikey_key k USING (id) WHERE name LIKE 'many%'}), "waited");
 is($node->safe_psql('postgres', 'SELECT not_attributed FROM apikey_stats'), '24', 'with room, all are attributed');
 cmp_ok($node->safe_psql('postgres', 'SELECT evictions FROM apikey_stats'), '>=', 16, 'flushed keys made way');
 
@@ -113,7 +113,7 @@ is($standby->safe_psql('postgres', q{SELECT use_count FROM apikeys WHERE name = 
 $standby->restart;
 is($standby->safe_psql('postgres', q{SELECT use_count FROM apikeys WHERE name = 'one'}), $count + 1, 'over a restart');
 $standby->promote;
-$standby->poll_query_until('postgres', q{SELECT last_flush_at IS NOT NULL FROM apikey_stats});
+ok($standby->poll_query_until('postgres', q{SELECT last_flush_at IS NOT NULL FROM apikey_stats}), "waited");
 is($standby->safe_psql('postgres', q{SELECT use_count FROM apikeys WHERE name = 'one'}), $count + 1, 'flushed when promoted');
 $standby->stop;
 $node->stop;

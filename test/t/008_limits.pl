@@ -41,7 +41,7 @@ is(sql("SELECT code FROM apikey_verify('$key')"), 'rate_limited', 'after a resta
 sql("UPDATE apikeys SET rate_limit = 7");
 is(sql("SELECT code, rate_remaining FROM apikey_verify('$key')"), 'rate_limited|0', 'a limit that was raised');
 sql("UPDATE apikeys SET rate_limit = 5, rate_window = '1 second'");
-$node->poll_query_until('postgres', "SELECT rate_remaining = 5 FROM apikey_verify('$key', cost => 0)");
+ok($node->poll_query_until('postgres', "SELECT rate_remaining = 5 FROM apikey_verify('$key', cost => 0)"), "waited");
 pass('a shorter window is back sooner');
 sql("UPDATE apikeys SET rate_limit = NULL");
 is(sql("SELECT code, rate_remaining, detail FROM apikey_verify('$key')"), 'valid||', 'a limit that was taken away');
@@ -66,7 +66,7 @@ is(sql("SELECT code, rate_reset_at IS NULL FROM apikey_verify('$cost', cost => 1
 # It comes back with time.
 my $fast = create('fast', "rate_limit => 10, rate_window => '1 second'");
 is(sql("SELECT count(*) FROM generate_series(1, 30) i, LATERAL (SELECT code FROM apikey_verify(CASE WHEN i > 0 THEN '$fast' END)) v WHERE code = 'valid'") >= 10 ? 't' : 'f', 't', 'at least the limit passes');
-$node->poll_query_until('postgres', "SELECT rate_remaining = 10 FROM apikey_verify('$fast', cost => 0)");
+ok($node->poll_query_until('postgres', "SELECT rate_remaining = 10 FROM apikey_verify('$fast', cost => 0)"), "waited");
 is(sql("SELECT rate_remaining FROM apikey_verify('$fast')"), '9', 'all of it is back');
 
 # Exactly the limit, from eight sessions at once, where it does not divide the
