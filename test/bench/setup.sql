@@ -1,0 +1,48 @@
+-- The database of the benchmark: 1,000 keys; the floor; what people write by
+-- hand with pgcrypto, in three ways of keeping the last use.
+SET client_min_messages = warning;
+CREATE EXTENSION apikey CASCADE;
+CREATE ROLE bench LOGIN;
+CREATE FUNCTION bench_floor(key text)
+	RETURNS TABLE (valid boolean, code text, key_id uuid, name text, project text, owner name, subject text,
+		role apikey_role, scopes text[], metadata jsonb, expires_at timestamptz, credits bigint,
+		rate_remaining integer, rate_reset_at timestamptz, detail jsonb)
+	LANGUAGE C VOLATILE ROWS 1 AS :'floor';
+
+CREATE TABLE bench_keys (n serial PRIMARY KEY, key text);
+INSERT INTO bench_keys (key) SELECT apikey_create('key-' || i, scopes => '{a,b}') FROM generate_series(1, :keys) i;
+
+CREATE TABLE hand (
+	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+	hash bytea NOT NULL UNIQUE,
+	name text NOT NULL,
+	owner name NOT NULL DEFAULT current_user,
+	scopes text[] NOT NULL DEFAULT '{a,b}',
+	metadata jsonb NOT NULL DEFAULT '{}',
+	created_at timestamptz NOT NULL DEFAULT now(),
+	expires_at timestamptz,
+	revoked_at timestamptz,
+	last_used_at timestamptz);
+INSERT INTO hand (hash, name) SELECT digest(key, 'sha256'), 'key-' || n FROM bench_keys;
+CREATE FUNCTION hand_verify(key text) RETURNS TABLE (id uuid, name text, scopes text[]) LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN QUERY SELECT h.id, h.name, h.scopes FROM hand h
+		WHERE h.hash = digest(key, 'sha256') AND h.revoked_at IS NULL AND (h.expires_at IS NULL OR h.expires_at > now());
+END $$;
+CREATE FUNCTION hand_verify_throttled(key text) RETURNS TABLE (id uuid, name text, scopes text[]) LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE hand h SET last_used_at = now() WHERE h.hash = digest(key, 'sha256')
+		AND (h.last_used_at IS NULL OR h.last_used_at < now() - interval '1 minute');
+	RETURN QUERY SELECT h.id, h.name, h.scopes FROM hand h
+		WHERE h.hash = digest(key, 'sha256') AND h.revoked_at IS NULL AND (h.expires_at IS NULL OR h.expires_at > now());
+END $$;
+CREATE FUNCTION hand_verify_updating(key text) RETURNS TABLE (id uuid, name text, scopes text[]) LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN QUERY UPDATE hand h SET last_used_at = now()
+		WHERE h.hash = digest(key, 'sha256') AND h.revoked_at IS NULL AND (h.expires_at IS NULL OR h.expires_at > now())
+		RETURNING h.id, h.name, h.scopes;
+END $$;
+GRANT SELECT ON bench_keys TO bench;
+GRANT SELECT, UPDATE ON hand TO bench;
+ALTER TABLE hand SET (fillfactor = 50);
+VACUUM ANALYZE;
