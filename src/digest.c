@@ -118,9 +118,12 @@ apikey_digest_stored(const char *pepper, size_t pepper_len,
 bool
 apikey_digest_equal(const uint8 *one, const uint8 *two)
 {
-	volatile uint8 difference = 0;
+	uint64		words[2][APIKEY_DIGEST_BYTES / sizeof(uint64)];
+	volatile uint64 difference = 0;
 
-	for (size_t i = 0; i < APIKEY_DIGEST_BYTES; i++)
-		difference |= one[i] ^ two[i];
+	memcpy(words[0], one, APIKEY_DIGEST_BYTES);
+	memcpy(words[1], two, APIKEY_DIGEST_BYTES);
+	for (size_t i = 0; i < lengthof(words[0]); i++)
+		difference |= words[0][i] ^ words[1][i];
 	return difference == 0;
 }

@@ -18,17 +18,30 @@ apikey_text_digit(unsigned value)
 	return digits[value % 62];
 }
 
-/* The value of a base-62 digit, or -1. */
-static int
-digit_value(char c)
+/* The values of base-62 digits, by character, and of all others NO. */
+#define NO	0x80
+#define NO8	NO, NO, NO, NO, NO, NO, NO, NO
+
+static const uint8_t digit_values[256] = {
+	NO8, NO8, NO8, NO8, NO8, NO8,
+	0, 1, 2, 3, 4, 5, 6, 7, 8, 9, NO, NO, NO, NO, NO, NO,
+	NO, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
+	25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, NO, NO, NO, NO, NO,
+	NO, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50,
+	51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, NO, NO, NO, NO, NO,
+	NO8, NO8, NO8, NO8, NO8, NO8, NO8, NO8,
+	NO8, NO8, NO8, NO8, NO8, NO8, NO8, NO8
+};
+
+/* Are these all digits? */
+static bool
+all_digits(const char *text, size_t len)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A' + 10;
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 36;
-	return -1;
+	uint8_t		seen = 0;
+
+	for (size_t i = 0; i < len; i++)
+		seen |= digit_values[(uint8_t) text[i]];
+	return (seen & NO) == 0;
 }
 
 /* CRC-32 as in zlib and PNG (reflected 0xEDB88320), four bits at a time. */
@@ -54,7 +67,8 @@ text_crc32(const char *text, size_t len)
 
 /*
  * Reads digits into a big-endian number of the given bytes, a multiple of
- * four; false where one is no digit or the number does not fit.
+ * four; false where one is no digit or the number does not fit.  Five digits
+ * are one step: 62 ^ 5 is below 2 ^ 32.
  */
 static bool
 base62_decode(const char *text, size_t len, uint8_t *out, size_t bytes)
@@ -62,16 +76,21 @@ base62_decode(const char *text, size_t len, uint8_t *out, size_t bytes)
 	uint32_t	limbs[APIKEY_ID_BYTES / 4] = {0};	/* least first */
 	size_t		count = bytes / 4;
 
-	for (size_t i = 0; i < len; i++)
+	if (!all_digits(text, len))
+		return false;
+	for (size_t i = 0; i < len;)
 	{
-		int			digit = digit_value(text[i]);
-		uint64_t	carry = (uint64_t) digit;
+		uint32_t	factor = 1;
+		uint64_t	carry = 0;
 
-		if (digit < 0)
-			return false;
+		do
+		{
+			carry = carry * 62 + digit_values[(uint8_t) text[i++]];
+			factor *= 62;
+		} while ((len - i) % 5 != 0);
 		for (size_t j = 0; j < count; j++)
 		{
-			carry += (uint64_t) limbs[j] * 62;
+			carry += (uint64_t) limbs[j] * factor;
 			limbs[j] = (uint32_t) carry;
 			carry >>= 32;
 		}
@@ -159,12 +178,8 @@ apikey_text_parse(const char *text, size_t len, ApikeyText *out)
 		return false;
 
 	checksum = text + len - APIKEY_CHECKSUM_DIGITS;
-	for (const char *c = checksum - APIKEY_SECRET_DIGITS; c < checksum; c++)
-	{
-		if (digit_value(*c) < 0)
-			return false;
-	}
-	return base62_decode(checksum, APIKEY_CHECKSUM_DIGITS, found, sizeof(found));
+	return all_digits(checksum - APIKEY_SECRET_DIGITS, APIKEY_SECRET_DIGITS) &&
+		base62_decode(checksum, APIKEY_CHECKSUM_DIGITS, found, sizeof(found));
 }
 
 /* Is the checksum of a text that has a key's shape right? */

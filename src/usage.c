@@ -35,6 +35,7 @@
 
 #define PARTITIONS		16
 #define DATABASES_MAX	1024	/* more are counted together */
+#define VICTIMS_MAX		1024	/* slots looked at to make room for a key */
 #define DUMP_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/apikey.stat"
 #define DUMP_MAGIC		0x41504B31	/* "APK1" */
 
@@ -235,11 +236,11 @@ evict_slot(int number, const SlotKey *key, bool even_unflushed)
 	return evicted;
 }
 
-/* Frees the next slot that can be, round the clock. */
+/* Frees the next slot that can be, round the clock; gives up after a while. */
 static bool
 evict_some_slot(void)
 {
-	for (int i = 0; i < apikey_max_tracked_keys; i++)
+	for (int i = 0; i < Min(apikey_max_tracked_keys, VICTIMS_MAX); i++)
 	{
 		int			number = pg_atomic_fetch_add_u32(&shared->clock, 1) %
 			apikey_max_tracked_keys;
@@ -305,10 +306,10 @@ make_slot(const SlotKey *key)
 }
 
 static void
-note_use(Slot *slot, inet *client_addr)
+note_use(Slot *slot, inet *client_addr, TimestampTz now)
 {
 	pg_atomic_fetch_add_u64(&slot->uses, 1);
-	pg_atomic_write_u64(&slot->last_used_at, (uint64) GetCurrentTimestamp());
+	pg_atomic_write_u64(&slot->last_used_at, (uint64) now);
 	if (client_addr != NULL)
 	{
 		SpinLockAcquire(&slot->mutex);
@@ -326,7 +327,7 @@ note_use(Slot *slot, inet *client_addr)
  */
 void
 apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, inet *client_addr,
-				  bool counts)
+				  bool counts, TimestampTz now)
 {
 	SlotKey		key;
 	LWLock	   *lock;
@@ -349,7 +350,7 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, inet *client_addr,
 		}
 	}
 	if (code == APIKEY_CODE_VALID)
-		note_use(slot, client_addr);
+		note_use(slot, client_addr, now);
 	else
 		pg_atomic_fetch_add_u64(&slot->denials, 1);
 	LWLockRelease(lock);

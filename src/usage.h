@@ -74,7 +74,8 @@ extern bool apikey_limiter_take(pg_atomic_uint64 *arrival,
 extern void apikey_usage_init(void);
 extern bool apikey_usage_shared(void);
 extern void apikey_usage_note(ApikeyCode code, const pg_uuid_t *id,
-							  inet *client_addr, bool counts);
+							  inet *client_addr, bool counts,
+							  TimestampTz now);
 extern ApikeyLimitVerdict apikey_usage_limit(const pg_uuid_t *id,
 											 const ApikeyLimit *limit,
 											 int32 cost, TimestampTz now,

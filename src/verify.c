@@ -274,7 +274,7 @@ spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 	if (!apikey_limiter_of(&verdict->key, &limit))
 		return APIKEY_CODE_VALID;
 	passed = apikey_usage_limit(apikey_row_id(&verdict->key), &limit,
-								demand->cost, GetCurrentTimestamp(), &state);
+								demand->cost, verdict->at, &state);
 	if (passed == APIKEY_LIMIT_UNAVAILABLE)
 	{
 		log_unavailable(apikey_usage_shared() ?
@@ -296,7 +296,7 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 {
 	const ApikeyRow *key = &verdict->key;
 
-	switch (apikey_key_status(key, GetCurrentTimestamp()))
+	switch (apikey_key_status(key, verdict->at))
 	{
 		case APIKEY_STATUS_REVOKED:
 			return APIKEY_CODE_REVOKED;
@@ -365,7 +365,7 @@ note(const ApikeyCredential *credential, const ApikeyDemand *demand,
 		apikey_usage_note(verdict->code,
 						  apikey_code_tells_key(verdict->code) ?
 						  &credential->id : NULL,
-						  demand->client_addr, demand->cost > 0);
+						  demand->client_addr, demand->cost > 0, verdict->at);
 	else if (verdict->code == APIKEY_CODE_VALID && demand->cost > 0)
 		apikey_touch(credential, demand->client_addr);
 }
@@ -377,6 +377,7 @@ apikey_verify_credential(const ApikeyCredential *credential,
 {
 	verdict->code = credential == NULL ? APIKEY_CODE_MALFORMED :
 		find_key(credential, verdict);
+	verdict->at = GetCurrentTimestamp();
 	if (verdict->code == APIKEY_CODE_VALID)
 		verdict->code = judge(verdict, demand);
 	note(credential, demand, verdict);

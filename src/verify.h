@@ -57,6 +57,7 @@ typedef enum ApikeyCode
 typedef struct ApikeyVerdict
 {
 	ApikeyCode	code;
+	TimestampTz at;				/* when the key was judged */
 	ApikeyRow	key;
 	char	   *project;		/* path; NULL for a personal key */
 	ApikeyRole	role;			/* effective; none for a personal key */
