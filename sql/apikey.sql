@@ -131,7 +131,7 @@ CREATE TABLE @extschema@.apikey_digest (
 	CONSTRAINT apikey_digest_length CHECK (octet_length(digest) = 32)
 );
 COMMENT ON TABLE @extschema@.apikey_digest IS
-	'HMAC-SHA-256(pepper, SHA-256(key)) of each key; pepper: 0, the empty one';
+	'HMAC-SHA-256(pepper, SHA-256(key)) of each key; pepper: the fingerprint of the one it hangs on, 0 for the empty one';
 -- Digests stay out of pg_statistic.
 ALTER TABLE @extschema@.apikey_digest
 	ALTER COLUMN digest SET STATISTICS 0, ALTER COLUMN digest SET STORAGE PLAIN;

@@ -20,6 +20,7 @@ int			apikey_cache_entries = 10000;
 int			apikey_flush_interval = 10000;
 int			apikey_max_tracked_keys = 100000;
 int			apikey_usage_interval = 60;
+char	   *apikey_pepper_file = NULL;
 char	   *apikey_prefix = NULL;
 char	   *apikey_subject_setting = NULL;
 
@@ -46,6 +47,13 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 		previous_object_access(access, classId, objectId, subId, arg);
 	if (access == OAT_DROP && classId == DatabaseRelationId)
 		apikey_usage_forget_database(objectId);
+}
+
+static void
+assign_pepper_file(const char *newval pg_attribute_unused(),
+				   void *extra pg_attribute_unused())
+{
+	apikey_pepper_forget();
 }
 
 /* Whether subjects count decides what keys may do. */
@@ -76,6 +84,12 @@ _PG_init(void)
 							process_shared_preload_libraries_in_progress ?
 							PGC_POSTMASTER : PGC_SIGHUP,
 							0, NULL, NULL, NULL);
+	DefineCustomStringVariable("apikey.pepper_file",
+							   "File of the secrets that stored digests hang on.",
+							   "One a line, of at least 32 bytes; the first is current, the others are still accepted. Empty: none.",
+							   &apikey_pepper_file, "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY,
+							   NULL, assign_pepper_file, NULL);
 	DefineCustomStringVariable("apikey.prefix",
 							   "Prefix of keys created without one of their own.",
 							   NULL, &apikey_prefix, "ak",

@@ -24,6 +24,7 @@
 
 /* Settings, in apikey.c. */
 extern int	apikey_cache_entries;
+extern char *apikey_pepper_file;
 extern char *apikey_prefix;
 extern char *apikey_subject_setting;
 
@@ -88,9 +89,27 @@ extern bool apikey_authority_grants(const ApikeyAuthority *authority,
 									const text *subject, ApikeyRole key_role);
 extern bool apikey_authority_may(ApikeyRight right, const ApikeyRow *key);
 
+/* pepper.c */
+#define APIKEY_UNPEPPERED	0	/* the fingerprint of the empty pepper */
+
+typedef struct ApikeyPepper
+{
+	int32		fingerprint;
+	char	   *bytes;
+	size_t		len;
+} ApikeyPepper;
+
+extern void apikey_pepper_forget(void);
+extern bool apikey_pepper_usable(void);
+extern const char *apikey_pepper_problem(void);
+extern void apikey_pepper_require(void);
+extern const ApikeyPepper *apikey_pepper_current(void);
+extern const ApikeyPepper *apikey_pepper_find(int32 fingerprint);
+
 /* digest.c */
 extern void apikey_digest_text(const char *text, size_t len, uint8 *out);
-extern void apikey_digest_stored(const char *pepper, size_t pepper_len,
+extern int32 apikey_digest_fingerprint(const char *pepper, size_t len);
+extern void apikey_digest_stored(const ApikeyPepper *pepper,
 								 const uint8 *digest, uint8 *out);
 extern bool apikey_digest_equal(const uint8 *one, const uint8 *two);
 
@@ -151,7 +170,7 @@ extern Oid	apikey_key_owner(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_project(const ApikeyRow *key);
 extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
 extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
-									uint8 *digest);
+									uint8 *digest, int32 *fingerprint);
 extern void apikey_key_scan_project(const pg_uuid_t *project,
 									ApikeyVisit visit, void *state);
 extern int64 apikey_key_count_live(const pg_uuid_t *project);

@@ -88,23 +88,25 @@ apikey_digest_text(const char *text, size_t len, uint8 *out)
 	digest_or_error(text, len, "", 0, out);
 }
 
-/*
- * The stored form of a key's SHA-256: its HMAC-SHA-256 (RFC 2104) under a
- * pepper of at most HMAC_BLOCK bytes, which may be empty.
- */
-void
-apikey_digest_stored(const char *pepper, size_t pepper_len,
-					 const uint8 *digest, uint8 *out)
+/* HMAC-SHA-256 (RFC 2104) of 32 bytes under a key of any length. */
+static void
+digest_hmac(const char *key, size_t key_len, const uint8 *message, uint8 *out)
 {
 	uint8		pad[HMAC_BLOCK];
 	uint8		inner[APIKEY_DIGEST_BYTES];
+	uint8		short_key[APIKEY_DIGEST_BYTES];
 
-	Assert(pepper_len <= HMAC_BLOCK);
+	if (key_len > HMAC_BLOCK)
+	{
+		digest_or_error(key, key_len, "", 0, short_key);
+		key = (const char *) short_key;
+		key_len = sizeof(short_key);
+	}
 
 	memset(pad, 0x36, sizeof(pad));
-	for (size_t i = 0; i < pepper_len; i++)
-		pad[i] ^= (uint8) pepper[i];
-	digest_or_error(pad, sizeof(pad), digest, APIKEY_DIGEST_BYTES, inner);
+	for (size_t i = 0; i < key_len; i++)
+		pad[i] ^= (uint8) key[i];
+	digest_or_error(pad, sizeof(pad), message, APIKEY_DIGEST_BYTES, inner);
 
 	for (size_t i = 0; i < HMAC_BLOCK; i++)
 		pad[i] ^= 0x36 ^ 0x5c;
@@ -112,6 +114,33 @@ apikey_digest_stored(const char *pepper, size_t pepper_len,
 
 	explicit_bzero(pad, sizeof(pad));
 	explicit_bzero(inner, sizeof(inner));
+	explicit_bzero(short_key, sizeof(short_key));
+}
+
+/* The stored form of a key's SHA-256: its HMAC under a pepper. */
+void
+apikey_digest_stored(const ApikeyPepper *pepper, const uint8 *digest,
+					 uint8 *out)
+{
+	digest_hmac(pepper->len == 0 ? "" : pepper->bytes, pepper->len, digest,
+				out);
+}
+
+/*
+ * Four bytes by which rows say which pepper they hang on, of a digest of
+ * another purpose than the stored ones; never that of the empty pepper.
+ */
+int32
+apikey_digest_fingerprint(const char *pepper, size_t len)
+{
+	static const uint8 purpose[APIKEY_DIGEST_BYTES] = "apikey pepper fingerprint";
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	int32		fingerprint;
+
+	digest_hmac(pepper, len, purpose, digest);
+	fingerprint = (int32) ((uint32) digest[0] << 24 | (uint32) digest[1] << 16 |
+						   (uint32) digest[2] << 8 | digest[3]);
+	return fingerprint == APIKEY_UNPEPPERED ? 1 : fingerprint;
 }
 
 /* Compares digests in a time that does not depend on where they differ. */

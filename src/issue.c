@@ -79,6 +79,7 @@ apikey_issue(ApikeyRow *key, const ApikeyIssue *issue)
 	pg_uuid_t	id;
 	uint8		digest[APIKEY_DIGEST_BYTES];
 
+	apikey_pepper_require();
 	apikey_rule_prefix(VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix));
 	if (in_project)
 		issue_in_project(key, issue, &place);

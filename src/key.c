@@ -15,8 +15,6 @@
 
 #include "apikey.h"
 
-#define UNPEPPERED	0			/* fingerprint of the empty pepper */
-
 static const ApikeyColumn key_columns[] = {
 	[APIKEY_KEY_ID] = {"id", UUIDOID, false},
 	[APIKEY_KEY_PROJECT] = {"project", UUIDOID, false},
@@ -135,16 +133,17 @@ apikey_key_status(const ApikeyRow *key, TimestampTz now)
 	return APIKEY_STATUS_ACTIVE;
 }
 
-/* Reads a key's stored digest; false where there is none. */
+/* Reads a key's stored digest and which pepper it hangs on; false for none. */
 bool
-apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot, uint8 *digest)
+apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot, uint8 *digest,
+						int32 *fingerprint)
 {
 	ApikeyRow	row;
 	bytea	   *stored;
 
-	if (!apikey_table_fetch(&digest_table, id, snapshot, &row) ||
-		DatumGetInt32(row.values[DIGEST_PEPPER]) != UNPEPPERED)
+	if (!apikey_table_fetch(&digest_table, id, snapshot, &row))
 		return false;
+	*fingerprint = DatumGetInt32(row.values[DIGEST_PEPPER]);
 	stored = DatumGetByteaPP(row.values[DIGEST_DIGEST]);
 	if (VARSIZE_ANY_EXHDR(stored) != APIKEY_DIGEST_BYTES)
 		return false;
@@ -239,10 +238,11 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest)
 	apikey_table_insert(&apikey_key_table, key);
 
 	SET_VARSIZE(stored, VARHDRSZ + APIKEY_DIGEST_BYTES);
-	apikey_digest_stored("", 0, digest, (uint8 *) VARDATA(stored));
+	apikey_digest_stored(apikey_pepper_current(), digest,
+						 (uint8 *) VARDATA(stored));
 	apikey_row_set_pointer(&row, DIGEST_ID, apikey_row_id(key));
 	apikey_row_set_pointer(&row, DIGEST_DIGEST, stored);
-	apikey_row_set(&row, DIGEST_PEPPER, Int32GetDatum(UNPEPPERED));
+	apikey_row_set(&row, DIGEST_PEPPER, Int32GetDatum(apikey_pepper_current()->fingerprint));
 	apikey_table_insert(&digest_table, &row);
 	apikey_event_key(key, APIKEY_EVENT_CREATED,
 					 key->nulls[APIKEY_KEY_ACCEPTED_TERMS] ? NULL :

@@ -227,6 +227,7 @@ apikey_self_revoke(PG_FUNCTION_ARGS)
 	text	   *reason = reason_argument(fcinfo);
 
 	PreventCommandIfReadOnly("apikey_self_revoke()");
+	apikey_pepper_require();
 	if (PG_ARGISNULL(0) ||
 		!apikey_credential_from_key(PG_GETARG_DATUM(0), &credential) ||
 		!apikey_credential_checksum_ok(&credential) ||

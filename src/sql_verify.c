@@ -246,7 +246,7 @@ verdict_row(TupleDesc desc, const ApikeyVerdict *verdict,
 	nulls[RESULT_VALID] = false;
 	values[RESULT_CODE] = CStringGetTextDatum(apikey_code_name(verdict->code));
 	nulls[RESULT_CODE] = false;
-	if (apikey_code_tells_key(verdict->code))
+	if (verdict->known)
 	{
 		fill_key(verdict, &owner, values, nulls);
 		nulls[RESULT_DETAIL] = !verdict_detail(verdict, demand,

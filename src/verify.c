@@ -119,6 +119,20 @@ apikey_credential_from_digest(Datum handle, Datum digest,
 	return true;
 }
 
+/* Tells the server's log, once a minute at most, what cannot be decided. */
+static void
+log_unavailable(const char *reason)
+{
+	static TimestampTz last = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (last != 0 && now - last < USECS_PER_MINUTE)
+		return;
+	last = now;
+	ereport(LOG, (errmsg("some API keys cannot be verified"),
+				  errdetail("%s", reason)));
+}
+
 /* A handle's prefix is not part of the digest that came with it. */
 bool
 apikey_credential_has_prefix(const ApikeyCredential *credential,
@@ -142,12 +156,22 @@ apikey_credential_matches(const ApikeyCredential *credential, ApikeyRow *key)
 	Snapshot	snapshot;
 	uint8		stored[APIKEY_DIGEST_BYTES] = {0};
 	uint8		offered[APIKEY_DIGEST_BYTES];
+	int32		fingerprint;
+	const ApikeyPepper *pepper = apikey_pepper_current();
 	bool		found;
 
 	AcceptInvalidationMessages();
 	snapshot = apikey_latest_snapshot();
-	apikey_digest_stored("", 0, credential->digest, offered);
-	found = apikey_key_fetch_digest(&credential->id, snapshot, stored);
+	found = apikey_key_fetch_digest(&credential->id, snapshot, stored,
+									&fingerprint);
+	if (found && apikey_pepper_find(fingerprint) == NULL)
+	{
+		log_unavailable("Some hang on a pepper that is not in the file any more.");
+		found = false;
+	}
+	else if (found)
+		pepper = apikey_pepper_find(fingerprint);
+	apikey_digest_stored(pepper, credential->digest, offered);
 	found = apikey_digest_equal(stored, offered) && found &&
 		apikey_table_fetch(&apikey_key_table, &credential->id, snapshot, key);
 	UnregisterSnapshot(snapshot);
@@ -249,20 +273,6 @@ project_within(const char *project, const text *path)
 		(project[len] == '\0' || project[len] == '/');
 }
 
-/* Tells the server's log, once a minute at most, what cannot be decided. */
-static void
-log_unavailable(const char *reason)
-{
-	static TimestampTz last = 0;
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (last != 0 && now - last < USECS_PER_MINUTE)
-		return;
-	last = now;
-	ereport(LOG, (errmsg("API keys with a rate limit cannot be verified"),
-				  errdetail("%s", reason)));
-}
-
 /* Spends what a key that passes everything else is limited in. */
 static ApikeyCode
 spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
@@ -336,12 +346,20 @@ static ApikeyCode
 find_key(const ApikeyCredential *credential, ApikeyVerdict *verdict)
 {
 	uint64		begun;
+	bool		usable;
 
+	usable = apikey_pepper_usable();
 	AcceptInvalidationMessages();
-	if (apikey_cache_lookup(credential, verdict))
+	if (usable && apikey_cache_lookup(credential, verdict))
 		return APIKEY_CODE_VALID;
 	if (!apikey_credential_checksum_ok(credential))
 		return APIKEY_CODE_MALFORMED;
+	if (!usable)
+	{
+		log_unavailable(psprintf("The file that \"apikey.pepper_file\" names cannot be used: %s",
+								 apikey_pepper_problem()));
+		return APIKEY_CODE_UNAVAILABLE;
+	}
 
 	begun = apikey_cache_begin();
 	if (!apikey_credential_matches(credential, &verdict->key))
@@ -363,8 +381,7 @@ note(const ApikeyCredential *credential, const ApikeyDemand *demand,
 {
 	if (apikey_usage_shared())
 		apikey_usage_note(verdict->code,
-						  apikey_code_tells_key(verdict->code) ?
-						  &credential->id : NULL,
+						  verdict->known ? &credential->id : NULL,
 						  demand->client_addr, demand->cost > 0, verdict->at);
 	else if (verdict->code == APIKEY_CODE_VALID && demand->cost > 0)
 		apikey_touch(credential, demand->client_addr);
@@ -378,14 +395,8 @@ apikey_verify_credential(const ApikeyCredential *credential,
 	verdict->code = credential == NULL ? APIKEY_CODE_MALFORMED :
 		find_key(credential, verdict);
 	verdict->at = GetCurrentTimestamp();
-	if (verdict->code == APIKEY_CODE_VALID)
+	verdict->known = verdict->code == APIKEY_CODE_VALID;
+	if (verdict->known)
 		verdict->code = judge(verdict, demand);
 	note(credential, demand, verdict);
-}
-
-/* Does a code speak of a key whose secret has matched? */
-bool
-apikey_code_tells_key(ApikeyCode code)
-{
-	return code != APIKEY_CODE_MALFORMED && code != APIKEY_CODE_NOT_FOUND;
 }

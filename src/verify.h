@@ -62,6 +62,7 @@ typedef struct ApikeyVerdict
 	char	   *project;		/* path; NULL for a personal key */
 	ApikeyRole	role;			/* effective; none for a personal key */
 	bool		forbidden;		/* its creator has left the project */
+	bool		known;			/* the secret matched: there is a key */
 	bool		rated;			/* what follows is known */
 	int32		rate_remaining;
 	TimestampTz rate_reset_at;	/* 0: never */
@@ -86,7 +87,6 @@ extern void apikey_cache_store(uint64 begun,
 
 /* verify.c */
 extern const char *apikey_code_name(ApikeyCode code);
-extern bool apikey_code_tells_key(ApikeyCode code);
 extern bool apikey_credential_from_key(Datum key,
 									   ApikeyCredential *credential);
 extern bool apikey_credential_checksum_ok(const ApikeyCredential *credential);

@@ -1,0 +1,124 @@
+# The pepper: what is stored hangs on a secret in a file, and nothing is ever
+# decided without it.
+use strict;
+use warnings;
+use Digest::SHA qw(hmac_sha256_hex sha256);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $session;
+my $dir = PostgreSQL::Test::Utils::tempdir();
+my $file = "$dir/pepper";
+my $old = 'old-' . 'x' x 28;
+my $new = 'new pepper, with spaces and a length above the block of SHA-256, ' . 'y' x 40;
+
+sub write_file
+{
+	my ($mode, $content) = @_;
+	unlink $file;
+	open my $out, '>', $file or die $!;
+	chmod $mode, $file;
+	print $out $content;
+	close $out;
+}
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
+sub sql { return $node->safe_psql('postgres', @_) }
+sub stored { my ($key) = @_; return sql("SELECT encode(digest, 'hex') FROM apikey_digest WHERE id = apikey_id('$key')") }
+
+my $plain = sql(q{SELECT apikey_create('plain')});
+is(stored($plain), hmac_sha256_hex(sha256($plain), ''), 'without a pepper');
+
+write_file(0600, "\n$old\r\n\n");
+$node->append_conf('postgresql.conf', "apikey.pepper_file = '$file'");
+$node->restart;
+my $first = sql(q{SELECT apikey_create('first')});
+is(stored($first), hmac_sha256_hex(sha256($first), $old), 'with one; the line end is not part of it');
+is(sql("SELECT code FROM apikey_verify('$plain') UNION ALL SELECT code FROM apikey_verify('$first')"), "valid\nvalid", 'both verify');
+my $row = sql("SELECT pepper FROM apikey_digest WHERE id = apikey_id('$first')");
+isnt($row, '0', 'the row says which it hangs on');
+isnt(sprintf('%x', $row & 0xffffffff), substr(unpack('H*', sha256($old)), 0, 8), 'which is no plain digest of it');
+
+# A dump and the code are not enough to forge a key.
+sql(q{CREATE DATABASE stolen TEMPLATE postgres});
+is($node->safe_psql('stolen', "UPDATE apikey_digest SET digest = hmac(digest('$plain', 'sha256'), '', 'sha256') WHERE id = apikey_id('$first');
+	SELECT code FROM apikey_verify('$first')"), 'not_found', 'a digest made without it does not verify');
+
+# A new current pepper; the old one is still accepted, in a warm session too.
+$session = $node->background_psql('postgres');
+
+# Reloads, and waits until the warm session has.
+sub reload
+{
+	my $before = $session->query_safe('SELECT pg_conf_load_time()');
+	$node->reload;
+	for (1 .. 1000)
+	{
+		return if $session->query_safe('SELECT pg_conf_load_time()') ne $before;
+		usleep(10_000);
+	}
+	die 'the session did not reload';
+}
+my $ask = sub { return $session->query_safe("SELECT code FROM apikey_verify('$_[0]')") };
+is($ask->($first), 'valid', 'a warm session');
+write_file(0600, "$new\n$old\n");
+reload();
+my $second = sql(q{SELECT apikey_create('second')});
+is(stored($second), hmac_sha256_hex(sha256($second), $new), 'a new key hangs on the first line');
+is($ask->($first), 'valid', 'the old one is still accepted');
+
+# The old one is taken out: its keys do not verify, and the log says why.
+write_file(0600, "$new\n");
+reload();
+my $log = -s $node->logfile;
+is(sql("SELECT code FROM apikey_verify('$first') UNION ALL SELECT code FROM apikey_verify('$second') UNION ALL SELECT code FROM apikey_verify('$plain')"),
+	"not_found\nvalid\nvalid", 'a pepper that is gone');
+is($ask->($first), 'not_found', 'in the warm session too');
+like(slurp_file($node->logfile, $log), qr/LOG:  some API keys cannot be verified\n.*DETAIL:  Some hang on a pepper/, 'the log says why');
+
+# A file that cannot be used: nothing is decided, and never by the empty pepper.
+for (['missing', sub { unlink $file }, 'cannot be read'],
+	['empty', sub { write_file(0600, "\n \n") }, 'has no pepper'],
+	['short', sub { write_file(0600, "$new\nshort\n") }, 'less than 32 bytes'],
+	['readable by others', sub { write_file(0644, "$new\n") }, 'have access'],
+	['readable by a group', sub { write_file(0640, "$new\n") }, 'have access'],
+	['a directory', sub { unlink $file; mkdir $file, 0700 }, 'not a regular file'],
+	['in the data directory', sub { rmdir $file; symlink $node->data_dir . '/pepper', $file; append_to_file($node->data_dir . '/pepper', "$new\n"); chmod 0600, $node->data_dir . '/pepper' }, 'inside the data directory'])
+{
+	my ($what, $make, $why) = @$_;
+	$make->();
+	reload();
+	$log = -s $node->logfile;
+	is($ask->($plain), 'unavailable', "$what: a known key");
+	is(sql("SELECT code, num_nulls(key_id, name, owner) FROM apikey_verify('$second')"), 'unavailable|3', "$what: in a new session");
+	is(sql("SELECT code FROM apikey_verify('ak_02wRkw0VOLV5IXCz2Z5e9vSSSSSSSSSSS3cr3tS3cr3tS3cr3tS3cr33rixQk') UNION ALL
+		SELECT code FROM apikey_verify(left('$second', -1) || '0') UNION ALL SELECT code FROM apikey_verify('x')"),
+		"unavailable\nmalformed\nmalformed", "$what: an unknown key, and what is none");
+	my ($result, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT apikey_create('late')");
+	like($stderr, qr/ERROR:  55000: the file that "apikey.pepper_file" names cannot be used/, "$what: creating");
+	unlike($stderr, qr/$why/, "$what: the client is not told why");
+	like(slurp_file($node->logfile, $log), qr/$why/, "$what: the log says why");
+}
+unlink $file;
+write_file(0600, "$new\n$old\n");
+reload();
+is($ask->($first), 'valid', 'usable again');
+is($ask->($plain), 'valid', 'for all keys');
+$session->quit;
+
+# Who may know and say where it is.
+$node->safe_psql('postgres', 'CREATE ROLE mallory');
+for my $statement ("SHOW apikey.pepper_file", "SET apikey.pepper_file = ''")
+{
+	my ($result, $stdout, $stderr) = $node->psql('postgres', "LOAD 'apikey'; SET ROLE mallory; $statement");
+	like($stderr, qr/ERROR/, "$statement as an ordinary role");
+}
+is($node->safe_psql('postgres', "SET ROLE mallory; SELECT code FROM apikey_verify('$first')"), 'valid', 'who verifies need not read it');
+unlike(slurp_file($node->logfile), qr/\Q$old\E|\Q$new\E/, 'no pepper in the log');
+$node->stop;
+done_testing();
