@@ -119,7 +119,10 @@ apikey_credential_from_digest(Datum handle, Datum digest,
 	return true;
 }
 
-/* Tells the server's log, once a minute at most, what cannot be decided. */
+/*
+ * Tells the server's log, and it alone, once a minute at most, what cannot be
+ * decided; without the statement, which may hold a key.
+ */
 static void
 log_unavailable(const char *reason)
 {
@@ -129,8 +132,11 @@ log_unavailable(const char *reason)
 	if (last != 0 && now - last < USECS_PER_MINUTE)
 		return;
 	last = now;
-	ereport(LOG, (errmsg("some API keys cannot be verified"),
-				  errdetail("%s", reason)));
+	ereport(LOG_SERVER_ONLY,
+			(errmsg("some API keys cannot be verified"),
+			 errdetail("%s", reason),
+			 errhidestmt(true),
+			 errhidecontext(true)));
 }
 
 /* A handle's prefix is not part of the digest that came with it. */

@@ -104,6 +104,14 @@ for (['missing', sub { unlink $file }, 'cannot be read'],
 	unlike($stderr, qr/$why/, "$what: the client is not told why");
 	like(slurp_file($node->logfile, $log), qr/$why/, "$what: the log says why");
 }
+# Nor does the log tell the key, or the client the reason.
+my ($silent, $told, $noise) = $node->psql('postgres', "SET log_statement = 'none'; SET client_min_messages = log;
+	SELECT 1; SELECT code FROM apikey_verify('$second')");
+is("$told|$noise", "1\nunavailable|", 'the client is told the code alone');
+$log = slurp_file($node->logfile);
+$log =~ s/.*SET log_statement = 'none'[^\n]*\n//s;
+unlike($log, qr/$second/, 'a key that cannot be verified is not logged');
+like($log, qr/some API keys cannot be verified/, 'while it is said that it cannot');
 unlink $file;
 write_file(0600, "$new\n$old\n");
 reload();
