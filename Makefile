@@ -22,7 +22,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=test/output \
 	--temp-instance=./tmp_check_iso --temp-config=test/apikey.conf
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
-EXTRA_CLEAN = tmp_check tmp_check_iso results test/output
+EXTRA_CLEAN = tmp_check tmp_check_iso results test/output log
 
 # As system headers, so that warnings are about our own code.
 PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server)
