@@ -114,9 +114,9 @@ SELECT (SELECT code FROM apikey_verify(:'past')) AS past, (SELECT code FROM apik
 	(SELECT code FROM apikey_verify(:'forever')) AS forever;
 SELECT name, status FROM apikeys WHERE name IN ('past', 'future', 'forever') ORDER BY name;
 BEGIN;
-SELECT apikey_create('soon', expires_at => clock_timestamp() + interval '0.2 second') AS soon \gset
+SELECT apikey_create('soon', expires_at => clock_timestamp() + interval '1 second') AS soon \gset
 SELECT code FROM apikey_verify(:'soon');
-SELECT pg_sleep(0.3);
+SELECT pg_sleep(1.1);
 SELECT code FROM apikey_verify(:'soon');
 SELECT status FROM apikeys WHERE name = 'soon';
 ROLLBACK;

@@ -18,7 +18,7 @@ $primary->safe_psql('postgres', 'CREATE ROLE leaver LOGIN');
 my $key = $primary->safe_psql('postgres', q{SELECT apikey_create('one')});
 my $hers = $primary->safe_psql('postgres',
 	q{SET ROLE leaver; SELECT apikey_create('hers')});
-$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+$primary->wait_for_catchup($standby);
 
 # One session for all that follows, in one transaction that never ends.
 my $session = $standby->background_psql('postgres');
@@ -30,11 +30,11 @@ is($ask->($key), 'valid', 'a standby verifies');
 is($ask->($hers), 'valid', 'the key of a role too');
 
 $primary->safe_psql('postgres', qq{SELECT apikey_disable(apikey_id('$key'))});
-$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+$primary->wait_for_catchup($standby);
 is($ask->($key), 'disabled', 'a disabled key once it is replayed');
 $primary->safe_psql('postgres', qq{SELECT apikey_revoke(apikey_id('$key'))});
 $primary->safe_psql('postgres', 'DROP ROLE leaver');
-$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+$primary->wait_for_catchup($standby);
 is($ask->($key), 'revoked', 'a revoked key once it is replayed');
 is($ask->($hers), 'revoked', 'the key of a dropped role');
 $session->query_safe('COMMIT');
