@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "apikey.h"
@@ -24,15 +23,16 @@ static void
 authorize(const pg_uuid_t *id, bool found, ApikeyRight right,
 		  const ApikeyRow *key)
 {
+	/* Every right is also one to see the key. */
+	if (found && apikey_authority_may(right, key))
+		return;
 	if (!found || !apikey_authority_may(APIKEY_RIGHT_SEE, key))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("API key \"%s\" does not exist", id_string(id))));
-	if (!apikey_authority_may(right, key))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for API key \"%s\"",
-						id_string(id))));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for API key \"%s\"", id_string(id))));
 }
 
 /* Locks a key that was there; 40001 where it is gone since. */
@@ -50,10 +50,8 @@ apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key)
 void
 apikey_manage_open(const pg_uuid_t *id, ApikeyRight right, ApikeyRow *key)
 {
-	Snapshot	snapshot = apikey_latest_snapshot();
-	bool		found = apikey_table_fetch(&apikey_key_table, id, snapshot, key);
+	bool		found = apikey_table_fetch_latest(&apikey_key_table, id, key);
 
-	UnregisterSnapshot(snapshot);
 	authorize(id, found, right, key);
 	apikey_manage_lock(id, key);
 	authorize(id, true, right, key);

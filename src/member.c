@@ -125,7 +125,7 @@ member_visit(const ApikeyRow *row, void *state)
 
 	if (member_role_oid(row) == search->member &&
 		apikey_same_text(apikey_row_text(row, APIKEY_MEMBER_SUBJECT),
-							 search->subject))
+						 search->subject))
 	{
 		*search->row = *row;
 		search->found = true;

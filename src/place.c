@@ -180,11 +180,9 @@ apikey_place_open(const text *path, ApikeyPlace *place)
 void
 apikey_place_open_project(const pg_uuid_t *id, ApikeyPlace *place)
 {
-	Snapshot	snapshot = apikey_latest_snapshot();
-	bool		found = apikey_table_fetch(&apikey_project_table, id, snapshot,
-										   &place->project);
+	bool		found = apikey_table_fetch_latest(&apikey_project_table, id,
+												  &place->project);
 
-	UnregisterSnapshot(snapshot);
 	if (found)
 		apikey_place_open(apikey_row_text(&place->project,
 										  APIKEY_PROJECT_PATH), place);
@@ -229,13 +227,8 @@ apikey_place_open_for_keys(const text *path, ApikeyPlace *place)
 bool
 apikey_place_fetch_project(const pg_uuid_t *id, ApikeyPlace *place)
 {
-	Snapshot	snapshot = apikey_latest_snapshot();
-	bool		found = apikey_table_fetch(&apikey_project_table, id, snapshot,
-										   &place->project);
-
-	UnregisterSnapshot(snapshot);
 	place->is_project = true;
-	if (!found)
+	if (!apikey_table_fetch_latest(&apikey_project_table, id, &place->project))
 		return false;
 	place->path = text_to_cstring(apikey_row_text(&place->project,
 												  APIKEY_PROJECT_PATH));

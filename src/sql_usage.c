@@ -9,7 +9,6 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/snapmgr.h"
 
 #include "usage.h"
 
@@ -29,12 +28,10 @@ result_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 static bool
 may_see(const pg_uuid_t *id)
 {
-	Snapshot	snapshot = apikey_latest_snapshot();
 	ApikeyRow	key;
-	bool		found = apikey_table_fetch(&apikey_key_table, id, snapshot, &key);
 
-	UnregisterSnapshot(snapshot);
-	return found && apikey_authority_may(APIKEY_RIGHT_SEE, &key);
+	return apikey_table_fetch_latest(&apikey_key_table, id, &key) &&
+		apikey_authority_may(APIKEY_RIGHT_SEE, &key);
 }
 
 /*

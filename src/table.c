@@ -182,6 +182,18 @@ apikey_table_fetch(const ApikeyTable *table, const pg_uuid_t *id,
 	return found.found;
 }
 
+/* The same as committed now, with our own transaction's changes. */
+bool
+apikey_table_fetch_latest(const ApikeyTable *table, const pg_uuid_t *id,
+						  ApikeyRow *row)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	bool		found = apikey_table_fetch(table, id, snapshot, row);
+
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
 static Oid
 column_type(const ApikeyColumn *column)
 {

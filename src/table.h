@@ -132,6 +132,8 @@ extern bool apikey_table_find(const ApikeyTable *table, ApikeyRelation index,
 							  ScanKey keys, int nkeys, ApikeyRow *row);
 extern bool apikey_table_fetch(const ApikeyTable *table, const pg_uuid_t *id,
 							   Snapshot snapshot, ApikeyRow *row);
+extern bool apikey_table_fetch_latest(const ApikeyTable *table,
+									  const pg_uuid_t *id, ApikeyRow *row);
 extern bool apikey_table_lock(ApikeyTable *table, const pg_uuid_t *id,
 							  ApikeyLock lock, ApikeyRow *row);
 extern void apikey_table_insert(ApikeyTable *table, ApikeyRow *row);
