@@ -253,7 +253,7 @@ apikey_delete(PG_FUNCTION_ARGS)
 		apikey_refuse_null("confirm_name");
 	open_argument(fcinfo, "apikey_delete()", APIKEY_RIGHT_DELETE, &key);
 	if (!apikey_same_text(apikey_row_text(&key, APIKEY_KEY_NAME),
-							  PG_GETARG_TEXT_PP(1)))
+						  PG_GETARG_TEXT_PP(1)))
 		apikey_refuse("confirm_name", "It must be the name of the key.");
 	apikey_key_delete(&key);
 	PG_RETURN_VOID();
