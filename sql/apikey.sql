@@ -101,6 +101,7 @@ CREATE TABLE @extschema@.apikey_key (
 	revoked_at timestamptz,
 	rate_limit integer,
 	rate_window interval NOT NULL DEFAULT '1 minute',
+	credits_account uuid,
 	owner_name text NOT NULL,
 	prefix text NOT NULL,
 	last_four text NOT NULL,
@@ -122,6 +123,8 @@ CREATE UNIQUE INDEX apikey_key_name ON @extschema@.apikey_key
 CREATE UNIQUE INDEX apikey_key_project_name ON @extschema@.apikey_key
 	(project, name) WHERE revoked_at IS NULL AND project IS NOT NULL;
 CREATE INDEX apikey_key_project ON @extschema@.apikey_key (project, created_at);
+CREATE INDEX apikey_key_credits_account ON @extschema@.apikey_key (credits_account)
+	WHERE credits_account IS NOT NULL;
 
 CREATE TABLE @extschema@.apikey_digest (
 	id uuid NOT NULL,
@@ -148,6 +151,20 @@ CREATE TABLE @extschema@.apikey_usage (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.apikey_usage IS
 	'How often keys were used and refused, and their last use; read it through the view apikeys';
+
+-- What is left but for what is out in a lease; with room for updates in place.
+CREATE TABLE @extschema@.apikey_credit (
+	id uuid NOT NULL,
+	balance bigint NOT NULL,
+	refill bigint,
+	refill_interval interval,
+	refill_at timestamptz,
+	granted_at timestamptz NOT NULL,
+	CONSTRAINT apikey_credit_pkey PRIMARY KEY (id),
+	CONSTRAINT apikey_credit_balance CHECK (balance >= 0)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE @extschema@.apikey_credit IS
+	'Accounts of credits, each of a key or of a key and its successors; read them through the view apikeys';
 
 -- Names and OIDs are those of the time; nothing here refers to other tables.
 CREATE TABLE @extschema@.apikey_event (
@@ -187,6 +204,9 @@ SELECT pg_extension_config_dump('@extschema@.apikey_digest',
 SELECT pg_extension_config_dump('@extschema@.apikey_usage',
 	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
 	' ON r.oid = k.owner WHERE k.id = apikey_usage.id)');
+SELECT pg_extension_config_dump('@extschema@.apikey_credit',
+	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
+	' ON r.oid = k.owner WHERE k.credits_account = apikey_credit.id)');
 SELECT pg_extension_config_dump('@extschema@.apikey_event', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_event_id_seq', '');
 
@@ -230,7 +250,7 @@ CREATE FUNCTION @extschema@.apikey_create(
 COMMENT ON FUNCTION @extschema@.apikey_create(text, text, text, text, text[],
 		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
 		bigint, bigint, interval, cidr[], jsonb, text) IS
-	'Makes an API key of the caller, or in a project that he administers, and returns its text, which is stored nowhere. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project is full; 55000: a rate limit without the library preloaded; 0A000: credits.';
+	'Makes an API key of the caller, or in a project that he administers, and returns its text, which is stored nowhere. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project is full; 55000: a rate limit without the library preloaded.';
 
 CREATE FUNCTION @extschema@.apikey_rename(id uuid, new_name text)
 	RETURNS void
@@ -274,6 +294,12 @@ CREATE FUNCTION @extschema@.apikey_transfer(id uuid, new_owner regrole,
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
 	'Hands a project''s key to another member of the project; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked.';
+
+CREATE FUNCTION @extschema@.apikey_credits_add(id uuid, amount bigint)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_credits_add(uuid, bigint) IS
+	'Adds to the credits of a key, 1 or more; returns what is left then. 42704: no such key; 42501: not the caller''s to manage; 22023: a bad amount; 55000: the key has no credits, or is revoked.';
 
 -- Organizations, projects, members
 
@@ -436,6 +462,13 @@ CREATE FUNCTION @extschema@._apikey_pending(id uuid, OUT use_count bigint,
 COMMENT ON FUNCTION @extschema@._apikey_pending(uuid) IS
 	'What this server has counted of a key and not yet written';
 
+CREATE FUNCTION @extschema@._apikey_credits(id uuid, OUT credits bigint,
+		OUT credits_refill bigint, OUT credits_interval interval)
+	RETURNS record
+	LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_credits(uuid) IS
+	'What is left of a key''s credits, in its account and in memory, and its refill';
+
 CREATE FUNCTION @extschema@._apikey_stats(OUT since timestamptz, OUT verifications jsonb,
 		OUT tracked_keys bigint, OUT evictions bigint, OUT not_attributed bigint,
 		OUT last_flush_at timestamptz)
@@ -486,6 +519,7 @@ ALTER TABLE @extschema@.apikey_member ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_key ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_digest ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_usage ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_credit ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_event ENABLE ROW LEVEL SECURITY;
 CREATE POLICY apikey_organization_member ON @extschema@.apikey_organization FOR SELECT
 	USING (@extschema@._apikey_standing(id, NULL::uuid) IS NOT NULL);
@@ -571,9 +605,9 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 		coalesce(u.denied_count, 0) + n.denied_count AS denied_count,
 		k.rate_limit,
 		k.rate_window,
-		NULL::bigint AS credits,
-		NULL::bigint AS credits_refill,
-		NULL::interval AS credits_interval,
+		c.credits,
+		c.credits_refill,
+		c.credits_interval,
 		k.allowed_ips,
 		k.metadata,
 		k.revoked_at,
@@ -583,6 +617,8 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 	LEFT JOIN @extschema@.apikey_project p ON p.id = k.project
 	LEFT JOIN @extschema@.apikey_usage u ON u.id = k.id
 	CROSS JOIN LATERAL @extschema@._apikey_pending(k.id) n
+	CROSS JOIN LATERAL @extschema@._apikey_credits(
+		CASE WHEN k.credits_account IS NOT NULL THEN k.id END) c
 	WHERE @extschema@._apikey_visible(k.owner, k.subject, k.project);
 COMMENT ON VIEW @extschema@.apikeys IS
 	'The API keys that the caller may see, masked; UPDATE its writable columns to change a key';
@@ -623,6 +659,7 @@ REVOKE ALL ON @extschema@.apikey_member FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_key FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_digest FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_usage FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_credit FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_event FROM PUBLIC;
 REVOKE ALL ON SEQUENCE @extschema@.apikey_event_id_seq FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_organizations FROM PUBLIC;
@@ -634,6 +671,7 @@ REVOKE ALL ON @extschema@.apikey_stats FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_pending(uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_credits(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_project_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_organization_create(text) FROM PUBLIC;
@@ -659,6 +697,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_self_revoke(text, text),
 	@extschema@.apikey_delete(uuid, text),
 	@extschema@.apikey_transfer(uuid, regrole, text),
+	@extschema@.apikey_credits_add(uuid, bigint),
 	@extschema@.apikey_project_create(text, boolean),
 	@extschema@.apikey_member_add(text, regrole, @extschema@.apikey_role, text),
 	@extschema@.apikey_member_remove(text, regrole, text),
@@ -678,6 +717,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_event_visible(oid, text, uuid, uuid),
 	@extschema@._apikey_role_name(regrole, text),
 	@extschema@._apikey_pending(uuid),
+	@extschema@._apikey_credits(uuid),
 	@extschema@._apikey_status(regrole, boolean, timestamptz, timestamptz, timestamptz)
 	TO PUBLIC;
 -- Organizations and statistics are for whom the role that installs us says.

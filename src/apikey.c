@@ -5,18 +5,21 @@
 #include "postgres.h"
 
 #include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "apikey.h"
+#include "credit.h"
 #include "usage.h"
 #include "verify.h"
 
 PG_MODULE_MAGIC;
 
 int			apikey_cache_entries = 10000;
+int			apikey_credits_lease = 1000;
 int			apikey_flush_interval = 10000;
 int			apikey_max_tracked_keys = 100000;
 int			apikey_usage_interval = 60;
@@ -38,7 +41,10 @@ check_prefix(char **newval, void **extra pg_attribute_unused(),
 	return false;
 }
 
-/* Counts of a database that is dropped have nowhere to go. */
+/*
+ * Counts of a database that is dropped have nowhere to go; keys of a role that
+ * is dropped end with it.
+ */
 static void
 on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 				 void *arg)
@@ -46,7 +52,9 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 	if (previous_object_access)
 		previous_object_access(access, classId, objectId, subId, arg);
 	if (access == OAT_DROP && classId == DatabaseRelationId)
-		apikey_usage_forget_database(objectId);
+		apikey_slot_forget_database(objectId);
+	if (access == OAT_DROP && classId == AuthIdRelationId)
+		apikey_retire_role(objectId);
 }
 
 static void
@@ -72,6 +80,11 @@ _PG_init(void)
 							"0 remembers none.",
 							&apikey_cache_entries, 10000, 0, 1000000,
 							PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("apikey.credits_lease",
+							"Most credits of a key that are in memory to be spent there.",
+							"A crash costs as many at most. Needs the library preloaded.",
+							&apikey_credits_lease, 1000, 1, 1000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("apikey.flush_interval",
 							"Time between flushes of the use of keys to the tables.",
 							"Needs the library preloaded.",
@@ -107,9 +120,12 @@ _PG_init(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("apikey");
 	apikey_cache_init();
+	apikey_credit_init();
+	apikey_lease_init();
+	apikey_retire_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
-		apikey_usage_init();
+		apikey_slot_init();
 		apikey_worker_init();
 	}
 	previous_object_access = object_access_hook;

@@ -42,6 +42,7 @@ typedef struct CacheEntry
 	char	   *project;
 	TimestampTz touched;		/* when its last use was written */
 	HeapTuple	row;			/* see apikey_cache_keep_row; or NULL */
+	ApikeySlotHint hint;
 	ApikeyVerdict verdict;
 } CacheEntry;
 
@@ -275,6 +276,7 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 		entry->stale = false;
 		entry->touched = 0;
 		entry->row = NULL;
+		memset(&entry->hint, 0, sizeof(entry->hint));
 		entry->id = credential->id;
 		memcpy(entry->digest, credential->digest, APIKEY_DIGEST_BYTES);
 		entry->tuple = tuple;
@@ -283,6 +285,7 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 		entry->verdict = *verdict;
 		entry->verdict.project = entry->project;
 		entry->verdict.row = &entry->row;
+		entry->verdict.hint = &entry->hint;
 		heap_deform_tuple(tuple, desc, entry->verdict.key.values,
 						  entry->verdict.key.nulls);
 	}

@@ -230,6 +230,11 @@ fill_key(const ApikeyVerdict *verdict, Name owner, Datum *values, bool *nulls)
 		values[RESULT_RATE_RESET_AT] = TimestampTzGetDatum(verdict->rate_reset_at);
 		nulls[RESULT_RATE_RESET_AT] = verdict->rate_reset_at == 0;
 	}
+	if (verdict->credited)
+	{
+		values[RESULT_CREDITS] = Int64GetDatum(verdict->credits);
+		nulls[RESULT_CREDITS] = false;
+	}
 }
 
 /* The one row that tells a verdict. */
@@ -314,7 +319,7 @@ verify(FunctionCallInfo fcinfo, const ApikeyCredential *credential,
 	begin_result(fcinfo);
 	apikey_verify_credential(credential, demand, &verdict);
 	keep = verdict.code == APIKEY_CODE_VALID && !verdict.rated &&
-		verdict.row != NULL;
+		!verdict.credited && verdict.row != NULL;
 	if (keep && *verdict.row != NULL)
 		row = *verdict.row;
 	else
