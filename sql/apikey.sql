@@ -462,6 +462,20 @@ CREATE FUNCTION @extschema@._apikey_changed()
 COMMENT ON FUNCTION @extschema@._apikey_changed() IS
 	'Tells every session, with the commit, that keys it remembers may have changed';
 
+CREATE FUNCTION @extschema@._apikey_arrived()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_arrived() IS
+	'Makes a row that arrives by logical replication that of the role here which it means; arguments: the columns of the role and of its name';
+
+-- Only where changes are replicated (session_replication_role).
+CREATE TRIGGER apikey_key_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name');
+CREATE TRIGGER apikey_member_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_member
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('member', 'member_name');
+ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
+ALTER TABLE @extschema@.apikey_member ENABLE REPLICA TRIGGER apikey_member_arrived;
+
 -- Whatever changes a row tells the sessions that remember it: statements of
 -- ours and of superusers, COPY, and apply workers.  A new key is in nobody's
 -- memory; TRUNCATE tells by itself.
@@ -631,6 +645,7 @@ REVOKE ALL ON @extschema@.apikey_members FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikeys FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_events FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_stats FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_arrived() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_pending(uuid) FROM PUBLIC;
