@@ -630,6 +630,33 @@ COMMENT ON VIEW @extschema@.apikey_stats IS
 
 -- Privileges: nothing to anybody but what stands here.
 
+-- Default privileges (ALTER DEFAULT PRIVILEGES) may have given away what was
+-- just made; row-level security would not stop a TRUNCATE.
+DO $$
+DECLARE
+	given record;
+BEGIN
+	FOR given IN
+		SELECT kind, name, a.grantee
+			FROM (SELECT 'TABLE', c.oid::regclass::text, c.relowner, c.relacl, 'pg_class'::regclass, c.oid
+					FROM pg_class c
+				  UNION ALL
+				  SELECT 'FUNCTION', p.oid::regprocedure::text, p.proowner, p.proacl, 'pg_proc'::regclass, p.oid
+					FROM pg_proc p
+				  UNION ALL
+				  SELECT 'TYPE', t.oid::regtype::text, t.typowner, t.typacl, 'pg_type'::regclass, t.oid
+					FROM pg_type t) AS o (kind, name, owner, acl, class, oid)
+			JOIN pg_depend d ON d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e'
+			JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+				AND e.extname = 'apikey',
+			LATERAL (SELECT DISTINCT x.grantee FROM aclexplode(o.acl) x) AS a
+			WHERE a.grantee NOT IN (0, o.owner)
+	LOOP
+		EXECUTE format('REVOKE ALL ON %s %s FROM %I', given.kind, given.name,
+			pg_get_userbyid(given.grantee));
+	END LOOP;
+END
+$$;
 REVOKE ALL ON TYPE @extschema@.apikey_role FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_organization FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_project FROM PUBLIC;
