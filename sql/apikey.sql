@@ -495,6 +495,20 @@ CREATE FUNCTION @extschema@._apikey_changed()
 COMMENT ON FUNCTION @extschema@._apikey_changed() IS
 	'Tells every session, with the commit, that keys it remembers may have changed';
 
+CREATE FUNCTION @extschema@._apikey_arrived()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_arrived() IS
+	'Makes a row that arrives by logical replication that of the role here which it means; arguments: the columns of the role and of its name';
+
+-- Only where changes are replicated (session_replication_role).
+CREATE TRIGGER apikey_key_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name');
+CREATE TRIGGER apikey_member_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_member
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('member', 'member_name');
+ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
+ALTER TABLE @extschema@.apikey_member ENABLE REPLICA TRIGGER apikey_member_arrived;
+
 -- Whatever changes a row tells the sessions that remember it: statements of
 -- ours and of superusers, COPY, and apply workers.  A new key is in nobody's
 -- memory; TRUNCATE tells by itself.
@@ -652,6 +666,33 @@ COMMENT ON VIEW @extschema@.apikey_stats IS
 
 -- Privileges: nothing to anybody but what stands here.
 
+-- Default privileges (ALTER DEFAULT PRIVILEGES) may have given away what was
+-- just made; row-level security would not stop a TRUNCATE.
+DO $$
+DECLARE
+	given record;
+BEGIN
+	FOR given IN
+		SELECT kind, name, a.grantee
+			FROM (SELECT 'TABLE', c.oid::regclass::text, c.relowner, c.relacl, 'pg_class'::regclass, c.oid
+					FROM pg_class c
+				  UNION ALL
+				  SELECT 'FUNCTION', p.oid::regprocedure::text, p.proowner, p.proacl, 'pg_proc'::regclass, p.oid
+					FROM pg_proc p
+				  UNION ALL
+				  SELECT 'TYPE', t.oid::regtype::text, t.typowner, t.typacl, 'pg_type'::regclass, t.oid
+					FROM pg_type t) AS o (kind, name, owner, acl, class, oid)
+			JOIN pg_depend d ON d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e'
+			JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+				AND e.extname = 'apikey',
+			LATERAL (SELECT DISTINCT x.grantee FROM aclexplode(o.acl) x) AS a
+			WHERE a.grantee NOT IN (0, o.owner)
+	LOOP
+		EXECUTE format('REVOKE ALL ON %s %s FROM %I', given.kind, given.name,
+			pg_get_userbyid(given.grantee));
+	END LOOP;
+END
+$$;
 REVOKE ALL ON TYPE @extschema@.apikey_role FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_organization FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_project FROM PUBLIC;
@@ -668,6 +709,7 @@ REVOKE ALL ON @extschema@.apikey_members FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikeys FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_events FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_stats FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_arrived() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_pending(uuid) FROM PUBLIC;

@@ -16,6 +16,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "utils/builtins.h"
@@ -23,6 +24,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "apikey.h"
@@ -156,6 +158,46 @@ catalog_load_roles(Oid schema)
 	}
 }
 
+/*
+ * Refuses to work on a table that Citus has distributed: what is left of it
+ * here is a shell, whose rows we would take for the table's.  Citus tells of
+ * such a change by an invalidation of the table, so this is asked again.
+ */
+static void
+catalog_require_local(void)
+{
+	Oid			extension = get_extension_oid("citus", true);
+	Oid			partitions = get_relname_relid("pg_dist_partition",
+											   PG_CATALOG_NAMESPACE);
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	AttrNumber	column;
+
+	if (!OidIsValid(extension) || !OidIsValid(partitions))
+		return;
+	column = get_attnum(partitions, "logicalrelid");
+	if (column == InvalidAttrNumber)
+		return;
+	rel = table_open(partitions, AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		Datum		table = heap_getattr(tuple, column, RelationGetDescr(rel),
+										 &isnull);
+
+		if (!isnull && apikey_catalog_has(DatumGetObjectId(table)))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("table \"%s\" is distributed by Citus",
+							get_rel_name(DatumGetObjectId(table))),
+					 errhint("Keep the tables of extension \"apikey\" local to the node that verifies.")));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
 static void
 catalog_load(void)
 {
@@ -175,6 +217,7 @@ catalog_load(void)
 	for (int i = 0; i < APIKEY_RELATIONS; i++)
 		catalog.relations[i] = catalog_relation(relation_names[i], schema,
 												extension);
+	catalog_require_local();
 	catalog.tables_owner = catalog_owner(catalog.relations[APIKEY_REL_KEY]);
 	catalog_load_roles(schema);
 	strlcpy(schema_name, quote_identifier(get_namespace_name(schema)),

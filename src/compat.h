@@ -33,4 +33,7 @@ typedef void ApikeyJsonAction;
 								 GetDatabaseEncoding(), true)
 #endif
 
+/* A subscription's tables are copied in text up to 15, whatever its option. */
+#define APIKEY_COPIES_IN_BINARY	(PG_VERSION_NUM >= 160000)
+
 #endif							/* APIKEY_COMPAT_H */

@@ -7,14 +7,30 @@ use Test::More;
 
 my $primary = PostgreSQL::Test::Cluster->new('primary');
 $primary->init(allows_streaming => 1);
+$primary->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '1h'
+});
 $primary->start;
 $primary->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
 $primary->backup('backup');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'backup', has_streaming => 1);
 $standby->start;
+$standby->backup('backup');
+my $cascade = PostgreSQL::Test::Cluster->new('cascade');
+$cascade->init_from_backup($standby, 'backup', has_streaming => 1);
+$cascade->start;
 
-$primary->safe_psql('postgres', 'CREATE ROLE leaver LOGIN');
+$primary->safe_psql('postgres', q{
+	CREATE ROLE leaver LOGIN;
+	CREATE ROLE stays;
+	SELECT apikey_organization_create('acme');
+	SELECT apikey_project_create('acme/pay');
+	SELECT apikey_member_add('acme/pay', 'stays', 'admin')});
+my $pay = $primary->safe_psql('postgres', q{SET ROLE stays; SELECT apikey_create('pay', 'acme/pay')});
+my $kept = $primary->safe_psql('postgres', q{SELECT apikey_create('kept')});
+my $limited = $primary->safe_psql('postgres', q{SELECT apikey_create('limited', rate_limit => 3, rate_window => '31 days')});
 my $key = $primary->safe_psql('postgres', q{SELECT apikey_create('one')});
 my $hers = $primary->safe_psql('postgres',
 	q{SET ROLE leaver; SELECT apikey_create('hers')});
@@ -40,22 +56,81 @@ is($ask->($hers), 'revoked', 'the key of a dropped role');
 $session->query_safe('COMMIT');
 $session->quit;
 
-for my $call ("apikey_create('two')", "apikey_self_revoke('$key')",
-	"apikey_revoke(apikey_id('$key'))", "apikey_delete(apikey_id('$key'), 'one')")
+# Each function that changes something says so, to a role that may do it.
+my %refused;
+for my $call (
+	"apikey_create('two')", "apikey_rename(apikey_id('$key'), 'new')",
+	"apikey_disable(apikey_id('$key'))", "apikey_enable(apikey_id('$key'))",
+	"apikey_revoke(apikey_id('$key'))", "apikey_self_revoke('$key')",
+	"apikey_delete(apikey_id('$key'), 'one')", "apikey_transfer(apikey_id('$key'), current_user::regrole)",
+	"apikey_organization_create('new')", "apikey_project_create('acme/new')",
+	"apikey_member_add('acme', 'stays', 'owner')", "apikey_member_remove('acme', 'stays')",
+	"apikey_project_drop('acme/pay', 'acme/pay')", "apikey_organization_drop('acme', 'acme')")
 {
-	my ($result, $stdout, $stderr) =
-	  $standby->psql('postgres', "SELECT $call", on_error_stop => 0);
+	my ($result, $stdout, $stderr) = $standby->psql('postgres', "\\set VERBOSITY verbose\nSELECT $call", on_error_stop => 0);
 	my ($name) = $call =~ /^(\w+)/;
-	like(
-		$stderr,
-		qr/cannot execute $name\(\) in a read-only transaction/,
-		"$name on a standby");
+	$refused{$name} = 1;
+	like($stderr, qr/25006: cannot execute $name\(\) in a read-only transaction/, "$name on a standby");
 }
+for my $update (q{apikeys SET description = 'new'}, q{apikey_projects SET max_keys = 2})
+{
+	my ($result, $stdout, $stderr) = $standby->psql('postgres', "\\set VERBOSITY verbose\nUPDATE $update", on_error_stop => 0);
+	like($stderr, qr/ERROR:  25006: /, "UPDATE $update on a standby");
+}
+# None is forgotten here.
+is( $standby->safe_psql('postgres', q{SELECT p.proname FROM pg_proc p
+		JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+		JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'apikey'
+		WHERE p.provolatile = 'v' AND p.proname !~ '^_'
+		  AND p.proname !~ '^apikey_(verify|verify_digest|check|authenticate|authenticate_digest|pre_request)$' ORDER BY 1}),
+	join("\n", sort keys %refused), 'all of them');
 
+# A standby of the standby: the same, from a warm session of its own.
+my $next = $cascade->background_psql('postgres');
+my $ask_next = sub {
+	$primary->wait_for_catchup($standby);
+	$standby->wait_for_catchup($cascade, 'replay', $primary->lsn('flush'));
+	return $next->query_safe("SELECT concat_ws(' ', code, role) FROM apikey_verify('$_[0]')");
+};
+is($ask_next->($pay), 'valid admin', 'a cascaded standby verifies');
+$primary->safe_psql('postgres', q{SELECT apikey_member_add('acme/pay', 'stays', 'developer')});
+is($ask_next->($pay), 'valid developer', 'a demotion holds there');
+$primary->safe_psql('postgres', qq{SELECT apikey_revoke(apikey_id('$pay'))});
+is($ask_next->($pay), 'revoked developer', 'and a revocation');
+
+# A limit holds here, for this server alone; uses are counted and shown here,
+# and kept over a clean restart.
+$session = $standby->background_psql('postgres');
+my $spend = "SELECT string_agg(v.code, ' ') FROM generate_series(1, 4) i, apikey_verify('$limited' || repeat('', i)) v";
+is($session->query_safe($spend), 'valid valid valid rate_limited', 'a rate limit on a standby');
+is($primary->safe_psql('postgres', $spend), 'valid valid valid rate_limited', 'the primary has one of its own');
+my $uses = q{SELECT use_count, denied_count FROM apikeys WHERE name = 'limited'};
+is($session->query_safe($uses), '3|1', 'uses are shown there');
+is($primary->safe_psql('postgres', $uses), '3|1', "and the primary's at home");
+$session->quit;
+$next->quit;
+$standby->restart;
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM apikey_usage}), '0', 'nothing was flushed on the standby');
+is($standby->safe_psql('postgres', $uses), '3|1', 'after a clean restart of the standby');
+is($standby->safe_psql('postgres', "SELECT code FROM apikey_verify('$limited')"), 'rate_limited', 'the limit too');
+
+# Once promoted, it makes keys, and its counts reach the table.
+$primary->stop;
+$session = $standby->background_psql('postgres');
+is($session->query_safe("SELECT code FROM apikey_verify('$kept')"), 'valid', 'a warm session before the promotion');
 $standby->promote;
 is( $standby->safe_psql('postgres',
 		q{SELECT code FROM apikey_verify(apikey_create('two'))}),
 	'valid', 'a promoted standby makes keys');
-$primary->stop;
+$standby->safe_psql('postgres', q{ALTER SYSTEM SET apikey.flush_interval = '100ms'});
+$standby->reload;
+ok($standby->poll_query_until('postgres', q{SELECT u.use_count = 3 AND u.denied_count = 2
+	FROM apikey_usage u JOIN apikey_key k USING (id) WHERE k.name = 'limited'}), "its counts reach the table");
+$standby->safe_psql('postgres', qq{SELECT apikey_revoke(apikey_id('$kept'))});
+is($session->query_safe("SELECT code FROM apikey_verify('$kept')"), 'revoked', 'a session that was warm before sees a revocation after');
+$standby->wait_for_catchup($cascade);
+is($cascade->safe_psql('postgres', "SELECT code FROM apikey_verify('$kept')"), 'revoked', 'and the cascaded standby follows');
+$session->quit;
+$cascade->stop;
 $standby->stop;
 done_testing();

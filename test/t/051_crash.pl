@@ -1,0 +1,251 @@
+# Killed at any instant, the server keeps what it has acknowledged: 8 clients
+# at work, the postmaster or a single process of it is killed with signal 9,
+# and after recovery everything is asked for.  3 kills, or 20 in the long form.
+use strict;
+use warnings;
+use IPC::Open2;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+my $clients = 8;
+my $kills = $ENV{APIKEY_TEST_LONG} ? 20 : 3;
+my $patience = $PostgreSQL::Test::Utils::timeout_default;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '200ms'
+restart_after_crash = on
+});
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
+my $dir = PostgreSQL::Test::Utils::tempdir();
+my $sure_uses = 0;
+
+# What a client does: each operation is one statement that returns one line.
+# "ask" makes it, or nothing where it has no use now; "done" is told the line,
+# changes what the client knows, and returns what is to be found again.
+my %operations = (
+	create => {
+		ask => sub { my ($c) = @_; return "SELECT apikey_create('$c->{name}-" . ++$c->{made} . "')" },
+		done => sub { my ($c, $line) = @_; push @{ $c->{keys} }, $line; return $line },
+	},
+	undone => {
+		ask => sub { my ($c) = @_; return "BEGIN; SELECT apikey_create('$c->{name}-x" . ++$c->{made} . "'); ROLLBACK" },
+		done => sub { return $_[1] },
+	},
+	verify => {
+		ask => sub { my ($c) = @_; $c->{key} = pick($c) or return; return "SELECT code FROM apikey_verify('$c->{key}')" },
+		done => sub { my ($c, $line) = @_; return "$c->{key} $line" },
+	},
+	revoke => {
+		ask => sub {
+			my ($c) = @_;
+			return if @{ $c->{keys} } < 4;
+			$c->{key} = shift @{ $c->{keys} };
+			return "SELECT apikey_revoke(apikey_id('$c->{key}'), 'crash')";
+		},
+		done => sub { return $_[0]->{key} },
+	},
+	flush => {
+		ask => sub { return q{SELECT coalesce(extract(epoch FROM last_flush_at), 0) FROM apikey_stats} },
+		done => sub { return $_[1] },
+	});
+my @mix = (qw(create verify verify verify verify revoke undone flush));
+
+sub pick { my ($c) = @_; return $c->{keys}[ rand @{ $c->{keys} } ] }
+
+# A client: works until its connection ends, and writes down what it is about
+# to do and what has been acknowledged: "time, operation, asked|done, what".
+sub client
+{
+	my ($number, $round, $file) = @_;
+	my %c = (name => "r$round-c$number", made => 0, keys => []);
+	srand($round * 100 + $number);
+	$SIG{PIPE} = 'IGNORE';
+	my $pid = open2(my $out, my $in, 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1',
+		'-d', $node->connstr('postgres'));
+	open my $log, '>', $file or die $!;
+	$log->autoflush(1);
+	while (1)
+	{
+		my $name = $mix[ rand @mix ];
+		my $sql = $operations{$name}{ask}->(\%c) or next;
+		printf $log "%.6f %s asked %s\n", time, $name, $c{key} // '-';
+		print $in "$sql;\n" or last;
+		$in->flush or last;
+		my $line = <$out>;
+		last if !defined $line;
+		chomp $line;
+		printf $log "%.6f %s done %s\n", time, $name, $operations{$name}{done}->(\%c, $line);
+	}
+	close $in;
+	waitpid $pid, 0;
+	require POSIX;
+	POSIX::_exit(0);
+}
+
+sub start_clients
+{
+	my ($round) = @_;
+	my %files;
+	for my $number (1 .. $clients)
+	{
+		my $file = "$dir/$round-$number";
+		my $pid = fork // die $!;
+		client($number, $round, $file) if $pid == 0;
+		$files{$pid} = $file;
+	}
+	return \%files;
+}
+
+sub lines_of { my ($file) = @_; open my $in, '<', $file or return (); return grep { /\n$/ } <$in> }
+
+# The ends of flushes that clients have seen.
+sub flushes
+{
+	my %ends = map { /^\S+ flush done (\S+)/ && $1 > 0 ? ($1 => 1) : () } @_;
+	my @sorted = sort { $a <=> $b } keys %ends;
+	return @sorted;
+}
+
+# Waits until each client has done so much, and two flushes have ended.
+sub wait_for_work
+{
+	my ($files, $lines) = @_;
+	my $end = time + $patience;
+	while (grep({ lines_of($_) < $lines } values %$files)
+		|| flushes(map { lines_of($_) } values %$files) < 2)
+	{
+		die 'the clients do not work' if time > $end;
+		usleep(20_000);
+	}
+}
+
+# The launcher is connected to no database, so no view shows it.
+sub launcher
+{
+	my $postmaster = $node->{_pid};
+	for my $process (glob '/proc/[0-9]*')
+	{
+		my ($pid) = $process =~ /(\d+)/;
+		# It may be gone by now.
+		my ($parent) = (eval { slurp_file("$process/stat") } // '') =~ /\) \S (\d+)/;
+		return $pid
+		  if ($parent // 0) == $postmaster && (eval { slurp_file("$process/cmdline") } // '') =~ /apikey launcher/;
+	}
+	die 'no launcher found';
+}
+
+sub kill_something
+{
+	my ($round) = @_;
+	my $kind = ('postmaster', 'client', 'launcher')[ $round % 3 ];
+	if ($kind eq 'postmaster')
+	{
+		$node->kill9;
+		return $kind;
+	}
+	my $pid = $kind eq 'launcher' ? launcher() : $node->safe_psql('postgres',
+		q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+			ORDER BY random() LIMIT 1});
+	is(kill('KILL', $pid), 1, "$kind killed");
+	return $kind;
+}
+
+# After the postmaster's death its processes end by themselves, each when it
+# next waits for something; before that no server starts.
+sub recover
+{
+	my ($kind) = @_;
+	my $end = time + $patience;
+	while ($kind eq 'postmaster' && !$node->start(fail_ok => 1))
+	{
+		die 'the server does not start again' if time > $end;
+		$node->stop('fast', fail_ok => 1);	# forgets the process that is gone
+		usleep(100_000);
+	}
+	return $node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
+}
+
+# What the clients have written down: of each key its last acknowledged state,
+# how often it was verified, surely flushed, and asked for at all.
+sub read_logs
+{
+	my ($files, $state, $uses) = @_;
+	my @all = sort map { lines_of($_) } values %$files;
+	# What was acknowledged before the flush before the last had ended was
+	# collected by the last.
+	my $sure = (flushes(@all))[-2];
+	for (@all)
+	{
+		my ($at, $operation, $step, $key, $result) = split;
+		if ($step eq 'done')
+		{
+			$state->{$key} = $operation eq 'create' ? 'valid' : $operation eq 'undone' ? 'not_found' : 'revoked'
+			  if $operation =~ /^(create|undone|revoke)$/;
+			is($result, 'valid', 'verified') if $operation eq 'verify' && $result ne 'valid';
+			$uses->{$key}{sure}++, $sure_uses++ if $operation eq 'verify' && $at < $sure;
+		}
+		$state->{$key} = 'valid or revoked' if $step eq 'asked' && $operation eq 'revoke';
+		$uses->{$key}{most}++ if $step eq 'asked' && $operation eq 'verify';
+	}
+	return scalar @all;
+}
+
+# One line a key: its text, what it verifies as, its count of uses.
+sub ask_all
+{
+	my @keys = @_;
+	my $file = "$dir/ask.sql";
+	open my $out, '>', $file or die $!;
+	print $out "CREATE TEMP TABLE asked (key text);\nCOPY asked FROM STDIN;\n", map({ "$_\n" } @keys), "\\.\n";
+	print $out q{SELECT a.key, v.code, coalesce(k.use_count, 0) FROM asked a
+		CROSS JOIN LATERAL apikey_verify(a.key, cost => 0) v LEFT JOIN apikeys k ON k.id = apikey_id(a.key);};
+	close $out;
+	my ($answers) = run_command([ 'psql', '-XAtq', '-F', ' ', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), '-f', $file ]);
+	return map { my ($key, $code, $count) = split; ($key => { code => $code, count => $count }) } split /\n/, $answers;
+}
+
+my $memory = q{SELECT name, size FROM pg_shmem_allocations WHERE name ILIKE 'apikey%' ORDER BY 1};
+my $memory_before = $node->safe_psql('postgres', $memory);
+isnt($memory_before, '', 'there is shared memory of ours');
+
+my %state;
+my %counted;
+my $operations = 0;
+for my $round (1 .. $kills)
+{
+	my $files = start_clients($round - 1);
+	my %uses;
+	wait_for_work($files, 100);
+	my $kind = kill_something($round - 1);
+	waitpid $_, 0 for keys %$files;
+	ok(recover($kind), "round $round, $kind: the server is back");
+	$operations += read_logs($files, \%state, \%uses);
+
+	my %found = ask_all(sort keys %state);
+	is_deeply([ grep { $state{$_} !~ /\b$found{$_}{code}\b/ } sort keys %state ], [],
+		"round $round, $kind: what was acknowledged of " . keys(%state) . ' keys holds');
+	is_deeply([ grep { $found{$_}{count} < ($counted{$_} // 0) + ($uses{$_}{sure} // 0) } sort keys %found ], [],
+		"round $round, $kind: counts are short by one flush at most");
+	is_deeply([ grep { $found{$_}{count} > ($counted{$_} // 0) + ($uses{$_}{most} // 0) } sort keys %found ], [],
+		"round $round, $kind: and never too high");
+	# What was in doubt is settled.
+	$state{$_} = $found{$_}{code} for keys %found;
+	%counted = map { $_ => $found{$_}{count} } keys %found;
+
+	is($node->safe_psql('postgres', $memory), $memory_before, "round $round, $kind: no more shared memory than before");
+	is( $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks l WHERE pid <> pg_backend_pid() AND
+			(relation IN (SELECT oid FROM pg_class WHERE relname ~ '^apikey') OR locktype = 'advisory')
+			AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid)}),
+		'0', "round $round, $kind: no lock is left");
+}
+note("$kills kills, $operations lines of operations, " . keys(%state) . " keys, $sure_uses uses that had to be counted");
+cmp_ok($sure_uses, '>', 0, 'uses were flushed before the kills');
+
+$node->stop;
+done_testing();
