@@ -33,4 +33,15 @@ typedef void ApikeyJsonAction;
 								 GetDatabaseEncoding(), true)
 #endif
 
+/* The arguments of an ExecutorRun_hook (up to 17: whether it runs once). */
+#if PG_VERSION_NUM >= 180000
+#define APIKEY_RUN_PARAMETERS	QueryDesc *query, ScanDirection direction, \
+	uint64 count
+#define APIKEY_RUN_ARGUMENTS	query, direction, count
+#else
+#define APIKEY_RUN_PARAMETERS	QueryDesc *query, ScanDirection direction, \
+	uint64 count, bool once
+#define APIKEY_RUN_ARGUMENTS	query, direction, count, once
+#endif
+
 #endif							/* APIKEY_COMPAT_H */

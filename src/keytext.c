@@ -44,6 +44,18 @@ all_digits(const char *text, size_t len)
 	return (seen & NO) == 0;
 }
 
+/* How many digits, up to those of a key, does a text begin with? */
+size_t
+apikey_text_span(const char *text, size_t len)
+{
+	size_t		n = 0;
+
+	while (n < len && n < APIKEY_BODY_DIGITS &&
+		   digit_values[(uint8_t) text[n]] != NO)
+		n++;
+	return n;
+}
+
 /* CRC-32 as in zlib and PNG (reflected 0xEDB88320), four bits at a time. */
 static uint32_t
 text_crc32(const char *text, size_t len)
