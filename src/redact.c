@@ -23,6 +23,7 @@
 #include "keytext.h"
 
 #define CUT_DIGITS	(APIKEY_ID_DIGITS + 8)	/* least of a key cut off */
+#define REST_DIGITS	(8 + APIKEY_CHECKSUM_DIGITS)	/* least of its end */
 #define NAME_BYTES	63			/* a name's, where NAMEDATALEN is 64 */
 #define LAST_SHOWN	4
 
@@ -135,4 +136,26 @@ apikey_redact_text(char *text, size_t len)
 	out += len - done;
 	memset(text + out, 0, len - out);
 	return out;
+}
+
+/*
+ * Masks what may be the end of a key where an excerpt was cut off at its
+ * beginning, as those of JSON are: digits after "...", too many for a word.
+ */
+void
+apikey_redact_excerpt(char *text, size_t len)
+{
+	const char *dot = text;
+
+	while ((dot = memchr(dot, '.', len - (size_t) (dot - text))) != NULL)
+	{
+		size_t		at = (size_t) (dot++ - text);
+		size_t		digits = 0;
+
+		if (ellipsis_at(text, len, at))
+			digits = apikey_text_span(text + at + ELLIPSIS_LEN,
+									  len - at - ELLIPSIS_LEN);
+		if (digits >= REST_DIGITS)
+			memset(text + at + ELLIPSIS_LEN, '.', digits - LAST_SHOWN);
+	}
 }

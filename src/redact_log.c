@@ -56,6 +56,13 @@ mask_field(char *field)
 		apikey_redact_text(field, strlen(field));
 }
 
+static void
+mask_excerpt(char *field)
+{
+	if (field != NULL)
+		apikey_redact_excerpt(field, strlen(field));
+}
+
 /*
  * Puts a masked copy in the place of the statement that is logged with a
  * message.  The statement itself may not have been parsed yet.  Nothing tells
@@ -98,6 +105,7 @@ on_emit_log(ErrorData *edata)
 		mask_field(edata->detail_log);
 		mask_field(edata->hint);
 		mask_field(edata->context);
+		mask_excerpt(edata->context);
 		mask_field(edata->internalquery);
 		mask_statement(edata);
 		mask_activity();
