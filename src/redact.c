@@ -70,25 +70,27 @@ is_key(const char *text, size_t from, size_t separator, size_t digits)
 
 /*
  * Finds the next key that begins at from or later; false where there is none.
- * Most texts have no '_' that digits enough follow, and cost no more than to
- * see that.
+ * Few texts have so many digits in a row, and others cost no more than to see
+ * that.
  */
 static bool
 find_key(const char *text, size_t len, size_t from,
 		 size_t *separator, size_t *digits)
 {
-	const char *at = text + from;
+	size_t		at = from;
 
-	while (len - (size_t) (at - text) > CUT_DIGITS &&
-		   (at = memchr(at, '_', len - (size_t) (at - text) - CUT_DIGITS)) != NULL)
+	while ((at += apikey_text_find_run(text + at, len - at, CUT_DIGITS)) < len)
 	{
-		*separator = (size_t) (at++ - text);
-		*digits = apikey_text_span(at, len - *separator - 1);
-		if (*digits >= CUT_DIGITS &&
+		*digits = apikey_text_span(text + at, len - at);
+		if (at > from && text[at - 1] == '_' &&
 			(*digits == APIKEY_BODY_DIGITS ||
-			 cut_at(text, len, from, *separator + 1 + *digits)) &&
-			is_key(text, from, *separator, *digits))
+			 cut_at(text, len, from, at + *digits)) &&
+			is_key(text, from, at - 1, *digits))
+		{
+			*separator = at - 1;
 			return true;
+		}
+		at += *digits;
 	}
 	return false;
 }

@@ -5,7 +5,7 @@
  * A message is masked in place before it is written: in its own fields, which
  * the client is sent too, and in a copy of the statement.  The session's
  * activity is masked in shared memory, where it stands, as soon as a hook
- * gives the occasion: at each message, after parse analysis, and before each
+ * gives the occasion: at each error, after parse analysis, and before each
  * execution, since each protocol message reports its text anew and parallel
  * workers do so for themselves.
  *
@@ -26,7 +26,6 @@
 
 static emit_log_hook_type previous_emit_log = NULL;
 static post_parse_analyze_hook_type previous_post_parse_analyze = NULL;
-static ExecutorStart_hook_type previous_executor_start = NULL;
 static ExecutorRun_hook_type previous_executor_run = NULL;
 static ProcessUtility_hook_type previous_process_utility = NULL;
 
@@ -108,7 +107,8 @@ on_emit_log(ErrorData *edata)
 		mask_excerpt(edata->context);
 		mask_field(edata->internalquery);
 		mask_statement(edata);
-		mask_activity();
+		if (edata->elevel >= ERROR)
+			mask_activity();	/* of a text that does not parse */
 	}
 	if (previous_emit_log)
 		previous_emit_log(edata);
@@ -120,16 +120,6 @@ on_post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 	mask_activity();
 	if (previous_post_parse_analyze)
 		previous_post_parse_analyze(pstate, query, jstate);
-}
-
-static void
-on_executor_start(QueryDesc *query, int eflags)
-{
-	mask_activity();
-	if (previous_executor_start)
-		previous_executor_start(query, eflags);
-	else
-		standard_ExecutorStart(query, eflags);
 }
 
 static void
@@ -165,8 +155,6 @@ apikey_redact_init(void)
 	emit_log_hook = on_emit_log;
 	previous_post_parse_analyze = post_parse_analyze_hook;
 	post_parse_analyze_hook = on_post_parse_analyze;
-	previous_executor_start = ExecutorStart_hook;
-	ExecutorStart_hook = on_executor_start;
 	previous_executor_run = ExecutorRun_hook;
 	ExecutorRun_hook = on_executor_run;
 	previous_process_utility = ProcessUtility_hook;
