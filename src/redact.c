@@ -149,7 +149,8 @@ apikey_redact_excerpt(char *text, size_t len)
 {
 	const char *dot = text;
 
-	while ((dot = memchr(dot, '.', len - (size_t) (dot - text))) != NULL)
+	while (len > 0 &&
+		   (dot = memchr(dot, '.', len - (size_t) (dot - text))) != NULL)
 	{
 		size_t		at = (size_t) (dot++ - text);
 		size_t		digits = 0;

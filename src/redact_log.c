@@ -48,18 +48,11 @@ mask_activity(void)
 	PGSTAT_END_WRITE_ACTIVITY(entry);
 }
 
-static void
+/* Masks a field, which may be NULL; returns its new length. */
+static size_t
 mask_field(char *field)
 {
-	if (field != NULL)
-		apikey_redact_text(field, strlen(field));
-}
-
-static void
-mask_excerpt(char *field)
-{
-	if (field != NULL)
-		apikey_redact_excerpt(field, strlen(field));
+	return field == NULL ? 0 : apikey_redact_text(field, strlen(field));
 }
 
 /*
@@ -99,12 +92,14 @@ on_emit_log(ErrorData *edata)
 {
 	if (apikey_redact)
 	{
+		size_t		len;
+
 		mask_field(edata->message);
 		mask_field(edata->detail);
 		mask_field(edata->detail_log);
 		mask_field(edata->hint);
-		mask_field(edata->context);
-		mask_excerpt(edata->context);
+		len = mask_field(edata->context);
+		apikey_redact_excerpt(edata->context, len);
 		mask_field(edata->internalquery);
 		mask_statement(edata);
 		if (edata->elevel >= ERROR)
