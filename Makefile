@@ -5,10 +5,11 @@ MODULE_big = apikey
 OBJS = src/apikey.o src/authority.o src/cache.o src/catalog.o src/credit.o \
 	src/digest.o src/event.o src/generate.o src/issue.o src/key.o src/keytext.o \
 	src/lease.o src/limiter.o src/manage.o src/member.o src/pepper.o \
-	src/place.o src/principal.o src/replica.o src/retire.o src/rules.o \
-	src/scope.o src/slot.o src/sql_keys.o src/sql_places.o src/sql_triggers.o \
-	src/sql_usage.o src/sql_verify.o src/sql_views.o src/stats.o src/storage.o \
-	src/table.o src/touch.o src/unicode.o src/usage.o src/verify.o src/worker.o
+	src/place.o src/principal.o src/redact.o src/redact_log.o src/replica.o \
+	src/retire.o src/rules.o src/scope.o src/slot.o src/sql_keys.o \
+	src/sql_places.o src/sql_triggers.o src/sql_usage.o src/sql_verify.o \
+	src/sql_views.o src/stats.o src/storage.o src/table.o src/touch.o \
+	src/unicode.o src/usage.o src/verify.o src/worker.o
 DATA_built = sql/apikey--$(EXTVERSION).sql
 SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 

@@ -25,6 +25,7 @@ int			apikey_max_tracked_keys = 100000;
 int			apikey_usage_interval = 60;
 char	   *apikey_pepper_file = NULL;
 char	   *apikey_prefix = NULL;
+bool		apikey_redact = true;
 char	   *apikey_subject_setting = NULL;
 
 static object_access_hook_type previous_object_access = NULL;
@@ -107,6 +108,11 @@ _PG_init(void)
 							   "Prefix of keys created without one of their own.",
 							   NULL, &apikey_prefix, "ak",
 							   PGC_USERSET, 0, check_prefix, NULL, NULL);
+	DefineCustomBoolVariable("apikey.redact",
+							 "Masks API keys in the server's log and in pg_stat_activity.",
+							 "Needs the library preloaded.",
+							 &apikey_redact, true, PGC_SUSET, 0,
+							 NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.subject_setting",
 							   "Setting that carries the application's user.",
 							   "The name of a setting, or setting:member for a member of a JSON object; empty: only roles count.",
@@ -125,6 +131,7 @@ _PG_init(void)
 	apikey_retire_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
+		apikey_redact_init();
 		apikey_slot_init();
 		apikey_worker_init();
 	}

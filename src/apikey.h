@@ -26,6 +26,7 @@
 extern int	apikey_cache_entries;
 extern char *apikey_pepper_file;
 extern char *apikey_prefix;
+extern bool apikey_redact;
 extern char *apikey_subject_setting;
 
 /* The columns of our tables, in their order there. */
@@ -204,6 +205,9 @@ extern bool apikey_principal_covered(Oid role, const text *subject,
 									 Oid member, const text *member_subject);
 extern bool apikey_principal_matches(Oid role, const text *subject);
 extern text *apikey_principal_new_subject(text *wanted, bool any);
+
+/* redact_log.c */
+extern void apikey_redact_init(void);
 
 /* rules.c */
 pg_noreturn extern void apikey_refuse(const char *argument, const char *rule);

@@ -44,6 +44,41 @@ all_digits(const char *text, size_t len)
 	return (seen & NO) == 0;
 }
 
+/* How many digits, up to those of a key, does a text begin with? */
+size_t
+apikey_text_span(const char *text, size_t len)
+{
+	size_t		n = 0;
+
+	while (n < len && n < APIKEY_BODY_DIGITS &&
+		   digit_values[(uint8_t) text[n]] != NO)
+		n++;
+	return n;
+}
+
+/*
+ * Where does the first run of so many digits begin, or the rest of one that
+ * the text begins within?  Its length where there is none.  Looks from the end
+ * of where a run would be, and so at a small part of most texts.
+ */
+size_t
+apikey_text_find_run(const char *text, size_t len, size_t least)
+{
+	size_t		begin = 0;
+
+	while (len - begin >= least)
+	{
+		size_t		at = begin + least;
+
+		while (at > begin && digit_values[(uint8_t) text[at - 1]] != NO)
+			at--;
+		if (at == begin)
+			return begin;
+		begin = at;
+	}
+	return len;
+}
+
 /* CRC-32 as in zlib and PNG (reflected 0xEDB88320), four bits at a time. */
 static uint32_t
 text_crc32(const char *text, size_t len)
