@@ -35,3 +35,7 @@ include $(PGXS)
 
 sql/apikey--$(EXTVERSION).sql: sql/apikey.sql
 	cp $< $@
+
+.PHONY: bench
+bench:
+	MAJOR=$(MAJORVERSION) test/bench/run

@@ -141,13 +141,19 @@ log_unavailable(const char *reason)
 			 errhidecontext(true)));
 }
 
-/* A handle's prefix is not part of the digest that came with it. */
+/*
+ * Is the prefix the key's?  That of a whole text is part of the digest that
+ * has matched; a handle's is not.
+ */
 bool
 apikey_credential_has_prefix(const ApikeyCredential *credential,
 							 const ApikeyRow *key)
 {
-	text	   *prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
+	text	   *prefix;
 
+	if (credential->text_len > 0)
+		return true;
+	prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
 	return VARSIZE_ANY_EXHDR(prefix) == credential->prefix_len &&
 		memcmp(VARDATA_ANY(prefix), credential->prefix,
 			   credential->prefix_len) == 0;
