@@ -11,6 +11,7 @@
 #include "utils/guc.h"
 
 #include "apikey.h"
+#include "identity.h"
 #include "usage.h"
 #include "verify.h"
 
@@ -22,6 +23,7 @@ int			apikey_max_tracked_keys = 100000;
 int			apikey_usage_interval = 60;
 char	   *apikey_pepper_file = NULL;
 char	   *apikey_prefix = NULL;
+char	   *apikey_request_project = NULL;
 char	   *apikey_subject_setting = NULL;
 
 static object_access_hook_type previous_object_access = NULL;
@@ -94,6 +96,11 @@ _PG_init(void)
 							   "Prefix of keys created without one of their own.",
 							   NULL, &apikey_prefix, "ak",
 							   PGC_USERSET, 0, check_prefix, NULL, NULL);
+	DefineCustomStringVariable("apikey.request_project",
+							   "Project, or organization, that apikey_pre_request() asks a key to be of.",
+							   "Empty: any.",
+							   &apikey_request_project, "",
+							   PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.subject_setting",
 							   "Setting that carries the application's user.",
 							   "The name of a setting, or setting:member for a member of a JSON object; empty: only roles count.",
@@ -107,6 +114,7 @@ _PG_init(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("apikey");
 	apikey_cache_init();
+	apikey_identity_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		apikey_usage_init();
