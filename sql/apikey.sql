@@ -414,6 +414,92 @@ CREATE FUNCTION @extschema@.apikey_check(
 COMMENT ON FUNCTION @extschema@.apikey_check(text, text[], text, regrole) IS
 	'The verification of apikey_verify, told by yes or no.';
 
+-- Who is calling: known to this process for the rest of the transaction.  A
+-- parallel worker does not know it, so what asks for it is restricted.
+
+CREATE FUNCTION @extschema@.apikey_authenticate(
+		key text,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		min_role @extschema@.apikey_role DEFAULT NULL,
+		client_addr inet DEFAULT NULL,
+		cost integer DEFAULT 1,
+		owner regrole DEFAULT NULL)
+	RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_authenticate(text, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'Verifies as apikey_verify does; to the end of the transaction the apikey_current_ functions and apikey_has_scope speak of this key, whose id is returned. 28000: not valid, the code in the detail; 22023: a negative cost.';
+
+CREATE FUNCTION @extschema@.apikey_authenticate_digest(
+		handle text,
+		digest bytea,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		min_role @extschema@.apikey_role DEFAULT NULL,
+		client_addr inet DEFAULT NULL,
+		cost integer DEFAULT 1,
+		owner regrole DEFAULT NULL)
+	RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_authenticate_digest(text, bytea, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'apikey_authenticate without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key.';
+
+CREATE FUNCTION @extschema@.apikey_pre_request()
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_pre_request() IS
+	'For PostgREST''s db-pre-request: authenticates the key in the request''s headers, for the project in apikey.request_project; without a key, nobody. PT401, PT403, PT429, PT503: not valid, the code in the detail.';
+
+CREATE FUNCTION @extschema@.apikey_current_key()
+	RETURNS uuid
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_key() IS
+	'The id of the key that is authenticated in this transaction; null for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_project()
+	RETURNS text
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_project() IS
+	'The project of the authenticated key; null for a personal key and for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_owner()
+	RETURNS name
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_owner() IS
+	'The role that created the authenticated key; null for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_subject()
+	RETURNS text
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_subject() IS
+	'The subject of the authenticated key; a label that its owner chose, where apikey.subject_setting is empty';
+
+CREATE FUNCTION @extschema@.apikey_current_role()
+	RETURNS @extschema@.apikey_role
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_role() IS
+	'The role of the authenticated key in its project; null for a personal key and for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_scopes()
+	RETURNS text[]
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_scopes() IS
+	'The scopes of the authenticated key; null for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_metadata()
+	RETURNS jsonb
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_metadata() IS
+	'The metadata of the authenticated key; null for nobody';
+
+CREATE FUNCTION @extschema@.apikey_has_scope(scope text, project text DEFAULT NULL)
+	RETURNS boolean
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_has_scope(text, text) IS
+	'Does the authenticated key grant this scope and, where one is named, belong to this project or organization? False for nobody.';
+
 -- What the policies and the views are made of
 
 CREATE FUNCTION @extschema@._apikey_visible(owner regrole, subject text, project uuid)
@@ -749,7 +835,20 @@ GRANT EXECUTE ON FUNCTION
 		integer, regrole),
 	@extschema@.apikey_verify_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole),
-	@extschema@.apikey_check(text, text[], text, regrole)
+	@extschema@.apikey_check(text, text[], text, regrole),
+	@extschema@.apikey_authenticate(text, text[], text, @extschema@.apikey_role,
+		inet, integer, regrole),
+	@extschema@.apikey_authenticate_digest(text, bytea, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole),
+	@extschema@.apikey_pre_request(),
+	@extschema@.apikey_current_key(),
+	@extschema@.apikey_current_project(),
+	@extschema@.apikey_current_owner(),
+	@extschema@.apikey_current_subject(),
+	@extschema@.apikey_current_role(),
+	@extschema@.apikey_current_scopes(),
+	@extschema@.apikey_current_metadata(),
+	@extschema@.apikey_has_scope(text, text)
 	TO PUBLIC;
 -- The views and policies call these as whoever reads them.
 GRANT EXECUTE ON FUNCTION

@@ -13,6 +13,7 @@
 
 #include "apikey.h"
 #include "credit.h"
+#include "identity.h"
 #include "usage.h"
 #include "verify.h"
 
@@ -26,6 +27,7 @@ int			apikey_usage_interval = 60;
 char	   *apikey_pepper_file = NULL;
 char	   *apikey_prefix = NULL;
 bool		apikey_redact = true;
+char	   *apikey_request_project = NULL;
 char	   *apikey_subject_setting = NULL;
 
 static object_access_hook_type previous_object_access = NULL;
@@ -113,6 +115,11 @@ _PG_init(void)
 							 "Needs the library preloaded.",
 							 &apikey_redact, true, PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+	DefineCustomStringVariable("apikey.request_project",
+							   "Project, or organization, that apikey_pre_request() asks a key to be of.",
+							   "Empty: any.",
+							   &apikey_request_project, "",
+							   PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.subject_setting",
 							   "Setting that carries the application's user.",
 							   "The name of a setting, or setting:member for a member of a JSON object; empty: only roles count.",
@@ -129,6 +136,7 @@ _PG_init(void)
 	apikey_credit_init();
 	apikey_lease_init();
 	apikey_retire_init();
+	apikey_identity_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		apikey_redact_init();

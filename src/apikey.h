@@ -27,6 +27,7 @@ extern int	apikey_cache_entries;
 extern char *apikey_pepper_file;
 extern char *apikey_prefix;
 extern bool apikey_redact;
+extern char *apikey_request_project;
 extern char *apikey_subject_setting;
 
 /* The columns of our tables, in their order there. */
@@ -185,6 +186,9 @@ extern void apikey_key_insert(ApikeyRow *key, const uint8 *digest);
 extern void apikey_key_update(ApikeyRow *key, ApikeyEvent event,
 							  const char *detail);
 extern void apikey_key_delete(const ApikeyRow *key);
+
+/* json.c */
+extern char *apikey_json_member(const char *json, const char *wanted);
 
 /* manage.c */
 extern void apikey_manage_open(const pg_uuid_t *id, ApikeyRight right,

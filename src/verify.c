@@ -276,17 +276,6 @@ find_standing(ApikeyVerdict *verdict)
 	return standing != APIKEY_ROLE_NONE;
 }
 
-/* Is a place, an organization or project, the one called so, or around it? */
-static bool
-project_within(const char *project, const text *path)
-{
-	size_t		len = VARSIZE_ANY_EXHDR(path);
-
-	return project != NULL && len > 0 && strlen(project) >= len &&
-		memcmp(project, VARDATA_ANY(path), len) == 0 &&
-		(project[len] == '\0' || project[len] == '/');
-}
-
 /* Tells what is left of a limit. */
 static void
 set_rate(ApikeyVerdict *verdict, const ApikeyLimitState *state)
@@ -386,7 +375,7 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 	if (verdict->forbidden)
 		return APIKEY_CODE_FORBIDDEN;
 	if (demand->project != NULL &&
-		!project_within(verdict->project, demand->project))
+		!apikey_place_within(verdict->project, demand->project))
 		return APIKEY_CODE_WRONG_PROJECT;
 	if (demand->by_owner && demand->owner != apikey_key_owner(key))
 		return APIKEY_CODE_WRONG_OWNER;

@@ -90,6 +90,14 @@ extern void apikey_cache_store(uint64 begun,
 							   const ApikeyCredential *credential,
 							   const ApikeyVerdict *verdict);
 
+/* demand.c */
+extern const ApikeyCredential *apikey_demand_of_key(FunctionCallInfo fcinfo,
+													ApikeyCredential *credential,
+													ApikeyDemand *demand);
+extern const ApikeyCredential *apikey_demand_of_digest(FunctionCallInfo fcinfo,
+													   ApikeyCredential *credential,
+													   ApikeyDemand *demand);
+
 /* verify.c */
 extern const char *apikey_code_name(ApikeyCode code);
 extern bool apikey_credential_from_key(Datum key,
