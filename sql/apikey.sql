@@ -99,6 +99,7 @@ CREATE TABLE @extschema@.apikey_key (
 	starts_at timestamptz,
 	expires_at timestamptz,
 	revoked_at timestamptz,
+	rotated_to uuid,
 	rate_limit integer,
 	rate_window interval NOT NULL DEFAULT '1 minute',
 	owner_name text NOT NULL,
@@ -116,12 +117,17 @@ CREATE TABLE @extschema@.apikey_key (
 );
 COMMENT ON TABLE @extschema@.apikey_key IS
 	'API keys, without anything they could be verified by; read them through the view apikeys';
--- A name is taken by a live key only.
+-- A name is taken by a live key only: neither revoked nor replaced.
 CREATE UNIQUE INDEX apikey_key_name ON @extschema@.apikey_key
-	(owner, subject, name) NULLS NOT DISTINCT WHERE revoked_at IS NULL AND project IS NULL;
+	(owner, subject, name) NULLS NOT DISTINCT
+	WHERE revoked_at IS NULL AND rotated_to IS NULL AND project IS NULL;
 CREATE UNIQUE INDEX apikey_key_project_name ON @extschema@.apikey_key
-	(project, name) WHERE revoked_at IS NULL AND project IS NOT NULL;
+	(project, name)
+	WHERE revoked_at IS NULL AND rotated_to IS NULL AND project IS NOT NULL;
 CREATE INDEX apikey_key_project ON @extschema@.apikey_key (project, created_at);
+-- A successor has replaced one key.  No foreign key: a dump may leave it out.
+CREATE UNIQUE INDEX apikey_key_rotated_to ON @extschema@.apikey_key (rotated_to)
+	WHERE rotated_to IS NOT NULL;
 
 CREATE TABLE @extschema@.apikey_digest (
 	id uuid NOT NULL,
@@ -236,25 +242,25 @@ CREATE FUNCTION @extschema@.apikey_rename(id uuid, new_name text)
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_rename(uuid, text) IS
-	'Gives a key another name. 42704: no such key; 42501: not the caller''s to manage; 22023, 23505: the name is bad or taken; 55000: the key is revoked.';
+	'Gives a key another name. 42704: no such key; 42501: not the caller''s to manage; 22023, 23505: the name is bad or taken; 55000: the key is revoked or was rotated.';
 
 CREATE FUNCTION @extschema@.apikey_disable(id uuid)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_disable(uuid) IS
-	'Makes a key invalid until it is enabled again; false where it was disabled or revoked already. 42704: no such key; 42501: not the caller''s to manage.';
+	'Makes a key invalid until it is enabled again, and with it one in its grace that it has replaced, for good; false where it was disabled or revoked already. 42704: no such key; 42501: not the caller''s to manage.';
 
 CREATE FUNCTION @extschema@.apikey_enable(id uuid)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_enable(uuid) IS
-	'Undoes apikey_disable; false where the key was not disabled. 42704: no such key; 42501: not the caller''s to manage; 55000: the key is revoked.';
+	'Undoes apikey_disable; false where the key was not disabled. 42704: no such key; 42501: not the caller''s to manage; 55000: the key is revoked or was rotated.';
 
 CREATE FUNCTION @extschema@.apikey_revoke(id uuid, reason text DEFAULT NULL)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_revoke(uuid, text) IS
-	'Makes a key invalid at once and for good; false where it was already. reason: at most 500 characters. 42704: no such key; 42501: not the caller''s to manage; 22023: a bad reason.';
+	'Makes a key invalid at once and for good, and with it one in its grace that it has replaced; false where it was already. reason: at most 500 characters. 42704: no such key; 42501: not the caller''s to manage; 22023: a bad reason.';
 
 CREATE FUNCTION @extschema@.apikey_self_revoke(key text, reason text DEFAULT NULL)
 	RETURNS boolean
@@ -268,12 +274,18 @@ CREATE FUNCTION @extschema@.apikey_delete(id uuid, confirm_name text)
 COMMENT ON FUNCTION @extschema@.apikey_delete(uuid, text) IS
 	'Removes a key; confirm_name must be its name. 42704: no such key; 42501: not the caller''s to manage; 22023: another name.';
 
+CREATE FUNCTION @extschema@.apikey_rotate(id uuid, grace interval DEFAULT '0')
+	RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval) IS
+	'Replaces a key by a successor with its attributes, of the caller, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
+
 CREATE FUNCTION @extschema@.apikey_transfer(id uuid, new_owner regrole,
 		subject text DEFAULT NULL)
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
-	'Hands a project''s key to another member of the project; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked.';
+	'Hands a project''s key to another member of the project; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked or was rotated.';
 
 -- Organizations, projects, members
 
@@ -578,7 +590,7 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 		k.metadata,
 		k.revoked_at,
 		k.revoke_reason,
-		NULL::uuid AS rotated_to
+		k.rotated_to
 	FROM @extschema@.apikey_key k
 	LEFT JOIN @extschema@.apikey_project p ON p.id = k.project
 	LEFT JOIN @extschema@.apikey_usage u ON u.id = k.id
@@ -658,6 +670,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_revoke(uuid, text),
 	@extschema@.apikey_self_revoke(text, text),
 	@extschema@.apikey_delete(uuid, text),
+	@extschema@.apikey_rotate(uuid, interval),
 	@extschema@.apikey_transfer(uuid, regrole, text),
 	@extschema@.apikey_project_create(text, boolean),
 	@extschema@.apikey_member_add(text, regrole, @extschema@.apikey_role, text),

@@ -40,6 +40,7 @@ typedef enum ApikeyKeyColumn
 	APIKEY_KEY_STARTS_AT,
 	APIKEY_KEY_EXPIRES_AT,
 	APIKEY_KEY_REVOKED_AT,
+	APIKEY_KEY_ROTATED_TO,
 	APIKEY_KEY_RATE_LIMIT,
 	APIKEY_KEY_RATE_WINDOW,
 	APIKEY_KEY_OWNER_NAME,
@@ -123,6 +124,7 @@ typedef enum ApikeyEvent
 	APIKEY_EVENT_ENABLED,
 	APIKEY_EVENT_REVOKED,
 	APIKEY_EVENT_DELETED,
+	APIKEY_EVENT_ROTATED,
 	APIKEY_EVENT_TRANSFERRED,
 	APIKEY_EVENT_MEMBER_ADDED,
 	APIKEY_EVENT_MEMBER_REMOVED,
@@ -134,6 +136,7 @@ typedef enum ApikeyEvent
 } ApikeyEvent;
 
 extern char *apikey_json_text(const char *name, const text *value);
+extern char *apikey_json_time(TimestampTz time);
 extern void apikey_event_key(const ApikeyRow *key, ApikeyEvent event,
 							 const char *detail);
 extern void apikey_event_place(const ApikeyPlace *place, ApikeyEvent event,
@@ -160,6 +163,8 @@ typedef struct ApikeyIssue
 	ApikeyRole	role;
 } ApikeyIssue;
 
+extern text *apikey_issue_text(ApikeyRow *key, const text *prefix,
+							   uint8 *digest);
 extern text *apikey_issue(ApikeyRow *key, const ApikeyIssue *issue);
 
 /* key.c */
@@ -174,7 +179,9 @@ extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
 extern void apikey_key_scan_project(const pg_uuid_t *project,
 									ApikeyVisit visit, void *state);
 extern int64 apikey_key_count_live(const pg_uuid_t *project);
-extern void apikey_key_insert(ApikeyRow *key, const uint8 *digest);
+extern bool apikey_key_find_predecessor(const pg_uuid_t *id, ApikeyRow *key);
+extern void apikey_key_insert(ApikeyRow *key, const uint8 *digest,
+							  const char *detail);
 extern void apikey_key_update(ApikeyRow *key, ApikeyEvent event,
 							  const char *detail);
 extern void apikey_key_delete(const ApikeyRow *key);
@@ -182,9 +189,17 @@ extern void apikey_key_delete(const ApikeyRow *key);
 /* manage.c */
 extern void apikey_manage_open(const pg_uuid_t *id, ApikeyRight right,
 							   ApikeyRow *key);
+extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
+													  ApikeyRight right,
+													  ApikeyRow *key,
+													  ApikeyPlace *place);
 extern void apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key);
-extern void apikey_manage_require_unrevoked(const ApikeyRow *key);
+extern void apikey_manage_require_current(const ApikeyRow *key);
 extern bool apikey_manage_revoke(ApikeyRow *key, text *reason);
+extern bool apikey_manage_disable(ApikeyRow *key);
+extern void apikey_manage_delete(ApikeyRow *key);
+extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,
+											  text *reason);
 extern const ApikeyRow *apikey_manage_project(const ApikeyRow *key,
 											  ApikeyPlace *place);
 
@@ -199,6 +214,9 @@ extern bool apikey_principal_covered(Oid role, const text *subject,
 extern bool apikey_principal_matches(Oid role, const text *subject);
 extern text *apikey_principal_new_subject(text *wanted, bool any);
 
+/* rotate.c */
+extern text *apikey_rotate_key(const pg_uuid_t *id, const Interval *grace);
+
 /* rules.c */
 pg_noreturn extern void apikey_refuse(const char *argument, const char *rule);
 pg_noreturn extern void apikey_refuse_null(const char *argument);
@@ -206,6 +224,7 @@ pg_noreturn extern void apikey_refuse_unsupported(const char *argument);
 extern text *apikey_rule_name(const char *argument, text *value,
 							  const ApikeyRow *project);
 extern void apikey_rule_reason(const text *value);
+extern void apikey_rule_grace(const Interval *value);
 extern void apikey_rule_subject(const text *value);
 extern void apikey_rule_prefix(const char *prefix, int len);
 extern void apikey_rule_terms(const text *accepted, const ApikeyRow *project);

@@ -35,6 +35,7 @@ static const char *const relation_names[APIKEY_RELATIONS] = {
 	[APIKEY_REL_KEY] = "apikey_key",
 	[APIKEY_REL_KEY_PKEY] = "apikey_key_pkey",
 	[APIKEY_REL_KEY_PROJECT] = "apikey_key_project",
+	[APIKEY_REL_KEY_ROTATED_TO] = "apikey_key_rotated_to",
 	[APIKEY_REL_DIGEST] = "apikey_digest",
 	[APIKEY_REL_DIGEST_PKEY] = "apikey_digest_pkey",
 	[APIKEY_REL_ORGANIZATION] = "apikey_organization",

@@ -11,6 +11,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
@@ -24,6 +25,7 @@ static const char *const event_names[] = {
 	[APIKEY_EVENT_ENABLED] = "enabled",
 	[APIKEY_EVENT_REVOKED] = "revoked",
 	[APIKEY_EVENT_DELETED] = "deleted",
+	[APIKEY_EVENT_ROTATED] = "rotated",
 	[APIKEY_EVENT_TRANSFERRED] = "transferred",
 	[APIKEY_EVENT_MEMBER_ADDED] = "member_added",
 	[APIKEY_EVENT_MEMBER_REMOVED] = "member_removed",
@@ -64,6 +66,16 @@ apikey_json_text(const char *name, const text *value)
 	escape_json(&json, text_to_cstring(value));
 	appendStringInfoChar(&json, '}');
 	return json.data;
+}
+
+/* "value", as JSON has times. */
+char *
+apikey_json_time(TimestampTz time)
+{
+	char		buffer[MAXDATELEN + 1];
+
+	JsonEncodeDateTime(buffer, TimestampTzGetDatum(time), TIMESTAMPTZOID, NULL);
+	return psprintf("\"%s\"", buffer);
 }
 
 /* Writes an event, of which what it is about is filled in. */

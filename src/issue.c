@@ -63,6 +63,27 @@ refuse_project_arguments(const ApikeyIssue *issue)
 }
 
 /*
+ * Makes the text of a key, and the columns that follow from it and from who
+ * makes it.
+ */
+text *
+apikey_issue_text(ApikeyRow *key, const text *prefix, uint8 *digest)
+{
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	text	   *plaintext = apikey_generate(VARDATA_ANY(prefix),
+											VARSIZE_ANY_EXHDR(prefix),
+											id, digest);
+	int			len = VARSIZE_ANY_EXHDR(plaintext);
+
+	apikey_row_set_pointer(key, APIKEY_KEY_ID, id);
+	apikey_row_set_pointer(key, APIKEY_KEY_PREFIX, prefix);
+	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR,
+						   cstring_to_text_with_len(VARDATA_ANY(plaintext) + len - 4, 4));
+	apikey_row_set(key, APIKEY_KEY_OWNER, ObjectIdGetDatum(GetUserId()));
+	return plaintext;
+}
+
+/*
  * Issues a key whose attributes are set in a row, and returns its text, which
  * is stored nowhere.
  */
@@ -75,8 +96,6 @@ apikey_issue(ApikeyRow *key, const ApikeyIssue *issue)
 	text	   *prefix = issue->prefix != NULL ? issue->prefix :
 		cstring_to_text(apikey_prefix);
 	text	   *plaintext;
-	int			len;
-	pg_uuid_t	id;
 	uint8		digest[APIKEY_DIGEST_BYTES];
 
 	apikey_pepper_require();
@@ -93,16 +112,11 @@ apikey_issue(ApikeyRow *key, const ApikeyIssue *issue)
 	apikey_row_set(key, APIKEY_KEY_CREATED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
 	apikey_rule_attributes(key, project);
-
-	plaintext = apikey_generate(VARDATA_ANY(prefix),
-								VARSIZE_ANY_EXHDR(prefix), &id, digest);
-	len = VARSIZE_ANY_EXHDR(plaintext);
-	apikey_row_set_pointer(key, APIKEY_KEY_ID, &id);
-	apikey_row_set_pointer(key, APIKEY_KEY_PREFIX, prefix);
-	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR,
-						   cstring_to_text_with_len(VARDATA_ANY(plaintext) + len - 4, 4));
-	apikey_row_set(key, APIKEY_KEY_OWNER, ObjectIdGetDatum(GetUserId()));
 	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(false));
-	apikey_key_insert(key, digest);
+	plaintext = apikey_issue_text(key, prefix, digest);
+	apikey_key_insert(key, digest,
+					  key->nulls[APIKEY_KEY_ACCEPTED_TERMS] ? NULL :
+					  apikey_json_text("accepted_terms",
+									   apikey_row_text(key, APIKEY_KEY_ACCEPTED_TERMS)));
 	return plaintext;
 }

@@ -179,6 +179,20 @@ apikey_rule_reason(const text *value)
 		apikey_refuse("reason", "A reason has at most 500 characters, none of them control characters.");
 }
 
+/* How long a key goes on after it was replaced. */
+void
+apikey_rule_grace(const Interval *value)
+{
+	Interval	zero = {0};
+	Interval	century = {.month = 12 * 100};
+
+	if (!DatumGetBool(DirectFunctionCall2(interval_ge, IntervalPGetDatum(value),
+										  IntervalPGetDatum(&zero))) ||
+		!DatumGetBool(DirectFunctionCall2(interval_le, IntervalPGetDatum(value),
+										  IntervalPGetDatum(&century))))
+		apikey_refuse("grace", "The grace of a key is not negative, and at most 100 years.");
+}
+
 /* The application's user that a key belongs to. */
 void
 apikey_rule_subject(const text *value)

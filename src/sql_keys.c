@@ -134,7 +134,7 @@ apikey_rename(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1))
 		apikey_refuse_null("new_name");
 	open_argument(fcinfo, "apikey_rename()", APIKEY_RIGHT_CHANGE, &key);
-	apikey_manage_require_unrevoked(&key);
+	apikey_manage_require_current(&key);
 	before = apikey_row_text(&key, APIKEY_KEY_NAME);
 	apikey_row_set_pointer(&key, APIKEY_KEY_NAME,
 						   apikey_rule_name("new_name", PG_GETARG_TEXT_PP(1),
@@ -143,18 +143,6 @@ apikey_rename(PG_FUNCTION_ARGS)
 		apikey_key_update(&key, APIKEY_EVENT_RENAMED,
 						  apikey_json_text("name_before", before));
 	PG_RETURN_VOID();
-}
-
-/* Disables or enables a locked key; false where it already was so. */
-static bool
-set_disabled(ApikeyRow *key, bool disabled)
-{
-	if (apikey_row_bool(key, APIKEY_KEY_DISABLED) == disabled)
-		return false;
-	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(disabled));
-	apikey_key_update(key, disabled ? APIKEY_EVENT_DISABLED :
-					  APIKEY_EVENT_ENABLED, NULL);
-	return true;
 }
 
 /*
@@ -170,12 +158,13 @@ apikey_disable(PG_FUNCTION_ARGS)
 	open_argument(fcinfo, "apikey_disable()", APIKEY_RIGHT_DISABLE, &key);
 	if (apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
 		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(set_disabled(&key, true));
+	PG_RETURN_BOOL(apikey_manage_disable(&key));
 }
 
 /*
  * apikey_enable(id uuid) returns boolean
- *		False where the key was not disabled; 55000 where it is revoked.
+ *		False where the key was not disabled; 55000 where it is revoked or was
+ *		replaced.
  */
 PG_FUNCTION_INFO_V1(apikey_enable);
 Datum
@@ -184,8 +173,12 @@ apikey_enable(PG_FUNCTION_ARGS)
 	ApikeyRow	key;
 
 	open_argument(fcinfo, "apikey_enable()", APIKEY_RIGHT_CHANGE, &key);
-	apikey_manage_require_unrevoked(&key);
-	PG_RETURN_BOOL(set_disabled(&key, false));
+	apikey_manage_require_current(&key);
+	if (!apikey_row_bool(&key, APIKEY_KEY_DISABLED))
+		PG_RETURN_BOOL(false);
+	apikey_row_set(&key, APIKEY_KEY_DISABLED, BoolGetDatum(false));
+	apikey_key_update(&key, APIKEY_EVENT_ENABLED, NULL);
+	PG_RETURN_BOOL(true);
 }
 
 /* The second argument of a function as a reason, checked; NULL for none. */
@@ -255,8 +248,26 @@ apikey_delete(PG_FUNCTION_ARGS)
 	if (!apikey_same_text(apikey_row_text(&key, APIKEY_KEY_NAME),
 						  PG_GETARG_TEXT_PP(1)))
 		apikey_refuse("confirm_name", "It must be the name of the key.");
-	apikey_key_delete(&key);
+	apikey_manage_delete(&key);
 	PG_RETURN_VOID();
+}
+
+/*
+ * apikey_rotate(id uuid, grace interval) returns text
+ *		Makes a key's successor, and returns its text, which is stored nowhere.
+ */
+PG_FUNCTION_INFO_V1(apikey_rotate);
+Datum
+apikey_rotate(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("apikey_rotate()");
+	if (PG_ARGISNULL(0))
+		apikey_refuse_null("id");
+	if (PG_ARGISNULL(1))
+		apikey_refuse_null("grace");
+	apikey_rule_grace(PG_GETARG_INTERVAL_P(1));
+	PG_RETURN_TEXT_P(apikey_rotate_key(PG_GETARG_UUID_P(0),
+									   PG_GETARG_INTERVAL_P(1)));
 }
 
 /*
@@ -280,7 +291,7 @@ apikey_transfer(PG_FUNCTION_ARGS)
 	if (subject != NULL)
 		apikey_rule_subject(subject);
 	open_argument(fcinfo, "apikey_transfer()", APIKEY_RIGHT_CHANGE, &key);
-	apikey_manage_require_unrevoked(&key);
+	apikey_manage_require_current(&key);
 	apikey_role_require(new_owner);
 	if (apikey_manage_project(&key, &place) == NULL)
 	{

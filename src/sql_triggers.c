@@ -195,7 +195,7 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 		return updated_row(fcinfo);
 
 	apikey_manage_open(changes.id, APIKEY_RIGHT_CHANGE, &key);
-	apikey_manage_require_unrevoked(&key);
+	apikey_manage_require_current(&key);
 	role_before = apikey_row_role(&key, APIKEY_KEY_ROLE);
 	apply_changes(&changes, &key);
 	project = apikey_manage_project(&key, &place);

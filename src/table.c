@@ -30,6 +30,12 @@ apikey_row_id(const ApikeyRow *row)
 	return DatumGetUUIDP(row->values[0]);
 }
 
+char *
+apikey_id_string(const pg_uuid_t *id)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+}
+
 /* A column of type text; NULL where it is null. */
 text *
 apikey_row_text(const ApikeyRow *row, int column)

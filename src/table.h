@@ -9,7 +9,7 @@
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
 
-#define APIKEY_COLUMNS_MAX	24
+#define APIKEY_COLUMNS_MAX	32
 
 /* Our tables and the indexes that we scan; catalog.c has their names. */
 typedef enum ApikeyRelation
@@ -17,6 +17,7 @@ typedef enum ApikeyRelation
 	APIKEY_REL_KEY,
 	APIKEY_REL_KEY_PKEY,
 	APIKEY_REL_KEY_PROJECT,
+	APIKEY_REL_KEY_ROTATED_TO,
 	APIKEY_REL_DIGEST,
 	APIKEY_REL_DIGEST_PKEY,
 	APIKEY_REL_ORGANIZATION,
@@ -143,6 +144,7 @@ extern void apikey_table_delete(ApikeyTable *table, const pg_uuid_t *id,
 
 /* Columns of a row. */
 extern const pg_uuid_t *apikey_row_id(const ApikeyRow *row);
+extern char *apikey_id_string(const pg_uuid_t *id);
 extern text *apikey_row_text(const ApikeyRow *row, int column);
 extern bool apikey_row_bool(const ApikeyRow *row, int column);
 extern ApikeyRole apikey_row_role(const ApikeyRow *row, int column);
