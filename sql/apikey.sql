@@ -287,6 +287,18 @@ CREATE FUNCTION @extschema@.apikey_transfer(id uuid, new_owner regrole,
 COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
 	'Hands a project''s key to another member of the project; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked or was rotated.';
 
+CREATE FUNCTION @extschema@.apikey_purge(older_than interval)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_purge(interval) IS
+	'Removes the keys that were revoked or expired longer ago than that, of those that the caller may delete, and returns how many. 22023: a negative interval.';
+
+CREATE FUNCTION @extschema@.apikey_events_purge(older_than interval)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_events_purge(interval) IS
+	'Removes the events that are older than that, for superusers, and returns how many. 42501: not a superuser; 22023: a negative interval.';
+
 -- Organizations, projects, members
 
 CREATE FUNCTION @extschema@.apikey_organization_create(name text)
@@ -474,6 +486,20 @@ CREATE FUNCTION @extschema@._apikey_changed()
 COMMENT ON FUNCTION @extschema@._apikey_changed() IS
 	'Tells every session, with the commit, that keys it remembers may have changed';
 
+CREATE FUNCTION @extschema@._apikey_event_kept()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_event_kept() IS
+	'Lets nobody below superuser change or remove an event';
+
+-- The trail is only added to; by its tables' owner too, and by apply workers.
+CREATE TRIGGER apikey_event_kept BEFORE UPDATE OR DELETE ON @extschema@.apikey_event
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_event_kept();
+CREATE TRIGGER apikey_event_kept_whole BEFORE TRUNCATE ON @extschema@.apikey_event
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._apikey_event_kept();
+ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_kept;
+ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_kept_whole;
+
 -- Whatever changes a row tells the sessions that remember it: statements of
 -- ours and of superusers, COPY, and apply workers.  A new key is in nobody's
 -- memory; TRUNCATE tells by itself.
@@ -647,6 +673,8 @@ REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_pending(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_event_kept() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_events_purge(interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_project_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_organization_create(text) FROM PUBLIC;
 
@@ -672,6 +700,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_delete(uuid, text),
 	@extschema@.apikey_rotate(uuid, interval),
 	@extschema@.apikey_transfer(uuid, regrole, text),
+	@extschema@.apikey_purge(interval),
 	@extschema@.apikey_project_create(text, boolean),
 	@extschema@.apikey_member_add(text, regrole, @extschema@.apikey_role, text),
 	@extschema@.apikey_member_remove(text, regrole, text),

@@ -139,6 +139,8 @@ extern char *apikey_json_text(const char *name, const text *value);
 extern char *apikey_json_time(TimestampTz time);
 extern void apikey_event_key(const ApikeyRow *key, ApikeyEvent event,
 							 const char *detail);
+extern void apikey_event_require_removable(void);
+extern uint64 apikey_event_purge(TimestampTz before);
 extern void apikey_event_place(const ApikeyPlace *place, ApikeyEvent event,
 							   const char *detail);
 extern void apikey_event_member(const ApikeyPlace *place, ApikeyEvent event,
@@ -214,6 +216,9 @@ extern bool apikey_principal_covered(Oid role, const text *subject,
 extern bool apikey_principal_matches(Oid role, const text *subject);
 extern text *apikey_principal_new_subject(text *wanted, bool any);
 
+/* purge.c */
+extern int64 apikey_purge_keys(TimestampTz before);
+
 /* rotate.c */
 extern text *apikey_rotate_key(const pg_uuid_t *id, const Interval *grace);
 
@@ -224,7 +229,7 @@ pg_noreturn extern void apikey_refuse_unsupported(const char *argument);
 extern text *apikey_rule_name(const char *argument, text *value,
 							  const ApikeyRow *project);
 extern void apikey_rule_reason(const text *value);
-extern void apikey_rule_grace(const Interval *value);
+extern void apikey_rule_span(const char *argument, const Interval *value);
 extern void apikey_rule_subject(const text *value);
 extern void apikey_rule_prefix(const char *prefix, int len);
 extern void apikey_rule_terms(const text *accepted, const ApikeyRow *project);

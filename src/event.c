@@ -17,6 +17,8 @@
 
 #include "apikey.h"
 
+static bool purging = false;	/* in apikey_event_purge */
+
 static const char *const event_names[] = {
 	[APIKEY_EVENT_CREATED] = "created",
 	[APIKEY_EVENT_UPDATED] = "updated",
@@ -186,4 +188,59 @@ apikey_event_member(const ApikeyPlace *place, ApikeyEvent event, Oid member,
 						 apikey_role_label(before));
 	appendStringInfoChar(&json, '}');
 	apikey_event_place(place, event, json.data);
+}
+
+/*
+ * Raises unless it is a superuser who changes or removes events: the tables'
+ * owner may not, but for carrying out a superuser's purge.
+ */
+void
+apikey_event_require_removable(void)
+{
+	if (!purging && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to change or remove events"),
+				 errdetail("Only superusers may.")));
+}
+
+static uint64
+purge(Datum before)
+{
+	static ApikeyStatement statement;
+	ApikeyStorage storage;
+	uint64		rows;
+
+	apikey_storage_open(&storage);
+	if (apikey_storage_stale(&statement))
+	{
+		Oid			type = TIMESTAMPTZOID;
+
+		apikey_storage_prepare(&statement,
+							   psprintf("DELETE FROM %s.apikey_event WHERE at < $1",
+										apikey_catalog()->schema),
+							   1, &type);
+	}
+	rows = apikey_storage_run(&statement, &before, NULL);
+	apikey_storage_close(&storage);
+	return rows;
+}
+
+/* Removes the events from before a time; returns how many. */
+uint64
+apikey_event_purge(TimestampTz before)
+{
+	uint64		rows;
+
+	purging = true;
+	PG_TRY();
+	{
+		rows = purge(TimestampTzGetDatum(before));
+	}
+	PG_FINALLY();
+	{
+		purging = false;
+	}
+	PG_END_TRY();
+	return rows;
 }

@@ -179,9 +179,9 @@ apikey_rule_reason(const text *value)
 		apikey_refuse("reason", "A reason has at most 500 characters, none of them control characters.");
 }
 
-/* How long a key goes on after it was replaced. */
+/* A length of time from now, back or ahead, that leads to a date. */
 void
-apikey_rule_grace(const Interval *value)
+apikey_rule_span(const char *argument, const Interval *value)
 {
 	Interval	zero = {0};
 	Interval	century = {.month = 12 * 100};
@@ -190,7 +190,7 @@ apikey_rule_grace(const Interval *value)
 										  IntervalPGetDatum(&zero))) ||
 		!DatumGetBool(DirectFunctionCall2(interval_le, IntervalPGetDatum(value),
 										  IntervalPGetDatum(&century))))
-		apikey_refuse("grace", "The grace of a key is not negative, and at most 100 years.");
+		apikey_refuse(argument, "The interval is not negative, and at most 100 years.");
 }
 
 /* The application's user that a key belongs to. */

@@ -265,7 +265,7 @@ apikey_rotate(PG_FUNCTION_ARGS)
 		apikey_refuse_null("id");
 	if (PG_ARGISNULL(1))
 		apikey_refuse_null("grace");
-	apikey_rule_grace(PG_GETARG_INTERVAL_P(1));
+	apikey_rule_span("grace", PG_GETARG_INTERVAL_P(1));
 	PG_RETURN_TEXT_P(apikey_rotate_key(PG_GETARG_UUID_P(0),
 									   PG_GETARG_INTERVAL_P(1)));
 }
