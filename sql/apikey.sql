@@ -142,6 +142,17 @@ COMMENT ON TABLE @extschema@.apikey_digest IS
 ALTER TABLE @extschema@.apikey_digest
 	ALTER COLUMN digest SET STATISTICS 0, ALTER COLUMN digest SET STORAGE PLAIN;
 
+CREATE TABLE @extschema@.apikey_reveal (
+	id uuid NOT NULL,
+	ciphertext bytea NOT NULL,
+	pepper integer NOT NULL,
+	CONSTRAINT apikey_reveal_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_reveal IS
+	'Keys of revealable projects, encrypted under the server''s pepper of that fingerprint; read one through the function apikey_reveal';
+ALTER TABLE @extschema@.apikey_reveal
+	ALTER COLUMN ciphertext SET STATISTICS 0, ALTER COLUMN ciphertext SET STORAGE PLAIN;
+
 -- Apart from the keys, so that a use voids nothing that sessions remember; with
 -- room on each page for updates in place.
 CREATE TABLE @extschema@.apikey_usage (
@@ -190,6 +201,9 @@ SELECT pg_extension_config_dump('@extschema@.apikey_key',
 SELECT pg_extension_config_dump('@extschema@.apikey_digest',
 	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
 	' ON r.oid = k.owner WHERE k.id = apikey_digest.id)');
+SELECT pg_extension_config_dump('@extschema@.apikey_reveal',
+	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
+	' ON r.oid = k.owner WHERE k.id = apikey_reveal.id)');
 SELECT pg_extension_config_dump('@extschema@.apikey_usage',
 	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
 	' ON r.oid = k.owner WHERE k.id = apikey_usage.id)');
@@ -279,6 +293,12 @@ CREATE FUNCTION @extschema@.apikey_rotate(id uuid, grace interval DEFAULT '0')
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval) IS
 	'Replaces a key by a successor with its attributes, of the caller, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
+
+CREATE FUNCTION @extschema@.apikey_reveal(id uuid)
+	RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_reveal(uuid) IS
+	'The text of a key again, if it was made while its project was revealable and the server had a pepper; each call is an event. 42704: no such key; 42501: not the caller''s to manage; 55000: it cannot be revealed, or was revoked.';
 
 CREATE FUNCTION @extschema@.apikey_transfer(id uuid, new_owner regrole,
 		subject text DEFAULT NULL)
@@ -523,6 +543,7 @@ ALTER TABLE @extschema@.apikey_project ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_member ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_key ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_digest ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_reveal ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_usage ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_event ENABLE ROW LEVEL SECURITY;
 CREATE POLICY apikey_organization_member ON @extschema@.apikey_organization FOR SELECT
@@ -660,6 +681,7 @@ REVOKE ALL ON @extschema@.apikey_project FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_member FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_key FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_digest FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_reveal FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_usage FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_event FROM PUBLIC;
 REVOKE ALL ON SEQUENCE @extschema@.apikey_event_id_seq FROM PUBLIC;
@@ -699,6 +721,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_self_revoke(text, text),
 	@extschema@.apikey_delete(uuid, text),
 	@extschema@.apikey_rotate(uuid, interval),
+	@extschema@.apikey_reveal(uuid),
 	@extschema@.apikey_transfer(uuid, regrole, text),
 	@extschema@.apikey_purge(interval),
 	@extschema@.apikey_project_create(text, boolean),

@@ -125,6 +125,7 @@ typedef enum ApikeyEvent
 	APIKEY_EVENT_REVOKED,
 	APIKEY_EVENT_DELETED,
 	APIKEY_EVENT_ROTATED,
+	APIKEY_EVENT_REVEALED,
 	APIKEY_EVENT_TRANSFERRED,
 	APIKEY_EVENT_MEMBER_ADDED,
 	APIKEY_EVENT_MEMBER_REMOVED,
@@ -205,6 +206,10 @@ extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,
 extern const ApikeyRow *apikey_manage_project(const ApikeyRow *key,
 											  ApikeyPlace *place);
 
+/* pgcrypto.c */
+extern Oid	apikey_pgcrypto_function(const char *name, const Oid *types,
+									 int count);
+
 /* principal.c */
 extern bool apikey_role_exists(Oid role);
 extern void apikey_role_require(Oid role);
@@ -218,6 +223,12 @@ extern text *apikey_principal_new_subject(text *wanted, bool any);
 
 /* purge.c */
 extern int64 apikey_purge_keys(TimestampTz before);
+
+/* reveal.c */
+extern void apikey_reveal_keep(const ApikeyRow *key, const ApikeyRow *project,
+							   const text *plaintext);
+extern void apikey_reveal_forget(const ApikeyRow *key);
+extern text *apikey_reveal_key(const ApikeyRow *key);
 
 /* rotate.c */
 extern text *apikey_rotate_key(const pg_uuid_t *id, const Interval *grace);

@@ -46,7 +46,9 @@ static const char *const relation_names[APIKEY_RELATIONS] = {
 	[APIKEY_REL_PROJECT_PATH] = "apikey_project_path",
 	[APIKEY_REL_PROJECT_ORGANIZATION] = "apikey_project_organization",
 	[APIKEY_REL_MEMBER] = "apikey_member",
-	[APIKEY_REL_MEMBER_WHO] = "apikey_member_who"
+	[APIKEY_REL_MEMBER_WHO] = "apikey_member_who",
+	[APIKEY_REL_REVEAL] = "apikey_reveal",
+	[APIKEY_REL_REVEAL_PKEY] = "apikey_reveal_pkey"
 };
 
 static const char *const role_names[APIKEY_ROLES] = {
@@ -86,8 +88,8 @@ catalog_invalidate_schema(Datum arg, int cacheid pg_attribute_unused(),
 }
 
 /* The schema of an extension. */
-static Oid
-catalog_extension_schema(Oid extension)
+Oid
+apikey_extension_schema(Oid extension)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	Oid			schema = InvalidOid;
@@ -161,7 +163,7 @@ catalog_load(void)
 	static bool registered = false;
 	static char schema_name[2 * NAMEDATALEN + 3];
 	Oid			extension = get_extension_oid("apikey", false);
-	Oid			schema = catalog_extension_schema(extension);
+	Oid			schema = apikey_extension_schema(extension);
 
 	if (!registered)
 	{

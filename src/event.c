@@ -28,6 +28,7 @@ static const char *const event_names[] = {
 	[APIKEY_EVENT_REVOKED] = "revoked",
 	[APIKEY_EVENT_DELETED] = "deleted",
 	[APIKEY_EVENT_ROTATED] = "rotated",
+	[APIKEY_EVENT_REVEALED] = "revealed",
 	[APIKEY_EVENT_TRANSFERRED] = "transferred",
 	[APIKEY_EVENT_MEMBER_ADDED] = "member_added",
 	[APIKEY_EVENT_MEMBER_REMOVED] = "member_removed",

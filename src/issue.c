@@ -118,5 +118,6 @@ apikey_issue(ApikeyRow *key, const ApikeyIssue *issue)
 					  key->nulls[APIKEY_KEY_ACCEPTED_TERMS] ? NULL :
 					  apikey_json_text("accepted_terms",
 									   apikey_row_text(key, APIKEY_KEY_ACCEPTED_TERMS)));
+	apikey_reveal_keep(key, project, plaintext);
 	return plaintext;
 }

@@ -277,6 +277,7 @@ void
 apikey_key_delete(const ApikeyRow *key)
 {
 	apikey_event_key(key, APIKEY_EVENT_DELETED, NULL);
+	apikey_reveal_forget(key);
 	apikey_table_delete(&digest_table, apikey_row_id(key), false);
 	apikey_table_delete(&usage_table, apikey_row_id(key), false);
 	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);

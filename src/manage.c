@@ -103,6 +103,7 @@ revoke_key(ApikeyRow *key, text *reason)
 	apikey_key_update(key, APIKEY_EVENT_REVOKED,
 					  reason == NULL ? NULL :
 					  apikey_json_text("reason", reason));
+	apikey_reveal_forget(key);
 }
 
 static void

@@ -72,7 +72,10 @@ retire(ApikeyRow *old, const ApikeyRow *successor, TimestampTz stops_at)
 							   apikey_id_string(apikey_row_id(successor)),
 							   apikey_json_time(stops_at)));
 	if (stops_at <= now)
+	{
+		apikey_reveal_forget(old);
 		apikey_manage_revoke_predecessors(old, reason);
+	}
 }
 
 /*
@@ -86,15 +89,15 @@ apikey_rotate_key(const pg_uuid_t *id, const Interval *grace)
 	ApikeyRow	successor;
 	ApikeyPlace place;
 	uint8		digest[APIKEY_DIGEST_BYTES];
-	bool		in_project;
+	const ApikeyRow *project;
 	Datum		stops_at;
 	text	   *plaintext;
 
 	apikey_pepper_require();
-	in_project = apikey_manage_open_in_project(id, APIKEY_RIGHT_CHANGE, &old,
-											   &place) != NULL;
+	project = apikey_manage_open_in_project(id, APIKEY_RIGHT_CHANGE, &old,
+											&place);
 	require_rotatable(&old);
-	plaintext = make_successor(&old, in_project ? &place : NULL, &successor,
+	plaintext = make_successor(&old, project == NULL ? NULL : &place, &successor,
 							   digest);
 	stops_at = DirectFunctionCall2(timestamptz_pl_interval,
 								   successor.values[APIKEY_KEY_CREATED_AT],
@@ -104,5 +107,6 @@ apikey_rotate_key(const pg_uuid_t *id, const Interval *grace)
 	apikey_key_insert(&successor, digest,
 					  psprintf("{\"rotated_from\": \"%s\"}",
 							   apikey_id_string(id)));
+	apikey_reveal_keep(&successor, project, plaintext);
 	return plaintext;
 }

@@ -271,6 +271,20 @@ apikey_rotate(PG_FUNCTION_ARGS)
 }
 
 /*
+ * apikey_reveal(id uuid) returns text
+ *		The text of a key that was made to be shown again.
+ */
+PG_FUNCTION_INFO_V1(apikey_reveal);
+Datum
+apikey_reveal(PG_FUNCTION_ARGS)
+{
+	ApikeyRow	key;
+
+	open_argument(fcinfo, "apikey_reveal()", APIKEY_RIGHT_CHANGE, &key);
+	PG_RETURN_TEXT_P(apikey_reveal_key(&key));
+}
+
+/*
  * apikey_transfer(id uuid, new_owner regrole, subject text) returns void
  *		Hands a project's key to another member of the project; a superuser
  *		may hand a personal key to anybody.

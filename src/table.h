@@ -29,6 +29,8 @@ typedef enum ApikeyRelation
 	APIKEY_REL_PROJECT_ORGANIZATION,
 	APIKEY_REL_MEMBER,
 	APIKEY_REL_MEMBER_WHO,
+	APIKEY_REL_REVEAL,
+	APIKEY_REL_REVEAL_PKEY,
 	APIKEY_RELATIONS
 } ApikeyRelation;
 
@@ -54,6 +56,7 @@ typedef struct ApikeyCatalog
 } ApikeyCatalog;
 
 extern const ApikeyCatalog *apikey_catalog(void);
+extern Oid	apikey_extension_schema(Oid extension);
 extern bool apikey_catalog_has(Oid relid);
 extern ApikeyRole apikey_role_from_datum(Datum value);
 extern Datum apikey_role_datum(ApikeyRole role);
