@@ -142,6 +142,30 @@ COMMENT ON TABLE @extschema@.apikey_digest IS
 ALTER TABLE @extschema@.apikey_digest
 	ALTER COLUMN digest SET STATISTICS 0, ALTER COLUMN digest SET STORAGE PLAIN;
 
+CREATE TABLE @extschema@.apikey_import (
+	id uuid NOT NULL,
+	algorithm text NOT NULL,
+	foreign_digest bytea NOT NULL,
+	foreign_pepper integer NOT NULL,
+	digest bytea,
+	pepper integer,
+	lookup text COLLATE "C",
+	salt text,
+	CONSTRAINT apikey_import_pkey PRIMARY KEY (id),
+	CONSTRAINT apikey_import_lengths
+		CHECK (octet_length(foreign_digest) = 32 AND octet_length(digest) = 32)
+);
+COMMENT ON TABLE @extschema@.apikey_import IS
+	'Keys of other systems: what stands for the imported hash, as HMAC under a pepper, and once they were verified HMAC-SHA-256(pepper, SHA-256(key)) like other keys';
+ALTER TABLE @extschema@.apikey_import
+	ALTER COLUMN foreign_digest SET STATISTICS 0, ALTER COLUMN foreign_digest SET STORAGE PLAIN,
+	ALTER COLUMN digest SET STATISTICS 0, ALTER COLUMN digest SET STORAGE PLAIN,
+	ALTER COLUMN lookup SET STATISTICS 0, ALTER COLUMN salt SET STATISTICS 0;
+CREATE UNIQUE INDEX apikey_import_foreign ON @extschema@.apikey_import (foreign_digest);
+CREATE INDEX apikey_import_digest ON @extschema@.apikey_import (digest) WHERE digest IS NOT NULL;
+CREATE UNIQUE INDEX apikey_import_lookup ON @extschema@.apikey_import (lookup)
+	WHERE lookup IS NOT NULL;
+
 CREATE TABLE @extschema@.apikey_reveal (
 	id uuid NOT NULL,
 	ciphertext bytea NOT NULL,
@@ -201,6 +225,9 @@ SELECT pg_extension_config_dump('@extschema@.apikey_key',
 SELECT pg_extension_config_dump('@extschema@.apikey_digest',
 	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
 	' ON r.oid = k.owner WHERE k.id = apikey_digest.id)');
+SELECT pg_extension_config_dump('@extschema@.apikey_import',
+	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
+	' ON r.oid = k.owner WHERE k.id = apikey_import.id)');
 SELECT pg_extension_config_dump('@extschema@.apikey_reveal',
 	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
 	' ON r.oid = k.owner WHERE k.id = apikey_reveal.id)');
@@ -251,6 +278,34 @@ COMMENT ON FUNCTION @extschema@.apikey_create(text, text, text, text, text[],
 		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
 		bigint, bigint, interval, cidr[], jsonb, text) IS
 	'Makes an API key of the caller, or in a project that he administers, and returns its text, which is stored nowhere. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project is full; 55000: a rate limit without the library preloaded; 0A000: credits.';
+
+CREATE FUNCTION @extschema@.apikey_import(
+		name text,
+		algorithm text,
+		hash text,
+		lookup text DEFAULT NULL,
+		project text DEFAULT NULL,
+		description text DEFAULT NULL,
+		subject text DEFAULT NULL,
+		scopes text[] DEFAULT '{}',
+		role @extschema@.apikey_role DEFAULT NULL,
+		starts_at timestamptz DEFAULT NULL,
+		expires_at timestamptz DEFAULT NULL,
+		prefix text DEFAULT NULL,
+		rate_limit integer DEFAULT NULL,
+		rate_window interval DEFAULT '1 minute',
+		credits bigint DEFAULT NULL,
+		credits_refill bigint DEFAULT NULL,
+		credits_interval interval DEFAULT NULL,
+		allowed_ips cidr[] DEFAULT NULL,
+		metadata jsonb DEFAULT '{}',
+		accept_terms text DEFAULT NULL)
+	RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[],
+		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
+		bigint, bigint, interval, cidr[], jsonb, text) IS
+	'Takes over a key that another system issued, by its hash: sha256, sha512 or md5 in hexadecimal digits, or crypt (bcrypt) with lookup, what the key begins with. The other arguments and errors are those of apikey_create; 22023: a bad algorithm, hash or lookup; 23505: a live key has this hash, or a lookup of which one is the beginning of the other.';
 
 CREATE FUNCTION @extschema@.apikey_rename(id uuid, new_name text)
 	RETURNS void
@@ -533,6 +588,10 @@ CREATE TRIGGER apikey_member_changed AFTER INSERT OR UPDATE OR DELETE ON @extsch
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
 ALTER TABLE @extschema@.apikey_key ENABLE ALWAYS TRIGGER apikey_key_changed;
 ALTER TABLE @extschema@.apikey_digest ENABLE ALWAYS TRIGGER apikey_digest_changed;
+-- Sessions remember whether there is an imported key at all.
+CREATE TRIGGER apikey_import_changed AFTER INSERT OR DELETE ON @extschema@.apikey_import
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_import ENABLE ALWAYS TRIGGER apikey_import_changed;
 ALTER TABLE @extschema@.apikey_project ENABLE ALWAYS TRIGGER apikey_project_changed;
 ALTER TABLE @extschema@.apikey_member ENABLE ALWAYS TRIGGER apikey_member_changed;
 
@@ -543,6 +602,7 @@ ALTER TABLE @extschema@.apikey_project ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_member ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_key ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_digest ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_import ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_reveal ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_usage ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_event ENABLE ROW LEVEL SECURITY;
@@ -681,6 +741,7 @@ REVOKE ALL ON @extschema@.apikey_project FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_member FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_key FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_digest FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_import FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_reveal FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_usage FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_event FROM PUBLIC;
@@ -699,6 +760,9 @@ REVOKE ALL ON FUNCTION @extschema@._apikey_event_kept() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_events_purge(interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_project_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_organization_create(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[],
+	@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
+	bigint, bigint, interval, cidr[], jsonb, text) FROM PUBLIC;
 
 -- Arguments and columns of this type are everybody's.
 GRANT USAGE ON TYPE @extschema@.apikey_role TO PUBLIC;
@@ -745,13 +809,16 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_pending(uuid),
 	@extschema@._apikey_status(regrole, boolean, timestamptz, timestamptz, timestamptz)
 	TO PUBLIC;
--- Organizations and statistics are for whom the role that installs us says.
+-- Organizations, imports and statistics are for whom the role that installs us says.
 DO $$
 DECLARE
 	installer name := (SELECT r.rolname FROM pg_extension e JOIN pg_roles r ON r.oid = e.extowner
 		WHERE e.extname = 'apikey');
 BEGIN
 	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_organization_create(text) TO %I WITH GRANT OPTION', installer);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[], '
+		'@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval, '
+		'bigint, bigint, interval, cidr[], jsonb, text) TO %I WITH GRANT OPTION', installer);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@._apikey_stats() TO %I WITH GRANT OPTION', installer);
 	EXECUTE format('GRANT SELECT ON @extschema@.apikey_stats TO %I WITH GRANT OPTION', installer);
 END

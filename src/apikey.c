@@ -11,6 +11,7 @@
 #include "utils/guc.h"
 
 #include "apikey.h"
+#include "foreign.h"
 #include "usage.h"
 #include "verify.h"
 
@@ -46,7 +47,10 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 	if (previous_object_access)
 		previous_object_access(access, classId, objectId, subId, arg);
 	if (access == OAT_DROP && classId == DatabaseRelationId)
+	{
 		apikey_usage_forget_database(objectId);
+		apikey_rehash_forget_database(objectId);
+	}
 }
 
 static void
@@ -110,6 +114,7 @@ _PG_init(void)
 	if (process_shared_preload_libraries_in_progress)
 	{
 		apikey_usage_init();
+		apikey_rehash_init();
 		apikey_worker_init();
 	}
 	previous_object_access = object_access_hook;

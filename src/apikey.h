@@ -106,6 +106,7 @@ extern const char *apikey_pepper_problem(void);
 extern void apikey_pepper_require(void);
 extern const ApikeyPepper *apikey_pepper_current(void);
 extern const ApikeyPepper *apikey_pepper_find(int32 fingerprint);
+extern const ApikeyPepper *apikey_pepper_nth(int n);
 
 /* digest.c */
 extern void apikey_digest_text(const char *text, size_t len, uint8 *out);
@@ -126,6 +127,8 @@ typedef enum ApikeyEvent
 	APIKEY_EVENT_DELETED,
 	APIKEY_EVENT_ROTATED,
 	APIKEY_EVENT_REVEALED,
+	APIKEY_EVENT_IMPORTED,
+	APIKEY_EVENT_REHASHED,
 	APIKEY_EVENT_TRANSFERRED,
 	APIKEY_EVENT_MEMBER_ADDED,
 	APIKEY_EVENT_MEMBER_REMOVED,
@@ -153,6 +156,10 @@ extern void apikey_generate_id(pg_uuid_t *id);
 extern text *apikey_generate(const char *prefix, int prefix_len,
 							 pg_uuid_t *id, uint8 *digest);
 
+/* import.c */
+extern bool apikey_import_any(void);
+extern void apikey_import_forget(const ApikeyRow *key);
+
 /* issue.c */
 
 /* What a creator asks for beside a key's attributes; NULL for the default. */
@@ -166,8 +173,10 @@ typedef struct ApikeyIssue
 	ApikeyRole	role;
 } ApikeyIssue;
 
-extern text *apikey_issue_text(ApikeyRow *key, const text *prefix,
-							   uint8 *digest);
+extern const ApikeyRow *apikey_issue_prepare(ApikeyRow *key,
+											 const ApikeyIssue *issue,
+											 ApikeyPlace *place);
+extern text *apikey_issue_text(ApikeyRow *key, uint8 *digest);
 extern text *apikey_issue(ApikeyRow *key, const ApikeyIssue *issue);
 
 /* key.c */
@@ -181,10 +190,11 @@ extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
 									uint8 *digest, int32 *fingerprint);
 extern void apikey_key_scan_project(const pg_uuid_t *project,
 									ApikeyVisit visit, void *state);
+extern bool apikey_key_live(const ApikeyRow *key);
 extern int64 apikey_key_count_live(const pg_uuid_t *project);
 extern bool apikey_key_find_predecessor(const pg_uuid_t *id, ApikeyRow *key);
 extern void apikey_key_insert(ApikeyRow *key, const uint8 *digest,
-							  const char *detail);
+							  ApikeyEvent event, const char *detail);
 extern void apikey_key_update(ApikeyRow *key, ApikeyEvent event,
 							  const char *detail);
 extern void apikey_key_delete(const ApikeyRow *key);
@@ -240,6 +250,7 @@ pg_noreturn extern void apikey_refuse_unsupported(const char *argument);
 extern text *apikey_rule_name(const char *argument, text *value,
 							  const ApikeyRow *project);
 extern void apikey_rule_reason(const text *value);
+extern void apikey_rule_lookup(const text *value);
 extern void apikey_rule_span(const char *argument, const Interval *value);
 extern void apikey_rule_subject(const text *value);
 extern void apikey_rule_prefix(const char *prefix, int len);

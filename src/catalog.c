@@ -48,7 +48,12 @@ static const char *const relation_names[APIKEY_RELATIONS] = {
 	[APIKEY_REL_MEMBER] = "apikey_member",
 	[APIKEY_REL_MEMBER_WHO] = "apikey_member_who",
 	[APIKEY_REL_REVEAL] = "apikey_reveal",
-	[APIKEY_REL_REVEAL_PKEY] = "apikey_reveal_pkey"
+	[APIKEY_REL_REVEAL_PKEY] = "apikey_reveal_pkey",
+	[APIKEY_REL_IMPORT] = "apikey_import",
+	[APIKEY_REL_IMPORT_PKEY] = "apikey_import_pkey",
+	[APIKEY_REL_IMPORT_FOREIGN] = "apikey_import_foreign",
+	[APIKEY_REL_IMPORT_DIGEST] = "apikey_import_digest",
+	[APIKEY_REL_IMPORT_LOOKUP] = "apikey_import_lookup"
 };
 
 static const char *const role_names[APIKEY_ROLES] = {

@@ -167,11 +167,18 @@ apikey_key_scan_project(const pg_uuid_t *project, ApikeyVisit visit,
 	UnregisterSnapshot(snapshot);
 }
 
+/* Does a key occupy its name and its place: neither revoked nor replaced? */
+bool
+apikey_key_live(const ApikeyRow *key)
+{
+	return key->nulls[APIKEY_KEY_ROTATED_TO] &&
+		apikey_key_status(key, 0) != APIKEY_STATUS_REVOKED;
+}
+
 static bool
 count_live(const ApikeyRow *row, void *state)
 {
-	if (row->nulls[APIKEY_KEY_ROTATED_TO] &&
-		apikey_key_status(row, 0) != APIKEY_STATUS_REVOKED)
+	if (apikey_key_live(row))
 		(*(int64 *) state)++;
 	return true;
 }
@@ -240,16 +247,12 @@ apikey_key_find_predecessor(const pg_uuid_t *id, ApikeyRow *key)
 							 &scan_key, 1, key);
 }
 
-/* Stores a new key under the SHA-256 of its text; detail is the event's. */
-void
-apikey_key_insert(ApikeyRow *key, const uint8 *digest, const char *detail)
+/* Stores the SHA-256 of a key's text, as HMAC under the current pepper. */
+static void
+insert_digest(const ApikeyRow *key, const uint8 *digest)
 {
 	bytea	   *stored = palloc(VARHDRSZ + APIKEY_DIGEST_BYTES);
 	ApikeyRow	row;
-
-	retire_dropped(key);
-	refresh_owner_name(key);
-	apikey_table_insert(&apikey_key_table, key);
 
 	SET_VARSIZE(stored, VARHDRSZ + APIKEY_DIGEST_BYTES);
 	apikey_digest_stored(apikey_pepper_current(), digest,
@@ -258,7 +261,22 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest, const char *detail)
 	apikey_row_set_pointer(&row, DIGEST_DIGEST, stored);
 	apikey_row_set(&row, DIGEST_PEPPER, Int32GetDatum(apikey_pepper_current()->fingerprint));
 	apikey_table_insert(&digest_table, &row);
-	apikey_event_key(key, APIKEY_EVENT_CREATED, detail);
+}
+
+/*
+ * Stores a new key under the SHA-256 of its text, NULL for an imported one,
+ * and the event that tells of it.
+ */
+void
+apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
+				  const char *detail)
+{
+	retire_dropped(key);
+	refresh_owner_name(key);
+	apikey_table_insert(&apikey_key_table, key);
+	if (digest != NULL)
+		insert_digest(key, digest);
+	apikey_event_key(key, event, detail);
 }
 
 /* Writes back a key that was locked, and the event that tells of it. */
@@ -278,6 +296,7 @@ apikey_key_delete(const ApikeyRow *key)
 {
 	apikey_event_key(key, APIKEY_EVENT_DELETED, NULL);
 	apikey_reveal_forget(key);
+	apikey_import_forget(key);
 	apikey_table_delete(&digest_table, apikey_row_id(key), false);
 	apikey_table_delete(&usage_table, apikey_row_id(key), false);
 	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
@@ -45,8 +46,8 @@ make_successor(const ApikeyRow *old, const ApikeyPlace *place,
 					   apikey_role_datum(Min(apikey_row_role(old, APIKEY_KEY_ROLE),
 											 apikey_place_standing(place))));
 	apikey_rule_attributes(successor, place == NULL ? NULL : &place->project);
-	return apikey_issue_text(successor,
-							 apikey_row_text(old, APIKEY_KEY_PREFIX), digest);
+	apikey_row_set(successor, APIKEY_KEY_OWNER, ObjectIdGetDatum(GetUserId()));
+	return apikey_issue_text(successor, digest);
 }
 
 /* Ends the old key at that time; where that is now, it is revoked. */
@@ -104,7 +105,7 @@ apikey_rotate_key(const pg_uuid_t *id, const Interval *grace)
 								   IntervalPGetDatum(grace));
 	/* The old one first: its name is its successor's. */
 	retire(&old, &successor, DatumGetTimestampTz(stops_at));
-	apikey_key_insert(&successor, digest,
+	apikey_key_insert(&successor, digest, APIKEY_EVENT_CREATED,
 					  psprintf("{\"rotated_from\": \"%s\"}",
 							   apikey_id_string(id)));
 	apikey_reveal_keep(&successor, project, plaintext);

@@ -179,6 +179,16 @@ apikey_rule_reason(const text *value)
 		apikey_refuse("reason", "A reason has at most 500 characters, none of them control characters.");
 }
 
+/* What an imported key begins with. */
+void
+apikey_rule_lookup(const text *value)
+{
+	int			length = text_characters(value);
+
+	if (length < 8 || length > 100)
+		apikey_refuse("lookup", "A lookup is what the key begins with, 8 to 100 characters.");
+}
+
 /* A length of time from now, back or ahead, that leads to a date. */
 void
 apikey_rule_span(const char *argument, const Interval *value)

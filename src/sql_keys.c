@@ -10,6 +10,7 @@
 #include "utils/uuid.h"
 
 #include "apikey.h"
+#include "foreign.h"
 #include "verify.h"
 
 /* The arguments of apikey_create, in their order. */
@@ -34,9 +35,18 @@ enum
 	CREATE_ACCEPT_TERMS
 };
 
+/* The arguments that apikey_import has beside, after the name. */
+enum
+{
+	IMPORT_ALGORITHM = CREATE_NAME + 1,
+	IMPORT_HASH,
+	IMPORT_LOOKUP,
+	IMPORT_MORE = IMPORT_LOOKUP - CREATE_NAME
+};
+
 /* Refuses what the arguments ask for and this version does not have. */
 static void
-refuse_unsupported_arguments(FunctionCallInfo fcinfo)
+refuse_unsupported_arguments(FunctionCallInfo fcinfo, int more)
 {
 	static const struct
 	{
@@ -50,7 +60,7 @@ refuse_unsupported_arguments(FunctionCallInfo fcinfo)
 
 	for (size_t i = 0; i < lengthof(unsupported); i++)
 	{
-		if (!PG_ARGISNULL(unsupported[i].argument))
+		if (!PG_ARGISNULL(more + unsupported[i].argument))
 			apikey_refuse_unsupported(unsupported[i].name);
 	}
 }
@@ -61,6 +71,15 @@ text_argument(FunctionCallInfo fcinfo, int argument)
 	return PG_ARGISNULL(argument) ? NULL : PG_GETARG_TEXT_PP(argument);
 }
 
+/* A text that must be there. */
+static text *
+required_argument(FunctionCallInfo fcinfo, int argument, const char *name)
+{
+	if (PG_ARGISNULL(argument))
+		apikey_refuse_null(name);
+	return PG_GETARG_TEXT_PP(argument);
+}
+
 /* Copies an argument, NULL or not, into a column. */
 static void
 set_from_argument(FunctionCallInfo fcinfo, int argument, ApikeyRow *key,
@@ -68,6 +87,44 @@ set_from_argument(FunctionCallInfo fcinfo, int argument, ApikeyRow *key,
 {
 	key->values[column] = PG_GETARG_DATUM(argument);
 	key->nulls[column] = PG_ARGISNULL(argument);
+}
+
+/*
+ * The arguments of apikey_create, behind the name of which so many more may
+ * stand.
+ */
+static void
+read_new_key(FunctionCallInfo fcinfo, int more, ApikeyRow *key,
+			 ApikeyIssue *issue)
+{
+	static const struct
+	{
+		int			argument;
+		ApikeyKeyColumn column;
+	}			attributes[] = {
+		{CREATE_DESCRIPTION, APIKEY_KEY_DESCRIPTION},
+		{CREATE_SCOPES, APIKEY_KEY_SCOPES},
+		{CREATE_STARTS_AT, APIKEY_KEY_STARTS_AT},
+		{CREATE_EXPIRES_AT, APIKEY_KEY_EXPIRES_AT},
+		{CREATE_RATE_LIMIT, APIKEY_KEY_RATE_LIMIT},
+		{CREATE_RATE_WINDOW, APIKEY_KEY_RATE_WINDOW},
+		{CREATE_ALLOWED_IPS, APIKEY_KEY_ALLOWED_IPS},
+		{CREATE_METADATA, APIKEY_KEY_METADATA}
+	};
+
+	issue->name = required_argument(fcinfo, CREATE_NAME, "name");
+	refuse_unsupported_arguments(fcinfo, more);
+	issue->project = text_argument(fcinfo, more + CREATE_PROJECT);
+	issue->subject = text_argument(fcinfo, more + CREATE_SUBJECT);
+	issue->prefix = text_argument(fcinfo, more + CREATE_PREFIX);
+	issue->accept_terms = text_argument(fcinfo, more + CREATE_ACCEPT_TERMS);
+	issue->role = PG_ARGISNULL(more + CREATE_ROLE) ? APIKEY_ROLE_NONE :
+		apikey_role_from_datum(PG_GETARG_DATUM(more + CREATE_ROLE));
+
+	apikey_row_clear(key);
+	for (size_t i = 0; i < lengthof(attributes); i++)
+		set_from_argument(fcinfo, more + attributes[i].argument, key,
+						  attributes[i].column);
 }
 
 /*
@@ -82,28 +139,35 @@ apikey_create(PG_FUNCTION_ARGS)
 	ApikeyIssue issue;
 
 	PreventCommandIfReadOnly("apikey_create()");
-	if (PG_ARGISNULL(CREATE_NAME))
-		apikey_refuse_null("name");
-	refuse_unsupported_arguments(fcinfo);
-
-	issue.name = PG_GETARG_TEXT_PP(CREATE_NAME);
-	issue.project = text_argument(fcinfo, CREATE_PROJECT);
-	issue.subject = text_argument(fcinfo, CREATE_SUBJECT);
-	issue.prefix = text_argument(fcinfo, CREATE_PREFIX);
-	issue.accept_terms = text_argument(fcinfo, CREATE_ACCEPT_TERMS);
-	issue.role = PG_ARGISNULL(CREATE_ROLE) ? APIKEY_ROLE_NONE :
-		apikey_role_from_datum(PG_GETARG_DATUM(CREATE_ROLE));
-
-	apikey_row_clear(&key);
-	set_from_argument(fcinfo, CREATE_DESCRIPTION, &key, APIKEY_KEY_DESCRIPTION);
-	set_from_argument(fcinfo, CREATE_SCOPES, &key, APIKEY_KEY_SCOPES);
-	set_from_argument(fcinfo, CREATE_STARTS_AT, &key, APIKEY_KEY_STARTS_AT);
-	set_from_argument(fcinfo, CREATE_EXPIRES_AT, &key, APIKEY_KEY_EXPIRES_AT);
-	set_from_argument(fcinfo, CREATE_RATE_LIMIT, &key, APIKEY_KEY_RATE_LIMIT);
-	set_from_argument(fcinfo, CREATE_RATE_WINDOW, &key, APIKEY_KEY_RATE_WINDOW);
-	set_from_argument(fcinfo, CREATE_ALLOWED_IPS, &key, APIKEY_KEY_ALLOWED_IPS);
-	set_from_argument(fcinfo, CREATE_METADATA, &key, APIKEY_KEY_METADATA);
+	read_new_key(fcinfo, 0, &key, &issue);
 	PG_RETURN_TEXT_P(apikey_issue(&key, &issue));
+}
+
+/*
+ * apikey_import(name text, algorithm text, hash text, lookup text, ...)
+ *		returns uuid
+ *		Takes over a key that another system issued, by the hash it stored.
+ */
+PG_FUNCTION_INFO_V1(apikey_import);
+Datum
+apikey_import(PG_FUNCTION_ARGS)
+{
+	ApikeyRow	key;
+	ApikeyIssue issue;
+	ApikeyForeign foreign;
+	text	   *lookup = text_argument(fcinfo, IMPORT_LOOKUP);
+
+	PreventCommandIfReadOnly("apikey_import()");
+	read_new_key(fcinfo, IMPORT_MORE, &key, &issue);
+	apikey_foreign_read(required_argument(fcinfo, IMPORT_ALGORITHM, "algorithm"),
+						required_argument(fcinfo, IMPORT_HASH, "hash"),
+						&foreign);
+	if (foreign.algorithm == APIKEY_ALGORITHM_CRYPT)
+		apikey_rule_lookup(required_argument(fcinfo, IMPORT_LOOKUP, "lookup"));
+	else if (lookup != NULL)
+		apikey_refuse("lookup", "Only keys of \"crypt\" are looked up by it; the others are by their hash.");
+	apikey_import_key(&key, &issue, &foreign, lookup);
+	PG_RETURN_DATUM(key.values[APIKEY_KEY_ID]);
 }
 
 /*
@@ -217,16 +281,17 @@ apikey_self_revoke(PG_FUNCTION_ARGS)
 {
 	ApikeyRow	key;
 	ApikeyCredential credential;
+	pg_uuid_t	id;
 	text	   *reason = reason_argument(fcinfo);
 
 	PreventCommandIfReadOnly("apikey_self_revoke()");
 	apikey_pepper_require();
 	if (PG_ARGISNULL(0) ||
 		!apikey_credential_from_key(PG_GETARG_DATUM(0), &credential) ||
-		!apikey_credential_checksum_ok(&credential) ||
-		!apikey_credential_matches(&credential, &key))
+		!apikey_credential_find(&credential, &key))
 		PG_RETURN_BOOL(false);
-	apikey_manage_lock(&credential.id, &key);
+	id = *apikey_row_id(&key);
+	apikey_manage_lock(&id, &key);
 	if (apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
 		PG_RETURN_BOOL(false);
 	PG_RETURN_BOOL(apikey_manage_revoke(&key, reason));

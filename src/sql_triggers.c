@@ -228,6 +228,8 @@ _apikey_changed(PG_FUNCTION_ARGS)
 		apikey_cache_key_changed(DatumGetUUIDP(heap_getattr(trigger->tg_trigtuple, 1,
 															RelationGetDescr(trigger->tg_relation),
 															&isnull)));
+	else if (strcmp(table, "apikey_import") == 0)
+		apikey_cache_imports_changed();
 	else
 		apikey_cache_all_changed();
 	return PointerGetDatum(NULL);

@@ -271,10 +271,15 @@ run_with_row(const ApikeyStatement *statement, const ApikeyTable *table,
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
-			table->noun == NULL || error->table_name == NULL ||
+			(table->noun == NULL && table->taken == NULL) ||
+			error->table_name == NULL ||
 			strcmp(error->table_name, table->name) != 0)
 			PG_RE_THROW();
 		FlushErrorState();
+		if (table->noun == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNIQUE_VIOLATION),
+					 errmsg("%s", table->taken)));
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("%s \"%s\" already exists", table->noun,

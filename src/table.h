@@ -31,6 +31,11 @@ typedef enum ApikeyRelation
 	APIKEY_REL_MEMBER_WHO,
 	APIKEY_REL_REVEAL,
 	APIKEY_REL_REVEAL_PKEY,
+	APIKEY_REL_IMPORT,
+	APIKEY_REL_IMPORT_PKEY,
+	APIKEY_REL_IMPORT_FOREIGN,
+	APIKEY_REL_IMPORT_DIGEST,
+	APIKEY_REL_IMPORT_LOOKUP,
 	APIKEY_RELATIONS
 } ApikeyRelation;
 
@@ -85,6 +90,11 @@ extern void apikey_storage_prepare(ApikeyStatement *statement,
 extern uint64 apikey_storage_run(const ApikeyStatement *statement,
 								 Datum *values, const char *nulls);
 
+/* Something that may as well be left undone. */
+typedef void (*ApikeyWork) (void *work);
+
+extern void apikey_storage_try(ApikeyWork run, void *work);
+
 /* table.c */
 typedef struct ApikeyColumn
 {
@@ -112,6 +122,7 @@ typedef struct ApikeyTable
 {
 	const char *name;
 	const char *noun;			/* what a row is called in an error */
+	const char *taken;			/* without one: the error of a duplicate */
 	int			label;			/* the column that names a row there */
 	ApikeyRelation relation;
 	ApikeyRelation pkey;

@@ -29,6 +29,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "foreign.h"
 #include "usage.h"
 
 /* Runs the worker of a database to its end; false where none could start. */
@@ -62,7 +63,8 @@ flush_all(void)
 	MemoryContext outer = MemoryContextSwitchTo(context);
 	ListCell   *cell;
 
-	foreach(cell, apikey_usage_databases())
+	foreach(cell, list_concat_unique_oid(apikey_usage_databases(),
+										 apikey_rehash_databases()))
 	{
 		if (ShutdownRequestPending || !flush_database(lfirst_oid(cell)))
 			break;
@@ -191,6 +193,7 @@ apikey_flush_main(Datum arg)
 
 	CommitTransactionCommand();
 	apikey_usage_flushed(uses);
+	apikey_rehash_flush();
 	proc_exit(0);
 }
 
