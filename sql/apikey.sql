@@ -101,6 +101,7 @@ CREATE TABLE @extschema@.apikey_key (
 	revoked_at timestamptz,
 	rate_limit integer,
 	rate_window interval NOT NULL DEFAULT '1 minute',
+	credits_account uuid,
 	owner_name text NOT NULL,
 	prefix text NOT NULL,
 	last_four text NOT NULL,
@@ -122,6 +123,8 @@ CREATE UNIQUE INDEX apikey_key_name ON @extschema@.apikey_key
 CREATE UNIQUE INDEX apikey_key_project_name ON @extschema@.apikey_key
 	(project, name) WHERE revoked_at IS NULL AND project IS NOT NULL;
 CREATE INDEX apikey_key_project ON @extschema@.apikey_key (project, created_at);
+CREATE INDEX apikey_key_credits_account ON @extschema@.apikey_key (credits_account)
+	WHERE credits_account IS NOT NULL;
 
 CREATE TABLE @extschema@.apikey_digest (
 	id uuid NOT NULL,
@@ -148,6 +151,20 @@ CREATE TABLE @extschema@.apikey_usage (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.apikey_usage IS
 	'How often keys were used and refused, and their last use; read it through the view apikeys';
+
+-- What is left but for what is out in a lease; with room for updates in place.
+CREATE TABLE @extschema@.apikey_credit (
+	id uuid NOT NULL,
+	balance bigint NOT NULL,
+	refill bigint,
+	refill_interval interval,
+	refill_at timestamptz,
+	granted_at timestamptz NOT NULL,
+	CONSTRAINT apikey_credit_pkey PRIMARY KEY (id),
+	CONSTRAINT apikey_credit_balance CHECK (balance >= 0)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE @extschema@.apikey_credit IS
+	'Accounts of credits, each of a key or of a key and its successors; read them through the view apikeys';
 
 -- Names and OIDs are those of the time; nothing here refers to other tables.
 CREATE TABLE @extschema@.apikey_event (
@@ -187,6 +204,9 @@ SELECT pg_extension_config_dump('@extschema@.apikey_digest',
 SELECT pg_extension_config_dump('@extschema@.apikey_usage',
 	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
 	' ON r.oid = k.owner WHERE k.id = apikey_usage.id)');
+SELECT pg_extension_config_dump('@extschema@.apikey_credit',
+	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
+	' ON r.oid = k.owner WHERE k.credits_account = apikey_credit.id)');
 SELECT pg_extension_config_dump('@extschema@.apikey_event', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_event_id_seq', '');
 
@@ -230,7 +250,7 @@ CREATE FUNCTION @extschema@.apikey_create(
 COMMENT ON FUNCTION @extschema@.apikey_create(text, text, text, text, text[],
 		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
 		bigint, bigint, interval, cidr[], jsonb, text) IS
-	'Makes an API key of the caller, or in a project that he administers, and returns its text, which is stored nowhere. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project is full; 55000: a rate limit without the library preloaded; 0A000: credits.';
+	'Makes an API key of the caller, or in a project that he administers, and returns its text, which is stored nowhere. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project is full; 55000: a rate limit without the library preloaded.';
 
 CREATE FUNCTION @extschema@.apikey_rename(id uuid, new_name text)
 	RETURNS void
@@ -274,6 +294,12 @@ CREATE FUNCTION @extschema@.apikey_transfer(id uuid, new_owner regrole,
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
 	'Hands a project''s key to another member of the project; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked.';
+
+CREATE FUNCTION @extschema@.apikey_credits_add(id uuid, amount bigint)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_credits_add(uuid, bigint) IS
+	'Adds to the credits of a key, 1 or more; returns what is left then. 42704: no such key; 42501: not the caller''s to manage; 22023: a bad amount; 55000: the key has no credits, or is revoked.';
 
 -- Organizations, projects, members
 
@@ -388,6 +414,92 @@ CREATE FUNCTION @extschema@.apikey_check(
 COMMENT ON FUNCTION @extschema@.apikey_check(text, text[], text, regrole) IS
 	'The verification of apikey_verify, told by yes or no.';
 
+-- Who is calling: known to this process for the rest of the transaction.  A
+-- parallel worker does not know it, so what asks for it is restricted.
+
+CREATE FUNCTION @extschema@.apikey_authenticate(
+		key text,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		min_role @extschema@.apikey_role DEFAULT NULL,
+		client_addr inet DEFAULT NULL,
+		cost integer DEFAULT 1,
+		owner regrole DEFAULT NULL)
+	RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_authenticate(text, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'Verifies as apikey_verify does; to the end of the transaction the apikey_current_ functions and apikey_has_scope speak of this key, whose id is returned. 28000: not valid, the code in the detail; 22023: a negative cost.';
+
+CREATE FUNCTION @extschema@.apikey_authenticate_digest(
+		handle text,
+		digest bytea,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		min_role @extschema@.apikey_role DEFAULT NULL,
+		client_addr inet DEFAULT NULL,
+		cost integer DEFAULT 1,
+		owner regrole DEFAULT NULL)
+	RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_authenticate_digest(text, bytea, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'apikey_authenticate without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key.';
+
+CREATE FUNCTION @extschema@.apikey_pre_request()
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_pre_request() IS
+	'For PostgREST''s db-pre-request: authenticates the key in the request''s headers, for the project in apikey.request_project; without a key, nobody. PT401, PT403, PT429, PT503: not valid, the code in the detail.';
+
+CREATE FUNCTION @extschema@.apikey_current_key()
+	RETURNS uuid
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_key() IS
+	'The id of the key that is authenticated in this transaction; null for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_project()
+	RETURNS text
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_project() IS
+	'The project of the authenticated key; null for a personal key and for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_owner()
+	RETURNS name
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_owner() IS
+	'The role that created the authenticated key; null for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_subject()
+	RETURNS text
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_subject() IS
+	'The subject of the authenticated key; a label that its owner chose, where apikey.subject_setting is empty';
+
+CREATE FUNCTION @extschema@.apikey_current_role()
+	RETURNS @extschema@.apikey_role
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_role() IS
+	'The role of the authenticated key in its project; null for a personal key and for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_scopes()
+	RETURNS text[]
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_scopes() IS
+	'The scopes of the authenticated key; null for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_metadata()
+	RETURNS jsonb
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_metadata() IS
+	'The metadata of the authenticated key; null for nobody';
+
+CREATE FUNCTION @extschema@.apikey_has_scope(scope text, project text DEFAULT NULL)
+	RETURNS boolean
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_has_scope(text, text) IS
+	'Does the authenticated key grant this scope and, where one is named, belong to this project or organization? False for nobody.';
+
 -- What the policies and the views are made of
 
 CREATE FUNCTION @extschema@._apikey_visible(owner regrole, subject text, project uuid)
@@ -435,6 +547,13 @@ CREATE FUNCTION @extschema@._apikey_pending(id uuid, OUT use_count bigint,
 	LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@._apikey_pending(uuid) IS
 	'What this server has counted of a key and not yet written';
+
+CREATE FUNCTION @extschema@._apikey_credits(id uuid, OUT credits bigint,
+		OUT credits_refill bigint, OUT credits_interval interval)
+	RETURNS record
+	LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_credits(uuid) IS
+	'What is left of a key''s credits, in its account and in memory, and its refill';
 
 CREATE FUNCTION @extschema@._apikey_stats(OUT since timestamptz, OUT verifications jsonb,
 		OUT tracked_keys bigint, OUT evictions bigint, OUT not_attributed bigint,
@@ -500,6 +619,7 @@ ALTER TABLE @extschema@.apikey_member ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_key ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_digest ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_usage ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_credit ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_event ENABLE ROW LEVEL SECURITY;
 CREATE POLICY apikey_organization_member ON @extschema@.apikey_organization FOR SELECT
 	USING (@extschema@._apikey_standing(id, NULL::uuid) IS NOT NULL);
@@ -585,9 +705,9 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 		coalesce(u.denied_count, 0) + n.denied_count AS denied_count,
 		k.rate_limit,
 		k.rate_window,
-		NULL::bigint AS credits,
-		NULL::bigint AS credits_refill,
-		NULL::interval AS credits_interval,
+		c.credits,
+		c.credits_refill,
+		c.credits_interval,
 		k.allowed_ips,
 		k.metadata,
 		k.revoked_at,
@@ -597,6 +717,8 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 	LEFT JOIN @extschema@.apikey_project p ON p.id = k.project
 	LEFT JOIN @extschema@.apikey_usage u ON u.id = k.id
 	CROSS JOIN LATERAL @extschema@._apikey_pending(k.id) n
+	CROSS JOIN LATERAL @extschema@._apikey_credits(
+		CASE WHEN k.credits_account IS NOT NULL THEN k.id END) c
 	WHERE @extschema@._apikey_visible(k.owner, k.subject, k.project);
 COMMENT ON VIEW @extschema@.apikeys IS
 	'The API keys that the caller may see, masked; UPDATE its writable columns to change a key';
@@ -664,6 +786,7 @@ REVOKE ALL ON @extschema@.apikey_member FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_key FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_digest FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_usage FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_credit FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_event FROM PUBLIC;
 REVOKE ALL ON SEQUENCE @extschema@.apikey_event_id_seq FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_organizations FROM PUBLIC;
@@ -676,6 +799,7 @@ REVOKE ALL ON FUNCTION @extschema@._apikey_arrived() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_pending(uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_credits(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_project_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_organization_create(text) FROM PUBLIC;
@@ -701,6 +825,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_self_revoke(text, text),
 	@extschema@.apikey_delete(uuid, text),
 	@extschema@.apikey_transfer(uuid, regrole, text),
+	@extschema@.apikey_credits_add(uuid, bigint),
 	@extschema@.apikey_project_create(text, boolean),
 	@extschema@.apikey_member_add(text, regrole, @extschema@.apikey_role, text),
 	@extschema@.apikey_member_remove(text, regrole, text),
@@ -710,7 +835,20 @@ GRANT EXECUTE ON FUNCTION
 		integer, regrole),
 	@extschema@.apikey_verify_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole),
-	@extschema@.apikey_check(text, text[], text, regrole)
+	@extschema@.apikey_check(text, text[], text, regrole),
+	@extschema@.apikey_authenticate(text, text[], text, @extschema@.apikey_role,
+		inet, integer, regrole),
+	@extschema@.apikey_authenticate_digest(text, bytea, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole),
+	@extschema@.apikey_pre_request(),
+	@extschema@.apikey_current_key(),
+	@extschema@.apikey_current_project(),
+	@extschema@.apikey_current_owner(),
+	@extschema@.apikey_current_subject(),
+	@extschema@.apikey_current_role(),
+	@extschema@.apikey_current_scopes(),
+	@extschema@.apikey_current_metadata(),
+	@extschema@.apikey_has_scope(text, text)
 	TO PUBLIC;
 -- The views and policies call these as whoever reads them.
 GRANT EXECUTE ON FUNCTION
@@ -720,6 +858,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_event_visible(oid, text, uuid, uuid),
 	@extschema@._apikey_role_name(regrole, text),
 	@extschema@._apikey_pending(uuid),
+	@extschema@._apikey_credits(uuid),
 	@extschema@._apikey_status(regrole, boolean, timestamptz, timestamptz, timestamptz)
 	TO PUBLIC;
 -- Organizations and statistics are for whom the role that installs us says.

@@ -56,10 +56,6 @@ SELECT apikey_create('bad', rate_window => '1 month');
 SELECT apikey_create('bad', rate_window => NULL);
 -- fail: only where the library is preloaded
 SELECT apikey_create('bad', rate_limit => 10);
--- fail: not there yet, and so refused rather than ignored
-SELECT apikey_create('bad', credits => 10);
-SELECT apikey_create('bad', credits_refill => 10);
-SELECT apikey_create('bad', credits_interval => '1 day');
 -- and nothing of all that was stored
 SELECT name FROM apikeys ORDER BY name;
 -- what is still allowed

@@ -35,10 +35,6 @@ UPDATE apikeys SET role = 'owner';
 UPDATE apikeys SET rate_window = '32 days';
 -- fail: only where the library is preloaded
 UPDATE apikeys SET rate_limit = 10;
--- fail: not there yet
-UPDATE apikeys SET credits = 10;
-UPDATE apikeys SET credits_refill = 10;
-UPDATE apikeys SET credits_interval = '1 hour';
 -- fail: any other column, for superusers too
 RESET ROLE;
 CREATE FUNCTION regress_try_every_column() RETURNS TABLE (column_name text, result text) LANGUAGE plpgsql AS $$

@@ -5,23 +5,29 @@
 #include "postgres.h"
 
 #include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "apikey.h"
+#include "credit.h"
+#include "identity.h"
 #include "usage.h"
 #include "verify.h"
 
 PG_MODULE_MAGIC;
 
 int			apikey_cache_entries = 10000;
+int			apikey_credits_lease = 1000;
 int			apikey_flush_interval = 10000;
 int			apikey_max_tracked_keys = 100000;
 int			apikey_usage_interval = 60;
 char	   *apikey_pepper_file = NULL;
 char	   *apikey_prefix = NULL;
+bool		apikey_redact = true;
+char	   *apikey_request_project = NULL;
 char	   *apikey_subject_setting = NULL;
 
 static object_access_hook_type previous_object_access = NULL;
@@ -38,7 +44,10 @@ check_prefix(char **newval, void **extra pg_attribute_unused(),
 	return false;
 }
 
-/* Counts of a database that is dropped have nowhere to go. */
+/*
+ * Counts of a database that is dropped have nowhere to go; keys of a role that
+ * is dropped end with it.
+ */
 static void
 on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 				 void *arg)
@@ -46,7 +55,9 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 	if (previous_object_access)
 		previous_object_access(access, classId, objectId, subId, arg);
 	if (access == OAT_DROP && classId == DatabaseRelationId)
-		apikey_usage_forget_database(objectId);
+		apikey_slot_forget_database(objectId);
+	if (access == OAT_DROP && classId == AuthIdRelationId)
+		apikey_retire_role(objectId);
 }
 
 static void
@@ -72,6 +83,11 @@ _PG_init(void)
 							"0 remembers none.",
 							&apikey_cache_entries, 10000, 0, 1000000,
 							PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("apikey.credits_lease",
+							"Most credits of a key that are in memory to be spent there.",
+							"A crash costs as many at most. Needs the library preloaded.",
+							&apikey_credits_lease, 1000, 1, 1000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("apikey.flush_interval",
 							"Time between flushes of the use of keys to the tables.",
 							"Needs the library preloaded.",
@@ -94,6 +110,16 @@ _PG_init(void)
 							   "Prefix of keys created without one of their own.",
 							   NULL, &apikey_prefix, "ak",
 							   PGC_USERSET, 0, check_prefix, NULL, NULL);
+	DefineCustomBoolVariable("apikey.redact",
+							 "Masks API keys in the server's log and in pg_stat_activity.",
+							 "Needs the library preloaded.",
+							 &apikey_redact, true, PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+	DefineCustomStringVariable("apikey.request_project",
+							   "Project, or organization, that apikey_pre_request() asks a key to be of.",
+							   "Empty: any.",
+							   &apikey_request_project, "",
+							   PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.subject_setting",
 							   "Setting that carries the application's user.",
 							   "The name of a setting, or setting:member for a member of a JSON object; empty: only roles count.",
@@ -107,9 +133,14 @@ _PG_init(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("apikey");
 	apikey_cache_init();
+	apikey_credit_init();
+	apikey_lease_init();
+	apikey_retire_init();
+	apikey_identity_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
-		apikey_usage_init();
+		apikey_redact_init();
+		apikey_slot_init();
 		apikey_worker_init();
 	}
 	previous_object_access = object_access_hook;

@@ -26,6 +26,8 @@
 extern int	apikey_cache_entries;
 extern char *apikey_pepper_file;
 extern char *apikey_prefix;
+extern bool apikey_redact;
+extern char *apikey_request_project;
 extern char *apikey_subject_setting;
 
 /* The columns of our tables, in their order there. */
@@ -42,6 +44,7 @@ typedef enum ApikeyKeyColumn
 	APIKEY_KEY_REVOKED_AT,
 	APIKEY_KEY_RATE_LIMIT,
 	APIKEY_KEY_RATE_WINDOW,
+	APIKEY_KEY_CREDITS_ACCOUNT,
 	APIKEY_KEY_OWNER_NAME,
 	APIKEY_KEY_PREFIX,
 	APIKEY_KEY_LAST_FOUR,
@@ -52,7 +55,11 @@ typedef enum ApikeyKeyColumn
 	APIKEY_KEY_ALLOWED_IPS,
 	APIKEY_KEY_METADATA,
 	APIKEY_KEY_REVOKE_REASON,
-	APIKEY_KEY_ACCEPTED_TERMS
+	APIKEY_KEY_ACCEPTED_TERMS,
+	/* Of the key's account: see credit.c. */
+	APIKEY_KEY_CREDITS,
+	APIKEY_KEY_CREDITS_REFILL,
+	APIKEY_KEY_CREDITS_INTERVAL
 } ApikeyKeyColumn;
 
 /* What a key is at an instant, whoever asks. */
@@ -168,6 +175,7 @@ extern ApikeyTable apikey_key_table;
 extern TupleDesc apikey_key_descriptor(void);
 extern Oid	apikey_key_owner(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_project(const ApikeyRow *key);
+extern const pg_uuid_t *apikey_key_account(const ApikeyRow *key);
 extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
 extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
 									uint8 *digest, int32 *fingerprint);
@@ -178,6 +186,9 @@ extern void apikey_key_insert(ApikeyRow *key, const uint8 *digest);
 extern void apikey_key_update(ApikeyRow *key, ApikeyEvent event,
 							  const char *detail);
 extern void apikey_key_delete(const ApikeyRow *key);
+
+/* json.c */
+extern char *apikey_json_member(const char *json, const char *wanted);
 
 /* manage.c */
 extern void apikey_manage_open(const pg_uuid_t *id, ApikeyRight right,
@@ -199,10 +210,12 @@ extern bool apikey_principal_covered(Oid role, const text *subject,
 extern bool apikey_principal_matches(Oid role, const text *subject);
 extern text *apikey_principal_new_subject(text *wanted, bool any);
 
+/* redact_log.c */
+extern void apikey_redact_init(void);
+
 /* rules.c */
 pg_noreturn extern void apikey_refuse(const char *argument, const char *rule);
 pg_noreturn extern void apikey_refuse_null(const char *argument);
-pg_noreturn extern void apikey_refuse_unsupported(const char *argument);
 extern text *apikey_rule_name(const char *argument, text *value,
 							  const ApikeyRow *project);
 extern void apikey_rule_reason(const text *value);

@@ -21,7 +21,6 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "common/hashfn.h"
-#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -34,18 +33,38 @@
 
 typedef struct CacheEntry
 {
-	Oid			token;			/* hash key: see key_token */
-	bool		stale;
 	pg_uuid_t	id;
 	uint8		digest[APIKEY_DIGEST_BYTES];	/* SHA-256 of the key */
+	bool		stale;
 	HeapTuple	tuple;			/* what the verdict points into */
 	char	   *project;
 	TimestampTz touched;		/* when its last use was written */
 	HeapTuple	row;			/* see apikey_cache_keep_row; or NULL */
+	ApikeySlotHint hint;
 	ApikeyVerdict verdict;
 } CacheEntry;
 
-static HTAB *entries = NULL;
+/* Where the entry of a token is; dynahash costs several times as much. */
+typedef struct CachePlace
+{
+	Oid			token;			/* see key_token */
+	char		status;
+	CacheEntry *entry;
+} CachePlace;
+
+/* The token is a hash already. */
+#define SH_PREFIX		place
+#define SH_ELEMENT_TYPE	CachePlace
+#define SH_KEY_TYPE		Oid
+#define SH_KEY			token
+#define SH_HASH_KEY(table, key)	(key)
+#define SH_EQUAL(table, a, b)	((a) == (b))
+#define SH_SCOPE		static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+static place_hash *places = NULL;
 static MemoryContext entries_context = NULL;
 static bool all_stale = true;
 static bool wrote_in_transaction = false;
@@ -61,16 +80,16 @@ key_token(const pg_uuid_t *id)
 static void
 on_relation(Datum arg pg_attribute_unused(), Oid relid)
 {
-	CacheEntry *entry;
+	CachePlace *place;
 
 	messages++;
 	if (!OidIsValid(relid) || relid == ALL_KEYS || apikey_catalog_has(relid))
 		all_stale = true;
 	else if (!all_stale)
 	{
-		entry = hash_search(entries, &relid, HASH_FIND, NULL);
-		if (entry != NULL)
-			entry->stale = true;
+		place = place_lookup(places, relid);
+		if (place != NULL)
+			place->entry->stale = true;
 	}
 }
 
@@ -145,21 +164,25 @@ apikey_cache_all_changed(void)
 static void
 reset_entries(void)
 {
-	HASHCTL		control = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(CacheEntry)
-	};
-
 	if (entries_context == NULL)
 		entries_context = AllocSetContextCreate(TopMemoryContext,
 												"apikey verified keys",
 												ALLOCSET_DEFAULT_SIZES);
 	else
 		MemoryContextReset(entries_context);
-	control.hcxt = entries_context;
-	entries = hash_create("apikey verified keys", 256, &control,
-						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	places = place_create(entries_context, 256, NULL);
 	all_stale = false;
+}
+
+/* The entry of an id, even a stale one; NULL where there is none. */
+static CacheEntry *
+find_entry(const pg_uuid_t *id)
+{
+	CachePlace *place = place_lookup(places, key_token(id));
+
+	return place != NULL &&
+		memcmp(&place->entry->id, id, sizeof(pg_uuid_t)) == 0 ?
+		place->entry : NULL;
 }
 
 /*
@@ -170,14 +193,12 @@ bool
 apikey_cache_lookup(const ApikeyCredential *credential,
 					ApikeyVerdict *verdict)
 {
-	Oid			token = key_token(&credential->id);
 	CacheEntry *entry;
 
 	if (all_stale)
 		reset_entries();
-	entry = hash_search(entries, &token, HASH_FIND, NULL);
+	entry = find_entry(&credential->id);
 	if (entry == NULL || entry->stale ||
-		memcmp(&entry->id, &credential->id, sizeof(pg_uuid_t)) != 0 ||
 		!apikey_digest_equal(entry->digest, credential->digest) ||
 		!apikey_credential_has_prefix(credential, &entry->verdict.key))
 		return false;
@@ -193,12 +214,9 @@ bool
 apikey_cache_touch(const ApikeyCredential *credential, TimestampTz now,
 				   TimestampTz before)
 {
-	Oid			token = key_token(&credential->id);
-	CacheEntry *entry = all_stale ? NULL :
-		hash_search(entries, &token, HASH_FIND, NULL);
+	CacheEntry *entry = all_stale ? NULL : find_entry(&credential->id);
 
-	if (entry == NULL ||
-		memcmp(&entry->id, &credential->id, sizeof(pg_uuid_t)) != 0)
+	if (entry == NULL)
 		return true;
 	if (entry->touched > before)
 		return false;
@@ -241,6 +259,7 @@ forget(CacheEntry *entry)
 		pfree(entry->project);
 	if (entry->row != NULL)
 		heap_freetuple(entry->row);
+	pfree(entry);
 }
 
 /* Stores what was read since apikey_cache_begin, if it may be. */
@@ -248,17 +267,17 @@ void
 apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 				   const ApikeyVerdict *verdict)
 {
-	Oid			token = key_token(&credential->id);
 	TupleDesc	desc = apikey_key_descriptor();
 	MemoryContext context;
 	HeapTuple	tuple;
+	CachePlace *place;
 	CacheEntry *entry;
 	bool		found;
 
 	if (begun != messages || wrote_in_transaction || all_stale ||
 		apikey_cache_entries == 0)
 		return;
-	if (hash_get_num_entries(entries) >= apikey_cache_entries)
+	if (places->members >= (uint32) apikey_cache_entries)
 		reset_entries();
 
 	context = MemoryContextSwitchTo(entries_context);
@@ -269,12 +288,15 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 		heap_freetuple(tuple);
 	else
 	{
-		entry = hash_search(entries, &token, HASH_ENTER, &found);
+		entry = palloc(sizeof(CacheEntry));
+		place = place_insert(places, key_token(&credential->id), &found);
 		if (found)
-			forget(entry);
+			forget(place->entry);
+		place->entry = entry;
 		entry->stale = false;
 		entry->touched = 0;
 		entry->row = NULL;
+		memset(&entry->hint, 0, sizeof(entry->hint));
 		entry->id = credential->id;
 		memcpy(entry->digest, credential->digest, APIKEY_DIGEST_BYTES);
 		entry->tuple = tuple;
@@ -283,6 +305,7 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 		entry->verdict = *verdict;
 		entry->verdict.project = entry->project;
 		entry->verdict.row = &entry->row;
+		entry->verdict.hint = &entry->hint;
 		heap_deform_tuple(tuple, desc, entry->verdict.key.values,
 						  entry->verdict.key.nulls);
 	}

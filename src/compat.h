@@ -36,4 +36,15 @@ typedef void ApikeyJsonAction;
 /* A subscription's tables are copied in text up to 15, whatever its option. */
 #define APIKEY_COPIES_IN_BINARY	(PG_VERSION_NUM >= 160000)
 
+/* The arguments of an ExecutorRun_hook (up to 17: whether it runs once). */
+#if PG_VERSION_NUM >= 180000
+#define APIKEY_RUN_PARAMETERS	QueryDesc *query, ScanDirection direction, \
+	uint64 count
+#define APIKEY_RUN_ARGUMENTS	query, direction, count
+#else
+#define APIKEY_RUN_PARAMETERS	QueryDesc *query, ScanDirection direction, \
+	uint64 count, bool once
+#define APIKEY_RUN_ARGUMENTS	query, direction, count, once
+#endif
+
 #endif							/* APIKEY_COMPAT_H */

@@ -2,48 +2,34 @@
  * digest.c
  *		What is stored of a key: HMAC-SHA-256(pepper, SHA-256(key)).
  *
- * Fetching an algorithm and allocating a context is most of the cost of a
- * short digest in OpenSSL 3, so both are kept for the life of the process.
- * A server without OpenSSL uses its own SHA-256.
+ * In OpenSSL 3 its interface for all digests costs as much as a short digest
+ * does, also with a context that is kept, so the functions of SHA-256 itself
+ * are called; a server without them uses its own interface.
  */
 #include "postgres.h"
+
+#if defined(USE_OPENSSL) && !defined(APIKEY_WITHOUT_OPENSSL)
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/sha.h>
+#endif
 
 #include "apikey.h"
 
 #define HMAC_BLOCK	64			/* SHA-256's block, in bytes: RFC 2104's B */
 
-#if defined(USE_OPENSSL) && !defined(APIKEY_WITHOUT_OPENSSL)
-
-#include <openssl/evp.h>
+#ifdef SHA256_CBLOCK
 
 /* Digests the two parts as one; false where the library fails. */
 static bool
 digest_two(const void *one, size_t one_len, const void *two, size_t two_len,
 		   uint8 *out)
 {
-	static EVP_MD_CTX *context = NULL;
-	static const EVP_MD *algorithm = NULL;
+	SHA256_CTX	context;
 
-	if (context == NULL)
-	{
-		context = EVP_MD_CTX_new();
-#if OPENSSL_VERSION_NUMBER >= 0x30000000L
-		algorithm = EVP_MD_fetch(NULL, "SHA256", NULL);
-#else
-		algorithm = EVP_sha256();
-#endif
-		if (context == NULL || algorithm == NULL)
-		{
-			EVP_MD_CTX_free(context);
-			context = NULL;
-			return false;
-		}
-	}
-
-	return EVP_DigestInit_ex(context, algorithm, NULL) == 1 &&
-		EVP_DigestUpdate(context, one, one_len) == 1 &&
-		EVP_DigestUpdate(context, two, two_len) == 1 &&
-		EVP_DigestFinal_ex(context, out, NULL) == 1;
+	return SHA256_Init(&context) == 1 &&
+		SHA256_Update(&context, one, one_len) == 1 &&
+		SHA256_Update(&context, two, two_len) == 1 &&
+		SHA256_Final(out, &context) == 1;
 }
 
 #else

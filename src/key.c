@@ -14,6 +14,7 @@
 #include "utils/snapmgr.h"
 
 #include "apikey.h"
+#include "credit.h"
 
 static const ApikeyColumn key_columns[] = {
 	[APIKEY_KEY_ID] = {"id", UUIDOID, false},
@@ -27,6 +28,7 @@ static const ApikeyColumn key_columns[] = {
 	[APIKEY_KEY_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID, false},
 	[APIKEY_KEY_RATE_LIMIT] = {"rate_limit", INT4OID, true},
 	[APIKEY_KEY_RATE_WINDOW] = {"rate_window", INTERVALOID, true},
+	[APIKEY_KEY_CREDITS_ACCOUNT] = {"credits_account", UUIDOID, false},
 	[APIKEY_KEY_OWNER_NAME] = {"owner_name", TEXTOID, false},
 	[APIKEY_KEY_PREFIX] = {"prefix", TEXTOID, false},
 	[APIKEY_KEY_LAST_FOUR] = {"last_four", TEXTOID, false},
@@ -37,7 +39,10 @@ static const ApikeyColumn key_columns[] = {
 	[APIKEY_KEY_ALLOWED_IPS] = {"allowed_ips", CIDRARRAYOID, true},
 	[APIKEY_KEY_METADATA] = {"metadata", JSONBOID, true},
 	[APIKEY_KEY_REVOKE_REASON] = {"revoke_reason", TEXTOID, false},
-	[APIKEY_KEY_ACCEPTED_TERMS] = {"accepted_terms", TEXTOID, false}
+	[APIKEY_KEY_ACCEPTED_TERMS] = {"accepted_terms", TEXTOID, false},
+	[APIKEY_KEY_CREDITS] = {"credits", INT8OID, true},
+	[APIKEY_KEY_CREDITS_REFILL] = {"credits_refill", INT8OID, true},
+	[APIKEY_KEY_CREDITS_INTERVAL] = {"credits_interval", INTERVALOID, true}
 };
 
 ApikeyTable apikey_key_table = {
@@ -47,7 +52,8 @@ ApikeyTable apikey_key_table = {
 	.relation = APIKEY_REL_KEY,
 	.pkey = APIKEY_REL_KEY_PKEY,
 	.columns = key_columns,
-	.count = lengthof(key_columns)
+	.count = APIKEY_KEY_CREDITS,
+	.derived = lengthof(key_columns) - APIKEY_KEY_CREDITS
 };
 
 /* The columns of apikey_digest, in their order there. */
@@ -110,6 +116,14 @@ apikey_key_project(const ApikeyRow *key)
 {
 	return key->nulls[APIKEY_KEY_PROJECT] ? NULL :
 		DatumGetUUIDP(key->values[APIKEY_KEY_PROJECT]);
+}
+
+/* The id of the account of a key's credits; NULL where it has none. */
+const pg_uuid_t *
+apikey_key_account(const ApikeyRow *key)
+{
+	return key->nulls[APIKEY_KEY_CREDITS_ACCOUNT] ? NULL :
+		DatumGetUUIDP(key->values[APIKEY_KEY_CREDITS_ACCOUNT]);
 }
 
 /*
@@ -235,6 +249,7 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest)
 
 	retire_dropped(key);
 	refresh_owner_name(key);
+	apikey_credit_create(key);
 	apikey_table_insert(&apikey_key_table, key);
 
 	SET_VARSIZE(stored, VARHDRSZ + APIKEY_DIGEST_BYTES);
@@ -268,5 +283,6 @@ apikey_key_delete(const ApikeyRow *key)
 	apikey_event_key(key, APIKEY_EVENT_DELETED, NULL);
 	apikey_table_delete(&digest_table, apikey_row_id(key), false);
 	apikey_table_delete(&usage_table, apikey_row_id(key), false);
+	apikey_credit_forget(key);
 	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);
 }

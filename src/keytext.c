@@ -3,7 +3,8 @@
  *		The textual form of an API key: reading, checking and writing it.
  *
  * Pure C over bytes: nothing here allocates, raises or reads beyond the
- * length it was given, so it can be fuzzed without a server.
+ * length it was given, so it can be fuzzed without a server.  An id is read
+ * and written as a 128-bit integer, which compilers have on 64-bit machines.
  */
 #include "keytext.h"
 
@@ -11,6 +12,9 @@
 
 static const char digits[] =
 "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+#define SQUARE_62	3844u		/* 62 ^ 2 */
+#define TENTH_62	UINT64_C(839299365868340224)	/* 62 ^ 10 */
 
 char
 apikey_text_digit(unsigned value)
@@ -44,6 +48,41 @@ all_digits(const char *text, size_t len)
 	return (seen & NO) == 0;
 }
 
+/* How many digits, up to those of a key, does a text begin with? */
+size_t
+apikey_text_span(const char *text, size_t len)
+{
+	size_t		n = 0;
+
+	while (n < len && n < APIKEY_BODY_DIGITS &&
+		   digit_values[(uint8_t) text[n]] != NO)
+		n++;
+	return n;
+}
+
+/*
+ * Where does the first run of so many digits begin, or the rest of one that
+ * the text begins within?  Its length where there is none.  Looks from the end
+ * of where a run would be, and so at a small part of most texts.
+ */
+size_t
+apikey_text_find_run(const char *text, size_t len, size_t least)
+{
+	size_t		begin = 0;
+
+	while (len - begin >= least)
+	{
+		size_t		at = begin + least;
+
+		while (at > begin && digit_values[(uint8_t) text[at - 1]] != NO)
+			at--;
+		if (at == begin)
+			return begin;
+		begin = at;
+	}
+	return len;
+}
+
 /* CRC-32 as in zlib and PNG (reflected 0xEDB88320), four bits at a time. */
 static uint32_t
 text_crc32(const char *text, size_t len)
@@ -66,70 +105,78 @@ text_crc32(const char *text, size_t len)
 }
 
 /*
- * Reads digits into a big-endian number of the given bytes, a multiple of
- * four; false where one is no digit or the number does not fit.  Five digits
- * are one step: 62 ^ 5 is below 2 ^ 32.
+ * The number that an even count of digits makes, 10 at most, so that it fits;
+ * marks it in seen where one is no digit.  Two digits are one step.
  */
-static bool
-base62_decode(const char *text, size_t len, uint8_t *out, size_t bytes)
+static uint64_t
+digits_read(const char *text, size_t len, uint8_t *seen)
 {
-	uint32_t	limbs[APIKEY_ID_BYTES / 4] = {0};	/* least first */
-	size_t		count = bytes / 4;
+	uint64_t	number = 0;
 
-	if (!all_digits(text, len))
-		return false;
-	for (size_t i = 0; i < len;)
+	for (size_t i = 0; i < len; i += 2)
 	{
-		uint32_t	factor = 1;
-		uint64_t	carry = 0;
+		uint8_t		high = digit_values[(uint8_t) text[i]];
+		uint8_t		low = digit_values[(uint8_t) text[i + 1]];
 
-		do
-		{
-			carry = carry * 62 + digit_values[(uint8_t) text[i++]];
-			factor *= 62;
-		} while ((len - i) % 5 != 0);
-		for (size_t j = 0; j < count; j++)
-		{
-			carry += (uint64_t) limbs[j] * factor;
-			limbs[j] = (uint32_t) carry;
-			carry >>= 32;
-		}
-		if (carry != 0)
-			return false;
+		*seen |= high | low;
+		number = number * SQUARE_62 + (high * 62u + low);
 	}
-	for (size_t i = 0; i < bytes; i++)
-		out[i] = (uint8_t) (limbs[count - 1 - i / 4] >> (24 - 8 * (i % 4)));
+	return number;
+}
+
+/* Writes a number as so many digits, zero-padded. */
+static void
+digits_write(uint64_t number, char *out, size_t len)
+{
+	while (len-- > 0)
+	{
+		out[len] = digits[number % 62];
+		number /= 62;
+	}
+}
+
+/* Reads an id's 22 digits, 10, 10 and 2; false where it is none. */
+static bool
+id_read(const char *text, uint8_t *id)
+{
+	uint8_t		seen = 0;
+	uint64_t	high = digits_read(text, 10, &seen);
+	uint64_t	middle = digits_read(text + 10, 10, &seen);
+	uint64_t	low = digits_read(text + 20, 2, &seen);
+	unsigned __int128 number = (unsigned __int128) high * TENTH_62 + middle;
+
+	/* 62 ^ 20 is below 2 ^ 128, 62 ^ 22 is not. */
+	if ((seen & NO) != 0 ||
+		__builtin_mul_overflow(number, SQUARE_62, &number) ||
+		__builtin_add_overflow(number, low, &number))
+		return false;
+	for (size_t i = APIKEY_ID_BYTES; i-- > 0; number >>= 8)
+		id[i] = (uint8_t) number;
 	return true;
 }
 
-/* Writes a big-endian number as digits, zero-padded to len. */
 static void
-base62_encode(const uint8_t *number, size_t bytes, char *out, size_t len)
+id_write(const uint8_t *id, char *out)
 {
-	uint8_t		rest[APIKEY_ID_BYTES];
+	unsigned __int128 number = 0;
 
-	memcpy(rest, number, bytes);
-	for (size_t i = len; i-- > 0;)
-	{
-		unsigned	remainder = 0;
-
-		for (size_t j = 0; j < bytes; j++)
-		{
-			remainder = remainder << 8 | rest[j];
-			rest[j] = (uint8_t) (remainder / 62);
-			remainder %= 62;
-		}
-		out[i] = digits[remainder];
-	}
+	for (size_t i = 0; i < APIKEY_ID_BYTES; i++)
+		number = number << 8 | id[i];
+	digits_write((uint64_t) (number % SQUARE_62), out + 20, 2);
+	number /= SQUARE_62;
+	digits_write((uint64_t) (number % TENTH_62), out + 10, 10);
+	digits_write((uint64_t) (number / TENTH_62), out, 10);
 }
 
-static void
-checksum_bytes(uint32_t crc, uint8_t *out)
+/* Reads a checksum's 6 digits; false where it is none. */
+static bool
+checksum_read(const char *text, uint32_t *checksum)
 {
-	out[0] = (uint8_t) (crc >> 24);
-	out[1] = (uint8_t) (crc >> 16);
-	out[2] = (uint8_t) (crc >> 8);
-	out[3] = (uint8_t) crc;
+	uint8_t		seen = 0;
+	uint64_t	number = digits_read(text, APIKEY_CHECKSUM_DIGITS, &seen);
+
+	*checksum = (uint32_t) number;
+	return (seen & NO) == 0 && number <= UINT32_MAX;
 }
 
 /* Is this a prefix: ^[a-z][a-z0-9_]{0,19}$ ? */
@@ -159,8 +206,7 @@ parse_head(const char *text, size_t len, size_t body_digits, ApikeyText *out)
 		return false;
 
 	out->prefix_len = len - body_digits - 1;
-	return base62_decode(text + len - body_digits, APIKEY_ID_DIGITS,
-						 out->id, APIKEY_ID_BYTES);
+	return id_read(text + len - body_digits, out->id);
 }
 
 /*
@@ -172,27 +218,24 @@ bool
 apikey_text_parse(const char *text, size_t len, ApikeyText *out)
 {
 	const char *checksum;
-	uint8_t		found[4];
+	uint32_t	found;
 
 	if (!parse_head(text, len, APIKEY_BODY_DIGITS, out))
 		return false;
 
 	checksum = text + len - APIKEY_CHECKSUM_DIGITS;
 	return all_digits(checksum - APIKEY_SECRET_DIGITS, APIKEY_SECRET_DIGITS) &&
-		base62_decode(checksum, APIKEY_CHECKSUM_DIGITS, found, sizeof(found));
+		checksum_read(checksum, &found);
 }
 
 /* Is the checksum of a text that has a key's shape right? */
 bool
 apikey_text_checksum_ok(const char *text, size_t len)
 {
-	uint8_t		found[4];
-	uint8_t		right[4];
+	uint32_t	found;
 
-	checksum_bytes(text_crc32(text, len - APIKEY_CHECKSUM_DIGITS), right);
-	return base62_decode(text + len - APIKEY_CHECKSUM_DIGITS,
-						 APIKEY_CHECKSUM_DIGITS, found, sizeof(found)) &&
-		memcmp(found, right, sizeof(found)) == 0;
+	return checksum_read(text + len - APIKEY_CHECKSUM_DIGITS, &found) &&
+		found == text_crc32(text, len - APIKEY_CHECKSUM_DIGITS);
 }
 
 /* The same for a handle: a key without its secret and checksum. */
@@ -211,17 +254,16 @@ apikey_text_format(const char *prefix, size_t prefix_len,
 				   const uint8_t *id, const char *secret, char *out)
 {
 	char	   *at = out;
-	uint8_t		checksum[4];
 
 	memcpy(at, prefix, prefix_len);
 	at += prefix_len;
 	*at++ = '_';
-	base62_encode(id, APIKEY_ID_BYTES, at, APIKEY_ID_DIGITS);
+	id_write(id, at);
 	at += APIKEY_ID_DIGITS;
 	memcpy(at, secret, APIKEY_SECRET_DIGITS);
 	at += APIKEY_SECRET_DIGITS;
-	checksum_bytes(text_crc32(out, (size_t) (at - out)), checksum);
-	base62_encode(checksum, sizeof(checksum), at, APIKEY_CHECKSUM_DIGITS);
+	digits_write(text_crc32(out, (size_t) (at - out)), at,
+				 APIKEY_CHECKSUM_DIGITS);
 	at += APIKEY_CHECKSUM_DIGITS;
 	return (size_t) (at - out);
 }

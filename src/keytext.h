@@ -30,6 +30,8 @@ typedef struct ApikeyText
 	uint8_t		id[APIKEY_ID_BYTES];
 } ApikeyText;
 
+extern size_t apikey_text_span(const char *text, size_t len);
+extern size_t apikey_text_find_run(const char *text, size_t len, size_t least);
 extern bool apikey_text_prefix_valid(const char *prefix, size_t len);
 extern bool apikey_text_parse(const char *text, size_t len, ApikeyText *out);
 extern bool apikey_text_checksum_ok(const char *text, size_t len);

@@ -49,6 +49,14 @@ apikey_limiter_take(pg_atomic_uint64 *arrival, const ApikeyLimit *limit,
 	return true;
 }
 
+/* Gives back what was taken. */
+void
+apikey_limiter_return(pg_atomic_uint64 *arrival, const ApikeyLimit *limit,
+					  int32 cost)
+{
+	pg_atomic_fetch_sub_u64(arrival, cost * (limit->window / limit->tokens));
+}
+
 /* The limit of a key; false where it has none. */
 bool
 apikey_limiter_of(const ApikeyRow *key, ApikeyLimit *limit)

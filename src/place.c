@@ -123,6 +123,17 @@ find_place(const text *path, ApikeyPlace *place)
 						APIKEY_PROJECT_PATH, place->path, &place->project);
 }
 
+/* Is a project the one called so, or of the organization called so? */
+bool
+apikey_place_within(const char *project, const text *path)
+{
+	size_t		len = VARSIZE_ANY_EXHDR(path);
+
+	return project != NULL && len > 0 && strlen(project) >= len &&
+		memcmp(project, VARDATA_ANY(path), len) == 0 &&
+		(project[len] == '\0' || project[len] == '/');
+}
+
 /* What the caller is in a place. */
 ApikeyRole
 apikey_place_standing(const ApikeyPlace *place)

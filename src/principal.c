@@ -8,8 +8,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_authid.h"
-#include "common/jsonapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -17,17 +15,6 @@
 #include "utils/syscache.h"
 
 #include "apikey.h"
-
-#define JSON_DEPTH_MAX	64
-
-/* What reading one member of a JSON object has come to. */
-typedef struct SubjectMember
-{
-	JsonLexContext *lex;
-	const char *wanted;
-	bool		is_next;		/* the next value is the member's */
-	char	   *value;
-} SubjectMember;
 
 bool
 apikey_role_exists(Oid role)
@@ -60,91 +47,6 @@ apikey_role_name_text(Oid role, const text *last_known)
 						   psprintf("%u", role));
 }
 
-static ApikeyJsonAction
-member_field_start(void *state, char *fname,
-				   bool isnull pg_attribute_unused())
-{
-	SubjectMember *member = state;
-
-	if (member->lex->lex_level == 1 && strcmp(fname, member->wanted) == 0)
-	{
-		member->is_next = true;
-		member->value = NULL;	/* of two, the last counts */
-	}
-	APIKEY_JSON_GO_ON;
-}
-
-static ApikeyJsonAction
-member_field_end(void *state, char *fname pg_attribute_unused(),
-				 bool isnull pg_attribute_unused())
-{
-	SubjectMember *member = state;
-
-	if (member->lex->lex_level == 1)
-		member->is_next = false;
-	APIKEY_JSON_GO_ON;
-}
-
-static ApikeyJsonAction
-member_scalar(void *state, char *token, JsonTokenType tokentype)
-{
-	SubjectMember *member = state;
-
-	if (member->is_next && member->lex->lex_level == 1 &&
-		tokentype != JSON_TOKEN_NULL)
-		member->value = token;
-	APIKEY_JSON_GO_ON;
-}
-
-/* Is the text nested so deep that parsing it might exhaust the stack? */
-static bool
-json_too_deep(const char *json)
-{
-	int			depth = 0;
-	bool		in_string = false;
-
-	for (const char *c = json; *c != '\0'; c++)
-	{
-		if (in_string && *c == '\\' && c[1] != '\0')
-			c++;
-		else if (*c == '"')
-			in_string = !in_string;
-		else if (!in_string && (*c == '{' || *c == '['))
-		{
-			if (++depth > JSON_DEPTH_MAX)
-				return true;
-		}
-		else if (!in_string && (*c == '}' || *c == ']'))
-			depth--;
-	}
-	return false;
-}
-
-/*
- * The scalar that a member of a JSON object has; NULL where there is none, or
- * where the text is no JSON object that can be read.
- */
-static char *
-json_member(const char *json, const char *wanted)
-{
-	SubjectMember member = {.wanted = wanted};
-	JsonSemAction actions = {
-		.semstate = &member,
-		.object_field_start = member_field_start,
-		.object_field_end = member_field_end,
-		.scalar = member_scalar
-	};
-	int			len = strlen(json);
-
-	if (!pg_verify_mbstr(GetDatabaseEncoding(), json, len, true) ||
-		json_too_deep(json))
-		return NULL;
-	member.lex = apikey_json_lexer(json, len);
-	if (pg_parse_json(member.lex, &actions) != JSON_SUCCESS)
-		return NULL;
-	return member.value;
-}
-
 static bool
 subjects_in_use(void)
 {
@@ -166,7 +68,7 @@ read_subject(void)
 	value = GetConfigOption(pnstrdup(apikey_subject_setting,
 									 colon - apikey_subject_setting),
 							true, false);
-	return value == NULL ? NULL : json_member(value, colon + 1);
+	return value == NULL ? NULL : apikey_json_member(value, colon + 1);
 }
 
 /* The caller's subject; NULL for none, and while subjects are not in use. */

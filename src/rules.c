@@ -44,15 +44,6 @@ apikey_refuse_null(const char *argument)
 			 errmsg("\"%s\" must not be null", argument)));
 }
 
-/* Raises 0A000 for an argument whose feature is not there. */
-void
-apikey_refuse_unsupported(const char *argument)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("\"%s\" is not supported yet", argument)));
-}
-
 /* Letters, marks after a letter, digits, '_' and '-'. */
 static bool
 name_characters_valid(const pg_wchar *codes, int count)
@@ -291,6 +282,35 @@ rule_rate(const ApikeyRow *key)
 				 errhint("Add it to shared_preload_libraries and restart the server.")));
 }
 
+/* Credits of 0 or more; a refill and its interval go together, with credits. */
+static void
+rule_credits(const ApikeyRow *key)
+{
+	Interval   *interval;
+
+	if (!key->nulls[APIKEY_KEY_CREDITS] &&
+		DatumGetInt64(key->values[APIKEY_KEY_CREDITS]) < 0)
+		apikey_refuse("credits", "Credits are 0 or more; null is no limit.");
+	if (key->nulls[APIKEY_KEY_CREDITS_REFILL] !=
+		key->nulls[APIKEY_KEY_CREDITS_INTERVAL])
+		apikey_refuse(key->nulls[APIKEY_KEY_CREDITS_REFILL] ?
+					  "credits_interval" : "credits_refill",
+					  "A refill needs both an amount and an interval.");
+	if (key->nulls[APIKEY_KEY_CREDITS_REFILL])
+		return;
+	if (key->nulls[APIKEY_KEY_CREDITS])
+		apikey_refuse("credits_refill", "Only a key with credits can be refilled.");
+	if (DatumGetInt64(key->values[APIKEY_KEY_CREDITS_REFILL]) < 1)
+		apikey_refuse("credits_refill", "A refill is 1 or more.");
+	interval = DatumGetIntervalP(key->values[APIKEY_KEY_CREDITS_INTERVAL]);
+	if (interval->month < 0 || interval->month > 1200 ||
+		interval->day < 0 || interval->day > 36500 ||
+		interval->time < 0 || interval->time > 36500 * USECS_PER_DAY ||
+		(interval->month == 0 && interval->day == 0 &&
+		 interval->time < USECS_PER_SEC))
+		apikey_refuse("credits_interval", "An interval is 1 second to 100 years long.");
+}
+
 static void
 rule_description(const text *value)
 {
@@ -355,6 +375,7 @@ apikey_rule_attributes(const ApikeyRow *key, const ApikeyRow *project)
 	if (!key->nulls[APIKEY_KEY_ALLOWED_IPS])
 		rule_addresses(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]));
 	rule_rate(key);
+	rule_credits(key);
 	if (!key->nulls[APIKEY_KEY_STARTS_AT] &&
 		!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
 		column_time(key, APIKEY_KEY_EXPIRES_AT) <=

@@ -10,6 +10,7 @@
 #include "utils/uuid.h"
 
 #include "apikey.h"
+#include "credit.h"
 #include "verify.h"
 
 /* The arguments of apikey_create, in their order. */
@@ -33,27 +34,6 @@ enum
 	CREATE_METADATA,
 	CREATE_ACCEPT_TERMS
 };
-
-/* Refuses what the arguments ask for and this version does not have. */
-static void
-refuse_unsupported_arguments(FunctionCallInfo fcinfo)
-{
-	static const struct
-	{
-		int			argument;
-		const char *name;
-	}			unsupported[] = {
-		{CREATE_CREDITS, "credits"},
-		{CREATE_CREDITS_REFILL, "credits_refill"},
-		{CREATE_CREDITS_INTERVAL, "credits_interval"}
-	};
-
-	for (size_t i = 0; i < lengthof(unsupported); i++)
-	{
-		if (!PG_ARGISNULL(unsupported[i].argument))
-			apikey_refuse_unsupported(unsupported[i].name);
-	}
-}
 
 static text *
 text_argument(FunctionCallInfo fcinfo, int argument)
@@ -84,7 +64,6 @@ apikey_create(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("apikey_create()");
 	if (PG_ARGISNULL(CREATE_NAME))
 		apikey_refuse_null("name");
-	refuse_unsupported_arguments(fcinfo);
 
 	issue.name = PG_GETARG_TEXT_PP(CREATE_NAME);
 	issue.project = text_argument(fcinfo, CREATE_PROJECT);
@@ -101,6 +80,11 @@ apikey_create(PG_FUNCTION_ARGS)
 	set_from_argument(fcinfo, CREATE_EXPIRES_AT, &key, APIKEY_KEY_EXPIRES_AT);
 	set_from_argument(fcinfo, CREATE_RATE_LIMIT, &key, APIKEY_KEY_RATE_LIMIT);
 	set_from_argument(fcinfo, CREATE_RATE_WINDOW, &key, APIKEY_KEY_RATE_WINDOW);
+	set_from_argument(fcinfo, CREATE_CREDITS, &key, APIKEY_KEY_CREDITS);
+	set_from_argument(fcinfo, CREATE_CREDITS_REFILL, &key,
+					  APIKEY_KEY_CREDITS_REFILL);
+	set_from_argument(fcinfo, CREATE_CREDITS_INTERVAL, &key,
+					  APIKEY_KEY_CREDITS_INTERVAL);
 	set_from_argument(fcinfo, CREATE_ALLOWED_IPS, &key, APIKEY_KEY_ALLOWED_IPS);
 	set_from_argument(fcinfo, CREATE_METADATA, &key, APIKEY_KEY_METADATA);
 	PG_RETURN_TEXT_P(apikey_issue(&key, &issue));
@@ -303,4 +287,35 @@ apikey_transfer(PG_FUNCTION_ARGS)
 	apikey_key_update(&key, APIKEY_EVENT_TRANSFERRED,
 					  apikey_json_text("owner_before", before));
 	PG_RETURN_VOID();
+}
+
+/*
+ * apikey_credits_add(id uuid, amount bigint) returns bigint
+ *		Adds to the credits of a key that has some; returns what is left then.
+ */
+PG_FUNCTION_INFO_V1(apikey_credits_add);
+Datum
+apikey_credits_add(PG_FUNCTION_ARGS)
+{
+	ApikeyRow	key;
+	int64		amount;
+	int64		left;
+
+	if (PG_ARGISNULL(1))
+		apikey_refuse_null("amount");
+	amount = PG_GETARG_INT64(1);
+	if (amount < 1)
+		apikey_refuse("amount", "The amount is 1 or more.");
+	open_argument(fcinfo, "apikey_credits_add()", APIKEY_RIGHT_CHANGE, &key);
+	apikey_manage_require_unrevoked(&key);
+	if (apikey_key_account(&key) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the API key has no credits to add to"),
+				 errhint("Give it some by UPDATE apikeys SET credits.")));
+	left = apikey_credit_add(apikey_key_account(&key), amount);
+	apikey_event_key(&key, APIKEY_EVENT_UPDATED,
+					 psprintf("{\"columns\": [\"credits\"], \"credits_added\": " INT64_FORMAT "}",
+							  amount));
+	PG_RETURN_INT64(left);
 }

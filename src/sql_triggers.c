@@ -15,10 +15,12 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "apikey.h"
+#include "credit.h"
 #include "verify.h"
 
 /* A column that an UPDATE changes. */
@@ -53,16 +55,8 @@ value_differs(Form_pg_attribute attribute, Datum one, bool one_null,
 static int
 writable_column(const ApikeyTable *table, Relation view, const char *name)
 {
-	static const char *const unsupported[] = {
-		"credits", "credits_refill", "credits_interval"
-	};
 	int			column = apikey_table_column(table, name);
 
-	for (size_t i = 0; i < lengthof(unsupported); i++)
-	{
-		if (strcmp(name, unsupported[i]) == 0)
-			apikey_refuse_unsupported(name);
-	}
 	if (column < 0 || !table->columns[column].writable)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -177,6 +171,39 @@ check_new_role(const ApikeyRow *key, ApikeyRole before,
 				 errdetail("A key's role is at most that of whoever sets it.")));
 }
 
+/* The change of a column; NULL where it does not change. */
+static const Change *
+find_change(const Changes *changes, int column)
+{
+	for (int i = 0; i < changes->count; i++)
+	{
+		if (changes->changes[i].column == column)
+			return &changes->changes[i];
+	}
+	return NULL;
+}
+
+/*
+ * Fills in what the account of a locked key says, where the changes concern
+ * it.  What is left changes with each verification: any value of it will do.
+ */
+static bool
+open_credits(const Changes *changes, ApikeyRow *key)
+{
+	const Change *credits = find_change(changes, APIKEY_KEY_CREDITS);
+
+	if (credits == NULL &&
+		find_change(changes, APIKEY_KEY_CREDITS_REFILL) == NULL &&
+		find_change(changes, APIKEY_KEY_CREDITS_INTERVAL) == NULL)
+		return false;
+	if (apikey_key_account(key) == NULL)
+		return true;
+	apikey_credit_open(apikey_key_account(key), GetActiveSnapshot(), key);
+	apikey_row_set(key, APIKEY_KEY_CREDITS,
+				   credits != NULL ? credits->before : Int64GetDatum(0));
+	return true;
+}
+
 /*
  * _apikey_key_write() returns trigger
  *		INSTEAD OF UPDATE of the view apikeys.
@@ -190,6 +217,7 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 	ApikeyPlace place;
 	ApikeyRole	role_before;
 	const ApikeyRow *project;
+	bool		credits;
 
 	find_changes(fcinfo, &apikey_key_table, &changes);
 	if (changes.count == 0)
@@ -198,11 +226,15 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 	apikey_manage_open(changes.id, APIKEY_RIGHT_CHANGE, &key);
 	apikey_manage_require_unrevoked(&key);
 	role_before = apikey_row_role(&key, APIKEY_KEY_ROLE);
+	credits = open_credits(&changes, &key);
 	apply_changes(&changes, &key);
 	project = apikey_manage_project(&key, &place);
 	apikey_rule_attributes(&key, project);
 	if (project != NULL)
 		check_new_role(&key, role_before, &place);
+	if (credits)
+		apikey_credit_update(&key,
+							 find_change(&changes, APIKEY_KEY_CREDITS) != NULL);
 	apikey_key_update(&key, APIKEY_EVENT_UPDATED, changes_detail(&changes));
 	return updated_row(fcinfo);
 }

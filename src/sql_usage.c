@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
+#include "credit.h"
 #include "usage.h"
 
 /* A row of what a function returns. */
@@ -60,6 +61,31 @@ _apikey_pending(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(result_row(fcinfo, values, nulls));
 }
 
+/*
+ * _apikey_credits(id uuid, OUT credits bigint, OUT credits_refill bigint,
+ *				   OUT credits_interval interval)
+ *		What is left of a key's credits, and its refill; nothing of a key that
+ *		the caller may not see.
+ */
+PG_FUNCTION_INFO_V1(_apikey_credits);
+Datum
+_apikey_credits(PG_FUNCTION_ARGS)
+{
+	ApikeyRow	key;
+	Datum		values[3] = {0};
+	bool		nulls[3] = {true, true, true};
+
+	if (apikey_table_fetch_latest(&apikey_key_table, PG_GETARG_UUID_P(0), &key) &&
+		apikey_key_account(&key) != NULL &&
+		apikey_authority_may(APIKEY_RIGHT_SEE, &key) &&
+		apikey_credit_fetch(apikey_key_account(&key), &key))
+	{
+		memcpy(values, &key.values[APIKEY_KEY_CREDITS], sizeof(values));
+		memcpy(nulls, &key.nulls[APIKEY_KEY_CREDITS], sizeof(nulls));
+	}
+	PG_RETURN_DATUM(result_row(fcinfo, values, nulls));
+}
+
 /* {"valid": 3, ...}: of the codes, those that have occurred. */
 static Datum
 codes_json(const ApikeyStats *stats)
@@ -96,7 +122,7 @@ _apikey_stats(PG_FUNCTION_ARGS)
 	bool		nulls[6];
 
 	memset(nulls, true, sizeof(nulls));
-	if (apikey_usage_stats(&stats))
+	if (apikey_stats_read(&stats))
 	{
 		values[0] = TimestampTzGetDatum(stats.since);
 		values[1] = codes_json(&stats);

@@ -107,36 +107,6 @@ apikey_parse(PG_FUNCTION_ARGS)
 													  values, nulls)));
 }
 
-/* The arguments that apikey_verify and its twin share, from one on. */
-static void
-read_demand(FunctionCallInfo fcinfo, int first, ApikeyDemand *demand)
-{
-	int			scopes = first;
-	int			project = first + 1;
-	int			min_role = first + 2;
-	int			client_addr = first + 3;
-	int			cost = first + 4;
-	int			owner = first + 5;
-
-	memset(demand, 0, sizeof(*demand));
-	if (PG_ARGISNULL(cost))
-		apikey_refuse_null("cost");
-	if (PG_GETARG_INT32(cost) < 0)
-		apikey_refuse("cost", "A cost must not be negative.");
-	demand->cost = PG_GETARG_INT32(cost);
-	if (!PG_ARGISNULL(scopes))
-		demand->scopes = PG_GETARG_ARRAYTYPE_P(scopes);
-	if (!PG_ARGISNULL(project))
-		demand->project = PG_GETARG_TEXT_PP(project);
-	if (!PG_ARGISNULL(client_addr))
-		demand->client_addr = PG_GETARG_INET_PP(client_addr);
-	if (!PG_ARGISNULL(min_role))
-		demand->min_role = apikey_role_from_datum(PG_GETARG_DATUM(min_role));
-	demand->by_owner = !PG_ARGISNULL(owner);
-	if (demand->by_owner)
-		demand->owner = PG_GETARG_OID(owner);
-}
-
 /* "missing_scopes": [...]: what was wanted and is not granted. */
 static void
 append_missing_scopes(StringInfo json, const ApikeyRow *key, ArrayType *wanted)
@@ -230,6 +200,11 @@ fill_key(const ApikeyVerdict *verdict, Name owner, Datum *values, bool *nulls)
 		values[RESULT_RATE_RESET_AT] = TimestampTzGetDatum(verdict->rate_reset_at);
 		nulls[RESULT_RATE_RESET_AT] = verdict->rate_reset_at == 0;
 	}
+	if (verdict->credited)
+	{
+		values[RESULT_CREDITS] = Int64GetDatum(verdict->credits);
+		nulls[RESULT_CREDITS] = false;
+	}
 }
 
 /* The one row that tells a verdict. */
@@ -314,7 +289,7 @@ verify(FunctionCallInfo fcinfo, const ApikeyCredential *credential,
 	begin_result(fcinfo);
 	apikey_verify_credential(credential, demand, &verdict);
 	keep = verdict.code == APIKEY_CODE_VALID && !verdict.rated &&
-		verdict.row != NULL;
+		!verdict.credited && verdict.row != NULL;
 	if (keep && *verdict.row != NULL)
 		row = *verdict.row;
 	else
@@ -338,12 +313,9 @@ apikey_verify(PG_FUNCTION_ARGS)
 {
 	ApikeyCredential credential;
 	ApikeyDemand demand;
-	bool		readable;
 
-	read_demand(fcinfo, 1, &demand);
-	readable = !PG_ARGISNULL(0) &&
-		apikey_credential_from_key(PG_GETARG_DATUM(0), &credential);
-	return verify(fcinfo, readable ? &credential : NULL, &demand);
+	return verify(fcinfo, apikey_demand_of_key(fcinfo, &credential, &demand),
+				  &demand);
 }
 
 /*
@@ -356,13 +328,9 @@ apikey_verify_digest(PG_FUNCTION_ARGS)
 {
 	ApikeyCredential credential;
 	ApikeyDemand demand;
-	bool		readable;
 
-	read_demand(fcinfo, 2, &demand);
-	readable = !PG_ARGISNULL(0) && !PG_ARGISNULL(1) &&
-		apikey_credential_from_digest(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1),
-									  &credential);
-	return verify(fcinfo, readable ? &credential : NULL, &demand);
+	return verify(fcinfo, apikey_demand_of_digest(fcinfo, &credential, &demand),
+				  &demand);
 }
 
 /*

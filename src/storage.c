@@ -9,9 +9,11 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/resowner.h"
 
 #include "apikey.h"
 
@@ -79,4 +81,43 @@ apikey_storage_run(const ApikeyStatement *statement, Datum *values,
 		elog(ERROR, "SPI_execute_plan failed: %s",
 			 SPI_result_code_string(result));
 	return SPI_processed;
+}
+
+/*
+ * Writes in a subtransaction; false, and nothing written, where the
+ * transaction's snapshot forbids it.
+ */
+bool
+apikey_storage_try(void (*write) (void *state), void *state)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool written = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		write(state);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		written = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE)
+			PG_RE_THROW();
+		FlushErrorState();
+		FreeErrorData(error);
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_END_TRY();
+	return written;
 }

@@ -76,7 +76,7 @@ apikey_row_set_pointer(ApikeyRow *row, int column, const void *value)
 int
 apikey_table_column(const ApikeyTable *table, const char *name)
 {
-	for (int i = 0; i < table->count; i++)
+	for (int i = 0; i < table->count + table->derived; i++)
 	{
 		if (strcmp(table->columns[i].name, name) == 0)
 			return i;
@@ -112,6 +112,8 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 		if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
 			apikey_cache_saw_own_row();
 		tuple = heap_copytuple(tuple);
+		memset(&row.nulls[table->count], true,
+			   table->derived * sizeof(row.nulls[0]));
 		for (int i = 0; i < table->count; i++)
 		{
 			row.values[i] = heap_getattr(tuple, i + 1, desc, &row.nulls[i]);
@@ -287,7 +289,8 @@ apikey_table_lock(ApikeyTable *table, const pg_uuid_t *id, ApikeyLock lock,
 {
 	static const char *const clauses[] = {
 		[APIKEY_LOCK_SHARE] = "SHARE",
-		[APIKEY_LOCK_UPDATE] = "UPDATE"
+		[APIKEY_LOCK_UPDATE] = "UPDATE",
+		[APIKEY_LOCK_UPDATE_SKIP] = "UPDATE SKIP LOCKED"
 	};
 	ApikeyStatement *statement = &table->lock[lock];
 	ApikeyStorage storage;
@@ -310,6 +313,8 @@ apikey_table_lock(ApikeyTable *table, const pg_uuid_t *id, ApikeyLock lock,
 	}
 
 	found = apikey_storage_run(statement, &arg, NULL) == 1;
+	memset(&row->nulls[table->count], true,
+		   table->derived * sizeof(row->nulls[0]));
 	for (int i = 0; found && i < table->count; i++)
 	{
 		TupleDesc	desc = SPI_tuptable->tupdesc;

@@ -10,7 +10,7 @@
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
 
-#define APIKEY_COLUMNS_MAX	24
+#define APIKEY_COLUMNS_MAX	32
 
 /* Our tables and the indexes that we scan; catalog.c has their names. */
 typedef enum ApikeyRelation
@@ -20,6 +20,8 @@ typedef enum ApikeyRelation
 	APIKEY_REL_KEY_PROJECT,
 	APIKEY_REL_DIGEST,
 	APIKEY_REL_DIGEST_PKEY,
+	APIKEY_REL_CREDIT,
+	APIKEY_REL_CREDIT_PKEY,
 	APIKEY_REL_ORGANIZATION,
 	APIKEY_REL_ORGANIZATION_PKEY,
 	APIKEY_REL_ORGANIZATION_NAME,
@@ -82,6 +84,7 @@ extern void apikey_storage_prepare(ApikeyStatement *statement,
 								   const char *sql, int count, Oid *types);
 extern uint64 apikey_storage_run(const ApikeyStatement *statement,
 								 Datum *values, const char *nulls);
+extern bool apikey_storage_try(void (*write) (void *state), void *state);
 
 /* table.c */
 typedef struct ApikeyColumn
@@ -102,6 +105,7 @@ typedef enum ApikeyLock
 {
 	APIKEY_LOCK_SHARE,
 	APIKEY_LOCK_UPDATE,
+	APIKEY_LOCK_UPDATE_SKIP,	/* a row that is locked is not there */
 	APIKEY_LOCKS
 } ApikeyLock;
 
@@ -115,6 +119,7 @@ typedef struct ApikeyTable
 	ApikeyRelation pkey;
 	const ApikeyColumn *columns;	/* in their order in the table */
 	int			count;
+	int			derived;		/* columns after those, of rows, not of the table */
 	ApikeyStatement lock[APIKEY_LOCKS];
 	ApikeyStatement insert;
 	ApikeyStatement update;

@@ -13,7 +13,6 @@
 #include "common/hashfn.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inet.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "usage.h"
@@ -44,9 +43,17 @@ static const char insert_sql[] =
 " AND NOT EXISTS (SELECT FROM %s.apikey_usage WHERE id = $1)"
 " ON CONFLICT DO NOTHING";
 
-static void
-write_touch(Datum *values, const char *nulls)
+/* What a touch writes. */
+typedef struct Touch
 {
+	Datum		values[TOUCH_ARGUMENTS];
+	char		nulls[TOUCH_ARGUMENTS];
+} Touch;
+
+static void
+write_touch(void *state)
+{
+	Touch	   *touch = state;
 	static ApikeyStatement update;
 	static ApikeyStatement insert;
 	ApikeyStorage storage;
@@ -64,42 +71,9 @@ write_touch(Datum *values, const char *nulls)
 		apikey_storage_prepare(&insert, psprintf(insert_sql, schema, schema),
 							   TOUCH_ARGUMENTS, types);
 	}
-	if (apikey_storage_run(&update, values, nulls) == 0)
-		apikey_storage_run(&insert, values, nulls);
+	if (apikey_storage_run(&update, touch->values, touch->nulls) == 0)
+		apikey_storage_run(&insert, touch->values, touch->nulls);
 	apikey_storage_close(&storage);
-}
-
-/* Writes in a subtransaction: what a snapshot forbids is left undone. */
-static void
-try_touch(Datum *values, const char *nulls)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		write_touch(values, nulls);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE)
-			PG_RE_THROW();
-		FlushErrorState();
-		FreeErrorData(error);
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_END_TRY();
 }
 
 /* A key has been used: writes so, if it is due and nothing is in the way. */
@@ -108,8 +82,7 @@ apikey_touch(const ApikeyCredential *credential, inet *client_addr)
 {
 	TimestampTz now;
 	TimestampTz before;
-	Datum		values[TOUCH_ARGUMENTS];
-	char		nulls[TOUCH_ARGUMENTS];
+	Touch		touch;
 
 	if (XactReadOnly || IsInParallelMode())
 		return;
@@ -118,14 +91,14 @@ apikey_touch(const ApikeyCredential *credential, inet *client_addr)
 	if (!apikey_cache_touch(credential, now, before))
 		return;
 
-	memset(nulls, ' ', sizeof(nulls));
-	values[TOUCH_ID] = UUIDPGetDatum(&credential->id);
-	values[TOUCH_NOW] = TimestampTzGetDatum(now);
-	values[TOUCH_ADDR] = InetPGetDatum(client_addr);
-	nulls[TOUCH_ADDR] = client_addr == NULL ? 'n' : ' ';
-	values[TOUCH_BEFORE] = TimestampTzGetDatum(before);
-	values[TOUCH_LOCK] =
+	memset(touch.nulls, ' ', sizeof(touch.nulls));
+	touch.values[TOUCH_ID] = UUIDPGetDatum(&credential->id);
+	touch.values[TOUCH_NOW] = TimestampTzGetDatum(now);
+	touch.values[TOUCH_ADDR] = InetPGetDatum(client_addr);
+	touch.nulls[TOUCH_ADDR] = client_addr == NULL ? 'n' : ' ';
+	touch.values[TOUCH_BEFORE] = TimestampTzGetDatum(before);
+	touch.values[TOUCH_LOCK] =
 		Int64GetDatum((int64) hash_bytes_extended(credential->id.data,
 												  UUID_LEN, 0));
-	try_touch(values, nulls);
+	(void) apikey_storage_try(write_touch, &touch);
 }

@@ -9,6 +9,7 @@
 #include "utils/inet.h"
 
 #include "apikey.h"
+#include "slot.h"
 #include "verify.h"
 
 /* What has been gathered of a key and is not in the tables yet. */
@@ -69,28 +70,49 @@ extern bool apikey_limiter_of(const ApikeyRow *key, ApikeyLimit *limit);
 extern bool apikey_limiter_take(pg_atomic_uint64 *arrival,
 								const ApikeyLimit *limit, int64 now,
 								int32 cost, ApikeyLimitState *state);
+extern void apikey_limiter_return(pg_atomic_uint64 *arrival,
+								  const ApikeyLimit *limit, int32 cost);
+
+/* slot.c */
+extern bool apikey_usage_shared(void);
 
 /* usage.c */
-extern void apikey_usage_init(void);
-extern bool apikey_usage_shared(void);
 extern void apikey_usage_note(ApikeyCode code, const pg_uuid_t *id,
-							  inet *client_addr, bool counts,
-							  TimestampTz now);
+							  ApikeySlotHint *hint, inet *client_addr,
+							  bool counts, TimestampTz now);
 extern ApikeyLimitVerdict apikey_usage_limit(const pg_uuid_t *id,
+											 ApikeySlotHint *hint,
 											 const ApikeyLimit *limit,
 											 int32 cost, TimestampTz now,
 											 ApikeyLimitState *state);
+extern void apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
+								 const ApikeyLimit *limit, int32 cost,
+								 TimestampTz now, ApikeyLimitState *state);
+extern void apikey_usage_read(ApikeySlot *slot, ApikeyUse *use);
 extern bool apikey_usage_pending(const pg_uuid_t *id, ApikeyUse *use);
-extern bool apikey_usage_stats(ApikeyStats *result);
 extern Datum apikey_usage_addr(const ApikeyUse *use);
 extern List *apikey_usage_databases(void);
-extern List *apikey_usage_collect(Oid database);
+extern List *apikey_usage_collect(int *from, int most);
 extern void apikey_usage_flushed(const List *uses);
-extern void apikey_usage_forget_database(Oid database);
+
+/* stats.c */
+extern void apikey_stats_count(ApikeyCode code);
+extern void apikey_stats_not_attributed(void);
+extern void apikey_stats_flushed(void);
+extern void apikey_stats_role_dropped(void);
+extern uint64 apikey_stats_roles_dropped(void);
+extern void apikey_stats_retired(uint64 dropped);
+extern List *apikey_stats_unretired(void);
+extern bool apikey_stats_read(ApikeyStats *result);
 
 /* touch.c */
 extern void apikey_touch(const ApikeyCredential *credential,
 						 inet *client_addr);
+
+/* retire.c */
+extern void apikey_retire_init(void);
+extern void apikey_retire_role(Oid role);
+extern void apikey_retire_found(void);
 
 /* worker.c */
 extern void apikey_worker_init(void);

@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "apikey.h"
+#include "credit.h"
 #include "usage.h"
 #include "verify.h"
 
@@ -39,7 +40,8 @@ static const char *const code_names[] = {
 	[APIKEY_CODE_INSUFFICIENT_ROLE] = "insufficient_role",
 	[APIKEY_CODE_INSUFFICIENT_SCOPE] = "insufficient_scope",
 	[APIKEY_CODE_UNAVAILABLE] = "unavailable",
-	[APIKEY_CODE_RATE_LIMITED] = "rate_limited"
+	[APIKEY_CODE_RATE_LIMITED] = "rate_limited",
+	[APIKEY_CODE_EXHAUSTED] = "exhausted"
 };
 
 const char *
@@ -139,13 +141,19 @@ log_unavailable(const char *reason)
 			 errhidecontext(true)));
 }
 
-/* A handle's prefix is not part of the digest that came with it. */
+/*
+ * Is the prefix the key's?  That of a whole text is part of the digest that
+ * has matched; a handle's is not.
+ */
 bool
 apikey_credential_has_prefix(const ApikeyCredential *credential,
 							 const ApikeyRow *key)
 {
-	text	   *prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
+	text	   *prefix;
 
+	if (credential->text_len > 0)
+		return true;
+	prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
 	return VARSIZE_ANY_EXHDR(prefix) == credential->prefix_len &&
 		memcmp(VARDATA_ANY(prefix), credential->prefix,
 			   credential->prefix_len) == 0;
@@ -268,29 +276,24 @@ find_standing(ApikeyVerdict *verdict)
 	return standing != APIKEY_ROLE_NONE;
 }
 
-/* Is a place, an organization or project, the one called so, or around it? */
-static bool
-project_within(const char *project, const text *path)
+/* Tells what is left of a limit. */
+static void
+set_rate(ApikeyVerdict *verdict, const ApikeyLimitState *state)
 {
-	size_t		len = VARSIZE_ANY_EXHDR(path);
-
-	return project != NULL && len > 0 && strlen(project) >= len &&
-		memcmp(project, VARDATA_ANY(path), len) == 0 &&
-		(project[len] == '\0' || project[len] == '/');
+	verdict->rated = true;
+	verdict->rate_remaining = state->remaining;
+	verdict->rate_reset_at = (state->reset + APIKEY_LIMITER_UNITS - 1) /
+		APIKEY_LIMITER_UNITS;
 }
 
-/* Spends what a key that passes everything else is limited in. */
 static ApikeyCode
-spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
+spend_limit(ApikeyVerdict *verdict, const ApikeyLimit *limit, int32 cost)
 {
-	ApikeyLimit limit;
 	ApikeyLimitState state;
 	ApikeyLimitVerdict passed;
 
-	if (!apikey_limiter_of(&verdict->key, &limit))
-		return APIKEY_CODE_VALID;
-	passed = apikey_usage_limit(apikey_row_id(&verdict->key), &limit,
-								demand->cost, verdict->at, &state);
+	passed = apikey_usage_limit(apikey_row_id(&verdict->key), verdict->hint,
+								limit, cost, verdict->at, &state);
 	if (passed == APIKEY_LIMIT_UNAVAILABLE)
 	{
 		log_unavailable(apikey_usage_shared() ?
@@ -298,12 +301,55 @@ spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 						"The library \"apikey\" is not in \"shared_preload_libraries\".");
 		return APIKEY_CODE_UNAVAILABLE;
 	}
-	verdict->rated = true;
-	verdict->rate_remaining = state.remaining;
-	verdict->rate_reset_at = (state.reset + APIKEY_LIMITER_UNITS - 1) /
-		APIKEY_LIMITER_UNITS;
+	set_rate(verdict, &state);
 	return passed == APIKEY_LIMIT_PASSED ? APIKEY_CODE_VALID :
 		APIKEY_CODE_RATE_LIMITED;
+}
+
+static ApikeyCode
+spend_credits(ApikeyVerdict *verdict, int32 cost)
+{
+	const pg_uuid_t *account = apikey_key_account(&verdict->key);
+	bool		own = memcmp(account, apikey_row_id(&verdict->key),
+							 sizeof(pg_uuid_t)) == 0;
+	ApikeyCreditVerdict spent;
+
+	spent = apikey_credit_spend(account, own ? verdict->hint : NULL, cost,
+								&verdict->credits);
+	if (spent == APIKEY_CREDIT_UNAVAILABLE)
+	{
+		log_unavailable("Credits cannot be written now, or the worker that leases them does not answer.");
+		return APIKEY_CODE_UNAVAILABLE;
+	}
+	verdict->credited = true;
+	return spent == APIKEY_CREDIT_SPENT ? APIKEY_CODE_VALID :
+		APIKEY_CODE_EXHAUSTED;
+}
+
+/*
+ * Spends what a key that passes everything else is limited in.  What is then
+ * refused for want of credits returns its tokens.
+ */
+static ApikeyCode
+spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
+{
+	ApikeyLimit limit;
+	ApikeyLimitState state = {0};
+	bool		limited = apikey_limiter_of(&verdict->key, &limit);
+	ApikeyCode	code = APIKEY_CODE_VALID;
+
+	if (limited)
+		code = spend_limit(verdict, &limit, demand->cost);
+	if (code != APIKEY_CODE_VALID || apikey_key_account(&verdict->key) == NULL)
+		return code;
+	code = spend_credits(verdict, demand->cost);
+	if (limited && code != APIKEY_CODE_VALID)
+	{
+		apikey_usage_unlimit(apikey_row_id(&verdict->key), verdict->hint,
+							 &limit, demand->cost, verdict->at, &state);
+		set_rate(verdict, &state);
+	}
+	return code;
 }
 
 /* What a key whose secret has matched is good for. */
@@ -329,7 +375,7 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 	if (verdict->forbidden)
 		return APIKEY_CODE_FORBIDDEN;
 	if (demand->project != NULL &&
-		!project_within(verdict->project, demand->project))
+		!apikey_place_within(verdict->project, demand->project))
 		return APIKEY_CODE_WRONG_PROJECT;
 	if (demand->by_owner && demand->owner != apikey_key_owner(key))
 		return APIKEY_CODE_WRONG_OWNER;
@@ -372,8 +418,9 @@ find_key(const ApikeyCredential *credential, ApikeyVerdict *verdict)
 		return APIKEY_CODE_NOT_FOUND;
 	verdict->project = NULL;
 	verdict->role = APIKEY_ROLE_NONE;
-	verdict->rated = false;
+	verdict->rated = verdict->credited = false;
 	verdict->row = NULL;
+	verdict->hint = NULL;
 	verdict->forbidden = apikey_key_project(&verdict->key) != NULL &&
 		!find_standing(verdict);
 	apikey_cache_store(begun, credential, verdict);
@@ -388,6 +435,7 @@ note(const ApikeyCredential *credential, const ApikeyDemand *demand,
 	if (apikey_usage_shared())
 		apikey_usage_note(verdict->code,
 						  verdict->known ? &credential->id : NULL,
+						  verdict->known ? verdict->hint : NULL,
 						  demand->client_addr, demand->cost > 0, verdict->at);
 	else if (verdict->code == APIKEY_CODE_VALID && demand->cost > 0)
 		apikey_touch(credential, demand->client_addr);

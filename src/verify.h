@@ -10,6 +10,7 @@
 #include "utils/uuid.h"
 
 #include "apikey.h"
+#include "slot.h"
 
 /* What a caller offers, once its shape is right. */
 typedef struct ApikeyCredential
@@ -50,6 +51,7 @@ typedef enum ApikeyCode
 	APIKEY_CODE_INSUFFICIENT_SCOPE,
 	APIKEY_CODE_UNAVAILABLE,
 	APIKEY_CODE_RATE_LIMITED,
+	APIKEY_CODE_EXHAUSTED,
 	APIKEY_CODE_VALID
 } ApikeyCode;
 
@@ -66,6 +68,9 @@ typedef struct ApikeyVerdict
 	bool		rated;			/* what follows is known */
 	int32		rate_remaining;
 	TimestampTz rate_reset_at;	/* 0: never */
+	bool		credited;		/* what follows is known */
+	int64		credits;
+	ApikeySlotHint *hint;		/* where the key's slot is */
 	HeapTuple  *row;			/* where the row that tells VALID is kept */
 } ApikeyVerdict;
 
@@ -84,6 +89,14 @@ extern uint64 apikey_cache_begin(void);
 extern void apikey_cache_store(uint64 begun,
 							   const ApikeyCredential *credential,
 							   const ApikeyVerdict *verdict);
+
+/* demand.c */
+extern const ApikeyCredential *apikey_demand_of_key(FunctionCallInfo fcinfo,
+													ApikeyCredential *credential,
+													ApikeyDemand *demand);
+extern const ApikeyCredential *apikey_demand_of_digest(FunctionCallInfo fcinfo,
+													   ApikeyCredential *credential,
+													   ApikeyDemand *demand);
 
 /* verify.c */
 extern const char *apikey_code_name(ApikeyCode code);

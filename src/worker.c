@@ -1,12 +1,14 @@
 /*
  * worker.c
- *		Carrying what was gathered into the tables.
+ *		Background work: carrying what was gathered into the tables, leasing
+ *		credits, revoking the keys of dropped roles.
  *
  * A launcher, connected to no database, looks each apikey.flush_interval which
- * databases have something to flush, and starts for one after the other a
- * worker that connects, writes one row a key in one transaction, and is gone:
- * one that stayed would stand in the way of DROP DATABASE.  Where no worker
- * slot is free, or on a standby, counts wait.
+ * databases have something to be done, and starts for one after the other a
+ * worker that connects, does it in short transactions, and is gone: one that
+ * stayed would stand in the way of DROP DATABASE.  A call for a lease of
+ * credits wakes the launcher, or a worker that runs, at once.  Where no worker
+ * slot is free, or on a standby, all that waits.
  */
 #include "postgres.h"
 
@@ -29,11 +31,23 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "credit.h"
 #include "usage.h"
+
+#define FLUSH_BATCH		1000	/* keys */
+#define LINGER_STEP		50		/* milliseconds without a call for a lease */
+#define LINGER_MAX		500		/* milliseconds in all */
+
+/* What a worker is started for. */
+typedef enum Task
+{
+	TASK_FLUSH,					/* all there is to be done */
+	TASK_LEASE					/* leases alone */
+} Task;
 
 /* Runs the worker of a database to its end; false where none could start. */
 static bool
-flush_database(Oid database)
+run_worker(Oid database, Task task)
 {
 	BackgroundWorker worker = {0};
 	BackgroundWorkerHandle *handle;
@@ -43,56 +57,96 @@ flush_database(Oid database)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
+	memcpy(worker.bgw_extra, &task, sizeof(task));
 	worker.bgw_notify_pid = MyProcPid;
 	strlcpy(worker.bgw_library_name, "apikey", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "apikey_flush_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "apikey flush", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "apikey flush", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "apikey worker", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "apikey worker", BGW_MAXLEN);
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 		return false;
 	return WaitForBackgroundWorkerShutdown(handle) == BGWH_STOPPED;
 }
 
+/* Whoever asks for a lease is waiting: that comes first. */
+static void
+lease_all(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, apikey_lease_databases())
+	{
+		if (ShutdownRequestPending)
+			break;
+		(void) run_worker(lfirst_oid(cell), TASK_LEASE);
+		apikey_lease_drop(lfirst_oid(cell));
+	}
+}
+
 static void
 flush_all(void)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
-												  "apikey launcher",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext outer = MemoryContextSwitchTo(context);
+	List	   *databases = list_concat_unique_oid(apikey_usage_databases(),
+												   apikey_stats_unretired());
 	ListCell   *cell;
 
-	foreach(cell, apikey_usage_databases())
+	foreach(cell, databases)
 	{
-		if (ShutdownRequestPending || !flush_database(lfirst_oid(cell)))
+		lease_all();
+		if (ShutdownRequestPending ||
+			!run_worker(lfirst_oid(cell), TASK_FLUSH))
 			break;
 	}
-	MemoryContextSwitchTo(outer);
-	MemoryContextDelete(context);
+}
+
+/* Sleeps until somebody asks for a lease, or a time; true when it has come. */
+static bool
+sleep_until(TimestampTz time)
+{
+	long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+														  time);
+
+	if (apikey_lease_databases() == NIL && timeout > 0)
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 timeout, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	return GetCurrentTimestamp() >= time;
 }
 
 void
 apikey_launcher_main(Datum arg pg_attribute_unused())
 {
+	TimestampTz flushed_at = GetCurrentTimestamp();
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
+												  "apikey launcher",
+												  ALLOCSET_DEFAULT_SIZES);
+
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	/* Without a database it would be ignored, and with it a worker's end. */
 	pqsignal(SIGUSR1, procsignal_sigusr1_handler);
 	BackgroundWorkerUnblockSignals();
+	apikey_lease_serve(false);
 
+	MemoryContextSwitchTo(context);
 	while (!ShutdownRequestPending)
 	{
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 apikey_flush_interval, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
+		bool		due = sleep_until(TimestampTzPlusMilliseconds(flushed_at,
+																  apikey_flush_interval));
+
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (!ShutdownRequestPending)
+		lease_all();
+		if (due && !ShutdownRequestPending)
+		{
 			flush_all();
+			flushed_at = GetCurrentTimestamp();
+		}
+		MemoryContextReset(context);
 	}
 	proc_exit(0);
 }
@@ -164,33 +218,138 @@ write_uses(List *uses)
 		elog(ERROR, "could not write the use of API keys");
 }
 
+/* Grants what is asked for in this database; false where nothing was. */
+static bool
+grant_leases(void)
+{
+	pg_uuid_t	account;
+	bool		granted = false;
+
+	while (apikey_lease_next(&account))
+	{
+		CHECK_FOR_INTERRUPTS();
+		apikey_credit_grant(&account);
+		granted = true;
+	}
+	return granted;
+}
+
+/* Begins a transaction in which our tables are there; false without them. */
+static bool
+begin_with_extension(void)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (OidIsValid(get_extension_oid("apikey", true)))
+		return true;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return false;
+}
+
+static void
+commit(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/* Writes all that has gathered, a batch and transaction at a time. */
+static void
+flush(void)
+{
+	int			from = 0;
+	List	   *uses;
+
+	/* Collected outside the transaction, to be there after its commit. */
+	while ((uses = apikey_usage_collect(&from, FLUSH_BATCH)) != NIL)
+	{
+		if (begin_with_extension())
+		{
+			ApikeyStorage storage;
+
+			apikey_storage_open(&storage);
+			write_uses(uses);
+			apikey_storage_close(&storage);
+			commit();
+		}
+		apikey_usage_flushed(uses);
+		list_free_deep(uses);
+		(void) grant_leases();
+	}
+}
+
+/* What a user or database has set must not stand in the way. */
+static void
+set_defaults(void)
+{
+	static const char *const settings[][2] = {
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"lock_timeout", "0"},
+		{"statement_timeout", "0"}
+	};
+
+	for (size_t i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
+						PGC_S_OVERRIDE);
+	/* A lease is spent as soon as it is committed: a crash must not undo it. */
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		SetConfigOption("synchronous_commit", "local", PGC_SUSET,
+						PGC_S_OVERRIDE);
+}
+
+/* Stays for as long as leases are asked for, and then a moment; not for long. */
+static void
+linger(void)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												  LINGER_MAX);
+
+	do
+	{
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 LINGER_STEP, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	} while (grant_leases() && GetCurrentTimestamp() < end);
+}
+
+/* Is done with each flush, after it. */
+static void
+keep_up(void)
+{
+	if (begin_with_extension())
+	{
+		apikey_retire_found();
+		commit();
+	}
+	apikey_credit_return_idle();
+}
+
 void
 apikey_flush_main(Datum arg)
 {
-	List	   *uses;
+	Task		task;
 
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
+	memcpy(&task, MyBgworkerEntry->bgw_extra, sizeof(task));
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid,
 											  BGWORKER_BYPASS_ALLOWCONN);
-	pgstat_report_activity(STATE_RUNNING, "apikey: writing the use of keys");
-
-	/* Collected outside the transaction, to be there after its commit. */
-	uses = apikey_usage_collect(MyDatabaseId);
-	StartTransactionCommand();
-	if (OidIsValid(get_extension_oid("apikey", true)))
+	set_defaults();
+	apikey_lease_serve(true);
+	pgstat_report_activity(STATE_RUNNING, task == TASK_LEASE ?
+						   "apikey: leasing credits" :
+						   "apikey: writing the use of keys");
+	if (grant_leases())
+		linger();
+	if (task == TASK_FLUSH)
 	{
-		ApikeyStorage storage;
-
-		PushActiveSnapshot(GetTransactionSnapshot());
-		apikey_storage_open(&storage);
-		write_uses(uses);
-		apikey_storage_close(&storage);
-		PopActiveSnapshot();
+		flush();
+		keep_up();
 	}
-
-	CommitTransactionCommand();
-	apikey_usage_flushed(uses);
 	proc_exit(0);
 }
 

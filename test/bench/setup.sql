@@ -1,5 +1,6 @@
--- The database of the benchmark: 1,000 keys; the floor; what people write by
--- hand with pgcrypto, in three ways of keeping the last use.
+-- The database of the benchmark: 10,000 keys; the floor; what people write by
+-- hand with pgcrypto, in three ways of keeping the last use, with credits, and
+-- with a trail.
 SET client_min_messages = warning;
 CREATE EXTENSION apikey CASCADE;
 CREATE ROLE bench LOGIN;
@@ -10,7 +11,7 @@ CREATE FUNCTION bench_floor(key text)
 	LANGUAGE C VOLATILE ROWS 1 AS :'floor';
 
 CREATE TABLE bench_keys (n serial PRIMARY KEY, key text);
-INSERT INTO bench_keys (key) SELECT apikey_create('key-' || i, scopes => '{a,b}') FROM generate_series(1, :keys) i;
+INSERT INTO bench_keys (key) SELECT apikey_create('key-' || i, scopes => '{a,b}') FROM generate_series(1, 10000) i;
 
 CREATE TABLE hand (
 	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -22,7 +23,8 @@ CREATE TABLE hand (
 	created_at timestamptz NOT NULL DEFAULT now(),
 	expires_at timestamptz,
 	revoked_at timestamptz,
-	last_used_at timestamptz);
+	last_used_at timestamptz,
+	credits bigint NOT NULL DEFAULT 1000000000);
 INSERT INTO hand (hash, name) SELECT digest(key, 'sha256'), 'key-' || n FROM bench_keys;
 CREATE FUNCTION hand_verify(key text) RETURNS TABLE (id uuid, name text, scopes text[]) LANGUAGE plpgsql AS $$
 BEGIN
@@ -42,6 +44,18 @@ BEGIN
 		WHERE h.hash = digest(key, 'sha256') AND h.revoked_at IS NULL AND (h.expires_at IS NULL OR h.expires_at > now())
 		RETURNING h.id, h.name, h.scopes;
 END $$;
+CREATE TABLE audit (
+	id bigserial PRIMARY KEY,
+	at timestamptz NOT NULL DEFAULT now(),
+	event text NOT NULL,
+	key_id uuid NOT NULL,
+	actor name NOT NULL DEFAULT current_user);
+
+-- Keys to be revoked while others are in use.
+CREATE TABLE bench_spare (n serial PRIMARY KEY, id uuid);
+INSERT INTO bench_spare (id) SELECT apikey_id(apikey_create('spare-' || i)) FROM generate_series(1, :spare) i;
+CREATE SEQUENCE bench_spare_next;
+
 GRANT SELECT ON bench_keys TO bench;
 GRANT SELECT, UPDATE ON hand TO bench;
 ALTER TABLE hand SET (fillfactor = 50);

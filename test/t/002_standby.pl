@@ -62,7 +62,8 @@ for my $call (
 	"apikey_create('two')", "apikey_rename(apikey_id('$key'), 'new')",
 	"apikey_disable(apikey_id('$key'))", "apikey_enable(apikey_id('$key'))",
 	"apikey_revoke(apikey_id('$key'))", "apikey_self_revoke('$key')",
-	"apikey_delete(apikey_id('$key'), 'one')", "apikey_transfer(apikey_id('$key'), current_user::regrole)",
+	"apikey_delete(apikey_id('$key'), 'one')", "apikey_credits_add(apikey_id('$key'), 1)",
+	 "apikey_transfer(apikey_id('$key'), current_user::regrole)",
 	"apikey_organization_create('new')", "apikey_project_create('acme/new')",
 	"apikey_member_add('acme', 'stays', 'owner')", "apikey_member_remove('acme', 'stays')",
 	"apikey_project_drop('acme/pay', 'acme/pay')", "apikey_organization_drop('acme', 'acme')")

@@ -1,0 +1,62 @@
+/*
+ * credit.h
+ *		Credits: accounts in a table, spent of by leases in shared memory.
+ */
+#ifndef APIKEY_CREDIT_H
+#define APIKEY_CREDIT_H
+
+#include "apikey.h"
+#include "slot.h"
+
+typedef enum ApikeyCreditVerdict
+{
+	APIKEY_CREDIT_SPENT,
+	APIKEY_CREDIT_EXHAUSTED,
+	APIKEY_CREDIT_UNAVAILABLE,
+	APIKEY_CREDIT_ASK			/* lease.c: the worker has to say */
+} ApikeyCreditVerdict;
+
+/* Setting, in apikey.c. */
+extern int	apikey_credits_lease;
+
+/* lease.c */
+extern void apikey_lease_init(void);
+extern ApikeyCreditVerdict apikey_lease_spend(const pg_uuid_t *account,
+											  ApikeySlotHint *hint,
+											  int32 cost, int64 *left);
+extern void apikey_lease_ask(const pg_uuid_t *account, int64 wanted);
+extern void apikey_lease_prepare_to_wait(void);
+extern void apikey_lease_wait(long milliseconds);
+extern void apikey_lease_end_wait(void);
+extern int64 apikey_lease_available(const pg_uuid_t *account,
+									uint32 *granted);
+extern int64 apikey_lease_take_out(const pg_uuid_t *account);
+extern void apikey_lease_granted_more(const pg_uuid_t *account);
+extern void apikey_lease_serve(bool is_worker);
+extern List *apikey_lease_databases(void);
+extern bool apikey_lease_next(pg_uuid_t *account);
+extern void apikey_lease_refuse(Oid database, const pg_uuid_t *account);
+extern void apikey_lease_drop(Oid database);
+extern void apikey_lease_read(const pg_uuid_t *account, ApikeyLease *lease);
+extern void apikey_lease_grant(const pg_uuid_t *account,
+							   const ApikeyLease *seen, bool fresh,
+							   int64 amount, TimestampTz until, int64 left);
+extern bool apikey_lease_next_idle(int *from, TimestampTz before,
+								   pg_uuid_t *account);
+
+/* credit.c */
+extern void apikey_credit_init(void);
+extern bool apikey_credit_fetch(const pg_uuid_t *account, ApikeyRow *key);
+extern void apikey_credit_open(const pg_uuid_t *account, Snapshot seen,
+							   ApikeyRow *key);
+extern void apikey_credit_create(ApikeyRow *key);
+extern void apikey_credit_update(ApikeyRow *key, bool set_anew);
+extern void apikey_credit_forget(const ApikeyRow *key);
+extern int64 apikey_credit_add(const pg_uuid_t *account, int64 amount);
+extern ApikeyCreditVerdict apikey_credit_spend(const pg_uuid_t *account,
+											   ApikeySlotHint *hint,
+											   int32 cost, int64 *left);
+extern void apikey_credit_grant(const pg_uuid_t *account);
+extern void apikey_credit_return_idle(void);
+
+#endif							/* APIKEY_CREDIT_H */

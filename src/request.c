@@ -1,0 +1,52 @@
+/*
+ * request.c
+ *		The key that an HTTP request carries, as PostgREST tells of it.
+ *
+ * PostgREST hands the request's headers over as a JSON object in the setting
+ * request.headers, with lower-case names; on a reused connection that has not
+ * had one it is an empty text.  Anybody may have sent, or set, what is there:
+ * no header is worth more than the key in it.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "apikey.h"
+#include "identity.h"
+
+#define BEARER	"bearer"
+
+/*
+ * The token of an Authorization header that is of the scheme Bearer and whose
+ * token has a key's shape; others are somebody else's, such as a JWT.
+ */
+static text *
+bearer_key(const char *authorization)
+{
+	const char *token = authorization + strlen(BEARER);
+	ApikeyText	parsed;
+
+	if (pg_strncasecmp(authorization, BEARER, strlen(BEARER)) != 0 ||
+		*token != ' ')
+		return NULL;
+	token += strspn(token, " ");
+	return apikey_text_parse(token, strlen(token), &parsed) ?
+		cstring_to_text(token) : NULL;
+}
+
+/* What the request offers as a key, of whatever shape, or NULL for nothing. */
+text *
+apikey_request_key(void)
+{
+	const char *headers = GetConfigOption("request.headers", true, false);
+	const char *value;
+
+	if (headers == NULL || headers[0] == '\0')
+		return NULL;
+	value = apikey_json_member(headers, "x-api-key");
+	if (value != NULL && value[0] != '\0')
+		return cstring_to_text(value);
+	value = apikey_json_member(headers, "authorization");
+	return value == NULL ? NULL : bearer_key(value);
+}

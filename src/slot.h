@@ -1,0 +1,94 @@
+/*
+ * slot.h
+ *		The slots of shared memory in which the use of keys gathers.
+ *
+ * With the library preloaded, each key that is verified has a slot, found by a
+ * hash table keyed by database and key.
+ *
+ * Locks: a slot's key and the hash table's entry change under the exclusive
+ * lock of the key's partition; who uses a slot holds that lock, shared, and
+ * changes counters by atomic operations, the rest under the slot's mutex.
+ * "control" guards the stack of free slots and is taken last.
+ */
+#ifndef APIKEY_SLOT_H
+#define APIKEY_SLOT_H
+
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+#include "utils/inet.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+/* What a slot is found by. */
+typedef struct ApikeySlotKey
+{
+	Oid			database;
+	pg_uuid_t	id;
+} ApikeySlotKey;
+
+/*
+ * Credits of an account that were taken out of its row to be spent here; they
+ * are good until the account is refilled.
+ */
+typedef struct ApikeyLease
+{
+	uint64		number;			/* another one: nothing goes back into it */
+	int64		available;
+	int64		low;			/* below it more is asked for */
+	TimestampTz until;
+	int64		left;			/* in the row, when it was looked at */
+	TimestampTz left_at;		/* 0: what is left is not known */
+	int64		wanted;			/* asked of the worker; 0 for nothing */
+	uint32		grants;			/* counts what makes "left" wrong */
+	uint32		granted;		/* counts what the worker has added */
+	TimestampTz spent_at;		/* the last time */
+	int32		unsettled;		/* spends that may be undone */
+	int32		ending;			/* of these, such that end the lease */
+	uint32		ends;			/* counts those that did */
+} ApikeyLease;
+
+typedef struct ApikeySlot
+{
+	ApikeySlotKey key;
+	bool		used;
+	pg_atomic_uint64 uses;
+	pg_atomic_uint64 denials;
+	pg_atomic_uint64 last_used_at;	/* 0: not since the counting began */
+	pg_atomic_uint64 arrival;	/* the limiter's state: see limiter.c */
+	slock_t		mutex;			/* guards what follows */
+	bool		has_addr;
+	inet_struct addr;			/* of the last use, where it was given */
+	ApikeyLease lease;			/* see lease.c */
+} ApikeySlot;
+
+/* Where a slot was, for whoever looks for it again; zeroed at first. */
+typedef struct ApikeySlotHint
+{
+	bool		known;
+	uint32		hash;
+	int			number;
+} ApikeySlotHint;
+
+/* slot.c */
+extern void apikey_slot_init(void);
+extern int	apikey_slot_count(void);
+extern ApikeySlot *apikey_slot_at(int number);
+extern ApikeySlot *apikey_slot_find(Oid database, const pg_uuid_t *id,
+									ApikeySlotHint *hint, LWLock **lock);
+extern ApikeySlot *apikey_slot_open(Oid database, const pg_uuid_t *id,
+									ApikeySlotHint *hint, LWLock **lock);
+extern bool apikey_slot_flushed(ApikeySlot *slot);
+extern void apikey_slot_forget_database(Oid database);
+
+/* stats.c */
+extern Size apikey_stats_size(void);
+extern void apikey_stats_start(LWLock *control);
+extern void apikey_stats_evicted(void);
+
+/* lease.c */
+extern Size apikey_lease_size(void);
+extern void apikey_lease_start(void);
+extern bool apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now);
+
+#endif							/* APIKEY_SLOT_H */

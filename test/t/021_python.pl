@@ -1,0 +1,46 @@
+# examples/python: the same in a few lines, with Debian's psycopg 3.
+use strict;
+use warnings;
+use lib 'test';
+use Cwd qw(getcwd);
+use Example;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# Debian's modules belong to Debian's Python, which need not be the first.
+my $python = '/usr/bin/python3';
+cannot_run('psycopg 3 is not installed (Debian: python3-psycopg)')
+	if system("$python -c 'import psycopg' >/dev/null 2>&1") != 0;
+my $server = protected_server("log_statement = 'all'");
+my $reader = create_key($server, q{'reader', 'acme/payments', scopes => '{invoices:read}'});
+my $writer = create_key($server, q{'writer', 'acme/payments', scopes => '{invoices:write}'});
+my $limited = create_key($server, q{'limited', 'acme/website', scopes => '{*}', rate_limit => 1, rate_window => '1 hour'});
+my $api = start_program(getcwd() . '/examples/python', $python, 'server.py');
+
+sub status_is
+{
+	my ($headers, $status, $content, $name) = @_;
+	my $response = request($api, 'GET', '/', $headers);
+	is("$response->{status} $response->{content}", "$status $content", $name);
+	return $response;
+}
+my $rows = '[{"id": 1, "customer": "Ada", "amount": 99.5}, {"id": 2, "customer": "Grace", "amount": 12.0}]';
+status_is({ 'x-api-key' => $reader }, 200, $rows, 'a key opens the rows of its project');
+status_is({ authorization => "Bearer $reader" }, 200, $rows, 'as a Bearer token');
+my $response = status_is({}, 401, '{"error": "malformed"}', 'no key');
+is($response->{headers}{'www-authenticate'}, 'Bearer', 'and how to bring one');
+status_is({ authorization => 'Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln' }, 401, '{"error": "malformed"}', 'a JWT');
+status_is({ 'x-api-key' => [ $reader, $reader ] }, 401, '{"error": "malformed"}', 'two headers');
+status_is({ 'x-api-key' => 'x' x 60_000 }, 401, '{"error": "malformed"}', 'a long header');
+status_is({ 'x-api-key' => substr($reader, 0, -39) . 'x' x 39 }, 401, '{"error": "not_found"}', 'a forged secret');
+status_is({ 'x-api-key' => $writer }, 403, '{"error": "insufficient_scope"}', 'without the scope');
+status_is({ 'x-api-key' => $limited }, 200, '[{"id": 3, "customer": "Linus", "amount": 7.0}]', 'another project, limited');
+status_is({ 'x-api-key' => $limited }, 429, '{"error": "rate_limited"}', 'over the limit');
+status_is({ 'x-api-key' => $reader }, 200, $rows, 'each request anew');
+$server->safe_psql('postgres', q{SELECT auth.apikey_revoke(id) FROM auth.apikeys WHERE name = 'reader'});
+status_is({ 'x-api-key' => $reader }, 401, '{"error": "revoked"}', 'revoked');
+
+my $log = stop_program($api) . slurp_file($server->logfile);
+is(scalar(() = $log =~ /\Q$_\E/g), 0, 'not in a log') for map { substr $_, -39 } $reader, $writer, $limited;
+$server->stop;
+done_testing();
