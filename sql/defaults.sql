@@ -1,16 +1,21 @@
 -- Default privileges, as hosts of databases set them for roles of the web, open
 -- nothing of ours.
 CREATE ROLE regress_apikey_web;
+CREATE ROLE "regress_apikey_""odd";
 CREATE DATABASE regress_apikey_defaults;
 \c regress_apikey_defaults
+CREATE SCHEMA "odd schema";
+GRANT USAGE ON SCHEMA "odd schema" TO PUBLIC;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_apikey_web WITH GRANT OPTION;
+ALTER DEFAULT PRIVILEGES IN SCHEMA "odd schema" GRANT ALL ON TABLES TO "regress_apikey_""odd";
 ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO regress_apikey_web;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_apikey_web;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO regress_apikey_web;
 ALTER DEFAULT PRIVILEGES GRANT SELECT, TRUNCATE ON TABLES TO PUBLIC;
 SET client_min_messages = warning;
 CREATE EXTENSION pgcrypto;
-CREATE EXTENSION apikey;
+CREATE EXTENSION apikey SCHEMA "odd schema";
+SET search_path = "odd schema";
 RESET client_min_messages;
 SELECT pg_describe_object(classid, objid, 0) COLLATE "C" AS object, privilege_type
 	FROM pg_depend, LATERAL (SELECT * FROM aclexplode(CASE classid
@@ -19,7 +24,7 @@ SELECT pg_describe_object(classid, objid, 0) COLLATE "C" AS object, privilege_ty
 			WHEN 'pg_type'::regclass THEN (SELECT typacl FROM pg_type WHERE oid = objid) END)) AS a
 	WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
 	  AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'apikey')
-	  AND a.grantee = 'regress_apikey_web'::regrole
+	  AND a.grantee IN (SELECT oid FROM pg_roles WHERE rolname ~ '^regress')
 	ORDER BY 1, 2;
 SELECT relname, privilege_type FROM pg_class, LATERAL aclexplode(relacl) a
 	WHERE relname ~ '^apikey' AND a.grantee = 0 ORDER BY 1, 2;
@@ -40,4 +45,4 @@ SELECT code FROM apikey_verify(:'key');
 SELECT count(*) FROM apikeys;
 \c contrib_regression
 DROP DATABASE regress_apikey_defaults;
-DROP ROLE regress_apikey_web;
+DROP ROLE regress_apikey_web, "regress_apikey_""odd";

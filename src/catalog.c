@@ -251,6 +251,24 @@ apikey_catalog(void)
 	return &catalog;
 }
 
+/*
+ * Raises where a trigger of ours stands on what is not the extension's: it
+ * would take other columns for ours.
+ */
+void
+apikey_catalog_require(Relation rel)
+{
+	(void) apikey_catalog();
+	if (apikey_catalog_has(RelationGetRelid(rel)) ||
+		getExtensionOfObject(RelationRelationId, RelationGetRelid(rel)) ==
+		get_extension_oid("apikey", false))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("relation \"%s\" does not belong to extension \"apikey\"",
+					RelationGetRelationName(rel))));
+}
+
 ApikeyRole
 apikey_role_from_datum(Datum value)
 {

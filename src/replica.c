@@ -127,6 +127,7 @@ _apikey_arrived(PG_FUNCTION_ARGS)
 		TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ||
 		trigger->tg_trigger->tgnargs != 2)
 		elog(ERROR, "a BEFORE ROW trigger with two arguments was expected");
+	apikey_catalog_require(trigger->tg_relation);
 
 	is_update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
 	tuple = is_update ? trigger->tg_newtuple : trigger->tg_trigtuple;

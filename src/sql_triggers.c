@@ -90,6 +90,7 @@ find_changes(FunctionCallInfo fcinfo, const ApikeyTable *table,
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_INSTEAD(trigger->tg_event))
 		elog(ERROR, "an INSTEAD OF trigger was expected");
+	apikey_catalog_require(trigger->tg_relation);
 	if (!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 		refuse_insert_or_delete(trigger);
 
@@ -254,6 +255,7 @@ _apikey_changed(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		elog(ERROR, "an AFTER ROW trigger was expected");
+	apikey_catalog_require(trigger->tg_relation);
 
 	table = RelationGetRelationName(trigger->tg_relation);
 	if (strcmp(table, "apikey_key") == 0 || strcmp(table, "apikey_digest") == 0)

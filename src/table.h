@@ -6,6 +6,7 @@
 #define APIKEY_TABLE_H
 
 #include "access/skey.h"
+#include "utils/relcache.h"
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
 
@@ -65,6 +66,7 @@ typedef struct ApikeyCatalog
 extern const ApikeyCatalog *apikey_catalog(void);
 extern Oid	apikey_extension_schema(Oid extension);
 extern bool apikey_catalog_has(Oid relid);
+extern void apikey_catalog_require(Relation rel);
 extern ApikeyRole apikey_role_from_datum(Datum value);
 extern Datum apikey_role_datum(ApikeyRole role);
 extern const char *apikey_role_label(ApikeyRole role);

@@ -6,8 +6,10 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+# Those that are installed.
 my ($library) = run_command([ 'pg_config', '--pkglibdir' ]);
-my @others = grep { -e "$library/$_.so" } qw(pg_stat_statements auto_explain pgaudit pg_cron);
+my @places = ($library, map { split /:/ } ($ENV{TEMP_CONFIG} ? slurp_file($ENV{TEMP_CONFIG}) : '') =~ /dynamic_library_path = '([^']*)'/);
+my @others = grep { my $other = $_; grep { -e "$_/$other.so" } @places } qw(pg_stat_statements auto_explain pgaudit pg_cron);
 note("beside @others");
 
 # The hooks of each call those of the ones before, so both orders count.
