@@ -276,6 +276,15 @@ BEGIN;
 SELECT apikey_authenticate(:'writer') \g /dev/null
 SELECT count(*), sum(n) FROM many;
 SELECT workers('SELECT count(*), sum(n) FROM many'), workers('SELECT apikey_current_subject()');
+-- asked once, the leader asks and the workers scan
+RESET ROLE;
+ALTER POLICY read ON many USING ((SELECT apikey_has_scope('invoices:x')) AND n = length((SELECT apikey_current_subject())));
+SET ROLE regress_apikey_app;
+SELECT workers('SELECT count(*), sum(n) FROM many');
+SELECT count(*), sum(n) FROM many;
+SELECT apikey_authenticate(:'other') \g /dev/null
+SELECT count(*), sum(n) FROM many;
+SELECT apikey_authenticate(:'writer') \g /dev/null
 RESET ROLE;
 -- below the functions the plan is parallel, and they run in the leader
 SELECT workers('SELECT DISTINCT apikey_current_owner(), n FROM many WHERE n > 7'), workers('SELECT count(*) FROM many');
