@@ -494,6 +494,24 @@ SELECT set_config('request.headers', format('{"x-api-key": "%s"}', :'gone'), tru
 SELECT apikey_pre_request();	-- fail
 ROLLBACK;
 
+-- in a database that lacks characters, headers that escape one cannot be read
+CREATE DATABASE regress_apikey_latin1 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0;
+\c regress_apikey_latin1
+SET client_min_messages = warning;
+CREATE EXTENSION apikey CASCADE;
+SELECT apikey_create('latin') AS latin \gset
+BEGIN;
+SELECT set_config('request.headers', format('{"cookie": "\u4e2d", "x-api-key": "%s"}', :'latin'), true) \g /dev/null
+SELECT apikey_pre_request();
+SELECT apikey_current_key() IS NULL AS nobody;
+SELECT set_config('request.headers', format('{"cookie": "\\u4e2d \" \u0041", "x-api-key": "%s"}', :'latin'), true) \g /dev/null
+SELECT apikey_pre_request();
+SELECT apikey_current_key() IS NULL AS nobody;
+COMMIT;
+\c contrib_regression
+DROP DATABASE regress_apikey_latin1;
+SET client_min_messages = warning;
+
 DROP FUNCTION attempt, forge, request, workers, of_olga, authenticate_or_fail;
 DROP PROCEDURE two_transactions;
 DROP TABLE invoices, docs, many, watched, trace;
