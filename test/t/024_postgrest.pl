@@ -7,7 +7,7 @@ use Example;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $server = protected_server();
+my $server = protected_server("log_statement = 'none'");
 $server->command_ok([ 'psql', '-Xq', '-d', 'postgres', '-f', 'examples/postgrest/setup.sql' ], 'examples/postgrest/setup.sql');
 my %conf = slurp_file('examples/postgrest/postgrest.conf') =~ /^([a-z-]+) = "(.*)"$/mg;
 my %key = map { $_->[0] => create_key($server, "'$_->[0]', $_->[1]") } (
