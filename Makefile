@@ -13,7 +13,7 @@ DATA_built = sql/apikey--$(EXTVERSION).sql
 SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 
 # Tests: a temporary server for each kind, so none needs to be running.
-REGRESS = install format keys verify names update owners subjects places cache \
+REGRESS = install format texts keys verify names update owners subjects places cache \
 	matrix privileges hostile uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
