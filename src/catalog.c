@@ -45,7 +45,9 @@ static const char *const relation_names[APIKEY_RELATIONS] = {
 	[APIKEY_REL_PROJECT_PATH] = "apikey_project_path",
 	[APIKEY_REL_PROJECT_ORGANIZATION] = "apikey_project_organization",
 	[APIKEY_REL_MEMBER] = "apikey_member",
-	[APIKEY_REL_MEMBER_WHO] = "apikey_member_who"
+	[APIKEY_REL_MEMBER_WHO] = "apikey_member_who",
+	[APIKEY_REL_EVENT] = "apikey_event",
+	[APIKEY_REL_EVENT_ID_SEQ] = "apikey_event_id_seq"
 };
 
 static const char *const role_names[APIKEY_ROLES] = {

@@ -232,6 +232,7 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest)
 {
 	bytea	   *stored = palloc(VARHDRSZ + APIKEY_DIGEST_BYTES);
 	ApikeyRow	row;
+	int			path = apikey_storage_fix_path();	/* once for all */
 
 	retire_dropped(key);
 	refresh_owner_name(key);
@@ -248,6 +249,7 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest)
 					 key->nulls[APIKEY_KEY_ACCEPTED_TERMS] ? NULL :
 					 apikey_json_text("accepted_terms",
 									  apikey_row_text(key, APIKEY_KEY_ACCEPTED_TERMS)));
+	apikey_storage_restore_path(path);
 }
 
 /* Writes back a key that was locked, and the event that tells of it. */

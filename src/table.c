@@ -2,8 +2,8 @@
  * table.c
  *		The rows of our tables: reading them without the executor, writing them.
  *
- * Reading is a direct index scan; writing goes through prepared statements
- * over all columns of a row.
+ * Reading is a direct index scan, and a new row is inserted as directly; other
+ * changes go through prepared statements over all columns of a row.
  */
 #include "postgres.h"
 
@@ -240,9 +240,28 @@ require_one_row(const ApikeyTable *table, uint64 rows)
 }
 
 /*
- * Runs a statement whose parameters are a row's columns, and tells a name
- * that is taken in the user's words.
+ * Is to be called where a row could not be written: tells a name that is taken
+ * in the user's words, and all else as it is.
  */
+pg_noreturn static void
+rethrow(const ApikeyTable *table, const ApikeyRow *row, MemoryContext context)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
+		table->noun == NULL || error->table_name == NULL ||
+		strcmp(error->table_name, table->name) != 0)
+		PG_RE_THROW();
+	FlushErrorState();
+	ereport(ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg("%s \"%s\" already exists", table->noun,
+					text_to_cstring(apikey_row_text(row, table->label)))));
+}
+
+/* Runs a statement whose parameters are a row's columns. */
 static void
 run_with_row(const ApikeyStatement *statement, const ApikeyTable *table,
 			 ApikeyRow *row)
@@ -260,19 +279,7 @@ run_with_row(const ApikeyStatement *statement, const ApikeyTable *table,
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
-			table->noun == NULL || error->table_name == NULL ||
-			strcmp(error->table_name, table->name) != 0)
-			PG_RE_THROW();
-		FlushErrorState();
-		ereport(ERROR,
-				(errcode(ERRCODE_UNIQUE_VIOLATION),
-				 errmsg("%s \"%s\" already exists", table->noun,
-						text_to_cstring(apikey_row_text(row, table->label)))));
+		rethrow(table, row, context);
 	}
 	PG_END_TRY();
 }
@@ -327,29 +334,20 @@ apikey_table_lock(ApikeyTable *table, const pg_uuid_t *id, ApikeyLock lock,
 }
 
 void
-apikey_table_insert(ApikeyTable *table, ApikeyRow *row)
+apikey_table_insert(const ApikeyTable *table, const ApikeyRow *row)
 {
-	ApikeyStorage storage;
+	MemoryContext context = CurrentMemoryContext;
 
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&table->insert))
+	PG_TRY();
 	{
-		StringInfoData sql;
-
-		initStringInfo(&sql);
-		appendStringInfo(&sql, "INSERT INTO %s.%s",
-						 apikey_catalog()->schema, table->name);
-		for (int i = 0; i < table->count; i++)
-			appendStringInfo(&sql, "%s %s", i == 0 ? " (" : ",",
-							 table->columns[i].name);
-		for (int i = 0; i < table->count; i++)
-			appendStringInfo(&sql, "%s $%d", i == 0 ? ") VALUES (" : ",",
-							 i + 1);
-		appendStringInfoChar(&sql, ')');
-		prepare_with_row(&table->insert, table, sql.data);
+		apikey_storage_insert(apikey_catalog()->relations[table->relation],
+							  row->values, row->nulls, table->count);
 	}
-	run_with_row(&table->insert, table, row);
-	apikey_storage_close(&storage);
+	PG_CATCH();
+	{
+		rethrow(table, row, context);
+	}
+	PG_END_TRY();
 }
 
 /* Writes back a row that was locked. */

@@ -11,7 +11,7 @@
 
 #define APIKEY_COLUMNS_MAX	24
 
-/* Our tables and the indexes that we scan; catalog.c has their names. */
+/* Our tables, and what else we open; catalog.c has their names. */
 typedef enum ApikeyRelation
 {
 	APIKEY_REL_KEY,
@@ -28,6 +28,8 @@ typedef enum ApikeyRelation
 	APIKEY_REL_PROJECT_ORGANIZATION,
 	APIKEY_REL_MEMBER,
 	APIKEY_REL_MEMBER_WHO,
+	APIKEY_REL_EVENT,
+	APIKEY_REL_EVENT_ID_SEQ,
 	APIKEY_RELATIONS
 } ApikeyRelation;
 
@@ -73,6 +75,8 @@ typedef struct ApikeyStatement
 	uint64		generation;		/* of the catalog it was prepared under */
 } ApikeyStatement;
 
+extern int	apikey_storage_fix_path(void);
+extern void apikey_storage_restore_path(int level);
 extern void apikey_storage_open(ApikeyStorage *storage);
 extern void apikey_storage_close(ApikeyStorage *storage);
 extern bool apikey_storage_stale(const ApikeyStatement *statement);
@@ -80,6 +84,8 @@ extern void apikey_storage_prepare(ApikeyStatement *statement,
 								   const char *sql, int count, Oid *types);
 extern uint64 apikey_storage_run(const ApikeyStatement *statement,
 								 Datum *values, const char *nulls);
+extern void apikey_storage_insert(Oid table, const Datum *values,
+								  const bool *nulls, int count);
 
 /* table.c */
 typedef struct ApikeyColumn
@@ -103,7 +109,7 @@ typedef enum ApikeyLock
 	APIKEY_LOCKS
 } ApikeyLock;
 
-/* A table whose first column is its primary key, a uuid called id. */
+/* A table whose first column is its primary key, called id; mostly a uuid. */
 typedef struct ApikeyTable
 {
 	const char *name;
@@ -114,7 +120,6 @@ typedef struct ApikeyTable
 	const ApikeyColumn *columns;	/* in their order in the table */
 	int			count;
 	ApikeyStatement lock[APIKEY_LOCKS];
-	ApikeyStatement insert;
 	ApikeyStatement update;
 	ApikeyStatement remove;
 } ApikeyTable;
@@ -136,7 +141,8 @@ extern bool apikey_table_fetch_latest(const ApikeyTable *table,
 									  const pg_uuid_t *id, ApikeyRow *row);
 extern bool apikey_table_lock(ApikeyTable *table, const pg_uuid_t *id,
 							  ApikeyLock lock, ApikeyRow *row);
-extern void apikey_table_insert(ApikeyTable *table, ApikeyRow *row);
+extern void apikey_table_insert(const ApikeyTable *table,
+								const ApikeyRow *row);
 extern void apikey_table_update(ApikeyTable *table, ApikeyRow *row);
 extern void apikey_table_delete(ApikeyTable *table, const pg_uuid_t *id,
 								bool must_exist);
