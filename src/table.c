@@ -104,6 +104,8 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 	HeapTuple	tuple;
 	bool		more = true;
 
+	if (desc->natts > APIKEY_COLUMNS_MAX)
+		elog(ERROR, "table \"%s\" has too many columns", table->name);
 	while (more && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		ApikeyRow	row;
@@ -111,10 +113,9 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 		CHECK_FOR_INTERRUPTS();
 		if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
 			apikey_cache_saw_own_row();
-		tuple = heap_copytuple(tuple);
+		heap_deform_tuple(heap_copytuple(tuple), desc, row.values, row.nulls);
 		for (int i = 0; i < table->count; i++)
 		{
-			row.values[i] = heap_getattr(tuple, i + 1, desc, &row.nulls[i]);
 			if (!row.nulls[i] && TupleDescAttr(desc, i)->attlen == -1)
 				row.values[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(row.values[i]));
 		}
