@@ -2,9 +2,10 @@
  * catalog.c
  *		Where this database's copy of the extension keeps its tables.
  *
- * Found by the extension's OID, never by a search path, and kept until an
- * invalidation names one of them: DROP EXTENSION, a rebuilt index, a change
- * of owner or of schema.
+ * Found by the extension's OID, never by a search path, each when it is needed
+ * first, and kept until an invalidation names one of them: DROP EXTENSION, a
+ * rebuilt index, a change of owner or of schema.  The table of keys is always
+ * among them, so that none of these is missed.
  */
 #include "postgres.h"
 
@@ -26,8 +27,11 @@
 #include "utils/syscache.h"
 
 #include "apikey.h"
+#include "verify.h"
 
 static ApikeyCatalog catalog;
+static Oid	extension_oid;
+static Oid	schema_oid;
 static bool catalog_valid = false;
 static uint64 catalog_invalidations = 0;
 
@@ -83,6 +87,8 @@ static void
 catalog_invalidate_schema(Datum arg, int cacheid pg_attribute_unused(),
 						  uint32 hashvalue pg_attribute_unused())
 {
+	/* Which relations were found is forgotten, and so what was read of them. */
+	apikey_cache_drop();
 	catalog_invalidate(arg, InvalidOid);
 }
 
@@ -109,9 +115,9 @@ catalog_extension_schema(Oid extension)
 
 /* The OID of a relation of ours; a table must be the extension's own. */
 static Oid
-catalog_relation(const char *name, Oid schema, Oid extension)
+catalog_find(const char *name)
 {
-	Oid			relid = get_relname_relid(name, schema);
+	Oid			relid = get_relname_relid(name, schema_oid);
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
@@ -119,7 +125,7 @@ catalog_relation(const char *name, Oid schema, Oid extension)
 				 errmsg("relation \"%s\" of extension \"apikey\" does not exist",
 						name)));
 	if (get_rel_relkind(relid) != RELKIND_INDEX &&
-		getExtensionOfObject(RelationRelationId, relid) != extension)
+		getExtensionOfObject(RelationRelationId, relid) != extension_oid)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("relation \"%s\" does not belong to extension \"apikey\"",
@@ -141,11 +147,8 @@ catalog_owner(Oid relid)
 }
 
 static void
-catalog_load_roles(Oid schema)
+catalog_load_roles(void)
 {
-	catalog.role_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-										CStringGetDatum("apikey_role"),
-										ObjectIdGetDatum(schema));
 	for (int i = APIKEY_ROLE_DEVELOPER; i < APIKEY_ROLES; i++)
 	{
 		catalog.roles[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
@@ -161,9 +164,9 @@ catalog_load(void)
 {
 	static bool registered = false;
 	static char schema_name[2 * NAMEDATALEN + 3];
-	Oid			extension = get_extension_oid("apikey", false);
-	Oid			schema = catalog_extension_schema(extension);
 
+	extension_oid = get_extension_oid("apikey", false);
+	schema_oid = catalog_extension_schema(extension_oid);
 	if (!registered)
 	{
 		CacheRegisterRelcacheCallback(catalog_invalidate, (Datum) 0);
@@ -172,12 +175,15 @@ catalog_load(void)
 		registered = true;
 	}
 
-	for (int i = 0; i < APIKEY_RELATIONS; i++)
-		catalog.relations[i] = catalog_relation(relation_names[i], schema,
-												extension);
+	memset(catalog.relations, 0, sizeof(catalog.relations));
+	memset(catalog.roles, 0, sizeof(catalog.roles));
+	catalog.relations[APIKEY_REL_KEY] =
+		catalog_find(relation_names[APIKEY_REL_KEY]);
 	catalog.tables_owner = catalog_owner(catalog.relations[APIKEY_REL_KEY]);
-	catalog_load_roles(schema);
-	strlcpy(schema_name, quote_identifier(get_namespace_name(schema)),
+	catalog.role_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+										CStringGetDatum("apikey_role"),
+										ObjectIdGetDatum(schema_oid));
+	strlcpy(schema_name, quote_identifier(get_namespace_name(schema_oid)),
 			sizeof(schema_name));
 	catalog.schema = schema_name;
 }
@@ -200,15 +206,34 @@ apikey_catalog(void)
 	return &catalog;
 }
 
+/* The OID of one of our relations. */
+Oid
+apikey_catalog_relation(ApikeyRelation relation)
+{
+	/* Finding it may be what invalidates the catalog. */
+	while (!OidIsValid(apikey_catalog()->relations[relation]))
+		catalog.relations[relation] = catalog_find(relation_names[relation]);
+	return catalog.relations[relation];
+}
+
+/* The OIDs of the enum's values. */
+static const Oid *
+catalog_roles(void)
+{
+	while (!OidIsValid(apikey_catalog()->roles[APIKEY_ROLE_OWNER]))
+		catalog_load_roles();
+	return catalog.roles;
+}
+
 ApikeyRole
 apikey_role_from_datum(Datum value)
 {
-	const ApikeyCatalog *current = apikey_catalog();
+	const Oid  *roles = catalog_roles();
 	int			role;
 
 	for (role = APIKEY_ROLE_DEVELOPER; role < APIKEY_ROLES; role++)
 	{
-		if (current->roles[role] == DatumGetObjectId(value))
+		if (roles[role] == DatumGetObjectId(value))
 			return (ApikeyRole) role;
 	}
 	elog(ERROR, "value of type apikey_role expected");
@@ -217,7 +242,7 @@ apikey_role_from_datum(Datum value)
 Datum
 apikey_role_datum(ApikeyRole role)
 {
-	return ObjectIdGetDatum(apikey_catalog()->roles[role]);
+	return ObjectIdGetDatum(catalog_roles()[role]);
 }
 
 const char *

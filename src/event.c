@@ -109,7 +109,7 @@ set_client_addr(ApikeyRow *row)
 static void
 event_write(ApikeyEvent event, const char *detail, ApikeyRow *row)
 {
-	Oid			sequence = apikey_catalog()->relations[APIKEY_REL_EVENT_ID_SEQ];
+	Oid			sequence = apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ);
 	Oid			actor = GetUserId();
 
 	apikey_row_set(row, EVENT_ID,

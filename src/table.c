@@ -94,9 +94,8 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 				  ScanKey keys, int nkeys, Snapshot snapshot,
 				  ApikeyVisit visit, void *state)
 {
-	const ApikeyCatalog *catalog = apikey_catalog();
-	Oid			index_oid = catalog->relations[index];
-	Relation	rel = table_open(catalog->relations[table->relation],
+	Oid			index_oid = apikey_catalog_relation(index);
+	Relation	rel = table_open(apikey_catalog_relation(table->relation),
 								 AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(rel);
 	SysScanDesc scan = systable_beginscan(rel, index_oid, true, snapshot,
@@ -341,7 +340,7 @@ apikey_table_insert(const ApikeyTable *table, const ApikeyRow *row)
 
 	PG_TRY();
 	{
-		apikey_storage_insert(apikey_catalog()->relations[table->relation],
+		apikey_storage_insert(apikey_catalog_relation(table->relation),
 							  row->values, row->nulls, table->count);
 	}
 	PG_CATCH();

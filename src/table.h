@@ -50,11 +50,12 @@ typedef struct ApikeyCatalog
 	const char *schema;			/* quoted where it needs to be */
 	Oid			tables_owner;
 	Oid			role_type;
-	Oid			roles[APIKEY_ROLES];	/* the enum's values */
-	Oid			relations[APIKEY_RELATIONS];
+	Oid			roles[APIKEY_ROLES];	/* the enum's values, once needed */
+	Oid			relations[APIKEY_RELATIONS];	/* found so far */
 } ApikeyCatalog;
 
 extern const ApikeyCatalog *apikey_catalog(void);
+extern Oid	apikey_catalog_relation(ApikeyRelation relation);
 extern bool apikey_catalog_has(Oid relid);
 extern ApikeyRole apikey_role_from_datum(Datum value);
 extern Datum apikey_role_datum(ApikeyRole role);
