@@ -79,7 +79,7 @@ seen_one(const ApikeyRow *row pg_attribute_unused(), void *state)
 static bool
 look_for_any(void)
 {
-	Relation	rel = table_open(apikey_catalog()->relations[APIKEY_REL_IMPORT],
+	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_IMPORT),
 								 AccessShareLock);
 	bool		empty = RelationGetNumberOfBlocks(rel) == 0;
 	bool		found = false;
@@ -161,10 +161,9 @@ find_by_digest(int column, ApikeyRelation index, const uint8 *digest,
 static bool
 find_next_to(const char *bytes, size_t len, bool before, ApikeyRow *row)
 {
-	const ApikeyCatalog *catalog = apikey_catalog();
-	Relation	rel = table_open(catalog->relations[APIKEY_REL_IMPORT],
+	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_IMPORT),
 								 AccessShareLock);
-	Relation	index = index_open(catalog->relations[APIKEY_REL_IMPORT_LOOKUP],
+	Relation	index = index_open(apikey_catalog_relation(APIKEY_REL_IMPORT_LOOKUP),
 								   AccessShareLock);
 	Snapshot	snapshot = apikey_latest_snapshot();
 	ScanKeyData key;
@@ -311,7 +310,7 @@ make_room_for_lookup(const text *lookup)
 	size_t		len = VARSIZE_ANY_EXHDR(lookup);
 	ApikeyRow	row;
 
-	LockRelationOid(apikey_catalog()->relations[APIKEY_REL_IMPORT_LOOKUP],
+	LockRelationOid(apikey_catalog_relation(APIKEY_REL_IMPORT_LOOKUP),
 					ShareUpdateExclusiveLock);
 	while (find_next_to(bytes, len, true, &row) &&
 		   begins_with(bytes, len, apikey_row_text(&row, IMPORT_LOOKUP)))
