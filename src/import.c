@@ -364,6 +364,9 @@ apikey_import_key(ApikeyRow *key, const ApikeyIssue *issue,
 
 	apikey_issue_prepare(key, issue, &place);
 	make_room_for_hash(foreign);
+	/* The others are found by their hash, and need none. */
+	if (foreign->algorithm != APIKEY_ALGORITHM_CRYPT)
+		lookup = NULL;
 	if (lookup != NULL)
 		make_room_for_lookup(lookup);
 	apikey_generate_id(id);
