@@ -43,7 +43,8 @@ enum
 	IMPORT_DIGEST,
 	IMPORT_PEPPER,
 	IMPORT_LOOKUP,
-	IMPORT_SALT
+	IMPORT_SALT,
+	IMPORT_LAST_FOUR
 };
 
 static const ApikeyColumn import_columns[] = {
@@ -54,7 +55,8 @@ static const ApikeyColumn import_columns[] = {
 	[IMPORT_DIGEST] = {"digest", BYTEAOID, false},
 	[IMPORT_PEPPER] = {"pepper", INT4OID, false},
 	[IMPORT_LOOKUP] = {"lookup", TEXTOID, false},
-	[IMPORT_SALT] = {"salt", TEXTOID, false}
+	[IMPORT_SALT] = {"salt", TEXTOID, false},
+	[IMPORT_LAST_FOUR] = {"last_four", TEXTOID, false}
 };
 
 #define HASH_TAKEN	"an API key with this hash or lookup already exists"
@@ -361,6 +363,9 @@ apikey_import_key(ApikeyRow *key, const ApikeyIssue *issue,
 
 	apikey_issue_prepare(key, issue, &place);
 	make_room_for_hash(foreign);
+	/* The others are found by their hash, and need none. */
+	if (foreign->algorithm != APIKEY_ALGORITHM_CRYPT)
+		lookup = NULL;
 	if (lookup != NULL)
 		make_room_for_lookup(lookup);
 	apikey_generate_id(id);
