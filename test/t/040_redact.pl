@@ -11,7 +11,7 @@ use Time::HiRes qw(usleep);
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
 $node->append_conf('postgresql.conf', q{
-shared_preload_libraries = 'apikey, auto_explain'
+shared_preload_libraries = 'auto_explain, pg_stat_statements, apikey'
 logging_collector = on
 log_directory = 'log'
 log_filename = 'server.log'
@@ -30,7 +30,7 @@ auto_explain.log_nested_statements = on
 max_parallel_workers_per_gather = 2
 });
 $node->start;
-$node->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE; CREATE TABLE t (id integer PRIMARY KEY, k text UNIQUE)');
+$node->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE; CREATE EXTENSION pg_stat_statements; CREATE TABLE t (id integer PRIMARY KEY, k text UNIQUE)');
 my %log = map { $_ => $node->data_dir . "/log/server.$_" } qw(log csv json);
 my $key = $node->safe_psql('postgres', q{SELECT apikey_create('plain')});
 my $long = $node->safe_psql('postgres', q{SELECT apikey_create('long', prefix => 'a_prefix_of_20_chars')});
@@ -135,6 +135,8 @@ like($new{log}, qr/column "ak_\.\.\." does not exist/, 'a name that was cut');
 like($new{log}, qr/key=\Q$mask\E&x=1', '"\Q$long_mask\E"', '\(\Q$mask,$mask$mask\E\)', 'xyz_\Q$mask\E', '\Q$mask\E' '0123'/, 'inside longer words');
 like($new{log}, qr/HINT:  \Q$long_mask\E/, 'a hint');
 like($new{json}, qr/"statement":"SELECT '\Q$mask\E'::integer"/, 'JSON is whole');
+
+is($node->safe_psql('postgres', q{SELECT calls FROM pg_stat_statements WHERE query = 'SELECT code FROM apikey_verify($1)'}), '1', 'pg_stat_statements beside us');
 
 # Parameters, whole and cut, of statements that succeed and fail.
 for my $length (-1, 40, 60, 63, 80)
