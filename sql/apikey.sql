@@ -99,6 +99,7 @@ CREATE TABLE @extschema@.apikey_key (
 	starts_at timestamptz,
 	expires_at timestamptz,
 	revoked_at timestamptz,
+	rotated_to uuid,
 	rate_limit integer,
 	rate_window interval NOT NULL DEFAULT '1 minute',
 	credits_account uuid,
@@ -117,14 +118,19 @@ CREATE TABLE @extschema@.apikey_key (
 );
 COMMENT ON TABLE @extschema@.apikey_key IS
 	'API keys, without anything they could be verified by; read them through the view apikeys';
--- A name is taken by a live key only.
+-- A name is taken by a live key only: neither revoked nor replaced.
 CREATE UNIQUE INDEX apikey_key_name ON @extschema@.apikey_key
-	(owner, subject, name) NULLS NOT DISTINCT WHERE revoked_at IS NULL AND project IS NULL;
+	(owner, subject, name) NULLS NOT DISTINCT
+	WHERE revoked_at IS NULL AND rotated_to IS NULL AND project IS NULL;
 CREATE UNIQUE INDEX apikey_key_project_name ON @extschema@.apikey_key
-	(project, name) WHERE revoked_at IS NULL AND project IS NOT NULL;
+	(project, name)
+	WHERE revoked_at IS NULL AND rotated_to IS NULL AND project IS NOT NULL;
 CREATE INDEX apikey_key_project ON @extschema@.apikey_key (project, created_at);
 CREATE INDEX apikey_key_credits_account ON @extschema@.apikey_key (credits_account)
 	WHERE credits_account IS NOT NULL;
+-- A successor has replaced one key.  No foreign key: a dump may leave it out.
+CREATE UNIQUE INDEX apikey_key_rotated_to ON @extschema@.apikey_key (rotated_to)
+	WHERE rotated_to IS NOT NULL;
 
 CREATE TABLE @extschema@.apikey_digest (
 	id uuid NOT NULL,
@@ -138,6 +144,41 @@ COMMENT ON TABLE @extschema@.apikey_digest IS
 -- Digests stay out of pg_statistic.
 ALTER TABLE @extschema@.apikey_digest
 	ALTER COLUMN digest SET STATISTICS 0, ALTER COLUMN digest SET STORAGE PLAIN;
+
+CREATE TABLE @extschema@.apikey_import (
+	id uuid NOT NULL,
+	algorithm text NOT NULL,
+	foreign_digest bytea NOT NULL,
+	foreign_pepper integer NOT NULL,
+	digest bytea,
+	pepper integer,
+	lookup text COLLATE "C",
+	salt text,
+	CONSTRAINT apikey_import_pkey PRIMARY KEY (id),
+	CONSTRAINT apikey_import_lengths
+		CHECK (octet_length(foreign_digest) = 32 AND octet_length(digest) = 32)
+);
+COMMENT ON TABLE @extschema@.apikey_import IS
+	'Keys of other systems: what stands for the imported hash, as HMAC under a pepper, and once they were verified HMAC-SHA-256(pepper, SHA-256(key)) like other keys';
+ALTER TABLE @extschema@.apikey_import
+	ALTER COLUMN foreign_digest SET STATISTICS 0, ALTER COLUMN foreign_digest SET STORAGE PLAIN,
+	ALTER COLUMN digest SET STATISTICS 0, ALTER COLUMN digest SET STORAGE PLAIN,
+	ALTER COLUMN lookup SET STATISTICS 0, ALTER COLUMN salt SET STATISTICS 0;
+CREATE UNIQUE INDEX apikey_import_foreign ON @extschema@.apikey_import (foreign_digest);
+CREATE INDEX apikey_import_digest ON @extschema@.apikey_import (digest) WHERE digest IS NOT NULL;
+CREATE UNIQUE INDEX apikey_import_lookup ON @extschema@.apikey_import (lookup)
+	WHERE lookup IS NOT NULL;
+
+CREATE TABLE @extschema@.apikey_reveal (
+	id uuid NOT NULL,
+	ciphertext bytea NOT NULL,
+	pepper integer NOT NULL,
+	CONSTRAINT apikey_reveal_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_reveal IS
+	'Keys of revealable projects, encrypted under the server''s pepper of that fingerprint; read one through the function apikey_reveal';
+ALTER TABLE @extschema@.apikey_reveal
+	ALTER COLUMN ciphertext SET STATISTICS 0, ALTER COLUMN ciphertext SET STORAGE PLAIN;
 
 -- Apart from the keys, so that a use voids nothing that sessions remember; with
 -- room on each page for updates in place.
@@ -201,6 +242,12 @@ SELECT pg_extension_config_dump('@extschema@.apikey_key',
 SELECT pg_extension_config_dump('@extschema@.apikey_digest',
 	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
 	' ON r.oid = k.owner WHERE k.id = apikey_digest.id)');
+SELECT pg_extension_config_dump('@extschema@.apikey_import',
+	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
+	' ON r.oid = k.owner WHERE k.id = apikey_import.id)');
+SELECT pg_extension_config_dump('@extschema@.apikey_reveal',
+	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
+	' ON r.oid = k.owner WHERE k.id = apikey_reveal.id)');
 SELECT pg_extension_config_dump('@extschema@.apikey_usage',
 	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
 	' ON r.oid = k.owner WHERE k.id = apikey_usage.id)');
@@ -252,29 +299,57 @@ COMMENT ON FUNCTION @extschema@.apikey_create(text, text, text, text, text[],
 		bigint, bigint, interval, cidr[], jsonb, text) IS
 	'Makes an API key of the caller, or in a project that he administers, and returns its text, which is stored nowhere. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project is full; 55000: a rate limit without the library preloaded.';
 
+CREATE FUNCTION @extschema@.apikey_import(
+		name text,
+		algorithm text,
+		hash text,
+		lookup text DEFAULT NULL,
+		project text DEFAULT NULL,
+		description text DEFAULT NULL,
+		subject text DEFAULT NULL,
+		scopes text[] DEFAULT '{}',
+		role @extschema@.apikey_role DEFAULT NULL,
+		starts_at timestamptz DEFAULT NULL,
+		expires_at timestamptz DEFAULT NULL,
+		prefix text DEFAULT NULL,
+		rate_limit integer DEFAULT NULL,
+		rate_window interval DEFAULT '1 minute',
+		credits bigint DEFAULT NULL,
+		credits_refill bigint DEFAULT NULL,
+		credits_interval interval DEFAULT NULL,
+		allowed_ips cidr[] DEFAULT NULL,
+		metadata jsonb DEFAULT '{}',
+		accept_terms text DEFAULT NULL)
+	RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[],
+		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
+		bigint, bigint, interval, cidr[], jsonb, text) IS
+	'Takes over a key that another system issued, by its hash: sha256, sha512 or md5 in hexadecimal digits, or crypt (bcrypt) with lookup, what the key begins with. The other arguments and errors are those of apikey_create; 22023: a bad algorithm, hash or lookup; 23505: a live key has this hash, or a lookup of which one is the beginning of the other.';
+
 CREATE FUNCTION @extschema@.apikey_rename(id uuid, new_name text)
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_rename(uuid, text) IS
-	'Gives a key another name. 42704: no such key; 42501: not the caller''s to manage; 22023, 23505: the name is bad or taken; 55000: the key is revoked.';
+	'Gives a key another name. 42704: no such key; 42501: not the caller''s to manage; 22023, 23505: the name is bad or taken; 55000: the key is revoked or was rotated.';
 
 CREATE FUNCTION @extschema@.apikey_disable(id uuid)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_disable(uuid) IS
-	'Makes a key invalid until it is enabled again; false where it was disabled or revoked already. 42704: no such key; 42501: not the caller''s to manage.';
+	'Makes a key invalid until it is enabled again, and with it one in its grace that it has replaced, for good; false where it was disabled or revoked already. 42704: no such key; 42501: not the caller''s to manage.';
 
 CREATE FUNCTION @extschema@.apikey_enable(id uuid)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_enable(uuid) IS
-	'Undoes apikey_disable; false where the key was not disabled. 42704: no such key; 42501: not the caller''s to manage; 55000: the key is revoked.';
+	'Undoes apikey_disable; false where the key was not disabled. 42704: no such key; 42501: not the caller''s to manage; 55000: the key is revoked or was rotated.';
 
 CREATE FUNCTION @extschema@.apikey_revoke(id uuid, reason text DEFAULT NULL)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_revoke(uuid, text) IS
-	'Makes a key invalid at once and for good; false where it was already. reason: at most 500 characters. 42704: no such key; 42501: not the caller''s to manage; 22023: a bad reason.';
+	'Makes a key invalid at once and for good, and with it one in its grace that it has replaced; false where it was already. reason: at most 500 characters. 42704: no such key; 42501: not the caller''s to manage; 22023: a bad reason.';
 
 CREATE FUNCTION @extschema@.apikey_self_revoke(key text, reason text DEFAULT NULL)
 	RETURNS boolean
@@ -288,12 +363,36 @@ CREATE FUNCTION @extschema@.apikey_delete(id uuid, confirm_name text)
 COMMENT ON FUNCTION @extschema@.apikey_delete(uuid, text) IS
 	'Removes a key; confirm_name must be its name. 42704: no such key; 42501: not the caller''s to manage; 22023: another name.';
 
+CREATE FUNCTION @extschema@.apikey_rotate(id uuid, grace interval DEFAULT '0')
+	RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval) IS
+	'Replaces a key by a successor with its attributes, of the caller, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
+
+CREATE FUNCTION @extschema@.apikey_reveal(id uuid)
+	RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_reveal(uuid) IS
+	'The text of a key again, if it was made while its project was revealable and the server had a pepper; each call is an event. 42704: no such key; 42501: not the caller''s to manage; 55000: it cannot be revealed, or was revoked.';
+
 CREATE FUNCTION @extschema@.apikey_transfer(id uuid, new_owner regrole,
 		subject text DEFAULT NULL)
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
-	'Hands a project''s key to another member of the project; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked.';
+	'Hands a project''s key to another member of the project; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked or was rotated.';
+
+CREATE FUNCTION @extschema@.apikey_purge(older_than interval)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_purge(interval) IS
+	'Removes the keys that were revoked or expired longer ago than that, of those that the caller may delete, and returns how many. 22023: a negative interval.';
+
+CREATE FUNCTION @extschema@.apikey_events_purge(older_than interval)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_events_purge(interval) IS
+	'Removes the events that are older than that, for superusers, and returns how many. 42501: not a superuser; 22023: a negative interval.';
 
 CREATE FUNCTION @extschema@.apikey_credits_add(id uuid, amount bigint)
 	RETURNS bigint
@@ -594,6 +693,19 @@ CREATE TRIGGER apikey_member_arrived BEFORE INSERT OR UPDATE ON @extschema@.apik
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('member', 'member_name');
 ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
 ALTER TABLE @extschema@.apikey_member ENABLE REPLICA TRIGGER apikey_member_arrived;
+CREATE FUNCTION @extschema@._apikey_event_kept()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_event_kept() IS
+	'Lets nobody below superuser change or remove an event';
+
+-- The trail is only added to; by its tables' owner too, and by apply workers.
+CREATE TRIGGER apikey_event_kept BEFORE UPDATE OR DELETE ON @extschema@.apikey_event
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_event_kept();
+CREATE TRIGGER apikey_event_kept_whole BEFORE TRUNCATE ON @extschema@.apikey_event
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._apikey_event_kept();
+ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_kept;
+ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_kept_whole;
 
 -- Whatever changes a row tells the sessions that remember it: statements of
 -- ours and of superusers, COPY, and apply workers.  A new key is in nobody's
@@ -608,6 +720,10 @@ CREATE TRIGGER apikey_member_changed AFTER INSERT OR UPDATE OR DELETE ON @extsch
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
 ALTER TABLE @extschema@.apikey_key ENABLE ALWAYS TRIGGER apikey_key_changed;
 ALTER TABLE @extschema@.apikey_digest ENABLE ALWAYS TRIGGER apikey_digest_changed;
+-- Sessions remember whether there is an imported key at all.
+CREATE TRIGGER apikey_import_changed AFTER INSERT OR DELETE ON @extschema@.apikey_import
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_import ENABLE ALWAYS TRIGGER apikey_import_changed;
 ALTER TABLE @extschema@.apikey_project ENABLE ALWAYS TRIGGER apikey_project_changed;
 ALTER TABLE @extschema@.apikey_member ENABLE ALWAYS TRIGGER apikey_member_changed;
 
@@ -618,6 +734,8 @@ ALTER TABLE @extschema@.apikey_project ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_member ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_key ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_digest ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_import ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_reveal ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_usage ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_credit ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_event ENABLE ROW LEVEL SECURITY;
@@ -712,7 +830,7 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 		k.metadata,
 		k.revoked_at,
 		k.revoke_reason,
-		NULL::uuid AS rotated_to
+		k.rotated_to
 	FROM @extschema@.apikey_key k
 	LEFT JOIN @extschema@.apikey_project p ON p.id = k.project
 	LEFT JOIN @extschema@.apikey_usage u ON u.id = k.id
@@ -785,6 +903,8 @@ REVOKE ALL ON @extschema@.apikey_project FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_member FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_key FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_digest FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_import FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_reveal FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_usage FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_credit FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_event FROM PUBLIC;
@@ -801,8 +921,13 @@ REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_pending(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_credits(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_event_kept() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_events_purge(interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_project_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_organization_create(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[],
+	@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
+	bigint, bigint, interval, cidr[], jsonb, text) FROM PUBLIC;
 
 -- Arguments and columns of this type are everybody's.
 GRANT USAGE ON TYPE @extschema@.apikey_role TO PUBLIC;
@@ -824,8 +949,11 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_revoke(uuid, text),
 	@extschema@.apikey_self_revoke(text, text),
 	@extschema@.apikey_delete(uuid, text),
+	@extschema@.apikey_rotate(uuid, interval),
+	@extschema@.apikey_reveal(uuid),
 	@extschema@.apikey_transfer(uuid, regrole, text),
 	@extschema@.apikey_credits_add(uuid, bigint),
+	@extschema@.apikey_purge(interval),
 	@extschema@.apikey_project_create(text, boolean),
 	@extschema@.apikey_member_add(text, regrole, @extschema@.apikey_role, text),
 	@extschema@.apikey_member_remove(text, regrole, text),
@@ -861,13 +989,16 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_credits(uuid),
 	@extschema@._apikey_status(regrole, boolean, timestamptz, timestamptz, timestamptz)
 	TO PUBLIC;
--- Organizations and statistics are for whom the role that installs us says.
+-- Organizations, imports and statistics are for whom the role that installs us says.
 DO $$
 DECLARE
 	installer name := (SELECT r.rolname FROM pg_extension e JOIN pg_roles r ON r.oid = e.extowner
 		WHERE e.extname = 'apikey');
 BEGIN
 	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_organization_create(text) TO %I WITH GRANT OPTION', installer);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[], '
+		'@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval, '
+		'bigint, bigint, interval, cidr[], jsonb, text) TO %I WITH GRANT OPTION', installer);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@._apikey_stats() TO %I WITH GRANT OPTION', installer);
 	EXECUTE format('GRANT SELECT ON @extschema@.apikey_stats TO %I WITH GRANT OPTION', installer);
 END

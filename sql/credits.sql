@@ -87,6 +87,18 @@ SET ROLE regress_apikey_alice;
 UPDATE apikeys SET credits_refill = NULL, credits_interval = NULL WHERE name = 'refilled'
 	RETURNING credits, credits_refill, credits_interval;
 
+-- a key in its grace and its successor have them once, together
+SELECT apikey_create('turned', credits => 3) AS turned \gset
+SELECT apikey_rotate(id, '1 day') AS successor FROM apikeys WHERE name = 'turned' \gset
+SELECT code, credits FROM apikey_verify(:'turned');
+SELECT code, credits FROM apikey_verify(:'successor');
+SELECT code, credits FROM apikey_verify(:'turned');
+SELECT code, credits FROM apikey_verify(:'successor');
+UPDATE apikeys SET credits = 4 WHERE id = apikey_id(:'successor');
+SELECT name, credits FROM apikeys WHERE name = 'turned';
+SELECT apikey_delete(apikey_id(:'turned'), 'turned');
+SELECT code, credits FROM apikey_verify(:'successor');
+
 -- fail: bad values
 \set VERBOSITY sqlstate
 SELECT apikey_create('bad-1', credits => -1);

@@ -276,6 +276,15 @@ BEGIN;
 SELECT apikey_authenticate(:'writer') \g /dev/null
 SELECT count(*), sum(n) FROM many;
 SELECT workers('SELECT count(*), sum(n) FROM many'), workers('SELECT apikey_current_subject()');
+-- asked once, the leader asks and the workers scan
+RESET ROLE;
+ALTER POLICY read ON many USING ((SELECT apikey_has_scope('invoices:x')) AND n = length((SELECT apikey_current_subject())));
+SET ROLE regress_apikey_app;
+SELECT workers('SELECT count(*), sum(n) FROM many');
+SELECT count(*), sum(n) FROM many;
+SELECT apikey_authenticate(:'other') \g /dev/null
+SELECT count(*), sum(n) FROM many;
+SELECT apikey_authenticate(:'writer') \g /dev/null
 RESET ROLE;
 -- below the functions the plan is parallel, and they run in the leader
 SELECT workers('SELECT DISTINCT apikey_current_owner(), n FROM many WHERE n > 7'), workers('SELECT count(*) FROM many');
@@ -484,6 +493,24 @@ BEGIN;
 SELECT set_config('request.headers', format('{"x-api-key": "%s"}', :'gone'), true) \g /dev/null
 SELECT apikey_pre_request();	-- fail
 ROLLBACK;
+
+-- in a database that lacks characters, headers that escape one cannot be read
+CREATE DATABASE regress_apikey_latin1 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0;
+\c regress_apikey_latin1
+SET client_min_messages = warning;
+CREATE EXTENSION apikey CASCADE;
+SELECT apikey_create('latin') AS latin \gset
+BEGIN;
+SELECT set_config('request.headers', format('{"cookie": "\u4e2d", "x-api-key": "%s"}', :'latin'), true) \g /dev/null
+SELECT apikey_pre_request();
+SELECT apikey_current_key() IS NULL AS nobody;
+SELECT set_config('request.headers', format('{"cookie": "\\u4e2d \" \u0041", "x-api-key": "%s"}', :'latin'), true) \g /dev/null
+SELECT apikey_pre_request();
+SELECT apikey_current_key() IS NULL AS nobody;
+COMMIT;
+\c contrib_regression
+DROP DATABASE regress_apikey_latin1;
+SET client_min_messages = warning;
 
 DROP FUNCTION attempt, forge, request, workers, of_olga, authenticate_or_fail;
 DROP PROCEDURE two_transactions;

@@ -61,6 +61,8 @@ INSERT INTO regress_calls (call, query) VALUES
 	('update', 'UPDATE apikeys SET description = ''x'' WHERE id = apikey_id(%2$L)'),
 	('raise role', 'UPDATE apikeys SET role = ''owner'' WHERE id = apikey_id(%1$L)'),
 	('rename', 'SELECT apikey_rename(apikey_id(%2$L), ''other'')'),
+	('rotate', 'SELECT apikey_rotate(apikey_id(%2$L))'),
+	('reveal', 'SELECT apikey_reveal(apikey_id(%2$L))'),
 	('transfer', 'SELECT apikey_transfer(apikey_id(%2$L), ''regress_apikey_dev'')'),
 	('disable', 'SELECT apikey_disable(apikey_id(%2$L))'),
 	('enable', 'SELECT apikey_enable(apikey_id(%2$L))'),
@@ -68,16 +70,21 @@ INSERT INTO regress_calls (call, query) VALUES
 	('delete', 'SELECT apikey_delete(apikey_id(%2$L), ''by-admin'')'),
 	('update owner''s', 'UPDATE apikeys SET description = ''x'' WHERE id = apikey_id(%3$L)'),
 	('rename owner''s', 'SELECT apikey_rename(apikey_id(%3$L), ''other'')'),
+	('rotate owner''s', 'SELECT apikey_rotate(apikey_id(%3$L), ''1 hour'')'),
+	('reveal owner''s', 'SELECT apikey_reveal(apikey_id(%3$L))'),
 	('transfer owner''s', 'SELECT apikey_transfer(apikey_id(%3$L), ''regress_apikey_dev'')'),
 	('disable owner''s', 'SELECT apikey_disable(apikey_id(%3$L))'),
 	('enable owner''s', 'SELECT apikey_enable(apikey_id(%3$L))'),
 	('revoke owner''s', 'SELECT apikey_revoke(apikey_id(%3$L))'),
 	('delete owner''s', 'SELECT apikey_delete(apikey_id(%3$L), ''by-owner'')'),
 	('update creator''s', 'UPDATE apikeys SET description = ''x'' WHERE id = apikey_id(%1$L)'),
+	('rotate creator''s', 'SELECT apikey_rotate(apikey_id(%1$L))'),
+	('reveal creator''s', 'SELECT apikey_reveal(apikey_id(%1$L))'),
 	('disable creator''s', 'SELECT apikey_disable(apikey_id(%1$L))'),
 	('delete creator''s', 'SELECT apikey_delete(apikey_id(%1$L), ''by-creator'')'),
 	('revoke creator''s', 'SELECT apikey_revoke(apikey_id(%1$L))');
--- no: 42704, not known; 42501: known, not allowed; 0, 1, ...: rows.
+-- no: 42704, not known; 42501: known, not allowed; 55000: allowed, but nothing
+-- to reveal without a pepper; 0, 1, ...: rows.
 CREATE TABLE regress_matrix (call text, org_owner text, org_admin text, org_dev text, owner text, admin text,
 	dev text, creator text, in_group text, outsider text, auditor text, super text);
 COPY regress_matrix FROM stdin (DELIMITER ';');
@@ -100,6 +107,8 @@ create owner's key;ok;42501;42501;ok;42501;42501;42501;42501;no;42501;ok
 update;1;1;0;1;1;0;0;1;0;42501;1
 raise role;1;42501;0;1;42501;0;42501;42501;0;42501;1
 rename;ok;ok;no;ok;ok;no;no;ok;no;42501;ok
+rotate;ok;ok;no;ok;ok;no;no;ok;no;42501;ok
+reveal;55000;55000;no;55000;55000;no;no;55000;no;42501;55000
 transfer;ok;ok;no;ok;ok;no;no;ok;no;42501;ok
 disable;ok;ok;no;ok;ok;no;no;ok;no;42501;ok
 enable;ok;ok;no;ok;ok;no;no;ok;no;42501;ok
@@ -107,12 +116,16 @@ revoke;ok;ok;no;ok;ok;no;no;ok;no;42501;ok
 delete;ok;ok;no;ok;ok;no;no;ok;no;42501;ok
 update owner's;1;42501;0;1;42501;0;0;42501;0;42501;1
 rename owner's;ok;42501;no;ok;42501;no;no;42501;no;42501;ok
+rotate owner's;ok;42501;no;ok;42501;no;no;42501;no;42501;ok
+reveal owner's;55000;42501;no;55000;42501;no;no;42501;no;42501;55000
 transfer owner's;ok;42501;no;ok;42501;no;no;42501;no;42501;ok
 disable owner's;ok;ok;no;ok;ok;no;no;ok;no;42501;ok
 enable owner's;ok;42501;no;ok;42501;no;no;42501;no;42501;ok
 revoke owner's;ok;ok;no;ok;ok;no;no;ok;no;42501;ok
 delete owner's;ok;ok;no;ok;ok;no;no;ok;no;42501;ok
 update creator's;1;1;0;1;1;0;42501;1;0;42501;1
+rotate creator's;ok;ok;no;ok;ok;no;42501;ok;no;42501;ok
+reveal creator's;55000;55000;no;55000;55000;no;42501;55000;no;42501;55000
 disable creator's;ok;ok;no;ok;ok;no;42501;ok;no;42501;ok
 delete creator's;ok;ok;no;ok;ok;no;42501;ok;no;42501;ok
 revoke creator's;ok;ok;no;ok;ok;no;ok;ok;no;42501;ok

@@ -13,6 +13,7 @@
 
 #include "apikey.h"
 #include "credit.h"
+#include "foreign.h"
 #include "identity.h"
 #include "usage.h"
 #include "verify.h"
@@ -55,7 +56,10 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 	if (previous_object_access)
 		previous_object_access(access, classId, objectId, subId, arg);
 	if (access == OAT_DROP && classId == DatabaseRelationId)
+	{
 		apikey_slot_forget_database(objectId);
+		apikey_rehash_forget_database(objectId);
+	}
 	if (access == OAT_DROP && classId == AuthIdRelationId)
 		apikey_retire_role(objectId);
 }
@@ -140,6 +144,7 @@ _PG_init(void)
 	if (process_shared_preload_libraries_in_progress)
 	{
 		apikey_redact_init();
+		apikey_rehash_init();
 		apikey_slot_init();
 		apikey_worker_init();
 	}

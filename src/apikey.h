@@ -42,6 +42,7 @@ typedef enum ApikeyKeyColumn
 	APIKEY_KEY_STARTS_AT,
 	APIKEY_KEY_EXPIRES_AT,
 	APIKEY_KEY_REVOKED_AT,
+	APIKEY_KEY_ROTATED_TO,
 	APIKEY_KEY_RATE_LIMIT,
 	APIKEY_KEY_RATE_WINDOW,
 	APIKEY_KEY_CREDITS_ACCOUNT,
@@ -112,6 +113,7 @@ extern const char *apikey_pepper_problem(void);
 extern void apikey_pepper_require(void);
 extern const ApikeyPepper *apikey_pepper_current(void);
 extern const ApikeyPepper *apikey_pepper_find(int32 fingerprint);
+extern const ApikeyPepper *apikey_pepper_nth(int n);
 
 /* digest.c */
 extern void apikey_digest_text(const char *text, size_t len, uint8 *out);
@@ -130,6 +132,10 @@ typedef enum ApikeyEvent
 	APIKEY_EVENT_ENABLED,
 	APIKEY_EVENT_REVOKED,
 	APIKEY_EVENT_DELETED,
+	APIKEY_EVENT_ROTATED,
+	APIKEY_EVENT_REVEALED,
+	APIKEY_EVENT_IMPORTED,
+	APIKEY_EVENT_REHASHED,
 	APIKEY_EVENT_TRANSFERRED,
 	APIKEY_EVENT_MEMBER_ADDED,
 	APIKEY_EVENT_MEMBER_REMOVED,
@@ -141,8 +147,11 @@ typedef enum ApikeyEvent
 } ApikeyEvent;
 
 extern char *apikey_json_text(const char *name, const text *value);
+extern char *apikey_json_time(TimestampTz time);
 extern void apikey_event_key(const ApikeyRow *key, ApikeyEvent event,
 							 const char *detail);
+extern void apikey_event_require_removable(void);
+extern uint64 apikey_event_purge(TimestampTz before);
 extern void apikey_event_place(const ApikeyPlace *place, ApikeyEvent event,
 							   const char *detail);
 extern void apikey_event_member(const ApikeyPlace *place, ApikeyEvent event,
@@ -153,6 +162,10 @@ extern void apikey_event_member(const ApikeyPlace *place, ApikeyEvent event,
 extern void apikey_generate_id(pg_uuid_t *id);
 extern text *apikey_generate(const char *prefix, int prefix_len,
 							 pg_uuid_t *id, uint8 *digest);
+
+/* import.c */
+extern bool apikey_import_any(void);
+extern void apikey_import_forget(const ApikeyRow *key);
 
 /* issue.c */
 
@@ -167,6 +180,10 @@ typedef struct ApikeyIssue
 	ApikeyRole	role;
 } ApikeyIssue;
 
+extern const ApikeyRow *apikey_issue_prepare(ApikeyRow *key,
+											 const ApikeyIssue *issue,
+											 ApikeyPlace *place);
+extern text *apikey_issue_text(ApikeyRow *key, uint8 *digest);
 extern text *apikey_issue(ApikeyRow *key, const ApikeyIssue *issue);
 
 /* key.c */
@@ -181,8 +198,11 @@ extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
 									uint8 *digest, int32 *fingerprint);
 extern void apikey_key_scan_project(const pg_uuid_t *project,
 									ApikeyVisit visit, void *state);
+extern bool apikey_key_live(const ApikeyRow *key);
 extern int64 apikey_key_count_live(const pg_uuid_t *project);
-extern void apikey_key_insert(ApikeyRow *key, const uint8 *digest);
+extern bool apikey_key_find_predecessor(const pg_uuid_t *id, ApikeyRow *key);
+extern void apikey_key_insert(ApikeyRow *key, const uint8 *digest,
+							  ApikeyEvent event, const char *detail);
 extern void apikey_key_update(ApikeyRow *key, ApikeyEvent event,
 							  const char *detail);
 extern void apikey_key_delete(const ApikeyRow *key);
@@ -193,11 +213,23 @@ extern char *apikey_json_member(const char *json, const char *wanted);
 /* manage.c */
 extern void apikey_manage_open(const pg_uuid_t *id, ApikeyRight right,
 							   ApikeyRow *key);
+extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
+													  ApikeyRight right,
+													  ApikeyRow *key,
+													  ApikeyPlace *place);
 extern void apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key);
-extern void apikey_manage_require_unrevoked(const ApikeyRow *key);
+extern void apikey_manage_require_current(const ApikeyRow *key);
 extern bool apikey_manage_revoke(ApikeyRow *key, text *reason);
+extern bool apikey_manage_disable(ApikeyRow *key);
+extern void apikey_manage_delete(ApikeyRow *key);
+extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,
+											  text *reason);
 extern const ApikeyRow *apikey_manage_project(const ApikeyRow *key,
 											  ApikeyPlace *place);
+
+/* pgcrypto.c */
+extern Oid	apikey_pgcrypto_function(const char *name, const Oid *types,
+									 int count);
 
 /* principal.c */
 extern bool apikey_role_exists(Oid role);
@@ -210,8 +242,20 @@ extern bool apikey_principal_covered(Oid role, const text *subject,
 extern bool apikey_principal_matches(Oid role, const text *subject);
 extern text *apikey_principal_new_subject(text *wanted, bool any);
 
+/* purge.c */
+extern int64 apikey_purge_keys(TimestampTz before);
+
 /* redact_log.c */
 extern void apikey_redact_init(void);
+
+/* reveal.c */
+extern void apikey_reveal_keep(const ApikeyRow *key, const ApikeyRow *project,
+							   const text *plaintext);
+extern void apikey_reveal_forget(const ApikeyRow *key);
+extern text *apikey_reveal_key(const ApikeyRow *key);
+
+/* rotate.c */
+extern text *apikey_rotate_key(const pg_uuid_t *id, const Interval *grace);
 
 /* rules.c */
 pg_noreturn extern void apikey_refuse(const char *argument, const char *rule);
@@ -219,6 +263,8 @@ pg_noreturn extern void apikey_refuse_null(const char *argument);
 extern text *apikey_rule_name(const char *argument, text *value,
 							  const ApikeyRow *project);
 extern void apikey_rule_reason(const text *value);
+extern void apikey_rule_lookup(const text *value);
+extern void apikey_rule_span(const char *argument, const Interval *value);
 extern void apikey_rule_subject(const text *value);
 extern void apikey_rule_prefix(const char *prefix, int len);
 extern void apikey_rule_terms(const text *accepted, const ApikeyRow *project);

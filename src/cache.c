@@ -30,6 +30,7 @@
 
 #define ROW_BYTES_MAX	8192	/* a longer row is read each time */
 #define ALL_KEYS		((Oid) 0xFFFFFFFF)
+#define IMPORTS			((Oid) 0xFFFFFFFE)
 
 typedef struct CacheEntry
 {
@@ -68,6 +69,9 @@ static place_hash *places = NULL;
 static MemoryContext entries_context = NULL;
 static bool all_stale = true;
 static bool wrote_in_transaction = false;
+static bool imports_known = false;	/* whether there is an imported key */
+static bool imports_any = false;
+static SubTransactionId imports_told = InvalidSubTransactionId;
 static uint64 messages = 0;		/* counts what makes a row read before old */
 
 /* The OID that stands for a key in a message. */
@@ -83,8 +87,13 @@ on_relation(Datum arg pg_attribute_unused(), Oid relid)
 	CachePlace *place;
 
 	messages++;
+	if (relid == IMPORTS)
+		imports_known = false;
 	if (!OidIsValid(relid) || relid == ALL_KEYS || apikey_catalog_has(relid))
+	{
 		all_stale = true;
+		imports_known = false;
+	}
 	else if (!all_stale)
 	{
 		place = place_lookup(places, relid);
@@ -106,7 +115,10 @@ on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
 {
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
 		event == XACT_EVENT_PREPARE)
+	{
 		wrote_in_transaction = false;
+		imports_told = InvalidSubTransactionId;
+	}
 }
 
 /* Once, when the library is loaded. */
@@ -158,6 +170,36 @@ void
 apikey_cache_all_changed(void)
 {
 	send_message(ALL_KEYS);
+}
+
+/*
+ * This transaction has imported a key, or removed one; once in each of its
+ * subtransactions is enough.
+ */
+void
+apikey_cache_imports_changed(void)
+{
+	imports_known = false;
+	if (imports_told == GetCurrentSubTransactionId())
+		return;
+	send_message(IMPORTS);
+	imports_told = GetCurrentSubTransactionId();
+}
+
+/* Is it known whether there is an imported key? */
+bool
+apikey_cache_knows_imports(bool *any)
+{
+	*any = imports_any;
+	return imports_known;
+}
+
+/* Remembers what was found since apikey_cache_begin, if it still holds. */
+void
+apikey_cache_store_imports(uint64 begun, bool any)
+{
+	imports_any = any;
+	imports_known = begun == messages;
 }
 
 /* Makes an empty table, of which nothing is stale. */

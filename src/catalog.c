@@ -37,6 +37,7 @@ static const char *const relation_names[APIKEY_RELATIONS] = {
 	[APIKEY_REL_KEY] = "apikey_key",
 	[APIKEY_REL_KEY_PKEY] = "apikey_key_pkey",
 	[APIKEY_REL_KEY_PROJECT] = "apikey_key_project",
+	[APIKEY_REL_KEY_ROTATED_TO] = "apikey_key_rotated_to",
 	[APIKEY_REL_DIGEST] = "apikey_digest",
 	[APIKEY_REL_DIGEST_PKEY] = "apikey_digest_pkey",
 	[APIKEY_REL_CREDIT] = "apikey_credit",
@@ -49,7 +50,14 @@ static const char *const relation_names[APIKEY_RELATIONS] = {
 	[APIKEY_REL_PROJECT_PATH] = "apikey_project_path",
 	[APIKEY_REL_PROJECT_ORGANIZATION] = "apikey_project_organization",
 	[APIKEY_REL_MEMBER] = "apikey_member",
-	[APIKEY_REL_MEMBER_WHO] = "apikey_member_who"
+	[APIKEY_REL_MEMBER_WHO] = "apikey_member_who",
+	[APIKEY_REL_REVEAL] = "apikey_reveal",
+	[APIKEY_REL_REVEAL_PKEY] = "apikey_reveal_pkey",
+	[APIKEY_REL_IMPORT] = "apikey_import",
+	[APIKEY_REL_IMPORT_PKEY] = "apikey_import_pkey",
+	[APIKEY_REL_IMPORT_FOREIGN] = "apikey_import_foreign",
+	[APIKEY_REL_IMPORT_DIGEST] = "apikey_import_digest",
+	[APIKEY_REL_IMPORT_LOOKUP] = "apikey_import_lookup"
 };
 
 static const char *const role_names[APIKEY_ROLES] = {
@@ -89,8 +97,8 @@ catalog_invalidate_schema(Datum arg, int cacheid pg_attribute_unused(),
 }
 
 /* The schema of an extension. */
-static Oid
-catalog_extension_schema(Oid extension)
+Oid
+apikey_extension_schema(Oid extension)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	Oid			schema = InvalidOid;
@@ -204,7 +212,7 @@ catalog_load(void)
 	static bool registered = false;
 	static char schema_name[2 * NAMEDATALEN + 3];
 	Oid			extension = get_extension_oid("apikey", false);
-	Oid			schema = catalog_extension_schema(extension);
+	Oid			schema = apikey_extension_schema(extension);
 
 	if (!registered)
 	{

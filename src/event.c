@@ -11,10 +11,13 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
 #include "apikey.h"
+
+static bool purging = false;	/* in apikey_event_purge */
 
 static const char *const event_names[] = {
 	[APIKEY_EVENT_CREATED] = "created",
@@ -24,6 +27,10 @@ static const char *const event_names[] = {
 	[APIKEY_EVENT_ENABLED] = "enabled",
 	[APIKEY_EVENT_REVOKED] = "revoked",
 	[APIKEY_EVENT_DELETED] = "deleted",
+	[APIKEY_EVENT_ROTATED] = "rotated",
+	[APIKEY_EVENT_REVEALED] = "revealed",
+	[APIKEY_EVENT_IMPORTED] = "imported",
+	[APIKEY_EVENT_REHASHED] = "rehashed",
 	[APIKEY_EVENT_TRANSFERRED] = "transferred",
 	[APIKEY_EVENT_MEMBER_ADDED] = "member_added",
 	[APIKEY_EVENT_MEMBER_REMOVED] = "member_removed",
@@ -64,6 +71,16 @@ apikey_json_text(const char *name, const text *value)
 	escape_json(&json, text_to_cstring(value));
 	appendStringInfoChar(&json, '}');
 	return json.data;
+}
+
+/* "value", as JSON has times. */
+char *
+apikey_json_time(TimestampTz time)
+{
+	char		buffer[MAXDATELEN + 1];
+
+	JsonEncodeDateTime(buffer, TimestampTzGetDatum(time), TIMESTAMPTZOID, NULL);
+	return psprintf("\"%s\"", buffer);
 }
 
 /* Writes an event, of which what it is about is filled in. */
@@ -174,4 +191,59 @@ apikey_event_member(const ApikeyPlace *place, ApikeyEvent event, Oid member,
 						 apikey_role_label(before));
 	appendStringInfoChar(&json, '}');
 	apikey_event_place(place, event, json.data);
+}
+
+/*
+ * Raises unless it is a superuser who changes or removes events: the tables'
+ * owner may not, but for carrying out a superuser's purge.
+ */
+void
+apikey_event_require_removable(void)
+{
+	if (!purging && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to change or remove events"),
+				 errdetail("Only superusers may.")));
+}
+
+static uint64
+purge(Datum before)
+{
+	static ApikeyStatement statement;
+	ApikeyStorage storage;
+	uint64		rows;
+
+	apikey_storage_open(&storage);
+	if (apikey_storage_stale(&statement))
+	{
+		Oid			type = TIMESTAMPTZOID;
+
+		apikey_storage_prepare(&statement,
+							   psprintf("DELETE FROM %s.apikey_event WHERE at < $1",
+										apikey_catalog()->schema),
+							   1, &type);
+	}
+	rows = apikey_storage_run(&statement, &before, NULL);
+	apikey_storage_close(&storage);
+	return rows;
+}
+
+/* Removes the events from before a time; returns how many. */
+uint64
+apikey_event_purge(TimestampTz before)
+{
+	uint64		rows;
+
+	purging = true;
+	PG_TRY();
+	{
+		rows = purge(TimestampTzGetDatum(before));
+	}
+	PG_FINALLY();
+	{
+		purging = false;
+	}
+	PG_END_TRY();
+	return rows;
 }

@@ -30,7 +30,7 @@ typedef struct Frame
 
 static Frame *innermost = NULL;
 
-/* Takes the frame off that is below the innermost one, or it itself. */
+/* Drops the frame that a link leads to; its outer one takes its place. */
 static void
 unlink_frame(Frame **link)
 {

@@ -63,26 +63,22 @@ refuse_project_arguments(const ApikeyIssue *issue)
 }
 
 /*
- * Issues a key whose attributes are set in a row, and returns its text, which
- * is stored nowhere.
+ * Fills in what a new key takes from its creator, who may make it, and from
+ * its project, whose row it returns; NULL for a personal key.
  */
-text *
-apikey_issue(ApikeyRow *key, const ApikeyIssue *issue)
+const ApikeyRow *
+apikey_issue_prepare(ApikeyRow *key, const ApikeyIssue *issue,
+					 ApikeyPlace *place)
 {
 	bool		in_project = issue->project != NULL;
-	ApikeyPlace place;
-	const ApikeyRow *project = in_project ? &place.project : NULL;
+	const ApikeyRow *project = in_project ? &place->project : NULL;
 	text	   *prefix = issue->prefix != NULL ? issue->prefix :
 		cstring_to_text(apikey_prefix);
-	text	   *plaintext;
-	int			len;
-	pg_uuid_t	id;
-	uint8		digest[APIKEY_DIGEST_BYTES];
 
 	apikey_pepper_require();
 	apikey_rule_prefix(VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix));
 	if (in_project)
-		issue_in_project(key, issue, &place);
+		issue_in_project(key, issue, place);
 	else
 		refuse_project_arguments(issue);
 	apikey_row_set_pointer(key, APIKEY_KEY_NAME,
@@ -93,16 +89,45 @@ apikey_issue(ApikeyRow *key, const ApikeyIssue *issue)
 	apikey_row_set(key, APIKEY_KEY_CREATED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
 	apikey_rule_attributes(key, project);
-
-	plaintext = apikey_generate(VARDATA_ANY(prefix),
-								VARSIZE_ANY_EXHDR(prefix), &id, digest);
-	len = VARSIZE_ANY_EXHDR(plaintext);
-	apikey_row_set_pointer(key, APIKEY_KEY_ID, &id);
 	apikey_row_set_pointer(key, APIKEY_KEY_PREFIX, prefix);
-	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR,
-						   cstring_to_text_with_len(VARDATA_ANY(plaintext) + len - 4, 4));
 	apikey_row_set(key, APIKEY_KEY_OWNER, ObjectIdGetDatum(GetUserId()));
 	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(false));
-	apikey_key_insert(key, digest);
+	return project;
+}
+
+/* Makes the text of a key whose prefix is set, and what follows from it. */
+text *
+apikey_issue_text(ApikeyRow *key, uint8 *digest)
+{
+	text	   *prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	text	   *plaintext = apikey_generate(VARDATA_ANY(prefix),
+											VARSIZE_ANY_EXHDR(prefix),
+											id, digest);
+	int			len = VARSIZE_ANY_EXHDR(plaintext);
+
+	apikey_row_set_pointer(key, APIKEY_KEY_ID, id);
+	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR,
+						   cstring_to_text_with_len(VARDATA_ANY(plaintext) + len - 4, 4));
+	return plaintext;
+}
+
+/*
+ * Issues a key whose attributes are set in a row, and returns its text, which
+ * is stored nowhere but where its project says so.
+ */
+text *
+apikey_issue(ApikeyRow *key, const ApikeyIssue *issue)
+{
+	ApikeyPlace place;
+	const ApikeyRow *project = apikey_issue_prepare(key, issue, &place);
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	text	   *plaintext = apikey_issue_text(key, digest);
+
+	apikey_key_insert(key, digest, APIKEY_EVENT_CREATED,
+					  key->nulls[APIKEY_KEY_ACCEPTED_TERMS] ? NULL :
+					  apikey_json_text("accepted_terms",
+									   apikey_row_text(key, APIKEY_KEY_ACCEPTED_TERMS)));
+	apikey_reveal_keep(key, project, plaintext);
 	return plaintext;
 }

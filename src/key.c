@@ -26,6 +26,7 @@ static const ApikeyColumn key_columns[] = {
 	[APIKEY_KEY_STARTS_AT] = {"starts_at", TIMESTAMPTZOID, true},
 	[APIKEY_KEY_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID, true},
 	[APIKEY_KEY_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID, false},
+	[APIKEY_KEY_ROTATED_TO] = {"rotated_to", UUIDOID, false},
 	[APIKEY_KEY_RATE_LIMIT] = {"rate_limit", INT4OID, true},
 	[APIKEY_KEY_RATE_WINDOW] = {"rate_window", INTERVALOID, true},
 	[APIKEY_KEY_CREDITS_ACCOUNT] = {"credits_account", UUIDOID, false},
@@ -180,10 +181,18 @@ apikey_key_scan_project(const pg_uuid_t *project, ApikeyVisit visit,
 	UnregisterSnapshot(snapshot);
 }
 
+/* Does a key occupy its name and its place: neither revoked nor replaced? */
+bool
+apikey_key_live(const ApikeyRow *key)
+{
+	return key->nulls[APIKEY_KEY_ROTATED_TO] &&
+		apikey_key_status(key, 0) != APIKEY_STATUS_REVOKED;
+}
+
 static bool
 count_live(const ApikeyRow *row, void *state)
 {
-	if (apikey_key_status(row, 0) != APIKEY_STATUS_REVOKED)
+	if (apikey_key_live(row))
 		(*(int64 *) state)++;
 	return true;
 }
@@ -220,7 +229,7 @@ retire_dropped(const ApikeyRow *key)
 							   psprintf("UPDATE %s.apikey_key SET revoked_at = clock_timestamp(),"
 										" revoke_reason = 'owner dropped'"
 										" WHERE project = $1 AND name = $2 COLLATE \"C\""
-										" AND revoked_at IS NULL AND NOT EXISTS"
+										" AND revoked_at IS NULL AND rotated_to IS NULL AND NOT EXISTS"
 										" (SELECT FROM pg_authid a WHERE a.oid = owner)",
 										apikey_catalog()->schema),
 							   2, types);
@@ -240,17 +249,24 @@ refresh_owner_name(ApikeyRow *key)
 												 apikey_row_text(key, APIKEY_KEY_OWNER_NAME)));
 }
 
-/* Stores a new key under the SHA-256 of its text. */
-void
-apikey_key_insert(ApikeyRow *key, const uint8 *digest)
+/* Finds the key that has been replaced by the one of an id; false for none. */
+bool
+apikey_key_find_predecessor(const pg_uuid_t *id, ApikeyRow *key)
+{
+	ScanKeyData scan_key;
+
+	ScanKeyInit(&scan_key, APIKEY_KEY_ROTATED_TO + 1, BTEqualStrategyNumber,
+				F_UUID_EQ, UUIDPGetDatum(id));
+	return apikey_table_find(&apikey_key_table, APIKEY_REL_KEY_ROTATED_TO,
+							 &scan_key, 1, key);
+}
+
+/* Stores the SHA-256 of a key's text, as HMAC under the current pepper. */
+static void
+insert_digest(const ApikeyRow *key, const uint8 *digest)
 {
 	bytea	   *stored = palloc(VARHDRSZ + APIKEY_DIGEST_BYTES);
 	ApikeyRow	row;
-
-	retire_dropped(key);
-	refresh_owner_name(key);
-	apikey_credit_create(key);
-	apikey_table_insert(&apikey_key_table, key);
 
 	SET_VARSIZE(stored, VARHDRSZ + APIKEY_DIGEST_BYTES);
 	apikey_digest_stored(apikey_pepper_current(), digest,
@@ -259,10 +275,23 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest)
 	apikey_row_set_pointer(&row, DIGEST_DIGEST, stored);
 	apikey_row_set(&row, DIGEST_PEPPER, Int32GetDatum(apikey_pepper_current()->fingerprint));
 	apikey_table_insert(&digest_table, &row);
-	apikey_event_key(key, APIKEY_EVENT_CREATED,
-					 key->nulls[APIKEY_KEY_ACCEPTED_TERMS] ? NULL :
-					 apikey_json_text("accepted_terms",
-									  apikey_row_text(key, APIKEY_KEY_ACCEPTED_TERMS)));
+}
+
+/*
+ * Stores a new key under the SHA-256 of its text, NULL for an imported one,
+ * and the event that tells of it.
+ */
+void
+apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
+				  const char *detail)
+{
+	retire_dropped(key);
+	refresh_owner_name(key);
+	apikey_credit_create(key);
+	apikey_table_insert(&apikey_key_table, key);
+	if (digest != NULL)
+		insert_digest(key, digest);
+	apikey_event_key(key, event, detail);
 }
 
 /* Writes back a key that was locked, and the event that tells of it. */
@@ -281,6 +310,8 @@ void
 apikey_key_delete(const ApikeyRow *key)
 {
 	apikey_event_key(key, APIKEY_EVENT_DELETED, NULL);
+	apikey_reveal_forget(key);
+	apikey_import_forget(key);
 	apikey_table_delete(&digest_table, apikey_row_id(key), false);
 	apikey_table_delete(&usage_table, apikey_row_id(key), false);
 	apikey_credit_forget(key);

@@ -207,3 +207,12 @@ apikey_pepper_find(int32 fingerprint)
 	}
 	return NULL;
 }
+
+/* The peppers one after the other, the empty one last; NULL after that. */
+const ApikeyPepper *
+apikey_pepper_nth(int n)
+{
+	if (n < pepper_count)
+		return &peppers[n];
+	return n == pepper_count ? &empty_pepper : NULL;
+}

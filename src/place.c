@@ -234,6 +234,13 @@ apikey_place_open_for_keys(const text *path, ApikeyPlace *place)
 	authorize(place, true, APIKEY_ROLE_ADMIN);
 }
 
+/* Keeps a project as it is to the end of the transaction. */
+void
+apikey_place_hold(ApikeyPlace *place)
+{
+	lock_project(place, APIKEY_LOCK_SHARE);
+}
+
 /* Reads the project of an id; false where it is gone. */
 bool
 apikey_place_fetch_project(const pg_uuid_t *id, ApikeyPlace *place)

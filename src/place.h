@@ -76,6 +76,7 @@ extern ApikeyRole apikey_place_standing(const ApikeyPlace *place);
 extern void apikey_place_open(const text *path, ApikeyPlace *place);
 extern void apikey_place_open_project(const pg_uuid_t *id, ApikeyPlace *place);
 extern void apikey_place_open_for_keys(const text *path, ApikeyPlace *place);
+extern void apikey_place_hold(ApikeyPlace *place);
 extern bool apikey_place_fetch_project(const pg_uuid_t *id,
 									   ApikeyPlace *place);
 extern void apikey_place_create_organization(const text *name,

@@ -170,6 +170,30 @@ apikey_rule_reason(const text *value)
 		apikey_refuse("reason", "A reason has at most 500 characters, none of them control characters.");
 }
 
+/* What an imported key begins with. */
+void
+apikey_rule_lookup(const text *value)
+{
+	int			length = text_characters(value);
+
+	if (length < 8 || length > 100)
+		apikey_refuse("lookup", "A lookup is what the key begins with, 8 to 100 characters.");
+}
+
+/* A length of time from now, back or ahead, that leads to a date. */
+void
+apikey_rule_span(const char *argument, const Interval *value)
+{
+	Interval	zero = {0};
+	Interval	century = {.month = 12 * 100};
+
+	if (!DatumGetBool(DirectFunctionCall2(interval_ge, IntervalPGetDatum(value),
+										  IntervalPGetDatum(&zero))) ||
+		!DatumGetBool(DirectFunctionCall2(interval_le, IntervalPGetDatum(value),
+										  IntervalPGetDatum(&century))))
+		apikey_refuse(argument, "The interval is not negative, and at most 100 years.");
+}
+
 /* The application's user that a key belongs to. */
 void
 apikey_rule_subject(const text *value)

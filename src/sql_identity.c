@@ -16,7 +16,8 @@
 
 /*
  * Verifies; the transaction is the key's from here on, or the error says which
- * code refused it.
+ * code refused it.  The log does not get the statement, which may have a key
+ * in it that another demand would find valid.
  */
 static void
 authenticate(const ApikeyCredential *credential, const ApikeyDemand *demand,
@@ -29,7 +30,8 @@ authenticate(const ApikeyCredential *credential, const ApikeyDemand *demand,
 		ereport(ERROR,
 				(errcode(sqlstate(verdict.code)),
 				 errmsg("API key refused"),
-				 errdetail_internal("%s", apikey_code_name(verdict.code))));
+				 errdetail_internal("%s", apikey_code_name(verdict.code)),
+				 errhidestmt(true)));
 	apikey_identity_set(&verdict);
 }
 

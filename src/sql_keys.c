@@ -11,6 +11,7 @@
 
 #include "apikey.h"
 #include "credit.h"
+#include "foreign.h"
 #include "verify.h"
 
 /* The arguments of apikey_create, in their order. */
@@ -35,10 +36,28 @@ enum
 	CREATE_ACCEPT_TERMS
 };
 
+/* The arguments that apikey_import has beside, after the name. */
+enum
+{
+	IMPORT_ALGORITHM = CREATE_NAME + 1,
+	IMPORT_HASH,
+	IMPORT_LOOKUP,
+	IMPORT_MORE = IMPORT_LOOKUP - CREATE_NAME
+};
+
 static text *
 text_argument(FunctionCallInfo fcinfo, int argument)
 {
 	return PG_ARGISNULL(argument) ? NULL : PG_GETARG_TEXT_PP(argument);
+}
+
+/* A text that must be there. */
+static text *
+required_argument(FunctionCallInfo fcinfo, int argument, const char *name)
+{
+	if (PG_ARGISNULL(argument))
+		apikey_refuse_null(name);
+	return PG_GETARG_TEXT_PP(argument);
 }
 
 /* Copies an argument, NULL or not, into a column. */
@@ -48,6 +67,46 @@ set_from_argument(FunctionCallInfo fcinfo, int argument, ApikeyRow *key,
 {
 	key->values[column] = PG_GETARG_DATUM(argument);
 	key->nulls[column] = PG_ARGISNULL(argument);
+}
+
+/*
+ * The arguments of apikey_create, behind the name of which so many more may
+ * stand.
+ */
+static void
+read_new_key(FunctionCallInfo fcinfo, int more, ApikeyRow *key,
+			 ApikeyIssue *issue)
+{
+	static const struct
+	{
+		int			argument;
+		ApikeyKeyColumn column;
+	}			attributes[] = {
+		{CREATE_DESCRIPTION, APIKEY_KEY_DESCRIPTION},
+		{CREATE_SCOPES, APIKEY_KEY_SCOPES},
+		{CREATE_STARTS_AT, APIKEY_KEY_STARTS_AT},
+		{CREATE_EXPIRES_AT, APIKEY_KEY_EXPIRES_AT},
+		{CREATE_RATE_LIMIT, APIKEY_KEY_RATE_LIMIT},
+		{CREATE_RATE_WINDOW, APIKEY_KEY_RATE_WINDOW},
+		{CREATE_CREDITS, APIKEY_KEY_CREDITS},
+		{CREATE_CREDITS_REFILL, APIKEY_KEY_CREDITS_REFILL},
+		{CREATE_CREDITS_INTERVAL, APIKEY_KEY_CREDITS_INTERVAL},
+		{CREATE_ALLOWED_IPS, APIKEY_KEY_ALLOWED_IPS},
+		{CREATE_METADATA, APIKEY_KEY_METADATA}
+	};
+
+	issue->name = required_argument(fcinfo, CREATE_NAME, "name");
+	issue->project = text_argument(fcinfo, more + CREATE_PROJECT);
+	issue->subject = text_argument(fcinfo, more + CREATE_SUBJECT);
+	issue->prefix = text_argument(fcinfo, more + CREATE_PREFIX);
+	issue->accept_terms = text_argument(fcinfo, more + CREATE_ACCEPT_TERMS);
+	issue->role = PG_ARGISNULL(more + CREATE_ROLE) ? APIKEY_ROLE_NONE :
+		apikey_role_from_datum(PG_GETARG_DATUM(more + CREATE_ROLE));
+
+	apikey_row_clear(key);
+	for (size_t i = 0; i < lengthof(attributes); i++)
+		set_from_argument(fcinfo, more + attributes[i].argument, key,
+						  attributes[i].column);
 }
 
 /*
@@ -62,32 +121,35 @@ apikey_create(PG_FUNCTION_ARGS)
 	ApikeyIssue issue;
 
 	PreventCommandIfReadOnly("apikey_create()");
-	if (PG_ARGISNULL(CREATE_NAME))
-		apikey_refuse_null("name");
-
-	issue.name = PG_GETARG_TEXT_PP(CREATE_NAME);
-	issue.project = text_argument(fcinfo, CREATE_PROJECT);
-	issue.subject = text_argument(fcinfo, CREATE_SUBJECT);
-	issue.prefix = text_argument(fcinfo, CREATE_PREFIX);
-	issue.accept_terms = text_argument(fcinfo, CREATE_ACCEPT_TERMS);
-	issue.role = PG_ARGISNULL(CREATE_ROLE) ? APIKEY_ROLE_NONE :
-		apikey_role_from_datum(PG_GETARG_DATUM(CREATE_ROLE));
-
-	apikey_row_clear(&key);
-	set_from_argument(fcinfo, CREATE_DESCRIPTION, &key, APIKEY_KEY_DESCRIPTION);
-	set_from_argument(fcinfo, CREATE_SCOPES, &key, APIKEY_KEY_SCOPES);
-	set_from_argument(fcinfo, CREATE_STARTS_AT, &key, APIKEY_KEY_STARTS_AT);
-	set_from_argument(fcinfo, CREATE_EXPIRES_AT, &key, APIKEY_KEY_EXPIRES_AT);
-	set_from_argument(fcinfo, CREATE_RATE_LIMIT, &key, APIKEY_KEY_RATE_LIMIT);
-	set_from_argument(fcinfo, CREATE_RATE_WINDOW, &key, APIKEY_KEY_RATE_WINDOW);
-	set_from_argument(fcinfo, CREATE_CREDITS, &key, APIKEY_KEY_CREDITS);
-	set_from_argument(fcinfo, CREATE_CREDITS_REFILL, &key,
-					  APIKEY_KEY_CREDITS_REFILL);
-	set_from_argument(fcinfo, CREATE_CREDITS_INTERVAL, &key,
-					  APIKEY_KEY_CREDITS_INTERVAL);
-	set_from_argument(fcinfo, CREATE_ALLOWED_IPS, &key, APIKEY_KEY_ALLOWED_IPS);
-	set_from_argument(fcinfo, CREATE_METADATA, &key, APIKEY_KEY_METADATA);
+	read_new_key(fcinfo, 0, &key, &issue);
 	PG_RETURN_TEXT_P(apikey_issue(&key, &issue));
+}
+
+/*
+ * apikey_import(name text, algorithm text, hash text, lookup text, ...)
+ *		returns uuid
+ *		Takes over a key that another system issued, by the hash it stored.
+ */
+PG_FUNCTION_INFO_V1(apikey_import);
+Datum
+apikey_import(PG_FUNCTION_ARGS)
+{
+	ApikeyRow	key;
+	ApikeyIssue issue;
+	ApikeyForeign foreign;
+	text	   *lookup = text_argument(fcinfo, IMPORT_LOOKUP);
+
+	PreventCommandIfReadOnly("apikey_import()");
+	read_new_key(fcinfo, IMPORT_MORE, &key, &issue);
+	apikey_foreign_read(required_argument(fcinfo, IMPORT_ALGORITHM, "algorithm"),
+						required_argument(fcinfo, IMPORT_HASH, "hash"),
+						&foreign);
+	if (foreign.algorithm == APIKEY_ALGORITHM_CRYPT)
+		apikey_rule_lookup(required_argument(fcinfo, IMPORT_LOOKUP, "lookup"));
+	else if (lookup != NULL)
+		apikey_refuse("lookup", "Only keys of \"crypt\" are looked up by it; the others are by their hash.");
+	apikey_import_key(&key, &issue, &foreign, lookup);
+	PG_RETURN_DATUM(key.values[APIKEY_KEY_ID]);
 }
 
 /*
@@ -118,7 +180,7 @@ apikey_rename(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1))
 		apikey_refuse_null("new_name");
 	open_argument(fcinfo, "apikey_rename()", APIKEY_RIGHT_CHANGE, &key);
-	apikey_manage_require_unrevoked(&key);
+	apikey_manage_require_current(&key);
 	before = apikey_row_text(&key, APIKEY_KEY_NAME);
 	apikey_row_set_pointer(&key, APIKEY_KEY_NAME,
 						   apikey_rule_name("new_name", PG_GETARG_TEXT_PP(1),
@@ -127,18 +189,6 @@ apikey_rename(PG_FUNCTION_ARGS)
 		apikey_key_update(&key, APIKEY_EVENT_RENAMED,
 						  apikey_json_text("name_before", before));
 	PG_RETURN_VOID();
-}
-
-/* Disables or enables a locked key; false where it already was so. */
-static bool
-set_disabled(ApikeyRow *key, bool disabled)
-{
-	if (apikey_row_bool(key, APIKEY_KEY_DISABLED) == disabled)
-		return false;
-	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(disabled));
-	apikey_key_update(key, disabled ? APIKEY_EVENT_DISABLED :
-					  APIKEY_EVENT_ENABLED, NULL);
-	return true;
 }
 
 /*
@@ -154,12 +204,13 @@ apikey_disable(PG_FUNCTION_ARGS)
 	open_argument(fcinfo, "apikey_disable()", APIKEY_RIGHT_DISABLE, &key);
 	if (apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
 		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(set_disabled(&key, true));
+	PG_RETURN_BOOL(apikey_manage_disable(&key));
 }
 
 /*
  * apikey_enable(id uuid) returns boolean
- *		False where the key was not disabled; 55000 where it is revoked.
+ *		False where the key was not disabled; 55000 where it is revoked or was
+ *		replaced.
  */
 PG_FUNCTION_INFO_V1(apikey_enable);
 Datum
@@ -168,8 +219,12 @@ apikey_enable(PG_FUNCTION_ARGS)
 	ApikeyRow	key;
 
 	open_argument(fcinfo, "apikey_enable()", APIKEY_RIGHT_CHANGE, &key);
-	apikey_manage_require_unrevoked(&key);
-	PG_RETURN_BOOL(set_disabled(&key, false));
+	apikey_manage_require_current(&key);
+	if (!apikey_row_bool(&key, APIKEY_KEY_DISABLED))
+		PG_RETURN_BOOL(false);
+	apikey_row_set(&key, APIKEY_KEY_DISABLED, BoolGetDatum(false));
+	apikey_key_update(&key, APIKEY_EVENT_ENABLED, NULL);
+	PG_RETURN_BOOL(true);
 }
 
 /* The second argument of a function as a reason, checked; NULL for none. */
@@ -208,16 +263,17 @@ apikey_self_revoke(PG_FUNCTION_ARGS)
 {
 	ApikeyRow	key;
 	ApikeyCredential credential;
+	pg_uuid_t	id;
 	text	   *reason = reason_argument(fcinfo);
 
 	PreventCommandIfReadOnly("apikey_self_revoke()");
 	apikey_pepper_require();
 	if (PG_ARGISNULL(0) ||
 		!apikey_credential_from_key(PG_GETARG_DATUM(0), &credential) ||
-		!apikey_credential_checksum_ok(&credential) ||
-		!apikey_credential_matches(&credential, &key))
+		!apikey_credential_find(&credential, &key))
 		PG_RETURN_BOOL(false);
-	apikey_manage_lock(&credential.id, &key);
+	id = *apikey_row_id(&key);
+	apikey_manage_lock(&id, &key);
 	if (apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
 		PG_RETURN_BOOL(false);
 	PG_RETURN_BOOL(apikey_manage_revoke(&key, reason));
@@ -239,8 +295,40 @@ apikey_delete(PG_FUNCTION_ARGS)
 	if (!apikey_same_text(apikey_row_text(&key, APIKEY_KEY_NAME),
 						  PG_GETARG_TEXT_PP(1)))
 		apikey_refuse("confirm_name", "It must be the name of the key.");
-	apikey_key_delete(&key);
+	apikey_manage_delete(&key);
 	PG_RETURN_VOID();
+}
+
+/*
+ * apikey_rotate(id uuid, grace interval) returns text
+ *		Makes a key's successor, and returns its text, which is stored nowhere.
+ */
+PG_FUNCTION_INFO_V1(apikey_rotate);
+Datum
+apikey_rotate(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("apikey_rotate()");
+	if (PG_ARGISNULL(0))
+		apikey_refuse_null("id");
+	if (PG_ARGISNULL(1))
+		apikey_refuse_null("grace");
+	apikey_rule_span("grace", PG_GETARG_INTERVAL_P(1));
+	PG_RETURN_TEXT_P(apikey_rotate_key(PG_GETARG_UUID_P(0),
+									   PG_GETARG_INTERVAL_P(1)));
+}
+
+/*
+ * apikey_reveal(id uuid) returns text
+ *		The text of a key that was made to be shown again.
+ */
+PG_FUNCTION_INFO_V1(apikey_reveal);
+Datum
+apikey_reveal(PG_FUNCTION_ARGS)
+{
+	ApikeyRow	key;
+
+	open_argument(fcinfo, "apikey_reveal()", APIKEY_RIGHT_CHANGE, &key);
+	PG_RETURN_TEXT_P(apikey_reveal_key(&key));
 }
 
 /*
@@ -264,7 +352,7 @@ apikey_transfer(PG_FUNCTION_ARGS)
 	if (subject != NULL)
 		apikey_rule_subject(subject);
 	open_argument(fcinfo, "apikey_transfer()", APIKEY_RIGHT_CHANGE, &key);
-	apikey_manage_require_unrevoked(&key);
+	apikey_manage_require_current(&key);
 	apikey_role_require(new_owner);
 	if (apikey_manage_project(&key, &place) == NULL)
 	{
@@ -307,7 +395,7 @@ apikey_credits_add(PG_FUNCTION_ARGS)
 	if (amount < 1)
 		apikey_refuse("amount", "The amount is 1 or more.");
 	open_argument(fcinfo, "apikey_credits_add()", APIKEY_RIGHT_CHANGE, &key);
-	apikey_manage_require_unrevoked(&key);
+	apikey_manage_require_current(&key);
 	if (apikey_key_account(&key) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

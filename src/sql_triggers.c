@@ -224,7 +224,7 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 		return updated_row(fcinfo);
 
 	apikey_manage_open(changes.id, APIKEY_RIGHT_CHANGE, &key);
-	apikey_manage_require_unrevoked(&key);
+	apikey_manage_require_current(&key);
 	role_before = apikey_row_role(&key, APIKEY_KEY_ROLE);
 	credits = open_credits(&changes, &key);
 	apply_changes(&changes, &key);
@@ -262,6 +262,8 @@ _apikey_changed(PG_FUNCTION_ARGS)
 		apikey_cache_key_changed(DatumGetUUIDP(heap_getattr(trigger->tg_trigtuple, 1,
 															RelationGetDescr(trigger->tg_relation),
 															&isnull)));
+	else if (strcmp(table, "apikey_import") == 0)
+		apikey_cache_imports_changed();
 	else
 		apikey_cache_all_changed();
 	return PointerGetDatum(NULL);

@@ -135,6 +135,25 @@ append_missing_scopes(StringInfo json, const ApikeyRow *key, ArrayType *wanted)
 	appendStringInfoChar(json, ']');
 }
 
+/* "rotated_to", "stops_at": of a key in its grace. */
+static void
+append_successor(StringInfo json, const ApikeyVerdict *verdict)
+{
+	const ApikeyRow *key = &verdict->key;
+	TimestampTz stops_at;
+
+	if (key->nulls[APIKEY_KEY_ROTATED_TO] || !key->nulls[APIKEY_KEY_REVOKED_AT] ||
+		key->nulls[APIKEY_KEY_EXPIRES_AT])
+		return;
+	stops_at = DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]);
+	if (stops_at <= verdict->at)
+		return;
+	appendStringInfo(json, "%s\"rotated_to\": \"%s\", \"stops_at\": %s",
+					 json->len > 0 ? ", " : "",
+					 apikey_id_string(DatumGetUUIDP(key->values[APIKEY_KEY_ROTATED_TO])),
+					 apikey_json_time(stops_at));
+}
+
 /* The object of all that there is to tell; false for nothing. */
 static bool
 verdict_detail(const ApikeyVerdict *verdict, const ApikeyDemand *demand,
@@ -150,6 +169,7 @@ verdict_detail(const ApikeyVerdict *verdict, const ApikeyDemand *demand,
 		appendStringInfo(&json, "%s\"rate_limit\": %d, \"rate_window_seconds\": %.15g",
 						 json.len > 0 ? ", " : "", limit.tokens,
 						 (double) limit.window / APIKEY_LIMITER_UNITS / USECS_PER_SEC);
+	append_successor(&json, verdict);
 	if (json.len == 0)
 		return false;
 	*detail = DirectFunctionCall1(jsonb_in,

@@ -84,25 +84,25 @@ apikey_storage_run(const ApikeyStatement *statement, Datum *values,
 }
 
 /*
- * Writes in a subtransaction; false, and nothing written, where the
+ * Runs a work in a subtransaction; false, and nothing done, where the
  * transaction's snapshot forbids it.
  */
 bool
-apikey_storage_try(void (*write) (void *state), void *state)
+apikey_storage_try(ApikeyWork run, void *work)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool written = false;
+	volatile bool done = false;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		write(state);
+		run(work);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
-		written = true;
+		done = true;
 	}
 	PG_CATCH();
 	{
@@ -119,5 +119,5 @@ apikey_storage_try(void (*write) (void *state), void *state)
 		CurrentResourceOwner = owner;
 	}
 	PG_END_TRY();
-	return written;
+	return done;
 }

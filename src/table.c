@@ -30,6 +30,12 @@ apikey_row_id(const ApikeyRow *row)
 	return DatumGetUUIDP(row->values[0]);
 }
 
+char *
+apikey_id_string(const pg_uuid_t *id)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+}
+
 /* A column of type text; NULL where it is null. */
 text *
 apikey_row_text(const ApikeyRow *row, int column)
@@ -267,10 +273,15 @@ run_with_row(const ApikeyStatement *statement, const ApikeyTable *table,
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
-			table->noun == NULL || error->table_name == NULL ||
+			(table->noun == NULL && table->taken == NULL) ||
+			error->table_name == NULL ||
 			strcmp(error->table_name, table->name) != 0)
 			PG_RE_THROW();
 		FlushErrorState();
+		if (table->noun == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNIQUE_VIOLATION),
+					 errmsg("%s", table->taken)));
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("%s \"%s\" already exists", table->noun,

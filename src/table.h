@@ -18,6 +18,7 @@ typedef enum ApikeyRelation
 	APIKEY_REL_KEY,
 	APIKEY_REL_KEY_PKEY,
 	APIKEY_REL_KEY_PROJECT,
+	APIKEY_REL_KEY_ROTATED_TO,
 	APIKEY_REL_DIGEST,
 	APIKEY_REL_DIGEST_PKEY,
 	APIKEY_REL_CREDIT,
@@ -31,6 +32,13 @@ typedef enum ApikeyRelation
 	APIKEY_REL_PROJECT_ORGANIZATION,
 	APIKEY_REL_MEMBER,
 	APIKEY_REL_MEMBER_WHO,
+	APIKEY_REL_REVEAL,
+	APIKEY_REL_REVEAL_PKEY,
+	APIKEY_REL_IMPORT,
+	APIKEY_REL_IMPORT_PKEY,
+	APIKEY_REL_IMPORT_FOREIGN,
+	APIKEY_REL_IMPORT_DIGEST,
+	APIKEY_REL_IMPORT_LOOKUP,
 	APIKEY_RELATIONS
 } ApikeyRelation;
 
@@ -56,6 +64,7 @@ typedef struct ApikeyCatalog
 } ApikeyCatalog;
 
 extern const ApikeyCatalog *apikey_catalog(void);
+extern Oid	apikey_extension_schema(Oid extension);
 extern bool apikey_catalog_has(Oid relid);
 extern void apikey_catalog_require(Relation rel);
 extern ApikeyRole apikey_role_from_datum(Datum value);
@@ -84,7 +93,11 @@ extern void apikey_storage_prepare(ApikeyStatement *statement,
 								   const char *sql, int count, Oid *types);
 extern uint64 apikey_storage_run(const ApikeyStatement *statement,
 								 Datum *values, const char *nulls);
-extern bool apikey_storage_try(void (*write) (void *state), void *state);
+
+/* Something that may as well be left undone. */
+typedef void (*ApikeyWork) (void *work);
+
+extern bool apikey_storage_try(ApikeyWork run, void *work);
 
 /* table.c */
 typedef struct ApikeyColumn
@@ -114,6 +127,7 @@ typedef struct ApikeyTable
 {
 	const char *name;
 	const char *noun;			/* what a row is called in an error */
+	const char *taken;			/* without one: the error of a duplicate */
 	int			label;			/* the column that names a row there */
 	ApikeyRelation relation;
 	ApikeyRelation pkey;
@@ -150,6 +164,7 @@ extern void apikey_table_delete(ApikeyTable *table, const pg_uuid_t *id,
 
 /* Columns of a row. */
 extern const pg_uuid_t *apikey_row_id(const ApikeyRow *row);
+extern char *apikey_id_string(const pg_uuid_t *id);
 extern text *apikey_row_text(const ApikeyRow *row, int column);
 extern bool apikey_row_bool(const ApikeyRow *row, int column);
 extern ApikeyRole apikey_row_role(const ApikeyRow *row, int column);

@@ -43,7 +43,7 @@ static const char insert_sql[] =
 " AND NOT EXISTS (SELECT FROM %s.apikey_usage WHERE id = $1)"
 " ON CONFLICT DO NOTHING";
 
-/* What a touch writes. */
+/* The arguments of both. */
 typedef struct Touch
 {
 	Datum		values[TOUCH_ARGUMENTS];
@@ -51,9 +51,9 @@ typedef struct Touch
 } Touch;
 
 static void
-write_touch(void *state)
+write_touch(void *work)
 {
-	Touch	   *touch = state;
+	Touch	   *touch = work;
 	static ApikeyStatement update;
 	static ApikeyStatement insert;
 	ApikeyStorage storage;

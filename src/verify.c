@@ -20,6 +20,7 @@
 
 #include "apikey.h"
 #include "credit.h"
+#include "foreign.h"
 #include "usage.h"
 #include "verify.h"
 
@@ -74,9 +75,10 @@ credential_identify(ApikeyCredential *credential, const char *bytes,
 }
 
 /*
- * Reads a credential from a key's text; false where its shape is wrong.  The
- * checksum is for apikey_credential_checksum_ok to look at, which a key that
- * has been verified before can do without: its digest is that of the text.
+ * Reads a credential from a key's text; false where its shape is wrong and it
+ * can be no imported key.  The checksum is for checksum_ok to look at, which a
+ * key that has been verified before can do without: its digest is that of the
+ * text.
  */
 bool
 apikey_credential_from_key(Datum key, ApikeyCredential *credential)
@@ -85,20 +87,26 @@ apikey_credential_from_key(Datum key, ApikeyCredential *credential)
 	size_t		len;
 	const char *bytes = short_text(key, &len);
 
-	if (bytes == NULL || !apikey_text_parse(bytes, len, &parsed))
+	if (bytes == NULL)
 		return false;
-	credential_identify(credential, bytes, &parsed);
+	credential->shaped = apikey_text_parse(bytes, len, &parsed);
+	if (credential->shaped)
+		credential_identify(credential, bytes, &parsed);
+	else if (len == 0 || !apikey_import_any())
+		return false;
+	credential->prefix = bytes;
 	credential->text_len = len;
 	apikey_digest_text(bytes, len, credential->digest);
 	return true;
 }
 
-/* Is the checksum right?  A handle has none. */
-bool
-apikey_credential_checksum_ok(const ApikeyCredential *credential)
+/* Is this a native key's text, its checksum right?  A handle has none. */
+static bool
+checksum_ok(const ApikeyCredential *credential)
 {
-	return credential->text_len == 0 ||
-		apikey_text_checksum_ok(credential->prefix, credential->text_len);
+	return credential->shaped &&
+		(credential->text_len == 0 ||
+		 apikey_text_checksum_ok(credential->prefix, credential->text_len));
 }
 
 /* The same from a key's handle and the SHA-256 of its text. */
@@ -116,6 +124,7 @@ apikey_credential_from_digest(Datum handle, Datum digest,
 		digest_bytes == NULL || digest_len != APIKEY_DIGEST_BYTES)
 		return false;
 	credential_identify(credential, bytes, &parsed);
+	credential->shaped = true;
 	credential->text_len = 0;
 	memcpy(credential->digest, digest_bytes, APIKEY_DIGEST_BYTES);
 	return true;
@@ -164,8 +173,8 @@ apikey_credential_has_prefix(const ApikeyCredential *credential,
  * read as committed now, with our own transaction's changes, whatever the
  * isolation level.
  */
-bool
-apikey_credential_matches(const ApikeyCredential *credential, ApikeyRow *key)
+static bool
+credential_matches(const ApikeyCredential *credential, ApikeyRow *key)
 {
 	Snapshot	snapshot;
 	uint8		stored[APIKEY_DIGEST_BYTES] = {0};
@@ -190,6 +199,28 @@ apikey_credential_matches(const ApikeyCredential *credential, ApikeyRow *key)
 		apikey_table_fetch(&apikey_key_table, &credential->id, snapshot, key);
 	UnregisterSnapshot(snapshot);
 	return found && apikey_credential_has_prefix(credential, key);
+}
+
+/*
+ * Is the text one of an imported key?  Fills in the key where it is.  Nothing
+ * that has the checksum of a native key comes here.
+ */
+static bool
+find_imported(const ApikeyCredential *credential, ApikeyImported *imported,
+			  ApikeyRow *key)
+{
+	return apikey_import_find(credential, imported) &&
+		apikey_table_fetch_latest(&apikey_key_table, &imported->id, key);
+}
+
+/* Finds the key whose text this is, native or imported. */
+bool
+apikey_credential_find(const ApikeyCredential *credential, ApikeyRow *key)
+{
+	ApikeyImported imported;
+
+	return checksum_ok(credential) ? credential_matches(credential, key) :
+		apikey_import_any() && find_imported(credential, &imported, key);
 }
 
 /* An address as IPv4 where it is an IPv6-mapped one (RFC 4291, 2.5.5.2). */
@@ -390,6 +421,28 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 	return spend(verdict, demand);
 }
 
+/* Nothing can be decided without the pepper. */
+static ApikeyCode
+pepper_unusable(void)
+{
+	log_unavailable(psprintf("The file that \"apikey.pepper_file\" names cannot be used: %s",
+							 apikey_pepper_problem()));
+	return APIKEY_CODE_UNAVAILABLE;
+}
+
+/* Fills in what else a verdict on a key says that has been read just now. */
+static void
+complete(ApikeyVerdict *verdict)
+{
+	verdict->project = NULL;
+	verdict->role = APIKEY_ROLE_NONE;
+	verdict->rated = verdict->credited = false;
+	verdict->row = NULL;
+	verdict->hint = NULL;
+	verdict->forbidden = apikey_key_project(&verdict->key) != NULL &&
+		!find_standing(verdict);
+}
+
 /*
  * Finds a key by its credential and what it is in its project: as this process
  * has done before, or in the tables.  VALID where the secret matches.
@@ -404,25 +457,15 @@ find_key(const ApikeyCredential *credential, ApikeyVerdict *verdict)
 	AcceptInvalidationMessages();
 	if (usable && apikey_cache_lookup(credential, verdict))
 		return APIKEY_CODE_VALID;
-	if (!apikey_credential_checksum_ok(credential))
+	if (!checksum_ok(credential))
 		return APIKEY_CODE_MALFORMED;
 	if (!usable)
-	{
-		log_unavailable(psprintf("The file that \"apikey.pepper_file\" names cannot be used: %s",
-								 apikey_pepper_problem()));
-		return APIKEY_CODE_UNAVAILABLE;
-	}
+		return pepper_unusable();
 
 	begun = apikey_cache_begin();
-	if (!apikey_credential_matches(credential, &verdict->key))
+	if (!credential_matches(credential, &verdict->key))
 		return APIKEY_CODE_NOT_FOUND;
-	verdict->project = NULL;
-	verdict->role = APIKEY_ROLE_NONE;
-	verdict->rated = verdict->credited = false;
-	verdict->row = NULL;
-	verdict->hint = NULL;
-	verdict->forbidden = apikey_key_project(&verdict->key) != NULL &&
-		!find_standing(verdict);
+	complete(verdict);
 	apikey_cache_store(begun, credential, verdict);
 	return APIKEY_CODE_VALID;
 }
@@ -441,16 +484,53 @@ note(const ApikeyCredential *credential, const ApikeyDemand *demand,
 		apikey_touch(credential, demand->client_addr);
 }
 
+/*
+ * The verdict on a text that is no native key: of an imported one it is as on
+ * any other.  Such a key is found in the tables each time, and its first
+ * success gives it a native digest.
+ */
+static void
+verify_imported(const ApikeyCredential *credential,
+				const ApikeyDemand *demand, ApikeyVerdict *verdict)
+{
+	ApikeyCredential found = *credential;
+	ApikeyImported imported;
+
+	if (!apikey_pepper_usable())
+		verdict->code = pepper_unusable();
+	else if (find_imported(credential, &imported, &verdict->key))
+	{
+		found.id = imported.id;
+		complete(verdict);
+		verdict->known = true;
+		verdict->code = judge(verdict, demand);
+		if (imported.stale && verdict->code == APIKEY_CODE_VALID)
+			apikey_rehash(credential, &imported);
+	}
+	else if (imported.problem != NULL)
+	{
+		log_unavailable(imported.problem);
+		verdict->code = APIKEY_CODE_UNAVAILABLE;
+	}
+	note(&found, demand, verdict);
+}
+
 /* The verdict on a credential, NULL for a malformed one. */
 void
 apikey_verify_credential(const ApikeyCredential *credential,
 						 const ApikeyDemand *demand, ApikeyVerdict *verdict)
 {
-	verdict->code = credential == NULL ? APIKEY_CODE_MALFORMED :
-		find_key(credential, verdict);
+	verdict->code = credential == NULL || !credential->shaped ?
+		APIKEY_CODE_MALFORMED : find_key(credential, verdict);
 	verdict->at = GetCurrentTimestamp();
 	verdict->known = verdict->code == APIKEY_CODE_VALID;
 	if (verdict->known)
 		verdict->code = judge(verdict, demand);
+	else if (verdict->code == APIKEY_CODE_MALFORMED && credential != NULL &&
+			 apikey_import_any())
+	{
+		verify_imported(credential, demand, verdict);
+		return;
+	}
 	note(credential, demand, verdict);
 }

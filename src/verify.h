@@ -20,6 +20,7 @@ typedef struct ApikeyCredential
 	size_t		prefix_len;
 	uint8		digest[APIKEY_DIGEST_BYTES];	/* SHA-256 of the whole key */
 	size_t		text_len;		/* where prefix begins the whole key, or 0 */
+	bool		shaped;			/* else it has no id: an imported key, perhaps */
 } ApikeyCredential;
 
 /* What a request needs of a key; NULL and false ask for nothing. */
@@ -79,6 +80,9 @@ extern void apikey_cache_init(void);
 extern void apikey_cache_drop(void);
 extern void apikey_cache_key_changed(const pg_uuid_t *id);
 extern void apikey_cache_all_changed(void);
+extern void apikey_cache_imports_changed(void);
+extern bool apikey_cache_knows_imports(bool *any);
+extern void apikey_cache_store_imports(uint64 begun, bool any);
 extern void apikey_cache_saw_own_row(void);
 extern bool apikey_cache_lookup(const ApikeyCredential *credential,
 								ApikeyVerdict *verdict);
@@ -102,13 +106,12 @@ extern const ApikeyCredential *apikey_demand_of_digest(FunctionCallInfo fcinfo,
 extern const char *apikey_code_name(ApikeyCode code);
 extern bool apikey_credential_from_key(Datum key,
 									   ApikeyCredential *credential);
-extern bool apikey_credential_checksum_ok(const ApikeyCredential *credential);
 extern bool apikey_credential_from_digest(Datum handle, Datum digest,
 										  ApikeyCredential *credential);
 extern bool apikey_credential_has_prefix(const ApikeyCredential *credential,
 										 const ApikeyRow *key);
-extern bool apikey_credential_matches(const ApikeyCredential *credential,
-									  ApikeyRow *key);
+extern bool apikey_credential_find(const ApikeyCredential *credential,
+								   ApikeyRow *key);
 extern void apikey_verify_credential(const ApikeyCredential *credential,
 									 const ApikeyDemand *demand,
 									 ApikeyVerdict *verdict);

@@ -32,6 +32,7 @@
 #include "utils/timestamp.h"
 
 #include "credit.h"
+#include "foreign.h"
 #include "usage.h"
 
 #define FLUSH_BATCH		1000	/* keys */
@@ -86,9 +87,11 @@ lease_all(void)
 static void
 flush_all(void)
 {
-	List	   *databases = list_concat_unique_oid(apikey_usage_databases(),
-												   apikey_stats_unretired());
+	List	   *databases = apikey_usage_databases();
 	ListCell   *cell;
+
+	databases = list_concat_unique_oid(databases, apikey_stats_unretired());
+	databases = list_concat_unique_oid(databases, apikey_rehash_databases());
 
 	foreach(cell, databases)
 	{
@@ -325,6 +328,7 @@ keep_up(void)
 		apikey_retire_found();
 		commit();
 	}
+	apikey_rehash_flush();
 	apikey_credit_return_idle();
 }
 

@@ -44,6 +44,8 @@ my $ask = sub {
 };
 is($ask->($key), 'valid', 'a standby verifies');
 is($ask->($hers), 'valid', 'the key of a role too');
+is( $standby->safe_psql('postgres', qq{BEGIN; SELECT apikey_authenticate('$key') \\g /dev/null
+		SELECT apikey_current_key() = apikey_id('$key')}), 't', 'and authenticates');
 
 $primary->safe_psql('postgres', qq{SELECT apikey_disable(apikey_id('$key'))});
 $primary->wait_for_catchup($standby);

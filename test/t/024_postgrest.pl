@@ -7,7 +7,7 @@ use Example;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $server = protected_server();
+my $server = protected_server("log_statement = 'none'");
 $server->command_ok([ 'psql', '-Xq', '-d', 'postgres', '-f', 'examples/postgrest/setup.sql' ], 'examples/postgrest/setup.sql');
 my %conf = slurp_file('examples/postgrest/postgrest.conf') =~ /^([a-z-]+) = "(.*)"$/mg;
 my %key = map { $_->[0] => create_key($server, "'$_->[0]', $_->[1]") } (
@@ -84,5 +84,11 @@ is(get_as($key{reader}), 'Ada,Grace,Barbara', 'into its own project');
 $server->safe_psql('postgres', q{SELECT auth.apikey_revoke(id) FROM auth.apikeys WHERE name = 'reader'});
 is(get_as($key{reader}), 'PT401: API key refused revoked', 'revoked while it is in use');
 $client->quit;
+
+# A refusal does not log the statement, where the key may stand.
+$server->psql('postgres', "SELECT auth.apikey_authenticate('$key{writer}', scopes => '{users:read}')");
+my $log = slurp_file($server->logfile);
+like($log, qr/API key refused.*\n.*DETAIL:  insufficient_scope/, 'a refusal is logged');
+is(scalar(() = $log =~ /\Q$_\E/g), 0, 'without a key') for map { substr $_, -39 } values %key;
 $server->stop;
 done_testing();

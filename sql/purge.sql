@@ -1,0 +1,101 @@
+-- What has ended is removed on demand; the trail is not, but by superusers.
+CREATE ROLE regress_apikey_dba;
+CREATE DATABASE regress_apikey_purge OWNER regress_apikey_dba;
+\c regress_apikey_purge
+SET ROLE regress_apikey_dba;
+SET client_min_messages = warning;
+CREATE EXTENSION apikey CASCADE;
+RESET ROLE;
+CREATE ROLE regress_apikey_alice;
+CREATE ROLE regress_apikey_bob;
+CREATE ROLE regress_apikey_dev;
+SELECT apikey_organization_create('acme') IS NOT NULL AS created, apikey_project_create('acme/pay');
+SELECT apikey_member_add('acme/pay', 'regress_apikey_alice', 'admin'), apikey_member_add('acme/pay', 'regress_apikey_dev', 'developer');
+
+SET ROLE regress_apikey_alice;
+DO $$
+BEGIN
+	PERFORM apikey_create('expired', expires_at => now() - interval '10 days');
+	PERFORM apikey_create('expired-lately', expires_at => now() - interval '1 hour');
+	PERFORM apikey_create('in-project', 'acme/pay', expires_at => now() - interval '10 days');
+	PERFORM apikey_create('alive', expires_at => now() + interval '10 days');
+	PERFORM apikey_create('eternal');
+	PERFORM apikey_create('revoked');
+	PERFORM apikey_create('rotated');
+	PERFORM apikey_rotate(id) FROM apikeys WHERE name = 'rotated';
+	PERFORM apikey_revoke(id) FROM apikeys WHERE name = 'revoked';
+	PERFORM apikey_disable(apikey_id(apikey_create('disabled')));
+END $$;
+SET ROLE regress_apikey_bob;
+SELECT apikey_create('bobs', expires_at => now() - interval '10 days') IS NOT NULL AS created;
+-- Nobody removes what he may not.
+SET ROLE regress_apikey_dev;
+SELECT apikey_purge('0');
+SET ROLE regress_apikey_alice;
+SELECT apikey_purge('11 days');
+SELECT apikey_purge('9 days');
+SELECT name, status FROM apikeys ORDER BY name, created_at;
+SELECT key_name, event FROM apikey_events WHERE event = 'deleted' ORDER BY id;
+SELECT apikey_purge('0');
+SELECT apikey_purge('0');
+SELECT name, status FROM apikeys ORDER BY name;
+-- fail: a negative age, too long a one, none, a transaction that only reads
+SELECT apikey_purge('-1 day');
+SELECT apikey_purge('101 years');
+SELECT apikey_purge(NULL);
+BEGIN READ ONLY;
+SELECT apikey_purge('0');
+ROLLBACK;
+-- fail: the trail is for superusers to shorten, not for its tables' owner
+SELECT apikey_events_purge('0');
+RESET ROLE;
+DO $$
+DECLARE
+	rel regclass;
+BEGIN
+	FOR rel IN SELECT oid FROM pg_class WHERE relname ~ '^apikey' AND relkind = 'r' LOOP
+		EXECUTE format('ALTER TABLE %s OWNER TO regress_apikey_dba', rel);
+	END LOOP;
+END $$;
+SET ROLE regress_apikey_dba;
+SELECT apikey_events_purge('0');
+DELETE FROM apikey_event;
+UPDATE apikey_event SET actor = 'somebody else';
+MERGE INTO apikey_event USING (VALUES (1)) AS v ON true WHEN MATCHED THEN DELETE;
+TRUNCATE apikey_event;
+RESET ROLE;
+SET session_replication_role = replica;
+SET ROLE regress_apikey_dba;
+DELETE FROM apikey_event;
+TRUNCATE apikey_event;
+RESET ROLE;
+RESET session_replication_role;
+SELECT count(*) AS events, count(DISTINCT event) AS kinds FROM apikey_event;
+SELECT apikey_events_purge('1 day');
+SELECT apikey_purge('0');
+SELECT apikey_events_purge('-1 day');
+SELECT apikey_events_purge('0') > 0 AS purged;
+SELECT count(*) FROM apikey_event;
+SET ROLE regress_apikey_dba;
+SELECT apikey_create('after') IS NOT NULL AS created;
+DELETE FROM apikey_event;
+RESET ROLE;
+UPDATE apikey_event SET actor = 'known';
+SELECT event, key_name, actor FROM apikey_events;
+TRUNCATE apikey_event;
+
+-- What there is to clean up.
+SET ROLE regress_apikey_alice;
+SELECT name FROM apikeys WHERE status = 'active' AND coalesce(last_used_at, created_at) < now() - interval '90 days';
+SELECT name FROM apikeys WHERE status = 'active' AND expires_at < now() + interval '11 days';
+SELECT name FROM apikeys WHERE status = 'active' AND expires_at IS NULL;
+RESET ROLE;
+DROP OWNED BY regress_apikey_bob;
+SET ROLE regress_apikey_bob;
+SELECT apikey_create('left-behind') IS NOT NULL AS created;
+RESET ROLE;
+DROP ROLE regress_apikey_bob;
+SELECT name, owner FROM apikeys k WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = k.owner);
+\c contrib_regression
+DROP DATABASE regress_apikey_purge;
+DROP ROLE regress_apikey_dba, regress_apikey_alice, regress_apikey_dev;

@@ -1,0 +1,382 @@
+/*
+ * import.c
+ *		The rows of imported keys, and finding one by its text.
+ *
+ * Another system's key has no id in its text, so it is found by a digest: in
+ * the form of native keys, HMAC(pepper, SHA-256(text)), once it has been
+ * verified, and before that by one of the hash that was imported.  That hash
+ * itself is not stored, for what is stored must be worth nothing without the
+ * pepper; of crypt the salt is, which says nothing about the key.
+ *
+ * What a wrong text costs is bounded: each hash is computed once, and crypt at
+ * most once, since no key's lookup is the beginning of another's, so that one
+ * probe of an index leads to the only key that a text may belong to.
+ *
+ * Most databases have no imported key.  A process that has found none looks
+ * again only after the message that an import sends with its commit.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "foreign.h"
+
+/* The columns of apikey_import, in their order there. */
+enum
+{
+	IMPORT_ID,
+	IMPORT_ALGORITHM,
+	IMPORT_FOREIGN_DIGEST,
+	IMPORT_FOREIGN_PEPPER,
+	IMPORT_DIGEST,
+	IMPORT_PEPPER,
+	IMPORT_LOOKUP,
+	IMPORT_SALT
+};
+
+static const ApikeyColumn import_columns[] = {
+	[IMPORT_ID] = {"id", UUIDOID, false},
+	[IMPORT_ALGORITHM] = {"algorithm", TEXTOID, false},
+	[IMPORT_FOREIGN_DIGEST] = {"foreign_digest", BYTEAOID, false},
+	[IMPORT_FOREIGN_PEPPER] = {"foreign_pepper", INT4OID, false},
+	[IMPORT_DIGEST] = {"digest", BYTEAOID, false},
+	[IMPORT_PEPPER] = {"pepper", INT4OID, false},
+	[IMPORT_LOOKUP] = {"lookup", TEXTOID, false},
+	[IMPORT_SALT] = {"salt", TEXTOID, false}
+};
+
+#define HASH_TAKEN	"an API key with this hash or lookup already exists"
+
+static ApikeyTable import_table = {
+	.name = "apikey_import",
+	.taken = HASH_TAKEN,
+	.relation = APIKEY_REL_IMPORT,
+	.pkey = APIKEY_REL_IMPORT_PKEY,
+	.columns = import_columns,
+	.count = lengthof(import_columns)
+};
+
+static bool
+seen_one(const ApikeyRow *row pg_attribute_unused(), void *state)
+{
+	*(bool *) state = true;
+	return false;
+}
+
+/* Is there an imported key?  A table that never had one needs no reading. */
+static bool
+look_for_any(void)
+{
+	Relation	rel = table_open(apikey_catalog()->relations[APIKEY_REL_IMPORT],
+								 AccessShareLock);
+	bool		empty = RelationGetNumberOfBlocks(rel) == 0;
+	bool		found = false;
+	Snapshot	snapshot;
+
+	table_close(rel, AccessShareLock);
+	if (empty)
+		return false;
+	snapshot = apikey_latest_snapshot();
+	apikey_table_scan(&import_table, APIKEY_REL_IMPORT_PKEY, NULL, 0, snapshot,
+					  seen_one, &found);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/* May a text that is no native key be an imported one? */
+bool
+apikey_import_any(void)
+{
+	bool		any;
+	uint64		begun;
+
+	AcceptInvalidationMessages();
+	if (apikey_cache_knows_imports(&any))
+		return any;
+	begun = apikey_cache_begin();
+	any = look_for_any();
+	apikey_cache_store_imports(begun, any);
+	return any;
+}
+
+static bytea *
+digest_bytea(const uint8 *digest)
+{
+	bytea	   *result = palloc(VARHDRSZ + APIKEY_DIGEST_BYTES);
+
+	SET_VARSIZE(result, VARHDRSZ + APIKEY_DIGEST_BYTES);
+	memcpy(VARDATA(result), digest, APIKEY_DIGEST_BYTES);
+	return result;
+}
+
+/* Is a column the digest that is offered, under that pepper? */
+static bool
+digest_matches(const ApikeyRow *row, int column, const uint8 *offered)
+{
+	bytea	   *stored;
+
+	if (row->nulls[column])
+		return false;
+	stored = DatumGetByteaPP(row->values[column]);
+	return VARSIZE_ANY_EXHDR(stored) == APIKEY_DIGEST_BYTES &&
+		apikey_digest_equal((const uint8 *) VARDATA_ANY(stored), offered);
+}
+
+/*
+ * Finds the row that has a digest, under any pepper, in a column that an index
+ * is on.
+ */
+static bool
+find_by_digest(int column, ApikeyRelation index, const uint8 *digest,
+			   ApikeyRow *row, const ApikeyPepper **pepper)
+{
+	for (int i = 0; (*pepper = apikey_pepper_nth(i)) != NULL; i++)
+	{
+		uint8		offered[APIKEY_DIGEST_BYTES];
+		ScanKeyData key;
+
+		apikey_digest_stored(*pepper, digest, offered);
+		ScanKeyInit(&key, column + 1, BTEqualStrategyNumber, F_BYTEAEQ,
+					PointerGetDatum(digest_bytea(offered)));
+		if (apikey_table_find(&import_table, index, &key, 1, row) &&
+			digest_matches(row, column, offered))
+			return true;
+	}
+	return false;
+}
+
+/* Finds the row whose lookup is a text or, of all others, next to it. */
+static bool
+find_next_to(const char *bytes, size_t len, bool before, ApikeyRow *row)
+{
+	const ApikeyCatalog *catalog = apikey_catalog();
+	Relation	rel = table_open(catalog->relations[APIKEY_REL_IMPORT],
+								 AccessShareLock);
+	Relation	index = index_open(catalog->relations[APIKEY_REL_IMPORT_LOOKUP],
+								   AccessShareLock);
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	pg_uuid_t	id;
+
+	ScanKeyEntryInitialize(&key, 0, IMPORT_LOOKUP + 1,
+						   before ? BTLessEqualStrategyNumber :
+						   BTGreaterEqualStrategyNumber,
+						   InvalidOid, C_COLLATION_OID,
+						   before ? F_TEXT_LE : F_TEXT_GE,
+						   PointerGetDatum(cstring_to_text_with_len(bytes, len)));
+	scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
+	tuple = systable_getnext_ordered(scan, before ? BackwardScanDirection :
+									 ForwardScanDirection);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+
+		id = *DatumGetUUIDP(heap_getattr(tuple, IMPORT_ID + 1,
+										 RelationGetDescr(rel), &isnull));
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	UnregisterSnapshot(snapshot);
+	return HeapTupleIsValid(tuple) &&
+		apikey_table_fetch_latest(&import_table, &id, row);
+}
+
+static bool
+begins_with(const char *bytes, size_t len, const text *beginning)
+{
+	return beginning != NULL && len >= VARSIZE_ANY_EXHDR(beginning) &&
+		memcmp(bytes, VARDATA_ANY(beginning),
+			   VARSIZE_ANY_EXHDR(beginning)) == 0;
+}
+
+/* Finds the row of the key whose crypt hash a text has. */
+static bool
+find_by_crypt(const char *bytes, size_t len, ApikeyRow *row,
+			  const char **problem)
+{
+	const ApikeyPepper *pepper;
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	uint8		offered[APIKEY_DIGEST_BYTES];
+
+	/* Verified before, it would have been found by its digest. */
+	if (!find_next_to(bytes, len, true, row) ||
+		!begins_with(bytes, len, apikey_row_text(row, IMPORT_LOOKUP)) ||
+		!row->nulls[IMPORT_DIGEST] || row->nulls[IMPORT_SALT])
+		return false;
+	pepper = apikey_pepper_find(DatumGetInt32(row->values[IMPORT_FOREIGN_PEPPER]));
+	if (pepper == NULL)
+		return false;
+	*problem = apikey_foreign_crypt(text_to_cstring(apikey_row_text(row, IMPORT_SALT)),
+									bytes, len, digest);
+	if (*problem != NULL)
+		return false;
+	apikey_digest_stored(pepper, digest, offered);
+	return digest_matches(row, IMPORT_FOREIGN_DIGEST, offered);
+}
+
+/* Finds the row of the key whose hash, as imported, a text has. */
+static bool
+find_by_foreign(const char *bytes, size_t len, ApikeyRow *row,
+				const char **problem)
+{
+	for (int i = 0; i < APIKEY_ALGORITHM_CRYPT; i++)
+	{
+		const ApikeyPepper *pepper;
+		uint8		digest[APIKEY_DIGEST_BYTES];
+
+		if (apikey_foreign_digest((ApikeyAlgorithm) i, bytes, len, digest) &&
+			find_by_digest(IMPORT_FOREIGN_DIGEST, APIKEY_REL_IMPORT_FOREIGN,
+						   digest, row, &pepper))
+			return row->nulls[IMPORT_DIGEST];
+	}
+	return find_by_crypt(bytes, len, row, problem);
+}
+
+/*
+ * Finds the imported key that a text is.  Peppers must be usable.  A key that
+ * has been verified is found by nothing but its digest of the native form.
+ */
+bool
+apikey_import_find(const ApikeyCredential *credential,
+				   ApikeyImported *imported)
+{
+	const ApikeyPepper *pepper;
+	ApikeyRow	row;
+
+	imported->problem = NULL;
+	if (find_by_digest(IMPORT_DIGEST, APIKEY_REL_IMPORT_DIGEST,
+					   credential->digest, &row, &pepper))
+		imported->stale = pepper != apikey_pepper_current();
+	else if (find_by_foreign(credential->prefix, credential->text_len, &row,
+							 &imported->problem))
+		imported->stale = true;
+	else
+		return false;
+	imported->id = *apikey_row_id(&row);
+	return true;
+}
+
+/* Raises where a row's key is live; what has ended makes room. */
+static void
+make_room(const ApikeyRow *row)
+{
+	ApikeyRow	key;
+
+	if (apikey_table_fetch_latest(&apikey_key_table, apikey_row_id(row), &key) &&
+		apikey_key_live(&key))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg(HASH_TAKEN)));
+	apikey_table_delete(&import_table, apikey_row_id(row), true);
+}
+
+static void
+make_room_for_hash(const ApikeyForeign *foreign)
+{
+	const ApikeyPepper *pepper;
+	ApikeyRow	row;
+
+	while (find_by_digest(IMPORT_FOREIGN_DIGEST, APIKEY_REL_IMPORT_FOREIGN,
+						  foreign->digest, &row, &pepper))
+		make_room(&row);
+	while (foreign->algorithm == APIKEY_ALGORITHM_SHA256 &&
+		   find_by_digest(IMPORT_DIGEST, APIKEY_REL_IMPORT_DIGEST,
+						  foreign->sha256, &row, &pepper))
+		make_room(&row);
+}
+
+/*
+ * No lookup is the beginning of another.  The lock, which nobody else takes on
+ * an index, keeps those away who would make such a one at the same time.
+ */
+static void
+make_room_for_lookup(const text *lookup)
+{
+	const char *bytes = VARDATA_ANY(lookup);
+	size_t		len = VARSIZE_ANY_EXHDR(lookup);
+	ApikeyRow	row;
+
+	LockRelationOid(apikey_catalog()->relations[APIKEY_REL_IMPORT_LOOKUP],
+					ShareUpdateExclusiveLock);
+	while (find_next_to(bytes, len, true, &row) &&
+		   begins_with(bytes, len, apikey_row_text(&row, IMPORT_LOOKUP)))
+		make_room(&row);
+	while (find_next_to(bytes, len, false, &row))
+	{
+		text	   *other = apikey_row_text(&row, IMPORT_LOOKUP);
+
+		if (!begins_with(VARDATA_ANY(other), VARSIZE_ANY_EXHDR(other), lookup))
+			break;
+		make_room(&row);
+	}
+}
+
+static void
+insert_import(const ApikeyRow *key, const ApikeyForeign *foreign,
+			  const text *lookup)
+{
+	const ApikeyPepper *pepper = apikey_pepper_current();
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	ApikeyRow	row;
+
+	apikey_digest_stored(pepper, foreign->digest, digest);
+	apikey_row_clear(&row);
+	apikey_row_set_pointer(&row, IMPORT_ID, apikey_row_id(key));
+	apikey_row_set_pointer(&row, IMPORT_ALGORITHM,
+						   cstring_to_text(apikey_foreign_name(foreign->algorithm)));
+	apikey_row_set_pointer(&row, IMPORT_FOREIGN_DIGEST, digest_bytea(digest));
+	apikey_row_set(&row, IMPORT_FOREIGN_PEPPER,
+				   Int32GetDatum(pepper->fingerprint));
+	apikey_row_set_pointer(&row, IMPORT_LOOKUP, lookup);
+	if (foreign->salt[0] != '\0')
+		apikey_row_set_pointer(&row, IMPORT_SALT,
+							   cstring_to_text(foreign->salt));
+	apikey_table_insert(&import_table, &row);
+}
+
+/*
+ * Takes over a key whose attributes are set in a row, under the rules of one
+ * that is made here.
+ */
+void
+apikey_import_key(ApikeyRow *key, const ApikeyIssue *issue,
+				  const ApikeyForeign *foreign, const text *lookup)
+{
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	ApikeyPlace place;
+
+	apikey_issue_prepare(key, issue, &place);
+	make_room_for_hash(foreign);
+	if (lookup != NULL)
+		make_room_for_lookup(lookup);
+	apikey_generate_id(id);
+	apikey_row_set_pointer(key, APIKEY_KEY_ID, id);
+	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR, cstring_to_text(""));
+	apikey_key_insert(key, NULL, APIKEY_EVENT_IMPORTED,
+					  psprintf("{\"algorithm\": \"%s\"}",
+							   apikey_foreign_name(foreign->algorithm)));
+	insert_import(key, foreign, lookup);
+}
+
+/* Removes what makes a key an imported one. */
+void
+apikey_import_forget(const ApikeyRow *key)
+{
+	if (apikey_import_any())
+		apikey_table_delete(&import_table, apikey_row_id(key), false);
+}

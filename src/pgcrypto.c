@@ -1,0 +1,38 @@
+/*
+ * pgcrypto.c
+ *		Calling functions of the extension pgcrypto.
+ *
+ * Found by name and exact arguments in that extension's own schema, and only
+ * where they belong to it, so that nothing planted beside them is called.
+ */
+#include "postgres.h"
+
+#include "catalog/dependency.h"
+#include "catalog/pg_proc.h"
+#include "commands/extension.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+
+#include "apikey.h"
+
+/* The function of a name and argument types; 55000 where there is none. */
+Oid
+apikey_pgcrypto_function(const char *name, const Oid *types, int count)
+{
+	Oid			extension = get_extension_oid("pgcrypto", true);
+	oidvector  *arguments = buildoidvector(types, count);
+	Oid			function = InvalidOid;
+
+	if (OidIsValid(extension))
+		function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+								   CStringGetDatum(name),
+								   PointerGetDatum(arguments),
+								   ObjectIdGetDatum(apikey_extension_schema(extension)));
+	if (!OidIsValid(function) ||
+		getExtensionOfObject(ProcedureRelationId, function) != extension)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("function \"%s\" of extension \"pgcrypto\" does not exist",
+						name)));
+	return function;
+}

@@ -1,0 +1,273 @@
+/*
+ * rehash.c
+ *		Giving imported keys the digest that native ones have.
+ *
+ * Whoever verifies such a key has its text, and leaves the digest in shared
+ * memory for worker.c to write: verification itself writes nothing.  What does
+ * not find room, or is lost with a crash, comes again with the key's next use.
+ * Without the library preloaded it is written at once, where the transaction
+ * may write and nobody has the row.
+ *
+ * The list is short, so that one lock guards it all; it is held for no longer
+ * than looking it through.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "foreign.h"
+
+#define REHASH_MAX		1024
+#define LAST_FOUR		4
+#define SHOWN_FROM		16		/* of a shorter text nothing is shown */
+
+/* What is known of a key now that its text has been seen. */
+typedef struct Rehash
+{
+	Oid			database;
+	pg_uuid_t	id;
+	uint8		digest[APIKEY_DIGEST_BYTES];	/* as it is to be stored */
+	int32		pepper;
+	char		last_four[LAST_FOUR + 1];
+} Rehash;
+
+typedef struct RehashList
+{
+	int			count;
+	Rehash		items[REHASH_MAX];
+} RehashList;
+
+static RehashList *list = NULL;
+static LWLock *list_lock = NULL;
+static shmem_request_hook_type previous_request = NULL;
+static shmem_startup_hook_type previous_startup = NULL;
+
+static void
+request_memory(void)
+{
+	if (previous_request)
+		previous_request();
+	RequestAddinShmemSpace(sizeof(RehashList));
+	RequestNamedLWLockTranche("apikey rehash", 1);
+}
+
+static void
+start_memory(void)
+{
+	bool		found;
+
+	if (previous_startup)
+		previous_startup();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	list = ShmemInitStruct("apikey rehash", sizeof(RehashList), &found);
+	if (!found)
+		list->count = 0;
+	list_lock = &GetNamedLWLockTranche("apikey rehash")->lock;
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* Once, while the library is being preloaded. */
+void
+apikey_rehash_init(void)
+{
+	previous_request = shmem_request_hook;
+	shmem_request_hook = request_memory;
+	previous_startup = shmem_startup_hook;
+	shmem_startup_hook = start_memory;
+}
+
+/* The last characters of a text, if they may be shown; else none. */
+static void
+set_last_four(const ApikeyCredential *credential, char *out)
+{
+	const char *end = credential->prefix + credential->text_len - LAST_FOUR;
+
+	out[0] = '\0';
+	if (credential->text_len < SHOWN_FROM)
+		return;
+	for (int i = 0; i < LAST_FOUR; i++)
+	{
+		if (end[i] <= ' ' || end[i] >= 0x7F)
+			return;
+	}
+	memcpy(out, end, LAST_FOUR);
+	out[LAST_FOUR] = '\0';
+}
+
+/* Locks the rows that are to change, if nobody has them; false otherwise. */
+static bool
+lock_rows(Datum id, Datum digest, Datum pepper)
+{
+	static ApikeyStatement statement;
+	ApikeyStorage storage;
+	Datum		values[3] = {id, digest, pepper};
+	bool		locked;
+
+	apikey_storage_open(&storage);
+	if (apikey_storage_stale(&statement))
+	{
+		const char *schema = apikey_catalog()->schema;
+		Oid			types[3] = {UUIDOID, BYTEAOID, INT4OID};
+
+		apikey_storage_prepare(&statement,
+							   psprintf("SELECT FROM %s.apikey_import i JOIN %s.apikey_key k ON k.id = i.id"
+										" WHERE i.id = $1 AND i.pepper IS DISTINCT FROM $3"
+										" AND NOT EXISTS (SELECT FROM %s.apikey_import o WHERE o.digest = $2)"
+										" FOR UPDATE OF i, k SKIP LOCKED",
+										schema, schema, schema),
+							   3, types);
+	}
+	locked = apikey_storage_run(&statement, values, NULL) == 1;
+	apikey_storage_close(&storage);
+	return locked;
+}
+
+static void
+update_import(Datum id, Datum digest, Datum pepper)
+{
+	static ApikeyStatement statement;
+	ApikeyStorage storage;
+	Datum		values[3] = {id, digest, pepper};
+
+	apikey_storage_open(&storage);
+	if (apikey_storage_stale(&statement))
+	{
+		Oid			types[3] = {UUIDOID, BYTEAOID, INT4OID};
+
+		apikey_storage_prepare(&statement,
+							   psprintf("UPDATE %s.apikey_import SET digest = $2, pepper = $3 WHERE id = $1",
+										apikey_catalog()->schema),
+							   3, types);
+	}
+	apikey_storage_run(&statement, values, NULL);
+	apikey_storage_close(&storage);
+}
+
+/* Writes a digest, as a work of apikey_storage_try. */
+static void
+write_rehash(void *work)
+{
+	Rehash	   *rehash = work;
+	bytea	   *digest = palloc(VARHDRSZ + APIKEY_DIGEST_BYTES);
+	ApikeyRow	key;
+
+	SET_VARSIZE(digest, VARHDRSZ + APIKEY_DIGEST_BYTES);
+	memcpy(VARDATA(digest), rehash->digest, APIKEY_DIGEST_BYTES);
+	if (!lock_rows(UUIDPGetDatum(&rehash->id), PointerGetDatum(digest),
+				   Int32GetDatum(rehash->pepper)) ||
+		!apikey_table_fetch_latest(&apikey_key_table, &rehash->id, &key))
+		return;
+	update_import(UUIDPGetDatum(&rehash->id), PointerGetDatum(digest),
+				  Int32GetDatum(rehash->pepper));
+	apikey_row_set_pointer(&key, APIKEY_KEY_LAST_FOUR,
+						   cstring_to_text(rehash->last_four));
+	apikey_key_update(&key, APIKEY_EVENT_REHASHED, NULL);
+}
+
+/* Leaves it to the worker, unless it is there already or there is no room. */
+static void
+enqueue(const Rehash *rehash)
+{
+	bool		known = false;
+
+	LWLockAcquire(list_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < list->count && !known; i++)
+		known = list->items[i].database == rehash->database &&
+			memcmp(&list->items[i].id, &rehash->id, sizeof(pg_uuid_t)) == 0;
+	if (!known && list->count < REHASH_MAX)
+		list->items[list->count++] = *rehash;
+	LWLockRelease(list_lock);
+}
+
+/* An imported key has been verified by an old digest: it gets the new one. */
+void
+apikey_rehash(const ApikeyCredential *credential,
+			  const ApikeyImported *imported)
+{
+	const ApikeyPepper *pepper = apikey_pepper_current();
+	Rehash		rehash = {
+		.database = MyDatabaseId,
+		.id = imported->id,
+		.pepper = pepper->fingerprint
+	};
+
+	apikey_digest_stored(pepper, credential->digest, rehash.digest);
+	set_last_four(credential, rehash.last_four);
+	if (list != NULL)
+		enqueue(&rehash);
+	else if (!XactReadOnly && !IsInParallelMode())
+		(void) apikey_storage_try(write_rehash, &rehash);
+}
+
+/* The databases that something is left for. */
+List *
+apikey_rehash_databases(void)
+{
+	List	   *databases = NIL;
+
+	LWLockAcquire(list_lock, LW_SHARED);
+	for (int i = 0; i < list->count; i++)
+		databases = list_append_unique_oid(databases, list->items[i].database);
+	LWLockRelease(list_lock);
+	return databases;
+}
+
+/* Takes what is left for a database off the list. */
+static int
+take(Oid database, Rehash *taken)
+{
+	int			count = 0;
+	int			kept = 0;
+
+	LWLockAcquire(list_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < list->count; i++)
+	{
+		if (list->items[i].database != database)
+			list->items[kept++] = list->items[i];
+		else if (taken != NULL)
+			taken[count++] = list->items[i];
+	}
+	list->count = kept;
+	LWLockRelease(list_lock);
+	return count;
+}
+
+/*
+ * Writes what is left for the worker's database, in a transaction of its own:
+ * should it fail, nothing else does.
+ */
+void
+apikey_rehash_flush(void)
+{
+	Rehash	   *taken = MemoryContextAlloc(TopMemoryContext,
+										   REHASH_MAX * sizeof(Rehash));
+	int			count = take(MyDatabaseId, taken);
+
+	StartTransactionCommand();
+	if (count > 0 && OidIsValid(get_extension_oid("apikey", true)))
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		for (int i = 0; i < count; i++)
+			write_rehash(&taken[i]);
+		PopActiveSnapshot();
+	}
+	CommitTransactionCommand();
+	pfree(taken);
+}
+
+/* A database is dropped. */
+void
+apikey_rehash_forget_database(Oid database)
+{
+	if (list != NULL)
+		take(database, NULL);
+}

@@ -1,0 +1,113 @@
+/*
+ * rotate.c
+ *		Replacing a key by a successor that has its attributes.
+ *
+ * The old key goes on through its grace, in which it shows its successor and
+ * when it stops; manage.c ends it with the successor.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+
+#include "apikey.h"
+
+/* Raises where a key has ended, or been replaced already. */
+static void
+require_rotatable(const ApikeyRow *key)
+{
+	apikey_manage_require_current(key);
+	if (!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
+		DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) <=
+		GetCurrentTimestamp())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("API key \"%s\" has expired",
+						apikey_id_string(apikey_row_id(key))),
+				 errhint("Its successor would expire at the same time: set \"expires_at\" first.")));
+}
+
+/*
+ * Fills in what a key's successor is: the same but for its text, its owner,
+ * who is the caller, and its role, at most the caller's.  What its project has
+ * come to ask of values holds; its name is the one it has.
+ */
+static text *
+make_successor(const ApikeyRow *old, const ApikeyPlace *place,
+			   ApikeyRow *successor, uint8 *digest)
+{
+	*successor = *old;
+	apikey_row_set(successor, APIKEY_KEY_CREATED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	if (place != NULL)
+		apikey_row_set(successor, APIKEY_KEY_ROLE,
+					   apikey_role_datum(Min(apikey_row_role(old, APIKEY_KEY_ROLE),
+											 apikey_place_standing(place))));
+	apikey_rule_attributes(successor, place == NULL ? NULL : &place->project);
+	apikey_row_set(successor, APIKEY_KEY_OWNER, ObjectIdGetDatum(GetUserId()));
+	return apikey_issue_text(successor, digest);
+}
+
+/* Ends the old key at that time; where that is now, it is revoked. */
+static void
+retire(ApikeyRow *old, const ApikeyRow *successor, TimestampTz stops_at)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	text	   *reason = cstring_to_text("rotated");
+
+	if (!old->nulls[APIKEY_KEY_EXPIRES_AT])
+		stops_at = Min(stops_at,
+					   DatumGetTimestampTz(old->values[APIKEY_KEY_EXPIRES_AT]));
+	apikey_row_set(old, APIKEY_KEY_ROTATED_TO,
+				   successor->values[APIKEY_KEY_ID]);
+	apikey_row_set(old, APIKEY_KEY_EXPIRES_AT, TimestampTzGetDatum(stops_at));
+	if (stops_at <= now)
+	{
+		apikey_row_set(old, APIKEY_KEY_REVOKED_AT, TimestampTzGetDatum(now));
+		apikey_row_set_pointer(old, APIKEY_KEY_REVOKE_REASON, reason);
+	}
+	apikey_key_update(old, APIKEY_EVENT_ROTATED,
+					  psprintf("{\"rotated_to\": \"%s\", \"stops_at\": %s}",
+							   apikey_id_string(apikey_row_id(successor)),
+							   apikey_json_time(stops_at)));
+	if (stops_at <= now)
+	{
+		apikey_reveal_forget(old);
+		apikey_manage_revoke_predecessors(old, reason);
+	}
+}
+
+/*
+ * Replaces a key, for who may change it, and returns its successor's text,
+ * which is stored nowhere.
+ */
+text *
+apikey_rotate_key(const pg_uuid_t *id, const Interval *grace)
+{
+	ApikeyRow	old;
+	ApikeyRow	successor;
+	ApikeyPlace place;
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	const ApikeyRow *project;
+	Datum		stops_at;
+	text	   *plaintext;
+
+	apikey_pepper_require();
+	project = apikey_manage_open_in_project(id, APIKEY_RIGHT_CHANGE, &old,
+											&place);
+	require_rotatable(&old);
+	plaintext = make_successor(&old, project == NULL ? NULL : &place, &successor,
+							   digest);
+	stops_at = DirectFunctionCall2(timestamptz_pl_interval,
+								   successor.values[APIKEY_KEY_CREATED_AT],
+								   IntervalPGetDatum(grace));
+	/* The old one first: its name is its successor's. */
+	retire(&old, &successor, DatumGetTimestampTz(stops_at));
+	apikey_key_insert(&successor, digest, APIKEY_EVENT_CREATED,
+					  psprintf("{\"rotated_from\": \"%s\"}",
+							   apikey_id_string(id)));
+	apikey_reveal_keep(&successor, project, plaintext);
+	return plaintext;
+}
