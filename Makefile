@@ -19,7 +19,7 @@ SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 # Tests: a temporary server for each kind, so none needs to be running.
 REGRESS = install format texts keys verify names update owners subjects \
 	places credits cache rotate purge reveal import identity matrix privileges \
-	defaults hostile contexts citus uninstall
+	defaults hostile planted contexts citus uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
 ISOLATION = create_create revoke_verify update_update drop_role last_owner \

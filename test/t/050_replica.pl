@@ -132,6 +132,24 @@ for my $mode ('text_mode', 'binary_mode')
 	$publisher->safe_psql($mode, q{UPDATE apikey_key SET description = 'seen again' WHERE owner_name IN ('eva', 'bert')});
 	is(answers($session, @key{qw(eva later)}), "revoked eva\nvalid bert", "$mode: and after an update");
 
+	# With the names made fresh as README says, another copy has the keys of
+	# the renamed role too, as his.
+	if (!$binary)
+	{
+		my @refresh = slurp_file('README.md') =~ /^(UPDATE apikey_(?:key SET owner|member SET member)_name .*;)$/mg;
+		is(@refresh, 2, 'README says how to refresh names');
+		$publisher->safe_psql($mode, join "\n", @refresh);
+		$subscriber->safe_psql('postgres', 'CREATE DATABASE again');
+		$subscriber->safe_psql('postgres', 'CREATE ROLE dora');
+		$subscriber->safe_psql('again', 'CREATE EXTENSION apikey CASCADE');
+		$subscriber->safe_psql('again', "CREATE SUBSCRIPTION again CONNECTION '$conninfo' PUBLICATION keys");
+		$subscriber->wait_for_subscription_sync($publisher, 'again', 'again');
+		is($subscriber->safe_psql('again', "SELECT code, owner FROM apikey_verify('$key{old}')"), 'valid|renamed', 'his key');
+		is($subscriber->safe_psql('again', "SELECT code FROM apikey_verify('$key{leaver}')"), 'not_found', 'still no key of a dropped one');
+		$subscriber->safe_psql('again', 'DROP SUBSCRIPTION again');
+		$subscriber->safe_psql('postgres', 'DROP DATABASE again');
+		$subscriber->safe_psql('postgres', 'DROP ROLE dora');
+	}
 	$session->quit;
 	$subscriber->safe_psql($mode, "DROP SUBSCRIPTION $slot");
 	$_->safe_psql('postgres', 'DROP ROLE renamed; DROP ROLE old') for $publisher, $subscriber;

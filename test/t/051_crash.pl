@@ -24,6 +24,8 @@ $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my $sure_uses = 0;
+my $granted = 20;
+my %spent;
 
 # What a client does: each operation is one statement that returns one line.
 # "ask" makes it, or nothing where it has no use now; "done" is told the line,
@@ -50,11 +52,23 @@ my %operations = (
 		},
 		done => sub { return $_[0]->{key} },
 	},
+	grant => {
+		ask => sub { my ($c) = @_; return "SELECT apikey_create('$c->{name}-m" . ++$c->{made} . "', credits => $granted)" },
+		done => sub { my ($c, $line) = @_; push @{ $c->{metered} }, $line; return $line },
+	},
+	spend => {
+		ask => sub {
+			my ($c) = @_;
+			$c->{key} = $c->{metered}[ rand @{ $c->{metered} } ] or return;
+			return "SELECT code FROM apikey_verify('$c->{key}')";
+		},
+		done => sub { my ($c, $line) = @_; return "$c->{key} $line" },
+	},
 	flush => {
 		ask => sub { return q{SELECT coalesce(extract(epoch FROM last_flush_at), 0) FROM apikey_stats} },
 		done => sub { return $_[1] },
 	});
-my @mix = (qw(create verify verify verify verify revoke undone flush));
+my @mix = (qw(create verify verify verify verify revoke undone grant spend spend spend spend spend spend flush));
 
 sub pick { my ($c) = @_; return $c->{keys}[ rand @{ $c->{keys} } ] }
 
@@ -63,7 +77,7 @@ sub pick { my ($c) = @_; return $c->{keys}[ rand @{ $c->{keys} } ] }
 sub client
 {
 	my ($number, $round, $file) = @_;
-	my %c = (name => "r$round-c$number", made => 0, keys => []);
+	my %c = (name => "r$round-c$number", made => 0, keys => [], metered => []);
 	srand($round * 100 + $number);
 	$SIG{PIPE} = 'IGNORE';
 	my $pid = open2(my $out, my $in, 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1',
@@ -172,7 +186,8 @@ sub recover
 }
 
 # What the clients have written down: of each key its last acknowledged state,
-# how often it was verified, surely flushed, and asked for at all.
+# how often it was verified, surely flushed, and asked for at all; and of each
+# with credits, how many were spent.
 sub read_logs
 {
 	my ($files, $state, $uses) = @_;
@@ -185,13 +200,17 @@ sub read_logs
 		my ($at, $operation, $step, $key, $result) = split;
 		if ($step eq 'done')
 		{
+			$state->{$key} = 'valid or exhausted' if $operation eq 'grant';
+			$spent{$key}++ if $operation eq 'spend' && $result eq 'valid';
 			$state->{$key} = $operation eq 'create' ? 'valid' : $operation eq 'undone' ? 'not_found' : 'revoked'
 			  if $operation =~ /^(create|undone|revoke)$/;
 			is($result, 'valid', 'verified') if $operation eq 'verify' && $result ne 'valid';
-			$uses->{$key}{sure}++, $sure_uses++ if $operation eq 'verify' && $at < $sure;
+			like($result, qr/^(valid|exhausted|unavailable)$/, 'spent')
+			  if $operation eq 'spend' && $result !~ /^(valid|exhausted|unavailable)$/;
+			$uses->{$key}{sure}++, $sure_uses++ if $operation =~ /^(verify|spend)$/ && $result eq 'valid' && $at < $sure;
 		}
 		$state->{$key} = 'valid or revoked' if $step eq 'asked' && $operation eq 'revoke';
-		$uses->{$key}{most}++ if $step eq 'asked' && $operation eq 'verify';
+		$uses->{$key}{most}++ if $step eq 'asked' && $operation =~ /^(verify|spend)$/;
 	}
 	return scalar @all;
 }
@@ -203,11 +222,11 @@ sub ask_all
 	my $file = "$dir/ask.sql";
 	open my $out, '>', $file or die $!;
 	print $out "CREATE TEMP TABLE asked (key text);\nCOPY asked FROM STDIN;\n", map({ "$_\n" } @keys), "\\.\n";
-	print $out q{SELECT a.key, v.code, coalesce(k.use_count, 0) FROM asked a
+	print $out q{SELECT a.key, v.code, coalesce(k.use_count, 0), coalesce(k.credits, 0) FROM asked a
 		CROSS JOIN LATERAL apikey_verify(a.key, cost => 0) v LEFT JOIN apikeys k ON k.id = apikey_id(a.key);};
 	close $out;
 	my ($answers) = run_command([ 'psql', '-XAtq', '-F', ' ', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), '-f', $file ]);
-	return map { my ($key, $code, $count) = split; ($key => { code => $code, count => $count }) } split /\n/, $answers;
+	return map { my ($key, $code, $count, $credits) = split; ($key => { code => $code, count => $count, credits => $credits }) } split /\n/, $answers;
 }
 
 my $memory = q{SELECT name, size FROM pg_shmem_allocations WHERE name ILIKE 'apikey%' ORDER BY 1};
@@ -234,8 +253,10 @@ for my $round (1 .. $kills)
 		"round $round, $kind: counts are short by one flush at most");
 	is_deeply([ grep { $found{$_}{count} > ($counted{$_} // 0) + ($uses{$_}{most} // 0) } sort keys %found ], [],
 		"round $round, $kind: and never too high");
+	is_deeply([ grep { $spent{$_} > $granted - $found{$_}{credits} } sort keys %spent ], [],
+		"round $round, $kind: no more credits are left than were granted and not spent");
 	# What was in doubt is settled.
-	$state{$_} = $found{$_}{code} for keys %found;
+	$state{$_} = $found{$_}{code} for grep { $state{$_} eq 'valid or revoked' } keys %found;
 	%counted = map { $_ => $found{$_}{count} } keys %found;
 
 	is($node->safe_psql('postgres', $memory), $memory_before, "round $round, $kind: no more shared memory than before");
@@ -246,6 +267,7 @@ for my $round (1 .. $kills)
 }
 note("$kills kills, $operations lines of operations, " . keys(%state) . " keys, $sure_uses uses that had to be counted");
 cmp_ok($sure_uses, '>', 0, 'uses were flushed before the kills');
+cmp_ok(scalar(keys %spent), '>', 0, 'credits were spent');
 
 $node->stop;
 done_testing();

@@ -23,6 +23,7 @@ sql(q{SET ROLE anna;
 	SELECT apikey_member_add('acme', 'bert', 'admin')});
 my $key = sql(q{SET ROLE anna; SELECT apikey_create('one', 'acme/pay', rate_limit => 2, rate_window => '31 days')});
 my $id = sql("SELECT apikey_id('$key')");
+my $metered = sql(q{SET ROLE anna; SELECT apikey_id(apikey_create('metered', 'acme/pay', credits => 10))});
 
 # Each by its name, functions that wait first.
 my %calls = (
@@ -43,6 +44,10 @@ my %calls = (
 	apikey_verify => qq{SELECT code FROM apikey_verify('$key')},
 	apikey_verify_digest => qq{SELECT code FROM apikey_verify_digest(left('$key', -39), sha256('$key'))},
 	apikey_check => qq{SELECT apikey_check('$key')},
+	apikey_credits_add => qq{SELECT apikey_credits_add('$metered', 1)},
+	apikey_authenticate => qq{SELECT apikey_authenticate('$key')},
+	apikey_authenticate_digest => qq{SELECT apikey_authenticate_digest(left('$key', -39), sha256('$key'))},
+	apikey_pre_request => q{SELECT apikey_pre_request()},
 	'UPDATE apikeys' => qq{UPDATE apikeys SET description = 'new' WHERE id = '$id'},
 	'UPDATE apikey_projects' => q{UPDATE apikey_projects SET max_keys = 2},
 	'SELECT apikeys' => q{SELECT name FROM apikeys},
@@ -68,6 +73,7 @@ my $holder = $node->background_psql('postgres');
 my $waiter = $node->background_psql('postgres', on_error_stop => 0);
 my $pid = $waiter->query_safe('SELECT pg_backend_pid()');
 $waiter->query_safe(q{SET ROLE anna; SET search_path = public, pg_temp; SET apikey.cache_entries = 0; \set VERBOSITY sqlstate});
+$waiter->query_safe(qq{SET request.headers = '{"x-api-key": "$key"}'});
 my $me = q{SELECT current_user, session_user <> current_user, current_setting('search_path')};
 my $me_before = $waiter->query_safe($me);
 
@@ -76,7 +82,7 @@ my %held = (
 	tables => "LOCK TABLE $tables IN ACCESS EXCLUSIVE MODE",
 	rows => 'SELECT count(*) FROM (SELECT FROM apikey_key FOR UPDATE) k, (SELECT FROM apikey_project FOR UPDATE) p,'
 	  . ' (SELECT FROM apikey_organization FOR UPDATE) o, (SELECT FROM apikey_digest FOR UPDATE) d');
-my %free = (rows => qr/^(apikey_verify|apikey_verify_digest|apikey_check|SELECT .*|apikey_organization_create)$/);
+my %free = (rows => qr/^(apikey_(verify|authenticate)(_digest)?|apikey_check|apikey_pre_request|SELECT .*|apikey_organization_create)$/);
 
 # The locks of the transaction that goes on, weak ones on what was looked at
 # apart; and what PostgreSQL keeps of a subtransaction that was undone.
