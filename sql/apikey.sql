@@ -154,6 +154,7 @@ CREATE TABLE @extschema@.apikey_import (
 	pepper integer,
 	lookup text COLLATE "C",
 	salt text,
+	last_four text,
 	CONSTRAINT apikey_import_pkey PRIMARY KEY (id),
 	CONSTRAINT apikey_import_lengths
 		CHECK (octet_length(foreign_digest) = 32 AND octet_length(digest) = 32)
@@ -805,7 +806,9 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 	SELECT
 		k.id,
 		k.name,
-		k.prefix || '_...' || k.last_four AS masked_key,
+		-- Of an imported key they are known once it has been used.
+		k.prefix || '_...' || coalesce(nullif(k.last_four, ''),
+			(SELECT i.last_four FROM @extschema@.apikey_import i WHERE i.id = k.id), '') AS masked_key,
 		k.description,
 		@extschema@._apikey_status(k.owner, k.disabled, k.starts_at, k.expires_at,
 			k.revoked_at) AS status,

@@ -26,7 +26,7 @@ SELECT apikey_check(:'key');
 SELECT apikey_create('two');
 SELECT name FROM apikeys;
 \set VERBOSITY sqlstate
-SELECT apikey_revoke(apikey_id(:'key'));
+SELECT apikey_rotate(apikey_id(:'key'));
 \set VERBOSITY default
 
 -- Undone, everything is there.

@@ -9,6 +9,9 @@ SELECT apikey_import('by-sha256', 'sha256', encode(sha256('old-sha256-key'), 'he
 SELECT apikey_import('by-sha512', 'sha512', upper(encode(sha512('old-sha512-key'), 'hex')), prefix => 'old') IS NOT NULL AS imported;
 SELECT apikey_import('by-md5', 'md5', md5('old md5 key, with blanks and €'), metadata => '{"from": "there"}') IS NOT NULL AS imported;
 SELECT apikey_import('by-crypt', 'crypt', crypt('sk_live_1234567890abcdef', gen_salt('bf', 4)), 'sk_live_1234') IS NOT NULL AS imported;
+-- Only crypt needs a lookup; with others it is not kept.
+SELECT apikey_import('by-hash', 'md5', md5('sk_live_123 by its hash'), 'sk_live_1234') IS NOT NULL AS imported;
+SELECT apikey_delete(id, name) FROM apikeys WHERE name = 'by-hash';
 -- What others call 2b and 2y.
 SELECT apikey_import('by-2y', 'crypt', '$2y$' || substr(crypt('sk_live_2y-567890abcdef', gen_salt('bf', 5)), 5), 'sk_live_2y-') IS NOT NULL AS imported;
 SELECT name, masked_key, status, scopes, metadata FROM apikeys ORDER BY name;
@@ -71,7 +74,7 @@ SELECT apikey_import('bad', 'md5', left(md5('x'), -1));
 SELECT apikey_import('bad', 'md5', left(md5('x'), -1) || 'g');
 SELECT apikey_import('bad', 'sha256', md5('x'));
 SELECT apikey_import('bad', 'sha512', encode(sha256('x'), 'hex'));
-SELECT apikey_import('bad', 'md5', md5('x'), 'lookup-of-it');
+SELECT apikey_import('bad', 'md5', md5('x'), 'short');
 SELECT apikey_import('bad', 'crypt', crypt('x', gen_salt('bf', 4)));
 SELECT apikey_import('bad', 'crypt', crypt('x', gen_salt('bf', 4)), '1234567');
 SELECT apikey_import('bad', 'crypt', crypt('x', gen_salt('bf', 4)), repeat('x', 101));

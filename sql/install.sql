@@ -6,6 +6,8 @@ SET ROLE regress_apikey_dba;
 SET client_min_messages = warning;
 CREATE EXTENSION apikey CASCADE;
 SELECT extname FROM pg_extension ORDER BY 1;
+-- and hands on what is not for everybody
+SELECT proname FROM pg_proc WHERE proname ~ '^_?apikey' AND has_function_privilege(oid, 'EXECUTE WITH GRANT OPTION') ORDER BY 1;
 DROP EXTENSION apikey;
 -- who else may create in the schema is named
 RESET ROLE;

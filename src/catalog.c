@@ -2,9 +2,10 @@
  * catalog.c
  *		Where this database's copy of the extension keeps its tables.
  *
- * Found by the extension's OID, never by a search path, and kept until an
- * invalidation names one of them: DROP EXTENSION, a rebuilt index, a change
- * of owner or of schema.
+ * Found by the extension's OID, never by a search path, each when it is needed
+ * first, and kept until an invalidation names one of them: DROP EXTENSION, a
+ * rebuilt index, a change of owner or of schema.  The table of keys is always
+ * among them, so that none of these is missed.
  */
 #include "postgres.h"
 
@@ -28,8 +29,11 @@
 #include "utils/syscache.h"
 
 #include "apikey.h"
+#include "verify.h"
 
 static ApikeyCatalog catalog;
+static Oid	extension_oid;
+static Oid	schema_oid;
 static bool catalog_valid = false;
 static uint64 catalog_invalidations = 0;
 
@@ -57,7 +61,9 @@ static const char *const relation_names[APIKEY_RELATIONS] = {
 	[APIKEY_REL_IMPORT_PKEY] = "apikey_import_pkey",
 	[APIKEY_REL_IMPORT_FOREIGN] = "apikey_import_foreign",
 	[APIKEY_REL_IMPORT_DIGEST] = "apikey_import_digest",
-	[APIKEY_REL_IMPORT_LOOKUP] = "apikey_import_lookup"
+	[APIKEY_REL_IMPORT_LOOKUP] = "apikey_import_lookup",
+	[APIKEY_REL_EVENT] = "apikey_event",
+	[APIKEY_REL_EVENT_ID_SEQ] = "apikey_event_id_seq"
 };
 
 static const char *const role_names[APIKEY_ROLES] = {
@@ -93,6 +99,8 @@ static void
 catalog_invalidate_schema(Datum arg, int cacheid pg_attribute_unused(),
 						  uint32 hashvalue pg_attribute_unused())
 {
+	/* Which relations were found is forgotten, and so what was read of them. */
+	apikey_cache_drop();
 	catalog_invalidate(arg, InvalidOid);
 }
 
@@ -117,62 +125,13 @@ apikey_extension_schema(Oid extension)
 	return schema;
 }
 
-/* The OID of a relation of ours; a table must be the extension's own. */
-static Oid
-catalog_relation(const char *name, Oid schema, Oid extension)
-{
-	Oid			relid = get_relname_relid(name, schema);
-
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"%s\" of extension \"apikey\" does not exist",
-						name)));
-	if (get_rel_relkind(relid) != RELKIND_INDEX &&
-		getExtensionOfObject(RelationRelationId, relid) != extension)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("relation \"%s\" does not belong to extension \"apikey\"",
-						name)));
-	return relid;
-}
-
-static Oid
-catalog_owner(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
-static void
-catalog_load_roles(Oid schema)
-{
-	catalog.role_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-										CStringGetDatum("apikey_role"),
-										ObjectIdGetDatum(schema));
-	for (int i = APIKEY_ROLE_DEVELOPER; i < APIKEY_ROLES; i++)
-	{
-		catalog.roles[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
-										   ObjectIdGetDatum(catalog.role_type),
-										   CStringGetDatum(role_names[i]));
-		if (!OidIsValid(catalog.roles[i]))
-			elog(ERROR, "type apikey_role has no value \"%s\"", role_names[i]);
-	}
-}
-
 /*
  * Refuses to work on a table that Citus has distributed: what is left of it
  * here is a shell, whose rows we would take for the table's.  Citus tells of
  * such a change by an invalidation of the table, so this is asked again.
  */
 static void
-catalog_require_local(void)
+catalog_require_local(Oid relid)
 {
 	Oid			extension = get_extension_oid("citus", true);
 	Oid			partitions = get_relname_relid("pg_dist_partition",
@@ -195,15 +154,62 @@ catalog_require_local(void)
 		Datum		table = heap_getattr(tuple, column, RelationGetDescr(rel),
 										 &isnull);
 
-		if (!isnull && apikey_catalog_has(DatumGetObjectId(table)))
+		if (!isnull && DatumGetObjectId(table) == relid)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("table \"%s\" is distributed by Citus",
-							get_rel_name(DatumGetObjectId(table))),
+							get_rel_name(relid)),
 					 errhint("Keep the tables of extension \"apikey\" local to the node that verifies.")));
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+}
+
+/* The OID of a relation of ours; a table must be the extension's own. */
+static Oid
+catalog_find(const char *name)
+{
+	Oid			relid = get_relname_relid(name, schema_oid);
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"%s\" of extension \"apikey\" does not exist",
+						name)));
+	if (get_rel_relkind(relid) != RELKIND_INDEX &&
+		getExtensionOfObject(RelationRelationId, relid) != extension_oid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("relation \"%s\" does not belong to extension \"apikey\"",
+						name)));
+	catalog_require_local(relid);
+	return relid;
+}
+
+static Oid
+catalog_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+static void
+catalog_load_roles(void)
+{
+	for (int i = APIKEY_ROLE_DEVELOPER; i < APIKEY_ROLES; i++)
+	{
+		catalog.roles[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
+										   ObjectIdGetDatum(catalog.role_type),
+										   CStringGetDatum(role_names[i]));
+		if (!OidIsValid(catalog.roles[i]))
+			elog(ERROR, "type apikey_role has no value \"%s\"", role_names[i]);
+	}
 }
 
 static void
@@ -211,9 +217,9 @@ catalog_load(void)
 {
 	static bool registered = false;
 	static char schema_name[2 * NAMEDATALEN + 3];
-	Oid			extension = get_extension_oid("apikey", false);
-	Oid			schema = apikey_extension_schema(extension);
 
+	extension_oid = get_extension_oid("apikey", false);
+	schema_oid = apikey_extension_schema(extension_oid);
 	if (!registered)
 	{
 		CacheRegisterRelcacheCallback(catalog_invalidate, (Datum) 0);
@@ -222,13 +228,15 @@ catalog_load(void)
 		registered = true;
 	}
 
-	for (int i = 0; i < APIKEY_RELATIONS; i++)
-		catalog.relations[i] = catalog_relation(relation_names[i], schema,
-												extension);
-	catalog_require_local();
+	memset(catalog.relations, 0, sizeof(catalog.relations));
+	memset(catalog.roles, 0, sizeof(catalog.roles));
+	catalog.relations[APIKEY_REL_KEY] =
+		catalog_find(relation_names[APIKEY_REL_KEY]);
 	catalog.tables_owner = catalog_owner(catalog.relations[APIKEY_REL_KEY]);
-	catalog_load_roles(schema);
-	strlcpy(schema_name, quote_identifier(get_namespace_name(schema)),
+	catalog.role_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+										CStringGetDatum("apikey_role"),
+										ObjectIdGetDatum(schema_oid));
+	strlcpy(schema_name, quote_identifier(get_namespace_name(schema_oid)),
 			sizeof(schema_name));
 	catalog.schema = schema_name;
 }
@@ -269,15 +277,34 @@ apikey_catalog_require(Relation rel)
 					RelationGetRelationName(rel))));
 }
 
+/* The OID of one of our relations. */
+Oid
+apikey_catalog_relation(ApikeyRelation relation)
+{
+	/* Finding it may be what invalidates the catalog. */
+	while (!OidIsValid(apikey_catalog()->relations[relation]))
+		catalog.relations[relation] = catalog_find(relation_names[relation]);
+	return catalog.relations[relation];
+}
+
+/* The OIDs of the enum's values. */
+static const Oid *
+catalog_roles(void)
+{
+	while (!OidIsValid(apikey_catalog()->roles[APIKEY_ROLE_OWNER]))
+		catalog_load_roles();
+	return catalog.roles;
+}
+
 ApikeyRole
 apikey_role_from_datum(Datum value)
 {
-	const ApikeyCatalog *current = apikey_catalog();
+	const Oid  *roles = catalog_roles();
 	int			role;
 
 	for (role = APIKEY_ROLE_DEVELOPER; role < APIKEY_ROLES; role++)
 	{
-		if (current->roles[role] == DatumGetObjectId(value))
+		if (roles[role] == DatumGetObjectId(value))
 			return (ApikeyRole) role;
 	}
 	elog(ERROR, "value of type apikey_role expected");
@@ -286,7 +313,7 @@ apikey_role_from_datum(Datum value)
 Datum
 apikey_role_datum(ApikeyRole role)
 {
-	return ObjectIdGetDatum(apikey_catalog()->roles[role]);
+	return ObjectIdGetDatum(catalog_roles()[role]);
 }
 
 const char *

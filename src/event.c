@@ -8,10 +8,12 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "commands/sequence.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
@@ -41,9 +43,10 @@ static const char *const event_names[] = {
 	[APIKEY_EVENT_PROJECT_DROPPED] = "project_dropped"
 };
 
-/* The columns of apikey_event that are given, in the order of the insert. */
+/* The columns of apikey_event, in their order there. */
 enum
 {
+	EVENT_ID,
 	EVENT_AT,
 	EVENT_EVENT,
 	EVENT_KEY_ID,
@@ -56,8 +59,33 @@ enum
 	EVENT_ACTOR,
 	EVENT_ACTOR_OID,
 	EVENT_ACTOR_SUBJECT,
-	EVENT_DETAIL,
-	EVENT_COLUMNS
+	EVENT_CLIENT_ADDR,
+	EVENT_DETAIL
+};
+
+static const ApikeyColumn event_columns[] = {
+	[EVENT_ID] = {"id", INT8OID, false},
+	[EVENT_AT] = {"at", TIMESTAMPTZOID, false},
+	[EVENT_EVENT] = {"event", TEXTOID, false},
+	[EVENT_KEY_ID] = {"key_id", UUIDOID, false},
+	[EVENT_KEY_NAME] = {"key_name", TEXTOID, false},
+	[EVENT_KEY_OWNER] = {"key_owner", OIDOID, false},
+	[EVENT_KEY_SUBJECT] = {"key_subject", TEXTOID, false},
+	[EVENT_PLACE] = {"place", TEXTOID, false},
+	[EVENT_ORGANIZATION] = {"organization", UUIDOID, false},
+	[EVENT_PROJECT] = {"project", UUIDOID, false},
+	[EVENT_ACTOR] = {"actor", TEXTOID, false},
+	[EVENT_ACTOR_OID] = {"actor_oid", OIDOID, false},
+	[EVENT_ACTOR_SUBJECT] = {"actor_subject", TEXTOID, false},
+	[EVENT_CLIENT_ADDR] = {"client_addr", INETOID, false},
+	[EVENT_DETAIL] = {"detail", JSONBOID, false}
+};
+
+static const ApikeyTable event_table = {
+	.name = "apikey_event",
+	.relation = APIKEY_REL_EVENT,
+	.columns = event_columns,
+	.count = lengthof(event_columns)
 };
 
 /* {"name": "value"} */
@@ -83,76 +111,67 @@ apikey_json_time(TimestampTz time)
 	return psprintf("\"%s\"", buffer);
 }
 
+/* The address that the client has connected from, if it has one. */
+static void
+set_client_addr(ApikeyRow *row)
+{
+	LOCAL_FCINFO(call, 0);
+
+	InitFunctionCallInfoData(*call, NULL, 0, InvalidOid, NULL, NULL);
+	row->values[EVENT_CLIENT_ADDR] = inet_client_addr(call);
+	row->nulls[EVENT_CLIENT_ADDR] = call->isnull;
+}
+
 /* Writes an event, of which what it is about is filled in. */
 static void
-event_write(ApikeyEvent event, const char *detail, Datum *values, char *nulls)
+event_write(ApikeyEvent event, const char *detail, ApikeyRow *row)
 {
-	static ApikeyStatement statement;
-	ApikeyStorage storage;
-	text	   *subject = apikey_principal_subject();
+	Oid			sequence = apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ);
 	Oid			actor = GetUserId();
 
-	values[EVENT_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[EVENT_EVENT] = CStringGetTextDatum(event_names[event]);
-	values[EVENT_ACTOR] = PointerGetDatum(apikey_role_name_text(actor, NULL));
-	values[EVENT_ACTOR_OID] = ObjectIdGetDatum(actor);
-	values[EVENT_ACTOR_SUBJECT] = PointerGetDatum(subject);
-	nulls[EVENT_ACTOR_SUBJECT] = subject == NULL ? 'n' : ' ';
-	values[EVENT_DETAIL] = detail == NULL ? (Datum) 0 :
-		CStringGetTextDatum(detail);
-	nulls[EVENT_DETAIL] = detail == NULL ? 'n' : ' ';
-
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
-	{
-		Oid			types[EVENT_COLUMNS] = {
-			TIMESTAMPTZOID, TEXTOID, UUIDOID, TEXTOID, OIDOID, TEXTOID,
-			TEXTOID, UUIDOID, UUIDOID, TEXTOID, OIDOID, TEXTOID, TEXTOID
-		};
-
-		apikey_storage_prepare(&statement,
-							   psprintf("INSERT INTO %s.apikey_event (at, event, key_id,"
-										" key_name, key_owner, key_subject, place,"
-										" organization, project, actor, actor_oid,"
-										" actor_subject, client_addr, detail)"
-										" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
-										" $11, $12, inet_client_addr(), $13::jsonb)",
-										apikey_catalog()->schema),
-							   EVENT_COLUMNS, types);
-	}
-	apikey_storage_run(&statement, values, nulls);
-	apikey_storage_close(&storage);
+	apikey_row_set(row, EVENT_ID,
+				   Int64GetDatum(nextval_internal(sequence, false)));
+	apikey_row_set(row, EVENT_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_row_set(row, EVENT_EVENT, CStringGetTextDatum(event_names[event]));
+	apikey_row_set_pointer(row, EVENT_ACTOR, apikey_role_name_text(actor, NULL));
+	apikey_row_set(row, EVENT_ACTOR_OID, ObjectIdGetDatum(actor));
+	apikey_row_set_pointer(row, EVENT_ACTOR_SUBJECT,
+						   apikey_principal_subject());
+	set_client_addr(row);
+	if (detail != NULL)
+		apikey_row_set(row, EVENT_DETAIL,
+					   DirectFunctionCall1(jsonb_in, CStringGetDatum(detail)));
+	apikey_table_insert(&event_table, row);
 }
 
 static void
-set_place(const ApikeyPlace *place, Datum *values, char *nulls)
+set_place(const ApikeyPlace *place, ApikeyRow *row)
 {
-	values[EVENT_PLACE] = CStringGetTextDatum(place->path);
-	values[EVENT_ORGANIZATION] = UUIDPGetDatum(apikey_place_organization(place));
-	values[EVENT_PROJECT] = UUIDPGetDatum(apikey_place_project(place));
-	nulls[EVENT_PLACE] = nulls[EVENT_ORGANIZATION] = ' ';
-	nulls[EVENT_PROJECT] = place->is_project ? ' ' : 'n';
+	apikey_row_set(row, EVENT_PLACE, CStringGetTextDatum(place->path));
+	apikey_row_set_pointer(row, EVENT_ORGANIZATION,
+						   apikey_place_organization(place));
+	apikey_row_set_pointer(row, EVENT_PROJECT,
+						   place->is_project ? apikey_place_project(place) : NULL);
 }
 
 /* Tells of a key; detail is the text of a JSON object, or NULL. */
 void
 apikey_event_key(const ApikeyRow *key, ApikeyEvent event, const char *detail)
 {
-	Datum		values[EVENT_COLUMNS];
-	char		nulls[EVENT_COLUMNS];
+	ApikeyRow	row;
 	ApikeyPlace place;
 
-	memset(nulls, ' ', sizeof(nulls));
-	values[EVENT_KEY_ID] = key->values[APIKEY_KEY_ID];
-	values[EVENT_KEY_NAME] = key->values[APIKEY_KEY_NAME];
-	values[EVENT_KEY_OWNER] = key->values[APIKEY_KEY_OWNER];
-	values[EVENT_KEY_SUBJECT] = key->values[APIKEY_KEY_SUBJECT];
-	nulls[EVENT_KEY_SUBJECT] = key->nulls[APIKEY_KEY_SUBJECT] ? 'n' : ' ';
-	nulls[EVENT_PLACE] = nulls[EVENT_ORGANIZATION] = nulls[EVENT_PROJECT] = 'n';
+	apikey_row_clear(&row);
+	apikey_row_set(&row, EVENT_KEY_ID, key->values[APIKEY_KEY_ID]);
+	apikey_row_set(&row, EVENT_KEY_NAME, key->values[APIKEY_KEY_NAME]);
+	apikey_row_set(&row, EVENT_KEY_OWNER, key->values[APIKEY_KEY_OWNER]);
+	apikey_row_set_pointer(&row, EVENT_KEY_SUBJECT,
+						   apikey_row_text(key, APIKEY_KEY_SUBJECT));
 	if (apikey_key_project(key) != NULL &&
 		apikey_place_fetch_project(apikey_key_project(key), &place))
-		set_place(&place, values, nulls);
-	event_write(event, detail, values, nulls);
+		set_place(&place, &row);
+	event_write(event, detail, &row);
 }
 
 /* Tells of an organization or project. */
@@ -160,14 +179,11 @@ void
 apikey_event_place(const ApikeyPlace *place, ApikeyEvent event,
 				   const char *detail)
 {
-	Datum		values[EVENT_COLUMNS];
-	char		nulls[EVENT_COLUMNS];
+	ApikeyRow	row;
 
-	memset(nulls, ' ', sizeof(nulls));
-	nulls[EVENT_KEY_ID] = nulls[EVENT_KEY_NAME] = 'n';
-	nulls[EVENT_KEY_OWNER] = nulls[EVENT_KEY_SUBJECT] = 'n';
-	set_place(place, values, nulls);
-	event_write(event, detail, values, nulls);
+	apikey_row_clear(&row);
+	set_place(place, &row);
+	event_write(event, detail, &row);
 }
 
 /* Tells of a member, and of the role it had before. */

@@ -43,7 +43,8 @@ enum
 	IMPORT_DIGEST,
 	IMPORT_PEPPER,
 	IMPORT_LOOKUP,
-	IMPORT_SALT
+	IMPORT_SALT,
+	IMPORT_LAST_FOUR
 };
 
 static const ApikeyColumn import_columns[] = {
@@ -54,7 +55,8 @@ static const ApikeyColumn import_columns[] = {
 	[IMPORT_DIGEST] = {"digest", BYTEAOID, false},
 	[IMPORT_PEPPER] = {"pepper", INT4OID, false},
 	[IMPORT_LOOKUP] = {"lookup", TEXTOID, false},
-	[IMPORT_SALT] = {"salt", TEXTOID, false}
+	[IMPORT_SALT] = {"salt", TEXTOID, false},
+	[IMPORT_LAST_FOUR] = {"last_four", TEXTOID, false}
 };
 
 #define HASH_TAKEN	"an API key with this hash or lookup already exists"
@@ -79,7 +81,7 @@ seen_one(const ApikeyRow *row pg_attribute_unused(), void *state)
 static bool
 look_for_any(void)
 {
-	Relation	rel = table_open(apikey_catalog()->relations[APIKEY_REL_IMPORT],
+	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_IMPORT),
 								 AccessShareLock);
 	bool		empty = RelationGetNumberOfBlocks(rel) == 0;
 	bool		found = false;
@@ -161,10 +163,9 @@ find_by_digest(int column, ApikeyRelation index, const uint8 *digest,
 static bool
 find_next_to(const char *bytes, size_t len, bool before, ApikeyRow *row)
 {
-	const ApikeyCatalog *catalog = apikey_catalog();
-	Relation	rel = table_open(catalog->relations[APIKEY_REL_IMPORT],
+	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_IMPORT),
 								 AccessShareLock);
-	Relation	index = index_open(catalog->relations[APIKEY_REL_IMPORT_LOOKUP],
+	Relation	index = index_open(apikey_catalog_relation(APIKEY_REL_IMPORT_LOOKUP),
 								   AccessShareLock);
 	Snapshot	snapshot = apikey_latest_snapshot();
 	ScanKeyData key;
@@ -311,7 +312,7 @@ make_room_for_lookup(const text *lookup)
 	size_t		len = VARSIZE_ANY_EXHDR(lookup);
 	ApikeyRow	row;
 
-	LockRelationOid(apikey_catalog()->relations[APIKEY_REL_IMPORT_LOOKUP],
+	LockRelationOid(apikey_catalog_relation(APIKEY_REL_IMPORT_LOOKUP),
 					ShareUpdateExclusiveLock);
 	while (find_next_to(bytes, len, true, &row) &&
 		   begins_with(bytes, len, apikey_row_text(&row, IMPORT_LOOKUP)))
@@ -362,6 +363,9 @@ apikey_import_key(ApikeyRow *key, const ApikeyIssue *issue,
 
 	apikey_issue_prepare(key, issue, &place);
 	make_room_for_hash(foreign);
+	/* The others are found by their hash, and need none. */
+	if (foreign->algorithm != APIKEY_ALGORITHM_CRYPT)
+		lookup = NULL;
 	if (lookup != NULL)
 		make_room_for_lookup(lookup);
 	apikey_generate_id(id);

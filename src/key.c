@@ -285,6 +285,8 @@ void
 apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
 				  const char *detail)
 {
+	int			path = apikey_storage_fix_path();	/* once for all */
+
 	retire_dropped(key);
 	refresh_owner_name(key);
 	apikey_credit_create(key);
@@ -292,6 +294,7 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
 	if (digest != NULL)
 		insert_digest(key, digest);
 	apikey_event_key(key, event, detail);
+	apikey_storage_restore_path(path);
 }
 
 /* Writes back a key that was locked, and the event that tells of it. */

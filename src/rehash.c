@@ -103,53 +103,49 @@ set_last_four(const ApikeyCredential *credential, char *out)
 	out[LAST_FOUR] = '\0';
 }
 
-/* Locks the rows that are to change, if nobody has them; false otherwise. */
+/* The columns that change, beside the id, in the order of the update. */
+enum
+{
+	REHASH_ID,
+	REHASH_DIGEST,
+	REHASH_PEPPER,
+	REHASH_LAST_FOUR,
+	REHASH_ARGUMENTS
+};
+
+/*
+ * Updates the row of an imported key, if nobody has it and no other key has
+ * been found to be the same text.  The key's own row is left alone: whoever
+ * revokes it must not wait for a transaction that has used it.
+ */
 static bool
-lock_rows(Datum id, Datum digest, Datum pepper)
+update_import(Datum *values)
 {
 	static ApikeyStatement statement;
 	ApikeyStorage storage;
-	Datum		values[3] = {id, digest, pepper};
-	bool		locked;
+	bool		updated;
 
 	apikey_storage_open(&storage);
 	if (apikey_storage_stale(&statement))
 	{
 		const char *schema = apikey_catalog()->schema;
-		Oid			types[3] = {UUIDOID, BYTEAOID, INT4OID};
+		Oid			types[REHASH_ARGUMENTS] = {
+			UUIDOID, BYTEAOID, INT4OID, TEXTOID
+		};
 
 		apikey_storage_prepare(&statement,
-							   psprintf("SELECT FROM %s.apikey_import i JOIN %s.apikey_key k ON k.id = i.id"
-										" WHERE i.id = $1 AND i.pepper IS DISTINCT FROM $3"
+							   psprintf("WITH due AS (SELECT id FROM %s.apikey_import i"
+										" WHERE id = $1 AND pepper IS DISTINCT FROM $3"
 										" AND NOT EXISTS (SELECT FROM %s.apikey_import o WHERE o.digest = $2)"
-										" FOR UPDATE OF i, k SKIP LOCKED",
+										" FOR UPDATE SKIP LOCKED)"
+										" UPDATE %s.apikey_import i SET digest = $2, pepper = $3, last_four = $4"
+										" FROM due WHERE i.id = due.id",
 										schema, schema, schema),
-							   3, types);
+							   REHASH_ARGUMENTS, types);
 	}
-	locked = apikey_storage_run(&statement, values, NULL) == 1;
+	updated = apikey_storage_run(&statement, values, NULL) == 1;
 	apikey_storage_close(&storage);
-	return locked;
-}
-
-static void
-update_import(Datum id, Datum digest, Datum pepper)
-{
-	static ApikeyStatement statement;
-	ApikeyStorage storage;
-	Datum		values[3] = {id, digest, pepper};
-
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
-	{
-		Oid			types[3] = {UUIDOID, BYTEAOID, INT4OID};
-
-		apikey_storage_prepare(&statement,
-							   psprintf("UPDATE %s.apikey_import SET digest = $2, pepper = $3 WHERE id = $1",
-										apikey_catalog()->schema),
-							   3, types);
-	}
-	apikey_storage_run(&statement, values, NULL);
-	apikey_storage_close(&storage);
+	return updated;
 }
 
 /* Writes a digest, as a work of apikey_storage_try. */
@@ -158,19 +154,18 @@ write_rehash(void *work)
 {
 	Rehash	   *rehash = work;
 	bytea	   *digest = palloc(VARHDRSZ + APIKEY_DIGEST_BYTES);
+	Datum		values[REHASH_ARGUMENTS];
 	ApikeyRow	key;
 
 	SET_VARSIZE(digest, VARHDRSZ + APIKEY_DIGEST_BYTES);
 	memcpy(VARDATA(digest), rehash->digest, APIKEY_DIGEST_BYTES);
-	if (!lock_rows(UUIDPGetDatum(&rehash->id), PointerGetDatum(digest),
-				   Int32GetDatum(rehash->pepper)) ||
-		!apikey_table_fetch_latest(&apikey_key_table, &rehash->id, &key))
-		return;
-	update_import(UUIDPGetDatum(&rehash->id), PointerGetDatum(digest),
-				  Int32GetDatum(rehash->pepper));
-	apikey_row_set_pointer(&key, APIKEY_KEY_LAST_FOUR,
-						   cstring_to_text(rehash->last_four));
-	apikey_key_update(&key, APIKEY_EVENT_REHASHED, NULL);
+	values[REHASH_ID] = UUIDPGetDatum(&rehash->id);
+	values[REHASH_DIGEST] = PointerGetDatum(digest);
+	values[REHASH_PEPPER] = Int32GetDatum(rehash->pepper);
+	values[REHASH_LAST_FOUR] = CStringGetTextDatum(rehash->last_four);
+	if (apikey_table_fetch_latest(&apikey_key_table, &rehash->id, &key) &&
+		update_import(values))
+		apikey_event_key(&key, APIKEY_EVENT_REHASHED, NULL);
 }
 
 /* Leaves it to the worker, unless it is there already or there is no room. */

@@ -144,10 +144,8 @@ apikey_import(PG_FUNCTION_ARGS)
 	apikey_foreign_read(required_argument(fcinfo, IMPORT_ALGORITHM, "algorithm"),
 						required_argument(fcinfo, IMPORT_HASH, "hash"),
 						&foreign);
-	if (foreign.algorithm == APIKEY_ALGORITHM_CRYPT)
+	if (foreign.algorithm == APIKEY_ALGORITHM_CRYPT || lookup != NULL)
 		apikey_rule_lookup(required_argument(fcinfo, IMPORT_LOOKUP, "lookup"));
-	else if (lookup != NULL)
-		apikey_refuse("lookup", "Only keys of \"crypt\" are looked up by it; the others are by their hash.");
 	apikey_import_key(&key, &issue, &foreign, lookup);
 	PG_RETURN_DATUM(key.values[APIKEY_KEY_ID]);
 }

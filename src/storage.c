@@ -1,6 +1,6 @@
 /*
  * storage.c
- *		Running our own statements on our own tables, as their owner.
+ *		Writing to our own tables, as their owner.
  *
  * Whoever calls has decided already that the change may be made: in here the
  * user is the tables' owner and the search path is fixed.  Both return to
@@ -9,37 +9,77 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
 
 #include "apikey.h"
 
-void
-apikey_storage_open(ApikeyStorage *storage)
-{
-	const ApikeyCatalog *catalog = apikey_catalog();
+#define SEARCH_PATH	"pg_catalog, pg_temp"
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
+/*
+ * Fixes the search path, unless it is so already.  Returns what
+ * apikey_storage_restore_path is to be given.
+ */
+int
+apikey_storage_fix_path(void)
+{
+	int			level;
+
+	if (strcmp(namespace_search_path, SEARCH_PATH) == 0)
+		return 0;
+	level = NewGUCNestLevel();
+	(void) set_config_option("search_path", SEARCH_PATH,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	return level;
+}
+
+void
+apikey_storage_restore_path(int level)
+{
+	if (level != 0)
+		AtEOXact_GUC(false, level);
+}
+
+/* Takes the tables' owner's place, under the fixed path. */
+static void
+take_place(ApikeyStorage *storage)
+{
 	GetUserIdAndSecContext(&storage->user, &storage->security);
-	SetUserIdAndSecContext(catalog->tables_owner,
+	SetUserIdAndSecContext(apikey_catalog()->tables_owner,
 						   storage->security |
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
-	storage->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	storage->guc_level = apikey_storage_fix_path();
+}
+
+static void
+give_back(const ApikeyStorage *storage)
+{
+	apikey_storage_restore_path(storage->guc_level);
+	SetUserIdAndSecContext(storage->user, storage->security);
+}
+
+void
+apikey_storage_open(ApikeyStorage *storage)
+{
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	take_place(storage);
 }
 
 void
 apikey_storage_close(ApikeyStorage *storage)
 {
-	AtEOXact_GUC(false, storage->guc_level);
-	SetUserIdAndSecContext(storage->user, storage->security);
+	give_back(storage);
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "SPI_finish failed");
 }
@@ -120,4 +160,60 @@ apikey_storage_try(ApikeyWork run, void *work)
 	}
 	PG_END_TRY();
 	return done;
+}
+
+/* A slot with a row for a table: its first columns are given. */
+static TupleTableSlot *
+row_slot(EState *estate, Relation rel, const Datum *values,
+		 const bool *nulls, int count)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	TupleTableSlot *slot = ExecInitExtraTupleSlot(estate, desc,
+												  &TTSOpsVirtual);
+
+	if (desc->natts < count)
+		elog(ERROR, "table \"%s\" has too few columns",
+			 RelationGetRelationName(rel));
+	memset(slot->tts_isnull, true, desc->natts * sizeof(bool));
+	memcpy(slot->tts_values, values, count * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, count * sizeof(bool));
+	return ExecStoreVirtualTuple(slot);
+}
+
+/*
+ * Inserts a row as an apply worker does: to start and end a statement costs
+ * more than the row.  It needs no apikey_storage_open.
+ */
+void
+apikey_storage_insert(Oid table, const Datum *values, const bool *nulls,
+					  int count)
+{
+	ApikeyStorage storage;
+	Relation	rel;
+	EState	   *estate;
+	MemoryContext context;
+	ResultRelInfo *target;
+
+	PreventCommandIfParallelMode("INSERT");
+	rel = table_open(table, RowExclusiveLock);
+	estate = CreateExecutorState();
+	context = MemoryContextSwitchTo(estate->es_query_cxt);
+	target = makeNode(ResultRelInfo);
+	take_place(&storage);
+	estate->es_output_cid = GetCurrentCommandId(true);
+	InitResultRelInfo(target, rel, 0, NULL, 0);
+	estate->es_opened_result_relations = list_make1(target);
+	ExecOpenIndices(target, false);
+	AfterTriggerBeginQuery();
+	ExecSimpleRelationInsert(target, estate,
+							 row_slot(estate, rel, values, nulls, count));
+	AfterTriggerEndQuery(estate);
+	ExecCloseResultRelations(estate);
+	ExecResetTupleTable(estate->es_tupleTable, false);
+	MemoryContextSwitchTo(context);
+	FreeExecutorState(estate);
+	table_close(rel, NoLock);
+	give_back(&storage);
+	/* To be seen by what is read next, in this statement too. */
+	CommandCounterIncrement();
 }

@@ -2,8 +2,8 @@
  * table.c
  *		The rows of our tables: reading them without the executor, writing them.
  *
- * Reading is a direct index scan; writing goes through prepared statements
- * over all columns of a row.
+ * Reading is a direct index scan, and a new row is inserted as directly; other
+ * changes go through prepared statements over all columns of a row.
  */
 #include "postgres.h"
 
@@ -100,9 +100,8 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 				  ScanKey keys, int nkeys, Snapshot snapshot,
 				  ApikeyVisit visit, void *state)
 {
-	const ApikeyCatalog *catalog = apikey_catalog();
-	Oid			index_oid = catalog->relations[index];
-	Relation	rel = table_open(catalog->relations[table->relation],
+	Oid			index_oid = apikey_catalog_relation(index);
+	Relation	rel = table_open(apikey_catalog_relation(table->relation),
 								 AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(rel);
 	SysScanDesc scan = systable_beginscan(rel, index_oid, true, snapshot,
@@ -110,6 +109,8 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 	HeapTuple	tuple;
 	bool		more = true;
 
+	if (desc->natts > APIKEY_COLUMNS_MAX)
+		elog(ERROR, "table \"%s\" has too many columns", table->name);
 	while (more && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		ApikeyRow	row;
@@ -117,12 +118,11 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 		CHECK_FOR_INTERRUPTS();
 		if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
 			apikey_cache_saw_own_row();
-		tuple = heap_copytuple(tuple);
+		heap_deform_tuple(heap_copytuple(tuple), desc, row.values, row.nulls);
 		memset(&row.nulls[table->count], true,
 			   table->derived * sizeof(row.nulls[0]));
 		for (int i = 0; i < table->count; i++)
 		{
-			row.values[i] = heap_getattr(tuple, i + 1, desc, &row.nulls[i]);
 			if (!row.nulls[i] && TupleDescAttr(desc, i)->attlen == -1)
 				row.values[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(row.values[i]));
 		}
@@ -248,9 +248,33 @@ require_one_row(const ApikeyTable *table, uint64 rows)
 }
 
 /*
- * Runs a statement whose parameters are a row's columns, and tells a name
- * that is taken in the user's words.
+ * Is to be called where a row could not be written: tells a name that is taken
+ * in the user's words, and all else as it is.
  */
+pg_noreturn static void
+rethrow(const ApikeyTable *table, const ApikeyRow *row, MemoryContext context)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
+		(table->noun == NULL && table->taken == NULL) ||
+		error->table_name == NULL ||
+		strcmp(error->table_name, table->name) != 0)
+		PG_RE_THROW();
+	FlushErrorState();
+	if (table->noun == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("%s", table->taken)));
+	ereport(ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg("%s \"%s\" already exists", table->noun,
+					text_to_cstring(apikey_row_text(row, table->label)))));
+}
+
+/* Runs a statement whose parameters are a row's columns. */
 static void
 run_with_row(const ApikeyStatement *statement, const ApikeyTable *table,
 			 ApikeyRow *row)
@@ -268,24 +292,7 @@ run_with_row(const ApikeyStatement *statement, const ApikeyTable *table,
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
-			(table->noun == NULL && table->taken == NULL) ||
-			error->table_name == NULL ||
-			strcmp(error->table_name, table->name) != 0)
-			PG_RE_THROW();
-		FlushErrorState();
-		if (table->noun == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNIQUE_VIOLATION),
-					 errmsg("%s", table->taken)));
-		ereport(ERROR,
-				(errcode(ERRCODE_UNIQUE_VIOLATION),
-				 errmsg("%s \"%s\" already exists", table->noun,
-						text_to_cstring(apikey_row_text(row, table->label)))));
+		rethrow(table, row, context);
 	}
 	PG_END_TRY();
 }
@@ -343,29 +350,20 @@ apikey_table_lock(ApikeyTable *table, const pg_uuid_t *id, ApikeyLock lock,
 }
 
 void
-apikey_table_insert(ApikeyTable *table, ApikeyRow *row)
+apikey_table_insert(const ApikeyTable *table, const ApikeyRow *row)
 {
-	ApikeyStorage storage;
+	MemoryContext context = CurrentMemoryContext;
 
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&table->insert))
+	PG_TRY();
 	{
-		StringInfoData sql;
-
-		initStringInfo(&sql);
-		appendStringInfo(&sql, "INSERT INTO %s.%s",
-						 apikey_catalog()->schema, table->name);
-		for (int i = 0; i < table->count; i++)
-			appendStringInfo(&sql, "%s %s", i == 0 ? " (" : ",",
-							 table->columns[i].name);
-		for (int i = 0; i < table->count; i++)
-			appendStringInfo(&sql, "%s $%d", i == 0 ? ") VALUES (" : ",",
-							 i + 1);
-		appendStringInfoChar(&sql, ')');
-		prepare_with_row(&table->insert, table, sql.data);
+		apikey_storage_insert(apikey_catalog_relation(table->relation),
+							  row->values, row->nulls, table->count);
 	}
-	run_with_row(&table->insert, table, row);
-	apikey_storage_close(&storage);
+	PG_CATCH();
+	{
+		rethrow(table, row, context);
+	}
+	PG_END_TRY();
 }
 
 /* Writes back a row that was locked. */

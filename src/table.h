@@ -12,7 +12,7 @@
 
 #define APIKEY_COLUMNS_MAX	32
 
-/* Our tables and the indexes that we scan; catalog.c has their names. */
+/* Our tables, and what else we open; catalog.c has their names. */
 typedef enum ApikeyRelation
 {
 	APIKEY_REL_KEY,
@@ -39,6 +39,8 @@ typedef enum ApikeyRelation
 	APIKEY_REL_IMPORT_FOREIGN,
 	APIKEY_REL_IMPORT_DIGEST,
 	APIKEY_REL_IMPORT_LOOKUP,
+	APIKEY_REL_EVENT,
+	APIKEY_REL_EVENT_ID_SEQ,
 	APIKEY_RELATIONS
 } ApikeyRelation;
 
@@ -59,12 +61,13 @@ typedef struct ApikeyCatalog
 	const char *schema;			/* quoted where it needs to be */
 	Oid			tables_owner;
 	Oid			role_type;
-	Oid			roles[APIKEY_ROLES];	/* the enum's values */
-	Oid			relations[APIKEY_RELATIONS];
+	Oid			roles[APIKEY_ROLES];	/* the enum's values, once needed */
+	Oid			relations[APIKEY_RELATIONS];	/* found so far */
 } ApikeyCatalog;
 
 extern const ApikeyCatalog *apikey_catalog(void);
 extern Oid	apikey_extension_schema(Oid extension);
+extern Oid	apikey_catalog_relation(ApikeyRelation relation);
 extern bool apikey_catalog_has(Oid relid);
 extern void apikey_catalog_require(Relation rel);
 extern ApikeyRole apikey_role_from_datum(Datum value);
@@ -86,6 +89,8 @@ typedef struct ApikeyStatement
 	uint64		generation;		/* of the catalog it was prepared under */
 } ApikeyStatement;
 
+extern int	apikey_storage_fix_path(void);
+extern void apikey_storage_restore_path(int level);
 extern void apikey_storage_open(ApikeyStorage *storage);
 extern void apikey_storage_close(ApikeyStorage *storage);
 extern bool apikey_storage_stale(const ApikeyStatement *statement);
@@ -93,6 +98,8 @@ extern void apikey_storage_prepare(ApikeyStatement *statement,
 								   const char *sql, int count, Oid *types);
 extern uint64 apikey_storage_run(const ApikeyStatement *statement,
 								 Datum *values, const char *nulls);
+extern void apikey_storage_insert(Oid table, const Datum *values,
+								  const bool *nulls, int count);
 
 /* Something that may as well be left undone. */
 typedef void (*ApikeyWork) (void *work);
@@ -122,7 +129,7 @@ typedef enum ApikeyLock
 	APIKEY_LOCKS
 } ApikeyLock;
 
-/* A table whose first column is its primary key, a uuid called id. */
+/* A table whose first column is its primary key, called id; mostly a uuid. */
 typedef struct ApikeyTable
 {
 	const char *name;
@@ -135,7 +142,6 @@ typedef struct ApikeyTable
 	int			count;
 	int			derived;		/* columns after those, of rows, not of the table */
 	ApikeyStatement lock[APIKEY_LOCKS];
-	ApikeyStatement insert;
 	ApikeyStatement update;
 	ApikeyStatement remove;
 } ApikeyTable;
@@ -157,7 +163,8 @@ extern bool apikey_table_fetch_latest(const ApikeyTable *table,
 									  const pg_uuid_t *id, ApikeyRow *row);
 extern bool apikey_table_lock(ApikeyTable *table, const pg_uuid_t *id,
 							  ApikeyLock lock, ApikeyRow *row);
-extern void apikey_table_insert(ApikeyTable *table, ApikeyRow *row);
+extern void apikey_table_insert(const ApikeyTable *table,
+								const ApikeyRow *row);
 extern void apikey_table_update(ApikeyTable *table, ApikeyRow *row);
 extern void apikey_table_delete(ApikeyTable *table, const pg_uuid_t *id,
 								bool must_exist);

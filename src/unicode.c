@@ -91,8 +91,8 @@ apikey_unicode_decode(const text *value, int *count)
 }
 
 /*
- * The text in Normalization Form C.  Other encodings than UTF-8 are left as
- * they are: what composes there is one character already.
+ * The text in Normalization Form C, which ASCII is.  Other encodings than UTF-8
+ * are left as they are: what composes there is one character already.
  */
 text *
 apikey_unicode_nfc(text *value)
@@ -102,7 +102,8 @@ apikey_unicode_nfc(text *value)
 	unsigned char *end;
 	int			count;
 
-	if (GetDatabaseEncoding() != PG_UTF8)
+	if (GetDatabaseEncoding() != PG_UTF8 ||
+		pg_is_ascii(text_to_cstring(value)))
 		return value;
 
 	codes = unicode_normalize(UNICODE_NFC,

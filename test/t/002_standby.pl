@@ -65,7 +65,9 @@ for my $call (
 	"apikey_disable(apikey_id('$key'))", "apikey_enable(apikey_id('$key'))",
 	"apikey_revoke(apikey_id('$key'))", "apikey_self_revoke('$key')",
 	"apikey_delete(apikey_id('$key'), 'one')", "apikey_credits_add(apikey_id('$key'), 1)",
-	 "apikey_transfer(apikey_id('$key'), current_user::regrole)",
+	"apikey_transfer(apikey_id('$key'), current_user::regrole)", "apikey_rotate(apikey_id('$key'))",
+	"apikey_reveal(apikey_id('$key'))", "apikey_purge('1 day')", "apikey_events_purge('1 day')",
+	"apikey_import('three', 'md5', md5('three'))",
 	"apikey_organization_create('new')", "apikey_project_create('acme/new')",
 	"apikey_member_add('acme', 'stays', 'owner')", "apikey_member_remove('acme', 'stays')",
 	"apikey_project_drop('acme/pay', 'acme/pay')", "apikey_organization_drop('acme', 'acme')")

@@ -30,13 +30,27 @@ my %key = map {
 $key{project} = $old->safe_psql('postgres', q{
 	SET ROLE stays;
 	SELECT apikey_create('project', 'acme/pay', accept_terms => 'be nice', expires_at => '2100-01-01')});
+# Of two keys and their successors one each is of the role that leaves.
+for (['stays', 'leaves'], ['leaves', 'stays'])
+{
+	my ($first, $then) = @$_;
+	$key{"of_$first"} = $old->safe_psql('postgres', qq{
+		SET ROLE $first;
+		SELECT apikey_create('gone', 'acme/pay', role => 'developer', accept_terms => 'be nice', expires_at => '2100-01-01')});
+	$key{"then_$then"} = $old->safe_psql('postgres', qq{
+		SET ROLE $then;
+		SELECT apikey_rotate(apikey_id('$key{"of_$first"}'), '1 day');
+		SELECT apikey_rename(id, 'gone-' || id) FROM apikeys WHERE name = 'gone' AND project IS NOT NULL AND rotated_to IS NULL});
+	$key{"then_$then"} =~ s/\n.*//s;
+}
+$old->safe_psql('postgres', q{SELECT apikey_import('gone', 'md5', md5('imported'))});
 $old->safe_psql('postgres', qq{
 	SELECT apikey_revoke(apikey_id('$key{revoked}'), 'lost');
 	DROP ROLE leaves;
 	CREATE ROLE leaves;});
 
 my $list = q{SELECT name, masked_key, status, owner, subject, scopes, created_at, expires_at,
-	allowed_ips, metadata, revoked_at, revoke_reason FROM apikeys WHERE name <> 'gone' ORDER BY name};
+	allowed_ips, metadata, revoked_at, revoke_reason FROM apikeys WHERE name !~ '^gone' ORDER BY name};
 my $before = $old->safe_psql('postgres', $list);
 my $places = q{SELECT path, terms, max_ttl, (SELECT count(*) FROM apikey_members),
 	(SELECT array_agg(event ORDER BY id) FROM apikey_events) FROM apikey_projects};
@@ -70,8 +84,8 @@ for my $format ('plain', 'custom', 'directory')
 	is($new->safe_psql($format, $places), $places_before, "projects and events, $format");
 	is( $new->safe_psql($format, join ' UNION ALL ', map {
 				"SELECT code FROM apikey_verify('$_', client_addr => '10.0.0.1')"
-			} @key{qw(kept project odd revoked gone)}),
-		"valid\nvalid\nvalid\nrevoked\nnot_found",
+			} @key{qw(kept project odd revoked gone of_stays then_leaves of_leaves then_stays)}, 'imported'),
+		"valid\nvalid\nvalid\nrevoked\nnot_found\nvalid\nnot_found\nnot_found\nvalid\nvalid",
 		"verification, $format");
 	is( $new->safe_psql($format, q{SELECT apikey_rename(id, 'kept-on') FROM apikeys WHERE name = 'kept';
 			SELECT event FROM apikey_events ORDER BY id DESC LIMIT 1}),
@@ -90,7 +104,7 @@ like($stderr, qr/role "odd "name" does not exist/, 'a missing role is named');
 is( $poor->safe_psql('postgres', join ' UNION ALL ', map {
 			"SELECT code FROM apikey_verify('$_', client_addr => '10.0.0.1')"
 		} values %key),
-	join("\n", ('not_found') x 5),
+	join("\n", ('not_found') x keys %key),
 	'without a role, no key verifies');
 
 $_->stop for $old, $new, $poor;

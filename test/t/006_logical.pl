@@ -19,7 +19,7 @@ $publisher->safe_psql('postgres', q{
 	SELECT apikey_organization_create('acme');
 	SELECT apikey_project_create('acme/pay');
 	SELECT apikey_member_add('acme/pay', 'anna', 'admin');
-	CREATE PUBLICATION keys FOR TABLE apikey_key, apikey_digest, apikey_organization, apikey_project, apikey_member});
+	CREATE PUBLICATION keys FOR TABLE apikey_key, apikey_digest, apikey_import, apikey_organization, apikey_project, apikey_member});
 my $key = $publisher->safe_psql('postgres',
 	q{SET ROLE anna; SELECT apikey_create('one', 'acme/pay')});
 my $conninfo = $publisher->connstr . ' dbname=postgres';
@@ -45,6 +45,22 @@ $publisher->safe_psql('postgres', q{SELECT apikey_enable(id) FROM apikeys});
 is($ask->(), 'valid|admin|acme/pay', 'an enabled key');
 $publisher->safe_psql('postgres', q{SELECT apikey_revoke(id) FROM apikeys});
 is($ask->(), 'revoked|admin|acme/pay', 'a revoked key');
+my $imported = sub {
+	$publisher->wait_for_catchup('keys');
+	return $session->query_safe(q{SELECT code FROM apikey_verify('from elsewhere')});
+};
+is($imported->(), 'malformed', 'no imported key');
+$publisher->safe_psql('postgres', q{SELECT apikey_import('old', 'md5', md5('from elsewhere'))});
+is($imported->(), 'valid', 'an imported key');
+$publisher->safe_psql('postgres', q{SELECT apikey_delete(id, name) FROM apikeys WHERE name = 'old'});
+is($imported->(), 'malformed', 'none any more');
+my $next = $publisher->safe_psql('postgres', q{SET ROLE anna; SELECT apikey_create('two', 'acme/pay')});
+$key = $next;
+is($ask->(), 'valid|admin|acme/pay', 'another key');
+$key = $publisher->safe_psql('postgres', "SELECT apikey_rotate(apikey_id('$next'))");
+is($ask->(), 'valid|admin|acme/pay', 'its successor');
+($next, $key) = ($key, $next);
+is($ask->(), 'revoked|admin|acme/pay', 'and itself');
 $publisher->safe_psql('postgres', q{SELECT apikey_project_drop('acme/pay', 'acme/pay')});
 is($ask->(), 'not_found||', 'a dropped project');
 $session->quit;
