@@ -52,6 +52,10 @@ my %operations = (
 		},
 		done => sub { return $_[0]->{key} },
 	},
+	rotate => {
+		ask => sub { my ($c) = @_; $c->{key} = shift @{ $c->{keys} } or return; return "SELECT apikey_rotate(apikey_id('$c->{key}'))" },
+		done => sub { my ($c, $line) = @_; push @{ $c->{keys} }, $line; return "$c->{key} $line" },
+	},
 	grant => {
 		ask => sub { my ($c) = @_; return "SELECT apikey_create('$c->{name}-m" . ++$c->{made} . "', credits => $granted)" },
 		done => sub { my ($c, $line) = @_; push @{ $c->{metered} }, $line; return $line },
@@ -68,7 +72,7 @@ my %operations = (
 		ask => sub { return q{SELECT coalesce(extract(epoch FROM last_flush_at), 0) FROM apikey_stats} },
 		done => sub { return $_[1] },
 	});
-my @mix = (qw(create verify verify verify verify revoke undone grant spend spend spend spend spend spend flush));
+my @mix = (qw(create verify verify verify verify revoke rotate undone grant spend spend spend spend spend spend flush));
 
 sub pick { my ($c) = @_; return $c->{keys}[ rand @{ $c->{keys} } ] }
 
@@ -126,13 +130,21 @@ sub flushes
 	return @sorted;
 }
 
-# Waits until each client has done so much, and two flushes have ended.
+# The uses that were acknowledged before the flush before the last had ended:
+# the last has collected them.
+sub sure_uses
+{
+	my $end = (flushes(@_))[-2] // return;
+	return grep { /^(\S+) (?:verify|spend) done \S+ valid$/ && $1 < $end } @_;
+}
+
+# Waits until each client has done so much, and some uses must be counted.
 sub wait_for_work
 {
 	my ($files, $lines) = @_;
 	my $end = time + $patience;
 	while (grep({ lines_of($_) < $lines } values %$files)
-		|| flushes(map { lines_of($_) } values %$files) < 2)
+		|| !grep { 1 } sure_uses(map { lines_of($_) } values %$files))
 	{
 		die 'the clients do not work' if time > $end;
 		usleep(20_000);
@@ -192,14 +204,13 @@ sub read_logs
 {
 	my ($files, $state, $uses) = @_;
 	my @all = sort map { lines_of($_) } values %$files;
-	# What was acknowledged before the flush before the last had ended was
-	# collected by the last.
-	my $sure = (flushes(@all))[-2];
+	my %sure = map { $_ => 1 } sure_uses(@all);
 	for (@all)
 	{
-		my ($at, $operation, $step, $key, $result) = split;
+		my (undef, $operation, $step, $key, $result) = split;
 		if ($step eq 'done')
 		{
+			@$state{$key, $result} = ('revoked', 'valid') if $operation eq 'rotate';
 			$state->{$key} = 'valid or exhausted' if $operation eq 'grant';
 			$spent{$key}++ if $operation eq 'spend' && $result eq 'valid';
 			$state->{$key} = $operation eq 'create' ? 'valid' : $operation eq 'undone' ? 'not_found' : 'revoked'
@@ -207,9 +218,9 @@ sub read_logs
 			is($result, 'valid', 'verified') if $operation eq 'verify' && $result ne 'valid';
 			like($result, qr/^(valid|exhausted|unavailable)$/, 'spent')
 			  if $operation eq 'spend' && $result !~ /^(valid|exhausted|unavailable)$/;
-			$uses->{$key}{sure}++, $sure_uses++ if $operation =~ /^(verify|spend)$/ && $result eq 'valid' && $at < $sure;
+			$uses->{$key}{sure}++, $sure_uses++ if $sure{$_};
 		}
-		$state->{$key} = 'valid or revoked' if $step eq 'asked' && $operation eq 'revoke';
+		$state->{$key} = 'valid or revoked' if $step eq 'asked' && $operation =~ /^(revoke|rotate)$/;
 		$uses->{$key}{most}++ if $step eq 'asked' && $operation =~ /^(verify|spend)$/;
 	}
 	return scalar @all;

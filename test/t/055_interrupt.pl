@@ -16,7 +16,7 @@ max_prepared_transactions = 2
 });
 $node->start;
 sub sql { return $node->safe_psql('postgres', @_) }
-sql('CREATE ROLE anna; CREATE ROLE bert; CREATE EXTENSION apikey CASCADE; GRANT EXECUTE ON FUNCTION apikey_organization_create TO anna');
+sql('CREATE ROLE anna; CREATE ROLE bert; CREATE EXTENSION apikey CASCADE; GRANT EXECUTE ON FUNCTION apikey_organization_create, apikey_import TO anna');
 sql(q{SET ROLE anna;
 	SELECT apikey_organization_create('acme');
 	SELECT apikey_project_create('acme/pay');
@@ -45,6 +45,10 @@ my %calls = (
 	apikey_verify_digest => qq{SELECT code FROM apikey_verify_digest(left('$key', -39), sha256('$key'))},
 	apikey_check => qq{SELECT apikey_check('$key')},
 	apikey_credits_add => qq{SELECT apikey_credits_add('$metered', 1)},
+	apikey_rotate => qq{SELECT apikey_rotate('$id', '1 hour')},
+	apikey_reveal => qq{SELECT apikey_reveal('$id')},
+	apikey_import => q{SELECT apikey_import('old', 'md5', md5('old'), project => 'acme/pay')},
+	apikey_purge => q{SELECT apikey_purge('0')},
 	apikey_authenticate => qq{SELECT apikey_authenticate('$key')},
 	apikey_authenticate_digest => qq{SELECT apikey_authenticate_digest(left('$key', -39), sha256('$key'))},
 	apikey_pre_request => q{SELECT apikey_pre_request()},
@@ -55,8 +59,8 @@ my %calls = (
 is( sql(q{SELECT string_agg(DISTINCT p.proname, ' ' ORDER BY p.proname) FROM pg_proc p
 		JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
 		JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'apikey'
-		WHERE p.provolatile = 'v' AND p.proname !~ '^_'}),
-	join(' ', sort grep { !/ / } keys %calls), 'every function that waits is here');
+		WHERE p.provolatile = 'v' AND p.proname !~ '^_' AND p.proname <> 'apikey_events_purge'}),
+	join(' ', sort grep { !/ / } keys %calls), 'every function that is not for superusers alone is here');
 
 my $tables = sql(q{SELECT string_agg(c.oid::regclass::text, ', ') FROM pg_class c
 	WHERE relkind = 'r' AND relname ~ '^apikey_' AND relname <> 'apikey_usage'});
@@ -82,7 +86,7 @@ my %held = (
 	tables => "LOCK TABLE $tables IN ACCESS EXCLUSIVE MODE",
 	rows => 'SELECT count(*) FROM (SELECT FROM apikey_key FOR UPDATE) k, (SELECT FROM apikey_project FOR UPDATE) p,'
 	  . ' (SELECT FROM apikey_organization FOR UPDATE) o, (SELECT FROM apikey_digest FOR UPDATE) d');
-my %free = (rows => qr/^(apikey_(verify|authenticate)(_digest)?|apikey_check|apikey_pre_request|SELECT .*|apikey_organization_create)$/);
+my %free = (rows => qr/^(apikey_(verify|authenticate)(_digest)?|apikey_check|apikey_pre_request|apikey_reveal|apikey_purge|SELECT .*|apikey_organization_create)$/);
 
 # The locks of the transaction that goes on, weak ones on what was looked at
 # apart; and what PostgreSQL keeps of a subtransaction that was undone.
