@@ -318,7 +318,8 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 {
 	const ApikeyRow *key = &verdict->key;
 
-	switch (apikey_key_status(key, verdict->at))
+	switch (apikey_key_status_with_owner(key, verdict->owner_exists,
+										 verdict->at))
 	{
 		case APIKEY_STATUS_REVOKED:
 			return APIKEY_CODE_REVOKED;
@@ -380,6 +381,7 @@ find_key(const ApikeyCredential *credential, ApikeyVerdict *verdict)
 	verdict->role = APIKEY_ROLE_NONE;
 	verdict->rated = false;
 	verdict->row = NULL;
+	verdict->owner_exists = apikey_role_exists(apikey_key_owner(&verdict->key));
 	verdict->forbidden = apikey_key_project(&verdict->key) != NULL &&
 		!find_standing(verdict);
 	apikey_cache_store(begun, credential, verdict);
