@@ -199,6 +199,9 @@ extern Oid	apikey_key_owner(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_project(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_account(const ApikeyRow *key);
 extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
+extern ApikeyStatus apikey_key_status_with_owner(const ApikeyRow *key,
+												 bool owner_exists,
+												 TimestampTz now);
 extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
 									uint8 *digest, int32 *fingerprint);
 extern void apikey_key_scan_project(const pg_uuid_t *project,

@@ -135,8 +135,17 @@ apikey_key_account(const ApikeyRow *key)
 ApikeyStatus
 apikey_key_status(const ApikeyRow *key, TimestampTz now)
 {
-	if (!key->nulls[APIKEY_KEY_REVOKED_AT] ||
-		!apikey_role_exists(apikey_key_owner(key)))
+	return apikey_key_status_with_owner(key,
+										apikey_role_exists(apikey_key_owner(key)),
+										now);
+}
+
+/* The same where it is known already whether its role exists. */
+ApikeyStatus
+apikey_key_status_with_owner(const ApikeyRow *key, bool owner_exists,
+							 TimestampTz now)
+{
+	if (!key->nulls[APIKEY_KEY_REVOKED_AT] || !owner_exists)
 		return APIKEY_STATUS_REVOKED;
 	if (apikey_row_bool(key, APIKEY_KEY_DISABLED))
 		return APIKEY_STATUS_DISABLED;

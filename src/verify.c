@@ -392,7 +392,8 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 {
 	const ApikeyRow *key = &verdict->key;
 
-	switch (apikey_key_status(key, verdict->at))
+	switch (apikey_key_status_with_owner(key, verdict->owner_exists,
+										 verdict->at))
 	{
 		case APIKEY_STATUS_REVOKED:
 			return APIKEY_CODE_REVOKED;
@@ -442,6 +443,7 @@ complete(ApikeyVerdict *verdict)
 	verdict->rated = verdict->credited = false;
 	verdict->row = NULL;
 	verdict->hint = NULL;
+	verdict->owner_exists = apikey_role_exists(apikey_key_owner(&verdict->key));
 	verdict->forbidden = apikey_key_project(&verdict->key) != NULL &&
 		!find_standing(verdict);
 }

@@ -64,6 +64,7 @@ typedef struct ApikeyVerdict
 	ApikeyRow	key;
 	char	   *project;		/* path; NULL for a personal key */
 	ApikeyRole	role;			/* effective; none for a personal key */
+	bool		owner_exists;	/* else its role has been dropped */
 	bool		forbidden;		/* its creator has left the project */
 	bool		known;			/* the secret matched: there is a key */
 	bool		rated;			/* what follows is known */
