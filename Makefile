@@ -2,7 +2,7 @@ EXTENSION = apikey
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" apikey.control)
 
 MODULE_big = apikey
-OBJS = src/apikey.o src/authority.o src/cache.o src/catalog.o src/credit.o \
+OBJS = src/account.o src/apikey.o src/authority.o src/cache.o src/catalog.o src/credit.o \
 	src/demand.o src/denial.o src/digest.o src/event.o src/expiry.o \
 	src/foreign.o src/generate.o src/identity.o src/import.o src/issue.o \
 	src/json.o src/key.o src/keytext.o src/lease.o src/limiter.o src/manage.o \

@@ -150,7 +150,7 @@ _PG_init(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("apikey");
 	apikey_cache_init();
-	apikey_credit_init();
+	apikey_account_init();
 	apikey_lease_init();
 	apikey_retire_init();
 	apikey_expiry_init();

@@ -1,12 +1,6 @@
 /*
  * credit.c
- *		Accounts of credits: their rows, and spending of them.
- *
- * A key with credits names an account, a row of apikey_credit; a key and its
- * successor share one.  The row holds what is left but for what is out in a
- * lease.  Whoever changes the row locks it first, and only then looks at the
- * lease; the worker, which must not wait for anybody, leaves a locked row for
- * later.
+ *		Spending credits, and what the worker does for it.
  *
  * Where there is a lease, or the worker can be asked for one, a verification
  * spends of it and writes nothing; otherwise, and where its own transaction
@@ -16,13 +10,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_type.h"
-#include "commands/extension.h"
-#include "common/int.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "credit.h"
@@ -32,373 +20,6 @@
 #define WAIT_STEP		20		/* after that it is asked again */
 #define IDLE_AFTER		USECS_PER_MINUTE	/* a lease goes back */
 #define LEASE_MIN		100		/* unless there is less */
-
-typedef enum CreditColumn
-{
-	CREDIT_ID,
-	CREDIT_BALANCE,
-	CREDIT_REFILL,
-	CREDIT_REFILL_INTERVAL,
-	CREDIT_REFILL_AT,
-	CREDIT_GRANTED_AT
-} CreditColumn;
-
-static const ApikeyColumn credit_columns[] = {
-	[CREDIT_ID] = {"id", UUIDOID, false},
-	[CREDIT_BALANCE] = {"balance", INT8OID, false},
-	[CREDIT_REFILL] = {"refill", INT8OID, false},
-	[CREDIT_REFILL_INTERVAL] = {"refill_interval", INTERVALOID, false},
-	[CREDIT_REFILL_AT] = {"refill_at", TIMESTAMPTZOID, false},
-	[CREDIT_GRANTED_AT] = {"granted_at", TIMESTAMPTZOID, false}
-};
-
-static ApikeyTable credit_table = {
-	.name = "apikey_credit",
-	.relation = APIKEY_REL_CREDIT,
-	.pkey = APIKEY_REL_CREDIT_PKEY,
-	.columns = credit_columns,
-	.count = lengthof(credit_columns)
-};
-
-/* Has this transaction written accounts? */
-static bool wrote_accounts = false;
-
-static void
-on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
-{
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
-		event == XACT_EVENT_PREPARE)
-		wrote_accounts = false;
-}
-
-/* Once, when the library is loaded. */
-void
-apikey_credit_init(void)
-{
-	RegisterXactCallback(on_transaction_end, NULL);
-}
-
-static int64
-row_balance(const ApikeyRow *row)
-{
-	return DatumGetInt64(row->values[CREDIT_BALANCE]);
-}
-
-static void
-set_balance(ApikeyRow *row, int64 balance)
-{
-	apikey_row_set(row, CREDIT_BALANCE, Int64GetDatum(balance));
-}
-
-/* When an account is refilled next; the end of time where it is not. */
-static TimestampTz
-row_until(const ApikeyRow *row)
-{
-	return row->nulls[CREDIT_REFILL_AT] ? DT_NOEND :
-		DatumGetTimestampTz(row->values[CREDIT_REFILL_AT]);
-}
-
-/*
- * So many intervals after a time.  In UTC, so that it does not depend on the
- * session's time zone.
- */
-static TimestampTz
-time_after(TimestampTz start, const Interval *interval, int64 times)
-{
-	Datum		span = DirectFunctionCall2(interval_mul,
-										   IntervalPGetDatum(interval),
-										   Float8GetDatum((float8) times));
-
-	return DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval,
-												 TimestampGetDatum(start),
-												 span));
-}
-
-/* Refills an account that is due: once, however long ago that was. */
-static bool
-refill_due(ApikeyRow *row, TimestampTz now)
-{
-	TimestampTz start = row_until(row);
-	Interval   *interval;
-	int64		times;
-
-	if (now < start)
-		return false;
-	interval = DatumGetIntervalP(row->values[CREDIT_REFILL_INTERVAL]);
-	/* A month has 28 days or more: this many intervals or fewer have gone. */
-	times = (now - start) /
-		(interval->time + (interval->day + interval->month * (int64) 28) *
-		 USECS_PER_DAY) + 1;
-	while (times > 1 && time_after(start, interval, times - 1) > now)
-		times--;
-	apikey_row_set(row, CREDIT_REFILL_AT,
-				   TimestampTzGetDatum(time_after(start, interval, times)));
-	row->values[CREDIT_BALANCE] = row->values[CREDIT_REFILL];
-	return true;
-}
-
-static bool
-fetch_account(const pg_uuid_t *account, ApikeyRow *row)
-{
-	if (!apikey_table_fetch_latest(&credit_table, account, row))
-		return false;
-	(void) refill_due(row, GetCurrentTimestamp());
-	return true;
-}
-
-/* Locks an account, and refills it where that is due. */
-static bool
-lock_account(const pg_uuid_t *account, ApikeyLock lock, ApikeyRow *row,
-			 bool *refilled)
-{
-	if (!apikey_table_lock(&credit_table, account, lock, row))
-		return false;
-	*refilled = refill_due(row, GetCurrentTimestamp());
-	return true;
-}
-
-static void
-write_account(ApikeyRow *row)
-{
-	apikey_table_update(&credit_table, row);
-	wrote_accounts = true;
-}
-
-pg_noreturn static void
-refuse_missing(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the credits of this API key are not kept here"),
-			 errdetail("Its row in table \"apikey_credit\" is missing.")));
-}
-
-/* What is left of a key's credits, in its row and in memory. */
-static int64
-total_left(const pg_uuid_t *account, ApikeyRow *row, bool *found)
-{
-	uint32		grants;
-	uint32		grants_before;
-	int64		available;
-
-	/* A lease that is granted in between would be told twice. */
-	do
-	{
-		(void) apikey_lease_available(account, &grants_before);
-		*found = fetch_account(account, row);
-		available = apikey_lease_available(account, &grants);
-	} while (grants != grants_before);
-	return *found ? row_balance(row) + available : available;
-}
-
-/*
- * Fills in the attributes of a key that stand in its account; false where it
- * has none here.
- */
-bool
-apikey_credit_fetch(const pg_uuid_t *account, ApikeyRow *key)
-{
-	ApikeyRow	row;
-	bool		found;
-	int64		left = total_left(account, &row, &found);
-
-	if (!found)
-		return false;
-	apikey_row_set(key, APIKEY_KEY_CREDITS, Int64GetDatum(left));
-	key->values[APIKEY_KEY_CREDITS_REFILL] = row.values[CREDIT_REFILL];
-	key->nulls[APIKEY_KEY_CREDITS_REFILL] = row.nulls[CREDIT_REFILL];
-	key->values[APIKEY_KEY_CREDITS_INTERVAL] = row.values[CREDIT_REFILL_INTERVAL];
-	key->nulls[APIKEY_KEY_CREDITS_INTERVAL] = row.nulls[CREDIT_REFILL_INTERVAL];
-	return true;
-}
-
-/*
- * Locks a key's account to be changed by an UPDATE that has seen it as a
- * snapshot shows it, and fills in the key's refill; raises 40001 where the
- * account has been changed since.  What is left changes all the time: that is
- * the caller's to fill in.
- */
-void
-apikey_credit_open(const pg_uuid_t *account, Snapshot seen, ApikeyRow *key)
-{
-	ApikeyRow	before;
-	ApikeyRow	row;
-	bool		refilled;
-
-	if (!apikey_table_fetch(&credit_table, account, seen, &before) ||
-		!lock_account(account, APIKEY_LOCK_UPDATE, &row, &refilled) ||
-		DatumGetTimestampTz(before.values[CREDIT_GRANTED_AT]) !=
-		DatumGetTimestampTz(row.values[CREDIT_GRANTED_AT]))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not update the credits of the API key due to a concurrent change")));
-	key->values[APIKEY_KEY_CREDITS_REFILL] = row.values[CREDIT_REFILL];
-	key->nulls[APIKEY_KEY_CREDITS_REFILL] = row.nulls[CREDIT_REFILL];
-	key->values[APIKEY_KEY_CREDITS_INTERVAL] = row.values[CREDIT_REFILL_INTERVAL];
-	key->nulls[APIKEY_KEY_CREDITS_INTERVAL] = row.nulls[CREDIT_REFILL_INTERVAL];
-}
-
-/* Does a key's row ask for another interval than its account has? */
-static bool
-interval_differs(const ApikeyRow *row, const ApikeyRow *key)
-{
-	if (row->nulls[CREDIT_REFILL_INTERVAL] ||
-		key->nulls[APIKEY_KEY_CREDITS_INTERVAL])
-		return row->nulls[CREDIT_REFILL_INTERVAL] !=
-			key->nulls[APIKEY_KEY_CREDITS_INTERVAL];
-	return !DatumGetBool(DirectFunctionCall2(interval_eq,
-											 row->values[CREDIT_REFILL_INTERVAL],
-											 key->values[APIKEY_KEY_CREDITS_INTERVAL]));
-}
-
-/* Takes over a key's refill; another interval begins now. */
-static void
-set_refill(ApikeyRow *row, const ApikeyRow *key, TimestampTz now)
-{
-	bool		restart = interval_differs(row, key);
-
-	row->values[CREDIT_REFILL] = key->values[APIKEY_KEY_CREDITS_REFILL];
-	row->nulls[CREDIT_REFILL] = key->nulls[APIKEY_KEY_CREDITS_REFILL];
-	row->values[CREDIT_REFILL_INTERVAL] = key->values[APIKEY_KEY_CREDITS_INTERVAL];
-	row->nulls[CREDIT_REFILL_INTERVAL] = key->nulls[APIKEY_KEY_CREDITS_INTERVAL];
-	if (row->nulls[CREDIT_REFILL_INTERVAL])
-		row->nulls[CREDIT_REFILL_AT] = true;
-	else if (restart)
-		apikey_row_set(row, CREDIT_REFILL_AT,
-					   TimestampTzGetDatum(time_after(now, DatumGetIntervalP(row->values[CREDIT_REFILL_INTERVAL]), 1)));
-	apikey_row_set(row, CREDIT_GRANTED_AT, TimestampTzGetDatum(now));
-}
-
-/* Opens an account for a key that has credits, under the key's own id. */
-void
-apikey_credit_create(ApikeyRow *key)
-{
-	ApikeyRow	row;
-
-	if (key->nulls[APIKEY_KEY_CREDITS])
-		return;
-	apikey_row_clear(&row);
-	apikey_row_set_pointer(&row, CREDIT_ID, apikey_row_id(key));
-	row.values[CREDIT_BALANCE] = key->values[APIKEY_KEY_CREDITS];
-	row.nulls[CREDIT_BALANCE] = false;
-	set_refill(&row, key, GetCurrentTimestamp());
-	apikey_table_insert(&credit_table, &row);
-	apikey_row_set_pointer(key, APIKEY_KEY_CREDITS_ACCOUNT,
-						   apikey_row_id(key));
-	wrote_accounts = true;
-}
-
-/* Closes an account, of whichever keys. */
-static void
-close_account(const pg_uuid_t *account)
-{
-	static ApikeyStatement statement;
-	ApikeyStorage storage;
-	Datum		value = UUIDPGetDatum(account);
-
-	(void) apikey_lease_take_out(account);
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
-	{
-		Oid			type = UUIDOID;
-
-		apikey_storage_prepare(&statement,
-							   psprintf("UPDATE %s.apikey_key SET credits_account = NULL"
-										" WHERE credits_account = $1",
-										apikey_catalog()->schema),
-							   1, &type);
-	}
-	apikey_storage_run(&statement, &value, NULL);
-	apikey_storage_close(&storage);
-	apikey_table_delete(&credit_table, account, false);
-	wrote_accounts = true;
-}
-
-/*
- * Writes an account, locked before, after an UPDATE of its key.  What was in
- * a lease goes back into the row, unless the credits were set anew.
- */
-void
-apikey_credit_update(ApikeyRow *key, bool set_anew)
-{
-	const pg_uuid_t *account = apikey_key_account(key);
-	TimestampTz now = GetCurrentTimestamp();
-	ApikeyRow	row;
-	int64		taken_out;
-	bool		refilled;
-
-	if (account == NULL)
-		apikey_credit_create(key);
-	else if (key->nulls[APIKEY_KEY_CREDITS])
-	{
-		close_account(account);
-		key->nulls[APIKEY_KEY_CREDITS_ACCOUNT] = true;
-	}
-	else
-	{
-		if (!lock_account(account, APIKEY_LOCK_UPDATE, &row, &refilled))
-			refuse_missing();
-		taken_out = apikey_lease_take_out(account);
-		set_balance(&row, set_anew ?
-					DatumGetInt64(key->values[APIKEY_KEY_CREDITS]) :
-					row_balance(&row) + taken_out);
-		set_refill(&row, key, now);
-		write_account(&row);
-	}
-}
-
-/* A key is deleted: with the last one that has it, its account. */
-void
-apikey_credit_forget(const ApikeyRow *key)
-{
-	static ApikeyStatement statement;
-	ApikeyStorage storage;
-	Datum		values[2];
-
-	if (apikey_key_account(key) == NULL)
-		return;
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
-	{
-		Oid			types[2] = {UUIDOID, UUIDOID};
-
-		apikey_storage_prepare(&statement,
-							   psprintf("DELETE FROM %s.apikey_credit WHERE id = $1"
-										" AND NOT EXISTS (SELECT FROM %s.apikey_key"
-										" WHERE credits_account = $1 AND id <> $2)",
-										apikey_catalog()->schema,
-										apikey_catalog()->schema),
-							   2, types);
-	}
-	values[0] = key->values[APIKEY_KEY_CREDITS_ACCOUNT];
-	values[1] = key->values[APIKEY_KEY_ID];
-	apikey_storage_run(&statement, values, NULL);
-	apikey_storage_close(&storage);
-}
-
-/* Adds to an account; returns what is left of it then. */
-int64
-apikey_credit_add(const pg_uuid_t *account, int64 amount)
-{
-	ApikeyRow	row;
-	uint32		grants;
-	int64		balance;
-	int64		total;
-	bool		refilled;
-
-	if (!lock_account(account, APIKEY_LOCK_UPDATE, &row, &refilled))
-		refuse_missing();
-	if (pg_add_s64_overflow(row_balance(&row), amount, &balance) ||
-		pg_add_s64_overflow(balance,
-							apikey_lease_available(account, &grants), &total))
-		apikey_refuse("amount", "A key has at most 9223372036854775807 credits.");
-	set_balance(&row, balance);
-	apikey_row_set(&row, CREDIT_GRANTED_AT,
-				   TimestampTzGetDatum(GetCurrentTimestamp()));
-	write_account(&row);
-	apikey_lease_granted_more(account);
-	return total;
-}
 
 /* A spend in the row itself: what is asked, and what came of it. */
 typedef struct RowSpend
@@ -416,25 +37,25 @@ spend_in_row(void *state)
 	ApikeyRow	row;
 	bool		changed;
 
-	if (!lock_account(spend->account, APIKEY_LOCK_UPDATE, &row, &changed))
+	if (!apikey_account_lock(spend->account, APIKEY_LOCK_UPDATE, &row, &changed))
 		return;
-	if (row_balance(&row) < spend->cost)
+	if (apikey_account_balance(&row) < spend->cost)
 	{
 		int64		taken_out = apikey_lease_take_out(spend->account);
 
-		set_balance(&row, row_balance(&row) + taken_out);
+		apikey_account_set_balance(&row, apikey_account_balance(&row) + taken_out);
 		changed |= taken_out > 0;
 	}
 	spend->verdict = APIKEY_CREDIT_EXHAUSTED;
-	if (row_balance(&row) >= spend->cost)
+	if (apikey_account_balance(&row) >= spend->cost)
 	{
 		spend->verdict = APIKEY_CREDIT_SPENT;
-		set_balance(&row, row_balance(&row) - spend->cost);
+		apikey_account_set_balance(&row, apikey_account_balance(&row) - spend->cost);
 		changed = true;
 	}
-	spend->left = row_balance(&row);
+	spend->left = apikey_account_balance(&row);
 	if (changed)
-		apikey_table_update(&credit_table, &row);
+		apikey_account_write(&row);
 }
 
 /* Spends in the row, with the transaction, where that may be written. */
@@ -490,7 +111,7 @@ spend_of_lease(const pg_uuid_t *account, ApikeySlotHint *hint, int32 cost,
 		ApikeyRow	row;
 		bool		found;
 
-		*left = total_left(account, &row, &found);
+		*left = apikey_account_left(account, &row, &found);
 	}
 	return verdict;
 }
@@ -511,10 +132,10 @@ apikey_credit_spend(const pg_uuid_t *account, ApikeySlotHint *hint,
 		ApikeyRow	row;
 		bool		found;
 
-		*left = total_left(account, &row, &found);
+		*left = apikey_account_left(account, &row, &found);
 		return found ? APIKEY_CREDIT_SPENT : APIKEY_CREDIT_UNAVAILABLE;
 	}
-	if (apikey_usage_shared() && !wrote_accounts)
+	if (apikey_usage_shared() && !apikey_account_written())
 		return spend_of_lease(account, hint, cost, left);
 
 	verdict = spend_directly(account, cost, left);
@@ -546,30 +167,30 @@ apikey_credit_grant(const pg_uuid_t *account)
 	int64		left;
 	TimestampTz until;
 
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (!OidIsValid(get_extension_oid("apikey", true)) ||
-		!lock_account(account, APIKEY_LOCK_UPDATE_SKIP, &row, &fresh))
+	if (!apikey_worker_begin())
 	{
-		PopActiveSnapshot();
-		CommitTransactionCommand();
+		apikey_lease_refuse(MyDatabaseId, account);
+		return;
+	}
+	if (!apikey_account_lock(account, APIKEY_LOCK_UPDATE_SKIP, &row, &fresh))
+	{
+		apikey_worker_commit();
 		apikey_lease_refuse(MyDatabaseId, account);
 		return;
 	}
 	apikey_lease_read(account, &seen);
-	until = row_until(&row);
+	until = apikey_account_until(&row);
 	fresh |= seen.number == 0 || seen.ending > 0 || seen.until != until;
-	amount = Max(lease_size(row_balance(&row)), seen.wanted) -
+	amount = Max(lease_size(apikey_account_balance(&row)), seen.wanted) -
 		(fresh ? 0 : seen.available);
-	amount = Max(0, Min(amount, row_balance(&row)));
-	left = row_balance(&row) - amount;
+	amount = Max(0, Min(amount, apikey_account_balance(&row)));
+	left = apikey_account_balance(&row) - amount;
 	if (amount > 0 || fresh)
 	{
-		set_balance(&row, left);
-		apikey_table_update(&credit_table, &row);
+		apikey_account_set_balance(&row, left);
+		apikey_account_write(&row);
 	}
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	apikey_worker_commit();
 	apikey_lease_grant(account, &seen, fresh, amount, until, left);
 }
 
@@ -586,16 +207,15 @@ apikey_credit_return_idle(void)
 		ApikeyRow	row;
 		bool		refilled;
 
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		if (OidIsValid(get_extension_oid("apikey", true)) &&
-			lock_account(&account, APIKEY_LOCK_UPDATE_SKIP, &row, &refilled))
+		if (!apikey_worker_begin())
+			return;
+		if (apikey_account_lock(&account, APIKEY_LOCK_UPDATE_SKIP, &row,
+								&refilled))
 		{
-			set_balance(&row, row_balance(&row) +
-						apikey_lease_take_out(&account));
-			apikey_table_update(&credit_table, &row);
+			apikey_account_set_balance(&row, apikey_account_balance(&row) +
+									   apikey_lease_take_out(&account));
+			apikey_account_write(&row);
 		}
-		PopActiveSnapshot();
-		CommitTransactionCommand();
+		apikey_worker_commit();
 	}
 }

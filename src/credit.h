@@ -45,15 +45,26 @@ extern void apikey_lease_grant(const pg_uuid_t *account,
 extern bool apikey_lease_next_idle(int *from, TimestampTz before,
 								   pg_uuid_t *account);
 
+/* account.c */
+extern void apikey_account_init(void);
+extern int64 apikey_account_balance(const ApikeyRow *row);
+extern void apikey_account_set_balance(ApikeyRow *row, int64 balance);
+extern TimestampTz apikey_account_until(const ApikeyRow *row);
+extern bool apikey_account_lock(const pg_uuid_t *account, ApikeyLock lock,
+								ApikeyRow *row, bool *refilled);
+extern void apikey_account_write(ApikeyRow *row);
+extern bool apikey_account_written(void);
+extern int64 apikey_account_left(const pg_uuid_t *account, ApikeyRow *row,
+								 bool *found);
+extern bool apikey_account_fetch(const pg_uuid_t *account, ApikeyRow *key);
+extern void apikey_account_open(const pg_uuid_t *account, Snapshot seen,
+								ApikeyRow *key);
+extern void apikey_account_create(ApikeyRow *key);
+extern void apikey_account_update(ApikeyRow *key, bool set_anew);
+extern void apikey_account_forget(const ApikeyRow *key);
+extern int64 apikey_account_add(const pg_uuid_t *account, int64 amount);
+
 /* credit.c */
-extern void apikey_credit_init(void);
-extern bool apikey_credit_fetch(const pg_uuid_t *account, ApikeyRow *key);
-extern void apikey_credit_open(const pg_uuid_t *account, Snapshot seen,
-							   ApikeyRow *key);
-extern void apikey_credit_create(ApikeyRow *key);
-extern void apikey_credit_update(ApikeyRow *key, bool set_anew);
-extern void apikey_credit_forget(const ApikeyRow *key);
-extern int64 apikey_credit_add(const pg_uuid_t *account, int64 amount);
 extern ApikeyCreditVerdict apikey_credit_spend(const pg_uuid_t *account,
 											   ApikeySlotHint *hint,
 											   int32 cost, int64 *left);

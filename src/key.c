@@ -299,7 +299,7 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
 
 	retire_dropped(key);
 	refresh_owner_name(key);
-	apikey_credit_create(key);
+	apikey_account_create(key);
 	apikey_expiry_note(key);
 	apikey_table_insert(&apikey_key_table, key);
 	if (digest != NULL)
@@ -329,6 +329,6 @@ apikey_key_delete(const ApikeyRow *key)
 	apikey_import_forget(key);
 	apikey_table_delete(&digest_table, apikey_row_id(key), false);
 	apikey_table_delete(&usage_table, apikey_row_id(key), false);
-	apikey_credit_forget(key);
+	apikey_account_forget(key);
 	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);
 }

@@ -399,7 +399,7 @@ apikey_credits_add(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the API key has no credits to add to"),
 				 errhint("Give it some by UPDATE apikeys SET credits.")));
-	left = apikey_credit_add(apikey_key_account(&key), amount);
+	left = apikey_account_add(apikey_key_account(&key), amount);
 	apikey_event_key(&key, APIKEY_EVENT_UPDATED,
 					 psprintf("{\"columns\": [\"credits\"], \"credits_added\": " INT64_FORMAT "}",
 							  amount));

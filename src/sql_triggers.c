@@ -198,7 +198,7 @@ open_credits(const Changes *changes, ApikeyRow *key)
 		return false;
 	if (apikey_key_account(key) == NULL)
 		return true;
-	apikey_credit_open(apikey_key_account(key), GetActiveSnapshot(), key);
+	apikey_account_open(apikey_key_account(key), GetActiveSnapshot(), key);
 	apikey_row_set(key, APIKEY_KEY_CREDITS,
 				   credits != NULL ? credits->before : Int64GetDatum(0));
 	return true;
@@ -233,7 +233,7 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 	if (project != NULL)
 		check_new_role(&key, role_before, &place);
 	if (credits)
-		apikey_credit_update(&key,
+		apikey_account_update(&key,
 							 find_change(&changes, APIKEY_KEY_CREDITS) != NULL);
 	apikey_key_update(&key, APIKEY_EVENT_UPDATED, changes_detail(&changes));
 	return updated_row(fcinfo);
