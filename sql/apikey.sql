@@ -192,6 +192,7 @@ CREATE TABLE @extschema@.apikey_usage (
 	denied_count bigint NOT NULL,
 	last_used_at timestamptz,
 	last_used_addr inet,
+	flush bigint,
 	expiry_told timestamptz,
 	CONSTRAINT apikey_usage_pkey PRIMARY KEY (id)
 ) WITH (fillfactor = 50);
@@ -645,12 +646,12 @@ COMMENT ON FUNCTION @extschema@._apikey_status(regrole, boolean, timestamptz,
 		timestamptz, timestamptz) IS
 	'active, scheduled, disabled, expired or revoked';
 
-CREATE FUNCTION @extschema@._apikey_pending(id uuid, OUT use_count bigint,
+CREATE FUNCTION @extschema@._apikey_pending(id uuid, flushed bigint, OUT use_count bigint,
 		OUT denied_count bigint, OUT last_used_at timestamptz, OUT last_used_addr inet)
 	RETURNS record
-	LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_pending(uuid) IS
-	'What this server has counted of a key and not yet written';
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_pending(uuid, bigint) IS
+	'What this server has counted of a key beside its row of the table, which was read as of that flush';
 
 CREATE FUNCTION @extschema@._apikey_credits(id uuid, OUT credits bigint,
 		OUT credits_refill bigint, OUT credits_interval interval)
@@ -841,7 +842,7 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 	FROM @extschema@.apikey_key k
 	LEFT JOIN @extschema@.apikey_project p ON p.id = k.project
 	LEFT JOIN @extschema@.apikey_usage u ON u.id = k.id
-	CROSS JOIN LATERAL @extschema@._apikey_pending(k.id) n
+	CROSS JOIN LATERAL @extschema@._apikey_pending(k.id, u.flush) n
 	CROSS JOIN LATERAL @extschema@._apikey_credits(
 		CASE WHEN k.credits_account IS NOT NULL THEN k.id END) c
 	WHERE @extschema@._apikey_visible(k.owner, k.subject, k.project);
@@ -937,7 +938,7 @@ REVOKE ALL ON @extschema@.apikey_stats FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_arrived() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@._apikey_pending(uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_pending(uuid, bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_credits(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_event_kept() FROM PUBLIC;
@@ -1004,7 +1005,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_sees_all(),
 	@extschema@._apikey_event_visible(oid, text, uuid, uuid),
 	@extschema@._apikey_role_name(regrole, text),
-	@extschema@._apikey_pending(uuid),
+	@extschema@._apikey_pending(uuid, bigint),
 	@extschema@._apikey_credits(uuid),
 	@extschema@._apikey_status(regrole, boolean, timestamptz, timestamptz, timestamptz)
 	TO PUBLIC;

@@ -31,8 +31,8 @@ SELECT _apikey_sees_all(), _apikey_event_visible(NULL, NULL, NULL, NULL),
 SELECT _apikey_status(NULL, NULL, NULL, NULL, NULL), _apikey_status(0, true, NULL, NULL, NULL),
 	_apikey_status('regress_apikey_mallory', NULL, 'infinity', '-infinity', NULL),
 	_apikey_role_name(0, 'gone'), _apikey_role_name(NULL, NULL);
-SELECT * FROM _apikey_pending(NULL);
-SELECT * FROM _apikey_pending(apikey_id(:'key'));
+SELECT * FROM _apikey_pending(NULL, NULL);
+SELECT * FROM _apikey_pending(apikey_id(:'key'), NULL);
 \set VERBOSITY sqlstate
 -- fail
 SELECT _apikey_stats();

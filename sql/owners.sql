@@ -65,7 +65,7 @@ DROP ROLE regress_apikey_root;
 ALTER ROLE regress_apikey_alice RENAME TO regress_apikey_alicia;
 SELECT code, owner FROM apikey_verify(:'mine', owner => 'regress_apikey_alicia');
 SET ROLE regress_apikey_alicia;
-SELECT name, owner, status FROM apikeys ORDER BY name;
+SELECT name, owner, status FROM apikeys ORDER BY name, owner COLLATE "C";
 RESET ROLE;
 
 -- Dropping the role revokes, at once and for good.

@@ -41,12 +41,14 @@ apikey_denial_note(ApikeySlot *slot, ApikeyCode code, inet *client_addr)
 	SpinLockRelease(&slot->mutex);
 }
 
-/* May the slot be another key's, without telling of this one too often? */
+/*
+ * May the slot be another key's?  Where there is so little room, this one may
+ * be told of more often.
+ */
 bool
-apikey_denial_at_rest(const ApikeySlot *slot, TimestampTz now)
+apikey_denial_at_rest(const ApikeySlot *slot)
 {
-	return slot->denial.count == 0 &&
-		slot->denial.told_at + TOLD_EVERY <= now;
+	return slot->denial.count == 0;
 }
 
 /* Is there something to tell, and is it time? */

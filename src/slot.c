@@ -102,6 +102,7 @@ init_slot(ApikeySlot *slot)
 	pg_atomic_init_u64(&slot->arrival, 0);
 	SpinLockInit(&slot->mutex);
 	slot->has_addr = false;
+	memset(&slot->flush, 0, sizeof(slot->flush));
 	memset(&slot->denial, 0, sizeof(slot->denial));
 	memset(&slot->lease, 0, sizeof(slot->lease));
 	slot->used = false;
@@ -124,7 +125,7 @@ slot_at_rest(ApikeySlot *slot)
 	return apikey_slot_flushed(slot) &&
 		(int64) pg_atomic_read_u64(&slot->arrival) <=
 		now * APIKEY_LIMITER_UNITS &&
-		apikey_denial_at_rest(slot, now) && apikey_lease_at_rest(slot, now);
+		apikey_denial_at_rest(slot) && apikey_lease_at_rest(slot, now);
 }
 
 /* Takes a slot from the stack; -1 where none is free. */

@@ -48,6 +48,18 @@ typedef struct ApikeyLease
 	uint32		ends;			/* counts those that did */
 } ApikeyLease;
 
+/*
+ * A flush of counts: whether it is in what has been read of the table does not
+ * tell whether it is in the counters still.
+ */
+typedef struct ApikeyFlush
+{
+	int64		number;			/* as the table's row has it; 0 for none */
+	int64		uses;
+	int64		denials;
+	bool		done;			/* the counters are without it */
+} ApikeyFlush;
+
 /* What no event has told yet of refusals. */
 typedef struct ApikeyDenial
 {
@@ -70,6 +82,7 @@ typedef struct ApikeySlot
 	slock_t		mutex;			/* guards what follows */
 	bool		has_addr;
 	inet_struct addr;			/* of the last use, where it was given */
+	ApikeyFlush flush;			/* the last one */
 	ApikeyDenial denial;		/* see denial.c */
 	ApikeyLease lease;			/* see lease.c */
 } ApikeySlot;
@@ -99,7 +112,7 @@ extern void apikey_stats_start(LWLock *control);
 extern void apikey_stats_evicted(void);
 
 /* denial.c */
-extern bool apikey_denial_at_rest(const ApikeySlot *slot, TimestampTz now);
+extern bool apikey_denial_at_rest(const ApikeySlot *slot);
 
 /* notify.c */
 extern Size apikey_notify_size(void);

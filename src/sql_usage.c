@@ -36,8 +36,9 @@ may_see(const pg_uuid_t *id)
 }
 
 /*
- * _apikey_pending(id uuid, OUT use_count bigint, OUT denied_count bigint,
- *				   OUT last_used_at timestamptz, OUT last_used_addr inet)
+ * _apikey_pending(id uuid, flushed bigint, OUT use_count bigint,
+ *				   OUT denied_count bigint, OUT last_used_at timestamptz,
+ *				   OUT last_used_addr inet)
  *		What this server has counted of a key and not yet written; nothing of
  *		a key that the caller may not see.
  */
@@ -49,7 +50,9 @@ _apikey_pending(PG_FUNCTION_ARGS)
 	Datum		values[4];
 	bool		nulls[4] = {0};
 
-	if (apikey_usage_pending(PG_GETARG_UUID_P(0), &use) &&
+	if (!PG_ARGISNULL(0) &&
+		apikey_usage_pending(PG_GETARG_UUID_P(0),
+							 PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1), &use) &&
 		!may_see(PG_GETARG_UUID_P(0)))
 		memset(&use, 0, sizeof(use));
 	values[0] = Int64GetDatum((int64) use.uses);

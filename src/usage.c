@@ -102,9 +102,9 @@ apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
 	LWLockRelease(lock);
 }
 
-/* Copies out what a slot has gathered. */
-void
-apikey_usage_read(ApikeySlot *slot, ApikeyUse *use)
+/* Copies out what a slot has gathered; its mutex is held. */
+static void
+read_slot(ApikeySlot *slot, ApikeyUse *use)
 {
 	use->database = slot->key.database;
 	use->id = slot->key.id;
@@ -112,9 +112,16 @@ apikey_usage_read(ApikeySlot *slot, ApikeyUse *use)
 	use->denials = pg_atomic_read_u64(&slot->denials);
 	use->last_used_at = (TimestampTz) pg_atomic_read_u64(&slot->last_used_at);
 	use->arrival = pg_atomic_read_u64(&slot->arrival);
-	SpinLockAcquire(&slot->mutex);
 	use->has_addr = slot->has_addr;
 	use->addr = slot->addr;
+}
+
+/* The same without it. */
+void
+apikey_usage_read(ApikeySlot *slot, ApikeyUse *use)
+{
+	SpinLockAcquire(&slot->mutex);
+	read_slot(slot, use);
 	SpinLockRelease(&slot->mutex);
 }
 
@@ -129,18 +136,35 @@ apikey_usage_inet(const inet_struct *addr)
 	return result;
 }
 
-/* What a key of this database has that is not flushed; false for nothing. */
+/*
+ * What a key of this database has beside its row of the table, which has been
+ * read as of a flush; false for nothing.
+ */
 bool
-apikey_usage_pending(const pg_uuid_t *id, ApikeyUse *use)
+apikey_usage_pending(const pg_uuid_t *id, int64 flushed, ApikeyUse *use)
 {
+	ApikeyFlush flush;
 	LWLock	   *lock;
 	ApikeySlot *slot = !apikey_usage_shared() ? NULL :
 		apikey_slot_find(MyDatabaseId, id, NULL, &lock);
 
 	if (slot == NULL)
 		return false;
-	apikey_usage_read(slot, use);
+	SpinLockAcquire(&slot->mutex);
+	flush = slot->flush;
+	read_slot(slot, use);
+	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
+	if (flushed >= flush.number && !flush.done)
+	{
+		use->uses -= flush.uses;
+		use->denials -= flush.denials;
+	}
+	else if (flushed < flush.number && flush.done)
+	{
+		use->uses += flush.uses;
+		use->denials += flush.denials;
+	}
 	return true;
 }
 
@@ -149,7 +173,7 @@ apikey_usage_pending(const pg_uuid_t *id, ApikeyUse *use)
  * from a number on, which moves to where the next call has to begin.
  */
 List *
-apikey_usage_collect(int *from, int most)
+apikey_usage_collect(int *from, int most, int64 flush)
 {
 	List	   *uses = NIL;
 
@@ -168,7 +192,13 @@ apikey_usage_collect(int *from, int most)
 		if (slot == NULL)
 			continue;
 		use = palloc(sizeof(ApikeyUse));
-		apikey_usage_read(slot, use);
+		SpinLockAcquire(&slot->mutex);
+		read_slot(slot, use);
+		slot->flush.number = flush;
+		slot->flush.uses = (int64) use->uses;
+		slot->flush.denials = (int64) use->denials;
+		slot->flush.done = false;
+		SpinLockRelease(&slot->mutex);
 		LWLockRelease(lock);
 		uses = lappend(uses, use);
 	}
@@ -193,7 +223,7 @@ apikey_usage_databases(void)
 
 /* What has been collected is in the tables now, committed. */
 void
-apikey_usage_flushed(const List *uses)
+apikey_usage_flushed(const List *uses, int64 flush)
 {
 	ListCell   *cell;
 
@@ -206,8 +236,14 @@ apikey_usage_flushed(const List *uses)
 
 		if (slot == NULL)
 			continue;
-		pg_atomic_fetch_sub_u64(&slot->uses, use->uses);
-		pg_atomic_fetch_sub_u64(&slot->denials, use->denials);
+		SpinLockAcquire(&slot->mutex);
+		if (slot->flush.number == flush)
+		{
+			pg_atomic_fetch_sub_u64(&slot->uses, use->uses);
+			pg_atomic_fetch_sub_u64(&slot->denials, use->denials);
+			slot->flush.done = true;
+		}
+		SpinLockRelease(&slot->mutex);
 		LWLockRelease(lock);
 	}
 	apikey_stats_flushed();

@@ -91,11 +91,12 @@ extern void apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
 								 const ApikeyLimit *limit, int32 cost,
 								 TimestampTz now, ApikeyLimitState *state);
 extern void apikey_usage_read(ApikeySlot *slot, ApikeyUse *use);
-extern bool apikey_usage_pending(const pg_uuid_t *id, ApikeyUse *use);
+extern bool apikey_usage_pending(const pg_uuid_t *id, int64 flushed,
+								 ApikeyUse *use);
 extern inet *apikey_usage_inet(const inet_struct *addr);
 extern List *apikey_usage_databases(void);
-extern List *apikey_usage_collect(int *from, int most);
-extern void apikey_usage_flushed(const List *uses);
+extern List *apikey_usage_collect(int *from, int most, int64 flush);
+extern void apikey_usage_flushed(const List *uses, int64 flush);
 
 /* stats.c */
 extern void apikey_stats_count(ApikeyCode code);

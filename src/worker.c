@@ -186,25 +186,26 @@ column_array(Datum *values, bool *nulls, int count, Oid type, int typlen,
 
 /* Adds what was collected to the rows of keys that are still there. */
 static void
-write_uses(List *uses)
+write_uses(List *uses, int64 flush)
 {
 	static const char sql[] =
 	"INSERT INTO %s.apikey_usage AS u"
-	" (id, use_count, denied_count, last_used_at, last_used_addr)"
-	" SELECT n.* FROM unnest($1, $2, $3, $4, $5)"
+	" (id, use_count, denied_count, last_used_at, last_used_addr, flush)"
+	" SELECT n.*, $6 FROM unnest($1, $2, $3, $4, $5)"
 	" AS n (id, use_count, denied_count, last_used_at, last_used_addr)"
 	" JOIN %s.apikey_key k ON k.id = n.id ORDER BY n.id"
 	" ON CONFLICT (id) DO UPDATE SET"
 	" use_count = u.use_count + excluded.use_count,"
 	" denied_count = u.denied_count + excluded.denied_count,"
 	" last_used_at = greatest(u.last_used_at, excluded.last_used_at),"
-	" last_used_addr = coalesce(excluded.last_used_addr, u.last_used_addr)";
+	" last_used_addr = coalesce(excluded.last_used_addr, u.last_used_addr),"
+	" flush = excluded.flush";
 	int			count = list_length(uses);
 	Datum	   *columns[5];
 	bool	   *nulls[5];
-	Oid			types[5] = {UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-	TIMESTAMPTZARRAYOID, INETARRAYOID};
-	Datum		values[5];
+	Oid			types[6] = {UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+	TIMESTAMPTZARRAYOID, INETARRAYOID, INT8OID};
+	Datum		values[6];
 	const char *schema = apikey_catalog()->schema;
 
 	for (int i = 0; i < 5; i++)
@@ -235,7 +236,8 @@ write_uses(List *uses)
 											 TYPALIGN_DOUBLE));
 	values[4] = PointerGetDatum(column_array(columns[4], nulls[4], count, INETOID,
 											 -1, false, TYPALIGN_INT));
-	if (SPI_execute_with_args(psprintf(sql, schema, schema), 5, types, values,
+	values[5] = Int64GetDatum(flush);
+	if (SPI_execute_with_args(psprintf(sql, schema, schema), 6, types, values,
 							  NULL, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not write the use of API keys");
 }
@@ -282,22 +284,23 @@ apikey_worker_commit(void)
 static void
 flush(void)
 {
+	int64		flush = GetCurrentTimestamp();	/* another one each time */
 	int			from = 0;
 	List	   *uses;
 
 	/* Collected outside the transaction, to be there after its commit. */
-	while ((uses = apikey_usage_collect(&from, FLUSH_BATCH)) != NIL)
+	while ((uses = apikey_usage_collect(&from, FLUSH_BATCH, flush)) != NIL)
 	{
 		if (apikey_worker_begin())
 		{
 			ApikeyStorage storage;
 
 			apikey_storage_open(&storage);
-			write_uses(uses);
+			write_uses(uses, flush);
 			apikey_storage_close(&storage);
 			apikey_worker_commit();
 		}
-		apikey_usage_flushed(uses);
+		apikey_usage_flushed(uses, flush);
 		list_free_deep(uses);
 		(void) be_prompt();
 	}
