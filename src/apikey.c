@@ -60,6 +60,8 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 	if (access == OAT_DROP && classId == DatabaseRelationId)
 	{
 		apikey_slot_forget_database(objectId);
+		if (apikey_usage_shared())
+			apikey_stats_forget_database(objectId);
 		apikey_rehash_forget_database(objectId);
 	}
 	if (access == OAT_DROP && classId == AuthIdRelationId)

@@ -227,6 +227,7 @@ extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
 													  ApikeyPlace *place);
 extern void apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key);
 extern void apikey_manage_require_current(const ApikeyRow *key);
+extern void apikey_manage_retire(ApikeyRow *key);
 extern bool apikey_manage_revoke(ApikeyRow *key, text *reason);
 extern bool apikey_manage_disable(ApikeyRow *key);
 extern void apikey_manage_delete(ApikeyRow *key);

@@ -151,6 +151,16 @@ change_predecessors(const ApikeyRow *key, Change change, text *reason)
 	}
 }
 
+/*
+ * Revokes a locked key whose role has been dropped.  That says nothing of a
+ * predecessor in its grace, which is somebody else's.
+ */
+void
+apikey_manage_retire(ApikeyRow *key)
+{
+	revoke_key(key, cstring_to_text("owner dropped"));
+}
+
 /* Revokes a locked key; false where it already was. */
 bool
 apikey_manage_revoke(ApikeyRow *key, text *reason)

@@ -238,13 +238,17 @@ apikey_rehash_imported(const ApikeyCredential *credential,
 	rehash(credential, &item);
 }
 
-/* A native key has been verified by a pepper that is not the current one. */
+/*
+ * A native key has been verified by a pepper that is not the current one.  It
+ * is accepted as it is, so that is the worker's alone.
+ */
 void
 apikey_rehash_native(const ApikeyCredential *credential)
 {
 	Rehash		item = {.id = credential->id, .native = true};
 
-	rehash(credential, &item);
+	if (list != NULL)
+		rehash(credential, &item);
 }
 
 /* The databases that something is left for. */

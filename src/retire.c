@@ -84,7 +84,8 @@ retire_all(List *ids)
 		ApikeyRow	key;
 
 		apikey_manage_lock(lfirst(cell), &key);
-		apikey_manage_revoke(&key, cstring_to_text("owner dropped"));
+		if (key.nulls[APIKEY_KEY_REVOKED_AT])
+			apikey_manage_retire(&key);
 	}
 }
 

@@ -22,6 +22,7 @@ typedef struct DatabaseStats
 	pg_atomic_uint64 last_flush_at;
 	pg_atomic_uint64 retired;	/* the roles_dropped that were dealt with */
 	pg_atomic_uint64 visit_at;	/* when a key comes near its expiry */
+	pg_atomic_uint64 visits;	/* of the worker */
 } DatabaseStats;
 
 static HTAB *stats_table = NULL;
@@ -86,6 +87,7 @@ database_stats(Oid database)
 		pg_atomic_init_u64(&stats->last_flush_at, 0);
 		pg_atomic_init_u64(&stats->retired, 0);
 		pg_atomic_init_u64(&stats->visit_at, 0);	/* we do not know yet */
+		pg_atomic_init_u64(&stats->visits, 0);
 	}
 	LWLockRelease(stats_lock);
 	return stats;
@@ -201,6 +203,33 @@ void
 apikey_stats_add_database(Oid database)
 {
 	pg_atomic_write_u64(&database_stats(database)->visit_at, 0);
+}
+
+/*
+ * A database is gone, or cannot be connected to: it is not visited again
+ * before somebody has used it.
+ */
+void
+apikey_stats_forget_database(Oid database)
+{
+	DatabaseStats *stats = database_stats(database);
+
+	pg_atomic_write_u64(&stats->visit_at, (uint64) DT_NOEND);
+	pg_atomic_write_u64(&stats->retired, apikey_stats_roles_dropped());
+}
+
+/* The worker has got there. */
+void
+apikey_stats_reached(void)
+{
+	pg_atomic_fetch_add_u64(&my_stats()->visits, 1);
+}
+
+/* How often it has. */
+uint64
+apikey_stats_visits(Oid database)
+{
+	return pg_atomic_read_u64(&database_stats(database)->visits);
 }
 
 /* The databases that have to look for dropped roles, or are to be visited. */

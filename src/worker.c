@@ -113,10 +113,14 @@ flush_all(void)
 	databases = list_concat_unique_oid(databases, apikey_stats_due());
 	foreach(cell, databases)
 	{
+		Oid			database = lfirst_oid(cell);
+		uint64		visits = apikey_stats_visits(database);
+
 		prompt_all();
-		if (ShutdownRequestPending ||
-			!run_worker(lfirst_oid(cell), TASK_FLUSH))
+		if (ShutdownRequestPending || !run_worker(database, TASK_FLUSH))
 			break;
+		if (apikey_stats_visits(database) == visits)
+			apikey_stats_forget_database(database);
 	}
 }
 
@@ -392,6 +396,7 @@ static void
 work(Task task)
 {
 	set_defaults();
+	apikey_stats_reached();
 	apikey_lease_serve(true);
 	pgstat_report_activity(STATE_RUNNING, task == TASK_PROMPT ?
 						   "apikey: leasing credits, notifying" :

@@ -80,7 +80,7 @@ sub heard
 		last if (() = $out =~ /notification/g) >= $count;
 		select undef, undef, undef, 0.05;
 	}
-	return [ $out =~ /"apikey" with payload "(.*)" received/g ];
+	return [ $out =~ /"apikey" with payload "(\{.*?\})" received/g ];
 }
 my $start = sql('SELECT max(id) FROM apikey_events');
 sql('BEGIN', "SELECT apikey_create('gone-1')", 'ROLLBACK');
