@@ -126,6 +126,9 @@ CREATE UNIQUE INDEX apikey_key_project_name ON @extschema@.apikey_key
 	(project, name)
 	WHERE revoked_at IS NULL AND rotated_to IS NULL AND project IS NOT NULL;
 CREATE INDEX apikey_key_project ON @extschema@.apikey_key (project, created_at);
+-- For the worker, which tells of those that come near.
+CREATE INDEX apikey_key_expires_at ON @extschema@.apikey_key (expires_at)
+	WHERE expires_at IS NOT NULL AND revoked_at IS NULL;
 CREATE INDEX apikey_key_credits_account ON @extschema@.apikey_key (credits_account)
 	WHERE credits_account IS NOT NULL;
 -- A successor has replaced one key.  No foreign key: a dump may leave it out.
@@ -189,10 +192,11 @@ CREATE TABLE @extschema@.apikey_usage (
 	denied_count bigint NOT NULL,
 	last_used_at timestamptz,
 	last_used_addr inet,
+	expiry_told timestamptz,
 	CONSTRAINT apikey_usage_pkey PRIMARY KEY (id)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.apikey_usage IS
-	'How often keys were used and refused, and their last use; read it through the view apikeys';
+	'How often keys were used and refused, their last use, and the expiry that an event has told of; read it through the view apikeys';
 
 -- What is left but for what is out in a lease; with room for updates in place.
 CREATE TABLE @extschema@.apikey_credit (
@@ -866,10 +870,22 @@ COMMENT ON VIEW @extschema@.apikey_events IS
 	'What was done to the keys, projects and organizations that the caller owns';
 
 CREATE VIEW @extschema@.apikey_stats AS
-	SELECT s.since, s.verifications, s.tracked_keys, s.evictions, s.not_attributed, s.last_flush_at
+	SELECT
+		s.since,
+		s.verifications,
+		s.tracked_keys,
+		s.evictions,
+		s.not_attributed,
+		s.last_flush_at,
+		(SELECT coalesce(jsonb_object_agg(p.fingerprint, p.keys), '{}'::jsonb)
+			FROM (SELECT lpad(to_hex(d.pepper), 8, '0') AS fingerprint, count(*) AS keys
+					FROM (SELECT pepper FROM @extschema@.apikey_digest
+						  UNION ALL
+						  SELECT pepper FROM @extschema@.apikey_import WHERE pepper IS NOT NULL) d
+					GROUP BY 1) p) AS peppers
 	FROM @extschema@._apikey_stats() s;
 COMMENT ON VIEW @extschema@.apikey_stats IS
-	'What this server has counted of verifications in the current database since its start';
+	'What this server has counted of verifications in the current database since its start, and how many keys hang on which pepper, by fingerprint';
 
 -- Privileges: nothing to anybody but what stands here.
 

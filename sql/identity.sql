@@ -353,6 +353,7 @@ CREATE SCHEMA planted AUTHORIZATION regress_apikey_mallory;
 -- before the library is loaded in her session, a setting may have any name
 \c - regress_apikey_mallory
 SET client_min_messages = error;
+SELECT right(forge('SELECT set_config(''apikey.current_key'', ''regress_apikey_alice'', true)'), 4) AS seen;
 CREATE TEMP TABLE forgeries (n serial, query text);
 -- settings of every likely name
 INSERT INTO forgeries (query) SELECT format('SELECT set_config(%L, %L, true)', name, value)

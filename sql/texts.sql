@@ -1,11 +1,10 @@
 -- Random texts, and keys changed at random, in the place of a key: never an
 -- error, and one answer from every function.  Each query shows what breaks a
--- rule, so none shows a row.  -v count=1000000 -v seed=0.5 for more.
-\if :{?count}
-\else
+-- rule, so none shows a row.  For more or fewer: test/long/texts.
 \set count 20000
 \set seed 0.25
-\endif
+\getenv count APIKEY_TEXTS
+\getenv seed APIKEY_TEXTS_SEED
 CREATE TEMP TABLE known (n integer PRIMARY KEY, key text NOT NULL, live boolean NOT NULL);
 INSERT INTO known SELECT n, apikey_create('texts-' || n, prefix => (ARRAY['ak', 'a', 'sk_live', 'a_prefix_of_20_chars'])[1 + n % 4]), n % 2 = 0
 	FROM generate_series(0, 199) n;

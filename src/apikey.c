@@ -22,7 +22,9 @@ PG_MODULE_MAGIC;
 
 int			apikey_cache_entries = 10000;
 int			apikey_credits_lease = 1000;
+int			apikey_expiry_notice = 7 * SECS_PER_DAY;
 int			apikey_flush_interval = 10000;
+bool		apikey_notify = false;
 int			apikey_max_tracked_keys = 100000;
 int			apikey_usage_interval = 60;
 char	   *apikey_pepper_file = NULL;
@@ -92,6 +94,12 @@ _PG_init(void)
 							"A crash costs as many at most. Needs the library preloaded.",
 							&apikey_credits_lease, 1000, 1, 1000000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("apikey.expiry_notice",
+							"Time before a key expires at which an event tells so.",
+							"0 tells nothing. Needs the library preloaded.",
+							&apikey_expiry_notice, 7 * SECS_PER_DAY, 0,
+							10 * 365 * SECS_PER_DAY,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("apikey.flush_interval",
 							"Time between flushes of the use of keys to the tables.",
 							"Needs the library preloaded.",
@@ -104,6 +112,11 @@ _PG_init(void)
 							process_shared_preload_libraries_in_progress ?
 							PGC_POSTMASTER : PGC_SIGHUP,
 							0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("apikey.notify",
+							 "Sends NOTIFY apikey after the commit of each event.",
+							 "Needs the library preloaded.",
+							 &apikey_notify, false, PGC_SUSET, 0,
+							 NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.pepper_file",
 							   "File of the secrets that stored digests hang on.",
 							   "One a line, of at least 32 bytes; the first is current, the others are still accepted. Empty: none.",
@@ -140,6 +153,8 @@ _PG_init(void)
 	apikey_credit_init();
 	apikey_lease_init();
 	apikey_retire_init();
+	apikey_expiry_init();
+	apikey_notify_init();
 	apikey_identity_init();
 	if (process_shared_preload_libraries_in_progress)
 	{

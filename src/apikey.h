@@ -136,6 +136,8 @@ typedef enum ApikeyEvent
 	APIKEY_EVENT_REVEALED,
 	APIKEY_EVENT_IMPORTED,
 	APIKEY_EVENT_REHASHED,
+	APIKEY_EVENT_DENIED,
+	APIKEY_EVENT_EXPIRING,
 	APIKEY_EVENT_TRANSFERRED,
 	APIKEY_EVENT_MEMBER_ADDED,
 	APIKEY_EVENT_MEMBER_REMOVED,
@@ -150,6 +152,9 @@ extern char *apikey_json_text(const char *name, const text *value);
 extern char *apikey_json_time(TimestampTz time);
 extern void apikey_event_key(const ApikeyRow *key, ApikeyEvent event,
 							 const char *detail);
+extern void apikey_event_denied(const ApikeyRow *key, Oid actor,
+								inet *client_addr, const char *detail);
+extern const char *apikey_event_name(ApikeyEvent event);
 extern void apikey_event_require_removable(void);
 extern uint64 apikey_event_purge(TimestampTz before);
 extern void apikey_event_place(const ApikeyPlace *place, ApikeyEvent event,

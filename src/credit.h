@@ -24,6 +24,7 @@ extern void apikey_lease_init(void);
 extern ApikeyCreditVerdict apikey_lease_spend(const pg_uuid_t *account,
 											  ApikeySlotHint *hint,
 											  int32 cost, int64 *left);
+extern void apikey_lease_call(void);
 extern void apikey_lease_ask(const pg_uuid_t *account, int64 wanted);
 extern void apikey_lease_prepare_to_wait(void);
 extern void apikey_lease_wait(long milliseconds);

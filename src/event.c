@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "apikey.h"
+#include "usage.h"
 
 static bool purging = false;	/* in apikey_event_purge */
 
@@ -33,6 +34,8 @@ static const char *const event_names[] = {
 	[APIKEY_EVENT_REVEALED] = "revealed",
 	[APIKEY_EVENT_IMPORTED] = "imported",
 	[APIKEY_EVENT_REHASHED] = "rehashed",
+	[APIKEY_EVENT_DENIED] = "denied",
+	[APIKEY_EVENT_EXPIRING] = "expiring",
 	[APIKEY_EVENT_TRANSFERRED] = "transferred",
 	[APIKEY_EVENT_MEMBER_ADDED] = "member_added",
 	[APIKEY_EVENT_MEMBER_REMOVED] = "member_removed",
@@ -122,27 +125,40 @@ set_client_addr(ApikeyRow *row)
 	row->nulls[EVENT_CLIENT_ADDR] = call->isnull;
 }
 
-/* Writes an event, of which what it is about is filled in. */
 static void
-event_write(ApikeyEvent event, const char *detail, ApikeyRow *row)
+set_actor(ApikeyRow *row, Oid actor)
 {
-	Oid			sequence = apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ);
-	Oid			actor = GetUserId();
-
-	apikey_row_set(row, EVENT_ID,
-				   Int64GetDatum(nextval_internal(sequence, false)));
-	apikey_row_set(row, EVENT_AT,
-				   TimestampTzGetDatum(GetCurrentTimestamp()));
-	apikey_row_set(row, EVENT_EVENT, CStringGetTextDatum(event_names[event]));
 	apikey_row_set_pointer(row, EVENT_ACTOR, apikey_role_name_text(actor, NULL));
 	apikey_row_set(row, EVENT_ACTOR_OID, ObjectIdGetDatum(actor));
-	apikey_row_set_pointer(row, EVENT_ACTOR_SUBJECT,
-						   apikey_principal_subject());
-	set_client_addr(row);
+}
+
+/* Writes an event, of which what it is about, and who did it, is filled in. */
+static void
+event_insert(ApikeyEvent event, const char *detail, ApikeyRow *row)
+{
+	Oid			sequence = apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ);
+	int64		id = nextval_internal(sequence, false);
+	TimestampTz now = GetCurrentTimestamp();
+
+	apikey_row_set(row, EVENT_ID, Int64GetDatum(id));
+	apikey_row_set(row, EVENT_AT, TimestampTzGetDatum(now));
+	apikey_row_set(row, EVENT_EVENT, CStringGetTextDatum(event_names[event]));
 	if (detail != NULL)
 		apikey_row_set(row, EVENT_DETAIL,
 					   DirectFunctionCall1(jsonb_in, CStringGetDatum(detail)));
 	apikey_table_insert(&event_table, row);
+	apikey_notify_event(event, id, now);
+}
+
+/* The same of what the caller does. */
+static void
+event_write(ApikeyEvent event, const char *detail, ApikeyRow *row)
+{
+	set_actor(row, GetUserId());
+	apikey_row_set_pointer(row, EVENT_ACTOR_SUBJECT,
+						   apikey_principal_subject());
+	set_client_addr(row);
+	event_insert(event, detail, row);
 }
 
 static void
@@ -155,23 +171,50 @@ set_place(const ApikeyPlace *place, ApikeyRow *row)
 						   place->is_project ? apikey_place_project(place) : NULL);
 }
 
+static void
+set_key(const ApikeyRow *key, ApikeyRow *row)
+{
+	ApikeyPlace place;
+
+	apikey_row_set(row, EVENT_KEY_ID, key->values[APIKEY_KEY_ID]);
+	apikey_row_set(row, EVENT_KEY_NAME, key->values[APIKEY_KEY_NAME]);
+	apikey_row_set(row, EVENT_KEY_OWNER, key->values[APIKEY_KEY_OWNER]);
+	apikey_row_set_pointer(row, EVENT_KEY_SUBJECT,
+						   apikey_row_text(key, APIKEY_KEY_SUBJECT));
+	if (apikey_key_project(key) != NULL &&
+		apikey_place_fetch_project(apikey_key_project(key), &place))
+		set_place(&place, row);
+}
+
 /* Tells of a key; detail is the text of a JSON object, or NULL. */
 void
 apikey_event_key(const ApikeyRow *key, ApikeyEvent event, const char *detail)
 {
 	ApikeyRow	row;
-	ApikeyPlace place;
 
 	apikey_row_clear(&row);
-	apikey_row_set(&row, EVENT_KEY_ID, key->values[APIKEY_KEY_ID]);
-	apikey_row_set(&row, EVENT_KEY_NAME, key->values[APIKEY_KEY_NAME]);
-	apikey_row_set(&row, EVENT_KEY_OWNER, key->values[APIKEY_KEY_OWNER]);
-	apikey_row_set_pointer(&row, EVENT_KEY_SUBJECT,
-						   apikey_row_text(key, APIKEY_KEY_SUBJECT));
-	if (apikey_key_project(key) != NULL &&
-		apikey_place_fetch_project(apikey_key_project(key), &place))
-		set_place(&place, &row);
+	set_key(key, &row);
 	event_write(event, detail, &row);
+}
+
+/* Tells of a key that somebody else was refused with, from an address. */
+void
+apikey_event_denied(const ApikeyRow *key, Oid actor, inet *client_addr,
+					const char *detail)
+{
+	ApikeyRow	row;
+
+	apikey_row_clear(&row);
+	set_key(key, &row);
+	set_actor(&row, actor);
+	apikey_row_set_pointer(&row, EVENT_CLIENT_ADDR, client_addr);
+	event_insert(APIKEY_EVENT_DENIED, detail, &row);
+}
+
+const char *
+apikey_event_name(ApikeyEvent event)
+{
+	return event_names[event];
 }
 
 /* Tells of an organization or project. */

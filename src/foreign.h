@@ -56,8 +56,9 @@ extern bool apikey_import_find(const ApikeyCredential *credential,
 
 /* rehash.c */
 extern void apikey_rehash_init(void);
-extern void apikey_rehash(const ApikeyCredential *credential,
-						  const ApikeyImported *imported);
+extern void apikey_rehash_imported(const ApikeyCredential *credential,
+								   const ApikeyImported *imported);
+extern void apikey_rehash_native(const ApikeyCredential *credential);
 extern List *apikey_rehash_databases(void);
 extern void apikey_rehash_flush(void);
 extern void apikey_rehash_forget_database(Oid database);

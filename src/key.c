@@ -15,6 +15,7 @@
 
 #include "apikey.h"
 #include "credit.h"
+#include "usage.h"
 
 static const ApikeyColumn key_columns[] = {
 	[APIKEY_KEY_ID] = {"id", UUIDOID, false},
@@ -290,6 +291,7 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
 	retire_dropped(key);
 	refresh_owner_name(key);
 	apikey_credit_create(key);
+	apikey_expiry_note(key);
 	apikey_table_insert(&apikey_key_table, key);
 	if (digest != NULL)
 		insert_digest(key, digest);
@@ -304,6 +306,7 @@ apikey_key_update(ApikeyRow *key, ApikeyEvent event, const char *detail)
 	if (event == APIKEY_EVENT_RENAMED)
 		retire_dropped(key);
 	refresh_owner_name(key);
+	apikey_expiry_note(key);
 	apikey_table_update(&apikey_key_table, key);
 	apikey_event_key(key, event, detail);
 }

@@ -290,13 +290,28 @@ apikey_lease_spend(const pg_uuid_t *account, ApikeySlotHint *hint, int32 cost,
 	return verdict;
 }
 
+/* Wakes the process that starts workers, and the worker, if there is one. */
+void
+apikey_lease_call(void)
+{
+	Latch	   *launcher;
+	Latch	   *worker;
+
+	SpinLockAcquire(&shared->mutex);
+	launcher = shared->launcher;
+	worker = shared->worker;
+	SpinLockRelease(&shared->mutex);
+	if (worker != NULL)
+		SetLatch(worker);
+	if (launcher != NULL)
+		SetLatch(launcher);
+}
+
 /* Asks the worker for a lease of so much at least. */
 void
 apikey_lease_ask(const pg_uuid_t *account, int64 wanted)
 {
 	ApikeySlotKey key = {.database = MyDatabaseId, .id = *account};
-	Latch	   *launcher;
-	Latch	   *worker;
 	LWLock	   *lock;
 	ApikeySlot *slot = open_slot(account, NULL, &lock);
 	bool		asked = false;
@@ -313,13 +328,8 @@ apikey_lease_ask(const pg_uuid_t *account, int64 wanted)
 		asked |= memcmp(&shared->asked[i], &key, sizeof(key)) == 0;
 	if (!asked && shared->count < ASKED_MAX)
 		shared->asked[shared->count++] = key;
-	launcher = shared->launcher;
-	worker = shared->worker;
 	SpinLockRelease(&shared->mutex);
-	if (worker != NULL)
-		SetLatch(worker);
-	if (launcher != NULL)
-		SetLatch(launcher);
+	apikey_lease_call();
 }
 
 /* Waiting for the worker: between the first and the last, any number. */

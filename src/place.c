@@ -17,6 +17,7 @@
 #include "utils/snapmgr.h"
 
 #include "apikey.h"
+#include "redact.h"
 
 #define PART_MAX	64			/* characters of a name in a path */
 
@@ -144,6 +145,23 @@ apikey_place_standing(const ApikeyPlace *place)
 }
 
 /*
+ * There is no such place for the caller.  A key that was given for a path by
+ * mistake is masked.
+ */
+void
+apikey_place_refuse_unknown(const char *path, bool is_project)
+{
+	char	   *masked = pstrdup(path);
+
+	apikey_redact_text(masked, strlen(masked));
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 is_project ?
+			 errmsg("project \"%s\" does not exist", masked) :
+			 errmsg("organization \"%s\" does not exist", masked)));
+}
+
+/*
  * Raises where there is no such place for the caller (42704), or he is less
  * than a role there (42501).
  */
@@ -157,11 +175,7 @@ authorize(const ApikeyPlace *place, bool found, ApikeyRole needed)
 		return;
 	if (standing == APIKEY_ROLE_NONE &&
 		!(found && has_bypassrls_privilege(GetUserId())))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 place->is_project ?
-				 errmsg("project \"%s\" does not exist", place->path) :
-				 errmsg("organization \"%s\" does not exist", place->path)));
+		apikey_place_refuse_unknown(place->path, place->is_project);
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 place->is_project ?

@@ -73,6 +73,8 @@ extern const pg_uuid_t *apikey_place_organization(const ApikeyPlace *place);
 extern const pg_uuid_t *apikey_place_project(const ApikeyPlace *place);
 extern bool apikey_place_within(const char *project, const text *path);
 extern ApikeyRole apikey_place_standing(const ApikeyPlace *place);
+pg_noreturn extern void apikey_place_refuse_unknown(const char *path,
+													bool is_project);
 extern void apikey_place_open(const text *path, ApikeyPlace *place);
 extern void apikey_place_open_project(const pg_uuid_t *id, ApikeyPlace *place);
 extern void apikey_place_open_for_keys(const text *path, ApikeyPlace *place);

@@ -17,6 +17,7 @@
 
 #include "executor/executor.h"
 #include "parser/analyze.h"
+#include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/backend_status.h"
@@ -46,6 +47,17 @@ mask_activity(void)
 	PGSTAT_BEGIN_WRITE_ACTIVITY(entry);
 	apikey_redact_text(activity, len);
 	PGSTAT_END_WRITE_ACTIVITY(entry);
+}
+
+/*
+ * The same where a statement begins that the client runs, or a parallel
+ * worker; those within functions report nothing.
+ */
+static void
+mask_activity_of(const char *text)
+{
+	if (ActivePortal == NULL || ActivePortal->sourceText == text)
+		mask_activity();
 }
 
 /* Masks a field, which may be NULL; returns its new length. */
@@ -120,7 +132,7 @@ on_post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 static void
 on_executor_run(APIKEY_RUN_PARAMETERS)
 {
-	mask_activity();
+	mask_activity_of(query->sourceText);
 	if (previous_executor_run)
 		previous_executor_run(APIKEY_RUN_ARGUMENTS);
 	else
@@ -133,7 +145,7 @@ on_process_utility(PlannedStmt *statement, const char *text, bool read_only,
 				   QueryEnvironment *environment, DestReceiver *receiver,
 				   QueryCompletion *completion)
 {
-	mask_activity();
+	mask_activity_of(text);
 	if (previous_process_utility)
 		previous_process_utility(statement, text, read_only, context, params,
 								 environment, receiver, completion);

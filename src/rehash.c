@@ -1,8 +1,9 @@
 /*
  * rehash.c
- *		Giving imported keys the digest that native ones have.
+ *		Giving imported keys the digest that native ones have, and native ones
+ *		that of the current pepper.
  *
- * Whoever verifies such a key has its text, and leaves the digest in shared
+ * Whoever verifies such a key has its text, or the digest of it, and leaves the digest in shared
  * memory for worker.c to write: verification itself writes nothing.  What does
  * not find room, or is lost with a crash, comes again with the key's next use.
  * Without the library preloaded it is written at once, where the transaction
@@ -37,7 +38,8 @@ typedef struct Rehash
 	pg_uuid_t	id;
 	uint8		digest[APIKEY_DIGEST_BYTES];	/* as it is to be stored */
 	int32		pepper;
-	char		last_four[LAST_FOUR + 1];
+	bool		native;
+	char		last_four[LAST_FOUR + 1];	/* of an imported one */
 } Rehash;
 
 typedef struct RehashList
@@ -148,6 +150,33 @@ update_import(Datum *values)
 	return updated;
 }
 
+/* The same of a native key, whose text has not changed. */
+static bool
+update_native(Datum *values)
+{
+	static ApikeyStatement statement;
+	ApikeyStorage storage;
+	bool		updated;
+
+	apikey_storage_open(&storage);
+	if (apikey_storage_stale(&statement))
+	{
+		const char *schema = apikey_catalog()->schema;
+		Oid			types[REHASH_LAST_FOUR] = {UUIDOID, BYTEAOID, INT4OID};
+
+		apikey_storage_prepare(&statement,
+							   psprintf("WITH due AS (SELECT id FROM %s.apikey_digest"
+										" WHERE id = $1 AND pepper <> $3 FOR UPDATE SKIP LOCKED)"
+										" UPDATE %s.apikey_digest d SET digest = $2, pepper = $3"
+										" FROM due WHERE d.id = due.id",
+										schema, schema),
+							   REHASH_LAST_FOUR, types);
+	}
+	updated = apikey_storage_run(&statement, values, NULL) == 1;
+	apikey_storage_close(&storage);
+	return updated;
+}
+
 /* Writes a digest, as a work of apikey_storage_try. */
 static void
 write_rehash(void *work)
@@ -164,7 +193,7 @@ write_rehash(void *work)
 	values[REHASH_PEPPER] = Int32GetDatum(rehash->pepper);
 	values[REHASH_LAST_FOUR] = CStringGetTextDatum(rehash->last_four);
 	if (apikey_table_fetch_latest(&apikey_key_table, &rehash->id, &key) &&
-		update_import(values))
+		(rehash->native ? update_native(values) : update_import(values)))
 		apikey_event_key(&key, APIKEY_EVENT_REHASHED, NULL);
 }
 
@@ -183,24 +212,39 @@ enqueue(const Rehash *rehash)
 	LWLockRelease(list_lock);
 }
 
-/* An imported key has been verified by an old digest: it gets the new one. */
-void
-apikey_rehash(const ApikeyCredential *credential,
-			  const ApikeyImported *imported)
+/* Computes the digest that a key is to have, and leaves it to be written. */
+static void
+rehash(const ApikeyCredential *credential, Rehash *item)
 {
 	const ApikeyPepper *pepper = apikey_pepper_current();
-	Rehash		rehash = {
-		.database = MyDatabaseId,
-		.id = imported->id,
-		.pepper = pepper->fingerprint
-	};
 
-	apikey_digest_stored(pepper, credential->digest, rehash.digest);
-	set_last_four(credential, rehash.last_four);
+	item->database = MyDatabaseId;
+	item->pepper = pepper->fingerprint;
+	apikey_digest_stored(pepper, credential->digest, item->digest);
 	if (list != NULL)
-		enqueue(&rehash);
+		enqueue(item);
 	else if (!XactReadOnly && !IsInParallelMode())
-		(void) apikey_storage_try(write_rehash, &rehash);
+		(void) apikey_storage_try(write_rehash, item);
+}
+
+/* An imported key has been verified by an old digest: it gets the new one. */
+void
+apikey_rehash_imported(const ApikeyCredential *credential,
+					   const ApikeyImported *imported)
+{
+	Rehash		item = {.id = imported->id};
+
+	set_last_four(credential, item.last_four);
+	rehash(credential, &item);
+}
+
+/* A native key has been verified by a pepper that is not the current one. */
+void
+apikey_rehash_native(const ApikeyCredential *credential)
+{
+	Rehash		item = {.id = credential->id, .native = true};
+
+	rehash(credential, &item);
 }
 
 /* The databases that something is left for. */

@@ -26,7 +26,7 @@
 #define PARTITIONS		16
 #define VICTIMS_MAX		1024	/* slots looked at to make room for a key */
 #define DUMP_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/apikey.stat"
-#define DUMP_MAGIC		0x41504B32	/* "APK2" */
+#define DUMP_MAGIC		0x41504B33	/* "APK3" */
 
 typedef struct SlotEntry
 {
@@ -47,6 +47,7 @@ typedef struct Shared
 typedef struct DumpedSlot
 {
 	ApikeyUse	use;
+	ApikeyDenial denial;
 	ApikeyLease lease;
 } DumpedSlot;
 
@@ -82,6 +83,7 @@ request_memory(void)
 											  sizeof(SlotEntry)));
 	RequestAddinShmemSpace(apikey_stats_size());
 	RequestAddinShmemSpace(apikey_lease_size());
+	RequestAddinShmemSpace(apikey_notify_size());
 	RequestNamedLWLockTranche("apikey", PARTITIONS + 1);
 }
 
@@ -100,6 +102,7 @@ init_slot(ApikeySlot *slot)
 	pg_atomic_init_u64(&slot->arrival, 0);
 	SpinLockInit(&slot->mutex);
 	slot->has_addr = false;
+	memset(&slot->denial, 0, sizeof(slot->denial));
 	memset(&slot->lease, 0, sizeof(slot->lease));
 	slot->used = false;
 }
@@ -121,7 +124,7 @@ slot_at_rest(ApikeySlot *slot)
 	return apikey_slot_flushed(slot) &&
 		(int64) pg_atomic_read_u64(&slot->arrival) <=
 		now * APIKEY_LIMITER_UNITS &&
-		apikey_lease_at_rest(slot, now);
+		apikey_denial_at_rest(slot, now) && apikey_lease_at_rest(slot, now);
 }
 
 /* Takes a slot from the stack; -1 where none is free. */
@@ -323,6 +326,7 @@ dump_slots(int code, Datum arg pg_attribute_unused())
 			continue;
 		memset(&dumped, 0, sizeof(dumped));
 		apikey_usage_read(&slots[i], &dumped.use);
+		dumped.denial = slots[i].denial;
 		dumped.lease = slots[i].lease;
 		dumped.lease.wanted = 0;
 		dumped.lease.unsettled = dumped.lease.ending = 0;
@@ -360,6 +364,7 @@ load_slot(const DumpedSlot *dumped)
 	pg_atomic_write_u64(&slot->arrival, dumped->use.arrival);
 	slot->has_addr = dumped->use.has_addr;
 	slot->addr = dumped->use.addr;
+	slot->denial = dumped->denial;
 	slot->lease = dumped->lease;
 	slot->lease.left_at = 0;
 }
@@ -405,6 +410,7 @@ start_memory(void)
 	locks = GetNamedLWLockTranche("apikey");
 	apikey_stats_start(&locks[0].lock);
 	apikey_lease_start();
+	apikey_notify_start();
 	shared = ShmemInitStruct("apikey", shared_size(), &found);
 	slots = ShmemInitStruct("apikey slots",
 							mul_size(apikey_max_tracked_keys,

@@ -48,6 +48,17 @@ typedef struct ApikeyLease
 	uint32		ends;			/* counts those that did */
 } ApikeyLease;
 
+/* What no event has told yet of refusals. */
+typedef struct ApikeyDenial
+{
+	int64		count;
+	TimestampTz told_at;		/* when the last event did */
+	int			code;			/* of the last refusal, as what follows */
+	Oid			actor;
+	bool		has_addr;
+	inet_struct addr;
+} ApikeyDenial;
+
 typedef struct ApikeySlot
 {
 	ApikeySlotKey key;
@@ -59,6 +70,7 @@ typedef struct ApikeySlot
 	slock_t		mutex;			/* guards what follows */
 	bool		has_addr;
 	inet_struct addr;			/* of the last use, where it was given */
+	ApikeyDenial denial;		/* see denial.c */
 	ApikeyLease lease;			/* see lease.c */
 } ApikeySlot;
 
@@ -85,6 +97,13 @@ extern void apikey_slot_forget_database(Oid database);
 extern Size apikey_stats_size(void);
 extern void apikey_stats_start(LWLock *control);
 extern void apikey_stats_evicted(void);
+
+/* denial.c */
+extern bool apikey_denial_at_rest(const ApikeySlot *slot, TimestampTz now);
+
+/* notify.c */
+extern Size apikey_notify_size(void);
+extern void apikey_notify_start(void);
 
 /* lease.c */
 extern Size apikey_lease_size(void);

@@ -133,12 +133,7 @@ drop_place(FunctionCallInfo fcinfo, bool is_project)
 
 	if (is_project !=
 		(memchr(VARDATA_ANY(path), '/', VARSIZE_ANY_EXHDR(path)) != NULL))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 is_project ?
-				 errmsg("project \"%s\" does not exist", text_to_cstring(path)) :
-				 errmsg("organization \"%s\" does not exist",
-						text_to_cstring(path))));
+		apikey_place_refuse_unknown(text_to_cstring(path), is_project);
 	apikey_place_open(path, &place);
 	if (!apikey_same_text(path, confirmed))
 		apikey_refuse("confirm_name", "It must repeat the path.");

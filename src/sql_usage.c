@@ -56,7 +56,7 @@ _apikey_pending(PG_FUNCTION_ARGS)
 	values[1] = Int64GetDatum((int64) use.denials);
 	values[2] = TimestampTzGetDatum(use.last_used_at);
 	nulls[2] = use.last_used_at == 0;
-	values[3] = use.has_addr ? apikey_usage_addr(&use) : (Datum) 0;
+	values[3] = use.has_addr ? InetPGetDatum(apikey_usage_inet(&use.addr)) : (Datum) 0;
 	nulls[3] = !use.has_addr;
 	PG_RETURN_DATUM(result_row(fcinfo, values, nulls));
 }

@@ -21,6 +21,7 @@ typedef struct DatabaseStats
 	pg_atomic_uint64 not_attributed;
 	pg_atomic_uint64 last_flush_at;
 	pg_atomic_uint64 retired;	/* the roles_dropped that were dealt with */
+	pg_atomic_uint64 visit_at;	/* when a key comes near its expiry */
 } DatabaseStats;
 
 static HTAB *stats_table = NULL;
@@ -84,6 +85,7 @@ database_stats(Oid database)
 		pg_atomic_init_u64(&stats->not_attributed, 0);
 		pg_atomic_init_u64(&stats->last_flush_at, 0);
 		pg_atomic_init_u64(&stats->retired, 0);
+		pg_atomic_init_u64(&stats->visit_at, 0);	/* we do not know yet */
 	}
 	LWLockRelease(stats_lock);
 	return stats;
@@ -146,11 +148,67 @@ apikey_stats_retired(uint64 dropped)
 	pg_atomic_write_u64(&my_stats()->retired, dropped);
 }
 
-/* The databases, of those in use, that have to look. */
-List *
+/* Has the worker to look for the keys of dropped roles here? */
+bool
 apikey_stats_unretired(void)
 {
+	return pg_atomic_read_u64(&my_stats()->retired) <
+		apikey_stats_roles_dropped();
+}
+
+/* This database is to be visited at that time, or before. */
+void
+apikey_stats_visit(TimestampTz at)
+{
+	uint64		before;
+
+	if (!apikey_usage_shared())
+		return;
+	before = pg_atomic_read_u64(&my_stats()->visit_at);
+	while ((TimestampTz) before > at &&
+		   !pg_atomic_compare_exchange_u64(&my_stats()->visit_at, &before,
+										   (uint64) at))
+		;
+}
+
+/* The worker begins its visit, if that is due; before it looks at anything. */
+bool
+apikey_stats_begin_visit(void)
+{
+	uint64		due = pg_atomic_read_u64(&my_stats()->visit_at);
+
+	return (TimestampTz) due <= GetCurrentTimestamp() &&
+		pg_atomic_compare_exchange_u64(&my_stats()->visit_at, &due,
+									   (uint64) DT_NOEND);
+}
+
+/* All are to be visited: the setting has changed. */
+void
+apikey_stats_visit_all(void)
+{
+	HASH_SEQ_STATUS scan;
+	DatabaseStats *stats;
+
+	LWLockAcquire(stats_lock, LW_SHARED);
+	hash_seq_init(&scan, stats_table);
+	while ((stats = hash_seq_search(&scan)) != NULL)
+		pg_atomic_write_u64(&stats->visit_at, 0);
+	LWLockRelease(stats_lock);
+}
+
+/* A database that exists is to be visited, used or not. */
+void
+apikey_stats_add_database(Oid database)
+{
+	pg_atomic_write_u64(&database_stats(database)->visit_at, 0);
+}
+
+/* The databases that have to look for dropped roles, or are to be visited. */
+List *
+apikey_stats_due(void)
+{
 	uint64		dropped = apikey_stats_roles_dropped();
+	TimestampTz now = GetCurrentTimestamp();
 	List	   *databases = NIL;
 	HASH_SEQ_STATUS scan;
 	DatabaseStats *stats;
@@ -160,7 +218,8 @@ apikey_stats_unretired(void)
 	while ((stats = hash_seq_search(&scan)) != NULL)
 	{
 		if (OidIsValid(stats->database) &&
-			pg_atomic_read_u64(&stats->retired) < dropped)
+			(pg_atomic_read_u64(&stats->retired) < dropped ||
+			 (TimestampTz) pg_atomic_read_u64(&stats->visit_at) <= now))
 			databases = lappend_oid(databases, stats->database);
 	}
 	LWLockRelease(stats_lock);

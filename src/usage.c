@@ -56,7 +56,10 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 	if (code == APIKEY_CODE_VALID)
 		note_use(slot, client_addr, now);
 	else
+	{
 		pg_atomic_fetch_add_u64(&slot->denials, 1);
+		apikey_denial_note(slot, code, client_addr);
+	}
 	LWLockRelease(lock);
 }
 
@@ -115,15 +118,15 @@ apikey_usage_read(ApikeySlot *slot, ApikeyUse *use)
 	SpinLockRelease(&slot->mutex);
 }
 
-/* The address of a last use as an inet. */
-Datum
-apikey_usage_addr(const ApikeyUse *use)
+/* An address that was kept, as an inet. */
+inet *
+apikey_usage_inet(const inet_struct *addr)
 {
-	inet	   *addr = palloc0(sizeof(inet));
+	inet	   *result = palloc0(sizeof(inet));
 
-	addr->inet_data = use->addr;
-	SET_INET_VARSIZE(addr);
-	return InetPGetDatum(addr);
+	result->inet_data = *addr;
+	SET_INET_VARSIZE(result);
+	return result;
 }
 
 /* What a key of this database has that is not flushed; false for nothing. */

@@ -64,6 +64,8 @@ typedef struct ApikeyStats
 extern int	apikey_max_tracked_keys;
 extern int	apikey_flush_interval;
 extern int	apikey_usage_interval;
+extern int	apikey_expiry_notice;
+extern bool apikey_notify;
 
 /* limiter.c */
 extern bool apikey_limiter_of(const ApikeyRow *key, ApikeyLimit *limit);
@@ -90,7 +92,7 @@ extern void apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
 								 TimestampTz now, ApikeyLimitState *state);
 extern void apikey_usage_read(ApikeySlot *slot, ApikeyUse *use);
 extern bool apikey_usage_pending(const pg_uuid_t *id, ApikeyUse *use);
-extern Datum apikey_usage_addr(const ApikeyUse *use);
+extern inet *apikey_usage_inet(const inet_struct *addr);
 extern List *apikey_usage_databases(void);
 extern List *apikey_usage_collect(int *from, int most);
 extern void apikey_usage_flushed(const List *uses);
@@ -102,12 +104,35 @@ extern void apikey_stats_flushed(void);
 extern void apikey_stats_role_dropped(void);
 extern uint64 apikey_stats_roles_dropped(void);
 extern void apikey_stats_retired(uint64 dropped);
-extern List *apikey_stats_unretired(void);
+extern bool apikey_stats_unretired(void);
+extern void apikey_stats_visit(TimestampTz at);
+extern bool apikey_stats_begin_visit(void);
+extern void apikey_stats_visit_all(void);
+extern void apikey_stats_add_database(Oid database);
+extern List *apikey_stats_due(void);
 extern bool apikey_stats_read(ApikeyStats *result);
 
 /* touch.c */
 extern void apikey_touch(const ApikeyCredential *credential,
 						 inet *client_addr);
+
+/* denial.c */
+extern void apikey_denial_note(ApikeySlot *slot, ApikeyCode code,
+							   inet *client_addr);
+extern List *apikey_denial_databases(void);
+extern void apikey_denial_tell(void);
+
+/* notify.c */
+extern void apikey_notify_init(void);
+extern void apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at);
+extern List *apikey_notify_databases(void);
+extern void apikey_notify_drop(Oid database);
+extern bool apikey_notify_send(void);
+
+/* expiry.c */
+extern void apikey_expiry_init(void);
+extern void apikey_expiry_note(const ApikeyRow *key);
+extern void apikey_expiry_tell(void);
 
 /* retire.c */
 extern void apikey_retire_init(void);
@@ -116,6 +141,8 @@ extern void apikey_retire_found(void);
 
 /* worker.c */
 extern void apikey_worker_init(void);
+extern bool apikey_worker_begin(void);
+extern void apikey_worker_commit(void);
 extern PGDLLEXPORT void apikey_launcher_main(Datum arg);
 extern PGDLLEXPORT void apikey_flush_main(Datum arg);
 

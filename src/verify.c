@@ -198,7 +198,10 @@ credential_matches(const ApikeyCredential *credential, ApikeyRow *key)
 	found = apikey_digest_equal(stored, offered) && found &&
 		apikey_table_fetch(&apikey_key_table, &credential->id, snapshot, key);
 	UnregisterSnapshot(snapshot);
-	return found && apikey_credential_has_prefix(credential, key);
+	found = found && apikey_credential_has_prefix(credential, key);
+	if (found && fingerprint != apikey_pepper_current()->fingerprint)
+		apikey_rehash_native(credential);
+	return found;
 }
 
 /*
@@ -505,7 +508,7 @@ verify_imported(const ApikeyCredential *credential,
 		verdict->known = true;
 		verdict->code = judge(verdict, demand);
 		if (imported.stale && verdict->code == APIKEY_CODE_VALID)
-			apikey_rehash(credential, &imported);
+			apikey_rehash_imported(credential, &imported);
 	}
 	else if (imported.problem != NULL)
 	{

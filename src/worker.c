@@ -1,18 +1,23 @@
 /*
  * worker.c
- *		Background work: carrying what was gathered into the tables, leasing
- *		credits, revoking the keys of dropped roles.
+ *		Background work: carrying what was gathered into the tables, and what
+ *		else waits for no session.
  *
  * A launcher, connected to no database, looks each apikey.flush_interval which
  * databases have something to be done, and starts for one after the other a
  * worker that connects, does it in short transactions, and is gone: one that
  * stayed would stand in the way of DROP DATABASE.  A call for a lease of
- * credits wakes the launcher, or a worker that runs, at once.  Where no worker
+ * credits, or for a notification, wakes the launcher, or a worker that runs,
+ * at once.  Where no worker
  * slot is free, or on a standby, all that waits.
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
@@ -42,8 +47,9 @@
 /* What a worker is started for. */
 typedef enum Task
 {
-	TASK_FLUSH,					/* all there is to be done */
-	TASK_LEASE					/* leases alone */
+	TASK_LIST,					/* to find the databases */
+	TASK_PROMPT,				/* what somebody waits for: leases, notices */
+	TASK_FLUSH					/* all there is to be done */
 } Task;
 
 /* Runs the worker of a database to its end; false where none could start. */
@@ -69,47 +75,59 @@ run_worker(Oid database, Task task)
 	return WaitForBackgroundWorkerShutdown(handle) == BGWH_STOPPED;
 }
 
+static List *
+prompt_databases(void)
+{
+	return list_concat_unique_oid(apikey_lease_databases(),
+								  apikey_notify_databases());
+}
+
 /* Whoever asks for a lease is waiting: that comes first. */
 static void
-lease_all(void)
+prompt_all(void)
 {
 	ListCell   *cell;
 
-	foreach(cell, apikey_lease_databases())
+	foreach(cell, prompt_databases())
 	{
 		if (ShutdownRequestPending)
 			break;
-		(void) run_worker(lfirst_oid(cell), TASK_LEASE);
+		(void) run_worker(lfirst_oid(cell), TASK_PROMPT);
 		apikey_lease_drop(lfirst_oid(cell));
+		apikey_notify_drop(lfirst_oid(cell));
 	}
 }
 
 static void
 flush_all(void)
 {
-	List	   *databases = apikey_usage_databases();
+	static bool listed = false;
+	List	   *databases;
 	ListCell   *cell;
 
-	databases = list_concat_unique_oid(databases, apikey_stats_unretired());
+	if (!listed)
+		listed = run_worker(InvalidOid, TASK_LIST);
+	databases = apikey_usage_databases();
+	databases = list_concat_unique_oid(databases, apikey_denial_databases());
 	databases = list_concat_unique_oid(databases, apikey_rehash_databases());
-
+	databases = list_concat_unique_oid(databases, apikey_stats_due());
 	foreach(cell, databases)
 	{
-		lease_all();
+		prompt_all();
 		if (ShutdownRequestPending ||
 			!run_worker(lfirst_oid(cell), TASK_FLUSH))
 			break;
 	}
 }
 
-/* Sleeps until somebody asks for a lease, or a time; true when it has come. */
+/* Sleeps until somebody calls, or a time; true when it has come. */
 static bool
 sleep_until(TimestampTz time)
 {
 	long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 														  time);
 
-	if (apikey_lease_databases() == NIL && timeout > 0)
+	if (prompt_databases() == NIL && timeout > 0)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 timeout, PG_WAIT_EXTENSION);
@@ -142,8 +160,9 @@ apikey_launcher_main(Datum arg pg_attribute_unused())
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			apikey_stats_visit_all();
 		}
-		lease_all();
+		prompt_all();
 		if (due && !ShutdownRequestPending)
 		{
 			flush_all();
@@ -202,7 +221,7 @@ write_uses(List *uses)
 		columns[2][i] = Int64GetDatum((int64) use->denials);
 		columns[3][i] = TimestampTzGetDatum(use->last_used_at);
 		nulls[3][i] = use->last_used_at == 0;
-		columns[4][i] = use->has_addr ? apikey_usage_addr(use) : (Datum) 0;
+		columns[4][i] = use->has_addr ? InetPGetDatum(apikey_usage_inet(&use->addr)) : (Datum) 0;
 		nulls[4][i] = !use->has_addr;
 	}
 	values[0] = PointerGetDatum(column_array(columns[0], nulls[0], count, UUIDOID,
@@ -221,25 +240,27 @@ write_uses(List *uses)
 		elog(ERROR, "could not write the use of API keys");
 }
 
-/* Grants what is asked for in this database; false where nothing was. */
+/* Does what is waited for in this database; false where nothing was. */
 static bool
-grant_leases(void)
+be_prompt(void)
 {
 	pg_uuid_t	account;
-	bool		granted = false;
+	bool		done = false;
 
 	while (apikey_lease_next(&account))
 	{
 		CHECK_FOR_INTERRUPTS();
 		apikey_credit_grant(&account);
-		granted = true;
+		done = true;
 	}
-	return granted;
+	while (apikey_notify_send())
+		done = true;
+	return done;
 }
 
 /* Begins a transaction in which our tables are there; false without them. */
-static bool
-begin_with_extension(void)
+bool
+apikey_worker_begin(void)
 {
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -250,8 +271,8 @@ begin_with_extension(void)
 	return false;
 }
 
-static void
-commit(void)
+void
+apikey_worker_commit(void)
 {
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -267,18 +288,18 @@ flush(void)
 	/* Collected outside the transaction, to be there after its commit. */
 	while ((uses = apikey_usage_collect(&from, FLUSH_BATCH)) != NIL)
 	{
-		if (begin_with_extension())
+		if (apikey_worker_begin())
 		{
 			ApikeyStorage storage;
 
 			apikey_storage_open(&storage);
 			write_uses(uses);
 			apikey_storage_close(&storage);
-			commit();
+			apikey_worker_commit();
 		}
 		apikey_usage_flushed(uses);
 		list_free_deep(uses);
-		(void) grant_leases();
+		(void) be_prompt();
 	}
 }
 
@@ -302,7 +323,7 @@ set_defaults(void)
 						PGC_S_OVERRIDE);
 }
 
-/* Stays for as long as leases are asked for, and then a moment; not for long. */
+/* Stays for as long as there are calls, and then a moment; not for long. */
 static void
 linger(void)
 {
@@ -316,20 +337,70 @@ linger(void)
 						 LINGER_STEP, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-	} while (grant_leases() && GetCurrentTimestamp() < end);
+	} while (be_prompt() && GetCurrentTimestamp() < end);
 }
 
 /* Is done with each flush, after it. */
 static void
 keep_up(void)
 {
-	if (begin_with_extension())
+	apikey_denial_tell();
+	apikey_rehash_flush();
+	if (apikey_stats_unretired() && apikey_worker_begin())
 	{
 		apikey_retire_found();
-		commit();
+		apikey_worker_commit();
 	}
-	apikey_rehash_flush();
+	if (apikey_stats_begin_visit() && apikey_worker_begin())
+	{
+		apikey_expiry_tell();
+		apikey_worker_commit();
+	}
 	apikey_credit_return_idle();
+}
+
+/* Each database that can be connected to is to be visited. */
+static void
+list_databases(void)
+{
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		/* A limit of -2 marks one whose DROP was broken off. */
+		if (database->datallowconn && database->datconnlimit >= -1)
+			apikey_stats_add_database(database->oid);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+}
+
+/* What a worker does in its database. */
+static void
+work(Task task)
+{
+	set_defaults();
+	apikey_lease_serve(true);
+	pgstat_report_activity(STATE_RUNNING, task == TASK_PROMPT ?
+						   "apikey: leasing credits, notifying" :
+						   "apikey: writing the use of keys");
+	if (be_prompt())
+		linger();
+	if (task == TASK_FLUSH)
+	{
+		flush();
+		keep_up();
+		(void) be_prompt();
+	}
 }
 
 void
@@ -340,19 +411,17 @@ apikey_flush_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	memcpy(&task, MyBgworkerEntry->bgw_extra, sizeof(task));
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid,
-											  BGWORKER_BYPASS_ALLOWCONN);
-	set_defaults();
-	apikey_lease_serve(true);
-	pgstat_report_activity(STATE_RUNNING, task == TASK_LEASE ?
-						   "apikey: leasing credits" :
-						   "apikey: writing the use of keys");
-	if (grant_leases())
-		linger();
-	if (task == TASK_FLUSH)
+	if (task == TASK_LIST)
 	{
-		flush();
-		keep_up();
+		BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+		list_databases();
+	}
+	else
+	{
+		BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg),
+												  InvalidOid,
+												  BGWORKER_BYPASS_ALLOWCONN);
+		work(task);
 	}
 	proc_exit(0);
 }

@@ -42,7 +42,7 @@ sub protected_server
 {
 	my @configuration = @_;
 	my $node = PostgreSQL::Test::Cluster->new('api');
-	$node->init;
+	$node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
 	$node->append_conf('postgresql.conf', join("\n", "shared_preload_libraries = 'apikey'", @configuration));
 	$node->start;
 	$node->command_ok([ 'psql', '-Xq', '-d', 'postgres', '-f', 'examples/schema.sql' ], 'examples/schema.sql');

@@ -10,7 +10,7 @@ use Test::More;
 
 find_program(@$_) for [ 'node', 'nodejs' ], [ 'npm', 'npm' ], [ 'curl', 'curl' ];
 my $node = PostgreSQL::Test::Cluster->new('shop');
-$node->init;
+$node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
 $node->start;
 my ($section) = slurp_file('README.md') =~ /^## Protect your API\n(.*?)^## /ms;
 my $commands = join '', $section =~ /^```sh\n(.*?)^```/msg;

@@ -11,7 +11,7 @@ use Time::HiRes qw(usleep);
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
 $node->append_conf('postgresql.conf', q{
-shared_preload_libraries = 'apikey, auto_explain'
+shared_preload_libraries = 'auto_explain, pg_stat_statements, apikey'
 logging_collector = on
 log_directory = 'log'
 log_filename = 'server.log'
@@ -30,7 +30,7 @@ auto_explain.log_nested_statements = on
 max_parallel_workers_per_gather = 2
 });
 $node->start;
-$node->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE; CREATE TABLE t (id integer PRIMARY KEY, k text UNIQUE)');
+$node->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE; CREATE EXTENSION pg_stat_statements; CREATE ROLE mallory; CREATE TABLE t (id integer PRIMARY KEY, k text UNIQUE)');
 my %log = map { $_ => $node->data_dir . "/log/server.$_" } qw(log csv json);
 my $key = $node->safe_psql('postgres', q{SELECT apikey_create('plain')});
 my $long = $node->safe_psql('postgres', q{SELECT apikey_create('long', prefix => 'a_prefix_of_20_chars')});
@@ -136,6 +136,8 @@ like($new{log}, qr/key=\Q$mask\E&x=1', '"\Q$long_mask\E"', '\(\Q$mask,$mask$mask
 like($new{log}, qr/HINT:  \Q$long_mask\E/, 'a hint');
 like($new{json}, qr/"statement":"SELECT '\Q$mask\E'::integer"/, 'JSON is whole');
 
+is($node->safe_psql('postgres', q{SELECT calls FROM pg_stat_statements WHERE query = 'SELECT code FROM apikey_verify($1)'}), '1', 'pg_stat_statements beside us');
+
 # Parameters, whole and cut, of statements that succeed and fail.
 for my $length (-1, 40, 60, 63, 80)
 {
@@ -210,9 +212,20 @@ $holder->{stderr} = '';
 $holder->quit;
 no_key('statements that ran', 10);
 
+# Our own messages name no key, masked or not.
+for my $call ("apikey_self_revoke('$key', E'\n')", "apikey_verify('$key', cost => -1)", "apikey_verify('$key', cost => NULL)",
+	"apikey_create('$key!')", "apikey_create('a-name', prefix => '$key')", "apikey_create('a-name', scopes => ARRAY['$key '])",
+	"apikey_create('a-name', project => '$key')", "apikey_project_create('$key')", "apikey_project_create('acme/$key')",
+	"apikey_organization_create('$key')", "apikey_member_add('$key', 'mallory', 'admin')", "apikey_project_drop('$key', '$key')",
+	"apikey_rename(apikey_id('$key'), ' $key')", "apikey_delete(apikey_id('$key'), '$key')", "apikey_revoke(apikey_id('$key'), E'$key\n')")
+{
+	my (undef, undef, $error) = $node->psql('postgres', "\\set VERBOSITY verbose\nSET apikey.redact = off;\nSELECT $call");
+	$error = join "\n", grep { !/LINE 1/ } split /\n/, $error;
+	ok($error =~ /ERROR:  [0-9]/ && !secret_in($error, $key), 'no key in an error of ' . $call =~ s/\(.*//sr) or diag $error;
+}
+
 # The setting.
 is($node->safe_psql('postgres', 'SHOW apikey.redact'), 'on', 'on by default');
-$node->safe_psql('postgres', 'CREATE ROLE mallory');
 (undef, undef, my $error) = $node->psql('postgres', "\\set VERBOSITY sqlstate\nSET ROLE mallory; SET apikey.redact = off");
 like($error, qr/42501/, 'not for ordinary roles to switch off');
 $node->safe_psql('postgres', "SET apikey.redact = off; DO \$\$ BEGIN RAISE LOG '%', '$key'; END \$\$");

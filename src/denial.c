@@ -1,0 +1,161 @@
+/*
+ * denial.c
+ *		Events of refusals: one a minute and key at most, with a count.
+ *
+ * What was refused may be rolled back, and a refusal must cost no more than a
+ * use, so refusals gather in the key's slot of shared memory; the worker
+ * writes the events.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "usage.h"
+
+#define TOLD_EVERY		USECS_PER_MINUTE
+#define TOLD_AT_ONCE	1000	/* keys in a transaction */
+
+/* What was read of a slot to be told. */
+typedef struct Denied
+{
+	pg_uuid_t	id;
+	ApikeyDenial denial;
+} Denied;
+
+/* A key's secret has matched, and it was refused; its partition is locked. */
+void
+apikey_denial_note(ApikeySlot *slot, ApikeyCode code, inet *client_addr)
+{
+	ApikeyDenial *denial = &slot->denial;
+
+	SpinLockAcquire(&slot->mutex);
+	denial->count++;
+	denial->code = code;
+	denial->actor = GetUserId();
+	denial->has_addr = client_addr != NULL;
+	if (client_addr != NULL)
+		memcpy(&denial->addr, VARDATA_ANY(client_addr),
+			   VARSIZE_ANY_EXHDR(client_addr));
+	SpinLockRelease(&slot->mutex);
+}
+
+/* May the slot be another key's, without telling of this one too often? */
+bool
+apikey_denial_at_rest(const ApikeySlot *slot, TimestampTz now)
+{
+	return slot->denial.count == 0 &&
+		slot->denial.told_at + TOLD_EVERY <= now;
+}
+
+/* Is there something to tell, and is it time? */
+static bool
+denial_due(const ApikeyDenial *denial, TimestampTz now)
+{
+	return denial->count > 0 && denial->told_at + TOLD_EVERY <= now;
+}
+
+/* The databases with something to tell. */
+List *
+apikey_denial_databases(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	List	   *databases = NIL;
+
+	for (int i = 0; i < apikey_slot_count(); i++)
+	{
+		ApikeySlot *slot = apikey_slot_at(i);
+
+		if (slot->used && denial_due(&slot->denial, now))
+			databases = list_append_unique_oid(databases, slot->key.database);
+	}
+	return databases;
+}
+
+/* Reads what is to be told of this database, from a slot's number on. */
+static List *
+collect(int *from, TimestampTz now)
+{
+	List	   *found = NIL;
+
+	for (; *from < apikey_slot_count() && list_length(found) < TOLD_AT_ONCE;
+		 (*from)++)
+	{
+		ApikeySlot *slot = apikey_slot_at(*from);
+		pg_uuid_t	id = slot->key.id;
+		Denied	   *denied;
+		LWLock	   *lock;
+
+		if (!slot->used || slot->key.database != MyDatabaseId ||
+			!denial_due(&slot->denial, now))
+			continue;
+		slot = apikey_slot_find(MyDatabaseId, &id, NULL, &lock);
+		if (slot == NULL)
+			continue;
+		denied = palloc(sizeof(Denied));
+		denied->id = id;
+		SpinLockAcquire(&slot->mutex);
+		denied->denial = slot->denial;
+		SpinLockRelease(&slot->mutex);
+		LWLockRelease(lock);
+		found = lappend(found, denied);
+	}
+	return found;
+}
+
+static void
+tell(const Denied *denied)
+{
+	const ApikeyDenial *denial = &denied->denial;
+	inet	   *addr = NULL;
+	ApikeyRow	key;
+
+	if (!apikey_table_fetch_latest(&apikey_key_table, &denied->id, &key))
+		return;
+	if (denial->has_addr)
+		addr = apikey_usage_inet(&denial->addr);
+	apikey_event_denied(&key, denial->actor, addr,
+						psprintf("{\"code\": \"%s\", \"count\": " INT64_FORMAT "}",
+								 apikey_code_name(denial->code),
+								 denial->count));
+}
+
+/* The event is committed. */
+static void
+told(const Denied *denied, TimestampTz now)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = apikey_slot_find(MyDatabaseId, &denied->id, NULL, &lock);
+
+	if (slot == NULL)
+		return;
+	SpinLockAcquire(&slot->mutex);
+	slot->denial.count -= denied->denial.count;
+	slot->denial.told_at = now;
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+}
+
+/* For the worker: writes the events that are due, in transactions. */
+void
+apikey_denial_tell(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			from = 0;
+	List	   *found;
+	ListCell   *cell;
+
+	while ((found = collect(&from, now)) != NIL)
+	{
+		if (apikey_worker_begin())
+		{
+			foreach(cell, found)
+				tell(lfirst(cell));
+			apikey_worker_commit();
+		}
+		foreach(cell, found)
+			told(lfirst(cell), now);
+		list_free_deep(found);
+	}
+}

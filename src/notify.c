@@ -1,0 +1,218 @@
+/*
+ * notify.c
+ *		NOTIFY apikey, after the commit of what an event tells of.
+ *
+ * In the changing transaction itself a NOTIFY would make commits wait for one
+ * another, and let any session that listens hold them up.  So what a
+ * transaction has written is handed to the worker when it has committed.  It
+ * is a hint: where the queue is full, or after a crash, some do not come.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/async.h"
+#include "miscadmin.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+#include "utils/memutils.h"
+
+#include "credit.h"
+#include "usage.h"
+
+#define CHANNEL			"apikey"
+#define QUEUE_MAX		4096
+#define SENT_AT_ONCE	256
+
+/* An event, as it is told. */
+typedef struct Notice
+{
+	Oid			database;
+	ApikeyEvent event;
+	int64		id;
+	TimestampTz at;
+} Notice;
+
+/* An event of this transaction. */
+typedef struct Pending
+{
+	Notice		notice;
+	int			level;			/* of the subtransaction */
+} Pending;
+
+typedef struct Queue
+{
+	slock_t		mutex;
+	int			count;
+	Notice		notices[QUEUE_MAX];
+} Queue;
+
+static Queue *queue = NULL;
+static Pending *pending = NULL; /* in TopTransactionContext */
+static int	pending_count = 0;
+static int	pending_room = 0;
+
+Size
+apikey_notify_size(void)
+{
+	return sizeof(Queue);
+}
+
+void
+apikey_notify_start(void)
+{
+	bool		found;
+
+	queue = ShmemInitStruct("apikey notices", sizeof(Queue), &found);
+	if (found)
+		return;
+	SpinLockInit(&queue->mutex);
+	queue->count = 0;
+}
+
+/* An event has been written: to be told when it is committed. */
+void
+apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at)
+{
+	Pending    *new;
+
+	/* More than the queue holds would not be told. */
+	if (!apikey_notify || queue == NULL || pending_count >= QUEUE_MAX)
+		return;
+	if (pending == NULL)
+	{
+		pending_room = 16;
+		pending = MemoryContextAlloc(TopTransactionContext,
+									 pending_room * sizeof(Pending));
+	}
+	else if (pending_count == pending_room)
+	{
+		pending_room *= 2;
+		pending = repalloc(pending, pending_room * sizeof(Pending));
+	}
+	new = &pending[pending_count++];
+	new->notice.database = MyDatabaseId;
+	new->notice.event = event;
+	new->notice.id = id;
+	new->notice.at = at;
+	new->level = GetCurrentTransactionNestLevel();
+}
+
+/* Hands over what the transaction has committed. */
+static void
+enqueue_pending(void)
+{
+	SpinLockAcquire(&queue->mutex);
+	for (int i = 0; i < pending_count && queue->count < QUEUE_MAX; i++)
+		queue->notices[queue->count++] = pending[i].notice;
+	SpinLockRelease(&queue->mutex);
+	apikey_lease_call();
+}
+
+static void
+on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	if (event == XACT_EVENT_COMMIT && pending_count > 0)
+		enqueue_pending();
+	pending = NULL;
+	pending_count = 0;
+}
+
+static void
+on_subtransaction_end(SubXactEvent event,
+					  SubTransactionId subid pg_attribute_unused(),
+					  SubTransactionId parent pg_attribute_unused(),
+					  void *arg pg_attribute_unused())
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		while (pending_count > 0 && pending[pending_count - 1].level >= level)
+			pending_count--;
+	}
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		for (int i = pending_count - 1; i >= 0 && pending[i].level >= level; i--)
+			pending[i].level = level - 1;
+	}
+}
+
+/* Once, when the library is loaded. */
+void
+apikey_notify_init(void)
+{
+	RegisterXactCallback(on_transaction_end, NULL);
+	RegisterSubXactCallback(on_subtransaction_end, NULL);
+}
+
+/* The databases of what is to be told. */
+List *
+apikey_notify_databases(void)
+{
+	Oid			last = InvalidOid;
+	List	   *databases = NIL;
+
+	/* Read without a lock: whoever adds one calls afterwards. */
+	for (int i = 0; i < queue->count; i++)
+	{
+		if (queue->notices[i].database != last)
+			databases = list_append_unique_oid(databases,
+											   queue->notices[i].database);
+		last = queue->notices[i].database;
+	}
+	return databases;
+}
+
+/* Takes what is to be told in a database, so many at most; NULL for none. */
+static int
+take(Oid database, Notice *taken)
+{
+	int			count = 0;
+	int			kept = 0;
+
+	SpinLockAcquire(&queue->mutex);
+	for (int i = 0; i < queue->count; i++)
+	{
+		if (queue->notices[i].database == database &&
+			(taken == NULL || count < SENT_AT_ONCE))
+		{
+			if (taken != NULL)
+				taken[count] = queue->notices[i];
+			count++;
+		}
+		else
+			queue->notices[kept++] = queue->notices[i];
+	}
+	queue->count = kept;
+	SpinLockRelease(&queue->mutex);
+	return count;
+}
+
+/* Drops what a worker has left, or could not be started for. */
+void
+apikey_notify_drop(Oid database)
+{
+	if (queue != NULL)
+		take(database, NULL);
+}
+
+/* For the worker: tells what is to be told; false where nothing was. */
+bool
+apikey_notify_send(void)
+{
+	Notice		taken[SENT_AT_ONCE];
+	int			count = take(MyDatabaseId, taken);
+
+	if (count == 0 || !apikey_worker_begin())
+		return false;
+	for (int i = 0; i < count; i++)
+		Async_Notify(CHANNEL,
+					 psprintf("{\"event\": \"%s\", \"at\": %s, \"event_id\": " INT64_FORMAT "}",
+							  apikey_event_name(taken[i].event),
+							  apikey_json_time(taken[i].at), taken[i].id));
+	apikey_worker_commit();
+	return true;
+}

@@ -1,0 +1,116 @@
+# What the worker tells of: refusals, keys that expire, notifications; and
+# keys that move to the current pepper.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+my $peppers = PostgreSQL::Test::Utils::tempdir() . '/peppers';
+$node->init;
+$node->append_conf('postgresql.conf', qq{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '100ms'
+apikey.notify = on
+apikey.pepper_file = ''
+max_prepared_transactions = 2
+autovacuum = off
+});
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE; CREATE ROLE anna; CREATE ROLE bert');
+
+sub sql { return $node->safe_psql('postgres', join ';', @_) }
+sub create { my ($name, $more) = @_; return sql("SELECT apikey_create('$name'" . ($more ? ", $more" : '') . ')') }
+sub comes { my ($query, $what) = @_; return ok($node->poll_query_until('postgres', $query), $what) }
+sub events { my ($name, $event) = @_; return "FROM apikey_events WHERE key_name = '$name' AND event = '$event'" }
+
+# Refusals of a matched key: an event at once, with their count, then none for
+# a minute; whatever became of the transaction.
+my $one = create('one', "scopes => '{a}'");
+sql('BEGIN', 'SET LOCAL ROLE anna', "SELECT code FROM apikey_verify('$one', scopes => '{b}', client_addr => '192.0.2.7')", 'ROLLBACK');
+comes('SELECT count(*) = 1 ' . events('one', 'denied'), 'a refusal is told');
+is(sql('SELECT actor, client_addr, detail ' . events('one', 'denied')),
+	'anna|192.0.2.7|{"code": "insufficient_scope", "count": 1}', 'by whom, from where, why, how often');
+sql("SELECT code FROM apikey_verify('$one', scopes => '{b}')") for 1 .. 3;
+sql("SELECT code FROM apikey_verify_digest(left('$one', -39), sha256('wrong'))", "SELECT code FROM apikey_verify('nonsense')");
+comes(q{SELECT denied_count = 4 FROM apikeys WHERE name = 'one'}, 'all are counted');
+comes(q{SELECT bool_and(u.denied_count = 4) FROM apikey_usage u JOIN apikey_key USING (id) WHERE name = 'one'}, 'flushed');
+is(sql('SELECT count(*) ' . events('one', 'denied')), 1, 'a minute has not gone');
+is(sql("SELECT count(*) FROM apikey_events WHERE event = 'denied'"), 1, 'of a wrong secret nothing is told');
+# What is not told yet is kept over a restart, and so is when it was.
+$node->restart;
+sql('SELECT 1');
+comes('SELECT last_flush_at IS NOT NULL OR tracked_keys = 1 FROM apikey_stats', 'up again');
+is(sql('SELECT count(*) ' . events('one', 'denied')), 1, 'still not');
+
+# A key that will expire is told of once, when its time is near; again when it
+# has been given another.
+my $far = create('far', "expires_at => now() + interval '30 days'");
+my $near = create('near', "expires_at => now() + interval '6 days'");
+comes('SELECT count(*) = 1 ' . events('near', 'expiring'), 'told ahead');
+is(sql("SELECT e.detail ->> 'expires_at' = to_json(k.expires_at) #>> '{}' FROM apikey_events e JOIN apikeys k ON k.id = e.key_id WHERE event = 'expiring'"), 't', 'of what');
+sql("UPDATE apikeys SET description = 'changed' WHERE name = 'near'");
+sql("UPDATE apikeys SET expires_at = now() + interval '5 days' WHERE name = 'far'");
+comes('SELECT count(*) = 1 ' . events('far', 'expiring'), 'one that was brought near');
+is(sql('SELECT count(*) ' . events('near', 'expiring')), 1, 'once');
+sql("UPDATE apikeys SET expires_at = expires_at - interval '1 hour' WHERE name = 'near'");
+comes('SELECT count(*) = 2 ' . events('near', 'expiring'), 'another time');
+my $later = create('later', "expires_at => now() + interval '20 days'");
+my $revoked = create('revoked', "expires_at => now() + interval '21 days'");
+sql("SELECT apikey_revoke(apikey_id('$revoked'))");
+sql(q{ALTER SYSTEM SET apikey.expiry_notice = '25d'}, 'SELECT pg_reload_conf()');
+comes('SELECT count(*) = 1 ' . events('later', 'expiring'), 'the notice was made longer');
+is(sql('SELECT count(*) ' . events('revoked', 'expiring')), 0, 'not of a revoked key');
+# Without a use of any key, after a start.
+$node->stop;
+my $quiet = $node->start;
+comes('SELECT count(*) = 1 ' . events('later', 'expiring'), 'once over a restart');
+
+# Notifications follow the commit: of what is committed, and of nothing else.
+my $listener = $node->background_psql('postgres');
+$listener->query_safe('LISTEN apikey');
+sub heard
+{
+	my ($count) = @_;
+	my $out = '';
+	for (1 .. 600)
+	{
+		$out .= $listener->query_safe('SELECT');
+		last if (() = $out =~ /notification/g) >= $count;
+		select undef, undef, undef, 0.05;
+	}
+	return [ $out =~ /"apikey" with payload "(.*)" received/g ];
+}
+my $start = sql('SELECT max(id) FROM apikey_events');
+sql('BEGIN', "SELECT apikey_create('gone-1')", 'ROLLBACK');
+sql('BEGIN', "SELECT apikey_create('heard')", 'SAVEPOINT a', "SELECT apikey_create('gone-2')", 'ROLLBACK TO a',
+	'SAVEPOINT b', "SELECT apikey_create('heard-2')", 'RELEASE b', 'COMMIT');
+sql("SELECT apikey_revoke(id, 'a secret reason') FROM apikeys WHERE name = 'heard'");
+my $heard = heard(3);
+is_deeply($heard, [ split /\n/, sql(qq{SELECT json_build_object('event', event, 'at', at, 'event_id', id)
+	FROM apikey_events WHERE id > $start ORDER BY id}) =~ s/ : /: /gr =~ s/\{\s*/{/gr ], 'three events, each told when it was committed')
+  or diag(join "\n", @$heard);
+unlike("@$heard", qr/secret|heard/, 'nothing but which event');
+sql('SET apikey.notify = off', "SELECT apikey_create('unheard')");
+sql("SELECT apikey_create('heard-3')");
+is(scalar(@{ heard(1) }), 1, 'off for one session');
+$listener->quit;
+
+# Keys move to the current pepper, each after a verification.
+my $before = create('before');
+append_to_file($peppers, ('p' x 40) . "\n");
+chmod 0600, $peppers;
+$node->append_conf('postgresql.conf', "apikey.pepper_file = '$peppers'");
+$node->reload;
+comes(q{SELECT current_setting('apikey.pepper_file') <> ''}, 'a pepper');
+my $after = create('after');
+is(sql(q{SELECT count(*), sum(v::int) > 3, min(v) FROM apikey_stats, jsonb_each_text(peppers) p (f, v)}), '2|t|1', 'keys by pepper');
+is(sql("SELECT code FROM apikey_verify('$before')"), 'valid', 'made before there was one');
+comes('SELECT count(*) = 1 ' . events('before', 'rehashed'), 'moved');
+is(sql("SELECT code FROM apikey_verify('$before')", "SELECT code FROM apikey_verify('$after')"), "valid\nvalid", 'both verify');
+is(sql(qq{SELECT digest = hmac(digest('$before', 'sha256'), repeat('p', 40)::bytea, 'sha256')
+	FROM apikey_digest WHERE id = apikey_id('$before')}), 't', 'as pgcrypto has it');
+is(sql('SELECT max(v::int) > 3, array_agg(v ORDER BY v::int) @> ARRAY[$$2$$] FROM apikey_stats, jsonb_each_text(peppers) p (f, v)'), 't|t', 'one more');
+$node->stop;
+done_testing();
