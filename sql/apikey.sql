@@ -450,6 +450,12 @@ COMMENT ON FUNCTION @extschema@.apikey_project_drop(text, text) IS
 
 -- Verification
 
+CREATE FUNCTION @extschema@._apikey_verify_support(internal)
+	RETURNS internal
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_verify_support(internal) IS
+	'Spares calls of apikey_verify the arguments that are their defaults, when a statement is planned';
+
 CREATE FUNCTION @extschema@.apikey_verify(
 		key text,
 		scopes text[] DEFAULT NULL,
@@ -474,7 +480,8 @@ CREATE FUNCTION @extschema@.apikey_verify(
 		rate_remaining integer,
 		rate_reset_at timestamptz,
 		detail jsonb)
-	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME';
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
+	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify(text, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole) IS
 	'Verifies a key for what a request needs: one row, whatever the text; code tells why it is not valid. 22023: a negative cost.';
@@ -504,7 +511,8 @@ CREATE FUNCTION @extschema@.apikey_verify_digest(
 		rate_remaining integer,
 		rate_reset_at timestamptz,
 		detail jsonb)
-	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME';
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
+	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole) IS
 	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key.';
@@ -939,6 +947,7 @@ REVOKE ALL ON FUNCTION @extschema@._apikey_arrived() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_pending(uuid, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_verify_support(internal) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_credits(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_event_kept() FROM PUBLIC;

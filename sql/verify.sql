@@ -162,6 +162,11 @@ SELECT code FROM apikey_verify(:'key', cost => 0);
 SELECT code FROM apikey_verify(:'key', cost => 1000000);
 SELECT code FROM apikey_verify(:'key', cost => -1);
 SELECT code FROM apikey_verify('x', cost => NULL);
+-- Arguments that are their defaults are left out of the plan, and no others.
+EXPLAIN (COSTS OFF, VERBOSE) SELECT 1 FROM apikey_verify('x', NULL, project => NULL, cost => 1);
+EXPLAIN (COSTS OFF, VERBOSE) SELECT 1 FROM apikey_verify('x', cost => NULL);
+EXPLAIN (COSTS OFF, VERBOSE) SELECT 1 FROM apikey_verify_digest('x', NULL, '{a}');
+SELECT d.code, v.code FROM apikey_verify_digest(:'handle', NULL) d, apikey_verify(:'key', '{nothing}', NULL, NULL, NULL, 1, NULL) v;
 
 -- One evaluation a call, wherever the call stands.
 SELECT (apikey_verify(:'key')).*  \gdesc

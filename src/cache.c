@@ -32,17 +32,19 @@
 #define ALL_KEYS		((Oid) 0xFFFFFFFF)
 #define IMPORTS			((Oid) 0xFFFFFFFE)
 
+/* What each verification reads comes first, for the processor's cache. */
 typedef struct CacheEntry
 {
 	pg_uuid_t	id;
 	uint8		digest[APIKEY_DIGEST_BYTES];	/* SHA-256 of the key */
+	HeapTuple	row;			/* see apikey_cache_keep_row; or NULL */
 	bool		stale;
-	HeapTuple	tuple;			/* what the verdict points into */
+	ApikeySlotHint hint;
+	ApikeyVerdict verdict;		/* on the key, */
+	ApikeyRow	key;			/* which points into */
+	HeapTuple	tuple;
 	char	   *project;
 	TimestampTz touched;		/* when its last use was written */
-	HeapTuple	row;			/* see apikey_cache_keep_row; or NULL */
-	ApikeySlotHint hint;
-	ApikeyVerdict verdict;
 } CacheEntry;
 
 /* Where the entry of a token is; dynahash costs several times as much. */
@@ -242,7 +244,7 @@ apikey_cache_lookup(const ApikeyCredential *credential,
 	entry = find_entry(&credential->id);
 	if (entry == NULL || entry->stale ||
 		!apikey_digest_equal(entry->digest, credential->digest) ||
-		!apikey_credential_has_prefix(credential, &entry->verdict.key))
+		!apikey_credential_has_prefix(credential, &entry->key))
 		return false;
 	*verdict = entry->verdict;
 	return true;
@@ -324,8 +326,8 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 
 	context = MemoryContextSwitchTo(entries_context);
 	tuple = heap_form_tuple(desc,
-							unconstify(Datum *, (const Datum *) verdict->key.values),
-							unconstify(bool *, (const bool *) verdict->key.nulls));
+							unconstify(Datum *, (const Datum *) verdict->key->values),
+							unconstify(bool *, (const bool *) verdict->key->nulls));
 	if (tuple->t_len > ROW_BYTES_MAX)
 		heap_freetuple(tuple);
 	else
@@ -348,8 +350,8 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 		entry->verdict.project = entry->project;
 		entry->verdict.row = &entry->row;
 		entry->verdict.hint = &entry->hint;
-		heap_deform_tuple(tuple, desc, entry->verdict.key.values,
-						  entry->verdict.key.nulls);
+		entry->verdict.key = &entry->key;
+		heap_deform_tuple(tuple, desc, entry->key.values, entry->key.nulls);
 	}
 	MemoryContextSwitchTo(context);
 }

@@ -89,7 +89,7 @@ apikey_identity_init(void)
 static void
 copy_identity(const ApikeyVerdict *verdict, ApikeyIdentity *identity)
 {
-	const ApikeyRow *key = &verdict->key;
+	const ApikeyRow *key = verdict->key;
 	text	   *owner = apikey_role_name_text(apikey_key_owner(key),
 											  apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
 

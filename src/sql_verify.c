@@ -139,7 +139,7 @@ append_missing_scopes(StringInfo json, const ApikeyRow *key, ArrayType *wanted)
 static void
 append_successor(StringInfo json, const ApikeyVerdict *verdict)
 {
-	const ApikeyRow *key = &verdict->key;
+	const ApikeyRow *key = verdict->key;
 	TimestampTz stops_at;
 
 	if (key->nulls[APIKEY_KEY_ROTATED_TO] || !key->nulls[APIKEY_KEY_REVOKED_AT] ||
@@ -164,8 +164,8 @@ verdict_detail(const ApikeyVerdict *verdict, const ApikeyDemand *demand,
 
 	initStringInfo(&json);
 	if (verdict->code == APIKEY_CODE_INSUFFICIENT_SCOPE)
-		append_missing_scopes(&json, &verdict->key, demand->scopes);
-	if (apikey_limiter_of(&verdict->key, &limit))
+		append_missing_scopes(&json, verdict->key, demand->scopes);
+	if (apikey_limiter_of(verdict->key, &limit))
 		appendStringInfo(&json, "%s\"rate_limit\": %d, \"rate_window_seconds\": %.15g",
 						 json.len > 0 ? ", " : "", limit.tokens,
 						 (double) limit.window / APIKEY_LIMITER_UNITS / USECS_PER_SEC);
@@ -190,7 +190,7 @@ set_from_key(const ApikeyRow *key, ApikeyKeyColumn from,
 static void
 fill_key(const ApikeyVerdict *verdict, Name owner, Datum *values, bool *nulls)
 {
-	const ApikeyRow *key = &verdict->key;
+	const ApikeyRow *key = verdict->key;
 
 	set_from_key(key, APIKEY_KEY_ID, values, nulls, RESULT_KEY_ID);
 	set_from_key(key, APIKEY_KEY_NAME, values, nulls, RESULT_NAME);

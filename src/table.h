@@ -117,8 +117,8 @@ typedef struct ApikeyColumn
 /* A row; what values point to lives in the context it was made in. */
 typedef struct ApikeyRow
 {
-	Datum		values[APIKEY_COLUMNS_MAX];
 	bool		nulls[APIKEY_COLUMNS_MAX];
+	Datum		values[APIKEY_COLUMNS_MAX];
 } ApikeyRow;
 
 typedef enum ApikeyLock

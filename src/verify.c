@@ -295,7 +295,7 @@ all_scopes_granted(const ApikeyRow *key, ArrayType *wanted)
 static bool
 find_standing(ApikeyVerdict *verdict)
 {
-	const ApikeyRow *key = &verdict->key;
+	const ApikeyRow *key = verdict->key;
 	ApikeyPlace place;
 	ApikeyRole	standing;
 
@@ -326,7 +326,7 @@ spend_limit(ApikeyVerdict *verdict, const ApikeyLimit *limit, int32 cost)
 	ApikeyLimitState state;
 	ApikeyLimitVerdict passed;
 
-	passed = apikey_usage_limit(apikey_row_id(&verdict->key), verdict->hint,
+	passed = apikey_usage_limit(apikey_row_id(verdict->key), verdict->hint,
 								limit, cost, verdict->at, &state);
 	if (passed == APIKEY_LIMIT_UNAVAILABLE)
 	{
@@ -343,8 +343,8 @@ spend_limit(ApikeyVerdict *verdict, const ApikeyLimit *limit, int32 cost)
 static ApikeyCode
 spend_credits(ApikeyVerdict *verdict, int32 cost)
 {
-	const pg_uuid_t *account = apikey_key_account(&verdict->key);
-	bool		own = memcmp(account, apikey_row_id(&verdict->key),
+	const pg_uuid_t *account = apikey_key_account(verdict->key);
+	bool		own = memcmp(account, apikey_row_id(verdict->key),
 							 sizeof(pg_uuid_t)) == 0;
 	ApikeyCreditVerdict spent;
 
@@ -369,17 +369,17 @@ spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 {
 	ApikeyLimit limit;
 	ApikeyLimitState state = {0};
-	bool		limited = apikey_limiter_of(&verdict->key, &limit);
+	bool		limited = apikey_limiter_of(verdict->key, &limit);
 	ApikeyCode	code = APIKEY_CODE_VALID;
 
 	if (limited)
 		code = spend_limit(verdict, &limit, demand->cost);
-	if (code != APIKEY_CODE_VALID || apikey_key_account(&verdict->key) == NULL)
+	if (code != APIKEY_CODE_VALID || apikey_key_account(verdict->key) == NULL)
 		return code;
 	code = spend_credits(verdict, demand->cost);
 	if (limited && code != APIKEY_CODE_VALID)
 	{
-		apikey_usage_unlimit(apikey_row_id(&verdict->key), verdict->hint,
+		apikey_usage_unlimit(apikey_row_id(verdict->key), verdict->hint,
 							 &limit, demand->cost, verdict->at, &state);
 		set_rate(verdict, &state);
 	}
@@ -390,7 +390,7 @@ spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 static ApikeyCode
 judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 {
-	const ApikeyRow *key = &verdict->key;
+	const ApikeyRow *key = verdict->key;
 
 	switch (apikey_key_status_with_owner(key, verdict->owner_exists,
 										 verdict->at))
@@ -434,17 +434,18 @@ pepper_unusable(void)
 	return APIKEY_CODE_UNAVAILABLE;
 }
 
-/* Fills in what else a verdict on a key says that has been read just now. */
+/* Fills in a verdict on a key that has been read just now. */
 static void
-complete(ApikeyVerdict *verdict)
+complete(ApikeyVerdict *verdict, const ApikeyRow *key)
 {
+	verdict->key = key;
 	verdict->project = NULL;
 	verdict->role = APIKEY_ROLE_NONE;
 	verdict->rated = verdict->credited = false;
 	verdict->row = NULL;
 	verdict->hint = NULL;
-	verdict->owner_exists = apikey_role_exists(apikey_key_owner(&verdict->key));
-	verdict->forbidden = apikey_key_project(&verdict->key) != NULL &&
+	verdict->owner_exists = apikey_role_exists(apikey_key_owner(key));
+	verdict->forbidden = apikey_key_project(key) != NULL &&
 		!find_standing(verdict);
 }
 
@@ -457,6 +458,7 @@ find_key(const ApikeyCredential *credential, ApikeyVerdict *verdict)
 {
 	uint64		begun;
 	bool		usable;
+	ApikeyRow  *key;
 
 	usable = apikey_pepper_usable();
 	AcceptInvalidationMessages();
@@ -468,9 +470,10 @@ find_key(const ApikeyCredential *credential, ApikeyVerdict *verdict)
 		return pepper_unusable();
 
 	begun = apikey_cache_begin();
-	if (!credential_matches(credential, &verdict->key))
+	key = palloc(sizeof(ApikeyRow));
+	if (!credential_matches(credential, key))
 		return APIKEY_CODE_NOT_FOUND;
-	complete(verdict);
+	complete(verdict, key);
 	apikey_cache_store(begun, credential, verdict);
 	return APIKEY_CODE_VALID;
 }
@@ -500,13 +503,14 @@ verify_imported(const ApikeyCredential *credential,
 {
 	ApikeyCredential found = *credential;
 	ApikeyImported imported;
+	ApikeyRow  *key = palloc(sizeof(ApikeyRow));
 
 	if (!apikey_pepper_usable())
 		verdict->code = pepper_unusable();
-	else if (find_imported(credential, &imported, &verdict->key))
+	else if (find_imported(credential, &imported, key))
 	{
 		found.id = imported.id;
-		complete(verdict);
+		complete(verdict, key);
 		verdict->known = true;
 		verdict->code = judge(verdict, demand);
 		if (imported.stale && verdict->code == APIKEY_CODE_VALID)

@@ -61,7 +61,7 @@ typedef struct ApikeyVerdict
 {
 	ApikeyCode	code;
 	TimestampTz at;				/* when the key was judged */
-	ApikeyRow	key;
+	const ApikeyRow *key;
 	char	   *project;		/* path; NULL for a personal key */
 	ApikeyRole	role;			/* effective; none for a personal key */
 	bool		owner_exists;	/* else its role has been dropped */
