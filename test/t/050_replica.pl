@@ -76,10 +76,10 @@ for my $mode ('text_mode', 'binary_mode')
 		pass('a copy in binary stops where it is in doubt');
 		is($subscriber->safe_psql($mode, 'SELECT count(*) FROM apikey_key'), '0', 'with no key copied');
 		switch_binary('false');
-		$subscriber->wait_for_subscription_sync($publisher, $slot);
+		$subscriber->wait_for_subscription_sync($publisher, $slot, $mode);
 		switch_binary('true');
 	}
-	$subscriber->wait_for_subscription_sync($publisher, $slot);
+	$subscriber->wait_for_subscription_sync($publisher, $slot, $mode);
 	my $session = $subscriber->background_psql($mode);
 	is(answers($session, @key{qw(anna bert project)}),
 		"valid anna\nvalid bert\nvalid anna admin", "$mode: each key is its owner's");
