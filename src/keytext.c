@@ -83,24 +83,61 @@ apikey_text_find_run(const char *text, size_t len, size_t least)
 	return len;
 }
 
-/* CRC-32 as in zlib and PNG (reflected 0xEDB88320), four bits at a time. */
+#define CRC_AT_ONCE	4			/* bytes, each of two digits of 4 bits */
+
+/* What a digit does to the CRC, by how many digits come after it. */
+static uint32_t crc_tables[2 * CRC_AT_ONCE][16] = {{
+	0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC,
+	0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C,
+	0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
+	0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C
+}};
+
+static uint32_t
+crc_digit(uint32_t crc)
+{
+	return crc_tables[0][crc & 15] ^ (crc >> 4);
+}
+
+/* Makes the other tables, once: the last entry of the last is not 0 then. */
+static void
+crc_complete(void)
+{
+	if (crc_tables[2 * CRC_AT_ONCE - 1][15] != 0)
+		return;
+	for (size_t n = 1; n < 2 * CRC_AT_ONCE; n++)
+	{
+		for (size_t i = 0; i < 16; i++)
+			crc_tables[n][i] = crc_digit(crc_tables[n - 1][i]);
+	}
+}
+
+/* Takes CRC_AT_ONCE bytes, without waiting for one to look up the next. */
+static uint32_t
+crc_bytes(uint32_t crc, const uint8_t *bytes)
+{
+	uint32_t	next = 0;
+
+	for (size_t i = 0; i < CRC_AT_ONCE; i++)
+		crc ^= (uint32_t) bytes[i] << (8 * i);
+	for (size_t n = 2 * CRC_AT_ONCE; n-- > 0; crc >>= 4)
+		next ^= crc_tables[n][crc & 15];
+	return next;
+}
+
+/* CRC-32 as in zlib and PNG (reflected 0xEDB88320). */
 static uint32_t
 text_crc32(const char *text, size_t len)
 {
-	static const uint32_t table[16] = {
-		0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC,
-		0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C,
-		0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
-		0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C
-	};
+	const uint8_t *bytes = (const uint8_t *) text;
 	uint32_t	crc = 0xFFFFFFFF;
+	size_t		i = 0;
 
-	for (size_t i = 0; i < len; i++)
-	{
-		crc ^= (uint8_t) text[i];
-		crc = table[crc & 15] ^ (crc >> 4);
-		crc = table[crc & 15] ^ (crc >> 4);
-	}
+	crc_complete();
+	for (; len - i >= CRC_AT_ONCE; i += CRC_AT_ONCE)
+		crc = crc_bytes(crc, bytes + i);
+	for (; i < len; i++)
+		crc = crc_digit(crc_digit(crc ^ bytes[i]));
 	return ~crc;
 }
 

@@ -15,6 +15,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -93,7 +94,8 @@ apikey_table_column(const ApikeyTable *table, const char *name)
 /*
  * Calls visit with each row that the scan keys find in an index, detoasted
  * and copied into the current context.  The keys have the numbers of the
- * table's columns.
+ * table's columns.  Table and index stay locked to the end of the transaction,
+ * as by any query: of many rows read one by one, to lock anew is an eighth.
  */
 void
 apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
@@ -104,11 +106,12 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 	Relation	rel = table_open(apikey_catalog_relation(table->relation),
 								 AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(rel);
-	SysScanDesc scan = systable_beginscan(rel, index_oid, true, snapshot,
-										  nkeys, keys);
+	SysScanDesc scan;
 	HeapTuple	tuple;
 	bool		more = true;
 
+	LockRelationOid(index_oid, AccessShareLock);
+	scan = systable_beginscan(rel, index_oid, true, snapshot, nkeys, keys);
 	if (desc->natts > APIKEY_COLUMNS_MAX)
 		elog(ERROR, "table \"%s\" has too many columns", table->name);
 	while (more && HeapTupleIsValid(tuple = systable_getnext(scan)))
@@ -129,7 +132,7 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 		more = visit(&row, state);
 	}
 	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+	table_close(rel, NoLock);
 }
 
 /*
