@@ -48,13 +48,14 @@ cut_at(const char *text, size_t len, size_t from, size_t at)
 }
 
 /*
- * Is there a prefix before the separator, not reaching back behind from, with
- * which these digits are a key, or its beginning?
+ * Is there a prefix before the separator with which these digits are a key, or
+ * its beginning?  It may reach back into a key that has been masked: what is
+ * written there by then ends before that.
  */
 static bool
-is_key(const char *text, size_t from, size_t separator, size_t digits)
+is_key(const char *text, size_t separator, size_t digits)
 {
-	for (size_t n = 1; n <= APIKEY_PREFIX_MAX && n <= separator - from; n++)
+	for (size_t n = 1; n <= APIKEY_PREFIX_MAX && n <= separator; n++)
 	{
 		const char *start = text + separator - n;
 		ApikeyText	parsed;
@@ -85,7 +86,7 @@ find_key(const char *text, size_t len, size_t from,
 		if (at > from && text[at - 1] == '_' &&
 			(*digits == APIKEY_BODY_DIGITS ||
 			 cut_at(text, len, from, at + *digits)) &&
-			is_key(text, from, at - 1, *digits))
+			is_key(text, at - 1, *digits))
 		{
 			*separator = at - 1;
 			return true;
