@@ -9,6 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 find_program(@$_) for [ 'node', 'nodejs' ], [ 'npm', 'npm' ], [ 'curl', 'curl' ];
+install_packages('node');	# can they be had?
 my $node = PostgreSQL::Test::Cluster->new('shop');
 $node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
 $node->start;

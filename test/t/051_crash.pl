@@ -166,13 +166,38 @@ sub launcher
 	die 'no launcher found';
 }
 
+# Waits for a killed postmaster's end.  Where nobody reaps it, as in a container
+# whose first process does not, it stays a zombie, which a server that starts
+# would take for alive: its file gets another number then, and still names the
+# memory that its processes may be attached to.
+sub bury
+{
+	my ($pid) = @_;
+	my $end = time + $patience;
+	my $file = $node->data_dir . '/postmaster.pid';
+	while (kill(0, $pid))
+	{
+		die 'the postmaster does not end' if time > $end;
+		if ((eval { slurp_file("/proc/$pid/stat") } // '') =~ /^\d+ \(.*\) Z/)
+		{
+			my $content = slurp_file($file) =~ s/^\d+/2147483647/r;
+			unlink $file;
+			append_to_file($file, $content);
+			return;
+		}
+		usleep(10_000);
+	}
+}
+
 sub kill_something
 {
 	my ($round) = @_;
 	my $kind = ('postmaster', 'client', 'launcher')[ $round % 3 ];
 	if ($kind eq 'postmaster')
 	{
+		my $pid = $node->{_pid};
 		$node->kill9;
+		bury($pid);
 		return $kind;
 	}
 	my $pid = $kind eq 'launcher' ? launcher() : $node->safe_psql('postgres',
