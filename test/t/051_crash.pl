@@ -183,6 +183,7 @@ sub bury
 			my $content = slurp_file($file) =~ s/^\d+/2147483647/r;
 			unlink $file;
 			append_to_file($file, $content);
+			unlink $node->host . '/.s.PGSQL.' . $node->port . '.lock';
 			return;
 		}
 		usleep(10_000);
