@@ -89,22 +89,11 @@ mark_near(TimestampTz until)
 	" RETURNING id";
 	MemoryContext context = CurrentMemoryContext;
 	ApikeyStorage storage;
-	List	   *ids = NIL;
+	List	   *ids;
 
 	apikey_storage_open(&storage);
 	query(sql, until);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		Datum		id = SPI_getbinval(SPI_tuptable->vals[i],
-									   SPI_tuptable->tupdesc, 1, &isnull);
-		pg_uuid_t  *copy = MemoryContextAlloc(context, sizeof(pg_uuid_t));
-		MemoryContext inner = MemoryContextSwitchTo(context);
-
-		*copy = *DatumGetUUIDP(id);
-		ids = lappend(ids, copy);
-		MemoryContextSwitchTo(inner);
-	}
+	ids = apikey_storage_ids(context);
 	apikey_storage_close(&storage);
 	return ids;
 }

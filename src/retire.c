@@ -43,14 +43,14 @@ apikey_retire_init(void)
 	RegisterXactCallback(on_transaction_end, NULL);
 }
 
-/* The ids that a query finds, copied out of SPI. */
+/* The ids of the keys that are to be looked at. */
 static List *
 find_ids(const char *condition, Oid type, Datum value, const char *limit)
 {
 	const char *schema = apikey_catalog()->schema;
 	MemoryContext context = CurrentMemoryContext;
 	ApikeyStorage storage;
-	List	   *ids = NIL;
+	List	   *ids;
 
 	apikey_storage_open(&storage);
 	if (SPI_execute_with_args(psprintf("SELECT id FROM %s.apikey_key"
@@ -58,18 +58,7 @@ find_ids(const char *condition, Oid type, Datum value, const char *limit)
 									   schema, condition, limit),
 							  1, &type, &value, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for the API keys of dropped roles");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		Datum		id = SPI_getbinval(SPI_tuptable->vals[i],
-									   SPI_tuptable->tupdesc, 1, &isnull);
-		MemoryContext inner = MemoryContextSwitchTo(context);
-		pg_uuid_t  *copy = palloc(sizeof(pg_uuid_t));
-
-		*copy = *DatumGetUUIDP(id);
-		ids = lappend(ids, copy);
-		MemoryContextSwitchTo(inner);
-	}
+	ids = apikey_storage_ids(context);
 	apikey_storage_close(&storage);
 	return ids;
 }

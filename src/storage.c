@@ -123,6 +123,27 @@ apikey_storage_run(const ApikeyStatement *statement, Datum *values,
 	return SPI_processed;
 }
 
+/* The ids that the last query has returned, copied into a context. */
+List *
+apikey_storage_ids(MemoryContext context)
+{
+	MemoryContext inner = MemoryContextSwitchTo(context);
+	List	   *ids = NIL;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Datum		id = SPI_getbinval(SPI_tuptable->vals[i],
+									   SPI_tuptable->tupdesc, 1, &isnull);
+		pg_uuid_t  *copy = palloc(sizeof(pg_uuid_t));
+
+		*copy = *DatumGetUUIDP(id);
+		ids = lappend(ids, copy);
+	}
+	MemoryContextSwitchTo(inner);
+	return ids;
+}
+
 /*
  * Runs a work in a subtransaction; false, and nothing done, where the
  * transaction's snapshot forbids it.

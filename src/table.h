@@ -6,6 +6,7 @@
 #define APIKEY_TABLE_H
 
 #include "access/skey.h"
+#include "nodes/pg_list.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
@@ -98,6 +99,7 @@ extern void apikey_storage_prepare(ApikeyStatement *statement,
 								   const char *sql, int count, Oid *types);
 extern uint64 apikey_storage_run(const ApikeyStatement *statement,
 								 Datum *values, const char *nulls);
+extern List *apikey_storage_ids(MemoryContext context);
 extern void apikey_storage_insert(Oid table, const Datum *values,
 								  const bool *nulls, int count);
 
