@@ -490,7 +490,7 @@ apikey_lease_refuse(Oid database, const pg_uuid_t *account)
 	LWLockRelease(lock);
 }
 
-/* Drops what a worker has left, or could not be started for. */
+/* Drops what is asked for in a database that no worker can reach. */
 void
 apikey_lease_drop(Oid database)
 {

@@ -191,7 +191,7 @@ take(Oid database, Notice *taken)
 	return count;
 }
 
-/* Drops what a worker has left, or could not be started for. */
+/* Drops what is to be told in a database that no worker can reach. */
 void
 apikey_notify_drop(Oid database)
 {

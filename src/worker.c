@@ -8,8 +8,7 @@
  * worker that connects, does it in short transactions, and is gone: one that
  * stayed would stand in the way of DROP DATABASE.  A call for a lease of
  * credits, or for a notification, wakes the launcher, or a worker that runs,
- * at once.  Where no worker
- * slot is free, or on a standby, all that waits.
+ * at once.  Where no worker slot is free, or on a standby, all that waits.
  */
 #include "postgres.h"
 
@@ -82,8 +81,33 @@ prompt_databases(void)
 								  apikey_notify_databases());
 }
 
-/* Whoever asks for a lease is waiting: that comes first. */
-static void
+/*
+ * Runs a worker in a database.  One that is gone, or cannot be connected to,
+ * is forgotten, with what is asked of it.  Where the worker got there nothing
+ * is: what it left was asked for after it had looked.  False where none could
+ * start.
+ */
+static bool
+visit(Oid database, Task task)
+{
+	uint64		visits = apikey_stats_visits(database);
+
+	if (!run_worker(database, task))
+		return false;
+	if (apikey_stats_visits(database) == visits)
+	{
+		apikey_stats_forget_database(database);
+		apikey_lease_drop(database);
+		apikey_notify_drop(database);
+	}
+	return true;
+}
+
+/*
+ * Whoever asks for a lease is waiting: that comes first.  False where no
+ * worker could start.
+ */
+static bool
 prompt_all(void)
 {
 	ListCell   *cell;
@@ -92,10 +116,10 @@ prompt_all(void)
 	{
 		if (ShutdownRequestPending)
 			break;
-		(void) run_worker(lfirst_oid(cell), TASK_PROMPT);
-		apikey_lease_drop(lfirst_oid(cell));
-		apikey_notify_drop(lfirst_oid(cell));
+		if (!visit(lfirst_oid(cell), TASK_PROMPT))
+			return false;
 	}
+	return true;
 }
 
 static void
@@ -113,25 +137,23 @@ flush_all(void)
 	databases = list_concat_unique_oid(databases, apikey_stats_due());
 	foreach(cell, databases)
 	{
-		Oid			database = lfirst_oid(cell);
-		uint64		visits = apikey_stats_visits(database);
-
-		prompt_all();
-		if (ShutdownRequestPending || !run_worker(database, TASK_FLUSH))
+		if (!prompt_all() || ShutdownRequestPending ||
+			!visit(lfirst_oid(cell), TASK_FLUSH))
 			break;
-		if (apikey_stats_visits(database) == visits)
-			apikey_stats_forget_database(database);
 	}
 }
 
-/* Sleeps until somebody calls, or a time; true when it has come. */
+/*
+ * Sleeps until somebody calls, or a time; true when it has come.  What is
+ * asked for already is no reason to wake where no worker could start for it.
+ */
 static bool
-sleep_until(TimestampTz time)
+sleep_until(TimestampTz time, bool started)
 {
 	long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 														  time);
 
-	if (prompt_databases() == NIL && timeout > 0)
+	if ((!started || prompt_databases() == NIL) && timeout > 0)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 timeout, PG_WAIT_EXTENSION);
@@ -143,6 +165,7 @@ void
 apikey_launcher_main(Datum arg pg_attribute_unused())
 {
 	TimestampTz flushed_at = GetCurrentTimestamp();
+	bool		started = true;
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
 												  "apikey launcher",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -158,7 +181,8 @@ apikey_launcher_main(Datum arg pg_attribute_unused())
 	while (!ShutdownRequestPending)
 	{
 		bool		due = sleep_until(TimestampTzPlusMilliseconds(flushed_at,
-																  apikey_flush_interval));
+																  apikey_flush_interval),
+									  started);
 
 		if (ConfigReloadPending)
 		{
@@ -166,7 +190,7 @@ apikey_launcher_main(Datum arg pg_attribute_unused())
 			ProcessConfigFile(PGC_SIGHUP);
 			apikey_stats_visit_all();
 		}
-		prompt_all();
+		started = prompt_all();
 		if (due && !ShutdownRequestPending)
 		{
 			flush_all();

@@ -107,6 +107,13 @@ sql("SELECT apikey_create('heard-3')");
 @heard = heard(told(q{key_name = 'heard-3'}));
 my ($unheard) = told(q{key_name = 'unheard'});
 is(scalar(grep { $_ eq $unheard } @heard), 0, 'off for one session');
+# None is lost between a worker that goes and the next one.
+sql(q{DO $$ BEGIN FOR i IN 1..1500 LOOP
+	PERFORM apikey_create('stream-' || i);
+	COMMIT;
+	PERFORM pg_sleep(0.001);
+END LOOP; END $$});
+heard(told(q{key_name LIKE 'stream-%'}));
 $listener->quit;
 
 # Keys move to the current pepper, each after a verification.
