@@ -117,6 +117,9 @@ extern const ApikeyPepper *apikey_pepper_nth(int n);
 
 /* digest.c */
 extern void apikey_digest_text(const char *text, size_t len, uint8 *out);
+extern void apikey_digest_proof(const char *prefix, size_t prefix_len,
+								const char *proving, size_t proving_len,
+								uint8 *out);
 extern int32 apikey_digest_fingerprint(const char *pepper, size_t len);
 extern void apikey_digest_stored(const ApikeyPepper *pepper,
 								 const uint8 *digest, uint8 *out);

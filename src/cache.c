@@ -6,7 +6,7 @@
  * invalidation keeps it so: a row trigger on our tables, which fires for every
  * kind of change and in every kind of process, sends a message with the
  * change's commit, to the standbys too.  A message can name a relation only,
- * so we name relations that do not exist: the OID is a hash of the key's id
+ * so we name relations that do not exist: the OID is the end of the key's id
  * with its highest bit set.  Another relation that has that OID after all is
  * looked up anew, which does no harm.
  *
@@ -36,11 +36,13 @@
 typedef struct CacheEntry
 {
 	pg_uuid_t	id;
-	uint8		digest[APIKEY_DIGEST_BYTES];	/* SHA-256 of the key */
+	uint8		proof[APIKEY_DIGEST_BYTES];
 	HeapTuple	row;			/* see apikey_cache_keep_row; or NULL */
-	bool		stale;
 	ApikeySlotHint hint;
 	ApikeyVerdict verdict;		/* on the key, */
+	bool		stale;
+	bool		proven;			/* else the proof is not known */
+	uint8		digest[APIKEY_DIGEST_BYTES];
 	ApikeyRow	key;			/* which points into */
 	HeapTuple	tuple;
 	char	   *project;
@@ -55,7 +57,7 @@ typedef struct CachePlace
 	CacheEntry *entry;
 } CachePlace;
 
-/* The token is a hash already. */
+/* The token is as good as a hash. */
 #define SH_PREFIX		place
 #define SH_ELEMENT_TYPE	CachePlace
 #define SH_KEY_TYPE		Oid
@@ -76,11 +78,14 @@ static bool imports_any = false;
 static SubTransactionId imports_told = InvalidSubTransactionId;
 static uint64 messages = 0;		/* counts what makes a row read before old */
 
-/* The OID that stands for a key in a message. */
+/* The OID that stands for a key in a message: of an id's random end. */
 static Oid
 key_token(const pg_uuid_t *id)
 {
-	return hash_bytes(id->data, UUID_LEN) | 0x80000000;
+	Oid			token;
+
+	memcpy(&token, id->data + UUID_LEN - sizeof(token), sizeof(token));
+	return token | 0x80000000;
 }
 
 static void
@@ -229,6 +234,17 @@ find_entry(const pg_uuid_t *id)
 		place->entry : NULL;
 }
 
+/* Is this what has matched before?  Of a handle's caller we had no proof. */
+static bool
+entry_matches(const CacheEntry *entry, const ApikeyCredential *credential)
+{
+	if (credential->text_len > 0)
+		return entry->proven &&
+			apikey_digest_equal(entry->proof, credential->proof);
+	return apikey_digest_equal(entry->digest, credential->digest) &&
+		apikey_credential_has_prefix(credential, &entry->key);
+}
+
 /*
  * Finds what is known of a key whose secret has matched before.  The verdict
  * points into the table; it holds until the next lookup.
@@ -242,9 +258,7 @@ apikey_cache_lookup(const ApikeyCredential *credential,
 	if (all_stale)
 		reset_entries();
 	entry = find_entry(&credential->id);
-	if (entry == NULL || entry->stale ||
-		!apikey_digest_equal(entry->digest, credential->digest) ||
-		!apikey_credential_has_prefix(credential, &entry->key))
+	if (entry == NULL || entry->stale || !entry_matches(entry, credential))
 		return false;
 	*verdict = entry->verdict;
 	return true;
@@ -343,6 +357,9 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 		memset(&entry->hint, 0, sizeof(entry->hint));
 		entry->id = credential->id;
 		memcpy(entry->digest, credential->digest, APIKEY_DIGEST_BYTES);
+		entry->proven = credential->text_len > 0;
+		if (entry->proven)
+			memcpy(entry->proof, credential->proof, APIKEY_DIGEST_BYTES);
 		entry->tuple = tuple;
 		entry->project = verdict->project == NULL ? NULL :
 			pstrdup(verdict->project);

@@ -56,7 +56,7 @@ read_demand(FunctionCallInfo fcinfo, int first, ApikeyDemand *demand)
  * Reads (key text, scopes, project, ...).  Returns the credential, or NULL for
  * a malformed one.
  */
-const ApikeyCredential *
+ApikeyCredential *
 apikey_demand_of_key(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 					 ApikeyDemand *demand)
 {
@@ -67,7 +67,7 @@ apikey_demand_of_key(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 }
 
 /* The same from (handle text, digest bytea, scopes, project, ...). */
-const ApikeyCredential *
+ApikeyCredential *
 apikey_demand_of_digest(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 						ApikeyDemand *demand)
 {

@@ -74,6 +74,18 @@ apikey_digest_text(const char *text, size_t len, uint8 *out)
 	digest_or_error(text, len, "", 0, out);
 }
 
+/*
+ * SHA-256 of a key's secret and checksum, and its prefix, which are no more
+ * than one block.  With the id they are the whole text, so in the memory of
+ * this process they stand for it at half the price.
+ */
+void
+apikey_digest_proof(const char *prefix, size_t prefix_len,
+					const char *proving, size_t proving_len, uint8 *out)
+{
+	digest_or_error(proving, proving_len, prefix, prefix_len, out);
+}
+
 /* HMAC-SHA-256 (RFC 2104) of 32 bytes under a key of any length. */
 static void
 digest_hmac(const char *key, size_t key_len, const uint8 *message, uint8 *out)

@@ -247,6 +247,16 @@ parse_head(const char *text, size_t len, size_t body_digits, ApikeyText *out)
 }
 
 /*
+ * Reads the prefix and the id of a text that is as long as a key; what follows
+ * the id is not looked at.
+ */
+bool
+apikey_text_parse_head(const char *text, size_t len, ApikeyText *out)
+{
+	return parse_head(text, len, APIKEY_BODY_DIGITS, out);
+}
+
+/*
  * Takes a key apart.  False where the shape is wrong, an id of 2^128 or more
  * and a checksum of 2^32 or more included; whether the checksum is the right
  * one is not looked at.

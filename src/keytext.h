@@ -34,6 +34,8 @@ extern size_t apikey_text_span(const char *text, size_t len);
 extern size_t apikey_text_find_run(const char *text, size_t len, size_t least);
 extern bool apikey_text_prefix_valid(const char *prefix, size_t len);
 extern bool apikey_text_parse(const char *text, size_t len, ApikeyText *out);
+extern bool apikey_text_parse_head(const char *text, size_t len,
+								   ApikeyText *out);
 extern bool apikey_text_checksum_ok(const char *text, size_t len);
 extern bool apikey_text_parse_handle(const char *text, size_t len,
 									 ApikeyText *out);

@@ -20,7 +20,7 @@
  * in it that another demand would find valid.
  */
 static void
-authenticate(const ApikeyCredential *credential, const ApikeyDemand *demand,
+authenticate(ApikeyCredential *credential, const ApikeyDemand *demand,
 			 int (*sqlstate) (ApikeyCode code))
 {
 	ApikeyVerdict verdict;

@@ -298,7 +298,7 @@ begin_result(FunctionCallInfo fcinfo)
 
 /* Verifies and stores the row; a NULL credential is a malformed one. */
 static Datum
-verify(FunctionCallInfo fcinfo, const ApikeyCredential *credential,
+verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 	   const ApikeyDemand *demand)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;

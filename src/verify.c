@@ -25,6 +25,7 @@
 #include "verify.h"
 
 #define TEXT_BYTES_MAX	512		/* more is malformed unseen */
+#define PROVING_DIGITS	(APIKEY_SECRET_DIGITS + APIKEY_CHECKSUM_DIGITS)
 
 static const char *const code_names[] = {
 	[APIKEY_CODE_VALID] = "valid",
@@ -76,9 +77,9 @@ credential_identify(ApikeyCredential *credential, const char *bytes,
 
 /*
  * Reads a credential from a key's text; false where its shape is wrong and it
- * can be no imported key.  The checksum is for checksum_ok to look at, which a
- * key that has been verified before can do without: its digest is that of the
- * text.
+ * can be no imported key.  What follows the id is for native_text_ok to look
+ * at, which a key that has been verified before can do without: it is what the
+ * proof is made of.
  */
 bool
 apikey_credential_from_key(Datum key, ApikeyCredential *credential)
@@ -89,24 +90,40 @@ apikey_credential_from_key(Datum key, ApikeyCredential *credential)
 
 	if (bytes == NULL)
 		return false;
-	credential->shaped = apikey_text_parse(bytes, len, &parsed);
-	if (credential->shaped)
-		credential_identify(credential, bytes, &parsed);
-	else if (len == 0 || !apikey_import_any())
-		return false;
+	credential->shaped = apikey_text_parse_head(bytes, len, &parsed);
 	credential->prefix = bytes;
 	credential->text_len = len;
-	apikey_digest_text(bytes, len, credential->digest);
-	return true;
+	if (credential->shaped)
+	{
+		credential_identify(credential, bytes, &parsed);
+		apikey_digest_proof(bytes, parsed.prefix_len,
+							bytes + len - PROVING_DIGITS, PROVING_DIGITS,
+							credential->proof);
+		return true;
+	}
+	return len > 0 && apikey_import_any();
+}
+
+/* The SHA-256 of a whole key, of which the tables have what is stored. */
+static void
+credential_digest(ApikeyCredential *credential)
+{
+	if (credential->text_len > 0)
+		apikey_digest_text(credential->prefix, credential->text_len,
+						   credential->digest);
 }
 
 /* Is this a native key's text, its checksum right?  A handle has none. */
 static bool
-checksum_ok(const ApikeyCredential *credential)
+native_text_ok(const ApikeyCredential *credential)
 {
+	const char *text = credential->prefix;
+	size_t		len = credential->text_len;
+	ApikeyText	parsed;
+
 	return credential->shaped &&
-		(credential->text_len == 0 ||
-		 apikey_text_checksum_ok(credential->prefix, credential->text_len));
+		(len == 0 || (apikey_text_parse(text, len, &parsed) &&
+					  apikey_text_checksum_ok(text, len)));
 }
 
 /* The same from a key's handle and the SHA-256 of its text. */
@@ -151,8 +168,8 @@ log_unavailable(const char *reason)
 }
 
 /*
- * Is the prefix the key's?  That of a whole text is part of the digest that
- * has matched; a handle's is not.
+ * Is the prefix the key's?  That of a whole text is part of the digest or the
+ * proof that has matched; a handle's is not.
  */
 bool
 apikey_credential_has_prefix(const ApikeyCredential *credential,
@@ -218,11 +235,12 @@ find_imported(const ApikeyCredential *credential, ApikeyImported *imported,
 
 /* Finds the key whose text this is, native or imported. */
 bool
-apikey_credential_find(const ApikeyCredential *credential, ApikeyRow *key)
+apikey_credential_find(ApikeyCredential *credential, ApikeyRow *key)
 {
 	ApikeyImported imported;
 
-	return checksum_ok(credential) ? credential_matches(credential, key) :
+	credential_digest(credential);
+	return native_text_ok(credential) ? credential_matches(credential, key) :
 		apikey_import_any() && find_imported(credential, &imported, key);
 }
 
@@ -454,7 +472,7 @@ complete(ApikeyVerdict *verdict, const ApikeyRow *key)
  * has done before, or in the tables.  VALID where the secret matches.
  */
 static ApikeyCode
-find_key(const ApikeyCredential *credential, ApikeyVerdict *verdict)
+find_key(ApikeyCredential *credential, ApikeyVerdict *verdict)
 {
 	uint64		begun;
 	bool		usable;
@@ -464,11 +482,12 @@ find_key(const ApikeyCredential *credential, ApikeyVerdict *verdict)
 	AcceptInvalidationMessages();
 	if (usable && apikey_cache_lookup(credential, verdict))
 		return APIKEY_CODE_VALID;
-	if (!checksum_ok(credential))
+	if (!native_text_ok(credential))
 		return APIKEY_CODE_MALFORMED;
 	if (!usable)
 		return pepper_unusable();
 
+	credential_digest(credential);
 	begun = apikey_cache_begin();
 	key = palloc(sizeof(ApikeyRow));
 	if (!credential_matches(credential, key))
@@ -498,13 +517,14 @@ note(const ApikeyCredential *credential, const ApikeyDemand *demand,
  * success gives it a native digest.
  */
 static void
-verify_imported(const ApikeyCredential *credential,
-				const ApikeyDemand *demand, ApikeyVerdict *verdict)
+verify_imported(ApikeyCredential *credential, const ApikeyDemand *demand,
+				ApikeyVerdict *verdict)
 {
 	ApikeyCredential found = *credential;
 	ApikeyImported imported;
 	ApikeyRow  *key = palloc(sizeof(ApikeyRow));
 
+	credential_digest(credential);
 	if (!apikey_pepper_usable())
 		verdict->code = pepper_unusable();
 	else if (find_imported(credential, &imported, key))
@@ -526,7 +546,7 @@ verify_imported(const ApikeyCredential *credential,
 
 /* The verdict on a credential, NULL for a malformed one. */
 void
-apikey_verify_credential(const ApikeyCredential *credential,
+apikey_verify_credential(ApikeyCredential *credential,
 						 const ApikeyDemand *demand, ApikeyVerdict *verdict)
 {
 	verdict->code = credential == NULL || !credential->shaped ?

@@ -18,9 +18,10 @@ typedef struct ApikeyCredential
 	pg_uuid_t	id;
 	const char *prefix;			/* within the text it came from */
 	size_t		prefix_len;
-	uint8		digest[APIKEY_DIGEST_BYTES];	/* SHA-256 of the whole key */
 	size_t		text_len;		/* where prefix begins the whole key, or 0 */
-	bool		shaped;			/* else it has no id: an imported key, perhaps */
+	uint8		proof[APIKEY_DIGEST_BYTES]; /* then: see apikey_digest_proof */
+	uint8		digest[APIKEY_DIGEST_BYTES];	/* then only after credential_digest */
+	bool		shaped;			/* prefix and id are; else an imported key, perhaps */
 } ApikeyCredential;
 
 /* What a request needs of a key; NULL and false ask for nothing. */
@@ -96,12 +97,12 @@ extern void apikey_cache_store(uint64 begun,
 							   const ApikeyVerdict *verdict);
 
 /* demand.c */
-extern const ApikeyCredential *apikey_demand_of_key(FunctionCallInfo fcinfo,
-													ApikeyCredential *credential,
-													ApikeyDemand *demand);
-extern const ApikeyCredential *apikey_demand_of_digest(FunctionCallInfo fcinfo,
-													   ApikeyCredential *credential,
-													   ApikeyDemand *demand);
+extern ApikeyCredential *apikey_demand_of_key(FunctionCallInfo fcinfo,
+											  ApikeyCredential *credential,
+											  ApikeyDemand *demand);
+extern ApikeyCredential *apikey_demand_of_digest(FunctionCallInfo fcinfo,
+												 ApikeyCredential *credential,
+												 ApikeyDemand *demand);
 
 /* verify.c */
 extern const char *apikey_code_name(ApikeyCode code);
@@ -111,9 +112,9 @@ extern bool apikey_credential_from_digest(Datum handle, Datum digest,
 										  ApikeyCredential *credential);
 extern bool apikey_credential_has_prefix(const ApikeyCredential *credential,
 										 const ApikeyRow *key);
-extern bool apikey_credential_find(const ApikeyCredential *credential,
+extern bool apikey_credential_find(ApikeyCredential *credential,
 								   ApikeyRow *key);
-extern void apikey_verify_credential(const ApikeyCredential *credential,
+extern void apikey_verify_credential(ApikeyCredential *credential,
 									 const ApikeyDemand *demand,
 									 ApikeyVerdict *verdict);
 

@@ -101,12 +101,15 @@ try_parse(const char *bytes, size_t len)
 				apikey_text_prefix_valid(text, parsed.prefix_len));
 		require(apikey_text_parse_handle(text, handle_len, &handle) &&
 				memcmp(parsed.id, handle.id, sizeof(handle.id)) == 0);
+		require(apikey_text_parse_head(text, len, &handle) &&
+				memcmp(parsed.id, handle.id, sizeof(handle.id)) == 0);
 		require(apikey_text_format(text, parsed.prefix_len, parsed.id,
 								   text + handle_len, again) == len);
 		require((memcmp(again, text, len) == 0) ==
 				apikey_text_checksum_ok(text, len));
 	}
 	apikey_text_parse_handle(text, len, &handle);
+	apikey_text_parse_head(text, len, &handle);
 	free(text);
 }
 
