@@ -66,9 +66,16 @@ SELECT what, apikey_parse(t) = (split_part(t, '_', 1), apikey_id(t), true) AS we
 	   num_nulls(key_id, name, project, owner, subject, role, scopes, metadata,
 		expires_at, credits, rate_remaining, rate_reset_at, detail) AS nulls
 	FROM (VALUES
+		('the key', :'key'),
 		('unknown id', regress_resign(overlay(:'key' placing '0000' from 6))),
 		('wrong secret', regress_resign(overlay(:'key' placing CASE substr(:'key', 30, 1) WHEN 'x' THEN 'y' ELSE 'x' END from 30))),
-		('another prefix', regress_resign('bk' || substr(:'key', 3)))) AS texts (what, t), apikey_verify(t);
+		('another prefix', regress_resign('bk' || substr(:'key', 3))),
+		('shorter prefix', regress_resign(substr(:'key', 2))),
+		('longer prefix', regress_resign('a' || :'key')),
+		('wrong checksum', overlay(:'key' placing CASE substr(:'key', 30, 1) WHEN 'x' THEN 'y' ELSE 'x' END from 30)),
+		('no digit', regress_resign(overlay(:'key' placing '-' from 30))),
+		('no digits at the end', left(:'key', -1) || '-'),
+		('the key again', :'key')) AS texts (what, t), apikey_verify(t);
 
 -- Scopes: all of what is asked for, bytewise.
 SELECT wanted, v.code, v.detail
@@ -146,6 +153,8 @@ SELECT code FROM apikey_verify(:'ordered', client_addr => '10.0.0.1');
 SELECT left(:'key', -39) AS handle, sha256(:'key'::bytea) AS digest \gset
 SELECT code, name FROM apikey_verify_digest(:'handle', :'digest');
 SELECT code, detail FROM apikey_verify_digest(:'handle', :'digest', scopes => '{write}');
+SELECT code, name FROM apikey_verify(:'key');
+SELECT code, name FROM apikey_verify_digest(:'handle', :'digest');
 SELECT code FROM apikey_verify_digest(:'handle', :'digest', owner => 'regress_apikey_bob');
 SELECT code FROM apikey_verify_digest(:'handle', sha256('another'));
 SELECT code, name FROM apikey_verify_digest('bk' || substr(:'handle', 3), :'digest');
