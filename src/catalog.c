@@ -133,7 +133,6 @@ apikey_extension_schema(Oid extension)
 static void
 catalog_require_local(Oid relid)
 {
-	Oid			extension = get_extension_oid("citus", true);
 	Oid			partitions = get_relname_relid("pg_dist_partition",
 											   PG_CATALOG_NAMESPACE);
 	Relation	rel;
@@ -141,7 +140,8 @@ catalog_require_local(Oid relid)
 	HeapTuple	tuple;
 	AttrNumber	column;
 
-	if (!OidIsValid(extension) || !OidIsValid(partitions))
+	if (!OidIsValid(partitions) ||
+		!OidIsValid(get_extension_oid("citus", true)))
 		return;
 	column = get_attnum(partitions, "logicalrelid");
 	if (column == InvalidAttrNumber)
@@ -176,8 +176,9 @@ catalog_find(const char *name)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation \"%s\" of extension \"apikey\" does not exist",
 						name)));
-	if (get_rel_relkind(relid) != RELKIND_INDEX &&
-		getExtensionOfObject(RelationRelationId, relid) != extension_oid)
+	if (get_rel_relkind(relid) == RELKIND_INDEX)
+		return relid;
+	if (getExtensionOfObject(RelationRelationId, relid) != extension_oid)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("relation \"%s\" does not belong to extension \"apikey\"",
