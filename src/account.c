@@ -312,7 +312,7 @@ close_account(const pg_uuid_t *account)
 		apikey_storage_prepare(&statement,
 							   psprintf("UPDATE %s.apikey_key SET credits_account = NULL"
 										" WHERE credits_account = $1",
-										apikey_catalog()->schema),
+										apikey_catalog_schema()),
 							   1, &type);
 	}
 	apikey_storage_run(&statement, &value, NULL);
@@ -373,8 +373,8 @@ apikey_account_forget(const ApikeyRow *key)
 							   psprintf("DELETE FROM %s.apikey_credit WHERE id = $1"
 										" AND NOT EXISTS (SELECT FROM %s.apikey_key"
 										" WHERE credits_account = $1 AND id <> $2)",
-										apikey_catalog()->schema,
-										apikey_catalog()->schema),
+										apikey_catalog_schema(),
+										apikey_catalog_schema()),
 							   2, types);
 	}
 	values[0] = key->values[APIKEY_KEY_CREDITS_ACCOUNT];

@@ -33,7 +33,6 @@
 
 static ApikeyCatalog catalog;
 static Oid	extension_oid;
-static Oid	schema_oid;
 static bool catalog_valid = false;
 static uint64 catalog_invalidations = 0;
 
@@ -104,25 +103,33 @@ catalog_invalidate_schema(Datum arg, int cacheid pg_attribute_unused(),
 	catalog_invalidate(arg, InvalidOid);
 }
 
-/* The schema of an extension. */
+/*
+ * The OID of an extension, and its schema, in one look at a catalog of which
+ * nothing is cached; invalid for one that is not there.
+ */
 Oid
-apikey_extension_schema(Oid extension)
+apikey_extension_find(const char *name, Oid *schema)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-	Oid			schema = InvalidOid;
+	Oid			extension = InvalidOid;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(extension));
-	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum(name));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
-		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	{
+		Form_pg_extension row = (Form_pg_extension) GETSTRUCT(tuple);
+
+		extension = row->oid;
+		*schema = row->extnamespace;
+	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	return schema;
+	return extension;
 }
 
 /*
@@ -169,7 +176,7 @@ catalog_require_local(Oid relid)
 static Oid
 catalog_find(const char *name)
 {
-	Oid			relid = get_relname_relid(name, schema_oid);
+	Oid			relid = get_relname_relid(name, catalog.schema);
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
@@ -217,10 +224,12 @@ static void
 catalog_load(void)
 {
 	static bool registered = false;
-	static char schema_name[2 * NAMEDATALEN + 3];
 
-	extension_oid = get_extension_oid("apikey", false);
-	schema_oid = apikey_extension_schema(extension_oid);
+	extension_oid = apikey_extension_find("apikey", &catalog.schema);
+	if (!OidIsValid(extension_oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"apikey\" does not exist")));
 	if (!registered)
 	{
 		CacheRegisterRelcacheCallback(catalog_invalidate, (Datum) 0);
@@ -236,10 +245,7 @@ catalog_load(void)
 	catalog.tables_owner = catalog_owner(catalog.relations[APIKEY_REL_KEY]);
 	catalog.role_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
 										CStringGetDatum("apikey_role"),
-										ObjectIdGetDatum(schema_oid));
-	strlcpy(schema_name, quote_identifier(get_namespace_name(schema_oid)),
-			sizeof(schema_name));
-	catalog.schema = schema_name;
+										ObjectIdGetDatum(catalog.schema));
 }
 
 /*
@@ -258,6 +264,13 @@ apikey_catalog(void)
 		catalog.generation++;
 	}
 	return &catalog;
+}
+
+/* The name of our schema, quoted where it needs to be. */
+const char *
+apikey_catalog_schema(void)
+{
+	return quote_identifier(get_namespace_name(apikey_catalog()->schema));
 }
 
 /*

@@ -280,7 +280,7 @@ purge(Datum before)
 
 		apikey_storage_prepare(&statement,
 							   psprintf("DELETE FROM %s.apikey_event WHERE at < $1",
-										apikey_catalog()->schema),
+										apikey_catalog_schema()),
 							   1, &type);
 	}
 	rows = apikey_storage_run(&statement, &before, NULL);

@@ -64,7 +64,7 @@ apikey_expiry_init(void)
 static void
 query(const char *sql, TimestampTz until)
 {
-	const char *schema = apikey_catalog()->schema;
+	const char *schema = apikey_catalog_schema();
 	Oid			types[2] = {TIMESTAMPTZOID, INT4OID};
 	Datum		values[2] = {TimestampTzGetDatum(until),
 	Int32GetDatum(TOLD_AT_ONCE)};

@@ -241,7 +241,7 @@ retire_dropped(const ApikeyRow *key)
 										" WHERE project = $1 AND name = $2 COLLATE \"C\""
 										" AND revoked_at IS NULL AND rotated_to IS NULL AND NOT EXISTS"
 										" (SELECT FROM pg_authid a WHERE a.oid = owner)",
-										apikey_catalog()->schema),
+										apikey_catalog_schema()),
 							   2, types);
 	}
 	values[0] = key->values[APIKEY_KEY_PROJECT];

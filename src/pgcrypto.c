@@ -19,7 +19,8 @@
 Oid
 apikey_pgcrypto_function(const char *name, const Oid *types, int count)
 {
-	Oid			extension = get_extension_oid("pgcrypto", true);
+	Oid			schema;
+	Oid			extension = apikey_extension_find("pgcrypto", &schema);
 	oidvector  *arguments = buildoidvector(types, count);
 	Oid			function = InvalidOid;
 
@@ -27,7 +28,7 @@ apikey_pgcrypto_function(const char *name, const Oid *types, int count)
 		function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
 								   CStringGetDatum(name),
 								   PointerGetDatum(arguments),
-								   ObjectIdGetDatum(apikey_extension_schema(extension)));
+								   ObjectIdGetDatum(schema));
 	if (!OidIsValid(function) ||
 		getExtensionOfObject(ProcedureRelationId, function) != extension)
 		ereport(ERROR,

@@ -41,7 +41,7 @@ find_ended(TimestampTz before, uint64 *count)
 							   psprintf("SELECT id FROM %s.apikey_key"
 										" WHERE revoked_at < $1 OR expires_at < $1"
 										" ORDER BY id",
-										apikey_catalog()->schema),
+										apikey_catalog_schema()),
 							   1, &type);
 	}
 	*count = apikey_storage_run(&statement, &arg, NULL);

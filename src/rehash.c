@@ -130,7 +130,7 @@ update_import(Datum *values)
 	apikey_storage_open(&storage);
 	if (apikey_storage_stale(&statement))
 	{
-		const char *schema = apikey_catalog()->schema;
+		const char *schema = apikey_catalog_schema();
 		Oid			types[REHASH_ARGUMENTS] = {
 			UUIDOID, BYTEAOID, INT4OID, TEXTOID
 		};
@@ -161,7 +161,7 @@ update_native(Datum *values)
 	apikey_storage_open(&storage);
 	if (apikey_storage_stale(&statement))
 	{
-		const char *schema = apikey_catalog()->schema;
+		const char *schema = apikey_catalog_schema();
 		Oid			types[REHASH_LAST_FOUR] = {UUIDOID, BYTEAOID, INT4OID};
 
 		apikey_storage_prepare(&statement,

@@ -47,7 +47,7 @@ apikey_retire_init(void)
 static List *
 find_ids(const char *condition, Oid type, Datum value, const char *limit)
 {
-	const char *schema = apikey_catalog()->schema;
+	const char *schema = apikey_catalog_schema();
 	MemoryContext context = CurrentMemoryContext;
 	ApikeyStorage storage;
 	List	   *ids;

@@ -329,7 +329,7 @@ apikey_table_lock(ApikeyTable *table, const pg_uuid_t *id, ApikeyLock lock,
 			appendStringInfo(&sql, "%s %s", i == 0 ? "SELECT" : ",",
 							 table->columns[i].name);
 		appendStringInfo(&sql, " FROM %s.%s WHERE id = $1 FOR %s",
-						 apikey_catalog()->schema, table->name, clauses[lock]);
+						 apikey_catalog_schema(), table->name, clauses[lock]);
 		apikey_storage_prepare(statement, sql.data, 1, &type);
 	}
 
@@ -382,7 +382,7 @@ apikey_table_update(ApikeyTable *table, ApikeyRow *row)
 
 		initStringInfo(&sql);
 		appendStringInfo(&sql, "UPDATE %s.%s",
-						 apikey_catalog()->schema, table->name);
+						 apikey_catalog_schema(), table->name);
 		for (int i = 1; i < table->count; i++)
 			appendStringInfo(&sql, "%s %s = $%d", i == 1 ? " SET" : ",",
 							 table->columns[i].name, i + 1);
@@ -408,7 +408,7 @@ apikey_table_delete(ApikeyTable *table, const pg_uuid_t *id, bool must_exist)
 
 		apikey_storage_prepare(&table->remove,
 							   psprintf("DELETE FROM %s.%s WHERE id = $1",
-										apikey_catalog()->schema, table->name),
+										apikey_catalog_schema(), table->name),
 							   1, &type);
 	}
 	rows = apikey_storage_run(&table->remove, &arg, NULL);

@@ -59,7 +59,7 @@ typedef enum ApikeyRole
 typedef struct ApikeyCatalog
 {
 	uint64		generation;		/* another one: objects may be others */
-	const char *schema;			/* quoted where it needs to be */
+	Oid			schema;
 	Oid			tables_owner;
 	Oid			role_type;
 	Oid			roles[APIKEY_ROLES];	/* the enum's values, once needed */
@@ -67,7 +67,8 @@ typedef struct ApikeyCatalog
 } ApikeyCatalog;
 
 extern const ApikeyCatalog *apikey_catalog(void);
-extern Oid	apikey_extension_schema(Oid extension);
+extern Oid	apikey_extension_find(const char *name, Oid *schema);
+extern const char *apikey_catalog_schema(void);
 extern Oid	apikey_catalog_relation(ApikeyRelation relation);
 extern bool apikey_catalog_has(Oid relid);
 extern void apikey_catalog_require(Relation rel);

@@ -61,7 +61,7 @@ write_touch(void *work)
 	apikey_storage_open(&storage);
 	if (apikey_storage_stale(&update) || apikey_storage_stale(&insert))
 	{
-		const char *schema = apikey_catalog()->schema;
+		const char *schema = apikey_catalog_schema();
 		Oid			types[TOUCH_ARGUMENTS] = {
 			UUIDOID, TIMESTAMPTZOID, INETOID, TIMESTAMPTZOID, INT8OID
 		};

@@ -234,7 +234,7 @@ write_uses(List *uses, int64 flush)
 	Oid			types[6] = {UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
 	TIMESTAMPTZARRAYOID, INETARRAYOID, INT8OID};
 	Datum		values[6];
-	const char *schema = apikey_catalog()->schema;
+	const char *schema = apikey_catalog_schema();
 
 	for (int i = 0; i < 5; i++)
 	{
