@@ -9,23 +9,39 @@
  */
 #include "postgres.h"
 
+#include "utils/timestamp.h"
+
 #include "usage.h"
+
+/* How long a token takes to come back, rounded up: never sooner. */
+static int64
+limit_step(const ApikeyLimit *limit)
+{
+	return (limit->window + limit->tokens - 1) / limit->tokens;
+}
 
 /* Takes cost tokens, if they are there, and tells what is left. */
 bool
 apikey_limiter_take(pg_atomic_uint64 *arrival, const ApikeyLimit *limit,
 					int64 now, int32 cost, ApikeyLimitState *state)
 {
-	int64		step = limit->window / limit->tokens;
+	int64		step = limit_step(limit);
 	int64		room = step * limit->tokens;
 	uint64		seen = pg_atomic_read_u64(arrival);
 	int64		before;
 	int64		after;
 
-	/* The window may have become shorter: more than all is never spent. */
+	/*
+	 * More than all is never spent: others have been here since our clock was
+	 * read, or the window has become shorter.
+	 */
 	while ((int64) seen > now + room)
 	{
-		if (pg_atomic_compare_exchange_u64(arrival, &seen,
+		int64		fresh = GetCurrentTimestamp() * APIKEY_LIMITER_UNITS;
+
+		if (fresh > now)
+			now = fresh;
+		else if (pg_atomic_compare_exchange_u64(arrival, &seen,
 										   (uint64) (now + room)))
 			seen = (uint64) (now + room);
 	}
@@ -37,7 +53,7 @@ apikey_limiter_take(pg_atomic_uint64 *arrival, const ApikeyLimit *limit,
 		after = before + (cost > limit->tokens ? 0 : cost * step);
 		if (cost > limit->tokens || after - now > room)
 		{
-			state->remaining = (int32) ((room - (before - now)) / step);
+			state->remaining = (int32) (Max(room - (before - now), 0) / step);
 			state->reset = cost > limit->tokens ? 0 : after - room;
 			return false;
 		}
@@ -54,7 +70,7 @@ void
 apikey_limiter_return(pg_atomic_uint64 *arrival, const ApikeyLimit *limit,
 					  int32 cost)
 {
-	pg_atomic_fetch_sub_u64(arrival, cost * (limit->window / limit->tokens));
+	pg_atomic_fetch_sub_u64(arrival, cost * limit_step(limit));
 }
 
 /* The limit of a key; false where it has none. */

@@ -4,6 +4,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -104,6 +105,25 @@ for (["rate_limit => 0", '22023'], ["rate_limit => -1", '22023'], ["rate_limit =
 	my ($result, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY sqlstate\nSELECT length(apikey_create('bad-' || round(random() * 1e9), $more))");
 	is($state eq '' ? ($stdout > 60 ? '' : $stderr) : ($stderr =~ /ERROR:  (\w+)/)[0], $state, "$more");
 }
+# More tokens than a window has nanoseconds, or nearly: none comes back early.
+$node->append_conf('postgresql.conf', 'apikey.max_tracked_keys = 100');
+$node->restart;
+my $most = create('most', "rate_limit => 2147483647, rate_window => '1 second'");
+is(sql("SELECT code, rate_remaining FROM apikey_verify('$most')"), 'valid|2147483646', 'the most there can be');
+my $many = create('many', "rate_limit => 600000000, rate_window => '1 second'");
+is(sql("SELECT code FROM apikey_verify('$many', cost => 600000000);
+	SELECT rate_reset_at - clock_timestamp() BETWEEN '0.9 s' AND '1.3 s' FROM apikey_verify('$many', cost => 0)"),
+	"valid\nt", 'all is back when the window has gone');
+
+# Under load no more pass than were there and have come back meanwhile.
+my $loaded = create('loaded', "rate_limit => 3000, rate_window => '3 seconds'");
+my $script = PostgreSQL::Test::Utils::tempdir() . '/check.sql';
+append_to_file($script, "SELECT apikey_check('$loaded');\n");
+my $began = time;
+$node->command_ok([ 'pgbench', '-n', '-c', '8', '-j', '2', '-T', '3', '-f', $script, 'postgres' ], 'eight sessions');
+my ($passed) = sql("SELECT use_count FROM apikeys WHERE name = 'loaded'");
+cmp_ok($passed, '<=', 3001 + 1000 * (time - $began), 'not too many passed');
+cmp_ok($passed, '>=', 3000, 'and not too few');
 $node->stop;
 
 # Without the library preloaded.
