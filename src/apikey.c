@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
@@ -47,23 +48,38 @@ check_prefix(char **newval, void **extra pg_attribute_unused(),
 	return false;
 }
 
+static Oid	dropped_database = InvalidOid;
+
 /*
- * Counts of a database that is dropped have nowhere to go; keys of a role that
- * is dropped end with it.
+ * Counts of a database that is dropped have nowhere to go.  The hook comes
+ * before it is known whether it may be, so it only notes which; no statement
+ * can follow in that transaction.
  */
+static void
+on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (!OidIsValid(dropped_database))
+		return;
+	if (event == XACT_EVENT_COMMIT)
+	{
+		apikey_slot_forget_database(dropped_database);
+		apikey_stats_forget_database(dropped_database);
+		apikey_rehash_forget_database(dropped_database);
+	}
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		dropped_database = InvalidOid;
+}
+
+/* Keys of a role that is dropped end with it. */
 static void
 on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 				 void *arg)
 {
 	if (previous_object_access)
 		previous_object_access(access, classId, objectId, subId, arg);
-	if (access == OAT_DROP && classId == DatabaseRelationId)
-	{
-		apikey_slot_forget_database(objectId);
-		if (apikey_usage_shared())
-			apikey_stats_forget_database(objectId);
-		apikey_rehash_forget_database(objectId);
-	}
+	if (access == OAT_DROP && classId == DatabaseRelationId &&
+		apikey_usage_shared())
+		dropped_database = objectId;
 	if (access == OAT_DROP && classId == AuthIdRelationId)
 		apikey_retire_role(objectId);
 }
@@ -165,6 +181,7 @@ _PG_init(void)
 		apikey_slot_init();
 		apikey_worker_init();
 	}
+	RegisterXactCallback(on_transaction_end, NULL);
 	previous_object_access = object_access_hook;
 	object_access_hook = on_object_access;
 }

@@ -81,6 +81,8 @@ $node->safe_psql('postgres', 'CREATE DATABASE other TEMPLATE postgres');
 $node->safe_psql('other', qq{SELECT apikey_check('$key{two}')});
 is($node->safe_psql('other', q{SELECT use_count FROM apikeys WHERE name = 'two'}), '5', 'counted in the other database');
 is($node->safe_psql('postgres', q{SELECT use_count FROM apikeys WHERE name = 'two'}), '4', 'and not in this one');
+$node->psql('other', 'DROP DATABASE other');
+is($node->safe_psql('other', q{SELECT use_count FROM apikeys WHERE name = 'two'}), '5', 'a drop that fails takes nothing');
 $node->safe_psql('postgres', 'DROP DATABASE other');
 is($node->safe_psql('postgres', q{SELECT tracked_keys FROM apikey_stats}), '0', 'nothing tracked here');
 
