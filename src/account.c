@@ -138,6 +138,14 @@ fetch_account(const pg_uuid_t *account, ApikeyRow *row)
 	return true;
 }
 
+bool
+apikey_account_exists(const pg_uuid_t *account)
+{
+	ApikeyRow	row;
+
+	return apikey_table_fetch_latest(&credit_table, account, &row);
+}
+
 /* Locks an account, and refills it where that is due. */
 bool
 apikey_account_lock(const pg_uuid_t *account, ApikeyLock lock, ApikeyRow *row,
@@ -195,7 +203,8 @@ apikey_account_left(const pg_uuid_t *account, ApikeyRow *row, bool *found)
 		*found = fetch_account(account, row);
 		available = apikey_lease_available(account, &grants);
 	} while (grants != grants_before);
-	return *found ? apikey_account_balance(row) + available : available;
+	return *found ? apikey_credits_sum(apikey_account_balance(row), available) :
+		available;
 }
 
 /*
@@ -348,7 +357,7 @@ apikey_account_update(ApikeyRow *key, bool set_anew)
 		taken_out = apikey_lease_take_out(account);
 		apikey_account_set_balance(&row, set_anew ?
 					DatumGetInt64(key->values[APIKEY_KEY_CREDITS]) :
-					apikey_account_balance(&row) + taken_out);
+					apikey_credits_sum(apikey_account_balance(&row), taken_out));
 		set_refill(&row, key, now);
 		write_account(&row);
 	}

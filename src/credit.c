@@ -43,7 +43,8 @@ spend_in_row(void *state)
 	{
 		int64		taken_out = apikey_lease_take_out(spend->account);
 
-		apikey_account_set_balance(&row, apikey_account_balance(&row) + taken_out);
+		apikey_account_set_balance(&row, apikey_credits_sum(apikey_account_balance(&row),
+														taken_out));
 		changed |= taken_out > 0;
 	}
 	spend->verdict = APIKEY_CREDIT_EXHAUSTED;
@@ -140,7 +141,8 @@ apikey_credit_spend(const pg_uuid_t *account, ApikeySlotHint *hint,
 
 	verdict = spend_directly(account, cost, left);
 	if (verdict != APIKEY_CREDIT_UNAVAILABLE)
-		*left += apikey_lease_available(account, &grants);
+		*left = apikey_credits_sum(*left,
+								   apikey_lease_available(account, &grants));
 	return verdict;
 }
 
@@ -179,8 +181,15 @@ apikey_credit_grant(const pg_uuid_t *account)
 		return;
 	}
 	apikey_lease_read(account, &seen);
+	/* Who ended the lease has the row no more, but has not told so yet. */
+	if (seen.ending > 0)
+	{
+		apikey_worker_commit();
+		apikey_lease_refuse(MyDatabaseId, account);
+		return;
+	}
 	until = apikey_account_until(&row);
-	fresh |= seen.number == 0 || seen.ending > 0 || seen.until != until;
+	fresh |= seen.number == 0 || seen.until != until;
 	amount = Max(lease_size(apikey_account_balance(&row)), seen.wanted) -
 		(fresh ? 0 : seen.available);
 	amount = Max(0, Min(amount, apikey_account_balance(&row)));
@@ -212,10 +221,12 @@ apikey_credit_return_idle(void)
 		if (apikey_account_lock(&account, APIKEY_LOCK_UPDATE_SKIP, &row,
 								&refilled))
 		{
-			apikey_account_set_balance(&row, apikey_account_balance(&row) +
-									   apikey_lease_take_out(&account));
+			apikey_account_set_balance(&row, apikey_credits_sum(apikey_account_balance(&row),
+																apikey_lease_take_out(&account)));
 			apikey_account_write(&row);
 		}
+		else if (!apikey_account_exists(&account))
+			apikey_lease_void(&account);
 		apikey_worker_commit();
 	}
 }

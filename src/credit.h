@@ -5,6 +5,8 @@
 #ifndef APIKEY_CREDIT_H
 #define APIKEY_CREDIT_H
 
+#include "common/int.h"
+
 #include "apikey.h"
 #include "slot.h"
 
@@ -15,6 +17,18 @@ typedef enum ApikeyCreditVerdict
 	APIKEY_CREDIT_UNAVAILABLE,
 	APIKEY_CREDIT_ASK			/* lease.c: the worker has to say */
 } ApikeyCreditVerdict;
+
+/*
+ * Two parts of an account together.  They can be more than a bigint holds:
+ * what was spent is not there when more is added, and may come back.
+ */
+static inline int64
+apikey_credits_sum(int64 one, int64 other)
+{
+	int64		sum;
+
+	return pg_add_s64_overflow(one, other, &sum) ? PG_INT64_MAX : sum;
+}
 
 /* Setting, in apikey.c. */
 extern int	apikey_credits_lease;
@@ -31,6 +45,7 @@ extern void apikey_lease_wait(long milliseconds);
 extern void apikey_lease_end_wait(void);
 extern int64 apikey_lease_available(const pg_uuid_t *account,
 									uint32 *granted);
+extern void apikey_lease_void(const pg_uuid_t *account);
 extern int64 apikey_lease_take_out(const pg_uuid_t *account);
 extern void apikey_lease_granted_more(const pg_uuid_t *account);
 extern void apikey_lease_serve(bool is_worker);
@@ -56,6 +71,7 @@ extern void apikey_account_write(ApikeyRow *row);
 extern bool apikey_account_written(void);
 extern int64 apikey_account_left(const pg_uuid_t *account, ApikeyRow *row,
 								 bool *found);
+extern bool apikey_account_exists(const pg_uuid_t *account);
 extern bool apikey_account_fetch(const pg_uuid_t *account, ApikeyRow *key);
 extern void apikey_account_open(const pg_uuid_t *account, Snapshot seen,
 								ApikeyRow *key);

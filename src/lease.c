@@ -93,7 +93,7 @@ apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now)
 {
 	const ApikeyLease *lease = &slot->lease;
 
-	return lease->unsettled == 0 && lease->wanted == 0 &&
+	return lease->unsettled == 0 &&
 		(lease->available == 0 || lease->until <= now);
 }
 
@@ -176,10 +176,12 @@ settle_spend(const Spend *spend, bool committed)
 		lease->ending--;
 	if (spend->effect == EFFECT_END && committed)
 	{
-		if (lease->number == spend->number)
-			lease->number = 0;
+		if (lease->number == spend->number || lease->doomed)
+			lease->number = lease->available = 0;
 		lease->ends++;
 	}
+	if (lease->ending == 0)
+		lease->doomed = false;
 	if (spend->effect != EFFECT_NONE && committed)
 	{
 		lease->left_at = 0;
@@ -201,10 +203,20 @@ settle_all(bool committed)
 static void
 on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
 {
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-		settle_all(true);
-	else if (event == XACT_EVENT_ABORT)
-		settle_all(false);
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_PARALLEL_COMMIT:
+			settle_all(true);
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			settle_all(false);
+			break;
+		default:
+			break;
+	}
 }
 
 /* What a subtransaction spent is undone with it, or becomes its parent's. */
@@ -279,9 +291,9 @@ apikey_lease_spend(const pg_uuid_t *account, ApikeySlotHint *hint, int32 cost,
 				!(known && lease->left == 0);
 		}
 		else if (known && now - lease->left_at < LEFT_KNOWN_FOR &&
-				 lease->available + lease->left < cost)
+				 apikey_credits_sum(lease->available, lease->left) < cost)
 			verdict = APIKEY_CREDIT_EXHAUSTED;
-		*left = known ? lease->available + lease->left : -1;
+		*left = known ? apikey_credits_sum(lease->available, lease->left) : -1;
 	}
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
@@ -402,11 +414,27 @@ apikey_lease_take_out(const pg_uuid_t *account)
 	slot->lease.available = 0;
 	slot->lease.ending++;
 	record_spend(account, &slot->lease, amount, EFFECT_END);
-	if (now >= slot->lease.until)
+	if (now >= slot->lease.until || slot->lease.number == 0)
 		amount = 0;
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	return amount;
+}
+
+/* An account is gone: so is what was leased of it. */
+void
+apikey_lease_void(const pg_uuid_t *account)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = find_slot(account, &lock);
+
+	if (slot == NULL)
+		return;
+	SpinLockAcquire(&slot->mutex);
+	slot->lease.number = slot->lease.available = 0;
+	slot->lease.ends++;
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
 }
 
 /* An account's row gets more with the commit: what is left is not known. */
@@ -537,6 +565,7 @@ apikey_lease_grant(const pg_uuid_t *account, const ApikeyLease *seen,
 			lease->available = 0;
 		}
 		lease->available += amount;
+		lease->doomed = lease->ending > 0;
 		lease->low = (lease->available + 1) / 2;
 		lease->until = until;
 		lease->left = left;

@@ -26,7 +26,7 @@
 #define PARTITIONS		16
 #define VICTIMS_MAX		1024	/* slots looked at to make room for a key */
 #define DUMP_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/apikey.stat"
-#define DUMP_MAGIC		0x41504B33	/* "APK3" */
+#define DUMP_MAGIC		0x41504B34	/* "APK4" */
 
 typedef struct SlotEntry
 {

@@ -46,6 +46,7 @@ typedef struct ApikeyLease
 	int32		unsettled;		/* spends that may be undone */
 	int32		ending;			/* of these, such that end the lease */
 	uint32		ends;			/* counts those that did */
+	bool		doomed;			/* granted while one was on its way */
 } ApikeyLease;
 
 /*
