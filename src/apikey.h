@@ -290,11 +290,12 @@ extern bool apikey_scope_granted(ArrayType *granted, const text *wanted);
 /* unicode.c */
 typedef enum ApikeyCharClass
 {
-	APIKEY_CHAR_NONE,			/* invisible: control, format, blank, ... */
+	APIKEY_CHAR_NONE,			/* control, format, white space */
 	APIKEY_CHAR_LETTER,
 	APIKEY_CHAR_MARK,
 	APIKEY_CHAR_DIGIT,			/* decimal */
-	APIKEY_CHAR_OTHER			/* visible: punctuation, symbols, numbers */
+	APIKEY_CHAR_OTHER,			/* visible: punctuation, symbols, numbers */
+	APIKEY_CHAR_HIDDEN			/* no glyph: not assigned, private, ignorable */
 } ApikeyCharClass;
 
 extern ApikeyCharClass apikey_unicode_class(pg_wchar code);

@@ -2,13 +2,14 @@
 # Makes unicode_ranges.h from Debian's package unicode-data:
 #   perl src/make_unicode_ranges.pl > src/unicode_ranges.h
 # Each entry starts a run of code points of one class, which reaches to the
-# next entry; Default_Ignorable_Code_Point and whatever has no glyph is NONE.
+# next entry.  Control, format and white-space characters are NONE; what else
+# has no glyph (Default_Ignorable_Code_Point, private, not assigned) is HIDDEN.
 use strict;
 use warnings;
 
 my $dir = $ARGV[0] // '/usr/share/unicode';
-my %class = (NONE => 0, LETTER => 1, MARK => 2, DIGIT => 3, OTHER => 4);
-my @points = (0) x 0x110000;
+my %class = (NONE => 0, LETTER => 1, MARK => 2, DIGIT => 3, OTHER => 4, HIDDEN => 5);
+my @points = ($class{HIDDEN}) x 0x110000;
 my ($first, $version);
 
 open(my $data, '<', "$dir/UnicodeData.txt") or die "$dir/UnicodeData.txt: $!";
@@ -23,7 +24,8 @@ while (<$data>)
 	  : $category =~ /^M/ ? 'MARK'
 	  : $category eq 'Nd' ? 'DIGIT'
 	  : $category =~ /^[NPS]/ ? 'OTHER'
-	  : 'NONE';
+	  : $category =~ /^(Cc|Cf|Z)/ ? 'NONE'
+	  : 'HIDDEN';
 	@points[ $from .. $to ] = ($class{$c}) x ($to - $from + 1);
 }
 
@@ -34,8 +36,10 @@ while (<$derived>)
 	$version //= $1 if /^# DerivedCoreProperties-([0-9.]+)\.txt/;
 	next
 	  unless /^([0-9A-F]+)(?:\.\.([0-9A-F]+))?\s*;\s*Default_Ignorable_Code_Point/;
-	@points[ hex $1 .. hex($2 // $1) ] =
-	  (0) x (hex($2 // $1) - hex($1) + 1);
+	for my $code (hex $1 .. hex($2 // $1))
+	{
+		$points[$code] = $class{HIDDEN} if $points[$code] != $class{NONE};
+	}
 }
 
 my @runs;

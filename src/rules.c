@@ -73,6 +73,7 @@ name_characters_valid(const pg_wchar *codes, int count)
 	return true;
 }
 
+/* No control, format or white-space characters? */
 static bool
 all_visible(const pg_wchar *codes, int count)
 {
@@ -110,7 +111,7 @@ apikey_rule_name(const char *argument, text *value, const ApikeyRow *project)
 		apikey_row_text(project, APIKEY_PROJECT_NAME_PATTERN);
 	const char *rule = pattern == NULL ?
 		"A name has 2 to 64 characters: letters with their marks and decimal digits of any script, \"_\" and \"-\"." :
-		"A name has 1 to 64 visible characters and matches the project's \"name_pattern\".";
+		"A name has 1 to 64 characters, no control, format or white-space character among them, and matches the project's \"name_pattern\".";
 	pg_wchar   *codes;
 	int			count;
 
@@ -247,7 +248,9 @@ scope_valid(const text *scope)
 		return false;
 	for (int i = 0; i < count; i++)
 	{
-		if (apikey_unicode_class(codes[i]) == APIKEY_CHAR_NONE)
+		ApikeyCharClass class = apikey_unicode_class(codes[i]);
+
+		if (class == APIKEY_CHAR_NONE || class == APIKEY_CHAR_HIDDEN)
 			return false;
 		if (codes[i] == '*' &&
 			(i != count - 1 || (i > 0 && codes[i - 1] != ':')))
