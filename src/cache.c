@@ -135,6 +135,8 @@ apikey_cache_init(void)
 	CacheRegisterRelcacheCallback(on_relation, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, on_role, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_role, (Datum) 0);
+	/* Who owns the database is a member of pg_database_owner. */
+	CacheRegisterSyscacheCallback(DATABASEOID, on_role, (Datum) 0);
 	RegisterXactCallback(on_transaction_end, NULL);
 }
 
@@ -206,7 +208,7 @@ void
 apikey_cache_store_imports(uint64 begun, bool any)
 {
 	imports_any = any;
-	imports_known = begun == messages;
+	imports_known = begun == messages && !IsInParallelMode();
 }
 
 /* Makes an empty table, of which nothing is stale. */
@@ -332,8 +334,9 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 	CacheEntry *entry;
 	bool		found;
 
+	/* In a parallel query what was read is as old as its snapshot. */
 	if (begun != messages || wrote_in_transaction || all_stale ||
-		apikey_cache_entries == 0)
+		apikey_cache_entries == 0 || IsInParallelMode())
 		return;
 	if (places->members >= (uint32) apikey_cache_entries)
 		reset_entries();

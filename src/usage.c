@@ -17,7 +17,7 @@
 static void
 note_use(ApikeySlot *slot, inet *client_addr, TimestampTz now)
 {
-	pg_atomic_fetch_add_u64(&slot->uses, 1);
+	/* The count comes last: without it nothing is flushed. */
 	pg_atomic_write_u64(&slot->last_used_at, (uint64) now);
 	if (client_addr != NULL)
 	{
@@ -27,6 +27,7 @@ note_use(ApikeySlot *slot, inet *client_addr, TimestampTz now)
 		slot->has_addr = true;
 		SpinLockRelease(&slot->mutex);
 	}
+	pg_atomic_fetch_add_u64(&slot->uses, 1);
 }
 
 /*

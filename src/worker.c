@@ -180,10 +180,13 @@ apikey_launcher_main(Datum arg pg_attribute_unused())
 	MemoryContextSwitchTo(context);
 	while (!ShutdownRequestPending)
 	{
-		bool		due = sleep_until(TimestampTzPlusMilliseconds(flushed_at,
-																  apikey_flush_interval),
-									  started);
+		TimestampTz next;
+		bool		due;
 
+		/* The clock may have been set back. */
+		flushed_at = Min(flushed_at, GetCurrentTimestamp());
+		next = TimestampTzPlusMilliseconds(flushed_at, apikey_flush_interval);
+		due = sleep_until(next, started);
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
@@ -198,7 +201,8 @@ apikey_launcher_main(Datum arg pg_attribute_unused())
 		}
 		MemoryContextReset(context);
 	}
-	proc_exit(0);
+	/* To be started again, unless the server ends. */
+	proc_exit(1);
 }
 
 static ArrayType *
@@ -334,14 +338,18 @@ flush(void)
 	}
 }
 
-/* What a user or database has set must not stand in the way. */
+/*
+ * What a user or database has set must not stand in the way, nor a lock that
+ * somebody holds, of the databases that come after: what is not done is done
+ * the next time.
+ */
 static void
 set_defaults(void)
 {
 	static const char *const settings[][2] = {
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
-		{"lock_timeout", "0"},
+		{"lock_timeout", "100ms"},
 		{"statement_timeout", "0"}
 	};
 
