@@ -16,6 +16,7 @@
 #include "usage.h"
 
 #define TOLD_AT_ONCE	1000	/* keys; the worker's next run finds more */
+#define LOOK_EACH		USECS_PER_HOUR
 
 static TimestampTz earliest = DT_NOEND; /* that this transaction has set */
 
@@ -120,8 +121,12 @@ next_expiry(TimestampTz after)
 	return next;
 }
 
-/* For the worker, in a transaction: tells of the keys that are near. */
-void
+/*
+ * For the worker, in a transaction: tells of the keys that are near, and
+ * returns when to look again.  Keys that came by COPY or replication have not
+ * been noted, so that is soon enough for them too.
+ */
+TimestampTz
 apikey_expiry_tell(void)
 {
 	TimestampTz until = GetCurrentTimestamp() +
@@ -131,7 +136,7 @@ apikey_expiry_tell(void)
 	ListCell   *cell;
 
 	if (apikey_expiry_notice == 0)
-		return;
+		return DT_NOEND;
 	ids = mark_near(until);
 	foreach(cell, ids)
 	{
@@ -146,6 +151,6 @@ apikey_expiry_tell(void)
 								  apikey_json_time(DatumGetTimestampTz(key.values[APIKEY_KEY_EXPIRES_AT]))));
 	}
 	next = list_length(ids) == TOLD_AT_ONCE ? until : next_expiry(until);
-	if (next != DT_NOEND)
-		apikey_stats_visit(notice_before(next));
+	return Min(GetCurrentTimestamp() + LOOK_EACH,
+			   next == DT_NOEND ? DT_NOEND : notice_before(next));
 }

@@ -173,15 +173,28 @@ apikey_stats_visit(TimestampTz at)
 		;
 }
 
-/* The worker begins its visit, if that is due; before it looks at anything. */
+/*
+ * The worker begins its visit, if that is due, before it looks at anything.
+ * If it does not come to its end, there is to be another one, again.
+ */
 bool
-apikey_stats_begin_visit(void)
+apikey_stats_begin_visit(TimestampTz again)
 {
 	uint64		due = pg_atomic_read_u64(&my_stats()->visit_at);
 
 	return (TimestampTz) due <= GetCurrentTimestamp() &&
 		pg_atomic_compare_exchange_u64(&my_stats()->visit_at, &due,
-									   (uint64) DT_NOEND);
+									   (uint64) again);
+}
+
+/* It has come to its end: the next is then, or earlier if it was asked for. */
+void
+apikey_stats_end_visit(TimestampTz again, TimestampTz next)
+{
+	uint64		expected = (uint64) again;
+
+	(void) pg_atomic_compare_exchange_u64(&my_stats()->visit_at, &expected,
+										  (uint64) next);
 }
 
 /* All are to be visited: the setting has changed. */

@@ -107,7 +107,8 @@ extern uint64 apikey_stats_roles_dropped(void);
 extern void apikey_stats_retired(uint64 dropped);
 extern bool apikey_stats_unretired(void);
 extern void apikey_stats_visit(TimestampTz at);
-extern bool apikey_stats_begin_visit(void);
+extern bool apikey_stats_begin_visit(TimestampTz again);
+extern void apikey_stats_end_visit(TimestampTz again, TimestampTz next);
 extern void apikey_stats_visit_all(void);
 extern void apikey_stats_add_database(Oid database);
 extern void apikey_stats_forget_database(Oid database);
@@ -136,7 +137,7 @@ extern bool apikey_notify_send(void);
 /* expiry.c */
 extern void apikey_expiry_init(void);
 extern void apikey_expiry_note(const ApikeyRow *key);
-extern void apikey_expiry_tell(void);
+extern TimestampTz apikey_expiry_tell(void);
 
 /* retire.c */
 extern void apikey_retire_init(void);

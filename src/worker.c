@@ -216,22 +216,56 @@ column_array(Datum *values, bool *nulls, int count, Oid type, int typlen,
 							  typbyval, typalign);
 }
 
-/* Adds what was collected to the rows of keys that are still there. */
-static void
+/* The uses of other keys than these, which are few. */
+static List *
+without(List *uses, const List *ids)
+{
+	ListCell   *use;
+	ListCell   *id;
+
+	foreach(use, uses)
+	{
+		foreach(id, ids)
+		{
+			if (memcmp(&((ApikeyUse *) lfirst(use))->id, lfirst(id),
+					   sizeof(pg_uuid_t)) != 0)
+				continue;
+			uses = foreach_delete_current(uses, use);
+			break;
+		}
+	}
+	return uses;
+}
+
+/*
+ * Adds what was collected to the rows of keys that are still there; returns
+ * what is written.  A row that somebody has locked, who is deleting the key
+ * perhaps, is not waited for: it comes the next time.
+ */
+static List *
 write_uses(List *uses, int64 flush)
 {
 	static const char sql[] =
-	"INSERT INTO %s.apikey_usage AS u"
-	" (id, use_count, denied_count, last_used_at, last_used_addr, flush)"
-	" SELECT n.*, $6 FROM unnest($1, $2, $3, $4, $5)"
+	"WITH n AS MATERIALIZED"
+	" (SELECT n.* FROM unnest($1, $2, $3, $4, $5)"
 	" AS n (id, use_count, denied_count, last_used_at, last_used_addr)"
-	" JOIN %s.apikey_key k ON k.id = n.id ORDER BY n.id"
-	" ON CONFLICT (id) DO UPDATE SET"
-	" use_count = u.use_count + excluded.use_count,"
-	" denied_count = u.denied_count + excluded.denied_count,"
-	" last_used_at = greatest(u.last_used_at, excluded.last_used_at),"
-	" last_used_addr = coalesce(excluded.last_used_addr, u.last_used_addr),"
-	" flush = excluded.flush";
+	" JOIN %s.apikey_key k ON k.id = n.id ORDER BY n.id),"
+	" free AS MATERIALIZED"
+	" (SELECT u.id FROM %s.apikey_usage u WHERE u.id = ANY ($1)"
+	" FOR UPDATE SKIP LOCKED),"
+	" updated AS (UPDATE %s.apikey_usage u SET"
+	" use_count = u.use_count + n.use_count,"
+	" denied_count = u.denied_count + n.denied_count,"
+	" last_used_at = greatest(u.last_used_at, n.last_used_at),"
+	" last_used_addr = coalesce(n.last_used_addr, u.last_used_addr),"
+	" flush = $6 FROM n JOIN free f ON f.id = n.id WHERE u.id = n.id),"
+	" inserted AS (INSERT INTO %s.apikey_usage"
+	" (id, use_count, denied_count, last_used_at, last_used_addr, flush)"
+	" SELECT n.*, $6 FROM n WHERE NOT EXISTS"
+	" (SELECT FROM %s.apikey_usage u WHERE u.id = n.id)"
+	" ON CONFLICT (id) DO NOTHING)"
+	" SELECT u.id FROM %s.apikey_usage u WHERE u.id = ANY ($1)"
+	" AND NOT EXISTS (SELECT FROM free f WHERE f.id = u.id)";
 	int			count = list_length(uses);
 	Datum	   *columns[5];
 	bool	   *nulls[5];
@@ -269,9 +303,12 @@ write_uses(List *uses, int64 flush)
 	values[4] = PointerGetDatum(column_array(columns[4], nulls[4], count, INETOID,
 											 -1, false, TYPALIGN_INT));
 	values[5] = Int64GetDatum(flush);
-	if (SPI_execute_with_args(psprintf(sql, schema, schema), 6, types, values,
-							  NULL, false, 0) != SPI_OK_INSERT)
+	if (SPI_execute_with_args(psprintf(sql, schema, schema, schema, schema,
+									   schema, schema),
+							  6, types, values, NULL, false,
+							  0) != SPI_OK_SELECT)
 		elog(ERROR, "could not write the use of API keys");
+	return without(uses, apikey_storage_ids(CurrentMemoryContext));
 }
 
 /* Does what is waited for in this database; false where nothing was. */
@@ -328,7 +365,7 @@ flush(void)
 			ApikeyStorage storage;
 
 			apikey_storage_open(&storage);
-			write_uses(uses, flush);
+			uses = write_uses(uses, flush);
 			apikey_storage_close(&storage);
 			apikey_worker_commit();
 		}
@@ -379,6 +416,22 @@ linger(void)
 	} while (be_prompt() && GetCurrentTimestamp() < end);
 }
 
+static void
+tell_expiry(void)
+{
+	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
+	TimestampTz next = DT_NOEND;
+
+	if (!apikey_stats_begin_visit(again))
+		return;
+	if (apikey_worker_begin())
+	{
+		next = apikey_expiry_tell();
+		apikey_worker_commit();
+	}
+	apikey_stats_end_visit(again, next);
+}
+
 /* Is done with each flush, after it. */
 static void
 keep_up(void)
@@ -390,11 +443,7 @@ keep_up(void)
 		apikey_retire_found();
 		apikey_worker_commit();
 	}
-	if (apikey_stats_begin_visit() && apikey_worker_begin())
-	{
-		apikey_expiry_tell();
-		apikey_worker_commit();
-	}
+	tell_expiry();
 	apikey_credit_return_idle();
 }
 
