@@ -964,8 +964,13 @@ GRANT USAGE ON TYPE @extschema@.apikey_role TO PUBLIC;
 -- They show what the caller may see.
 GRANT SELECT ON @extschema@.apikey_organizations, @extschema@.apikey_members,
 	@extschema@.apikey_events TO PUBLIC;
--- These too, and their triggers decide about each change.
-GRANT SELECT, UPDATE ON @extschema@.apikeys, @extschema@.apikey_projects TO PUBLIC;
+-- These too, and their triggers decide about each change.  Of columns: a right
+-- to UPDATE the view would be one to LOCK the tables below it.
+GRANT SELECT, UPDATE (description, scopes, role, starts_at, expires_at,
+	rate_limit, rate_window, credits, credits_refill, credits_interval,
+	allowed_ips, metadata) ON @extschema@.apikeys TO PUBLIC;
+GRANT SELECT, UPDATE (members_can_view, name_pattern, max_ttl, max_keys, terms,
+	revealable) ON @extschema@.apikey_projects TO PUBLIC;
 -- Each decides by its caller.
 GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_id(text),
@@ -1017,6 +1022,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_role_name(regrole, text),
 	@extschema@._apikey_pending(uuid, bigint),
 	@extschema@._apikey_credits(uuid),
+	@extschema@._apikey_stats(),
 	@extschema@._apikey_status(regrole, boolean, timestamptz, timestamptz, timestamptz)
 	TO PUBLIC;
 -- Organizations, imports and statistics are for whom the role that installs us says.
@@ -1029,7 +1035,6 @@ BEGIN
 	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[], '
 		'@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval, '
 		'bigint, bigint, interval, cidr[], jsonb, text) TO %I WITH GRANT OPTION', installer);
-	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@._apikey_stats() TO %I WITH GRANT OPTION', installer);
 	EXECUTE format('GRANT SELECT ON @extschema@.apikey_stats TO %I WITH GRANT OPTION', installer);
 END
 $$;

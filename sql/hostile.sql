@@ -124,6 +124,22 @@ EXECUTE verify(:'key');
 CREATE EXTENSION apikey SCHEMA "key schema";
 EXECUTE verify(:'key');
 
+-- The schema's owner can drop an index, and have his own of that name.
+BEGIN;
+SELECT "key schema".apikey_organization_create('acme') IS NOT NULL AS created;
+DROP INDEX "key schema".apikey_member_who;
+CREATE TABLE "key schema".planted (organization uuid, project uuid);
+CREATE INDEX apikey_member_who ON "key schema".planted (organization, project);
+SAVEPOINT s;
+SET LOCAL ROLE regress_apikey_owner;
+SELECT count(*) FROM "key schema".apikey_organizations;
+ROLLBACK TO s;
+DROP TABLE "key schema".planted;
+CREATE TABLE "key schema".apikey_member_who (organization uuid, project uuid);
+SET LOCAL ROLE regress_apikey_owner;
+SELECT count(*) FROM "key schema".apikey_organizations;
+ROLLBACK;
+
 -- A user's error in the middle leaves the caller who he was.
 SET ROLE regress_apikey_owner;
 DO $$

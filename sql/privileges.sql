@@ -46,6 +46,9 @@ INSERT INTO attempts (query) VALUES
 	('SELECT FROM apikeys'),
 	('SELECT FROM apikey_key'),
 	('SELECT FROM apikey_digest'),
+	('LOCK TABLE apikeys IN ACCESS EXCLUSIVE MODE'),
+	('LOCK TABLE apikey_projects IN SHARE MODE'),
+	('SELECT FROM apikey_stats'),
 	('SELECT FROM apikey_event'),
 	('SELECT FROM apikey_member'),
 	('SELECT apikey_organization_create(''mine'')'),
@@ -93,6 +96,17 @@ SELECT left(query, 60) AS query,
 	   min(result) FILTER (WHERE role = 'regress_apikey_writer') AS writer,
 	   min(result) FILTER (WHERE role = 'regress_apikey_backup') AS backup
 	FROM attempts JOIN results USING (n) GROUP BY n, query ORDER BY n;
+-- The statistics are for whom they are granted to.
+GRANT SELECT ON apikey_stats TO regress_apikey_outsider;
+SET ROLE regress_apikey_outsider;
+SELECT count(*), bool_and(peppers IS NOT NULL) FROM apikey_stats;
+RESET ROLE;
+REVOKE SELECT ON apikey_stats FROM regress_apikey_outsider;
+-- Of the views one may UPDATE columns only.
+SELECT attrelid::regclass AS view, string_agg(attname || ' ' || privilege_type, ', ' ORDER BY attnum) AS everybody
+	FROM pg_attribute, aclexplode(attacl)
+	WHERE attrelid IN ('apikeys'::regclass, 'apikey_projects'::regclass) AND grantee = 0
+	GROUP BY 1 ORDER BY 1;
 -- No digest is in the statistics, not even for superusers.
 SELECT attname FROM pg_stats WHERE tablename = 'apikey_digest' ORDER BY 1;
 -- Nothing of all that did anything.

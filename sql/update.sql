@@ -19,7 +19,7 @@ SELECT name, description FROM apikeys ORDER BY name;
 RESET ROLE;
 SELECT ctid AS before FROM apikey_key WHERE name = 'one' \gset
 SET ROLE regress_apikey_alice;
-UPDATE apikeys SET description = 'both', scopes = scopes, name = name WHERE name = 'one';
+UPDATE apikeys SET description = 'both', scopes = scopes WHERE name = 'one';
 RESET ROLE;
 SELECT ctid = :'before' AS untouched FROM apikey_key WHERE name = 'one';
 SET ROLE regress_apikey_alice;

@@ -13,6 +13,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
+#include "catalog/index.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_enum.h"
@@ -36,33 +37,38 @@ static Oid	extension_oid;
 static bool catalog_valid = false;
 static uint64 catalog_invalidations = 0;
 
-static const char *const relation_names[APIKEY_RELATIONS] = {
-	[APIKEY_REL_KEY] = "apikey_key",
-	[APIKEY_REL_KEY_PKEY] = "apikey_key_pkey",
-	[APIKEY_REL_KEY_PROJECT] = "apikey_key_project",
-	[APIKEY_REL_KEY_ROTATED_TO] = "apikey_key_rotated_to",
-	[APIKEY_REL_DIGEST] = "apikey_digest",
-	[APIKEY_REL_DIGEST_PKEY] = "apikey_digest_pkey",
-	[APIKEY_REL_CREDIT] = "apikey_credit",
-	[APIKEY_REL_CREDIT_PKEY] = "apikey_credit_pkey",
-	[APIKEY_REL_ORGANIZATION] = "apikey_organization",
-	[APIKEY_REL_ORGANIZATION_PKEY] = "apikey_organization_pkey",
-	[APIKEY_REL_ORGANIZATION_NAME] = "apikey_organization_name",
-	[APIKEY_REL_PROJECT] = "apikey_project",
-	[APIKEY_REL_PROJECT_PKEY] = "apikey_project_pkey",
-	[APIKEY_REL_PROJECT_PATH] = "apikey_project_path",
-	[APIKEY_REL_PROJECT_ORGANIZATION] = "apikey_project_organization",
-	[APIKEY_REL_MEMBER] = "apikey_member",
-	[APIKEY_REL_MEMBER_WHO] = "apikey_member_who",
-	[APIKEY_REL_REVEAL] = "apikey_reveal",
-	[APIKEY_REL_REVEAL_PKEY] = "apikey_reveal_pkey",
-	[APIKEY_REL_IMPORT] = "apikey_import",
-	[APIKEY_REL_IMPORT_PKEY] = "apikey_import_pkey",
-	[APIKEY_REL_IMPORT_FOREIGN] = "apikey_import_foreign",
-	[APIKEY_REL_IMPORT_DIGEST] = "apikey_import_digest",
-	[APIKEY_REL_IMPORT_LOOKUP] = "apikey_import_lookup",
-	[APIKEY_REL_EVENT] = "apikey_event",
-	[APIKEY_REL_EVENT_ID_SEQ] = "apikey_event_id_seq"
+/* Their names; of an index its table, too. */
+static const struct
+{
+	const char *name;
+	ApikeyRelation table;
+}			relations[APIKEY_RELATIONS] = {
+	[APIKEY_REL_KEY] = {"apikey_key", APIKEY_REL_KEY},
+	[APIKEY_REL_KEY_PKEY] = {"apikey_key_pkey", APIKEY_REL_KEY},
+	[APIKEY_REL_KEY_PROJECT] = {"apikey_key_project", APIKEY_REL_KEY},
+	[APIKEY_REL_KEY_ROTATED_TO] = {"apikey_key_rotated_to", APIKEY_REL_KEY},
+	[APIKEY_REL_DIGEST] = {"apikey_digest", APIKEY_REL_DIGEST},
+	[APIKEY_REL_DIGEST_PKEY] = {"apikey_digest_pkey", APIKEY_REL_DIGEST},
+	[APIKEY_REL_CREDIT] = {"apikey_credit", APIKEY_REL_CREDIT},
+	[APIKEY_REL_CREDIT_PKEY] = {"apikey_credit_pkey", APIKEY_REL_CREDIT},
+	[APIKEY_REL_ORGANIZATION] = {"apikey_organization", APIKEY_REL_ORGANIZATION},
+	[APIKEY_REL_ORGANIZATION_PKEY] = {"apikey_organization_pkey", APIKEY_REL_ORGANIZATION},
+	[APIKEY_REL_ORGANIZATION_NAME] = {"apikey_organization_name", APIKEY_REL_ORGANIZATION},
+	[APIKEY_REL_PROJECT] = {"apikey_project", APIKEY_REL_PROJECT},
+	[APIKEY_REL_PROJECT_PKEY] = {"apikey_project_pkey", APIKEY_REL_PROJECT},
+	[APIKEY_REL_PROJECT_PATH] = {"apikey_project_path", APIKEY_REL_PROJECT},
+	[APIKEY_REL_PROJECT_ORGANIZATION] = {"apikey_project_organization", APIKEY_REL_PROJECT},
+	[APIKEY_REL_MEMBER] = {"apikey_member", APIKEY_REL_MEMBER},
+	[APIKEY_REL_MEMBER_WHO] = {"apikey_member_who", APIKEY_REL_MEMBER},
+	[APIKEY_REL_REVEAL] = {"apikey_reveal", APIKEY_REL_REVEAL},
+	[APIKEY_REL_REVEAL_PKEY] = {"apikey_reveal_pkey", APIKEY_REL_REVEAL},
+	[APIKEY_REL_IMPORT] = {"apikey_import", APIKEY_REL_IMPORT},
+	[APIKEY_REL_IMPORT_PKEY] = {"apikey_import_pkey", APIKEY_REL_IMPORT},
+	[APIKEY_REL_IMPORT_FOREIGN] = {"apikey_import_foreign", APIKEY_REL_IMPORT},
+	[APIKEY_REL_IMPORT_DIGEST] = {"apikey_import_digest", APIKEY_REL_IMPORT},
+	[APIKEY_REL_IMPORT_LOOKUP] = {"apikey_import_lookup", APIKEY_REL_IMPORT},
+	[APIKEY_REL_EVENT] = {"apikey_event", APIKEY_REL_EVENT},
+	[APIKEY_REL_EVENT_ID_SEQ] = {"apikey_event_id_seq", APIKEY_REL_EVENT_ID_SEQ}
 };
 
 static const char *const role_names[APIKEY_ROLES] = {
@@ -172,10 +178,25 @@ catalog_require_local(Oid relid)
 	table_close(rel, AccessShareLock);
 }
 
-/* The OID of a relation of ours; a table must be the extension's own. */
-static Oid
-catalog_find(const char *name)
+pg_noreturn static void
+refuse_foreign(const char *name)
 {
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("relation \"%s\" does not belong to extension \"apikey\"",
+					name)));
+}
+
+/*
+ * The OID of a relation of ours.  A table must be the extension's own, and an
+ * index one of that table: the schema's owner can drop ours, and have another
+ * of that name.
+ */
+static Oid
+catalog_find(ApikeyRelation relation)
+{
+	const char *name = relations[relation].name;
+	ApikeyRelation table = relations[relation].table;
 	Oid			relid = get_relname_relid(name, catalog.schema);
 
 	if (!OidIsValid(relid))
@@ -183,13 +204,14 @@ catalog_find(const char *name)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation \"%s\" of extension \"apikey\" does not exist",
 						name)));
-	if (get_rel_relkind(relid) == RELKIND_INDEX)
+	if (table != relation)
+	{
+		if (IndexGetRelation(relid, true) != apikey_catalog_relation(table))
+			refuse_foreign(name);
 		return relid;
+	}
 	if (getExtensionOfObject(RelationRelationId, relid) != extension_oid)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("relation \"%s\" does not belong to extension \"apikey\"",
-						name)));
+		refuse_foreign(name);
 	catalog_require_local(relid);
 	return relid;
 }
@@ -241,7 +263,7 @@ catalog_load(void)
 	memset(catalog.relations, 0, sizeof(catalog.relations));
 	memset(catalog.roles, 0, sizeof(catalog.roles));
 	catalog.relations[APIKEY_REL_KEY] =
-		catalog_find(relation_names[APIKEY_REL_KEY]);
+		catalog_find(APIKEY_REL_KEY);
 	catalog.tables_owner = catalog_owner(catalog.relations[APIKEY_REL_KEY]);
 	catalog.role_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
 										CStringGetDatum("apikey_role"),
@@ -285,10 +307,7 @@ apikey_catalog_require(Relation rel)
 		getExtensionOfObject(RelationRelationId, RelationGetRelid(rel)) ==
 		get_extension_oid("apikey", false))
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("relation \"%s\" does not belong to extension \"apikey\"",
-					RelationGetRelationName(rel))));
+	refuse_foreign(RelationGetRelationName(rel));
 }
 
 /* The OID of one of our relations. */
@@ -297,7 +316,7 @@ apikey_catalog_relation(ApikeyRelation relation)
 {
 	/* Finding it may be what invalidates the catalog. */
 	while (!OidIsValid(apikey_catalog()->relations[relation]))
-		catalog.relations[relation] = catalog_find(relation_names[relation]);
+		catalog.relations[relation] = catalog_find(relation);
 	return catalog.relations[relation];
 }
 

@@ -7,8 +7,11 @@
 #include "access/htup_details.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
 
 #include "credit.h"
 #include "usage.h"
@@ -110,6 +113,20 @@ codes_json(const ApikeyStats *stats)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
+/* A view's functions are called as its reader: who may read it may ask. */
+static void
+require_stats_reader(void)
+{
+	Oid			view = get_relname_relid("apikey_stats",
+										 apikey_catalog()->schema);
+
+	if (!OidIsValid(view) ||
+		(pg_class_aclcheck(view, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
+		 pg_attribute_aclcheck_all(view, GetUserId(), ACL_SELECT,
+								   ACLMASK_ANY) != ACLCHECK_OK))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, "apikey_stats");
+}
+
 /*
  * _apikey_stats(OUT since timestamptz, OUT verifications jsonb,
  *				 OUT tracked_keys bigint, OUT evictions bigint,
@@ -124,6 +141,7 @@ _apikey_stats(PG_FUNCTION_ARGS)
 	Datum		values[6] = {0};
 	bool		nulls[6];
 
+	require_stats_reader();
 	memset(nulls, true, sizeof(nulls));
 	if (apikey_stats_read(&stats))
 	{
