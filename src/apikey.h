@@ -280,6 +280,7 @@ extern void apikey_rule_span(const char *argument, const Interval *value);
 extern void apikey_rule_subject(const text *value);
 extern void apikey_rule_prefix(const char *prefix, int len);
 extern void apikey_rule_terms(const text *accepted, const ApikeyRow *project);
+extern void apikey_rule_limit_held(const ApikeyRow *key);
 extern void apikey_rule_attributes(const ApikeyRow *key,
 								   const ApikeyRow *project);
 extern void apikey_rule_project(const ApikeyRow *project);

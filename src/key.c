@@ -217,39 +217,6 @@ apikey_key_count_live(const pg_uuid_t *project)
 	return count;
 }
 
-/*
- * Marks the keys that roles dropped since have left under a name in a
- * project, so that it is free.
- */
-static void
-retire_dropped(const ApikeyRow *key)
-{
-	static ApikeyStatement statement;
-	ApikeyStorage storage;
-	Datum		values[2];
-
-	if (apikey_key_project(key) == NULL)
-		return;
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
-	{
-		Oid			types[2] = {UUIDOID, TEXTOID};
-
-		apikey_storage_prepare(&statement,
-							   psprintf("UPDATE %s.apikey_key SET revoked_at = clock_timestamp(),"
-										" revoke_reason = 'owner dropped'"
-										" WHERE project = $1 AND name = $2 COLLATE \"C\""
-										" AND revoked_at IS NULL AND rotated_to IS NULL AND NOT EXISTS"
-										" (SELECT FROM pg_authid a WHERE a.oid = owner)",
-										apikey_catalog_schema()),
-							   2, types);
-	}
-	values[0] = key->values[APIKEY_KEY_PROJECT];
-	values[1] = key->values[APIKEY_KEY_NAME];
-	apikey_storage_run(&statement, values, NULL);
-	apikey_storage_close(&storage);
-}
-
 /* What is stored of the owner beside his OID is his name at each write. */
 static void
 refresh_owner_name(ApikeyRow *key)
@@ -297,7 +264,7 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
 {
 	int			path = apikey_storage_fix_path();	/* once for all */
 
-	retire_dropped(key);
+	apikey_retire_name(key);
 	refresh_owner_name(key);
 	apikey_account_create(key);
 	apikey_expiry_note(key);
@@ -313,7 +280,7 @@ void
 apikey_key_update(ApikeyRow *key, ApikeyEvent event, const char *detail)
 {
 	if (event == APIKEY_EVENT_RENAMED)
-		retire_dropped(key);
+		apikey_retire_name(key);
 	refresh_owner_name(key);
 	apikey_expiry_note(key);
 	apikey_table_update(&apikey_key_table, key);

@@ -63,19 +63,23 @@ find_ids(const char *condition, Oid type, Datum value, const char *limit)
 	return ids;
 }
 
-static void
-retire_all(List *ids)
+/* Returns how many could not be locked, if locked ones are left alone. */
+static int
+retire_all(List *ids, ApikeyLock lock)
 {
+	int			left = 0;
 	ListCell   *cell;
 
 	foreach(cell, ids)
 	{
 		ApikeyRow	key;
 
-		apikey_manage_lock(lfirst(cell), &key);
-		if (key.nulls[APIKEY_KEY_REVOKED_AT])
+		if (!apikey_table_lock(&apikey_key_table, lfirst(cell), lock, &key))
+			left++;
+		else if (key.nulls[APIKEY_KEY_REVOKED_AT])
 			apikey_manage_retire(&key);
 	}
+	return left;
 }
 
 /* A role is being dropped in this session. */
@@ -85,7 +89,45 @@ apikey_retire_role(Oid role)
 	dropped_role = true;
 	if (IsTransactionState() &&
 		OidIsValid(get_extension_oid("apikey", true)))
-		retire_all(find_ids("owner = $1", OIDOID, ObjectIdGetDatum(role), ""));
+		(void) retire_all(find_ids("owner = $1", OIDOID,
+								   ObjectIdGetDatum(role), ""),
+						  APIKEY_LOCK_UPDATE);
+}
+
+/*
+ * A project's key is about to get its name: keys that roles dropped since have
+ * left there under it make way.
+ */
+void
+apikey_retire_name(const ApikeyRow *key)
+{
+	static ApikeyStatement statement;
+	MemoryContext context = CurrentMemoryContext;
+	ApikeyStorage storage;
+	List	   *ids;
+	Datum		values[2];
+
+	if (apikey_key_project(key) == NULL)
+		return;
+	apikey_storage_open(&storage);
+	if (apikey_storage_stale(&statement))
+	{
+		Oid			types[2] = {UUIDOID, TEXTOID};
+
+		apikey_storage_prepare(&statement,
+							   psprintf("SELECT id FROM %s.apikey_key"
+										" WHERE project = $1 AND name = $2 COLLATE \"C\""
+										" AND revoked_at IS NULL AND rotated_to IS NULL AND NOT EXISTS"
+										" (SELECT FROM pg_authid a WHERE a.oid = owner)",
+										apikey_catalog_schema()),
+							   2, types);
+	}
+	values[0] = key->values[APIKEY_KEY_PROJECT];
+	values[1] = key->values[APIKEY_KEY_NAME];
+	apikey_storage_run(&statement, values, NULL);
+	ids = apikey_storage_ids(context);
+	apikey_storage_close(&storage);
+	(void) retire_all(ids, APIKEY_LOCK_UPDATE);
 }
 
 /*
@@ -100,7 +142,7 @@ apikey_retire_found(void)
 							   " WHERE a.oid = owner)",
 							   INT4OID, Int32GetDatum(FOUND_MAX), "LIMIT $1");
 
-	retire_all(ids);
-	if (list_length(ids) < FOUND_MAX)
+	if (retire_all(ids, APIKEY_LOCK_UPDATE_SKIP) == 0 &&
+		list_length(ids) < FOUND_MAX)
 		apikey_stats_retired(dropped);
 }

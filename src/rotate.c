@@ -46,6 +46,7 @@ make_successor(const ApikeyRow *old, const ApikeyPlace *place,
 					   apikey_role_datum(Min(apikey_row_role(old, APIKEY_KEY_ROLE),
 											 apikey_place_standing(place))));
 	apikey_rule_attributes(successor, place == NULL ? NULL : &place->project);
+	apikey_rule_limit_held(successor);
 	apikey_row_set(successor, APIKEY_KEY_OWNER, ObjectIdGetDatum(GetUserId()));
 	return apikey_issue_text(successor, digest);
 }

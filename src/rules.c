@@ -284,7 +284,7 @@ rule_addresses(ArrayType *addresses)
 		apikey_refuse("allowed_ips", "The array must not be empty; null allows every address.");
 }
 
-/* A limit of 1 or more in 1 second to 31 days, and somebody to hold it. */
+/* A limit of 1 or more in 1 second to 31 days. */
 static void
 rule_rate(const ApikeyRow *key)
 {
@@ -298,11 +298,16 @@ rule_rate(const ApikeyRow *key)
 		window->day * USECS_PER_DAY + window->time < USECS_PER_SEC ||
 		window->day * USECS_PER_DAY + window->time > 31 * USECS_PER_DAY)
 		apikey_refuse("rate_window", "A window is 1 second to 31 days long, without months.");
-	if (key->nulls[APIKEY_KEY_RATE_LIMIT])
-		return;
-	if (DatumGetInt32(key->values[APIKEY_KEY_RATE_LIMIT]) < 1)
+	if (!key->nulls[APIKEY_KEY_RATE_LIMIT] &&
+		DatumGetInt32(key->values[APIKEY_KEY_RATE_LIMIT]) < 1)
 		apikey_refuse("rate_limit", "A limit is 1 or more; null is none.");
-	if (!apikey_usage_shared())
+}
+
+/* Whoever sets a limit needs somebody to hold it. */
+void
+apikey_rule_limit_held(const ApikeyRow *key)
+{
+	if (!key->nulls[APIKEY_KEY_RATE_LIMIT] && !apikey_usage_shared())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a rate limit needs the library \"apikey\" to be preloaded"),

@@ -253,7 +253,8 @@ apikey_revoke(PG_FUNCTION_ARGS)
 
 /*
  * apikey_self_revoke(key text, reason text) returns boolean
- *		True where this call revoked the key; false for any other text.
+ *		True where this call revoked the key; false for any other text, but
+ *		55000 for one like a key's where the pepper cannot be used.
  */
 PG_FUNCTION_INFO_V1(apikey_self_revoke);
 Datum
@@ -265,10 +266,11 @@ apikey_self_revoke(PG_FUNCTION_ARGS)
 	text	   *reason = reason_argument(fcinfo);
 
 	PreventCommandIfReadOnly("apikey_self_revoke()");
-	apikey_pepper_require();
 	if (PG_ARGISNULL(0) ||
-		!apikey_credential_from_key(PG_GETARG_DATUM(0), &credential) ||
-		!apikey_credential_find(&credential, &key))
+		!apikey_credential_from_key(PG_GETARG_DATUM(0), &credential))
+		PG_RETURN_BOOL(false);
+	apikey_pepper_require();
+	if (!apikey_credential_find(&credential, &key))
 		PG_RETURN_BOOL(false);
 	id = *apikey_row_id(&key);
 	apikey_manage_lock(&id, &key);

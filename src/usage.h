@@ -142,6 +142,7 @@ extern TimestampTz apikey_expiry_tell(void);
 /* retire.c */
 extern void apikey_retire_init(void);
 extern void apikey_retire_role(Oid role);
+extern void apikey_retire_name(const ApikeyRow *key);
 extern void apikey_retire_found(void);
 
 /* worker.c */

@@ -135,6 +135,10 @@ my ($result, $stdout, $stderr) = $plain->psql('postgres', "SELECT apikey_create(
 like($stderr, qr/a rate limit needs the library "apikey" to be preloaded\nHINT:  Add it to shared_preload_libraries/, 'creating is refused');
 my $limited = $plain->safe_psql('postgres', q{SELECT apikey_create('limited')});
 $plain->safe_psql('postgres', 'UPDATE apikey_key SET rate_limit = 5');
+$plain->safe_psql('postgres', "UPDATE apikeys SET description = 'else', rate_limit = 5");
+is($plain->safe_psql('postgres', 'SELECT description FROM apikeys'), 'else', 'what else there is can be changed');
+($result, $stdout, $stderr) = $plain->psql('postgres', 'UPDATE apikeys SET rate_limit = 6');
+like($stderr, qr/a rate limit needs the library/, 'setting another is refused');
 is($plain->safe_psql('postgres', "SELECT code, valid FROM apikey_verify('$limited'); SELECT apikey_check('$limited')"), "unavailable|f\nf", 'verifying is unavailable');
 like(slurp_file($plain->logfile), qr/LOG:  some API keys cannot be verified.*\n.*DETAIL:  The library "apikey" is not in/, 'the log says why');
 $plain->stop;
