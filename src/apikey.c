@@ -13,6 +13,7 @@
 #include "utils/guc.h"
 
 #include "apikey.h"
+#include "compat.h"
 #include "credit.h"
 #include "foreign.h"
 #include "identity.h"
@@ -99,9 +100,34 @@ assign_subject_setting(const char *newval pg_attribute_unused(),
 	apikey_cache_drop();
 }
 
+/*
+ * Where the library is loaded late, whoever connects can give a setting of a
+ * superuser's in his connection's options: it is not accepted then, but it has
+ * replaced the one of the configuration or the database.  So he does without
+ * us.
+ */
+static void
+refuse_connection_option(const char *name)
+{
+	struct config_generic *setting = apikey_find_setting(name);
+
+	if (setting != NULL && setting->reset_source == PGC_S_CLIENT &&
+		strcmp(GetConfigOption("is_superuser", false, false), "on") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to set parameter \"%s\"", name),
+				 errdetail("It was given in the options of the connection.")));
+}
+
 void
 _PG_init(void)
 {
+	if (!process_shared_preload_libraries_in_progress)
+	{
+		refuse_connection_option("apikey.pepper_file");
+		refuse_connection_option("apikey.request_project");
+		refuse_connection_option("apikey.subject_setting");
+	}
 	DefineCustomIntVariable("apikey.cache_entries",
 							"Most keys that a session remembers to have verified.",
 							"0 remembers none.",

@@ -6,6 +6,8 @@
 #define APIKEY_COMPAT_H
 
 #include "common/jsonapi.h"
+#include "utils/guc.h"
+#include "utils/guc_tables.h"
 
 #if PG_VERSION_NUM < 150000
 #error "apikey needs PostgreSQL 15 or later"
@@ -32,6 +34,25 @@ typedef void ApikeyJsonAction;
 	makeJsonLexContextCstringLen((char *) (text), len, \
 								 GetDatabaseEncoding(), true)
 #endif
+
+/* A setting by its name, of a placeholder too; NULL for none. */
+static inline struct config_generic *
+apikey_find_setting(const char *name)
+{
+#if PG_VERSION_NUM >= 160000
+	return find_option(name, false, true, ERROR);
+#else
+	struct config_generic **settings = get_guc_variables();
+	int			count = GetNumConfigOptions();
+
+	for (int i = 0; i < count; i++)
+	{
+		if (pg_strcasecmp(settings[i]->name, name) == 0)
+			return settings[i];
+	}
+	return NULL;
+#endif
+}
 
 /* A subscription's tables are copied in text up to 15, whatever its option. */
 #define APIKEY_COPIES_IN_BINARY	(PG_VERSION_NUM >= 160000)

@@ -127,6 +127,18 @@ for my $statement ("SHOW apikey.pepper_file", "SET apikey.pepper_file = ''")
 	like($stderr, qr/ERROR/, "$statement as an ordinary role");
 }
 is($node->safe_psql('postgres', "SET ROLE mallory; SELECT code FROM apikey_verify('$first')"), 'valid', 'who verifies need not read it');
+# Nor can a connection's options hide it before the library is loaded.
+$node->safe_psql('postgres', 'ALTER ROLE mallory LOGIN');
+for my $setting (qw(pepper_file subject_setting request_project))
+{
+	local $ENV{PGOPTIONS} = "-c apikey.$setting=";
+	for my $statement ("SELECT apikey_create('unpeppered')", "SET apikey.$setting = ''; SELECT code FROM apikey_verify('$first')")
+	{
+		my ($result, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose\n$statement", extra_params => [ '-U', 'mallory' ]);
+		like($stderr, qr/ERROR:  42501: permission denied to set parameter "apikey.$setting"/, "$setting, $statement");
+	}
+	is($node->safe_psql('postgres', "SELECT code FROM apikey_verify('nonsense')"), 'malformed', 'a superuser may');
+}
 unlike(slurp_file($node->logfile), qr/\Q$old\E|\Q$new\E/, 'no pepper in the log');
 $node->stop;
 done_testing();
