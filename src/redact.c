@@ -9,8 +9,9 @@
  *
  * A key that was cut off has no checksum.  What has the shape of one up to
  * there is taken for one, if it shows so much of the secret that it matters,
- * where texts are cut: at the end of the text, before "...", and in a name
- * between double quotes, of which PostgreSQL keeps 63 bytes.
+ * where texts are cut: at the end of the text, before "...", and in a name, of
+ * which PostgreSQL keeps 63 bytes, so between double quotes or, where they are
+ * left out, from a prefix on.
  *
  * Every server encoding keeps bytes below 0x80 for ASCII, so looking at bytes
  * never cuts a character.  Pure C like keytext.c; texts are masked in place,
@@ -45,6 +46,24 @@ cut_at(const char *text, size_t len, size_t from, size_t at)
 	return at == len || ellipsis_at(text, len, at) ||
 		(text[at] == '"' && at - from > NAME_BYTES &&
 		 text[at - NAME_BYTES - 1] == '"');
+}
+
+static bool
+is_word(char c)
+{
+	return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
+		(c >= 'A' && c <= 'Z');
+}
+
+/* Is it a name, cut off at this place, that begins as a key does? */
+static bool
+cut_name(const char *text, size_t from, size_t separator, size_t at)
+{
+	size_t		start = at - NAME_BYTES;
+
+	return at - from >= NAME_BYTES && start < separator &&
+		(start == 0 || !is_word(text[start - 1])) &&
+		apikey_text_prefix_valid(text + start, separator - start);
 }
 
 /*
@@ -85,7 +104,8 @@ find_key(const char *text, size_t len, size_t from,
 		*digits = apikey_text_span(text + at, len - at);
 		if (at > from && text[at - 1] == '_' &&
 			(*digits == APIKEY_BODY_DIGITS ||
-			 cut_at(text, len, from, at + *digits)) &&
+			 cut_at(text, len, from, at + *digits) ||
+			 cut_name(text, from, at - 1, at + *digits)) &&
 			is_key(text, at - 1, *digits))
 		{
 			*separator = at - 1;

@@ -98,6 +98,9 @@ my @statements = (
 	"SELECT '$key'::integer",
 	"SELECT 'https://example.org/?key=$key&x=1', '\"$long\"', '($key,$key$key)', 'xyz_$key', '$key' '0123'",
 	"SELECT \"$key\"",
+	"SELECT 1 FROM \"$key\".t",
+	"SELECT x.\"$key\" FROM t x",
+	"SELECT \"$key\"(1)",
 	"SET log_min_messages = warning; SELECT $key",
 	"SELECT no_such_function('$key'",
 	"INSERT INTO t VALUES (1, '$key'), (2, '$key')",
@@ -132,6 +135,9 @@ like($new{log}, qr/CONTEXT:  COPY t, line 1, column id: "number \Q$mask\E"/, 'CO
 like($new{log}, qr/DETAIL:  Key \(k\)=\(\Q$mask\E\) already exists/, 'a key that is there already');
 like($new{log}, qr/DETAIL:  Failing row contains \(null, \Q$long_mask\E\)|DETAIL:  Failing row contains \(null, a_prefix_of_20_chars_\.\.\.\)/, 'a row that is shown in part');
 like($new{log}, qr/column "ak_\.\.\." does not exist/, 'a name that was cut');
+like($new{log}, qr/relation "ak_\.\.\.\.t" does not exist/, 'in a longer one');
+like($new{log}, qr/column x\.ak_\.\.\. does not exist/, 'without quotes');
+like($new{log}, qr/function ak_\.\.\.\(integer\) does not exist/, 'of a function');
 like($new{log}, qr/key=\Q$mask\E&x=1', '"\Q$long_mask\E"', '\(\Q$mask,$mask$mask\E\)', 'xyz_\Q$mask\E', '\Q$mask\E' '0123'/, 'inside longer words');
 like($new{log}, qr/HINT:  \Q$long_mask\E/, 'a hint');
 like($new{json}, qr/"statement":"SELECT '\Q$mask\E'::integer"/, 'JSON is whole');
@@ -157,7 +163,7 @@ no_key('literals in the extended protocol', 4);
 
 # What is no key, or nobody could use, stays as it is, and so does other text.
 my $wrong = substr($key, 0, -1) . ($key =~ /0$/ ? '1' : '0');
-my @others = ($wrong, substr($key, 0, -1), substr($key, 3), ucfirst $key, 'ak' . substr($key, 3),
+my @others = ($wrong, substr($key, 0, -2), substr($key, 3), ucfirst $key, 'ak' . substr($key, 3),
 	'ak_' . 'z' x 61, substr($key, 0, 32) . '...', 'file_d41d8cd98f00b204e9800998ecf8427e.dat', 'x' . ' _' x 40,
 	'Schlüssel ключ 密钥 🔑 _é' . substr($key, 3));
 my $text = join ' | ', @others;
