@@ -331,8 +331,9 @@ close_account(const pg_uuid_t *account)
 }
 
 /*
- * Writes an account, locked before, after an UPDATE of its key.  What was in
- * a lease goes back into the row, unless the credits were set anew.
+ * Writes an account, locked before, after an UPDATE of its key.  Where the
+ * credits are set anew, or their interval is, a lease ends, and goes back into
+ * the row where it still counts.
  */
 void
 apikey_account_update(ApikeyRow *key, bool set_anew)
@@ -354,7 +355,8 @@ apikey_account_update(ApikeyRow *key, bool set_anew)
 	{
 		if (!apikey_account_lock(account, APIKEY_LOCK_UPDATE, &row, &refilled))
 			refuse_missing();
-		taken_out = apikey_lease_take_out(account);
+		taken_out = set_anew || interval_differs(&row, key) ?
+			apikey_lease_take_out(account) : 0;
 		apikey_account_set_balance(&row, set_anew ?
 					DatumGetInt64(key->values[APIKEY_KEY_CREDITS]) :
 					apikey_credits_sum(apikey_account_balance(&row), taken_out));

@@ -43,6 +43,38 @@ is(sql('BEGIN READ ONLY', "SELECT code, credits FROM apikey_verify('$few')", 'CO
 is(sql("SELECT code, credits FROM apikey_verify('$few', cost => 3)"), 'exhausted|2', 'not enough');
 is(sql("SELECT code, credits FROM apikey_verify('$few', cost => 0)"), 'valid|2', 'asked');
 is(sql("SELECT code, credits FROM apikey_verify('$few', cost => 2)"), 'valid|0', 'all of it');
+
+# A spend that is rolled back comes back, whatever else has changed meanwhile,
+# but not where the credits were set anew.
+my $spender = $node->background_psql('postgres');
+my $kept = create('kept', "credits => 1000, credits_refill => 1000, credits_interval => '1 day'");
+verify($kept, ', cost => 0');
+is(verify($kept), 'valid|999', 'there is a lease');
+like($spender->query_safe("BEGIN; SELECT code FROM apikey_verify('$kept', cost => 90)"), qr/^valid/m, 'spent');
+sql("UPDATE apikeys SET credits_refill = 500 WHERE name = 'kept'");
+$spender->query_safe('ROLLBACK');
+is(left_of('kept'), 999, 'another refill');
+like($spender->query_safe("BEGIN; SELECT code FROM apikey_verify('$kept', cost => 20)"), qr/^valid/m, 'spent');
+my $setter = $node->background_psql('postgres');
+$setter->query_safe("BEGIN; UPDATE apikeys SET credits = 10 WHERE name = 'kept'");
+$spender->query_safe('ROLLBACK');
+$setter->query_safe('COMMIT');
+is(left_of('kept'), 10, 'set anew');
+sql("UPDATE apikeys SET credits_interval = '2 days' WHERE name = 'kept'");
+is(left_of('kept'), 10, 'and nothing more than that');
+is(verify($kept, ', cost => 11'), 'exhausted|10', 'nor to be spent');
+$_->quit for $spender, $setter;
+# More than can be counted is not kept, but harms nobody.
+my $most = create('most', 'credits => 9223372036854775807');
+is(verify($most), 'valid|9223372036854775806', 'one of the most there can be');
+my $add = sub { return sql("SELECT apikey_credits_add(id, 1) FROM apikeys WHERE name = 'most'") };
+is($add->(), '9223372036854775807', 'and back');
+my $undone = $node->background_psql('postgres');
+like($undone->query_safe("BEGIN; SELECT code FROM apikey_verify('$most', cost => 1)"), qr/^valid/m, 'spent');
+is($add->(), '9223372036854775807', 'and added while it may come back');
+$undone->query_safe('ROLLBACK');
+is(left_of('most'), '9223372036854775807', 'still the most');
+$undone->quit;
 is(sql("SELECT code, credits FROM apikey_verify('$few')"), 'exhausted|0', 'and no more');
 is(left_of('few'), 0, 'as the view says');
 
