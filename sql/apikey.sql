@@ -9,6 +9,12 @@ DO $$
 DECLARE
 	others text;
 BEGIN
+	-- Other sessions could not read the tables, and DROP ROLE has to.
+	IF (SELECT n.nspname LIKE 'pg\_temp\_%' FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+			WHERE e.extname = 'apikey') THEN
+		RAISE EXCEPTION 'extension "apikey" cannot be in a temporary schema'
+			USING ERRCODE = 'feature_not_supported';
+	END IF;
 	SELECT string_agg(DISTINCT CASE WHEN role = 0 THEN 'PUBLIC'
 									ELSE format('"%s"', pg_get_userbyid(role)) END, ', ')
 		INTO others

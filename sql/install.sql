@@ -26,6 +26,14 @@ CREATE EXTENSION apikey SCHEMA "api keys";
 SELECT code FROM "api keys".apikey_verify("api keys".apikey_create('first'));
 -- fail: it stays where it is
 ALTER EXTENSION apikey SET SCHEMA public;
+-- fail: for one session
+CREATE TEMP TABLE temporary (i integer);
+DROP EXTENSION apikey;
+\set VERBOSITY terse
+DO $$ BEGIN EXECUTE format('CREATE EXTENSION apikey SCHEMA %I', (SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema())); END $$;
+\set VERBOSITY default
+CREATE EXTENSION apikey SCHEMA "api keys";
+SELECT code FROM "api keys".apikey_verify("api keys".apikey_create('first'));
 -- but its schema may be renamed
 ALTER SCHEMA "api keys" RENAME TO auth;
 SELECT code FROM auth.apikey_verify(auth.apikey_create('second'));
