@@ -120,6 +120,14 @@ GRANT regress_apikey_group TO regress_apikey_anna;
 EXECUTE verify;
 REVOKE regress_apikey_group FROM regress_apikey_anna;
 EXECUTE verify;
+-- who owns the database is a member, too
+SELECT apikey_member_add('acme/pay', 'pg_database_owner', 'admin');
+EXECUTE verify;
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO regress_apikey_anna', current_database()); END $$;
+EXECUTE verify;
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO CURRENT_USER', current_database()); END $$;
+EXECUTE verify;
+SELECT apikey_member_remove('acme/pay', 'pg_database_owner');
 ALTER ROLE regress_apikey_anna SUPERUSER;
 EXECUTE verify;
 ALTER ROLE regress_apikey_anna NOSUPERUSER;

@@ -389,6 +389,10 @@ load_slots(void)
 		while (shared->free_count > 0 &&
 			   fread(&dumped, sizeof(dumped), 1, file) == 1)
 			load_slot(&dumped);
+		if (fread(&dumped, sizeof(dumped), 1, file) == 1)
+			ereport(LOG,
+					(errmsg("what was pending of some API keys is lost"),
+					 errhint("\"apikey.max_tracked_keys\" is less than it was.")));
 	}
 	FreeFile(file);
 }

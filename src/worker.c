@@ -40,6 +40,8 @@
 #include "usage.h"
 
 #define FLUSH_BATCH		1000	/* keys */
+#define CONNECT_MAX		(3 * USECS_PER_SEC)
+#define CONNECT_STEP	100		/* milliseconds */
 #define LINGER_STEP		50		/* milliseconds without a call for a lease */
 #define LINGER_MAX		500		/* milliseconds in all */
 
@@ -51,10 +53,50 @@ typedef enum Task
 	TASK_FLUSH					/* all there is to be done */
 } Task;
 
-/* Runs the worker of a database to its end; false where none could start. */
-static bool
+/* What has become of a worker. */
+typedef enum Outcome
+{
+	NOT_STARTED,
+	NOT_CONNECTED,				/* in time */
+	ENDED
+} Outcome;
+
+/*
+ * Waits for a worker's end, but not for its database: a copy or a change of it
+ * locks out whoever connects.
+ */
+static Outcome
+wait_for_worker(BackgroundWorkerHandle *handle, Oid database, uint64 visits)
+{
+	TimestampTz until = GetCurrentTimestamp() + CONNECT_MAX;
+	BgwHandleStatus status;
+	pid_t		pid;
+
+	while ((status = GetBackgroundWorkerPid(handle, &pid)) == BGWH_STARTED ||
+		   status == BGWH_NOT_YET_STARTED)
+	{
+		if (apikey_stats_visits(database) != visits)
+			return WaitForBackgroundWorkerShutdown(handle) == BGWH_STOPPED ?
+				ENDED : NOT_STARTED;
+		if (GetCurrentTimestamp() >= until)
+		{
+			TerminateBackgroundWorker(handle);
+			(void) WaitForBackgroundWorkerShutdown(handle);
+			return NOT_CONNECTED;
+		}
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 CONNECT_STEP, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	return status == BGWH_STOPPED ? ENDED : NOT_STARTED;
+}
+
+/* Runs the worker of a database to its end. */
+static Outcome
 run_worker(Oid database, Task task)
 {
+	uint64		visits = apikey_stats_visits(database);
 	BackgroundWorker worker = {0};
 	BackgroundWorkerHandle *handle;
 
@@ -70,8 +112,8 @@ run_worker(Oid database, Task task)
 	strlcpy(worker.bgw_name, "apikey worker", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "apikey worker", BGW_MAXLEN);
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
-		return false;
-	return WaitForBackgroundWorkerShutdown(handle) == BGWH_STOPPED;
+		return NOT_STARTED;
+	return wait_for_worker(handle, database, visits);
 }
 
 static List *
@@ -82,21 +124,23 @@ prompt_databases(void)
 }
 
 /*
- * Runs a worker in a database.  One that is gone, or cannot be connected to,
- * is forgotten, with what is asked of it.  Where the worker got there nothing
- * is: what it left was asked for after it had looked.  False where none could
+ * Runs a worker in a database.  Where it did not get there, what is asked of
+ * the database is dropped; what it left was asked for after it had looked.  A
+ * database that is gone, or refuses, is forgotten.  False where none could
  * start.
  */
 static bool
 visit(Oid database, Task task)
 {
 	uint64		visits = apikey_stats_visits(database);
+	Outcome		outcome = run_worker(database, task);
 
-	if (!run_worker(database, task))
+	if (outcome == NOT_STARTED)
 		return false;
 	if (apikey_stats_visits(database) == visits)
 	{
-		apikey_stats_forget_database(database);
+		if (outcome == ENDED)
+			apikey_stats_forget_database(database);
 		apikey_lease_drop(database);
 		apikey_notify_drop(database);
 	}
@@ -130,7 +174,7 @@ flush_all(void)
 	ListCell   *cell;
 
 	if (!listed)
-		listed = run_worker(InvalidOid, TASK_LIST);
+		listed = run_worker(InvalidOid, TASK_LIST) == ENDED;
 	databases = apikey_usage_databases();
 	databases = list_concat_unique_oid(databases, apikey_denial_databases());
 	databases = list_concat_unique_oid(databases, apikey_rehash_databases());

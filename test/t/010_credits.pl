@@ -218,5 +218,13 @@ is($node->safe_psql('other', "SELECT count(*) FROM apikey_events WHERE key_name 
 sql(q{ALTER SYSTEM SET apikey.flush_interval = '100ms'}, 'SELECT pg_reload_conf()');
 ok($node->poll_query_until('other', q{SELECT revoke_reason = 'owner dropped' FROM apikey_key WHERE name = 'annas'}), 'the worker marks it');
 is($node->safe_psql('other', "SELECT count(*) FROM apikey_events WHERE key_name = 'annas' AND event = 'revoked'"), 1, 'with an event');
+# A database that nobody can connect to for a while holds up no other.
+my $renamer = $node->background_psql('postgres');
+$node->safe_psql('other', "SELECT apikey_check('$of{other}')");
+$renamer->query_safe('BEGIN; ALTER DATABASE other RENAME TO another');
+my $meanwhile = create('meanwhile', 'credits => 3');
+is(verify($meanwhile), 'valid|2', 'credits while another database is locked');
+$renamer->query_safe('ROLLBACK');
+$renamer->quit;
 $node->stop;
 done_testing();
