@@ -203,6 +203,13 @@ apikey_credit_grant(const pg_uuid_t *account)
 	apikey_lease_grant(account, &seen, fresh, amount, until, left);
 }
 
+/* The databases in which there is something to put back. */
+List *
+apikey_credit_idle_databases(void)
+{
+	return apikey_lease_idle_databases(GetCurrentTimestamp() - IDLE_AFTER);
+}
+
 /* For the worker: puts back what has been in memory unused for a while. */
 void
 apikey_credit_return_idle(void)

@@ -57,6 +57,7 @@ extern void apikey_lease_read(const pg_uuid_t *account, ApikeyLease *lease);
 extern void apikey_lease_grant(const pg_uuid_t *account,
 							   const ApikeyLease *seen, bool fresh,
 							   int64 amount, TimestampTz until, int64 left);
+extern List *apikey_lease_idle_databases(TimestampTz before);
 extern bool apikey_lease_next_idle(int *from, TimestampTz before,
 								   pg_uuid_t *account);
 
@@ -85,6 +86,7 @@ extern ApikeyCreditVerdict apikey_credit_spend(const pg_uuid_t *account,
 											   ApikeySlotHint *hint,
 											   int32 cost, int64 *left);
 extern void apikey_credit_grant(const pg_uuid_t *account);
+extern List *apikey_credit_idle_databases(void);
 extern void apikey_credit_return_idle(void);
 
 #endif							/* APIKEY_CREDIT_H */

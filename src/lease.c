@@ -580,10 +580,31 @@ apikey_lease_grant(const pg_uuid_t *account, const ApikeyLease *seen,
 	ConditionVariableBroadcast(&shared->granted);
 }
 
-/*
- * Finds an account of this database, from a slot's number on, of whose lease
- * nothing has been spent since a time.
- */
+/* Has nothing been spent of a slot's lease since a time?  Without a lock. */
+static bool
+lease_idle(const ApikeySlot *slot, TimestampTz before)
+{
+	return slot->used && slot->lease.available > 0 &&
+		slot->lease.unsettled == 0 && slot->lease.spent_at < before;
+}
+
+/* The databases of such. */
+List *
+apikey_lease_idle_databases(TimestampTz before)
+{
+	List	   *databases = NIL;
+
+	for (int i = 0; i < apikey_slot_count(); i++)
+	{
+		ApikeySlot *slot = apikey_slot_at(i);
+
+		if (lease_idle(slot, before))
+			databases = list_append_unique_oid(databases, slot->key.database);
+	}
+	return databases;
+}
+
+/* Finds such an account of this database, from a slot's number on. */
 bool
 apikey_lease_next_idle(int *from, TimestampTz before, pg_uuid_t *account)
 {
@@ -593,9 +614,7 @@ apikey_lease_next_idle(int *from, TimestampTz before, pg_uuid_t *account)
 
 		/* Read without a lock: apikey_lease_take_out looks again. */
 		*account = slot->key.id;
-		if (slot->used && slot->key.database == MyDatabaseId &&
-			slot->lease.available > 0 && slot->lease.unsettled == 0 &&
-			slot->lease.spent_at < before)
+		if (slot->key.database == MyDatabaseId && lease_idle(slot, before))
 			return true;
 	}
 	return false;

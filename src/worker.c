@@ -178,6 +178,7 @@ flush_all(void)
 	databases = apikey_usage_databases();
 	databases = list_concat_unique_oid(databases, apikey_denial_databases());
 	databases = list_concat_unique_oid(databases, apikey_rehash_databases());
+	databases = list_concat_unique_oid(databases, apikey_credit_idle_databases());
 	databases = list_concat_unique_oid(databases, apikey_stats_due());
 	foreach(cell, databases)
 	{
