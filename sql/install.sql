@@ -26,12 +26,16 @@ CREATE EXTENSION apikey SCHEMA "api keys";
 SELECT code FROM "api keys".apikey_verify("api keys".apikey_create('first'));
 -- fail: it stays where it is
 ALTER EXTENSION apikey SET SCHEMA public;
--- fail: for one session
+-- not for one session: some minor releases of PostgreSQL refuse that themselves
 CREATE TEMP TABLE temporary (i integer);
 DROP EXTENSION apikey;
-\set VERBOSITY terse
-DO $$ BEGIN EXECUTE format('CREATE EXTENSION apikey SCHEMA %I', (SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema())); END $$;
-\set VERBOSITY default
+DO $$
+BEGIN
+	EXECUTE format('CREATE EXTENSION apikey SCHEMA %I', (SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()));
+	RAISE WARNING 'created';
+EXCEPTION WHEN OTHERS THEN
+	RAISE WARNING 'refused for its schema: %', SQLERRM ~ '(temporary schema|schema name)';
+END $$;
 CREATE EXTENSION apikey SCHEMA "api keys";
 SELECT code FROM "api keys".apikey_verify("api keys".apikey_create('first'));
 -- but its schema may be renamed
