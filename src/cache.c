@@ -208,7 +208,7 @@ void
 apikey_cache_store_imports(uint64 begun, bool any)
 {
 	imports_any = any;
-	imports_known = begun == messages && !IsInParallelMode();
+	imports_known = begun == messages;
 }
 
 /* Makes an empty table, of which nothing is stale. */
@@ -304,9 +304,12 @@ apikey_cache_begin(void)
 	return messages;
 }
 
-/* A row was read that this transaction has written: what is read is not final. */
+/*
+ * What is being read is not to be remembered: this transaction has written it,
+ * or it is as old as a parallel query's snapshot.
+ */
 void
-apikey_cache_saw_own_row(void)
+apikey_cache_not_final(void)
 {
 	messages++;
 }
@@ -334,9 +337,8 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 	CacheEntry *entry;
 	bool		found;
 
-	/* In a parallel query what was read is as old as its snapshot. */
 	if (begun != messages || wrote_in_transaction || all_stale ||
-		apikey_cache_entries == 0 || IsInParallelMode())
+		apikey_cache_entries == 0)
 		return;
 	if (places->members >= (uint32) apikey_cache_entries)
 		reset_entries();

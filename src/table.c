@@ -120,7 +120,7 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 
 		CHECK_FOR_INTERRUPTS();
 		if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
-			apikey_cache_saw_own_row();
+			apikey_cache_not_final();
 		heap_deform_tuple(heap_copytuple(tuple), desc, row.values, row.nulls);
 		memset(&row.nulls[table->count], true,
 			   table->derived * sizeof(row.nulls[0]));
@@ -143,8 +143,10 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 Snapshot
 apikey_latest_snapshot(void)
 {
-	return RegisterSnapshot(IsInParallelMode() ? GetActiveSnapshot() :
-							GetLatestSnapshot());
+	if (!IsInParallelMode())
+		return RegisterSnapshot(GetLatestSnapshot());
+	apikey_cache_not_final();
+	return RegisterSnapshot(GetActiveSnapshot());
 }
 
 /* What find_row copies the first row to. */

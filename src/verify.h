@@ -85,7 +85,7 @@ extern void apikey_cache_all_changed(void);
 extern void apikey_cache_imports_changed(void);
 extern bool apikey_cache_knows_imports(bool *any);
 extern void apikey_cache_store_imports(uint64 begun, bool any);
-extern void apikey_cache_saw_own_row(void);
+extern void apikey_cache_not_final(void);
 extern bool apikey_cache_lookup(const ApikeyCredential *credential,
 								ApikeyVerdict *verdict);
 extern bool apikey_cache_touch(const ApikeyCredential *credential,
