@@ -82,6 +82,14 @@ apikey_account_set_balance(ApikeyRow *row, int64 balance)
 	apikey_row_set(row, CREDIT_BALANCE, Int64GetDatum(balance));
 }
 
+/* Puts back what was taken out of a lease. */
+void
+apikey_account_put_back(ApikeyRow *row, int64 taken_out)
+{
+	apikey_account_set_balance(row, apikey_credits_sum(apikey_account_balance(row),
+													   taken_out));
+}
+
 /* When an account is refilled next; the end of time where it is not. */
 TimestampTz
 apikey_account_until(const ApikeyRow *row)
@@ -341,7 +349,6 @@ apikey_account_update(ApikeyRow *key, bool set_anew)
 	const pg_uuid_t *account = apikey_key_account(key);
 	TimestampTz now = GetCurrentTimestamp();
 	ApikeyRow	row;
-	int64		taken_out;
 	bool		refilled;
 
 	if (account == NULL)
@@ -355,11 +362,10 @@ apikey_account_update(ApikeyRow *key, bool set_anew)
 	{
 		if (!apikey_account_lock(account, APIKEY_LOCK_UPDATE, &row, &refilled))
 			refuse_missing();
-		taken_out = set_anew || interval_differs(&row, key) ?
-			apikey_lease_take_out(account) : 0;
-		apikey_account_set_balance(&row, set_anew ?
-					DatumGetInt64(key->values[APIKEY_KEY_CREDITS]) :
-					apikey_credits_sum(apikey_account_balance(&row), taken_out));
+		if (set_anew || interval_differs(&row, key))
+			apikey_account_put_back(&row, apikey_lease_take_out(account));
+		if (set_anew)
+			apikey_account_set_balance(&row, DatumGetInt64(key->values[APIKEY_KEY_CREDITS]));
 		set_refill(&row, key, now);
 		write_account(&row);
 	}

@@ -43,8 +43,7 @@ spend_in_row(void *state)
 	{
 		int64		taken_out = apikey_lease_take_out(spend->account);
 
-		apikey_account_set_balance(&row, apikey_credits_sum(apikey_account_balance(&row),
-														taken_out));
+		apikey_account_put_back(&row, taken_out);
 		changed |= taken_out > 0;
 	}
 	spend->verdict = APIKEY_CREDIT_EXHAUSTED;
@@ -228,8 +227,7 @@ apikey_credit_return_idle(void)
 		if (apikey_account_lock(&account, APIKEY_LOCK_UPDATE_SKIP, &row,
 								&refilled))
 		{
-			apikey_account_set_balance(&row, apikey_credits_sum(apikey_account_balance(&row),
-																apikey_lease_take_out(&account)));
+			apikey_account_put_back(&row, apikey_lease_take_out(&account));
 			apikey_account_write(&row);
 		}
 		else if (!apikey_account_exists(&account))

@@ -65,6 +65,7 @@ extern bool apikey_lease_next_idle(int *from, TimestampTz before,
 extern void apikey_account_init(void);
 extern int64 apikey_account_balance(const ApikeyRow *row);
 extern void apikey_account_set_balance(ApikeyRow *row, int64 balance);
+extern void apikey_account_put_back(ApikeyRow *row, int64 taken_out);
 extern TimestampTz apikey_account_until(const ApikeyRow *row);
 extern bool apikey_account_lock(const pg_uuid_t *account, ApikeyLock lock,
 								ApikeyRow *row, bool *refilled);
