@@ -58,7 +58,8 @@ typedef enum Outcome
 {
 	NOT_STARTED,
 	NOT_CONNECTED,				/* in time */
-	ENDED
+	REFUSED,					/* ended before it was connected */
+	DONE
 } Outcome;
 
 /*
@@ -76,8 +77,10 @@ wait_for_worker(BackgroundWorkerHandle *handle, Oid database, uint64 visits)
 		   status == BGWH_NOT_YET_STARTED)
 	{
 		if (apikey_stats_visits(database) != visits)
-			return WaitForBackgroundWorkerShutdown(handle) == BGWH_STOPPED ?
-				ENDED : NOT_STARTED;
+		{
+			status = WaitForBackgroundWorkerShutdown(handle);
+			break;
+		}
 		if (GetCurrentTimestamp() >= until)
 		{
 			TerminateBackgroundWorker(handle);
@@ -89,7 +92,9 @@ wait_for_worker(BackgroundWorkerHandle *handle, Oid database, uint64 visits)
 						 CONNECT_STEP, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
-	return status == BGWH_STOPPED ? ENDED : NOT_STARTED;
+	if (status != BGWH_STOPPED)
+		return NOT_STARTED;
+	return apikey_stats_visits(database) == visits ? REFUSED : DONE;
 }
 
 /* Runs the worker of a database to its end. */
@@ -132,19 +137,16 @@ prompt_databases(void)
 static bool
 visit(Oid database, Task task)
 {
-	uint64		visits = apikey_stats_visits(database);
 	Outcome		outcome = run_worker(database, task);
 
-	if (outcome == NOT_STARTED)
-		return false;
-	if (apikey_stats_visits(database) == visits)
+	if (outcome == REFUSED)
+		apikey_stats_forget_database(database);
+	if (outcome == REFUSED || outcome == NOT_CONNECTED)
 	{
-		if (outcome == ENDED)
-			apikey_stats_forget_database(database);
 		apikey_lease_drop(database);
 		apikey_notify_drop(database);
 	}
-	return true;
+	return outcome != NOT_STARTED;
 }
 
 /*
@@ -174,7 +176,7 @@ flush_all(void)
 	ListCell   *cell;
 
 	if (!listed)
-		listed = run_worker(InvalidOid, TASK_LIST) == ENDED;
+		listed = run_worker(InvalidOid, TASK_LIST) == DONE;
 	databases = apikey_usage_databases();
 	databases = list_concat_unique_oid(databases, apikey_denial_databases());
 	databases = list_concat_unique_oid(databases, apikey_rehash_databases());
@@ -548,6 +550,7 @@ apikey_flush_main(Datum arg)
 	if (task == TASK_LIST)
 	{
 		BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+		apikey_stats_reached();
 		list_databases();
 	}
 	else
