@@ -1,0 +1,1046 @@
+-- Complain if this file is fed to psql.
+\echo Use "CREATE EXTENSION apikey CASCADE" to load this file. \quit
+
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- Whoever may create objects beside ours could plant an overload of a function
+-- that takes keys, and catch one.
+DO $$
+DECLARE
+	others text;
+BEGIN
+	-- Other sessions could not read the tables, and DROP ROLE has to.
+	IF (SELECT n.nspname LIKE 'pg\_temp\_%' FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+			WHERE e.extname = 'apikey') THEN
+		RAISE EXCEPTION 'extension "apikey" cannot be in a temporary schema'
+			USING ERRCODE = 'feature_not_supported';
+	END IF;
+	SELECT string_agg(DISTINCT CASE WHEN role = 0 THEN 'PUBLIC'
+									ELSE format('"%s"', pg_get_userbyid(role)) END, ', ')
+		INTO others
+		FROM (SELECT CASE WHEN g.oid = 'pg_database_owner'::regrole
+						  THEN d.datdba ELSE g.oid END AS role,
+					 e.extowner
+				FROM pg_extension e
+				JOIN pg_namespace n ON n.oid = e.extnamespace
+				JOIN pg_database d ON d.datname = current_database(),
+				LATERAL (SELECT n.nspowner
+						 UNION
+						 SELECT grantee
+							FROM aclexplode(n.nspacl)
+							WHERE privilege_type = 'CREATE') AS g (oid)
+				WHERE e.extname = 'apikey') AS creators
+		WHERE role <> extowner
+		  AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = role AND r.rolsuper);
+	IF others IS NOT NULL THEN
+		RAISE WARNING 'schema "%" lets others create objects beside those of extension "apikey": %',
+				(SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+					WHERE e.extname = 'apikey'), others
+			USING DETAIL = 'A function planted there could be called in place of ours, with a key.',
+				  HINT = 'Install the extension into a schema in which nobody else may create.';
+	END IF;
+END
+$$;
+
+-- Types
+
+CREATE TYPE @extschema@.apikey_role AS ENUM ('developer', 'admin', 'owner');
+COMMENT ON TYPE @extschema@.apikey_role IS
+	'What a member, or a key, may do in an organization or project; rising';
+
+-- Tables.  Their columns are known to src/ by their order.
+
+CREATE TABLE @extschema@.apikey_organization (
+	id uuid NOT NULL,
+	name text COLLATE "C" NOT NULL,
+	created_at timestamptz NOT NULL,
+	CONSTRAINT apikey_organization_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_organization IS
+	'Organizations; read them through the view apikey_organizations';
+CREATE UNIQUE INDEX apikey_organization_name ON @extschema@.apikey_organization (name);
+
+CREATE TABLE @extschema@.apikey_project (
+	id uuid NOT NULL,
+	organization uuid NOT NULL,
+	path text COLLATE "C" NOT NULL,
+	created_at timestamptz NOT NULL,
+	members_can_view boolean NOT NULL,
+	name_pattern text,
+	max_ttl interval,
+	max_keys integer,
+	terms text,
+	revealable boolean NOT NULL,
+	CONSTRAINT apikey_project_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_project IS
+	'Projects of organizations; read them through the view apikey_projects';
+CREATE UNIQUE INDEX apikey_project_path ON @extschema@.apikey_project (path);
+CREATE INDEX apikey_project_organization ON @extschema@.apikey_project (organization);
+
+CREATE TABLE @extschema@.apikey_member (
+	id uuid NOT NULL,
+	organization uuid NOT NULL,
+	project uuid,
+	subject text COLLATE "C",
+	member regrole NOT NULL,
+	member_name text NOT NULL,
+	role @extschema@.apikey_role NOT NULL,
+	created_at timestamptz NOT NULL,
+	created_by text NOT NULL,
+	CONSTRAINT apikey_member_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_member IS
+	'Members of organizations and, where project is not null, of projects; read them through the view apikey_members';
+CREATE UNIQUE INDEX apikey_member_who ON @extschema@.apikey_member
+	(organization, project, subject, member) NULLS NOT DISTINCT;
+
+CREATE TABLE @extschema@.apikey_key (
+	id uuid NOT NULL,
+	project uuid,
+	owner regrole NOT NULL,
+	role @extschema@.apikey_role,
+	disabled boolean NOT NULL,
+	created_at timestamptz NOT NULL,
+	starts_at timestamptz,
+	expires_at timestamptz,
+	revoked_at timestamptz,
+	rotated_to uuid,
+	rate_limit integer,
+	rate_window interval NOT NULL DEFAULT '1 minute',
+	credits_account uuid,
+	owner_name text NOT NULL,
+	prefix text NOT NULL,
+	last_four text NOT NULL,
+	name text COLLATE "C" NOT NULL,
+	subject text COLLATE "C",
+	description text,
+	scopes text[] NOT NULL,
+	allowed_ips cidr[],
+	metadata jsonb NOT NULL,
+	revoke_reason text,
+	accepted_terms text,
+	CONSTRAINT apikey_key_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_key IS
+	'API keys, without anything they could be verified by; read them through the view apikeys';
+-- A name is taken by a live key only: neither revoked nor replaced.
+CREATE UNIQUE INDEX apikey_key_name ON @extschema@.apikey_key
+	(owner, subject, name) NULLS NOT DISTINCT
+	WHERE revoked_at IS NULL AND rotated_to IS NULL AND project IS NULL;
+CREATE UNIQUE INDEX apikey_key_project_name ON @extschema@.apikey_key
+	(project, name)
+	WHERE revoked_at IS NULL AND rotated_to IS NULL AND project IS NOT NULL;
+CREATE INDEX apikey_key_project ON @extschema@.apikey_key (project, created_at);
+-- For the worker, which tells of those that come near.
+CREATE INDEX apikey_key_expires_at ON @extschema@.apikey_key (expires_at)
+	WHERE expires_at IS NOT NULL AND revoked_at IS NULL;
+CREATE INDEX apikey_key_credits_account ON @extschema@.apikey_key (credits_account)
+	WHERE credits_account IS NOT NULL;
+-- A successor has replaced one key.  No foreign key: a dump may leave it out.
+CREATE UNIQUE INDEX apikey_key_rotated_to ON @extschema@.apikey_key (rotated_to)
+	WHERE rotated_to IS NOT NULL;
+
+-- One of another length matches nothing; a CHECK would be read anew, and cost a
+-- tenth of all, for each key that is made.
+CREATE TABLE @extschema@.apikey_digest (
+	id uuid NOT NULL,
+	digest bytea NOT NULL,
+	pepper integer NOT NULL,
+	CONSTRAINT apikey_digest_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_digest IS
+	'HMAC-SHA-256(pepper, SHA-256(key)) of each key; pepper: the fingerprint of the one it hangs on, 0 for the empty one';
+-- Digests stay out of pg_statistic.
+ALTER TABLE @extschema@.apikey_digest
+	ALTER COLUMN digest SET STATISTICS 0, ALTER COLUMN digest SET STORAGE PLAIN;
+
+CREATE TABLE @extschema@.apikey_import (
+	id uuid NOT NULL,
+	algorithm text NOT NULL,
+	foreign_digest bytea NOT NULL,
+	foreign_pepper integer NOT NULL,
+	digest bytea,
+	pepper integer,
+	lookup text COLLATE "C",
+	salt text,
+	last_four text,
+	CONSTRAINT apikey_import_pkey PRIMARY KEY (id),
+	CONSTRAINT apikey_import_lengths
+		CHECK (octet_length(foreign_digest) = 32 AND octet_length(digest) = 32)
+);
+COMMENT ON TABLE @extschema@.apikey_import IS
+	'Keys of other systems: what stands for the imported hash, as HMAC under a pepper, and once they were verified HMAC-SHA-256(pepper, SHA-256(key)) like other keys';
+ALTER TABLE @extschema@.apikey_import
+	ALTER COLUMN foreign_digest SET STATISTICS 0, ALTER COLUMN foreign_digest SET STORAGE PLAIN,
+	ALTER COLUMN digest SET STATISTICS 0, ALTER COLUMN digest SET STORAGE PLAIN,
+	ALTER COLUMN lookup SET STATISTICS 0, ALTER COLUMN salt SET STATISTICS 0;
+CREATE UNIQUE INDEX apikey_import_foreign ON @extschema@.apikey_import (foreign_digest);
+CREATE INDEX apikey_import_digest ON @extschema@.apikey_import (digest) WHERE digest IS NOT NULL;
+CREATE UNIQUE INDEX apikey_import_lookup ON @extschema@.apikey_import (lookup)
+	WHERE lookup IS NOT NULL;
+
+CREATE TABLE @extschema@.apikey_reveal (
+	id uuid NOT NULL,
+	ciphertext bytea NOT NULL,
+	pepper integer NOT NULL,
+	CONSTRAINT apikey_reveal_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_reveal IS
+	'Keys of revealable projects, encrypted under the server''s pepper of that fingerprint; read one through the function apikey_reveal';
+ALTER TABLE @extschema@.apikey_reveal
+	ALTER COLUMN ciphertext SET STATISTICS 0, ALTER COLUMN ciphertext SET STORAGE PLAIN;
+
+-- Apart from the keys, so that a use voids nothing that sessions remember; with
+-- room on each page for updates in place.
+CREATE TABLE @extschema@.apikey_usage (
+	id uuid NOT NULL,
+	use_count bigint NOT NULL,
+	denied_count bigint NOT NULL,
+	last_used_at timestamptz,
+	last_used_addr inet,
+	flush bigint,
+	expiry_told timestamptz,
+	CONSTRAINT apikey_usage_pkey PRIMARY KEY (id)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE @extschema@.apikey_usage IS
+	'How often keys were used and refused, their last use, and the expiry that an event has told of; read it through the view apikeys';
+
+-- What is left but for what is out in a lease; with room for updates in place.
+CREATE TABLE @extschema@.apikey_credit (
+	id uuid NOT NULL,
+	balance bigint NOT NULL,
+	refill bigint,
+	refill_interval interval,
+	refill_at timestamptz,
+	granted_at timestamptz NOT NULL,
+	CONSTRAINT apikey_credit_pkey PRIMARY KEY (id),
+	CONSTRAINT apikey_credit_balance CHECK (balance >= 0)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE @extschema@.apikey_credit IS
+	'Accounts of credits, each of a key or of a key and its successors; read them through the view apikeys';
+
+-- Names and OIDs are those of the time; nothing here refers to other tables.
+CREATE TABLE @extschema@.apikey_event (
+	id bigint GENERATED ALWAYS AS IDENTITY,
+	at timestamptz NOT NULL,
+	event text NOT NULL,
+	key_id uuid,
+	key_name text,
+	key_owner oid,
+	key_subject text,
+	place text,
+	organization uuid,
+	project uuid,
+	actor text NOT NULL,
+	actor_oid oid NOT NULL,
+	actor_subject text,
+	client_addr inet,
+	detail jsonb,
+	CONSTRAINT apikey_event_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_event IS
+	'What was done to keys, projects and organizations, and by whom; read it through the view apikey_events';
+COMMENT ON SEQUENCE @extschema@.apikey_event_id_seq IS 'Ids of events, rising with time';
+CREATE INDEX apikey_event_key ON @extschema@.apikey_event (key_id);
+
+-- A dump leaves out the keys and members of dropped roles: their OIDs would be
+-- read as those of other roles where it is restored.
+SELECT pg_extension_config_dump('@extschema@.apikey_organization', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_project', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_member',
+	'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = member)');
+SELECT pg_extension_config_dump('@extschema@.apikey_key',
+	'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = owner)');
+SELECT pg_extension_config_dump('@extschema@.apikey_digest',
+	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
+	' ON r.oid = k.owner WHERE k.id = apikey_digest.id)');
+SELECT pg_extension_config_dump('@extschema@.apikey_import',
+	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
+	' ON r.oid = k.owner WHERE k.id = apikey_import.id)');
+SELECT pg_extension_config_dump('@extschema@.apikey_reveal',
+	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
+	' ON r.oid = k.owner WHERE k.id = apikey_reveal.id)');
+SELECT pg_extension_config_dump('@extschema@.apikey_usage',
+	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
+	' ON r.oid = k.owner WHERE k.id = apikey_usage.id)');
+SELECT pg_extension_config_dump('@extschema@.apikey_credit',
+	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
+	' ON r.oid = k.owner WHERE k.credits_account = apikey_credit.id)');
+SELECT pg_extension_config_dump('@extschema@.apikey_event', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_event_id_seq', '');
+
+-- Reading a key's text
+
+CREATE FUNCTION @extschema@.apikey_id(key text)
+	RETURNS uuid
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_id(text) IS
+	'The id that an API key carries; null where its shape is wrong. Reads no table.';
+
+CREATE FUNCTION @extschema@.apikey_parse(key text,
+		OUT prefix text, OUT id uuid, OUT checksum_ok boolean)
+	RETURNS record
+	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_parse(text) IS
+	'The parts of an API key: prefix, id, and whether the CRC-32 checksum is right; null, null, false where its shape is wrong. Reads no table.';
+
+-- Making and changing keys
+
+CREATE FUNCTION @extschema@.apikey_create(
+		name text,
+		project text DEFAULT NULL,
+		description text DEFAULT NULL,
+		subject text DEFAULT NULL,
+		scopes text[] DEFAULT '{}',
+		role @extschema@.apikey_role DEFAULT NULL,
+		starts_at timestamptz DEFAULT NULL,
+		expires_at timestamptz DEFAULT NULL,
+		prefix text DEFAULT NULL,
+		rate_limit integer DEFAULT NULL,
+		rate_window interval DEFAULT '1 minute',
+		credits bigint DEFAULT NULL,
+		credits_refill bigint DEFAULT NULL,
+		credits_interval interval DEFAULT NULL,
+		allowed_ips cidr[] DEFAULT NULL,
+		metadata jsonb DEFAULT '{}',
+		accept_terms text DEFAULT NULL)
+	RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_create(text, text, text, text, text[],
+		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
+		bigint, bigint, interval, cidr[], jsonb, text) IS
+	'Makes an API key of the caller, or in a project that he administers, and returns its text, which is stored nowhere. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project is full; 55000: a rate limit without the library preloaded.';
+
+CREATE FUNCTION @extschema@.apikey_import(
+		name text,
+		algorithm text,
+		hash text,
+		lookup text DEFAULT NULL,
+		project text DEFAULT NULL,
+		description text DEFAULT NULL,
+		subject text DEFAULT NULL,
+		scopes text[] DEFAULT '{}',
+		role @extschema@.apikey_role DEFAULT NULL,
+		starts_at timestamptz DEFAULT NULL,
+		expires_at timestamptz DEFAULT NULL,
+		prefix text DEFAULT NULL,
+		rate_limit integer DEFAULT NULL,
+		rate_window interval DEFAULT '1 minute',
+		credits bigint DEFAULT NULL,
+		credits_refill bigint DEFAULT NULL,
+		credits_interval interval DEFAULT NULL,
+		allowed_ips cidr[] DEFAULT NULL,
+		metadata jsonb DEFAULT '{}',
+		accept_terms text DEFAULT NULL)
+	RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[],
+		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
+		bigint, bigint, interval, cidr[], jsonb, text) IS
+	'Takes over a key that another system issued, by its hash: sha256, sha512 or md5 in hexadecimal digits, or crypt (bcrypt) with lookup, what the key begins with. The other arguments and errors are those of apikey_create; 22023: a bad algorithm, hash or lookup; 23505: a live key has this hash, or a lookup of which one is the beginning of the other.';
+
+CREATE FUNCTION @extschema@.apikey_rename(id uuid, new_name text)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_rename(uuid, text) IS
+	'Gives a key another name. 42704: no such key; 42501: not the caller''s to manage; 22023, 23505: the name is bad or taken; 55000: the key is revoked or was rotated.';
+
+CREATE FUNCTION @extschema@.apikey_disable(id uuid)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_disable(uuid) IS
+	'Makes a key invalid until it is enabled again, and with it one in its grace that it has replaced, for good; false where it was disabled or revoked already. 42704: no such key; 42501: not the caller''s to manage.';
+
+CREATE FUNCTION @extschema@.apikey_enable(id uuid)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_enable(uuid) IS
+	'Undoes apikey_disable; false where the key was not disabled. 42704: no such key; 42501: not the caller''s to manage; 55000: the key is revoked or was rotated.';
+
+CREATE FUNCTION @extschema@.apikey_revoke(id uuid, reason text DEFAULT NULL)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_revoke(uuid, text) IS
+	'Makes a key invalid at once and for good, and with it one in its grace that it has replaced; false where it was already. reason: at most 500 characters. 42704: no such key; 42501: not the caller''s to manage; 22023: a bad reason.';
+
+CREATE FUNCTION @extschema@.apikey_self_revoke(key text, reason text DEFAULT NULL)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_self_revoke(text, text) IS
+	'Revokes the key whose text is given, whoever calls; true where this call revoked it, false for everything else. 22023: a bad reason.';
+
+CREATE FUNCTION @extschema@.apikey_delete(id uuid, confirm_name text)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_delete(uuid, text) IS
+	'Removes a key; confirm_name must be its name. 42704: no such key; 42501: not the caller''s to manage; 22023: another name.';
+
+CREATE FUNCTION @extschema@.apikey_rotate(id uuid, grace interval DEFAULT '0')
+	RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval) IS
+	'Replaces a key by a successor with its attributes, of the caller, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
+
+CREATE FUNCTION @extschema@.apikey_reveal(id uuid)
+	RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_reveal(uuid) IS
+	'The text of a key again, if it was made while its project was revealable and the server had a pepper; each call is an event. 42704: no such key; 42501: not the caller''s to manage; 55000: it cannot be revealed, or was revoked.';
+
+CREATE FUNCTION @extschema@.apikey_transfer(id uuid, new_owner regrole,
+		subject text DEFAULT NULL)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
+	'Hands a project''s key to another member of the project; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked or was rotated.';
+
+CREATE FUNCTION @extschema@.apikey_purge(older_than interval)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_purge(interval) IS
+	'Removes the keys that were revoked or expired longer ago than that, of those that the caller may delete, and returns how many. 22023: a negative interval.';
+
+CREATE FUNCTION @extschema@.apikey_events_purge(older_than interval)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_events_purge(interval) IS
+	'Removes the events that are older than that, for superusers, and returns how many. 42501: not a superuser; 22023: a negative interval.';
+
+CREATE FUNCTION @extschema@.apikey_credits_add(id uuid, amount bigint)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_credits_add(uuid, bigint) IS
+	'Adds to the credits of a key, 1 or more; returns what is left then. 42704: no such key; 42501: not the caller''s to manage; 22023: a bad amount; 55000: the key has no credits, or is revoked.';
+
+-- Organizations, projects, members
+
+CREATE FUNCTION @extschema@.apikey_organization_create(name text)
+	RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_organization_create(text) IS
+	'Makes an organization, whose owner the caller becomes. name: 1 to 64 characters a-z, 0-9 and "-", starting with a letter or digit. 22023: a bad name; 23505: it is taken.';
+
+CREATE FUNCTION @extschema@.apikey_project_create(path text,
+		default_key boolean DEFAULT false)
+	RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_project_create(text, boolean) IS
+	'Makes the project "organization/project", for the organization''s owners; with default_key also a key called default, whose text it returns. 42704: no such organization; 42501: not its owner; 22023: a bad path; 23505: it is taken.';
+
+CREATE FUNCTION @extschema@.apikey_member_add(path text, member regrole,
+		role @extschema@.apikey_role, subject text DEFAULT NULL)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_member_add(text, regrole,
+		@extschema@.apikey_role, text) IS
+	'Adds a member to an organization or project, or changes its role, for owners. 42704: no such place or role; 42501: not its owner; 55000: an organization must keep an owner.';
+
+CREATE FUNCTION @extschema@.apikey_member_remove(path text, member regrole,
+		subject text DEFAULT NULL)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_member_remove(text, regrole, text) IS
+	'Removes a member of an organization or project, for owners; false where it was none. 42704: no such place; 42501: not its owner; 55000: an organization must keep an owner.';
+
+CREATE FUNCTION @extschema@.apikey_organization_drop(path text, confirm_name text)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_organization_drop(text, text) IS
+	'Removes an organization with its projects, members and keys, for owners; the events stay. confirm_name repeats path. 42704: no such organization; 42501: not its owner; 22023: not confirmed.';
+
+CREATE FUNCTION @extschema@.apikey_project_drop(path text, confirm_name text)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_project_drop(text, text) IS
+	'Removes a project with its members and keys, for owners; the events stay. confirm_name repeats path. 42704: no such project; 42501: not its owner; 22023: not confirmed.';
+
+-- Verification
+
+CREATE FUNCTION @extschema@._apikey_verify_support(internal)
+	RETURNS internal
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_verify_support(internal) IS
+	'Spares calls of apikey_verify the arguments that are their defaults, when a statement is planned';
+
+CREATE FUNCTION @extschema@.apikey_verify(
+		key text,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		min_role @extschema@.apikey_role DEFAULT NULL,
+		client_addr inet DEFAULT NULL,
+		cost integer DEFAULT 1,
+		owner regrole DEFAULT NULL)
+	RETURNS TABLE (
+		valid boolean,
+		code text,
+		key_id uuid,
+		name text,
+		project text,
+		owner name,
+		subject text,
+		role @extschema@.apikey_role,
+		scopes text[],
+		metadata jsonb,
+		expires_at timestamptz,
+		credits bigint,
+		rate_remaining integer,
+		rate_reset_at timestamptz,
+		detail jsonb)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
+	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_verify(text, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'Verifies a key for what a request needs: one row, whatever the text; code tells why it is not valid. 22023: a negative cost.';
+
+CREATE FUNCTION @extschema@.apikey_verify_digest(
+		handle text,
+		digest bytea,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		min_role @extschema@.apikey_role DEFAULT NULL,
+		client_addr inet DEFAULT NULL,
+		cost integer DEFAULT 1,
+		owner regrole DEFAULT NULL)
+	RETURNS TABLE (
+		valid boolean,
+		code text,
+		key_id uuid,
+		name text,
+		project text,
+		owner name,
+		subject text,
+		role @extschema@.apikey_role,
+		scopes text[],
+		metadata jsonb,
+		expires_at timestamptz,
+		credits bigint,
+		rate_remaining integer,
+		rate_reset_at timestamptz,
+		detail jsonb)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
+	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_verify_digest(text, bytea, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key.';
+
+CREATE FUNCTION @extschema@.apikey_check(
+		key text,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		owner regrole DEFAULT NULL)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_check(text, text[], text, regrole) IS
+	'The verification of apikey_verify, told by yes or no.';
+
+-- Who is calling: known to this process for the rest of the transaction.  A
+-- parallel worker does not know it, so what asks for it is restricted.
+
+CREATE FUNCTION @extschema@.apikey_authenticate(
+		key text,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		min_role @extschema@.apikey_role DEFAULT NULL,
+		client_addr inet DEFAULT NULL,
+		cost integer DEFAULT 1,
+		owner regrole DEFAULT NULL)
+	RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_authenticate(text, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'Verifies as apikey_verify does; to the end of the transaction the apikey_current_ functions and apikey_has_scope speak of this key, whose id is returned. 28000: not valid, the code in the detail; 22023: a negative cost.';
+
+CREATE FUNCTION @extschema@.apikey_authenticate_digest(
+		handle text,
+		digest bytea,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		min_role @extschema@.apikey_role DEFAULT NULL,
+		client_addr inet DEFAULT NULL,
+		cost integer DEFAULT 1,
+		owner regrole DEFAULT NULL)
+	RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_authenticate_digest(text, bytea, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'apikey_authenticate without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key.';
+
+CREATE FUNCTION @extschema@.apikey_pre_request()
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_pre_request() IS
+	'For PostgREST''s db-pre-request: authenticates the key in the request''s headers, for the project in apikey.request_project; without a key, nobody. PT401, PT403, PT429, PT503: not valid, the code in the detail.';
+
+CREATE FUNCTION @extschema@.apikey_current_key()
+	RETURNS uuid
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_key() IS
+	'The id of the key that is authenticated in this transaction; null for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_project()
+	RETURNS text
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_project() IS
+	'The project of the authenticated key; null for a personal key and for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_owner()
+	RETURNS name
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_owner() IS
+	'The role that created the authenticated key; null for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_subject()
+	RETURNS text
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_subject() IS
+	'The subject of the authenticated key; a label that its owner chose, where apikey.subject_setting is empty';
+
+CREATE FUNCTION @extschema@.apikey_current_role()
+	RETURNS @extschema@.apikey_role
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_role() IS
+	'The role of the authenticated key in its project; null for a personal key and for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_scopes()
+	RETURNS text[]
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_scopes() IS
+	'The scopes of the authenticated key; null for nobody';
+
+CREATE FUNCTION @extschema@.apikey_current_metadata()
+	RETURNS jsonb
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_current_metadata() IS
+	'The metadata of the authenticated key; null for nobody';
+
+CREATE FUNCTION @extschema@.apikey_has_scope(scope text, project text DEFAULT NULL)
+	RETURNS boolean
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_has_scope(text, text) IS
+	'Does the authenticated key grant this scope and, where one is named, belong to this project or organization? False for nobody.';
+
+-- What the policies and the views are made of
+
+CREATE FUNCTION @extschema@._apikey_visible(owner regrole, subject text, project uuid)
+	RETURNS boolean
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_visible(regrole, text, uuid) IS
+	'May the caller see the keys of this owner in this project?';
+
+CREATE FUNCTION @extschema@._apikey_standing(organization uuid, project uuid)
+	RETURNS @extschema@.apikey_role
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_standing(uuid, uuid) IS
+	'What the caller is in a project or, where that is null, in an organization; null for nothing';
+
+CREATE FUNCTION @extschema@._apikey_sees_all()
+	RETURNS boolean
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_sees_all() IS
+	'Is the caller a superuser, or BYPASSRLS?';
+
+CREATE FUNCTION @extschema@._apikey_event_visible(key_owner oid, key_subject text,
+		organization uuid, project uuid)
+	RETURNS boolean
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_event_visible(oid, text, uuid, uuid) IS
+	'May the caller see events about this?';
+
+CREATE FUNCTION @extschema@._apikey_role_name(role regrole, last_known text)
+	RETURNS name
+	LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_role_name(regrole, text) IS
+	'The name of a role, or the one last known where it was dropped';
+
+CREATE FUNCTION @extschema@._apikey_status(owner regrole, disabled boolean,
+		starts_at timestamptz, expires_at timestamptz, revoked_at timestamptz)
+	RETURNS text
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_status(regrole, boolean, timestamptz,
+		timestamptz, timestamptz) IS
+	'active, scheduled, disabled, expired or revoked';
+
+CREATE FUNCTION @extschema@._apikey_pending(id uuid, flushed bigint, OUT use_count bigint,
+		OUT denied_count bigint, OUT last_used_at timestamptz, OUT last_used_addr inet)
+	RETURNS record
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_pending(uuid, bigint) IS
+	'What this server has counted of a key beside its row of the table, which was read as of that flush';
+
+CREATE FUNCTION @extschema@._apikey_credits(id uuid, OUT credits bigint,
+		OUT credits_refill bigint, OUT credits_interval interval)
+	RETURNS record
+	LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_credits(uuid) IS
+	'What is left of a key''s credits, in its account and in memory, and its refill';
+
+CREATE FUNCTION @extschema@._apikey_stats(OUT since timestamptz, OUT verifications jsonb,
+		OUT tracked_keys bigint, OUT evictions bigint, OUT not_attributed bigint,
+		OUT last_flush_at timestamptz)
+	RETURNS record
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_stats() IS
+	'What this server has counted of verifications in the current database; all null where the library is not preloaded';
+
+CREATE FUNCTION @extschema@._apikey_key_write()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_key_write() IS
+	'Carries out UPDATE of the view apikeys, and refuses INSERT and DELETE';
+
+CREATE FUNCTION @extschema@._apikey_project_write()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_project_write() IS
+	'Carries out UPDATE of the view apikey_projects, and refuses INSERT and DELETE';
+
+CREATE FUNCTION @extschema@._apikey_changed()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_changed() IS
+	'Tells every session, with the commit, that keys it remembers may have changed';
+
+CREATE FUNCTION @extschema@._apikey_arrived()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_arrived() IS
+	'Makes a row that arrives by logical replication that of the role here which it means; arguments: the columns of the role and of its name';
+
+-- Only where changes are replicated (session_replication_role).
+CREATE TRIGGER apikey_key_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name');
+CREATE TRIGGER apikey_member_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_member
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('member', 'member_name');
+ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
+ALTER TABLE @extschema@.apikey_member ENABLE REPLICA TRIGGER apikey_member_arrived;
+CREATE FUNCTION @extschema@._apikey_event_kept()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_event_kept() IS
+	'Lets nobody below superuser change or remove an event';
+
+-- The trail is only added to; by its tables' owner too, and by apply workers.
+CREATE TRIGGER apikey_event_kept BEFORE UPDATE OR DELETE ON @extschema@.apikey_event
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_event_kept();
+CREATE TRIGGER apikey_event_kept_whole BEFORE TRUNCATE ON @extschema@.apikey_event
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._apikey_event_kept();
+ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_kept;
+ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_kept_whole;
+
+-- Whatever changes a row tells the sessions that remember it: statements of
+-- ours and of superusers, COPY, and apply workers.  A new key is in nobody's
+-- memory; TRUNCATE tells by itself.
+CREATE TRIGGER apikey_key_changed AFTER UPDATE OR DELETE ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+CREATE TRIGGER apikey_digest_changed AFTER UPDATE OR DELETE ON @extschema@.apikey_digest
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+CREATE TRIGGER apikey_project_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_project
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+CREATE TRIGGER apikey_member_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_member
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_key ENABLE ALWAYS TRIGGER apikey_key_changed;
+ALTER TABLE @extschema@.apikey_digest ENABLE ALWAYS TRIGGER apikey_digest_changed;
+-- Sessions remember whether there is an imported key at all.
+CREATE TRIGGER apikey_import_changed AFTER INSERT OR DELETE ON @extschema@.apikey_import
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_import ENABLE ALWAYS TRIGGER apikey_import_changed;
+ALTER TABLE @extschema@.apikey_project ENABLE ALWAYS TRIGGER apikey_project_changed;
+ALTER TABLE @extschema@.apikey_member ENABLE ALWAYS TRIGGER apikey_member_changed;
+
+-- Who may read the tables at all (pg_read_all_data) sees what the views show,
+-- and no digest and no use: those tables have no policy.
+ALTER TABLE @extschema@.apikey_organization ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_project ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_member ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_key ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_digest ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_import ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_reveal ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_usage ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_credit ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_event ENABLE ROW LEVEL SECURITY;
+CREATE POLICY apikey_organization_member ON @extschema@.apikey_organization FOR SELECT
+	USING (@extschema@._apikey_standing(id, NULL::uuid) IS NOT NULL);
+CREATE POLICY apikey_project_member ON @extschema@.apikey_project FOR SELECT
+	USING (@extschema@._apikey_standing(organization, id) IS NOT NULL);
+CREATE POLICY apikey_member_member ON @extschema@.apikey_member FOR SELECT
+	USING (@extschema@._apikey_standing(organization, project) IS NOT NULL);
+CREATE POLICY apikey_key_owner ON @extschema@.apikey_key FOR SELECT
+	USING (@extschema@._apikey_visible(owner, subject, project));
+CREATE POLICY apikey_event_owner ON @extschema@.apikey_event FOR SELECT
+	USING (@extschema@._apikey_event_visible(key_owner, key_subject, organization, project));
+
+-- Views
+
+CREATE VIEW @extschema@.apikey_organizations WITH (security_barrier) AS
+	SELECT
+		o.id,
+		o.name,
+		@extschema@._apikey_standing(o.id, NULL::uuid) AS role,
+		o.created_at
+	FROM @extschema@.apikey_organization o
+	WHERE @extschema@._apikey_standing(o.id, NULL::uuid) IS NOT NULL
+	   OR @extschema@._apikey_sees_all();
+COMMENT ON VIEW @extschema@.apikey_organizations IS
+	'The organizations that the caller is a member of, and his role there';
+
+CREATE VIEW @extschema@.apikey_projects WITH (security_barrier) AS
+	SELECT
+		p.id,
+		p.path,
+		@extschema@._apikey_standing(p.organization, p.id) AS role,
+		p.created_at,
+		p.members_can_view,
+		p.name_pattern,
+		p.max_ttl,
+		p.max_keys,
+		p.terms,
+		p.revealable
+	FROM @extschema@.apikey_project p
+	WHERE @extschema@._apikey_standing(p.organization, p.id) IS NOT NULL
+	   OR @extschema@._apikey_sees_all();
+COMMENT ON VIEW @extschema@.apikey_projects IS
+	'The projects that the caller is a member of, himself or through their organization, his role there, and their settings, which owners UPDATE';
+
+CREATE TRIGGER apikey_projects_write INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.apikey_projects
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_project_write();
+
+CREATE VIEW @extschema@.apikey_members WITH (security_barrier) AS
+	SELECT
+		coalesce(p.path, o.name) AS path,
+		m.member,
+		m.subject,
+		m.role,
+		m.created_at,
+		m.created_by
+	FROM @extschema@.apikey_member m
+	JOIN @extschema@.apikey_organization o ON o.id = m.organization
+	LEFT JOIN @extschema@.apikey_project p ON p.id = m.project
+	WHERE @extschema@._apikey_standing(m.organization, m.project) IS NOT NULL
+	   OR @extschema@._apikey_sees_all();
+COMMENT ON VIEW @extschema@.apikey_members IS
+	'The members of the organizations and projects that the caller is a member of';
+
+CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
+	SELECT
+		k.id,
+		k.name,
+		-- Of an imported key they are known once it has been used.
+		k.prefix || '_...' || coalesce(nullif(k.last_four, ''),
+			(SELECT i.last_four FROM @extschema@.apikey_import i WHERE i.id = k.id), '') AS masked_key,
+		k.description,
+		@extschema@._apikey_status(k.owner, k.disabled, k.starts_at, k.expires_at,
+			k.revoked_at) AS status,
+		p.path AS project,
+		@extschema@._apikey_role_name(k.owner, k.owner_name) AS owner,
+		k.subject,
+		k.role,
+		k.scopes,
+		k.created_at,
+		k.starts_at,
+		k.expires_at,
+		greatest(u.last_used_at, n.last_used_at) AS last_used_at,
+		coalesce(n.last_used_addr, u.last_used_addr) AS last_used_addr,
+		coalesce(u.use_count, 0) + n.use_count AS use_count,
+		coalesce(u.denied_count, 0) + n.denied_count AS denied_count,
+		k.rate_limit,
+		k.rate_window,
+		c.credits,
+		c.credits_refill,
+		c.credits_interval,
+		k.allowed_ips,
+		k.metadata,
+		k.revoked_at,
+		k.revoke_reason,
+		k.rotated_to
+	FROM @extschema@.apikey_key k
+	LEFT JOIN @extschema@.apikey_project p ON p.id = k.project
+	LEFT JOIN @extschema@.apikey_usage u ON u.id = k.id
+	CROSS JOIN LATERAL @extschema@._apikey_pending(k.id, u.flush) n
+	CROSS JOIN LATERAL @extschema@._apikey_credits(
+		CASE WHEN k.credits_account IS NOT NULL THEN k.id END) c
+	WHERE @extschema@._apikey_visible(k.owner, k.subject, k.project);
+COMMENT ON VIEW @extschema@.apikeys IS
+	'The API keys that the caller may see, masked; UPDATE its writable columns to change a key';
+
+CREATE TRIGGER apikeys_write INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.apikeys
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_key_write();
+
+CREATE VIEW @extschema@.apikey_events WITH (security_barrier) AS
+	SELECT
+		e.id,
+		e.at,
+		e.event,
+		e.key_id,
+		e.key_name,
+		e.place AS project,
+		e.actor::name AS actor,
+		e.actor_subject,
+		e.client_addr,
+		e.detail
+	FROM @extschema@.apikey_event e
+	WHERE @extschema@._apikey_event_visible(e.key_owner, e.key_subject, e.organization,
+		e.project);
+COMMENT ON VIEW @extschema@.apikey_events IS
+	'What was done to the keys, projects and organizations that the caller owns';
+
+CREATE VIEW @extschema@.apikey_stats AS
+	SELECT
+		s.since,
+		s.verifications,
+		s.tracked_keys,
+		s.evictions,
+		s.not_attributed,
+		s.last_flush_at,
+		(SELECT coalesce(jsonb_object_agg(p.fingerprint, p.keys), '{}'::jsonb)
+			FROM (SELECT lpad(to_hex(d.pepper), 8, '0') AS fingerprint, count(*) AS keys
+					FROM (SELECT pepper FROM @extschema@.apikey_digest
+						  UNION ALL
+						  SELECT pepper FROM @extschema@.apikey_import WHERE pepper IS NOT NULL) d
+					GROUP BY 1) p) AS peppers
+	FROM @extschema@._apikey_stats() s;
+COMMENT ON VIEW @extschema@.apikey_stats IS
+	'What this server has counted of verifications in the current database since its start, and how many keys hang on which pepper, by fingerprint';
+
+-- Privileges: nothing to anybody but what stands here.
+
+-- Default privileges (ALTER DEFAULT PRIVILEGES) may have given away what was
+-- just made; row-level security would not stop a TRUNCATE.
+DO $$
+DECLARE
+	given record;
+BEGIN
+	FOR given IN
+		SELECT kind, name, a.grantee
+			FROM (SELECT 'TABLE', c.oid::regclass::text, c.relowner, c.relacl, 'pg_class'::regclass, c.oid
+					FROM pg_class c
+				  UNION ALL
+				  SELECT 'FUNCTION', p.oid::regprocedure::text, p.proowner, p.proacl, 'pg_proc'::regclass, p.oid
+					FROM pg_proc p
+				  UNION ALL
+				  SELECT 'TYPE', t.oid::regtype::text, t.typowner, t.typacl, 'pg_type'::regclass, t.oid
+					FROM pg_type t) AS o (kind, name, owner, acl, class, oid)
+			JOIN pg_depend d ON d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e'
+			JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+				AND e.extname = 'apikey',
+			LATERAL (SELECT DISTINCT x.grantee FROM aclexplode(o.acl) x) AS a
+			WHERE a.grantee NOT IN (0, o.owner)
+	LOOP
+		EXECUTE format('REVOKE ALL ON %s %s FROM %I', given.kind, given.name,
+			pg_get_userbyid(given.grantee));
+	END LOOP;
+END
+$$;
+REVOKE ALL ON TYPE @extschema@.apikey_role FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_organization FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_project FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_member FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_key FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_digest FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_import FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_reveal FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_usage FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_credit FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_event FROM PUBLIC;
+REVOKE ALL ON SEQUENCE @extschema@.apikey_event_id_seq FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_organizations FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_projects FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_members FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikeys FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_events FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_stats FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_arrived() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_pending(uuid, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_verify_support(internal) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_credits(uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_event_kept() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_events_purge(interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_project_write() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_organization_create(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[],
+	@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
+	bigint, bigint, interval, cidr[], jsonb, text) FROM PUBLIC;
+
+-- Arguments and columns of this type are everybody's.
+GRANT USAGE ON TYPE @extschema@.apikey_role TO PUBLIC;
+-- They show what the caller may see.
+GRANT SELECT ON @extschema@.apikey_organizations, @extschema@.apikey_members,
+	@extschema@.apikey_events TO PUBLIC;
+-- These too, and their triggers decide about each change.  Of columns: a right
+-- to UPDATE the view would be one to LOCK the tables below it.
+GRANT SELECT, UPDATE (description, scopes, role, starts_at, expires_at,
+	rate_limit, rate_window, credits, credits_refill, credits_interval,
+	allowed_ips, metadata) ON @extschema@.apikeys TO PUBLIC;
+GRANT SELECT, UPDATE (members_can_view, name_pattern, max_ttl, max_keys, terms,
+	revealable) ON @extschema@.apikey_projects TO PUBLIC;
+-- Each decides by its caller.
+GRANT EXECUTE ON FUNCTION
+	@extschema@.apikey_id(text),
+	@extschema@.apikey_parse(text),
+	@extschema@.apikey_create(text, text, text, text, text[],
+		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
+		bigint, bigint, interval, cidr[], jsonb, text),
+	@extschema@.apikey_rename(uuid, text),
+	@extschema@.apikey_disable(uuid),
+	@extschema@.apikey_enable(uuid),
+	@extschema@.apikey_revoke(uuid, text),
+	@extschema@.apikey_self_revoke(text, text),
+	@extschema@.apikey_delete(uuid, text),
+	@extschema@.apikey_rotate(uuid, interval),
+	@extschema@.apikey_reveal(uuid),
+	@extschema@.apikey_transfer(uuid, regrole, text),
+	@extschema@.apikey_credits_add(uuid, bigint),
+	@extschema@.apikey_purge(interval),
+	@extschema@.apikey_project_create(text, boolean),
+	@extschema@.apikey_member_add(text, regrole, @extschema@.apikey_role, text),
+	@extschema@.apikey_member_remove(text, regrole, text),
+	@extschema@.apikey_organization_drop(text, text),
+	@extschema@.apikey_project_drop(text, text),
+	@extschema@.apikey_verify(text, text[], text, @extschema@.apikey_role, inet,
+		integer, regrole),
+	@extschema@.apikey_verify_digest(text, bytea, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole),
+	@extschema@.apikey_check(text, text[], text, regrole),
+	@extschema@.apikey_authenticate(text, text[], text, @extschema@.apikey_role,
+		inet, integer, regrole),
+	@extschema@.apikey_authenticate_digest(text, bytea, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole),
+	@extschema@.apikey_pre_request(),
+	@extschema@.apikey_current_key(),
+	@extschema@.apikey_current_project(),
+	@extschema@.apikey_current_owner(),
+	@extschema@.apikey_current_subject(),
+	@extschema@.apikey_current_role(),
+	@extschema@.apikey_current_scopes(),
+	@extschema@.apikey_current_metadata(),
+	@extschema@.apikey_has_scope(text, text)
+	TO PUBLIC;
+-- The views and policies call these as whoever reads them.
+GRANT EXECUTE ON FUNCTION
+	@extschema@._apikey_visible(regrole, text, uuid),
+	@extschema@._apikey_standing(uuid, uuid),
+	@extschema@._apikey_sees_all(),
+	@extschema@._apikey_event_visible(oid, text, uuid, uuid),
+	@extschema@._apikey_role_name(regrole, text),
+	@extschema@._apikey_pending(uuid, bigint),
+	@extschema@._apikey_credits(uuid),
+	@extschema@._apikey_stats(),
+	@extschema@._apikey_status(regrole, boolean, timestamptz, timestamptz, timestamptz)
+	TO PUBLIC;
+-- Organizations, imports and statistics are for whom the role that installs us says.
+DO $$
+DECLARE
+	installer name := (SELECT r.rolname FROM pg_extension e JOIN pg_roles r ON r.oid = e.extowner
+		WHERE e.extname = 'apikey');
+BEGIN
+	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_organization_create(text) TO %I WITH GRANT OPTION', installer);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[], '
+		'@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval, '
+		'bigint, bigint, interval, cidr[], jsonb, text) TO %I WITH GRANT OPTION', installer);
+	EXECUTE format('GRANT SELECT ON @extschema@.apikey_stats TO %I WITH GRANT OPTION', installer);
+END
+$$;
