@@ -120,6 +120,15 @@ CREATE TABLE @extschema@.apikey_key (
 	metadata jsonb NOT NULL,
 	revoke_reason text,
 	accepted_terms text,
+	-- Who last decided whose a project's key is; null: its owner.
+	vouched_by regrole,
+	vouched_by_name text,
+	vouched_by_subject text COLLATE "C",
+	-- History; null: the owner's.
+	created_by text,
+	created_by_subject text COLLATE "C",
+	updated_at timestamptz,
+	enabled_at timestamptz,
 	CONSTRAINT apikey_key_pkey PRIMARY KEY (id)
 );
 COMMENT ON TABLE @extschema@.apikey_key IS

@@ -57,6 +57,13 @@ typedef enum ApikeyKeyColumn
 	APIKEY_KEY_METADATA,
 	APIKEY_KEY_REVOKE_REASON,
 	APIKEY_KEY_ACCEPTED_TERMS,
+	APIKEY_KEY_VOUCHED_BY,		/* null: the owner */
+	APIKEY_KEY_VOUCHED_BY_NAME,
+	APIKEY_KEY_VOUCHED_BY_SUBJECT,
+	APIKEY_KEY_CREATED_BY,		/* null: the owner */
+	APIKEY_KEY_CREATED_BY_SUBJECT,
+	APIKEY_KEY_UPDATED_AT,		/* null: not since it was created */
+	APIKEY_KEY_ENABLED_AT,		/* null: never disabled since */
 	/* Of the key's account: see credit.c. */
 	APIKEY_KEY_CREDITS,
 	APIKEY_KEY_CREDITS_REFILL,

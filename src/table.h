@@ -11,7 +11,7 @@
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
 
-#define APIKEY_COLUMNS_MAX	32
+#define APIKEY_COLUMNS_MAX	48
 
 /* Our tables, and what else we open; catalog.c has their names. */
 typedef enum ApikeyRelation
