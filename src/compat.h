@@ -68,4 +68,20 @@ apikey_find_setting(const char *name)
 #define APIKEY_RUN_ARGUMENTS	query, direction, count, once
 #endif
 
+/* What a statement's constants are told by is not to be changed from 19 on. */
+#if PG_VERSION_NUM >= 190000
+#define APIKEY_JUMBLE_STATE	const JumbleState
+#else
+#define APIKEY_JUMBLE_STATE	JumbleState
+#endif
+
+/* A hash table in shared memory, of a fixed size (up to 18: from, to). */
+#if PG_VERSION_NUM >= 190000
+#define apikey_shmem_hash(name, size, control, flags) \
+	ShmemInitHash(name, size, control, flags)
+#else
+#define apikey_shmem_hash(name, size, control, flags) \
+	ShmemInitHash(name, size, size, control, flags)
+#endif
+
 #endif							/* APIKEY_COMPAT_H */

@@ -17,6 +17,7 @@
 
 #include "executor/executor.h"
 #include "parser/analyze.h"
+#include "port/atomics.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
@@ -122,7 +123,8 @@ on_emit_log(ErrorData *edata)
 }
 
 static void
-on_post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
+on_post_parse_analyze(ParseState *pstate, Query *query,
+					  APIKEY_JUMBLE_STATE *jstate)
 {
 	mask_activity();
 	if (previous_post_parse_analyze)

@@ -421,9 +421,9 @@ start_memory(void)
 							mul_size(apikey_max_tracked_keys,
 									 sizeof(ApikeySlot)),
 							&found);
-	slot_table = ShmemInitHash("apikey slot table", apikey_max_tracked_keys,
-							   apikey_max_tracked_keys, &control,
-							   HASH_ELEM | HASH_BLOBS | HASH_PARTITION);
+	slot_table = apikey_shmem_hash("apikey slot table",
+								   apikey_max_tracked_keys, &control,
+								   HASH_ELEM | HASH_BLOBS | HASH_PARTITION);
 	if (!found)
 	{
 		shared->control = &locks[0].lock;

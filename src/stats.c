@@ -49,8 +49,8 @@ apikey_stats_start(LWLock *control)
 	bool		found;
 
 	stats_lock = control;
-	stats_table = ShmemInitHash("apikey statistics", 16, DATABASES_MAX,
-								&settings, HASH_ELEM | HASH_BLOBS);
+	stats_table = apikey_shmem_hash("apikey statistics", DATABASES_MAX,
+									&settings, HASH_ELEM | HASH_BLOBS);
 	since = ShmemInitStruct("apikey statistics since", sizeof(TimestampTz),
 							&found);
 	if (!found)
