@@ -52,7 +52,7 @@ need_packages() {
 			root apt-get update -qq
 			MAJOR=$(find_major)
 		fi
-		[ -n "$MAJOR" ] || die "no package of PostgreSQL 15, 17 or 18 found"
+		[ -n "$MAJOR" ] || die "no package of PostgreSQL 15, 17, 18 or 19 found"
 	fi
 	for package in make gcc libc6-dev "postgresql-$MAJOR" "postgresql-server-dev-$MAJOR" "$@"; do
 		has_package "$package" || missing+=("$package")
