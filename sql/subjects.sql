@@ -72,9 +72,32 @@ BEGIN
 	RAISE EXCEPTION USING MESSAGE = result;
 EXCEPTION WHEN raise_exception THEN
 	RETURN SQLERRM;
+	WHEN OTHERS THEN
+	RETURN SQLSTATE;
 END $$;
+-- What jsonb reads is read, and so is every member of it that is a string or number.
+CREATE FUNCTION regress_subject_by_jsonb(claims text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	IF claims = '' THEN
+		RETURN '(none)';
+	END IF;
+	IF jsonb_typeof(claims::jsonb) <> 'object' OR jsonb_typeof(claims::jsonb -> 'sub') NOT IN ('string', 'number', 'null') THEN
+		RETURN '22023';
+	END IF;
+	RETURN coalesce(nullif(claims::jsonb ->> 'sub', ''), '(none)');
+EXCEPTION WHEN OTHERS THEN
+	RETURN '22023';
+END $$;
+CREATE FUNCTION regress_seen_by(claims text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('request.jwt.claims', claims, true);
+	RETURN (SELECT count(*) FROM apikeys) || '/' || (SELECT count(*) FROM apikey_events) || '/' ||
+		(SELECT count(*) FROM apikey_projects) || '/' || (SELECT count(*) FROM apikey_members) || '/' || (SELECT count(*) FROM apikey_organizations);
+END $$;
+SELECT apikey_create('unseen') IS NOT NULL AS made;
 SET ROLE regress_apikey_web;
-SELECT what, regress_subject_of(claims) FROM (VALUES
+SELECT apikey_create('seen') IS NOT NULL AS made;
+SELECT what, regress_subject_of(claims), regress_subject_of(claims) = regress_subject_by_jsonb(claims) AS as_jsonb, regress_seen_by(claims) AS seen FROM (VALUES
 		('a string', '{"role": "web", "sub": "user-1"}'),
 		('escaped', '{"s\u0075b": "user\u002D1 \u00e9"}'),
 		('a number', '{"sub": 42}'),
@@ -95,10 +118,43 @@ SELECT what, regress_subject_of(claims) FROM (VALUES
 		('nothing', ''),
 		('blank', ' '),
 		('null escape', '{"sub": "a\u0000b"}'),
+		('true', '{"sub": true}'),
+		('a long number', '{"sub": 1.50e3}'),
+		('many digits', '{"sub": 123456789012345678901234567890.10}'),
+		('too many digits', '{"sub": 1e200000}'),
+		('a surrogate pair', '{"sub": "\ud83d\ude00"}'),
+		('half a pair', '{"sub": "\ud83d"}'),
+		('no scheme of ours', '{"sub": "user-1", "iat": 1e999999}'),
+		('twice, first an object', '{"sub": {}, "sub": "user-1"}'),
+		('twice, last an object', '{"sub": "user-1", "sub": {}}'),
+		('blanks around', E' \n\t{ "sub" : "user-1" }\r\n '),
+		('byte order mark', E'\uFEFF{"sub": "user-1"}'),
+		('a comment', '{"sub": "user-1" /* x */}'),
+		('a trailing comma', '{"sub": "user-1",}'),
+		('single quotes', '{''sub'': ''user-1''}'),
+		('no zero first', '{"sub": .5}'),
+		('NaN', '{"sub": NaN}'),
+		('a tab in a string', E'{"sub": "user\t1"}'),
+		('another case', '{"Sub": "user-1"}'),
 		('deep', '{"sub": "user-1", "x": ' || repeat('[', 60) || repeat(']', 60) || '}'),
 		('too deep', '{"sub": "user-1", "x": ' || repeat('[', 1000000) || repeat(']', 1000000) || '}'),
 		('brackets in strings', '{"x": "\"' || repeat('[', 100) || '", "sub": "user-1"}')) AS c (what, claims)
 	ORDER BY what;
+-- fail: each function that asks who is calling
+SET request.jwt.claims = '{"sub": "user-1"';
+SELECT apikey_create('unreadable');
+SELECT apikey_revoke('00000000-0000-0000-0000-000000000000');
+SELECT apikey_purge('1 day');
+-- but verification raises nothing, and what a superuser sees hangs on no subject
+SELECT code FROM apikey_verify('x');
+SELECT count(*) FROM apikeys;
+UPDATE apikeys SET description = 'x';
+RESET ROLE;
+SELECT count(*) FROM apikeys;
+SELECT apikey_create('unreadable');
+SELECT apikey_revoke(id) FROM apikeys WHERE name = 'unseen';
+RESET request.jwt.claims;
+SET ROLE regress_apikey_web;
 -- a setting that is not there, or has no sensible name, is no subject
 RESET ROLE;
 SET apikey.subject_setting = 'no.such.setting';
@@ -169,5 +225,5 @@ REVOKE EXECUTE ON FUNCTION apikey_organization_create FROM regress_apikey_web;
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
 DELETE FROM apikey_event;
-DROP FUNCTION regress_subject_of;
+DROP FUNCTION regress_subject_of, regress_subject_by_jsonb, regress_seen_by;
 DROP ROLE regress_apikey_web, regress_apikey_other;

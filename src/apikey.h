@@ -103,6 +103,7 @@ extern bool apikey_authority_grants(const ApikeyAuthority *authority,
 									ApikeyRight right, Oid owner,
 									const text *subject, ApikeyRole key_role);
 extern bool apikey_authority_may(ApikeyRight right, const ApikeyRow *key);
+extern bool apikey_authority_sees(const ApikeyRow *key);
 
 /* pepper.c */
 #define APIKEY_UNPEPPERED	0	/* the fingerprint of the empty pepper */
@@ -226,7 +227,15 @@ extern void apikey_key_update(ApikeyRow *key, ApikeyEvent event,
 extern void apikey_key_delete(const ApikeyRow *key);
 
 /* json.c */
-extern char *apikey_json_member(const char *json, const char *wanted);
+typedef enum ApikeyJson
+{
+	APIKEY_JSON_NONE,
+	APIKEY_JSON_FOUND,
+	APIKEY_JSON_UNREADABLE
+} ApikeyJson;
+
+extern ApikeyJson apikey_json_member(const char *json, const char *member,
+									 char **value);
 
 /* manage.c */
 extern void apikey_manage_open(const pg_uuid_t *id, ApikeyRight right,
@@ -254,7 +263,9 @@ extern Oid	apikey_pgcrypto_function(const char *name, const Oid *types,
 extern bool apikey_role_exists(Oid role);
 extern void apikey_role_require(Oid role);
 extern text *apikey_role_name_text(Oid role, const text *last_known);
+extern bool apikey_principal_readable(void);
 extern text *apikey_principal_subject(void);
+extern text *apikey_principal_subject_if_known(void);
 extern bool apikey_same_text(const text *one, const text *two);
 extern bool apikey_principal_covered(Oid role, const text *subject,
 									 Oid member, const text *member_subject);

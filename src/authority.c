@@ -85,3 +85,12 @@ apikey_authority_may(ApikeyRight right, const ApikeyRow *key)
 								   apikey_row_text(key, APIKEY_KEY_SUBJECT),
 								   apikey_row_role(key, APIKEY_KEY_ROLE));
 }
+
+/* Do the views show the caller a key?  They raise nothing. */
+bool
+apikey_authority_sees(const ApikeyRow *key)
+{
+	return has_bypassrls_privilege(GetUserId()) ||
+		(apikey_principal_readable() &&
+		 apikey_authority_may(APIKEY_RIGHT_SEE, key));
+}

@@ -5,7 +5,6 @@
 #ifndef APIKEY_COMPAT_H
 #define APIKEY_COMPAT_H
 
-#include "common/jsonapi.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 
@@ -16,23 +15,6 @@
 /* 18 puts this before a prototype, where older servers have an attribute. */
 #ifndef pg_noreturn
 #define pg_noreturn __attribute__((noreturn))
-#endif
-
-/* JSON parser: the shape of callbacks and lexer up to 15 (16: lexer only). */
-#if PG_VERSION_NUM >= 160000
-typedef JsonParseErrorType ApikeyJsonAction;
-#define APIKEY_JSON_GO_ON	return JSON_SUCCESS
-#else
-typedef void ApikeyJsonAction;
-#define APIKEY_JSON_GO_ON	return
-#endif
-#if PG_VERSION_NUM >= 170000
-#define apikey_json_lexer(text, len) \
-	makeJsonLexContextCstringLen(NULL, text, len, GetDatabaseEncoding(), true)
-#else
-#define apikey_json_lexer(text, len) \
-	makeJsonLexContextCstringLen((char *) (text), len, \
-								 GetDatabaseEncoding(), true)
 #endif
 
 /* A setting by its name, of a placeholder too; NULL for none. */

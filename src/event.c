@@ -156,7 +156,7 @@ event_write(ApikeyEvent event, const char *detail, ApikeyRow *row)
 {
 	set_actor(row, GetUserId());
 	apikey_row_set_pointer(row, EVENT_ACTOR_SUBJECT,
-						   apikey_principal_subject());
+						   apikey_principal_subject_if_known());
 	set_client_addr(row);
 	event_insert(event, detail, row);
 }

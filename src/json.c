@@ -2,128 +2,100 @@
  * json.c
  *		Reading one member of a JSON object that anybody may have written.
  *
- * Nothing here raises an error, whatever the text: what cannot be read has no
- * members.
+ * There is one reader of JSON, the server's own jsonb: what it reads is read
+ * here, in every encoding, and what it refuses is unreadable here.  A second
+ * reader would some day take for nobody what the first takes for somebody.
+ * Nothing here raises an error for what a text says; what raises is the
+ * server's own affair (a cancel, no memory).
  */
 #include "postgres.h"
 
-#include "common/jsonapi.h"
 #include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
 
 #include "apikey.h"
 
-#define JSON_DEPTH_MAX	64
-
-/* What reading one member of a JSON object has come to. */
-typedef struct JsonMember
-{
-	JsonLexContext *lex;
-	const char *wanted;
-	bool		is_next;		/* the next value is the member's */
-	char	   *value;
-} JsonMember;
-
-static ApikeyJsonAction
-member_field_start(void *state, char *fname,
-				   bool isnull pg_attribute_unused())
-{
-	JsonMember *member = state;
-
-	if (member->lex->lex_level == 1 && strcmp(fname, member->wanted) == 0)
-	{
-		member->is_next = true;
-		member->value = NULL;	/* of two, the last counts */
-	}
-	APIKEY_JSON_GO_ON;
-}
-
-static ApikeyJsonAction
-member_field_end(void *state, char *fname pg_attribute_unused(),
-				 bool isnull pg_attribute_unused())
-{
-	JsonMember *member = state;
-
-	if (member->lex->lex_level == 1)
-		member->is_next = false;
-	APIKEY_JSON_GO_ON;
-}
-
-static ApikeyJsonAction
-member_scalar(void *state, char *token, JsonTokenType tokentype)
-{
-	JsonMember *member = state;
-
-	if (member->is_next && member->lex->lex_level == 1 &&
-		tokentype != JSON_TOKEN_NULL)
-		member->value = token;
-	APIKEY_JSON_GO_ON;
-}
-
-/* Is the text nested so deep that parsing it might exhaust the stack? */
+/* Is an error about the text, rather than about the server? */
 static bool
-json_too_deep(const char *json)
+concerns_text(int code)
 {
-	int			depth = 0;
-	bool		in_string = false;
-
-	for (const char *c = json; *c != '\0'; c++)
-	{
-		if (in_string && *c == '\\' && c[1] != '\0')
-			c++;
-		else if (*c == '"')
-			in_string = !in_string;
-		else if (!in_string && (*c == '{' || *c == '['))
-		{
-			if (++depth > JSON_DEPTH_MAX)
-				return true;
-		}
-		else if (!in_string && (*c == '}' || *c == ']'))
-			depth--;
-	}
-	return false;
+	return ERRCODE_TO_CATEGORY(code) == ERRCODE_DATA_EXCEPTION ||
+		ERRCODE_TO_CATEGORY(code) == ERRCODE_PROGRAM_LIMIT_EXCEEDED;
 }
 
 /*
- * Would unescaping need a character that the database's encoding may not
- * have?  Older servers raise an error then, so such a text is not read; UTF-8
- * has them all.
+ * Reads a text as jsonb; NULL where that is not possible.  Input functions of
+ * servers up to 15 raise for what they cannot read.  This one touches no more
+ * than memory, so that its error can be caught without a subtransaction.
  */
-static bool
-json_escapes_too_much(const char *json)
+static Jsonb *
+read_jsonb(const char *json)
 {
-	if (GetDatabaseEncoding() == PG_UTF8)
-		return false;
-	for (const char *c = strchr(json, '\\'); c != NULL; c = strchr(c, '\\'))
+	MemoryContext context = CurrentMemoryContext;
+	Jsonb	   *volatile result = NULL;
+
+	if (!pg_verify_mbstr(GetDatabaseEncoding(), json, strlen(json), true))
+		return NULL;
+	PG_TRY();
 	{
-		if (c[1] == 'u' &&
-			(c[2] != '0' || c[3] != '0' || c[4] < '0' || c[4] > '7'))
-			return true;
-		c += c[1] != '\0' ? 2 : 1;
+		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+													CStringGetDatum(json)));
 	}
-	return false;
+	PG_CATCH();
+	{
+		if (!concerns_text(geterrcode()))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return result;
+}
+
+/* What a member's value is as a text, in the given context. */
+static ApikeyJson
+read_value(const JsonbValue *value, MemoryContext context, char **text)
+{
+	MemoryContext inner = MemoryContextSwitchTo(context);
+	ApikeyJson	result = APIKEY_JSON_FOUND;
+
+	if (value == NULL || value->type == jbvNull)
+		result = APIKEY_JSON_NONE;
+	else if (value->type == jbvString)
+		*text = pnstrdup(value->val.string.val, value->val.string.len);
+	else if (value->type == jbvNumeric)
+		*text = DatumGetCString(DirectFunctionCall1(numeric_out,
+													NumericGetDatum(value->val.numeric)));
+	else
+		result = APIKEY_JSON_UNREADABLE;
+	MemoryContextSwitchTo(inner);
+	return result;
 }
 
 /*
- * The scalar that a member of a JSON object has; NULL where there is none, or
- * where the text is no JSON object that can be read.
+ * Reads the string or number that a member of a JSON object has.  A member
+ * that is missing or null is none; a text that is no JSON object, or a member
+ * of another kind, is unreadable.
  */
-char *
-apikey_json_member(const char *json, const char *wanted)
+ApikeyJson
+apikey_json_member(const char *json, const char *member, char **value)
 {
-	JsonMember member = {.wanted = wanted};
-	JsonSemAction actions = {
-		.semstate = &member,
-		.object_field_start = member_field_start,
-		.object_field_end = member_field_end,
-		.scalar = member_scalar
-	};
-	int			len = strlen(json);
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext own = AllocSetContextCreate(context, "apikey JSON",
+											  ALLOCSET_SMALL_SIZES);
+	ApikeyJson	result = APIKEY_JSON_UNREADABLE;
+	Jsonb	   *object;
 
-	if (!pg_verify_mbstr(GetDatabaseEncoding(), json, len, true) ||
-		json_too_deep(json) || json_escapes_too_much(json))
-		return NULL;
-	member.lex = apikey_json_lexer(json, len);
-	if (pg_parse_json(member.lex, &actions) != JSON_SUCCESS)
-		return NULL;
-	return member.value;
+	*value = NULL;
+	MemoryContextSwitchTo(own);
+	object = read_jsonb(json);
+	if (object != NULL && JB_ROOT_IS_OBJECT(object))
+		result = read_value(getKeyJsonValueFromContainer(&object->root, member,
+														 strlen(member), NULL),
+							context, value);
+	MemoryContextSwitchTo(context);
+	MemoryContextDelete(own);
+	return result;
 }

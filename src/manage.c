@@ -18,6 +18,8 @@ static void
 authorize(const pg_uuid_t *id, bool found, ApikeyRight right,
 		  const ApikeyRow *key)
 {
+	/* Whoever is not known is told of no key, and of none that is missing. */
+	(void) apikey_principal_subject();
 	/* Every right is also one to see the key. */
 	if (found && apikey_authority_may(right, key))
 		return;

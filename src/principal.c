@@ -4,6 +4,9 @@
  *
  * A principal is the current role and, where apikey.subject_setting names a
  * setting that carries the application's own user, that user: the subject.
+ *
+ * A caller whose subject cannot be read is nobody that anything is given to:
+ * functions that ask who is calling raise, and the views show it nothing.
  */
 #include "postgres.h"
 
@@ -12,6 +15,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 
 #include "apikey.h"
@@ -53,31 +57,111 @@ subjects_in_use(void)
 	return apikey_subject_setting[0] != '\0';
 }
 
-/*
- * What apikey.subject_setting leads to: it is the name of a setting or, with
- * a colon, a setting's name and a member of the JSON object it holds.
- */
-static const char *
-read_subject(void)
+/* What the last reading of the caller's subject has come to, and of what. */
+typedef struct Reading
 {
-	const char *colon = strchr(apikey_subject_setting, ':');
-	const char *value;
+	char	   *setting;		/* apikey.subject_setting */
+	char	   *value;			/* of the setting that it names */
+	char	   *subject;		/* NULL for none */
+	bool		readable;
+} Reading;
 
-	if (colon == NULL)
-		return GetConfigOption(apikey_subject_setting, true, false);
-	value = GetConfigOption(pnstrdup(apikey_subject_setting,
-									 colon - apikey_subject_setting),
-							true, false);
-	return value == NULL ? NULL : apikey_json_member(value, colon + 1);
+/*
+ * Reads the subject in what apikey.subject_setting leads to: it is the name of
+ * a setting or, with a colon, a setting's name and a member of the JSON object
+ * it holds.  A value that cannot be read is never taken for no subject.
+ */
+static void
+read_subject(const char *value, const char *colon, Reading *reading)
+{
+	ApikeyJson	found = APIKEY_JSON_NONE;
+	char	   *subject = NULL;
+
+	if (colon != NULL && value[0] != '\0')
+		found = apikey_json_member(value, colon + 1, &subject);
+	else if (!pg_verify_mbstr(GetDatabaseEncoding(), value, strlen(value), true))
+		found = APIKEY_JSON_UNREADABLE;
+	else
+		subject = pstrdup(value);
+	reading->readable = found != APIKEY_JSON_UNREADABLE;
+	reading->subject = subject != NULL && subject[0] == '\0' ? NULL : subject;
 }
 
-/* The caller's subject; NULL for none, and while subjects are not in use. */
+static void
+forget(char **text)
+{
+	if (*text != NULL)
+		pfree(*text);
+	*text = NULL;
+}
+
+/*
+ * The reading of what the setting holds now.  A view asks for it with each
+ * row, so the last one is kept.
+ */
+static const Reading *
+current_reading(void)
+{
+	static Reading last;
+	static const Reading none = {.readable = true};
+	const char *colon = strchr(apikey_subject_setting, ':');
+	const char *name = colon == NULL ? apikey_subject_setting :
+		pnstrdup(apikey_subject_setting, colon - apikey_subject_setting);
+	const char *value = GetConfigOption(name, true, false);
+	Reading		reading = {0};
+	MemoryContext context;
+
+	if (value == NULL)
+		return &none;
+	if (last.value != NULL && strcmp(last.value, value) == 0 &&
+		strcmp(last.setting, apikey_subject_setting) == 0)
+		return &last;
+
+	read_subject(value, colon, &reading);
+	forget(&last.value);
+	forget(&last.setting);
+	forget(&last.subject);
+	context = MemoryContextSwitchTo(TopMemoryContext);
+	last.readable = reading.readable;
+	last.subject = reading.subject == NULL ? NULL : pstrdup(reading.subject);
+	last.setting = pstrdup(apikey_subject_setting);
+	last.value = pstrdup(value);
+	MemoryContextSwitchTo(context);
+	return &last;
+}
+
+/* Can it be told who is calling?  The views show nothing where it cannot. */
+bool
+apikey_principal_readable(void)
+{
+	return !subjects_in_use() || current_reading()->readable;
+}
+
+/*
+ * The caller's subject; NULL for none, and while subjects are not in use.
+ * Raises 22023 where it cannot be read.
+ */
 text *
 apikey_principal_subject(void)
 {
-	const char *value = subjects_in_use() ? read_subject() : NULL;
+	const Reading *reading;
 
-	return value == NULL || value[0] == '\0' ? NULL : cstring_to_text(value);
+	if (!subjects_in_use())
+		return NULL;
+	reading = current_reading();
+	if (!reading->readable)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("cannot tell the caller's subject"),
+				 errdetail("The value to which \"apikey.subject_setting\" leads is no JSON object with a string, a number or null as that member.")));
+	return reading->subject == NULL ? NULL : cstring_to_text(reading->subject);
+}
+
+/* The same for telling of what is done: NULL where it cannot be read, too. */
+text *
+apikey_principal_subject_if_known(void)
+{
+	return apikey_principal_readable() ? apikey_principal_subject() : NULL;
 }
 
 /* Are two texts the same, byte by byte?  NULL is one of its own. */

@@ -88,9 +88,11 @@ apikey_purge_keys(TimestampTz before)
 												  "apikey purge",
 												  ALLOCSET_DEFAULT_SIZES);
 	uint64		count;
-	pg_uuid_t  *ids = find_ended(before, &count);
+	pg_uuid_t  *ids;
 	int64		purged = 0;
 
+	(void) apikey_principal_subject();	/* raises where it is not readable */
+	ids = find_ended(before, &count);
 	for (uint64 i = 0; i < count; i++)
 	{
 		MemoryContext outer = MemoryContextSwitchTo(context);

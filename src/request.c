@@ -5,7 +5,8 @@
  * PostgREST hands the request's headers over as a JSON object in the setting
  * request.headers, with lower-case names; on a reused connection that has not
  * had one it is an empty text.  Anybody may have sent, or set, what is there:
- * no header is worth more than the key in it.
+ * no header is worth more than the key in it, and what cannot be read carries
+ * none.
  */
 #include "postgres.h"
 
@@ -40,13 +41,13 @@ text *
 apikey_request_key(void)
 {
 	const char *headers = GetConfigOption("request.headers", true, false);
-	const char *value;
+	char	   *value;
 
-	if (headers == NULL || headers[0] == '\0')
+	if (headers == NULL)
 		return NULL;
-	value = apikey_json_member(headers, "x-api-key");
-	if (value != NULL && value[0] != '\0')
+	if (apikey_json_member(headers, "x-api-key", &value) == APIKEY_JSON_FOUND &&
+		value[0] != '\0')
 		return cstring_to_text(value);
-	value = apikey_json_member(headers, "authorization");
-	return value == NULL ? NULL : bearer_key(value);
+	return apikey_json_member(headers, "authorization", &value) == APIKEY_JSON_FOUND ?
+		bearer_key(value) : NULL;
 }

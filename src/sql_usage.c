@@ -35,7 +35,7 @@ may_see(const pg_uuid_t *id)
 	ApikeyRow	key;
 
 	return apikey_table_fetch_latest(&apikey_key_table, id, &key) &&
-		apikey_authority_may(APIKEY_RIGHT_SEE, &key);
+		apikey_authority_sees(&key);
 }
 
 /*
@@ -83,7 +83,7 @@ _apikey_credits(PG_FUNCTION_ARGS)
 
 	if (apikey_table_fetch_latest(&apikey_key_table, PG_GETARG_UUID_P(0), &key) &&
 		apikey_key_account(&key) != NULL &&
-		apikey_authority_may(APIKEY_RIGHT_SEE, &key) &&
+		apikey_authority_sees(&key) &&
 		apikey_account_fetch(apikey_key_account(&key), &key))
 	{
 		memcpy(values, &key.values[APIKEY_KEY_CREDITS], sizeof(values));

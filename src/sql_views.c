@@ -86,7 +86,9 @@ _apikey_visible(PG_FUNCTION_ARGS)
 {
 	text	   *subject = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
 
-	if (PG_ARGISNULL(0))
+	if (has_bypassrls_privilege(GetUserId()))
+		PG_RETURN_BOOL(true);
+	if (PG_ARGISNULL(0) || !apikey_principal_readable())
 		PG_RETURN_BOOL(false);
 	PG_RETURN_BOOL(apikey_authority_grants(PG_ARGISNULL(2) ? NULL :
 										   authority_in_project(fcinfo, PG_GETARG_UUID_P(2)),
@@ -102,8 +104,9 @@ PG_FUNCTION_INFO_V1(_apikey_standing);
 Datum
 _apikey_standing(PG_FUNCTION_ARGS)
 {
-	ApikeyRole	role = PG_ARGISNULL(0) ? APIKEY_ROLE_NONE :
-		apikey_member_standing(GetUserId(), apikey_principal_subject(),
+	bool		known = superuser() || apikey_principal_readable();
+	ApikeyRole	role = PG_ARGISNULL(0) || !known ? APIKEY_ROLE_NONE :
+		apikey_member_standing(GetUserId(), apikey_principal_subject_if_known(),
 							   PG_GETARG_UUID_P(0),
 							   PG_ARGISNULL(1) ? NULL : PG_GETARG_UUID_P(1));
 
@@ -150,8 +153,11 @@ _apikey_event_visible(PG_FUNCTION_ARGS)
 {
 	text	   *subject = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
 
-	PG_RETURN_BOOL(has_bypassrls_privilege(GetUserId()) ||
-				   (!PG_ARGISNULL(0) &&
+	if (has_bypassrls_privilege(GetUserId()))
+		PG_RETURN_BOOL(true);
+	if (!apikey_principal_readable())
+		PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL((!PG_ARGISNULL(0) &&
 					apikey_principal_matches(PG_GETARG_OID(0), subject)) ||
 				   owns_place(fcinfo, 2, 3));
 }
