@@ -20,7 +20,31 @@ limit_step(const ApikeyLimit *limit)
 	return (limit->window + limit->tokens - 1) / limit->tokens;
 }
 
-/* Takes cost tokens, if they are there, and tells what is left. */
+/*
+ * The arrival time as it counts at an instant.  More than all is never spent:
+ * where the number says so, others have been here since the caller's clock was
+ * read, or the window has become shorter, or the clock has been set back.  A
+ * clock that is read after the number tells: what is beyond all even then is
+ * put right, by one attempt, since whoever else changes the number has put it
+ * right, too.
+ */
+static int64
+arrival_within(pg_atomic_uint64 *arrival, uint64 *seen, int64 room, int64 *now)
+{
+	if ((int64) *seen <= *now + room)
+		return (int64) *seen;
+	*now = Max(*now, GetCurrentTimestamp() * APIKEY_LIMITER_UNITS);
+	if ((int64) *seen > *now + room &&
+		pg_atomic_compare_exchange_u64(arrival, seen, (uint64) (*now + room)))
+		*seen = (uint64) (*now + room);
+	return Min((int64) *seen, *now + room);
+}
+
+/*
+ * Takes cost tokens, if they are there, and tells what is left.  The loop goes
+ * round again only where another process has taken some meanwhile, and each
+ * round reads the clock once at most.
+ */
 bool
 apikey_limiter_take(pg_atomic_uint64 *arrival, const ApikeyLimit *limit,
 					int64 now, int32 cost, ApikeyLimitState *state)
@@ -31,25 +55,10 @@ apikey_limiter_take(pg_atomic_uint64 *arrival, const ApikeyLimit *limit,
 	int64		before;
 	int64		after;
 
-	/*
-	 * More than all is never spent: others have been here since our clock was
-	 * read, or the window has become shorter.
-	 */
-	while ((int64) seen > now + room)
-	{
-		int64		fresh = GetCurrentTimestamp() * APIKEY_LIMITER_UNITS;
-
-		if (fresh > now)
-			now = fresh;
-		else if (pg_atomic_compare_exchange_u64(arrival, &seen,
-										   (uint64) (now + room)))
-			seen = (uint64) (now + room);
-	}
-
 	do
 	{
 		/* What came back before now is not saved up. */
-		before = Max((int64) seen, now);
+		before = Max(arrival_within(arrival, &seen, room, &now), now);
 		after = before + (cost > limit->tokens ? 0 : cost * step);
 		if (cost > limit->tokens || after - now > room)
 		{

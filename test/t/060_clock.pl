@@ -1,0 +1,100 @@
+# A clock that is slow to be read, or that is set back, holds nobody up: a rate
+# limit looks at it a bounded number of times.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $dir = PostgreSQL::Test::Utils::tempdir();
+
+# Reading the clock takes 2 microseconds, and the file says by how many seconds
+# it is wrong.
+append_to_file("$dir/clock.c", q{
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <time.h>
+
+static volatile long long *wrong;
+
+int
+gettimeofday(struct timeval *tv, void *tz)
+{
+	struct timespec begin, now;
+
+	(void) tz;
+	if (wrong == NULL)
+	{
+		int fd = open(getenv("CLOCK_FILE"), O_RDONLY);
+
+		wrong = mmap(NULL, sizeof(*wrong), PROT_READ, MAP_SHARED, fd, 0);
+	}
+	clock_gettime(CLOCK_REALTIME, &begin);
+	do
+		clock_gettime(CLOCK_REALTIME, &now);
+	while ((now.tv_sec - begin.tv_sec) * 1000000000LL + now.tv_nsec - begin.tv_nsec < 2000);
+	tv->tv_sec = now.tv_sec + *wrong;
+	tv->tv_usec = now.tv_nsec / 1000;
+	return 0;
+}
+});
+my ($out, $err) = run_command([ 'cc', '-shared', '-fPIC', '-O1', '-o', "$dir/clock.so", "$dir/clock.c" ]);
+plan(skip_all => "no C compiler: $err") if !-e "$dir/clock.so";
+
+# In place, since the server has the file in its memory.
+sub set_clock
+{
+	my ($seconds) = @_;
+	open my $file, -e "$dir/wrong" ? '+<' : '>', "$dir/wrong" or die $!;
+	syswrite $file, pack('q', $seconds);
+	close $file;
+}
+set_clock(0);
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'\nautovacuum = off");
+{
+	local $ENV{LD_PRELOAD} = "$dir/clock.so";
+	local $ENV{CLOCK_FILE} = "$dir/wrong";
+	$node->start;
+}
+$node->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
+set_clock(1000);
+is($node->safe_psql('postgres', "SELECT round(extract(epoch FROM clock_timestamp()) - " . time . ", -2)"),
+	'1000', 'the server has that clock');
+set_clock(0);
+
+# What a statement answers; nothing where it does not within the time.
+sub answer
+{
+	my ($sql) = @_;
+	my ($stdout, $timed_out);
+	$node->psql('postgres', $sql, stdout => \$stdout, timeout => 30, timed_out => \$timed_out);
+	return $timed_out ? 'no answer' : $stdout;
+}
+
+my $key = $node->safe_psql('postgres', q{SELECT apikey_create('short', rate_limit => 2, rate_window => '31 days')});
+is(answer("SELECT code FROM apikey_verify('$key', cost => 2)"), 'valid', 'all is spent');
+$node->safe_psql('postgres', q{UPDATE apikeys SET rate_window = '1 second'});
+is(answer("SELECT code FROM apikey_verify('$key')"), 'rate_limited', 'a window that has become shorter');
+ok($node->poll_query_until('postgres', "SELECT valid FROM apikey_verify('$key')"), 'is the one that counts');
+
+my $back = $node->safe_psql('postgres', q{SELECT apikey_create('back', rate_limit => 2, rate_window => '1 second')});
+is(answer("SELECT code FROM apikey_verify('$back', cost => 2)"), 'valid', 'all is spent');
+set_clock(-10 * 86400);
+is(answer("SELECT code FROM apikey_verify('$back')"), 'rate_limited', 'a clock that was set back 10 days');
+ok($node->poll_query_until('postgres', "SELECT rate_remaining = 2 FROM apikey_verify('$back', cost => 0)"),
+	'holds a key up for one window');
+
+# Exactly as many as ever pass under load.
+my $loaded = $node->safe_psql('postgres', q{SELECT apikey_create('loaded', rate_limit => 500, rate_window => '31 days')});
+append_to_file("$dir/check.sql", "SELECT apikey_check('$loaded');\n");
+$node->command_ok([ 'pgbench', '-n', '-c', '4', '-t', '300', '-f', "$dir/check.sql", 'postgres' ], 'four sessions');
+is($node->safe_psql('postgres', q{SELECT use_count, denied_count FROM apikeys WHERE name = 'loaded'}),
+	'500|700', 'exactly the limit passed');
+$node->stop;
+done_testing();
