@@ -253,29 +253,24 @@ COMMENT ON TABLE @extschema@.apikey_event IS
 COMMENT ON SEQUENCE @extschema@.apikey_event_id_seq IS 'Ids of events, rising with time';
 CREATE INDEX apikey_event_key ON @extschema@.apikey_event (key_id);
 
--- A dump leaves out the keys and members of dropped roles: their OIDs would be
--- read as those of other roles where it is restored.
+-- A dump leaves out the keys and members of roles that were dropped: their OIDs
+-- would be read as those of other roles where it is restored.  An existing
+-- role's name never begins with a digit here, for it would stand in quotes.
+-- A condition names no object but pg_catalog's, for who owns the schema may
+-- move all others.  What other tables hold of such keys is dumped with them,
+-- and is nobody's.
 SELECT pg_extension_config_dump('@extschema@.apikey_organization', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_project', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_member',
-	'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = member)');
+	'WHERE member::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
 SELECT pg_extension_config_dump('@extschema@.apikey_key',
-	'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = owner)');
-SELECT pg_extension_config_dump('@extschema@.apikey_digest',
-	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
-	' ON r.oid = k.owner WHERE k.id = apikey_digest.id)');
-SELECT pg_extension_config_dump('@extschema@.apikey_import',
-	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
-	' ON r.oid = k.owner WHERE k.id = apikey_import.id)');
-SELECT pg_extension_config_dump('@extschema@.apikey_reveal',
-	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
-	' ON r.oid = k.owner WHERE k.id = apikey_reveal.id)');
-SELECT pg_extension_config_dump('@extschema@.apikey_usage',
-	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
-	' ON r.oid = k.owner WHERE k.id = apikey_usage.id)');
-SELECT pg_extension_config_dump('@extschema@.apikey_credit',
-	'WHERE EXISTS (SELECT FROM @extschema@.apikey_key k JOIN pg_catalog.pg_roles r'
-	' ON r.oid = k.owner WHERE k.credits_account = apikey_credit.id)');
+	'WHERE owner::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]'''
+	' AND (vouched_by IS NULL OR vouched_by::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]'')');
+SELECT pg_extension_config_dump('@extschema@.apikey_digest', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_import', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_reveal', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_usage', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_credit', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_event', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_event_id_seq', '');
 

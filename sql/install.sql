@@ -67,3 +67,6 @@ SELECT proname, provolatile, proparallel, proisstrict, proretset, prosecdef
 	JOIN pg_extension e ON e.oid = d.refobjid
 	WHERE d.classid = 'pg_proc'::regclass AND e.extname = 'apikey'
 	ORDER BY 1;
+-- no condition kept for dumps names an object but pg_catalog's, whole
+SELECT conrelid, condition FROM pg_extension, unnest(extconfig::regclass[], extcondition) AS c (conrelid, condition)
+	WHERE extname = 'apikey' AND condition <> '' ORDER BY conrelid::text;
