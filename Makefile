@@ -11,8 +11,9 @@ OBJS = src/account.o src/apikey.o src/authority.o src/cache.o src/catalog.o \
 	src/rehash.o src/replica.o src/request.o src/retire.o src/reveal.o \
 	src/rotate.o src/rules.o src/scope.o src/slot.o src/sql_identity.o \
 	src/sql_keys.o src/sql_places.o src/sql_triggers.o src/sql_upkeep.o \
-	src/sql_usage.o src/sql_verify.o src/sql_views.o src/stats.o src/storage.o \
-	src/table.o src/touch.o src/unicode.o src/usage.o src/verify.o src/worker.o
+	src/sql_usage.o src/sql_verify.o src/sql_views.o src/stats.o src/status.o \
+	src/storage.o src/table.o src/touch.o src/unicode.o src/usage.o \
+	src/verify.o src/worker.o
 # The first release, frozen, and a step from each release to the next.
 DATA = sql/apikey--0.1.0.sql $(wildcard sql/apikey--*--*.sql)
 DATA_built = sql/apikey--$(EXTVERSION).sql
@@ -20,7 +21,7 @@ SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 
 # Tests: a temporary server for each kind, so none needs to be running.
 REGRESS = install format texts keys verify names update owners subjects \
-	places credits cache rotate purge reveal import identity matrix privileges \
+	places vouch credits cache rotate purge reveal import identity matrix privileges \
 	defaults hostile planted contexts citus uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale

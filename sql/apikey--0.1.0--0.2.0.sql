@@ -32,3 +32,65 @@ SELECT pg_extension_config_dump('@extschema@.apikey_import', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_reveal', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_usage', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_credit', '');
+-- Who vouches for a key sees it, too.
+CREATE FUNCTION @extschema@._apikey_visible(owner regrole, subject text, project uuid,
+		vouched_by regrole, vouched_by_subject text)
+	RETURNS boolean
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_visible(regrole, text, uuid, regrole, text) IS
+	'May the caller see the keys of this owner in this project, for which that principal vouches?';
+GRANT EXECUTE ON FUNCTION @extschema@._apikey_visible(regrole, text, uuid, regrole, text) TO PUBLIC;
+ALTER POLICY apikey_key_owner ON @extschema@.apikey_key
+	USING (@extschema@._apikey_visible(owner, subject, project, vouched_by, vouched_by_subject));
+CREATE OR REPLACE VIEW @extschema@.apikeys WITH (security_barrier) AS
+	SELECT
+		k.id,
+		k.name,
+		-- Of an imported key they are known once it has been used.
+		k.prefix || '_...' || coalesce(nullif(k.last_four, ''),
+			(SELECT i.last_four FROM @extschema@.apikey_import i WHERE i.id = k.id), '') AS masked_key,
+		k.description,
+		@extschema@._apikey_status(k.owner, k.disabled, k.starts_at, k.expires_at,
+			k.revoked_at) AS status,
+		p.path AS project,
+		@extschema@._apikey_role_name(k.owner, k.owner_name) AS owner,
+		k.subject,
+		k.role,
+		k.scopes,
+		k.created_at,
+		k.starts_at,
+		k.expires_at,
+		greatest(u.last_used_at, n.last_used_at) AS last_used_at,
+		coalesce(n.last_used_addr, u.last_used_addr) AS last_used_addr,
+		coalesce(u.use_count, 0) + n.use_count AS use_count,
+		coalesce(u.denied_count, 0) + n.denied_count AS denied_count,
+		k.rate_limit,
+		k.rate_window,
+		c.credits,
+		c.credits_refill,
+		c.credits_interval,
+		k.allowed_ips,
+		k.metadata,
+		k.revoked_at,
+		k.revoke_reason,
+		k.rotated_to
+	FROM @extschema@.apikey_key k
+	LEFT JOIN @extschema@.apikey_project p ON p.id = k.project
+	LEFT JOIN @extschema@.apikey_usage u ON u.id = k.id
+	CROSS JOIN LATERAL @extschema@._apikey_pending(k.id, u.flush) n
+	CROSS JOIN LATERAL @extschema@._apikey_credits(
+		CASE WHEN k.credits_account IS NOT NULL THEN k.id END) c
+	WHERE @extschema@._apikey_visible(k.owner, k.subject, k.project, k.vouched_by,
+		k.vouched_by_subject);
+DROP FUNCTION @extschema@._apikey_visible(regrole, text, uuid);
+DROP TRIGGER apikey_key_arrived ON @extschema@.apikey_key;
+CREATE TRIGGER apikey_key_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name',
+		'vouched_by', 'vouched_by_name');
+ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
+COMMENT ON FUNCTION @extschema@._apikey_arrived() IS
+	'Makes a row that arrives by logical replication that of the role here which it means; arguments: the columns of each role and of its name, whose it is first';
+COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
+	'Hands a project''s key to another member of the project, and vouches for it; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked or was rotated.';
+COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval) IS
+	'Replaces a key by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';

@@ -384,7 +384,7 @@ CREATE FUNCTION @extschema@.apikey_rotate(id uuid, grace interval DEFAULT '0')
 	RETURNS text
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval) IS
-	'Replaces a key by a successor with its attributes, of the caller, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
+	'Replaces a key by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
 
 CREATE FUNCTION @extschema@.apikey_reveal(id uuid)
 	RETURNS text
@@ -397,7 +397,7 @@ CREATE FUNCTION @extschema@.apikey_transfer(id uuid, new_owner regrole,
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
-	'Hands a project''s key to another member of the project; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked or was rotated.';
+	'Hands a project''s key to another member of the project, and vouches for it; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked or was rotated.';
 
 CREATE FUNCTION @extschema@.apikey_purge(older_than interval)
 	RETURNS bigint
@@ -626,11 +626,12 @@ COMMENT ON FUNCTION @extschema@.apikey_has_scope(text, text) IS
 
 -- What the policies and the views are made of
 
-CREATE FUNCTION @extschema@._apikey_visible(owner regrole, subject text, project uuid)
+CREATE FUNCTION @extschema@._apikey_visible(owner regrole, subject text, project uuid,
+		vouched_by regrole, vouched_by_subject text)
 	RETURNS boolean
 	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_visible(regrole, text, uuid) IS
-	'May the caller see the keys of this owner in this project?';
+COMMENT ON FUNCTION @extschema@._apikey_visible(regrole, text, uuid, regrole, text) IS
+	'May the caller see the keys of this owner in this project, for which that principal vouches?';
 
 CREATE FUNCTION @extschema@._apikey_standing(organization uuid, project uuid)
 	RETURNS @extschema@.apikey_role
@@ -709,11 +710,12 @@ CREATE FUNCTION @extschema@._apikey_arrived()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@._apikey_arrived() IS
-	'Makes a row that arrives by logical replication that of the role here which it means; arguments: the columns of the role and of its name';
+	'Makes a row that arrives by logical replication that of the role here which it means; arguments: the columns of each role and of its name, whose it is first';
 
 -- Only where changes are replicated (session_replication_role).
 CREATE TRIGGER apikey_key_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_key
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name');
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name',
+		'vouched_by', 'vouched_by_name');
 CREATE TRIGGER apikey_member_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_member
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('member', 'member_name');
 ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
@@ -771,7 +773,7 @@ CREATE POLICY apikey_project_member ON @extschema@.apikey_project FOR SELECT
 CREATE POLICY apikey_member_member ON @extschema@.apikey_member FOR SELECT
 	USING (@extschema@._apikey_standing(organization, project) IS NOT NULL);
 CREATE POLICY apikey_key_owner ON @extschema@.apikey_key FOR SELECT
-	USING (@extschema@._apikey_visible(owner, subject, project));
+	USING (@extschema@._apikey_visible(owner, subject, project, vouched_by, vouched_by_subject));
 CREATE POLICY apikey_event_owner ON @extschema@.apikey_event FOR SELECT
 	USING (@extschema@._apikey_event_visible(key_owner, key_subject, organization, project));
 
@@ -864,7 +866,8 @@ CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 	CROSS JOIN LATERAL @extschema@._apikey_pending(k.id, u.flush) n
 	CROSS JOIN LATERAL @extschema@._apikey_credits(
 		CASE WHEN k.credits_account IS NOT NULL THEN k.id END) c
-	WHERE @extschema@._apikey_visible(k.owner, k.subject, k.project);
+	WHERE @extschema@._apikey_visible(k.owner, k.subject, k.project, k.vouched_by,
+		k.vouched_by_subject);
 COMMENT ON VIEW @extschema@.apikeys IS
 	'The API keys that the caller may see, masked; UPDATE its writable columns to change a key';
 
@@ -1025,7 +1028,7 @@ GRANT EXECUTE ON FUNCTION
 	TO PUBLIC;
 -- The views and policies call these as whoever reads them.
 GRANT EXECUTE ON FUNCTION
-	@extschema@._apikey_visible(regrole, text, uuid),
+	@extschema@._apikey_visible(regrole, text, uuid, regrole, text),
 	@extschema@._apikey_standing(uuid, uuid),
 	@extschema@._apikey_sees_all(),
 	@extschema@._apikey_event_visible(oid, text, uuid, uuid),

@@ -18,11 +18,11 @@ SET ROLE regress_apikey_mallory;
 SET search_path = hers, public;
 
 -- Internal functions with odd arguments.
-SELECT _apikey_visible(NULL, NULL, NULL), _apikey_visible(0, '', NULL),
-	_apikey_visible(4294967295, NULL, gen_random_uuid()),
-	_apikey_visible('regress_apikey_owner', NULL, NULL),
-	_apikey_visible('regress_apikey_mallory', NULL, NULL) AS hers,
-	_apikey_visible('regress_apikey_mallory', NULL, gen_random_uuid()) AS in_no_project;
+SELECT _apikey_visible(NULL, NULL, NULL, NULL, NULL), _apikey_visible(0, '', NULL, 0, ''),
+	_apikey_visible(4294967295, NULL, gen_random_uuid(), NULL, NULL),
+	_apikey_visible('regress_apikey_owner', NULL, NULL, NULL, NULL),
+	_apikey_visible('regress_apikey_mallory', NULL, NULL, NULL, NULL) AS hers,
+	_apikey_visible('regress_apikey_mallory', NULL, gen_random_uuid(), NULL, NULL) AS in_no_project;
 SELECT _apikey_standing(NULL, NULL), _apikey_standing(:'organization', NULL),
 	_apikey_standing(gen_random_uuid(), gen_random_uuid()), _apikey_standing(NULL, :'organization');
 SELECT _apikey_sees_all(), _apikey_event_visible(NULL, NULL, NULL, NULL),

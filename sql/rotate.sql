@@ -120,7 +120,7 @@ BEGIN READ ONLY;
 SELECT apikey_rotate(apikey_id(:'back'));
 ROLLBACK;
 \set VERBOSITY default
--- Whoever rotates is the owner.
+-- Whoever rotates a personal key, it stays its owner's.
 RESET ROLE;
 GRANT regress_apikey_alice TO regress_apikey_bob;
 SET ROLE regress_apikey_bob;

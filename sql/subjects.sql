@@ -204,9 +204,10 @@ SELECT path, role FROM apikey_projects;
 -- an admin makes a key for another subject, whose standing then counts
 SET ROLE regress_apikey_web;
 SET request.jwt.claim.sub = 'olga';
-SELECT apikey_create('for-anna', 'acme/pay', subject => 'anna') AS for_anna, apikey_create('for-ben', 'acme/pay', subject => 'ben') AS for_ben \gset
+SELECT apikey_create('for-anna', 'acme/pay', subject => 'anna') AS for_anna \gset
 SELECT code, subject, role FROM apikey_verify(:'for_anna');
-SELECT code, subject, role FROM apikey_verify(:'for_ben');
+-- fail: one of a subject that is no member would be forbidden from birth
+SELECT apikey_create('for-ben', 'acme/pay', subject => 'ben');
 SELECT apikey_member_remove('acme/pay', 'regress_apikey_web'), apikey_member_remove('acme/pay', 'regress_apikey_web', 'anna');
 SELECT code, subject, role FROM apikey_verify(:'annas');
 SELECT apikey_transfer(apikey_id(:'annas'), 'regress_apikey_web');

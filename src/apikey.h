@@ -74,8 +74,10 @@ typedef enum ApikeyKeyColumn
 typedef enum ApikeyStatus
 {
 	APIKEY_STATUS_ACTIVE,
+	APIKEY_STATUS_RETIRING,		/* replaced, in its grace */
 	APIKEY_STATUS_SCHEDULED,
 	APIKEY_STATUS_DISABLED,
+	APIKEY_STATUS_FORBIDDEN,	/* owner or voucher has left its project */
 	APIKEY_STATUS_EXPIRED,
 	APIKEY_STATUS_REVOKED
 } ApikeyStatus;
@@ -100,8 +102,7 @@ typedef struct ApikeyAuthority
 extern void apikey_authority_in_project(const pg_uuid_t *project,
 										ApikeyAuthority *result);
 extern bool apikey_authority_grants(const ApikeyAuthority *authority,
-									ApikeyRight right, Oid owner,
-									const text *subject, ApikeyRole key_role);
+									ApikeyRight right, const ApikeyRow *key);
 extern bool apikey_authority_may(ApikeyRight right, const ApikeyRow *key);
 extern bool apikey_authority_sees(const ApikeyRow *key);
 
@@ -210,9 +211,6 @@ extern Oid	apikey_key_owner(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_project(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_account(const ApikeyRow *key);
 extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
-extern ApikeyStatus apikey_key_status_with_owner(const ApikeyRow *key,
-												 bool owner_exists,
-												 TimestampTz now);
 extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
 									uint8 *digest, int32 *fingerprint);
 extern void apikey_key_scan_project(const pg_uuid_t *project,
@@ -264,6 +262,7 @@ extern bool apikey_role_exists(Oid role);
 extern void apikey_role_require(Oid role);
 extern text *apikey_role_name_text(Oid role, const text *last_known);
 extern bool apikey_principal_readable(void);
+extern bool apikey_principal_subjects_in_use(void);
 extern text *apikey_principal_subject(void);
 extern text *apikey_principal_subject_if_known(void);
 extern bool apikey_same_text(const text *one, const text *two);
@@ -305,6 +304,25 @@ extern void apikey_rule_project(const ApikeyRow *project);
 
 /* scope.c */
 extern bool apikey_scope_granted(ArrayType *granted, const text *wanted);
+
+/* status.c */
+
+/* What a key is, but for what the clock decides. */
+typedef struct ApikeyKeyState
+{
+	bool		revoked;		/* by its row, or its owner has been dropped */
+	bool		forbidden;		/* owner or voucher has left its project */
+	ApikeyRole	role;			/* in effect; none for a personal key */
+} ApikeyKeyState;
+
+extern Oid	apikey_status_voucher(const ApikeyRow *key, const text **subject);
+extern void apikey_status_vouch(ApikeyRow *key);
+extern void apikey_status_read(const ApikeyRow *key, const ApikeyPlace *place,
+							   ApikeyKeyState *state);
+extern ApikeyStatus apikey_status_at(const ApikeyRow *key,
+									 const ApikeyKeyState *state,
+									 TimestampTz now);
+extern const char *apikey_status_name(ApikeyStatus status);
 
 /* unicode.c */
 typedef enum ApikeyCharClass

@@ -2,15 +2,16 @@
  * authority.c
  *		Who may do what with a key: the table, in one place.
  *
- *						  owner	admin		developer		creator
+ *						  owner	admin		developer		creators
  * see					  yes	yes			members_can_view yes
  * revoke				  yes	yes			no				yes
  * disable, delete		  yes	yes			no				no
  * change (all else)	  yes	up to admin	no				no
  *
  * Owner, admin and developer are what the caller is in the key's project or
- * its organization.  A personal key is its creator's alone.  Superusers may
- * do everything, BYPASSRLS roles see everything.
+ * its organization.  A project's key has two creators: its owner, and whoever
+ * vouches for it (see status.c).  A personal key is its owner's alone.
+ * Superusers may do everything, BYPASSRLS roles see everything.
  */
 #include "postgres.h"
 
@@ -35,7 +36,7 @@ apikey_authority_in_project(const pg_uuid_t *project, ApikeyAuthority *result)
 	}
 }
 
-/* May the caller do this with a key of a project in which he is that? */
+/* May the caller do this with a key of a project in which it is that? */
 static bool
 granted_by_standing(const ApikeyAuthority *authority, ApikeyRight right,
 					ApikeyRole key_role)
@@ -53,25 +54,43 @@ granted_by_standing(const ApikeyAuthority *authority, ApikeyRight right,
 	}
 }
 
+/* Is the caller a key's owner or, of a project's key, whoever vouches? */
+static bool
+own(const ApikeyRow *key)
+{
+	const text *subject;
+	Oid			voucher;
+
+	if (apikey_principal_matches(apikey_key_owner(key),
+								 apikey_row_text(key, APIKEY_KEY_SUBJECT)))
+		return true;
+	if (apikey_key_project(key) == NULL)
+		return false;
+	voucher = apikey_status_voucher(key, &subject);
+	return apikey_role_exists(voucher) &&
+		apikey_principal_matches(voucher, subject);
+}
+
 /*
- * May the caller do this with a key of that owner, subject and role?
- * authority is what he is in its project; NULL for a personal key.
+ * May the caller do this with a key?  authority is what it is in the key's
+ * project; NULL for a personal key.
  */
 bool
 apikey_authority_grants(const ApikeyAuthority *authority, ApikeyRight right,
-						Oid owner, const text *subject, ApikeyRole key_role)
+						const ApikeyRow *key)
 {
 	if (superuser() ||
 		(right == APIKEY_RIGHT_SEE && has_bypassrls_privilege(GetUserId())))
 		return true;
 	if (authority == NULL)
-		return apikey_principal_matches(owner, subject);
-	return granted_by_standing(authority, right, key_role) ||
+		return own(key);
+	return granted_by_standing(authority, right,
+							   apikey_row_role(key, APIKEY_KEY_ROLE)) ||
 		((right == APIKEY_RIGHT_SEE || right == APIKEY_RIGHT_REVOKE) &&
-		 apikey_principal_matches(owner, subject));
+		 own(key));
 }
 
-/* The same for a key's row. */
+/* The same where what the caller is in the project is to be read. */
 bool
 apikey_authority_may(ApikeyRight right, const ApikeyRow *key)
 {
@@ -81,9 +100,7 @@ apikey_authority_may(ApikeyRight right, const ApikeyRow *key)
 	if (project != NULL)
 		apikey_authority_in_project(project, &authority);
 	return apikey_authority_grants(project == NULL ? NULL : &authority, right,
-								   apikey_key_owner(key),
-								   apikey_row_text(key, APIKEY_KEY_SUBJECT),
-								   apikey_row_role(key, APIKEY_KEY_ROLE));
+								   key);
 }
 
 /* Do the views show the caller a key?  They raise nothing. */

@@ -99,7 +99,7 @@ copy_identity(const ApikeyVerdict *verdict, ApikeyIdentity *identity)
 	namestrcpy(&identity->owner, text_to_cstring(owner));
 	identity->subject = key->nulls[APIKEY_KEY_SUBJECT] ? NULL :
 		DatumGetTextPCopy(key->values[APIKEY_KEY_SUBJECT]);
-	identity->role = verdict->role;
+	identity->role = verdict->state.role;
 	identity->scopes =
 		DatumGetArrayTypePCopy(key->values[APIKEY_KEY_SCOPES]);
 	identity->metadata =

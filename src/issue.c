@@ -54,6 +54,20 @@ issue_in_project(ApikeyRow *key, const ApikeyIssue *issue, ApikeyPlace *place)
 	require_room(place);
 }
 
+/*
+ * Raises where a project's new key would be of a subject that is nothing
+ * there: it would be forbidden from birth.
+ */
+static void
+require_member(const ApikeyRow *key, const ApikeyPlace *place)
+{
+	if (apikey_member_standing(apikey_key_owner(key),
+							   apikey_row_text(key, APIKEY_KEY_SUBJECT),
+							   apikey_place_organization(place),
+							   apikey_place_project(place)) == APIKEY_ROLE_NONE)
+		apikey_refuse("subject", "The key's subject must be a member of its project.");
+}
+
 static void
 refuse_project_arguments(const ApikeyIssue *issue)
 {
@@ -92,6 +106,8 @@ apikey_issue_prepare(ApikeyRow *key, const ApikeyIssue *issue,
 	apikey_rule_limit_held(key);
 	apikey_row_set_pointer(key, APIKEY_KEY_PREFIX, prefix);
 	apikey_row_set(key, APIKEY_KEY_OWNER, ObjectIdGetDatum(GetUserId()));
+	if (in_project)
+		require_member(key, place);
 	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(false));
 	return project;
 }

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -136,33 +137,18 @@ apikey_key_account(const ApikeyRow *key)
 }
 
 /*
- * What a key is at an instant.  A key whose role is gone is revoked, whether
- * or not its row says so yet.
+ * What a key itself is at an instant, whoever owner and voucher are in its
+ * project: for whoever changes it, and may.
  */
 ApikeyStatus
 apikey_key_status(const ApikeyRow *key, TimestampTz now)
 {
-	return apikey_key_status_with_owner(key,
-										apikey_role_exists(apikey_key_owner(key)),
-										now);
-}
+	ApikeyKeyState state = {
+		.revoked = !key->nulls[APIKEY_KEY_REVOKED_AT] ||
+		!apikey_role_exists(apikey_key_owner(key))
+	};
 
-/* The same where it is known already whether its role exists. */
-ApikeyStatus
-apikey_key_status_with_owner(const ApikeyRow *key, bool owner_exists,
-							 TimestampTz now)
-{
-	if (!key->nulls[APIKEY_KEY_REVOKED_AT] || !owner_exists)
-		return APIKEY_STATUS_REVOKED;
-	if (apikey_row_bool(key, APIKEY_KEY_DISABLED))
-		return APIKEY_STATUS_DISABLED;
-	if (!key->nulls[APIKEY_KEY_STARTS_AT] &&
-		now < DatumGetTimestampTz(key->values[APIKEY_KEY_STARTS_AT]))
-		return APIKEY_STATUS_SCHEDULED;
-	if (!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
-		now >= DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]))
-		return APIKEY_STATUS_EXPIRED;
-	return APIKEY_STATUS_ACTIVE;
+	return apikey_status_at(key, &state, now);
 }
 
 /* Reads a key's stored digest and which pepper it hangs on; false for none. */
@@ -224,13 +210,33 @@ apikey_key_count_live(const pg_uuid_t *project)
 	return count;
 }
 
-/* What is stored of the owner beside his OID is his name at each write. */
+/* What is stored of a role beside its OID is its name at each write. */
 static void
-refresh_owner_name(ApikeyRow *key)
+refresh_name(ApikeyRow *key, ApikeyKeyColumn role, ApikeyKeyColumn name)
 {
-	apikey_row_set_pointer(key, APIKEY_KEY_OWNER_NAME,
-						   apikey_role_name_text(apikey_key_owner(key),
-												 apikey_row_text(key, APIKEY_KEY_OWNER_NAME)));
+	if (!key->nulls[role])
+		apikey_row_set_pointer(key, name,
+							   apikey_role_name_text(DatumGetObjectId(key->values[role]),
+													 apikey_row_text(key, name)));
+}
+
+static void
+refresh_names(ApikeyRow *key)
+{
+	refresh_name(key, APIKEY_KEY_OWNER, APIKEY_KEY_OWNER_NAME);
+	refresh_name(key, APIKEY_KEY_VOUCHED_BY, APIKEY_KEY_VOUCHED_BY_NAME);
+}
+
+/* Notes that the caller makes a key. */
+static void
+set_creator(ApikeyRow *key)
+{
+	apikey_row_set_pointer(key, APIKEY_KEY_CREATED_BY,
+						   apikey_role_name_text(GetUserId(), NULL));
+	apikey_row_set_pointer(key, APIKEY_KEY_CREATED_BY_SUBJECT,
+						   apikey_principal_subject());
+	key->nulls[APIKEY_KEY_UPDATED_AT] = true;
+	key->nulls[APIKEY_KEY_ENABLED_AT] = true;
 }
 
 /* Finds the key that has been replaced by the one of an id; false for none. */
@@ -263,7 +269,7 @@ insert_digest(const ApikeyRow *key, const uint8 *digest)
 
 /*
  * Stores a new key under the SHA-256 of its text, NULL for an imported one,
- * and the event that tells of it.
+ * and the event that tells of it.  The caller has made it, and vouches for it.
  */
 void
 apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
@@ -272,7 +278,9 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
 	int			path = apikey_storage_fix_path();	/* once for all */
 
 	apikey_retire_name(key);
-	refresh_owner_name(key);
+	set_creator(key);
+	apikey_status_vouch(key);
+	refresh_names(key);
 	apikey_account_create(key);
 	apikey_expiry_note(key);
 	apikey_table_insert(&apikey_key_table, key);
@@ -288,7 +296,9 @@ apikey_key_update(ApikeyRow *key, ApikeyEvent event, const char *detail)
 {
 	if (event == APIKEY_EVENT_RENAMED)
 		apikey_retire_name(key);
-	refresh_owner_name(key);
+	refresh_names(key);
+	apikey_row_set(key, APIKEY_KEY_UPDATED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
 	apikey_expiry_note(key);
 	apikey_table_update(&apikey_key_table, key);
 	apikey_event_key(key, event, detail);

@@ -108,6 +108,47 @@ apikey_member_standing(Oid role, const text *subject,
 	return standing.highest;
 }
 
+/* Does a row cover a principal, whether or not its role is a superuser? */
+static bool
+row_names(Oid role, const text *subject, const ApikeyRow *row)
+{
+	Oid			member = member_role_oid(row);
+
+	/* A superuser has the privileges of every role, and is none of them. */
+	return (!superuser_arg(role) ||
+			is_member_of_role_nosuper(role, member)) &&
+		apikey_principal_covered(role, subject, member,
+								 apikey_row_text(row, APIKEY_MEMBER_SUBJECT));
+}
+
+static bool
+named_visit(const ApikeyRow *row, void *state)
+{
+	Standing   *standing = state;
+
+	if (row_names(standing->role, standing->subject, row))
+		standing->highest = apikey_row_role(row, APIKEY_MEMBER_ROLE);
+	return standing->highest == APIKEY_ROLE_NONE;
+}
+
+/*
+ * Has somebody made a principal a member of a project or of its organization?
+ * Of a superuser, which is an owner everywhere, that is asked too.
+ */
+bool
+apikey_member_named(Oid role, const text *subject, const ApikeyPlace *place)
+{
+	Standing	standing = {.role = role, .subject = subject};
+
+	apikey_member_scan(apikey_place_organization(place), NULL, named_visit,
+					   &standing);
+	if (standing.highest == APIKEY_ROLE_NONE)
+		apikey_member_scan(apikey_place_organization(place),
+						   apikey_place_project(place), named_visit,
+						   &standing);
+	return standing.highest != APIKEY_ROLE_NONE;
+}
+
 /* What the search for one member's row has come to. */
 typedef struct MemberSearch
 {

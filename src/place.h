@@ -60,6 +60,8 @@ extern void apikey_member_scan(const pg_uuid_t *organization,
 extern ApikeyRole apikey_member_standing(Oid role, const text *subject,
 										 const pg_uuid_t *organization,
 										 const pg_uuid_t *project);
+extern bool apikey_member_named(Oid role, const text *subject,
+								const ApikeyPlace *place);
 extern void apikey_member_put(const ApikeyPlace *place, Oid member,
 							  text *subject, ApikeyRole role);
 extern bool apikey_member_remove_from(const ApikeyPlace *place, Oid member,

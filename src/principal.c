@@ -51,8 +51,9 @@ apikey_role_name_text(Oid role, const text *last_known)
 						   psprintf("%u", role));
 }
 
-static bool
-subjects_in_use(void)
+/* Do subjects tell principals apart, rather than label keys? */
+bool
+apikey_principal_subjects_in_use(void)
 {
 	return apikey_subject_setting[0] != '\0';
 }
@@ -134,7 +135,7 @@ current_reading(void)
 bool
 apikey_principal_readable(void)
 {
-	return !subjects_in_use() || current_reading()->readable;
+	return !apikey_principal_subjects_in_use() || current_reading()->readable;
 }
 
 /*
@@ -146,7 +147,7 @@ apikey_principal_subject(void)
 {
 	const Reading *reading;
 
-	if (!subjects_in_use())
+	if (!apikey_principal_subjects_in_use())
 		return NULL;
 	reading = current_reading();
 	if (!reading->readable)
@@ -184,7 +185,7 @@ apikey_principal_covered(Oid role, const text *subject, Oid member,
 						 const text *member_subject)
 {
 	return has_privs_of_role(role, member) &&
-		(!subjects_in_use() || member_subject == NULL ||
+		(!apikey_principal_subjects_in_use() || member_subject == NULL ||
 		 apikey_same_text(subject, member_subject));
 }
 
@@ -195,7 +196,7 @@ apikey_principal_matches(Oid role, const text *subject)
 	if (superuser())
 		return true;
 	return has_privs_of_role(GetUserId(), role) &&
-		(!subjects_in_use() ||
+		(!apikey_principal_subjects_in_use() ||
 		 apikey_same_text(apikey_principal_subject(), subject));
 }
 
@@ -211,7 +212,7 @@ apikey_principal_new_subject(text *wanted, bool any)
 
 	if (wanted != NULL)
 		apikey_rule_subject(wanted);
-	if (!subjects_in_use())
+	if (!apikey_principal_subjects_in_use())
 		return wanted;
 
 	own = apikey_principal_subject();

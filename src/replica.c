@@ -31,20 +31,25 @@ typedef struct Holder
 	const char *name;
 } Holder;
 
-/* Reads the columns that a trigger's arguments name. */
-static Holder
-read_holder(const TriggerData *trigger, HeapTuple tuple)
+/*
+ * Reads the columns that a pair of a trigger's arguments names; false where
+ * they are null.
+ */
+static bool
+read_holder(const TriggerData *trigger, int pair, HeapTuple tuple,
+			Holder *holder)
 {
 	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	char	  **columns = trigger->tg_trigger->tgargs;
-	Holder		holder;
+	char	  **columns = &trigger->tg_trigger->tgargs[2 * pair];
 	bool		isnull;
 
-	holder.role = DatumGetObjectId(SPI_getbinval(tuple, desc,
-												 SPI_fnumber(desc, columns[0]),
-												 &isnull));
-	holder.name = SPI_getvalue(tuple, desc, SPI_fnumber(desc, columns[1]));
-	return holder;
+	holder->role = DatumGetObjectId(SPI_getbinval(tuple, desc,
+												  SPI_fnumber(desc, columns[0]),
+												  &isnull));
+	if (isnull)
+		return false;
+	holder->name = SPI_getvalue(tuple, desc, SPI_fnumber(desc, columns[1]));
+	return holder->name != NULL;
 }
 
 /* Is a table being copied, rather than its changes applied? */
@@ -102,10 +107,48 @@ settled_role(const TriggerData *trigger, const Holder *sent,
 }
 
 /*
- * _apikey_arrived(role column, name column) returns trigger
+ * Settles a role of an arriving row, in *tuple; false where it is none here.
+ * A row that names no such role stays as it is.
+ */
+static bool
+settle(const TriggerData *trigger, int pair, HeapTuple *tuple)
+{
+	bool		is_update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	Holder		sent;
+	Holder		before;
+	Oid			role;
+	int			column;
+	Datum		value;
+	bool		isnull = false;
+
+	if (!read_holder(trigger, pair, *tuple, &sent))
+		return true;
+	is_update = is_update &&
+		read_holder(trigger, pair, trigger->tg_trigtuple, &before);
+	role = settled_role(trigger, &sent, is_update ? &before : NULL);
+	if (!OidIsValid(role))
+		ereport(LOG,
+				(errmsg("a row of table \"%s\" is that of no role here",
+						RelationGetRelationName(trigger->tg_relation)),
+				 errdetail("Its role on the publisher was last known as \"%s\".",
+						   sent.name)));
+	if (role != sent.role)
+	{
+		column = SPI_fnumber(desc, trigger->tg_trigger->tgargs[2 * pair]);
+		value = ObjectIdGetDatum(role);
+		*tuple = heap_modify_tuple_by_cols(*tuple, desc, 1, &column, &value,
+										   &isnull);
+	}
+	return OidIsValid(role);
+}
+
+/*
+ * _apikey_arrived(role column, name column, ...) returns trigger
  *		Before a row is written in an apply worker: makes it that of the role
  *		here which it means.  A new row of none is left out; one that was
- *		somebody's becomes nobody's.
+ *		somebody's becomes nobody's.  So do the roles that further pairs of
+ *		columns name, with a row that stays.
  */
 PG_FUNCTION_INFO_V1(_apikey_arrived);
 Datum
@@ -114,19 +157,14 @@ _apikey_arrived(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	bool		is_update;
 	HeapTuple	tuple;
-	Holder		sent;
-	Holder		before;
-	Oid			role;
-	int			column;
-	Datum		value;
-	bool		isnull = false;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
 		TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ||
-		trigger->tg_trigger->tgnargs != 2)
-		elog(ERROR, "a BEFORE ROW trigger with two arguments was expected");
+		trigger->tg_trigger->tgnargs < 2 ||
+		trigger->tg_trigger->tgnargs % 2 != 0)
+		elog(ERROR, "a BEFORE ROW trigger with pairs of arguments was expected");
 	apikey_catalog_require(trigger->tg_relation);
 
 	is_update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
@@ -134,23 +172,9 @@ _apikey_arrived(PG_FUNCTION_ARGS)
 	if (!IsLogicalWorker())
 		return PointerGetDatum(tuple);
 
-	sent = read_holder(trigger, tuple);
-	if (is_update)
-		before = read_holder(trigger, trigger->tg_trigtuple);
-	role = settled_role(trigger, &sent, is_update ? &before : NULL);
-	if (!OidIsValid(role))
-		ereport(LOG,
-				(errmsg("a row of table \"%s\" is that of no role here",
-						RelationGetRelationName(trigger->tg_relation)),
-				 errdetail("Its role on the publisher was last known as \"%s\".",
-						   sent.name)));
-	if (!OidIsValid(role) && !is_update)
+	if (!settle(trigger, 0, &tuple) && !is_update)
 		return PointerGetDatum(NULL);
-	if (role == sent.role)
-		return PointerGetDatum(tuple);
-	column = SPI_fnumber(trigger->tg_relation->rd_att,
-						 trigger->tg_trigger->tgargs[0]);
-	value = ObjectIdGetDatum(role);
-	return PointerGetDatum(heap_modify_tuple_by_cols(tuple, trigger->tg_relation->rd_att,
-													 1, &column, &value, &isnull));
+	for (int pair = 1; pair < trigger->tg_trigger->tgnargs / 2; pair++)
+		(void) settle(trigger, pair, &tuple);
+	return PointerGetDatum(tuple);
 }

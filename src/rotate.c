@@ -30,9 +30,25 @@ require_rotatable(const ApikeyRow *key)
 }
 
 /*
- * Fills in what a key's successor is: the same but for its text, its owner,
- * who is the caller, and its role, at most the caller's.  What its project has
- * come to ask of values holds; its name is the one it has.
+ * A project's key goes to whoever rotates it, subject included; while subjects
+ * are not in use, what a key has is a label, and stays.  A personal key stays
+ * its owner's.
+ */
+static void
+set_owner(ApikeyRow *successor)
+{
+	if (apikey_key_project(successor) == NULL)
+		return;
+	apikey_row_set(successor, APIKEY_KEY_OWNER, ObjectIdGetDatum(GetUserId()));
+	if (apikey_principal_subjects_in_use())
+		apikey_row_set_pointer(successor, APIKEY_KEY_SUBJECT,
+							   apikey_principal_new_subject(NULL, false));
+}
+
+/*
+ * Fills in what a key's successor is: the same but for its text and, in a
+ * project, its owner, who is the caller, and its role, at most the caller's.
+ * What its project has come to ask of values holds; its name is the one it has.
  */
 static text *
 make_successor(const ApikeyRow *old, const ApikeyPlace *place,
@@ -47,7 +63,7 @@ make_successor(const ApikeyRow *old, const ApikeyPlace *place,
 											 apikey_place_standing(place))));
 	apikey_rule_attributes(successor, place == NULL ? NULL : &place->project);
 	apikey_rule_limit_held(successor);
-	apikey_row_set(successor, APIKEY_KEY_OWNER, ObjectIdGetDatum(GetUserId()));
+	set_owner(successor);
 	return apikey_issue_text(successor, digest);
 }
 

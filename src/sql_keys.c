@@ -221,6 +221,8 @@ apikey_enable(PG_FUNCTION_ARGS)
 	if (!apikey_row_bool(&key, APIKEY_KEY_DISABLED))
 		PG_RETURN_BOOL(false);
 	apikey_row_set(&key, APIKEY_KEY_DISABLED, BoolGetDatum(false));
+	apikey_row_set(&key, APIKEY_KEY_ENABLED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
 	apikey_key_update(&key, APIKEY_EVENT_ENABLED, NULL);
 	PG_RETURN_BOOL(true);
 }
@@ -332,16 +334,37 @@ apikey_reveal(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Raises where a key may not be handed to a principal: a project's key goes to
+ * its members alone, and a superuser that is none of them would lend it a name
+ * that others trust.
+ */
+static void
+require_transferable(const ApikeyRow *key, Oid new_owner, const text *subject)
+{
+	ApikeyPlace place;
+
+	if (apikey_manage_project(key, &place) == NULL)
+	{
+		if (!superuser())
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to transfer a personal API key"),
+					 errdetail("Only superusers may.")));
+	}
+	else if (!apikey_member_named(new_owner, subject, &place))
+		apikey_refuse("new_owner", "The new owner must be a member of the key's project, or of its organization.");
+}
+
+/*
  * apikey_transfer(id uuid, new_owner regrole, subject text) returns void
- *		Hands a project's key to another member of the project; a superuser
- *		may hand a personal key to anybody.
+ *		Hands a project's key to another member of the project, and vouches for
+ *		it; a superuser may hand a personal key to anybody.
  */
 PG_FUNCTION_INFO_V1(apikey_transfer);
 Datum
 apikey_transfer(PG_FUNCTION_ARGS)
 {
 	ApikeyRow	key;
-	ApikeyPlace place;
 	Oid			new_owner;
 	text	   *subject = text_argument(fcinfo, 2);
 	text	   *before;
@@ -354,24 +377,13 @@ apikey_transfer(PG_FUNCTION_ARGS)
 	open_argument(fcinfo, "apikey_transfer()", APIKEY_RIGHT_CHANGE, &key);
 	apikey_manage_require_current(&key);
 	apikey_role_require(new_owner);
-	if (apikey_manage_project(&key, &place) == NULL)
-	{
-		if (!superuser())
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("permission denied to transfer a personal API key"),
-					 errdetail("Only superusers may.")));
-	}
-	else if (apikey_member_standing(new_owner, subject,
-									apikey_place_organization(&place),
-									apikey_place_project(&place)) ==
-			 APIKEY_ROLE_NONE)
-		apikey_refuse("new_owner", "The new owner must be a member of the key's project.");
+	require_transferable(&key, new_owner, subject);
 
 	before = apikey_role_name_text(apikey_key_owner(&key),
 								   apikey_row_text(&key, APIKEY_KEY_OWNER_NAME));
 	apikey_row_set(&key, APIKEY_KEY_OWNER, ObjectIdGetDatum(new_owner));
 	apikey_row_set_pointer(&key, APIKEY_KEY_SUBJECT, subject);
+	apikey_status_vouch(&key);
 	apikey_key_update(&key, APIKEY_EVENT_TRANSFERRED,
 					  apikey_json_text("owner_before", before));
 	PG_RETURN_VOID();

@@ -208,9 +208,9 @@ fill_key(const ApikeyVerdict *verdict, Name owner, Datum *values, bool *nulls)
 		values[RESULT_PROJECT] = CStringGetTextDatum(verdict->project);
 		nulls[RESULT_PROJECT] = false;
 	}
-	if (verdict->role != APIKEY_ROLE_NONE)
+	if (verdict->state.role != APIKEY_ROLE_NONE)
 	{
-		values[RESULT_ROLE] = apikey_role_datum(verdict->role);
+		values[RESULT_ROLE] = apikey_role_datum(verdict->state.role);
 		nulls[RESULT_ROLE] = false;
 	}
 	if (verdict->rated)

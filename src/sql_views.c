@@ -77,23 +77,35 @@ authority_in_project(FunctionCallInfo fcinfo, const pg_uuid_t *project)
 }
 
 /*
- * _apikey_visible(owner regrole, subject text, project uuid) returns boolean
- *		May the caller see a key of this owner in this project?
+ * _apikey_visible(owner regrole, subject text, project uuid,
+ *				   vouched_by regrole, vouched_by_subject text)
+ *		returns boolean
+ *		May the caller see a key of this owner and voucher in this project?
+ *		0.1.0 has it without the voucher.
  */
 PG_FUNCTION_INFO_V1(_apikey_visible);
 Datum
 _apikey_visible(PG_FUNCTION_ARGS)
 {
-	text	   *subject = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	static const ApikeyKeyColumn columns[] = {
+		APIKEY_KEY_OWNER, APIKEY_KEY_SUBJECT, APIKEY_KEY_PROJECT,
+		APIKEY_KEY_VOUCHED_BY, APIKEY_KEY_VOUCHED_BY_SUBJECT
+	};
+	ApikeyRow	key;
 
 	if (has_bypassrls_privilege(GetUserId()))
 		PG_RETURN_BOOL(true);
 	if (PG_ARGISNULL(0) || !apikey_principal_readable())
 		PG_RETURN_BOOL(false);
+	apikey_row_clear(&key);
+	for (int i = 0; i < PG_NARGS(); i++)
+	{
+		key.values[columns[i]] = PG_GETARG_DATUM(i);
+		key.nulls[columns[i]] = PG_ARGISNULL(i);
+	}
 	PG_RETURN_BOOL(apikey_authority_grants(PG_ARGISNULL(2) ? NULL :
 										   authority_in_project(fcinfo, PG_GETARG_UUID_P(2)),
-										   APIKEY_RIGHT_SEE, PG_GETARG_OID(0),
-										   subject, APIKEY_ROLE_NONE));
+										   APIKEY_RIGHT_SEE, &key));
 }
 
 /*
@@ -185,24 +197,19 @@ PG_FUNCTION_INFO_V1(_apikey_status);
 Datum
 _apikey_status(PG_FUNCTION_ARGS)
 {
-	static const char *const names[] = {
-		[APIKEY_STATUS_ACTIVE] = "active",
-		[APIKEY_STATUS_SCHEDULED] = "scheduled",
-		[APIKEY_STATUS_DISABLED] = "disabled",
-		[APIKEY_STATUS_EXPIRED] = "expired",
-		[APIKEY_STATUS_REVOKED] = "revoked"
-	};
 	static const ApikeyKeyColumn columns[] = {
 		APIKEY_KEY_OWNER, APIKEY_KEY_DISABLED, APIKEY_KEY_STARTS_AT,
 		APIKEY_KEY_EXPIRES_AT, APIKEY_KEY_REVOKED_AT
 	};
 	ApikeyRow	key;
+	ApikeyStatus status;
 
+	apikey_row_clear(&key);
 	for (size_t i = 0; i < lengthof(columns); i++)
 	{
 		key.values[columns[i]] = PG_GETARG_DATUM(i);
 		key.nulls[columns[i]] = PG_ARGISNULL(i);
 	}
-	PG_RETURN_TEXT_P(cstring_to_text(names[apikey_key_status(&key,
-															 GetCurrentStatementStartTimestamp())]));
+	status = apikey_key_status(&key, GetCurrentStatementStartTimestamp());
+	PG_RETURN_TEXT_P(cstring_to_text(apikey_status_name(status)));
 }

@@ -305,29 +305,6 @@ all_scopes_granted(const ApikeyRow *key, ArrayType *wanted)
 	return true;
 }
 
-/*
- * Finds a key's project and what the key is there: the lower of its own role
- * and of what its creator is now.  False where the creator is nothing there
- * any more.
- */
-static bool
-find_standing(ApikeyVerdict *verdict)
-{
-	const ApikeyRow *key = verdict->key;
-	ApikeyPlace place;
-	ApikeyRole	standing;
-
-	if (!apikey_place_fetch_project(apikey_key_project(key), &place))
-		return false;
-	verdict->project = place.path;
-	standing = apikey_member_standing(apikey_key_owner(key),
-									  apikey_row_text(key, APIKEY_KEY_SUBJECT),
-									  apikey_place_organization(&place),
-									  apikey_place_project(&place));
-	verdict->role = Min(standing, apikey_row_role(key, APIKEY_KEY_ROLE));
-	return standing != APIKEY_ROLE_NONE;
-}
-
 /* Tells what is left of a limit. */
 static void
 set_rate(ApikeyVerdict *verdict, const ApikeyLimitState *state)
@@ -410,8 +387,7 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 {
 	const ApikeyRow *key = verdict->key;
 
-	switch (apikey_key_status_with_owner(key, verdict->owner_exists,
-										 verdict->at))
+	switch (apikey_status_at(key, &verdict->state, verdict->at))
 	{
 		case APIKEY_STATUS_REVOKED:
 			return APIKEY_CODE_REVOKED;
@@ -421,12 +397,13 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 			return APIKEY_CODE_NOT_YET_VALID;
 		case APIKEY_STATUS_EXPIRED:
 			return APIKEY_CODE_EXPIRED;
+		case APIKEY_STATUS_FORBIDDEN:
+			return APIKEY_CODE_FORBIDDEN;
+		case APIKEY_STATUS_RETIRING:
 		case APIKEY_STATUS_ACTIVE:
 			break;
 	}
 
-	if (verdict->forbidden)
-		return APIKEY_CODE_FORBIDDEN;
 	if (demand->project != NULL &&
 		!apikey_place_within(verdict->project, demand->project))
 		return APIKEY_CODE_WRONG_PROJECT;
@@ -436,7 +413,7 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 		!address_allowed(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]),
 						 demand->client_addr))
 		return APIKEY_CODE_IP_DENIED;
-	if (verdict->role < demand->min_role)
+	if (verdict->state.role < demand->min_role)
 		return APIKEY_CODE_INSUFFICIENT_ROLE;
 	if (demand->scopes != NULL && !all_scopes_granted(key, demand->scopes))
 		return APIKEY_CODE_INSUFFICIENT_SCOPE;
@@ -456,15 +433,17 @@ pepper_unusable(void)
 static void
 complete(ApikeyVerdict *verdict, const ApikeyRow *key)
 {
+	const pg_uuid_t *project = apikey_key_project(key);
+	ApikeyPlace place;
+	bool		found = project != NULL &&
+		apikey_place_fetch_project(project, &place);
+
 	verdict->key = key;
-	verdict->project = NULL;
-	verdict->role = APIKEY_ROLE_NONE;
+	verdict->project = found ? place.path : NULL;
 	verdict->rated = verdict->credited = false;
 	verdict->row = NULL;
 	verdict->hint = NULL;
-	verdict->owner_exists = apikey_role_exists(apikey_key_owner(key));
-	verdict->forbidden = apikey_key_project(key) != NULL &&
-		!find_standing(verdict);
+	apikey_status_read(key, found ? &place : NULL, &verdict->state);
 }
 
 /*

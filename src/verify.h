@@ -64,9 +64,7 @@ typedef struct ApikeyVerdict
 	TimestampTz at;				/* when the key was judged */
 	const ApikeyRow *key;
 	char	   *project;		/* path; NULL for a personal key */
-	ApikeyRole	role;			/* effective; none for a personal key */
-	bool		owner_exists;	/* else its role has been dropped */
-	bool		forbidden;		/* its creator has left the project */
+	ApikeyKeyState state;		/* what it is, but for the time */
 	bool		known;			/* the secret matched: there is a key */
 	bool		rated;			/* what follows is known */
 	int32		rate_remaining;

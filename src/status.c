@@ -1,0 +1,136 @@
+/*
+ * status.c
+ *		What a key is now: its status, and the role it has in effect.
+ *
+ * A project's key hangs on two principals: its owner, and whoever last decided
+ * whose it is, which vouches for it.  What it may is never more than its own
+ * role, nor than what either of the two is in the project now.
+ *
+ *		owner dropped						revoked
+ *		voucher dropped						forbidden
+ *		owner or voucher left the project	forbidden
+ *		project gone						forbidden
+ *
+ * Nothing that a key was made for is kept by handing it on before leaving:
+ * whoever hands it on vouches.  A row that names no voucher, as those of 0.1.0,
+ * is vouched for by its owner.  A personal key has neither voucher nor role.
+ *
+ * Verification and the view both ask apikey_status_read, and nobody decides
+ * this anywhere else.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "apikey.h"
+
+/* Who vouches for a project's key; the subject may be NULL. */
+Oid
+apikey_status_voucher(const ApikeyRow *key, const text **subject)
+{
+	bool		named = !key->nulls[APIKEY_KEY_VOUCHED_BY];
+
+	*subject = apikey_row_text(key, named ? APIKEY_KEY_VOUCHED_BY_SUBJECT :
+							   APIKEY_KEY_SUBJECT);
+	return named ? DatumGetObjectId(key->values[APIKEY_KEY_VOUCHED_BY]) :
+		apikey_key_owner(key);
+}
+
+/* From now on the caller vouches for a key that is written next. */
+void
+apikey_status_vouch(ApikeyRow *key)
+{
+	bool		in_project = apikey_key_project(key) != NULL;
+
+	apikey_row_set(key, APIKEY_KEY_VOUCHED_BY, ObjectIdGetDatum(GetUserId()));
+	key->nulls[APIKEY_KEY_VOUCHED_BY] = !in_project;
+	apikey_row_set_pointer(key, APIKEY_KEY_VOUCHED_BY_NAME, !in_project ? NULL :
+						   apikey_role_name_text(GetUserId(), NULL));
+	apikey_row_set_pointer(key, APIKEY_KEY_VOUCHED_BY_SUBJECT,
+						   !in_project ? NULL : apikey_principal_subject());
+}
+
+/* What a principal is in a project; nothing, where its role is gone. */
+static ApikeyRole
+standing_of(Oid role, const text *subject, const ApikeyPlace *place)
+{
+	if (!apikey_role_exists(role))
+		return APIKEY_ROLE_NONE;
+	return apikey_member_standing(role, subject,
+								  apikey_place_organization(place),
+								  apikey_place_project(place));
+}
+
+/* The lower of what a key's owner and its voucher are in its project. */
+static ApikeyRole
+lower_standing(const ApikeyRow *key, const ApikeyPlace *place)
+{
+	const text *subject = apikey_row_text(key, APIKEY_KEY_SUBJECT);
+	const text *voucher_subject;
+	Oid			owner = apikey_key_owner(key);
+	Oid			voucher = apikey_status_voucher(key, &voucher_subject);
+	ApikeyRole	role = standing_of(owner, subject, place);
+
+	if (role == APIKEY_ROLE_NONE ||
+		(voucher == owner && apikey_same_text(subject, voucher_subject)))
+		return role;
+	return Min(role, standing_of(voucher, voucher_subject, place));
+}
+
+/*
+ * What a key is, but for what the clock decides.  place is its project; NULL
+ * for a personal key, and for one whose project is gone.
+ */
+void
+apikey_status_read(const ApikeyRow *key, const ApikeyPlace *place,
+				   ApikeyKeyState *state)
+{
+	state->revoked = !key->nulls[APIKEY_KEY_REVOKED_AT] ||
+		!apikey_role_exists(apikey_key_owner(key));
+	state->forbidden = false;
+	state->role = APIKEY_ROLE_NONE;
+	if (apikey_key_project(key) == NULL)
+		return;
+	if (place != NULL)
+		state->role = Min(lower_standing(key, place),
+						  apikey_row_role(key, APIKEY_KEY_ROLE));
+	state->forbidden = state->role == APIKEY_ROLE_NONE;
+}
+
+/* What a key of which that has been read is at an instant. */
+ApikeyStatus
+apikey_status_at(const ApikeyRow *key, const ApikeyKeyState *state,
+				 TimestampTz now)
+{
+	if (state->revoked)
+		return APIKEY_STATUS_REVOKED;
+	if (apikey_row_bool(key, APIKEY_KEY_DISABLED))
+		return APIKEY_STATUS_DISABLED;
+	if (!key->nulls[APIKEY_KEY_STARTS_AT] &&
+		now < DatumGetTimestampTz(key->values[APIKEY_KEY_STARTS_AT]))
+		return APIKEY_STATUS_SCHEDULED;
+	if (!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
+		now >= DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]))
+		return APIKEY_STATUS_EXPIRED;
+	if (state->forbidden)
+		return APIKEY_STATUS_FORBIDDEN;
+	return key->nulls[APIKEY_KEY_ROTATED_TO] ? APIKEY_STATUS_ACTIVE :
+		APIKEY_STATUS_RETIRING;
+}
+
+/* What a status is called. */
+const char *
+apikey_status_name(ApikeyStatus status)
+{
+	static const char *const names[] = {
+		[APIKEY_STATUS_ACTIVE] = "active",
+		[APIKEY_STATUS_RETIRING] = "retiring",
+		[APIKEY_STATUS_SCHEDULED] = "scheduled",
+		[APIKEY_STATUS_DISABLED] = "disabled",
+		[APIKEY_STATUS_FORBIDDEN] = "forbidden",
+		[APIKEY_STATUS_EXPIRED] = "expired",
+		[APIKEY_STATUS_REVOKED] = "revoked"
+	};
+
+	return names[status];
+}
