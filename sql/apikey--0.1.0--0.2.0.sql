@@ -94,3 +94,55 @@ COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
 	'Hands a project''s key to another member of the project, and vouches for it; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked or was rotated.';
 COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval) IS
 	'Replaces a key by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
+-- The trail.  Its view must not depend on a column whose type changes.
+
+CREATE OR REPLACE VIEW @extschema@.apikey_events WITH (security_barrier) AS
+	SELECT
+		e.id,
+		e.at,
+		e.event,
+		e.key_id,
+		e.key_name,
+		e.place AS project,
+		e.actor::name AS actor,
+		e.actor_subject,
+		e.client_addr,
+		e.detail
+	FROM @extschema@.apikey_event e
+	WHERE false;
+DROP POLICY apikey_event_owner ON @extschema@.apikey_event;
+DROP FUNCTION @extschema@._apikey_event_visible(oid, text, uuid, uuid);
+ALTER TABLE @extschema@.apikey_event
+	ALTER COLUMN key_owner TYPE regrole,
+	ALTER COLUMN actor_oid DROP NOT NULL,
+	ADD COLUMN key_owner_name text;
+UPDATE @extschema@.apikey_event SET key_owner_name = r.rolname
+	FROM pg_catalog.pg_roles r WHERE r.oid = key_owner;
+
+CREATE FUNCTION @extschema@._apikey_event_visible(key_owner regrole, key_owner_name text,
+		key_subject text, key_id uuid, organization uuid, project uuid)
+	RETURNS boolean
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_apikey_event_visible_0_2';
+COMMENT ON FUNCTION @extschema@._apikey_event_visible(regrole, text, text, uuid, uuid, uuid) IS
+	'May the caller see events about this?';
+CREATE POLICY apikey_event_owner ON @extschema@.apikey_event FOR SELECT
+	USING (@extschema@._apikey_event_visible(key_owner, key_owner_name, key_subject, key_id,
+		organization, project));
+CREATE OR REPLACE VIEW @extschema@.apikey_events WITH (security_barrier) AS
+	SELECT
+		e.id,
+		e.at,
+		e.event,
+		e.key_id,
+		e.key_name,
+		e.place AS project,
+		e.actor::name AS actor,
+		e.actor_subject,
+		e.client_addr,
+		e.detail,
+		e.key_subject
+	FROM @extschema@.apikey_event e
+	WHERE @extschema@._apikey_event_visible(e.key_owner, e.key_owner_name, e.key_subject,
+		e.key_id, e.organization, e.project);
+REVOKE ALL ON FUNCTION @extschema@._apikey_event_visible(regrole, text, text, uuid, uuid, uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@._apikey_event_visible(regrole, text, text, uuid, uuid, uuid) TO PUBLIC;

@@ -230,22 +230,25 @@ COMMENT ON TABLE @extschema@.apikey_credit IS
 	'Accounts of credits, each of a key or of a key and its successors; read them through the view apikeys';
 
 -- Names and OIDs are those of the time; nothing here refers to other tables.
+-- Whose key it was counts while key_owner and key_owner_name are one role's.
 CREATE TABLE @extschema@.apikey_event (
 	id bigint GENERATED ALWAYS AS IDENTITY,
 	at timestamptz NOT NULL,
 	event text NOT NULL,
 	key_id uuid,
 	key_name text,
-	key_owner oid,
+	key_owner regrole,
 	key_subject text,
 	place text,
 	organization uuid,
 	project uuid,
 	actor text NOT NULL,
-	actor_oid oid NOT NULL,
+	-- In rows of 0.1.0 alone: a number that no dump resolves decides nothing.
+	actor_oid oid,
 	actor_subject text,
 	client_addr inet,
 	detail jsonb,
+	key_owner_name text,
 	CONSTRAINT apikey_event_pkey PRIMARY KEY (id)
 );
 COMMENT ON TABLE @extschema@.apikey_event IS
@@ -645,11 +648,11 @@ CREATE FUNCTION @extschema@._apikey_sees_all()
 COMMENT ON FUNCTION @extschema@._apikey_sees_all() IS
 	'Is the caller a superuser, or BYPASSRLS?';
 
-CREATE FUNCTION @extschema@._apikey_event_visible(key_owner oid, key_subject text,
-		organization uuid, project uuid)
+CREATE FUNCTION @extschema@._apikey_event_visible(key_owner regrole, key_owner_name text,
+		key_subject text, key_id uuid, organization uuid, project uuid)
 	RETURNS boolean
-	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_event_visible(oid, text, uuid, uuid) IS
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_apikey_event_visible_0_2';
+COMMENT ON FUNCTION @extschema@._apikey_event_visible(regrole, text, text, uuid, uuid, uuid) IS
 	'May the caller see events about this?';
 
 CREATE FUNCTION @extschema@._apikey_role_name(role regrole, last_known text)
@@ -775,7 +778,8 @@ CREATE POLICY apikey_member_member ON @extschema@.apikey_member FOR SELECT
 CREATE POLICY apikey_key_owner ON @extschema@.apikey_key FOR SELECT
 	USING (@extschema@._apikey_visible(owner, subject, project, vouched_by, vouched_by_subject));
 CREATE POLICY apikey_event_owner ON @extschema@.apikey_event FOR SELECT
-	USING (@extschema@._apikey_event_visible(key_owner, key_subject, organization, project));
+	USING (@extschema@._apikey_event_visible(key_owner, key_owner_name, key_subject, key_id,
+		organization, project));
 
 -- Views
 
@@ -885,10 +889,11 @@ CREATE VIEW @extschema@.apikey_events WITH (security_barrier) AS
 		e.actor::name AS actor,
 		e.actor_subject,
 		e.client_addr,
-		e.detail
+		e.detail,
+		e.key_subject
 	FROM @extschema@.apikey_event e
-	WHERE @extschema@._apikey_event_visible(e.key_owner, e.key_subject, e.organization,
-		e.project);
+	WHERE @extschema@._apikey_event_visible(e.key_owner, e.key_owner_name, e.key_subject,
+		e.key_id, e.organization, e.project);
 COMMENT ON VIEW @extschema@.apikey_events IS
 	'What was done to the keys, projects and organizations that the caller owns';
 
@@ -1031,7 +1036,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_visible(regrole, text, uuid, regrole, text),
 	@extschema@._apikey_standing(uuid, uuid),
 	@extschema@._apikey_sees_all(),
-	@extschema@._apikey_event_visible(oid, text, uuid, uuid),
+	@extschema@._apikey_event_visible(regrole, text, text, uuid, uuid, uuid),
 	@extschema@._apikey_role_name(regrole, text),
 	@extschema@._apikey_pending(uuid, bigint),
 	@extschema@._apikey_credits(uuid),

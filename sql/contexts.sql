@@ -25,9 +25,9 @@ SELECT _apikey_visible(NULL, NULL, NULL, NULL, NULL), _apikey_visible(0, '', NUL
 	_apikey_visible('regress_apikey_mallory', NULL, gen_random_uuid(), NULL, NULL) AS in_no_project;
 SELECT _apikey_standing(NULL, NULL), _apikey_standing(:'organization', NULL),
 	_apikey_standing(gen_random_uuid(), gen_random_uuid()), _apikey_standing(NULL, :'organization');
-SELECT _apikey_sees_all(), _apikey_event_visible(NULL, NULL, NULL, NULL),
-	_apikey_event_visible('regress_apikey_owner'::regrole, NULL, :'organization', NULL),
-	_apikey_event_visible(0, '', gen_random_uuid(), gen_random_uuid());
+SELECT _apikey_sees_all(), _apikey_event_visible(NULL, NULL, NULL, NULL, NULL, NULL),
+	_apikey_event_visible('regress_apikey_owner'::regrole, NULL, NULL, NULL, :'organization', NULL),
+	_apikey_event_visible(0, '', '', gen_random_uuid(), gen_random_uuid(), gen_random_uuid());
 SELECT _apikey_status(NULL, NULL, NULL, NULL, NULL), _apikey_status(0, true, NULL, NULL, NULL),
 	_apikey_status('regress_apikey_mallory', NULL, 'infinity', '-infinity', NULL),
 	_apikey_role_name(0, 'gone'), _apikey_role_name(NULL, NULL);

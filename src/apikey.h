@@ -7,6 +7,7 @@
 
 #include "access/htup.h"
 #include "fmgr.h"
+#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/inet.h"
@@ -134,6 +135,20 @@ extern void apikey_digest_stored(const ApikeyPepper *pepper,
 								 const uint8 *digest, uint8 *out);
 extern bool apikey_digest_equal(const uint8 *one, const uint8 *two);
 
+/* detail.c */
+extern void apikey_detail_begin(StringInfo json);
+extern void apikey_detail_json(StringInfo json, const char *name,
+							   const char *value);
+extern void apikey_detail_string(StringInfo json, const char *name,
+								 const char *value);
+extern void apikey_detail_text(StringInfo json, const char *name,
+							   const text *value);
+extern void apikey_detail_value(StringInfo json, const char *name, Oid type,
+								Datum value, bool isnull);
+extern char *apikey_detail_end(StringInfo json);
+extern char *apikey_json_text(const char *name, const text *value);
+extern char *apikey_json_time(TimestampTz time);
+
 /* event.c */
 typedef enum ApikeyEvent
 {
@@ -157,11 +172,17 @@ typedef enum ApikeyEvent
 	APIKEY_EVENT_ORGANIZATION_DROPPED,
 	APIKEY_EVENT_PROJECT_CREATED,
 	APIKEY_EVENT_PROJECT_UPDATED,
-	APIKEY_EVENT_PROJECT_DROPPED
+	APIKEY_EVENT_PROJECT_DROPPED,
+	APIKEY_EVENT_MEMBER_CHANGED,
+	APIKEY_EVENT_PROJECT_APPLIED,
+	APIKEY_EVENT_GRANTED,
+	APIKEY_EVENT_UNGRANTED
 } ApikeyEvent;
 
-extern char *apikey_json_text(const char *name, const text *value);
-extern char *apikey_json_time(TimestampTz time);
+extern bool apikey_event_owned(Oid owner, const text *owner_name,
+							   const text *subject, const pg_uuid_t *id);
+extern char *apikey_event_handed(const ApikeyRow *before,
+								 const ApikeyRow *key);
 extern void apikey_event_key(const ApikeyRow *key, ApikeyEvent event,
 							 const char *detail);
 extern void apikey_event_denied(const ApikeyRow *key, Oid actor,
@@ -260,6 +281,7 @@ extern Oid	apikey_pgcrypto_function(const char *name, const Oid *types,
 /* principal.c */
 extern bool apikey_role_exists(Oid role);
 extern void apikey_role_require(Oid role);
+extern bool apikey_role_is(Oid role, const text *name);
 extern text *apikey_role_name_text(Oid role, const text *last_known);
 extern bool apikey_principal_readable(void);
 extern bool apikey_principal_subjects_in_use(void);

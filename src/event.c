@@ -4,17 +4,20 @@
  *
  * An event is written in the transaction of the change it tells of, and keeps
  * names and OIDs as they were.
+ *
+ * Whose key it was is stored as keys have it, by OID with the role's name at
+ * that time beside it, and counts only while both are of one role: an OID
+ * alone is somebody else's where a dump was restored or a dropped role's OID
+ * has come again, and a name alone is, where a role was dropped and made anew.
+ * Who did it is a name, which decides nothing.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
-#include "utils/json.h"
 #include "utils/timestamp.h"
 
 #include "apikey.h"
@@ -43,7 +46,11 @@ static const char *const event_names[] = {
 	[APIKEY_EVENT_ORGANIZATION_DROPPED] = "organization_dropped",
 	[APIKEY_EVENT_PROJECT_CREATED] = "project_created",
 	[APIKEY_EVENT_PROJECT_UPDATED] = "project_updated",
-	[APIKEY_EVENT_PROJECT_DROPPED] = "project_dropped"
+	[APIKEY_EVENT_PROJECT_DROPPED] = "project_dropped",
+	[APIKEY_EVENT_MEMBER_CHANGED] = "member_changed",
+	[APIKEY_EVENT_PROJECT_APPLIED] = "project_applied",
+	[APIKEY_EVENT_GRANTED] = "granted",
+	[APIKEY_EVENT_UNGRANTED] = "ungranted"
 };
 
 /* The columns of apikey_event, in their order there. */
@@ -60,10 +67,11 @@ enum
 	EVENT_ORGANIZATION,
 	EVENT_PROJECT,
 	EVENT_ACTOR,
-	EVENT_ACTOR_OID,
+	EVENT_ACTOR_OID,			/* null: only rows of 0.1.0 have it */
 	EVENT_ACTOR_SUBJECT,
 	EVENT_CLIENT_ADDR,
-	EVENT_DETAIL
+	EVENT_DETAIL,
+	EVENT_KEY_OWNER_NAME
 };
 
 static const ApikeyColumn event_columns[] = {
@@ -72,7 +80,7 @@ static const ApikeyColumn event_columns[] = {
 	[EVENT_EVENT] = {"event", TEXTOID, false},
 	[EVENT_KEY_ID] = {"key_id", UUIDOID, false},
 	[EVENT_KEY_NAME] = {"key_name", TEXTOID, false},
-	[EVENT_KEY_OWNER] = {"key_owner", OIDOID, false},
+	[EVENT_KEY_OWNER] = {"key_owner", REGROLEOID, false},
 	[EVENT_KEY_SUBJECT] = {"key_subject", TEXTOID, false},
 	[EVENT_PLACE] = {"place", TEXTOID, false},
 	[EVENT_ORGANIZATION] = {"organization", UUIDOID, false},
@@ -81,7 +89,8 @@ static const ApikeyColumn event_columns[] = {
 	[EVENT_ACTOR_OID] = {"actor_oid", OIDOID, false},
 	[EVENT_ACTOR_SUBJECT] = {"actor_subject", TEXTOID, false},
 	[EVENT_CLIENT_ADDR] = {"client_addr", INETOID, false},
-	[EVENT_DETAIL] = {"detail", JSONBOID, false}
+	[EVENT_DETAIL] = {"detail", JSONBOID, false},
+	[EVENT_KEY_OWNER_NAME] = {"key_owner_name", TEXTOID, false}
 };
 
 static const ApikeyTable event_table = {
@@ -90,29 +99,6 @@ static const ApikeyTable event_table = {
 	.columns = event_columns,
 	.count = lengthof(event_columns)
 };
-
-/* {"name": "value"} */
-char *
-apikey_json_text(const char *name, const text *value)
-{
-	StringInfoData json;
-
-	initStringInfo(&json);
-	appendStringInfo(&json, "{\"%s\": ", name);
-	escape_json(&json, text_to_cstring(value));
-	appendStringInfoChar(&json, '}');
-	return json.data;
-}
-
-/* "value", as JSON has times. */
-char *
-apikey_json_time(TimestampTz time)
-{
-	char		buffer[MAXDATELEN + 1];
-
-	JsonEncodeDateTime(buffer, TimestampTzGetDatum(time), TIMESTAMPTZOID, NULL);
-	return psprintf("\"%s\"", buffer);
-}
 
 /* The address that the client has connected from, if it has one. */
 static void
@@ -129,7 +115,6 @@ static void
 set_actor(ApikeyRow *row, Oid actor)
 {
 	apikey_row_set_pointer(row, EVENT_ACTOR, apikey_role_name_text(actor, NULL));
-	apikey_row_set(row, EVENT_ACTOR_OID, ObjectIdGetDatum(actor));
 }
 
 /* Writes an event, of which what it is about, and who did it, is filled in. */
@@ -179,11 +164,36 @@ set_key(const ApikeyRow *key, ApikeyRow *row)
 	apikey_row_set(row, EVENT_KEY_ID, key->values[APIKEY_KEY_ID]);
 	apikey_row_set(row, EVENT_KEY_NAME, key->values[APIKEY_KEY_NAME]);
 	apikey_row_set(row, EVENT_KEY_OWNER, key->values[APIKEY_KEY_OWNER]);
+	apikey_row_set_pointer(row, EVENT_KEY_OWNER_NAME,
+						   apikey_role_name_text(apikey_key_owner(key),
+												 apikey_row_text(key, APIKEY_KEY_OWNER_NAME)));
 	apikey_row_set_pointer(row, EVENT_KEY_SUBJECT,
 						   apikey_row_text(key, APIKEY_KEY_SUBJECT));
 	if (apikey_key_project(key) != NULL &&
 		apikey_place_fetch_project(apikey_key_project(key), &place))
 		set_place(&place, row);
+}
+
+/*
+ * Was the key of an event the caller's?  Events from a dump of 0.1.0 know no
+ * name, and an OID of wherever that was made: what they are about is the
+ * caller's if the key is, and was that subject's.
+ */
+bool
+apikey_event_owned(Oid owner, const text *owner_name, const text *subject,
+				   const pg_uuid_t *id)
+{
+	ApikeyRow	key;
+
+	if (owner_name != NULL)
+		return apikey_role_is(owner, owner_name) &&
+			apikey_principal_matches(owner, subject);
+	return id != NULL &&
+		apikey_table_fetch_latest(&apikey_key_table, id, &key) &&
+		apikey_role_is(apikey_key_owner(&key),
+					   apikey_row_text(&key, APIKEY_KEY_OWNER_NAME)) &&
+		apikey_same_text(apikey_row_text(&key, APIKEY_KEY_SUBJECT), subject) &&
+		apikey_principal_matches(apikey_key_owner(&key), subject);
 }
 
 /* Tells of a key; detail is the text of a JSON object, or NULL. */
@@ -195,6 +205,31 @@ apikey_event_key(const ApikeyRow *key, ApikeyEvent event, const char *detail)
 	apikey_row_clear(&row);
 	set_key(key, &row);
 	event_write(event, detail, &row);
+}
+
+static void
+add_owner(StringInfo json, const char *suffix, const ApikeyRow *key)
+{
+	apikey_detail_text(json, psprintf("owner%s", suffix),
+					   apikey_role_name_text(apikey_key_owner(key),
+											 apikey_row_text(key, APIKEY_KEY_OWNER_NAME)));
+	apikey_detail_text(json, psprintf("subject%s", suffix),
+					   apikey_row_text(key, APIKEY_KEY_SUBJECT));
+}
+
+/* What there is to tell of a key that goes from one owner to another. */
+char *
+apikey_event_handed(const ApikeyRow *before, const ApikeyRow *key)
+{
+	StringInfoData json;
+	ApikeyRow	after = *key;
+
+	/* The name stored in the row is the former owner's still. */
+	after.nulls[APIKEY_KEY_OWNER_NAME] = true;
+	apikey_detail_begin(&json);
+	add_owner(&json, "_before", before);
+	add_owner(&json, "", &after);
+	return apikey_detail_end(&json);
 }
 
 /* Tells of a key that somebody else was refused with, from an address. */
@@ -236,20 +271,14 @@ apikey_event_member(const ApikeyPlace *place, ApikeyEvent event, Oid member,
 {
 	StringInfoData json;
 
-	initStringInfo(&json);
-	appendStringInfoString(&json, "{\"member\": ");
-	escape_json(&json, text_to_cstring(apikey_role_name_text(member, NULL)));
+	apikey_detail_begin(&json);
+	apikey_detail_text(&json, "member", apikey_role_name_text(member, NULL));
 	if (subject != NULL)
-	{
-		appendStringInfoString(&json, ", \"subject\": ");
-		escape_json(&json, text_to_cstring(subject));
-	}
-	appendStringInfo(&json, ", \"role\": \"%s\"", apikey_role_label(role));
+		apikey_detail_text(&json, "subject", subject);
+	apikey_detail_string(&json, "role", apikey_role_label(role));
 	if (before != APIKEY_ROLE_NONE)
-		appendStringInfo(&json, ", \"role_before\": \"%s\"",
-						 apikey_role_label(before));
-	appendStringInfoChar(&json, '}');
-	apikey_event_place(place, event, json.data);
+		apikey_detail_string(&json, "role_before", apikey_role_label(before));
+	apikey_event_place(place, event, apikey_detail_end(&json));
 }
 
 /*

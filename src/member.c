@@ -225,7 +225,7 @@ apikey_member_put(const ApikeyPlace *place, Oid member, text *subject,
 		apikey_row_set_pointer(&row, APIKEY_MEMBER_MEMBER_NAME,
 							   apikey_role_name_text(member, NULL));
 		apikey_table_update(&apikey_member_table, &row);
-		apikey_event_member(place, APIKEY_EVENT_MEMBER_ADDED, member, subject,
+		apikey_event_member(place, APIKEY_EVENT_MEMBER_CHANGED, member, subject,
 							role, before);
 		return;
 	}

@@ -37,6 +37,20 @@ apikey_role_require(Oid role)
 }
 
 /*
+ * Is a role, stored by its OID, the one whose name was stored beside it?  Both
+ * have to fit; after ALTER ROLE RENAME they do not.
+ */
+bool
+apikey_role_is(Oid role, const text *name)
+{
+	char	   *now = GetUserNameFromId(role, true);
+
+	return now != NULL && name != NULL &&
+		strlen(now) == VARSIZE_ANY_EXHDR(name) &&
+		memcmp(now, VARDATA_ANY(name), strlen(now)) == 0;
+}
+
+/*
  * The name of a role or, where it has been dropped, the last one known, if
  * any, or else its number.
  */

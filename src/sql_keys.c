@@ -367,7 +367,7 @@ apikey_transfer(PG_FUNCTION_ARGS)
 	ApikeyRow	key;
 	Oid			new_owner;
 	text	   *subject = text_argument(fcinfo, 2);
-	text	   *before;
+	ApikeyRow	before;
 
 	if (PG_ARGISNULL(1))
 		apikey_refuse_null("new_owner");
@@ -379,13 +379,12 @@ apikey_transfer(PG_FUNCTION_ARGS)
 	apikey_role_require(new_owner);
 	require_transferable(&key, new_owner, subject);
 
-	before = apikey_role_name_text(apikey_key_owner(&key),
-								   apikey_row_text(&key, APIKEY_KEY_OWNER_NAME));
+	before = key;
 	apikey_row_set(&key, APIKEY_KEY_OWNER, ObjectIdGetDatum(new_owner));
 	apikey_row_set_pointer(&key, APIKEY_KEY_SUBJECT, subject);
 	apikey_status_vouch(&key);
 	apikey_key_update(&key, APIKEY_EVENT_TRANSFERRED,
-					  apikey_json_text("owner_before", before));
+					  apikey_event_handed(&before, &key));
 	PG_RETURN_VOID();
 }
 

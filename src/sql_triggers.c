@@ -27,6 +27,7 @@
 typedef struct Change
 {
 	int			column;			/* of the table */
+	Oid			type;			/* of its values; InvalidOid for apikey_role */
 	Form_pg_attribute attribute;	/* of the view */
 	Datum		before;
 	Datum		after;
@@ -111,6 +112,7 @@ find_changes(FunctionCallInfo fcinfo, const ApikeyTable *table,
 			continue;
 		change.column = writable_column(table, trigger->tg_relation,
 										NameStr(change.attribute->attname));
+		change.type = table->columns[change.column].type;
 		changes->changes[changes->count++] = change;
 	}
 }
@@ -136,19 +138,43 @@ apply_changes(const Changes *changes, ApikeyRow *row)
 	}
 }
 
-/* {"columns": ["one", ...]} */
+/* {"one": value, ...}: what the columns that change were, or are now. */
+static char *
+changes_values(const Changes *changes, bool after)
+{
+	StringInfoData json;
+
+	apikey_detail_begin(&json);
+	for (int i = 0; i < changes->count; i++)
+	{
+		const Change *change = &changes->changes[i];
+
+		apikey_detail_value(&json, NameStr(change->attribute->attname),
+							change->type,
+							after ? change->after : change->before,
+							after ? change->is_null : change->was_null);
+	}
+	return apikey_detail_end(&json);
+}
+
+/* {"columns": ["one", ...], "before": {...}, "after": {...}} */
 static char *
 changes_detail(const Changes *changes)
 {
 	StringInfoData json;
+	StringInfoData columns;
 
-	initStringInfo(&json);
+	initStringInfo(&columns);
 	for (int i = 0; i < changes->count; i++)
-		appendStringInfo(&json, "%s\"%s\"",
-						 i == 0 ? "{\"columns\": [" : ", ",
+		appendStringInfo(&columns, "%s\"%s\"", i == 0 ? "[" : ", ",
 						 NameStr(changes->changes[i].attribute->attname));
-	appendStringInfoString(&json, "]}");
-	return json.data;
+	appendStringInfoChar(&columns, ']');
+
+	apikey_detail_begin(&json);
+	apikey_detail_json(&json, "columns", columns.data);
+	apikey_detail_json(&json, "before", changes_values(changes, false));
+	apikey_detail_json(&json, "after", changes_values(changes, true));
+	return apikey_detail_end(&json);
 }
 
 static Datum

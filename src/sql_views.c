@@ -155,9 +155,28 @@ owns_place(FunctionCallInfo fcinfo, int organization, int project)
 }
 
 /*
- * _apikey_event_visible(key_owner oid, key_subject text, organization uuid,
+ * _apikey_event_visible(key_owner regrole, key_owner_name text,
+ *						 key_subject text, key_id uuid, organization uuid,
  *						 project uuid) returns boolean
  *		May the caller see an event about this?
+ */
+PG_FUNCTION_INFO_V1(_apikey_event_visible_0_2);
+Datum
+_apikey_event_visible_0_2(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(has_bypassrls_privilege(GetUserId()) ||
+				   (!PG_ARGISNULL(0) &&
+					apikey_event_owned(PG_GETARG_OID(0),
+									   PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1),
+									   PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2),
+									   PG_ARGISNULL(3) ? NULL : PG_GETARG_UUID_P(3))) ||
+				   owns_place(fcinfo, 4, 5));
+}
+
+/*
+ * _apikey_event_visible(key_owner oid, key_subject text, organization uuid,
+ *						 project uuid) returns boolean
+ *		The same for the SQL of 0.1.0, which knows no name of the owner.
  */
 PG_FUNCTION_INFO_V1(_apikey_event_visible);
 Datum
