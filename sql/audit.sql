@@ -81,6 +81,7 @@ SELECT event FROM regress_trail('regress_apikey_bert', 'bobs');
 
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
+DELETE FROM apikey_event;
 DROP FUNCTION regress_trail(name, text);
 REVOKE EXECUTE ON FUNCTION apikey_organization_create FROM regress_apikey_olga;
 DROP ROLE regress_apikey_anna, regress_apikey_bert, regress_apikey_olga, regress_apikey_paula;

@@ -164,8 +164,11 @@ PG_FUNCTION_INFO_V1(_apikey_event_visible_0_2);
 Datum
 _apikey_event_visible_0_2(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(has_bypassrls_privilege(GetUserId()) ||
-				   (!PG_ARGISNULL(0) &&
+	if (has_bypassrls_privilege(GetUserId()))
+		PG_RETURN_BOOL(true);
+	if (!apikey_principal_readable())
+		PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL((!PG_ARGISNULL(0) &&
 					apikey_event_owned(PG_GETARG_OID(0),
 									   PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1),
 									   PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2),
