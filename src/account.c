@@ -17,6 +17,7 @@
 #include "common/int.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -312,28 +313,41 @@ apikey_account_create(ApikeyRow *key)
 	wrote_accounts = true;
 }
 
+/* Visits the keys that have an account. */
+static void
+scan_keys(const pg_uuid_t *account, ApikeyVisit visit, void *state)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
+
+	ScanKeyInit(&key, APIKEY_KEY_CREDITS_ACCOUNT + 1, BTEqualStrategyNumber,
+				F_UUID_EQ, UUIDPGetDatum(account));
+	apikey_table_scan(&apikey_key_table, APIKEY_REL_KEY_CREDITS_ACCOUNT,
+					  &key, 1, snapshot, visit, state);
+	UnregisterSnapshot(snapshot);
+}
+
+/* Takes its account from a key; one that is gone meanwhile needs nothing. */
+static bool
+forget_account(const ApikeyRow *row, void *state pg_attribute_unused())
+{
+	ApikeyRow	key;
+
+	if (apikey_table_lock(&apikey_key_table, apikey_row_id(row),
+						  APIKEY_LOCK_UPDATE, &key))
+	{
+		key.nulls[APIKEY_KEY_CREDITS_ACCOUNT] = true;
+		apikey_table_update(&apikey_key_table, &key);
+	}
+	return true;
+}
+
 /* Closes an account, of whichever keys. */
 static void
 close_account(const pg_uuid_t *account)
 {
-	static ApikeyStatement statement;
-	ApikeyStorage storage;
-	Datum		value = UUIDPGetDatum(account);
-
 	(void) apikey_lease_take_out(account);
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
-	{
-		Oid			type = UUIDOID;
-
-		apikey_storage_prepare(&statement,
-							   psprintf("UPDATE %s.apikey_key SET credits_account = NULL"
-										" WHERE credits_account = $1",
-										apikey_catalog_schema()),
-							   1, &type);
-	}
-	apikey_storage_run(&statement, &value, NULL);
-	apikey_storage_close(&storage);
+	scan_keys(account, forget_account, NULL);
 	apikey_table_delete(&credit_table, account, false);
 	wrote_accounts = true;
 }
@@ -371,33 +385,35 @@ apikey_account_update(ApikeyRow *key, bool set_anew)
 	}
 }
 
+/* What the search for the keys of an account has come to. */
+typedef struct Sharing
+{
+	const pg_uuid_t *key;
+	bool		others;
+} Sharing;
+
+static bool
+other_key(const ApikeyRow *row, void *state)
+{
+	Sharing    *sharing = state;
+
+	sharing->others = memcmp(apikey_row_id(row), sharing->key,
+							 sizeof(pg_uuid_t)) != 0;
+	return !sharing->others;
+}
+
 /* A key is deleted: with the last one that has it, its account. */
 void
 apikey_account_forget(const ApikeyRow *key)
 {
-	static ApikeyStatement statement;
-	ApikeyStorage storage;
-	Datum		values[2];
+	const pg_uuid_t *account = apikey_key_account(key);
+	Sharing		sharing = {.key = apikey_row_id(key)};
 
-	if (apikey_key_account(key) == NULL)
+	if (account == NULL)
 		return;
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
-	{
-		Oid			types[2] = {UUIDOID, UUIDOID};
-
-		apikey_storage_prepare(&statement,
-							   psprintf("DELETE FROM %s.apikey_credit WHERE id = $1"
-										" AND NOT EXISTS (SELECT FROM %s.apikey_key"
-										" WHERE credits_account = $1 AND id <> $2)",
-										apikey_catalog_schema(),
-										apikey_catalog_schema()),
-							   2, types);
-	}
-	values[0] = key->values[APIKEY_KEY_CREDITS_ACCOUNT];
-	values[1] = key->values[APIKEY_KEY_ID];
-	apikey_storage_run(&statement, values, NULL);
-	apikey_storage_close(&storage);
+	scan_keys(account, other_key, &sharing);
+	if (!sharing.others)
+		apikey_table_delete(&credit_table, account, false);
 }
 
 /* Adds to an account; returns what is left of it then. */

@@ -134,6 +134,7 @@ extern int32 apikey_digest_fingerprint(const char *pepper, size_t len);
 extern void apikey_digest_stored(const ApikeyPepper *pepper,
 								 const uint8 *digest, uint8 *out);
 extern bool apikey_digest_equal(const uint8 *one, const uint8 *two);
+extern bytea *apikey_digest_bytea(const uint8 *digest);
 
 /* detail.c */
 extern void apikey_detail_begin(StringInfo json);
@@ -188,6 +189,7 @@ extern void apikey_event_key(const ApikeyRow *key, ApikeyEvent event,
 extern void apikey_event_denied(const ApikeyRow *key, Oid actor,
 								inet *client_addr, const char *detail);
 extern const char *apikey_event_name(ApikeyEvent event);
+extern bool apikey_event_writable(void);
 extern void apikey_event_require_removable(void);
 extern uint64 apikey_event_purge(TimestampTz before);
 extern void apikey_event_place(const ApikeyPlace *place, ApikeyEvent event,
@@ -224,9 +226,32 @@ extern const ApikeyRow *apikey_issue_prepare(ApikeyRow *key,
 extern text *apikey_issue_text(ApikeyRow *key, uint8 *digest);
 extern text *apikey_issue(ApikeyRow *key, const ApikeyIssue *issue);
 
-/* key.c */
-extern ApikeyTable apikey_key_table;
+/* The columns of apikey_usage, in their order there. */
+typedef enum ApikeyUseColumn
+{
+	APIKEY_USE_ID,
+	APIKEY_USE_USE_COUNT,
+	APIKEY_USE_DENIED_COUNT,
+	APIKEY_USE_LAST_USED_AT,
+	APIKEY_USE_LAST_USED_ADDR,
+	APIKEY_USE_FLUSH,
+	APIKEY_USE_EXPIRY_TOLD
+} ApikeyUseColumn;
 
+/* The columns of apikey_digest, in their order there. */
+typedef enum ApikeyDigestColumn
+{
+	APIKEY_DIGEST_ID,
+	APIKEY_DIGEST_DIGEST,
+	APIKEY_DIGEST_PEPPER
+} ApikeyDigestColumn;
+
+/* key.c */
+extern const ApikeyTable apikey_digest_table;
+extern ApikeyTable apikey_key_table;
+extern const ApikeyTable apikey_use_table;
+
+extern void apikey_use_new(ApikeyRow *use, const pg_uuid_t *key);
 extern TupleDesc apikey_key_descriptor(void);
 extern Oid	apikey_key_owner(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_project(const ApikeyRow *key);

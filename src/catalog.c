@@ -21,6 +21,7 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "storage/sinval.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -35,7 +36,6 @@
 static ApikeyCatalog catalog;
 static Oid	extension_oid;
 static bool catalog_valid = false;
-static uint64 catalog_invalidations = 0;
 
 /* Their names; of an index its table, too. */
 static const struct
@@ -45,7 +45,11 @@ static const struct
 }			relations[APIKEY_RELATIONS] = {
 	[APIKEY_REL_KEY] = {"apikey_key", APIKEY_REL_KEY},
 	[APIKEY_REL_KEY_PKEY] = {"apikey_key_pkey", APIKEY_REL_KEY},
+	[APIKEY_REL_KEY_NAME] = {"apikey_key_name", APIKEY_REL_KEY},
+	[APIKEY_REL_KEY_PROJECT_NAME] = {"apikey_key_project_name", APIKEY_REL_KEY},
 	[APIKEY_REL_KEY_PROJECT] = {"apikey_key_project", APIKEY_REL_KEY},
+	[APIKEY_REL_KEY_EXPIRES_AT] = {"apikey_key_expires_at", APIKEY_REL_KEY},
+	[APIKEY_REL_KEY_CREDITS_ACCOUNT] = {"apikey_key_credits_account", APIKEY_REL_KEY},
 	[APIKEY_REL_KEY_ROTATED_TO] = {"apikey_key_rotated_to", APIKEY_REL_KEY},
 	[APIKEY_REL_DIGEST] = {"apikey_digest", APIKEY_REL_DIGEST},
 	[APIKEY_REL_DIGEST_PKEY] = {"apikey_digest_pkey", APIKEY_REL_DIGEST},
@@ -59,6 +63,7 @@ static const struct
 	[APIKEY_REL_PROJECT_PATH] = {"apikey_project_path", APIKEY_REL_PROJECT},
 	[APIKEY_REL_PROJECT_ORGANIZATION] = {"apikey_project_organization", APIKEY_REL_PROJECT},
 	[APIKEY_REL_MEMBER] = {"apikey_member", APIKEY_REL_MEMBER},
+	[APIKEY_REL_MEMBER_PKEY] = {"apikey_member_pkey", APIKEY_REL_MEMBER},
 	[APIKEY_REL_MEMBER_WHO] = {"apikey_member_who", APIKEY_REL_MEMBER},
 	[APIKEY_REL_REVEAL] = {"apikey_reveal", APIKEY_REL_REVEAL},
 	[APIKEY_REL_REVEAL_PKEY] = {"apikey_reveal_pkey", APIKEY_REL_REVEAL},
@@ -67,7 +72,11 @@ static const struct
 	[APIKEY_REL_IMPORT_FOREIGN] = {"apikey_import_foreign", APIKEY_REL_IMPORT},
 	[APIKEY_REL_IMPORT_DIGEST] = {"apikey_import_digest", APIKEY_REL_IMPORT},
 	[APIKEY_REL_IMPORT_LOOKUP] = {"apikey_import_lookup", APIKEY_REL_IMPORT},
+	[APIKEY_REL_USAGE] = {"apikey_usage", APIKEY_REL_USAGE},
+	[APIKEY_REL_USAGE_PKEY] = {"apikey_usage_pkey", APIKEY_REL_USAGE},
 	[APIKEY_REL_EVENT] = {"apikey_event", APIKEY_REL_EVENT},
+	[APIKEY_REL_EVENT_PKEY] = {"apikey_event_pkey", APIKEY_REL_EVENT},
+	[APIKEY_REL_EVENT_KEY] = {"apikey_event_key", APIKEY_REL_EVENT},
 	[APIKEY_REL_EVENT_ID_SEQ] = {"apikey_event_id_seq", APIKEY_REL_EVENT_ID_SEQ}
 };
 
@@ -93,10 +102,7 @@ static void
 catalog_invalidate(Datum arg pg_attribute_unused(), Oid relid)
 {
 	if (!OidIsValid(relid) || apikey_catalog_has(relid))
-	{
 		catalog_valid = false;
-		catalog_invalidations++;
-	}
 }
 
 /* A schema was renamed, or perhaps. */
@@ -201,9 +207,12 @@ catalog_find(ApikeyRelation relation)
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("relation \"%s\" of extension \"apikey\" does not exist",
-						name)));
+						name),
+				 table == relation ?
+				 errhint("Run \"ALTER EXTENSION apikey UPDATE\".") :
+				 errhint("An index that was dropped can be made anew by a superuser, as the extension's script makes it.")));
 	if (table != relation)
 	{
 		if (IndexGetRelation(relid, true) != apikey_catalog_relation(table))
@@ -229,29 +238,71 @@ catalog_owner(Oid relid)
 	return owner;
 }
 
+/* What a look at the system catalogs fills in. */
+typedef void (*CatalogLook) (void *result, int which);
+
+/*
+ * Looks until no message came in between that may make old what was seen
+ * first.  Messages are asked for, not our callbacks: those are also called
+ * without any, at each look where the server is told to debug its caches.
+ */
 static void
-catalog_load_roles(void)
+catalog_look(CatalogLook look, void *result, int which)
 {
+	uint64		messages;
+
+	do
+	{
+		messages = SharedInvalidMessageCounter;
+		look(result, which);
+	} while (messages != SharedInvalidMessageCounter);
+}
+
+static void
+look_for_roles(void *result, int which pg_attribute_unused())
+{
+	Oid		   *roles = result;
+
 	for (int i = APIKEY_ROLE_DEVELOPER; i < APIKEY_ROLES; i++)
 	{
-		catalog.roles[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
-										   ObjectIdGetDatum(catalog.role_type),
-										   CStringGetDatum(role_names[i]));
-		if (!OidIsValid(catalog.roles[i]))
+		roles[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
+								   ObjectIdGetDatum(catalog.role_type),
+								   CStringGetDatum(role_names[i]));
+		if (!OidIsValid(roles[i]))
 			elog(ERROR, "type apikey_role has no value \"%s\"", role_names[i]);
 	}
+}
+
+static void
+look_for_relation(void *result, int which)
+{
+	*(Oid *) result = catalog_find((ApikeyRelation) which);
+}
+
+static void
+look_for_extension(void *result, int which pg_attribute_unused())
+{
+	ApikeyCatalog *found = result;
+
+	extension_oid = apikey_extension_find("apikey", &found->schema);
+	if (!OidIsValid(extension_oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"apikey\" does not exist")));
+	catalog.schema = found->schema;
+	found->relations[APIKEY_REL_KEY] = catalog_find(APIKEY_REL_KEY);
+	found->tables_owner = catalog_owner(found->relations[APIKEY_REL_KEY]);
+	found->role_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									   CStringGetDatum("apikey_role"),
+									   ObjectIdGetDatum(found->schema));
 }
 
 static void
 catalog_load(void)
 {
 	static bool registered = false;
+	ApikeyCatalog found = {.generation = catalog.generation + 1};
 
-	extension_oid = apikey_extension_find("apikey", &catalog.schema);
-	if (!OidIsValid(extension_oid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"apikey\" does not exist")));
 	if (!registered)
 	{
 		CacheRegisterRelcacheCallback(catalog_invalidate, (Datum) 0);
@@ -259,15 +310,9 @@ catalog_load(void)
 									  (Datum) 0);
 		registered = true;
 	}
-
-	memset(catalog.relations, 0, sizeof(catalog.relations));
-	memset(catalog.roles, 0, sizeof(catalog.roles));
-	catalog.relations[APIKEY_REL_KEY] =
-		catalog_find(APIKEY_REL_KEY);
-	catalog.tables_owner = catalog_owner(catalog.relations[APIKEY_REL_KEY]);
-	catalog.role_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-										CStringGetDatum("apikey_role"),
-										ObjectIdGetDatum(catalog.schema));
+	catalog_look(look_for_extension, &found, 0);
+	catalog = found;
+	catalog_valid = true;
 }
 
 /*
@@ -277,14 +322,8 @@ catalog_load(void)
 const ApikeyCatalog *
 apikey_catalog(void)
 {
-	while (!catalog_valid)
-	{
-		uint64		before = catalog_invalidations;
-
+	if (!catalog_valid)
 		catalog_load();
-		catalog_valid = before == catalog_invalidations;
-		catalog.generation++;
-	}
 	return &catalog;
 }
 
@@ -314,27 +353,41 @@ apikey_catalog_require(Relation rel)
 Oid
 apikey_catalog_relation(ApikeyRelation relation)
 {
+	uint64		generation = apikey_catalog()->generation;
+	Oid			relid = catalog.relations[relation];
+
+	if (OidIsValid(relid))
+		return relid;
+	catalog_look(look_for_relation, &relid, relation);
 	/* Finding it may be what invalidates the catalog. */
-	while (!OidIsValid(apikey_catalog()->relations[relation]))
-		catalog.relations[relation] = catalog_find(relation);
-	return catalog.relations[relation];
+	if (catalog_valid && generation == catalog.generation)
+		catalog.relations[relation] = relid;
+	return relid;
 }
 
 /* The OIDs of the enum's values. */
-static const Oid *
-catalog_roles(void)
+static void
+catalog_roles(Oid *roles)
 {
-	while (!OidIsValid(apikey_catalog()->roles[APIKEY_ROLE_OWNER]))
-		catalog_load_roles();
-	return catalog.roles;
+	uint64		generation = apikey_catalog()->generation;
+
+	if (!OidIsValid(catalog.roles[APIKEY_ROLE_OWNER]))
+	{
+		catalog_look(look_for_roles, roles, 0);
+		if (!catalog_valid || generation != catalog.generation)
+			return;
+		memcpy(catalog.roles, roles, sizeof(catalog.roles));
+	}
+	memcpy(roles, catalog.roles, sizeof(catalog.roles));
 }
 
 ApikeyRole
 apikey_role_from_datum(Datum value)
 {
-	const Oid  *roles = catalog_roles();
+	Oid			roles[APIKEY_ROLES] = {0};
 	int			role;
 
+	catalog_roles(roles);
 	for (role = APIKEY_ROLE_DEVELOPER; role < APIKEY_ROLES; role++)
 	{
 		if (roles[role] == DatumGetObjectId(value))
@@ -346,7 +399,10 @@ apikey_role_from_datum(Datum value)
 Datum
 apikey_role_datum(ApikeyRole role)
 {
-	return ObjectIdGetDatum(catalog_roles()[role]);
+	Oid			roles[APIKEY_ROLES] = {0};
+
+	catalog_roles(roles);
+	return ObjectIdGetDatum(roles[role]);
 }
 
 const char *

@@ -36,6 +36,15 @@ apikey_find_setting(const char *name)
 #endif
 }
 
+/* What a row's triggers would recheck a query with, of which there is none. */
+#if PG_VERSION_NUM >= 160000
+#define apikey_init_epq(epq, estate) \
+	EvalPlanQualInit(epq, estate, NULL, NIL, -1, NIL)
+#else
+#define apikey_init_epq(epq, estate) \
+	EvalPlanQualInit(epq, estate, NULL, NIL, -1)
+#endif
+
 /* A subscription's tables are copied in text up to 15, whatever its option. */
 #define APIKEY_COPIES_IN_BINARY	(PG_VERSION_NUM >= 160000)
 

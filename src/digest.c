@@ -154,3 +154,14 @@ apikey_digest_equal(const uint8 *one, const uint8 *two)
 		difference |= words[0][i] ^ words[1][i];
 	return difference == 0;
 }
+
+/* A digest as a value of a table's. */
+bytea *
+apikey_digest_bytea(const uint8 *digest)
+{
+	bytea	   *result = palloc(VARHDRSZ + APIKEY_DIGEST_BYTES);
+
+	SET_VARSIZE(result, VARHDRSZ + APIKEY_DIGEST_BYTES);
+	memcpy(VARDATA(result), digest, APIKEY_DIGEST_BYTES);
+	return result;
+}

@@ -17,7 +17,9 @@
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "apikey.h"
@@ -96,6 +98,7 @@ static const ApikeyColumn event_columns[] = {
 static const ApikeyTable event_table = {
 	.name = "apikey_event",
 	.relation = APIKEY_REL_EVENT,
+	.pkey = APIKEY_REL_EVENT_PKEY,
 	.columns = event_columns,
 	.count = lengthof(event_columns)
 };
@@ -281,6 +284,13 @@ apikey_event_member(const ApikeyPlace *place, ApikeyEvent event, Oid member,
 	apikey_event_place(place, event, apikey_detail_end(&json));
 }
 
+/* Locks the trail for events, unless that would be waiting for somebody. */
+bool
+apikey_event_writable(void)
+{
+	return apikey_table_free(&event_table);
+}
+
 /*
  * Raises unless it is a superuser who changes or removes events: the tables'
  * owner may not, but for carrying out a superuser's purge.
@@ -295,26 +305,45 @@ apikey_event_require_removable(void)
 				 errdetail("Only superusers may.")));
 }
 
-static uint64
-purge(Datum before)
+/* A purge: from before when, by what, how many. */
+typedef struct Purge
 {
-	static ApikeyStatement statement;
-	ApikeyStorage storage;
+	TimestampTz before;
+	ApikeyWriter *writer;
 	uint64		rows;
+} Purge;
 
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
+static bool
+purge_event(const ApikeyRow *row, void *state)
+{
+	Purge	   *purge = state;
+	ScanKeyData key;
+
+	if (DatumGetTimestampTz(row->values[EVENT_AT]) >= purge->before)
+		return true;
+	ScanKeyInit(&key, EVENT_ID + 1, BTEqualStrategyNumber, F_INT8EQ,
+				row->values[EVENT_ID]);
+	if (apikey_table_take(purge->writer, &event_table, &key,
+						  APIKEY_LOCK_UPDATE, NULL))
 	{
-		Oid			type = TIMESTAMPTZOID;
-
-		apikey_storage_prepare(&statement,
-							   psprintf("DELETE FROM %s.apikey_event WHERE at < $1",
-										apikey_catalog_schema()),
-							   1, &type);
+		apikey_storage_delete(purge->writer);
+		purge->rows++;
 	}
-	rows = apikey_storage_run(&statement, &before, NULL);
-	apikey_storage_close(&storage);
-	return rows;
+	return true;
+}
+
+static uint64
+purge(TimestampTz before)
+{
+	Purge		purge = {.before = before};
+	Snapshot	snapshot = apikey_latest_snapshot();
+
+	purge.writer = apikey_table_open(&event_table);
+	apikey_table_walk(&event_table, APIKEY_REL_EVENT, NULL, 0, snapshot,
+					  purge_event, &purge);
+	apikey_table_close(purge.writer);
+	UnregisterSnapshot(snapshot);
+	return purge.rows;
 }
 
 /* Removes the events from before a time; returns how many. */
@@ -326,7 +355,7 @@ apikey_event_purge(TimestampTz before)
 	purging = true;
 	PG_TRY();
 	{
-		rows = purge(TimestampTzGetDatum(before));
+		rows = purge(before);
 	}
 	PG_FINALLY();
 	{

@@ -8,9 +8,9 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "usage.h"
@@ -58,66 +58,140 @@ apikey_expiry_init(void)
 	RegisterXactCallback(on_transaction_end, NULL);
 }
 
-/*
- * Runs a query about keys with an expiry; its parameters are until when they
- * count, and how many.
- */
-static void
-query(const char *sql, TimestampTz until)
+/* Has a key been told of, as far as a row of its use says? */
+static bool
+told(const ApikeyRow *use, const ApikeyRow *key)
 {
-	const char *schema = apikey_catalog_schema();
-	Oid			types[2] = {TIMESTAMPTZOID, INT4OID};
-	Datum		values[2] = {TimestampTzGetDatum(until),
-	Int32GetDatum(TOLD_AT_ONCE)};
-
-	if (SPI_execute_with_args(psprintf(sql, schema, schema, schema),
-							  2, types, values, NULL, false, 0) < 0)
-		elog(ERROR, "could not look for API keys that expire");
+	return !use->nulls[APIKEY_USE_EXPIRY_TOLD] &&
+		DatumGetTimestampTz(use->values[APIKEY_USE_EXPIRY_TOLD]) ==
+		DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]);
 }
 
-/* Marks the keys that are near as told of, and returns their ids. */
-static List *
-mark_near(TimestampTz until)
+/* The search for keys that are near and nobody was told of. */
+typedef struct Search
 {
-	static const char sql[] =
-	"INSERT INTO %s.apikey_usage AS u (id, use_count, denied_count, expiry_told)"
-	" SELECT k.id, 0, 0, k.expires_at FROM %s.apikey_key k"
-	" LEFT JOIN %s.apikey_usage t ON t.id = k.id"
-	" WHERE k.expires_at > clock_timestamp() AND k.expires_at <= $1"
-	" AND k.revoked_at IS NULL AND k.rotated_to IS NULL"
-	" AND t.expiry_told IS DISTINCT FROM k.expires_at LIMIT $2"
-	" ON CONFLICT (id) DO UPDATE SET expiry_told = excluded.expiry_told"
-	" RETURNING id";
-	MemoryContext context = CurrentMemoryContext;
-	ApikeyStorage storage;
+	TimestampTz until;
+	Snapshot	snapshot;
+	MemoryContext scratch;
 	List	   *ids;
+} Search;
 
-	apikey_storage_open(&storage);
-	query(sql, until);
-	ids = apikey_storage_ids(context);
-	apikey_storage_close(&storage);
-	return ids;
+static bool
+collect_near(const ApikeyRow *key, void *state)
+{
+	Search	   *search = state;
+	MemoryContext context;
+	ApikeyRow	use;
+	bool		known;
+
+	if (DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) > search->until)
+		return false;
+	context = MemoryContextSwitchTo(search->scratch);
+	known = !key->nulls[APIKEY_KEY_ROTATED_TO] ||
+		(apikey_table_fetch(&apikey_use_table, apikey_row_id(key),
+							search->snapshot, &use) && told(&use, key));
+	MemoryContextSwitchTo(context);
+	MemoryContextReset(search->scratch);
+	if (!known)
+	{
+		pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+		*id = *apikey_row_id(key);
+		search->ids = lappend(search->ids, id);
+	}
+	return list_length(search->ids) < TOLD_AT_ONCE;
+}
+
+/* Visits the keys that expire after a time, in their order, but the revoked. */
+static void
+walk_after(TimestampTz after, Snapshot snapshot, ApikeyVisit visit,
+		   void *state)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, APIKEY_KEY_EXPIRES_AT + 1, BTGreaterStrategyNumber,
+				F_TIMESTAMPTZ_GT, TimestampTzGetDatum(after));
+	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_EXPIRES_AT, &key, 1,
+					  snapshot, visit, state);
+}
+
+/* The ids of the keys that are near and nobody was told of. */
+static List *
+find_near(TimestampTz until)
+{
+	Search		search = {.until = until};
+
+	search.snapshot = apikey_latest_snapshot();
+	search.scratch = AllocSetContextCreate(CurrentMemoryContext,
+										   "apikey expiry",
+										   ALLOCSET_SMALL_SIZES);
+	walk_after(GetCurrentTimestamp(), search.snapshot, collect_near, &search);
+	MemoryContextDelete(search.scratch);
+	UnregisterSnapshot(search.snapshot);
+	return search.ids;
+}
+
+/*
+ * Marks a key as told of; false where it is, or where that would be waiting
+ * for somebody: it is left for the next time.
+ */
+static bool
+mark(ApikeyWriter *writer, const ApikeyRow *key)
+{
+	ScanKeyData id;
+	ApikeyRow	use;
+
+	apikey_table_key(&id, apikey_row_id(key));
+	if (apikey_table_take(writer, &apikey_use_table, &id,
+						  APIKEY_LOCK_UPDATE_SKIP, &use))
+	{
+		if (told(&use, key))
+			return false;
+		apikey_row_set(&use, APIKEY_USE_EXPIRY_TOLD,
+					   key->values[APIKEY_KEY_EXPIRES_AT]);
+		apikey_table_put(writer, &apikey_use_table, &use);
+		return true;
+	}
+	if (!apikey_table_absent(writer, &apikey_use_table, &id))
+		return false;
+	apikey_use_new(&use, apikey_row_id(key));
+	apikey_row_set(&use, APIKEY_USE_EXPIRY_TOLD,
+				   key->values[APIKEY_KEY_EXPIRES_AT]);
+	apikey_table_add(writer, &apikey_use_table, &use);
+	return true;
+}
+
+static void
+tell(ApikeyWriter *writer, const pg_uuid_t *id)
+{
+	ApikeyRow	key;
+
+	if (!apikey_table_fetch_latest(&apikey_key_table, id, &key) ||
+		key.nulls[APIKEY_KEY_EXPIRES_AT] || !mark(writer, &key) ||
+		apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
+		return;
+	apikey_event_key(&key, APIKEY_EVENT_EXPIRING,
+					 psprintf("{\"expires_at\": %s}",
+							  apikey_json_time(DatumGetTimestampTz(key.values[APIKEY_KEY_EXPIRES_AT]))));
+}
+
+static bool
+take_expiry(const ApikeyRow *key, void *state)
+{
+	*(TimestampTz *) state =
+		DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]);
+	return false;
 }
 
 /* When the first key expires that is not near yet; the end of time for none. */
 static TimestampTz
 next_expiry(TimestampTz after)
 {
-	static const char sql[] =
-	"SELECT min(expires_at) FROM %s.apikey_key WHERE expires_at > $1"
-	" AND expires_at < 'infinity' AND revoked_at IS NULL AND $2 > 0";
 	TimestampTz next = DT_NOEND;
-	ApikeyStorage storage;
-	Datum		value;
-	bool		isnull;
+	Snapshot	snapshot = apikey_latest_snapshot();
 
-	apikey_storage_open(&storage);
-	query(sql, after);
-	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-						  &isnull);
-	if (!isnull)
-		next = DatumGetTimestampTz(value);
-	apikey_storage_close(&storage);
+	walk_after(after, snapshot, take_expiry, &next);
+	UnregisterSnapshot(snapshot);
 	return next;
 }
 
@@ -134,22 +208,15 @@ apikey_expiry_tell(void)
 	TimestampTz next;
 	List	   *ids;
 	ListCell   *cell;
+	ApikeyWriter *writer;
 
 	if (apikey_expiry_notice == 0)
 		return DT_NOEND;
-	ids = mark_near(until);
+	ids = find_near(until);
+	writer = apikey_table_open(&apikey_use_table);
 	foreach(cell, ids)
-	{
-		ApikeyRow	key;
-
-		if (!apikey_table_fetch_latest(&apikey_key_table, lfirst(cell), &key) ||
-			apikey_key_status(&key, GetCurrentTimestamp()) ==
-			APIKEY_STATUS_REVOKED)
-			continue;
-		apikey_event_key(&key, APIKEY_EVENT_EXPIRING,
-						 psprintf("{\"expires_at\": %s}",
-								  apikey_json_time(DatumGetTimestampTz(key.values[APIKEY_KEY_EXPIRES_AT]))));
-	}
+		tell(writer, lfirst(cell));
+	apikey_table_close(writer);
 	next = list_length(ids) == TOLD_AT_ONCE ? until : next_expiry(until);
 	return Min(GetCurrentTimestamp() + LOOK_EACH,
 			   next == DT_NOEND ? DT_NOEND : notice_before(next));

@@ -40,6 +40,20 @@ extern const char *apikey_foreign_crypt(const char *salt, const char *bytes,
 
 /* import.c */
 
+/* The columns of apikey_import, in their order there. */
+typedef enum ApikeyImportColumn
+{
+	APIKEY_IMPORT_ID,
+	APIKEY_IMPORT_ALGORITHM,
+	APIKEY_IMPORT_FOREIGN_DIGEST,
+	APIKEY_IMPORT_FOREIGN_PEPPER,
+	APIKEY_IMPORT_DIGEST,
+	APIKEY_IMPORT_PEPPER,
+	APIKEY_IMPORT_LOOKUP,
+	APIKEY_IMPORT_SALT,
+	APIKEY_IMPORT_LAST_FOUR
+} ApikeyImportColumn;
+
 /* An imported key that has been looked for by its text. */
 typedef struct ApikeyImported
 {
@@ -48,6 +62,9 @@ typedef struct ApikeyImported
 	bool		stale;			/* not by the digest that native keys have */
 } ApikeyImported;
 
+extern const ApikeyTable apikey_import_table;
+
+extern bool apikey_import_has_digest(const uint8 *digest);
 extern void apikey_import_key(ApikeyRow *key, const ApikeyIssue *issue,
 							  const ApikeyForeign *foreign,
 							  const text *lookup);

@@ -33,35 +33,21 @@
 
 #include "foreign.h"
 
-/* The columns of apikey_import, in their order there. */
-enum
-{
-	IMPORT_ID,
-	IMPORT_ALGORITHM,
-	IMPORT_FOREIGN_DIGEST,
-	IMPORT_FOREIGN_PEPPER,
-	IMPORT_DIGEST,
-	IMPORT_PEPPER,
-	IMPORT_LOOKUP,
-	IMPORT_SALT,
-	IMPORT_LAST_FOUR
-};
-
 static const ApikeyColumn import_columns[] = {
-	[IMPORT_ID] = {"id", UUIDOID, false},
-	[IMPORT_ALGORITHM] = {"algorithm", TEXTOID, false},
-	[IMPORT_FOREIGN_DIGEST] = {"foreign_digest", BYTEAOID, false},
-	[IMPORT_FOREIGN_PEPPER] = {"foreign_pepper", INT4OID, false},
-	[IMPORT_DIGEST] = {"digest", BYTEAOID, false},
-	[IMPORT_PEPPER] = {"pepper", INT4OID, false},
-	[IMPORT_LOOKUP] = {"lookup", TEXTOID, false},
-	[IMPORT_SALT] = {"salt", TEXTOID, false},
-	[IMPORT_LAST_FOUR] = {"last_four", TEXTOID, false}
+	[APIKEY_IMPORT_ID] = {"id", UUIDOID, false},
+	[APIKEY_IMPORT_ALGORITHM] = {"algorithm", TEXTOID, false},
+	[APIKEY_IMPORT_FOREIGN_DIGEST] = {"foreign_digest", BYTEAOID, false},
+	[APIKEY_IMPORT_FOREIGN_PEPPER] = {"foreign_pepper", INT4OID, false},
+	[APIKEY_IMPORT_DIGEST] = {"digest", BYTEAOID, false},
+	[APIKEY_IMPORT_PEPPER] = {"pepper", INT4OID, false},
+	[APIKEY_IMPORT_LOOKUP] = {"lookup", TEXTOID, false},
+	[APIKEY_IMPORT_SALT] = {"salt", TEXTOID, false},
+	[APIKEY_IMPORT_LAST_FOUR] = {"last_four", TEXTOID, false}
 };
 
 #define HASH_TAKEN	"an API key with this hash or lookup already exists"
 
-static ApikeyTable import_table = {
+const ApikeyTable apikey_import_table = {
 	.name = "apikey_import",
 	.taken = HASH_TAKEN,
 	.relation = APIKEY_REL_IMPORT,
@@ -91,7 +77,7 @@ look_for_any(void)
 	if (empty)
 		return false;
 	snapshot = apikey_latest_snapshot();
-	apikey_table_scan(&import_table, APIKEY_REL_IMPORT_PKEY, NULL, 0, snapshot,
+	apikey_table_scan(&apikey_import_table, APIKEY_REL_IMPORT_PKEY, NULL, 0, snapshot,
 					  seen_one, &found);
 	UnregisterSnapshot(snapshot);
 	return found;
@@ -111,16 +97,6 @@ apikey_import_any(void)
 	any = look_for_any();
 	apikey_cache_store_imports(begun, any);
 	return any;
-}
-
-static bytea *
-digest_bytea(const uint8 *digest)
-{
-	bytea	   *result = palloc(VARHDRSZ + APIKEY_DIGEST_BYTES);
-
-	SET_VARSIZE(result, VARHDRSZ + APIKEY_DIGEST_BYTES);
-	memcpy(VARDATA(result), digest, APIKEY_DIGEST_BYTES);
-	return result;
 }
 
 /* Is a column the digest that is offered, under that pepper? */
@@ -151,12 +127,25 @@ find_by_digest(int column, ApikeyRelation index, const uint8 *digest,
 
 		apikey_digest_stored(*pepper, digest, offered);
 		ScanKeyInit(&key, column + 1, BTEqualStrategyNumber, F_BYTEAEQ,
-					PointerGetDatum(digest_bytea(offered)));
-		if (apikey_table_find(&import_table, index, &key, 1, row) &&
+					PointerGetDatum(apikey_digest_bytea(offered)));
+		if (apikey_table_find(&apikey_import_table, index, &key, 1, row) &&
 			digest_matches(row, column, offered))
 			return true;
 	}
 	return false;
+}
+
+/* Has any row this digest of the native form? */
+bool
+apikey_import_has_digest(const uint8 *digest)
+{
+	ScanKeyData key;
+	ApikeyRow	row;
+
+	ScanKeyInit(&key, APIKEY_IMPORT_DIGEST + 1, BTEqualStrategyNumber,
+				F_BYTEAEQ, PointerGetDatum(apikey_digest_bytea(digest)));
+	return apikey_table_find(&apikey_import_table, APIKEY_REL_IMPORT_DIGEST,
+							 &key, 1, &row);
 }
 
 /* Finds the row whose lookup is a text or, of all others, next to it. */
@@ -173,7 +162,7 @@ find_next_to(const char *bytes, size_t len, bool before, ApikeyRow *row)
 	HeapTuple	tuple;
 	pg_uuid_t	id;
 
-	ScanKeyEntryInitialize(&key, 0, IMPORT_LOOKUP + 1,
+	ScanKeyEntryInitialize(&key, 0, APIKEY_IMPORT_LOOKUP + 1,
 						   before ? BTLessEqualStrategyNumber :
 						   BTGreaterEqualStrategyNumber,
 						   InvalidOid, C_COLLATION_OID,
@@ -186,7 +175,7 @@ find_next_to(const char *bytes, size_t len, bool before, ApikeyRow *row)
 	{
 		bool		isnull;
 
-		id = *DatumGetUUIDP(heap_getattr(tuple, IMPORT_ID + 1,
+		id = *DatumGetUUIDP(heap_getattr(tuple, APIKEY_IMPORT_ID + 1,
 										 RelationGetDescr(rel), &isnull));
 	}
 	systable_endscan_ordered(scan);
@@ -194,7 +183,7 @@ find_next_to(const char *bytes, size_t len, bool before, ApikeyRow *row)
 	table_close(rel, AccessShareLock);
 	UnregisterSnapshot(snapshot);
 	return HeapTupleIsValid(tuple) &&
-		apikey_table_fetch_latest(&import_table, &id, row);
+		apikey_table_fetch_latest(&apikey_import_table, &id, row);
 }
 
 static bool
@@ -216,18 +205,18 @@ find_by_crypt(const char *bytes, size_t len, ApikeyRow *row,
 
 	/* Verified before, it would have been found by its digest. */
 	if (!find_next_to(bytes, len, true, row) ||
-		!begins_with(bytes, len, apikey_row_text(row, IMPORT_LOOKUP)) ||
-		!row->nulls[IMPORT_DIGEST] || row->nulls[IMPORT_SALT])
+		!begins_with(bytes, len, apikey_row_text(row, APIKEY_IMPORT_LOOKUP)) ||
+		!row->nulls[APIKEY_IMPORT_DIGEST] || row->nulls[APIKEY_IMPORT_SALT])
 		return false;
-	pepper = apikey_pepper_find(DatumGetInt32(row->values[IMPORT_FOREIGN_PEPPER]));
+	pepper = apikey_pepper_find(DatumGetInt32(row->values[APIKEY_IMPORT_FOREIGN_PEPPER]));
 	if (pepper == NULL)
 		return false;
-	*problem = apikey_foreign_crypt(text_to_cstring(apikey_row_text(row, IMPORT_SALT)),
+	*problem = apikey_foreign_crypt(text_to_cstring(apikey_row_text(row, APIKEY_IMPORT_SALT)),
 									bytes, len, digest);
 	if (*problem != NULL)
 		return false;
 	apikey_digest_stored(pepper, digest, offered);
-	return digest_matches(row, IMPORT_FOREIGN_DIGEST, offered);
+	return digest_matches(row, APIKEY_IMPORT_FOREIGN_DIGEST, offered);
 }
 
 /* Finds the row of the key whose hash, as imported, a text has. */
@@ -241,9 +230,9 @@ find_by_foreign(const char *bytes, size_t len, ApikeyRow *row,
 		uint8		digest[APIKEY_DIGEST_BYTES];
 
 		if (apikey_foreign_digest((ApikeyAlgorithm) i, bytes, len, digest) &&
-			find_by_digest(IMPORT_FOREIGN_DIGEST, APIKEY_REL_IMPORT_FOREIGN,
+			find_by_digest(APIKEY_IMPORT_FOREIGN_DIGEST, APIKEY_REL_IMPORT_FOREIGN,
 						   digest, row, &pepper))
-			return row->nulls[IMPORT_DIGEST];
+			return row->nulls[APIKEY_IMPORT_DIGEST];
 	}
 	return find_by_crypt(bytes, len, row, problem);
 }
@@ -260,7 +249,7 @@ apikey_import_find(const ApikeyCredential *credential,
 	ApikeyRow	row;
 
 	imported->problem = NULL;
-	if (find_by_digest(IMPORT_DIGEST, APIKEY_REL_IMPORT_DIGEST,
+	if (find_by_digest(APIKEY_IMPORT_DIGEST, APIKEY_REL_IMPORT_DIGEST,
 					   credential->digest, &row, &pepper))
 		imported->stale = pepper != apikey_pepper_current();
 	else if (find_by_foreign(credential->prefix, credential->text_len, &row,
@@ -283,7 +272,7 @@ make_room(const ApikeyRow *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg(HASH_TAKEN)));
-	apikey_table_delete(&import_table, apikey_row_id(row), true);
+	apikey_table_delete(&apikey_import_table, apikey_row_id(row), true);
 }
 
 static void
@@ -292,11 +281,11 @@ make_room_for_hash(const ApikeyForeign *foreign)
 	const ApikeyPepper *pepper;
 	ApikeyRow	row;
 
-	while (find_by_digest(IMPORT_FOREIGN_DIGEST, APIKEY_REL_IMPORT_FOREIGN,
+	while (find_by_digest(APIKEY_IMPORT_FOREIGN_DIGEST, APIKEY_REL_IMPORT_FOREIGN,
 						  foreign->digest, &row, &pepper))
 		make_room(&row);
 	while (foreign->algorithm == APIKEY_ALGORITHM_SHA256 &&
-		   find_by_digest(IMPORT_DIGEST, APIKEY_REL_IMPORT_DIGEST,
+		   find_by_digest(APIKEY_IMPORT_DIGEST, APIKEY_REL_IMPORT_DIGEST,
 						  foreign->sha256, &row, &pepper))
 		make_room(&row);
 }
@@ -315,11 +304,11 @@ make_room_for_lookup(const text *lookup)
 	LockRelationOid(apikey_catalog_relation(APIKEY_REL_IMPORT_LOOKUP),
 					ShareUpdateExclusiveLock);
 	while (find_next_to(bytes, len, true, &row) &&
-		   begins_with(bytes, len, apikey_row_text(&row, IMPORT_LOOKUP)))
+		   begins_with(bytes, len, apikey_row_text(&row, APIKEY_IMPORT_LOOKUP)))
 		make_room(&row);
 	while (find_next_to(bytes, len, false, &row))
 	{
-		text	   *other = apikey_row_text(&row, IMPORT_LOOKUP);
+		text	   *other = apikey_row_text(&row, APIKEY_IMPORT_LOOKUP);
 
 		if (!begins_with(VARDATA_ANY(other), VARSIZE_ANY_EXHDR(other), lookup))
 			break;
@@ -337,17 +326,17 @@ insert_import(const ApikeyRow *key, const ApikeyForeign *foreign,
 
 	apikey_digest_stored(pepper, foreign->digest, digest);
 	apikey_row_clear(&row);
-	apikey_row_set_pointer(&row, IMPORT_ID, apikey_row_id(key));
-	apikey_row_set_pointer(&row, IMPORT_ALGORITHM,
+	apikey_row_set_pointer(&row, APIKEY_IMPORT_ID, apikey_row_id(key));
+	apikey_row_set_pointer(&row, APIKEY_IMPORT_ALGORITHM,
 						   cstring_to_text(apikey_foreign_name(foreign->algorithm)));
-	apikey_row_set_pointer(&row, IMPORT_FOREIGN_DIGEST, digest_bytea(digest));
-	apikey_row_set(&row, IMPORT_FOREIGN_PEPPER,
+	apikey_row_set_pointer(&row, APIKEY_IMPORT_FOREIGN_DIGEST, apikey_digest_bytea(digest));
+	apikey_row_set(&row, APIKEY_IMPORT_FOREIGN_PEPPER,
 				   Int32GetDatum(pepper->fingerprint));
-	apikey_row_set_pointer(&row, IMPORT_LOOKUP, lookup);
+	apikey_row_set_pointer(&row, APIKEY_IMPORT_LOOKUP, lookup);
 	if (foreign->salt[0] != '\0')
-		apikey_row_set_pointer(&row, IMPORT_SALT,
+		apikey_row_set_pointer(&row, APIKEY_IMPORT_SALT,
 							   cstring_to_text(foreign->salt));
-	apikey_table_insert(&import_table, &row);
+	apikey_table_insert(&apikey_import_table, &row);
 }
 
 /*
@@ -382,5 +371,5 @@ void
 apikey_import_forget(const ApikeyRow *key)
 {
 	if (apikey_import_any())
-		apikey_table_delete(&import_table, apikey_row_id(key), false);
+		apikey_table_delete(&apikey_import_table, apikey_row_id(key), false);
 }

@@ -66,21 +66,13 @@ ApikeyTable apikey_key_table = {
 	.derived = lengthof(key_columns) - APIKEY_KEY_CREDITS
 };
 
-/* The columns of apikey_digest, in their order there. */
-enum
-{
-	DIGEST_ID,
-	DIGEST_DIGEST,
-	DIGEST_PEPPER
-};
-
 static const ApikeyColumn digest_columns[] = {
-	[DIGEST_ID] = {"id", UUIDOID, false},
-	[DIGEST_DIGEST] = {"digest", BYTEAOID, false},
-	[DIGEST_PEPPER] = {"pepper", INT4OID, false}
+	[APIKEY_DIGEST_ID] = {"id", UUIDOID, false},
+	[APIKEY_DIGEST_DIGEST] = {"digest", BYTEAOID, false},
+	[APIKEY_DIGEST_PEPPER] = {"pepper", INT4OID, false}
 };
 
-static ApikeyTable digest_table = {
+const ApikeyTable apikey_digest_table = {
 	.name = "apikey_digest",
 	.relation = APIKEY_REL_DIGEST,
 	.pkey = APIKEY_REL_DIGEST_PKEY,
@@ -88,27 +80,51 @@ static ApikeyTable digest_table = {
 	.count = lengthof(digest_columns)
 };
 
-/* Read and written by the statements of touch.c and worker.c; here it ends. */
-static ApikeyTable usage_table = {
-	.name = "apikey_usage"
+static const ApikeyColumn use_columns[] = {
+	[APIKEY_USE_ID] = {"id", UUIDOID, false},
+	[APIKEY_USE_USE_COUNT] = {"use_count", INT8OID, false},
+	[APIKEY_USE_DENIED_COUNT] = {"denied_count", INT8OID, false},
+	[APIKEY_USE_LAST_USED_AT] = {"last_used_at", TIMESTAMPTZOID, false},
+	[APIKEY_USE_LAST_USED_ADDR] = {"last_used_addr", INETOID, false},
+	[APIKEY_USE_FLUSH] = {"flush", INT8OID, false},
+	[APIKEY_USE_EXPIRY_TOLD] = {"expiry_told", TIMESTAMPTZOID, false}
 };
+
+/* Written by touch.c, worker.c and expiry.c; here it ends. */
+const ApikeyTable apikey_use_table = {
+	.name = "apikey_usage",
+	.relation = APIKEY_REL_USAGE,
+	.pkey = APIKEY_REL_USAGE_PKEY,
+	.columns = use_columns,
+	.count = lengthof(use_columns)
+};
+
+/* The row of a key that has not been used yet. */
+void
+apikey_use_new(ApikeyRow *use, const pg_uuid_t *key)
+{
+	apikey_row_clear(use);
+	apikey_row_set_pointer(use, APIKEY_USE_ID, key);
+	apikey_row_set(use, APIKEY_USE_USE_COUNT, Int64GetDatum(0));
+	apikey_row_set(use, APIKEY_USE_DENIED_COUNT, Int64GetDatum(0));
+}
 
 /* A descriptor of a key's row, kept for the life of the process. */
 TupleDesc
 apikey_key_descriptor(void)
 {
 	static TupleDesc desc = NULL;
-	static uint64 generation;
-	uint64		current = apikey_catalog()->generation;
+	static Oid	role_type;		/* all that may change in it */
+	Oid			current = apikey_catalog()->role_type;
 
-	if (desc == NULL || generation != current)
+	if (desc == NULL || role_type != current)
 	{
 		MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
 
 		if (desc != NULL)
 			FreeTupleDesc(desc);
 		desc = apikey_table_descriptor(&apikey_key_table);
-		generation = current;
+		role_type = current;
 		MemoryContextSwitchTo(context);
 	}
 	return desc;
@@ -159,10 +175,10 @@ apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot, uint8 *digest,
 	ApikeyRow	row;
 	bytea	   *stored;
 
-	if (!apikey_table_fetch(&digest_table, id, snapshot, &row))
+	if (!apikey_table_fetch(&apikey_digest_table, id, snapshot, &row))
 		return false;
-	*fingerprint = DatumGetInt32(row.values[DIGEST_PEPPER]);
-	stored = DatumGetByteaPP(row.values[DIGEST_DIGEST]);
+	*fingerprint = DatumGetInt32(row.values[APIKEY_DIGEST_PEPPER]);
+	stored = DatumGetByteaPP(row.values[APIKEY_DIGEST_DIGEST]);
 	if (VARSIZE_ANY_EXHDR(stored) != APIKEY_DIGEST_BYTES)
 		return false;
 	memcpy(digest, VARDATA_ANY(stored), APIKEY_DIGEST_BYTES);
@@ -255,16 +271,15 @@ apikey_key_find_predecessor(const pg_uuid_t *id, ApikeyRow *key)
 static void
 insert_digest(const ApikeyRow *key, const uint8 *digest)
 {
-	bytea	   *stored = palloc(VARHDRSZ + APIKEY_DIGEST_BYTES);
+	uint8		stored[APIKEY_DIGEST_BYTES];
 	ApikeyRow	row;
 
-	SET_VARSIZE(stored, VARHDRSZ + APIKEY_DIGEST_BYTES);
-	apikey_digest_stored(apikey_pepper_current(), digest,
-						 (uint8 *) VARDATA(stored));
-	apikey_row_set_pointer(&row, DIGEST_ID, apikey_row_id(key));
-	apikey_row_set_pointer(&row, DIGEST_DIGEST, stored);
-	apikey_row_set(&row, DIGEST_PEPPER, Int32GetDatum(apikey_pepper_current()->fingerprint));
-	apikey_table_insert(&digest_table, &row);
+	apikey_digest_stored(apikey_pepper_current(), digest, stored);
+	apikey_row_set_pointer(&row, APIKEY_DIGEST_ID, apikey_row_id(key));
+	apikey_row_set_pointer(&row, APIKEY_DIGEST_DIGEST,
+						   apikey_digest_bytea(stored));
+	apikey_row_set(&row, APIKEY_DIGEST_PEPPER, Int32GetDatum(apikey_pepper_current()->fingerprint));
+	apikey_table_insert(&apikey_digest_table, &row);
 }
 
 /*
@@ -311,8 +326,8 @@ apikey_key_delete(const ApikeyRow *key)
 	apikey_event_key(key, APIKEY_EVENT_DELETED, NULL);
 	apikey_reveal_forget(key);
 	apikey_import_forget(key);
-	apikey_table_delete(&digest_table, apikey_row_id(key), false);
-	apikey_table_delete(&usage_table, apikey_row_id(key), false);
+	apikey_table_delete(&apikey_digest_table, apikey_row_id(key), false);
+	apikey_table_delete(&apikey_use_table, apikey_row_id(key), false);
 	apikey_account_forget(key);
 	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);
 }

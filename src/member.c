@@ -29,7 +29,7 @@ static const ApikeyColumn member_columns[] = {
 ApikeyTable apikey_member_table = {
 	.name = "apikey_member",
 	.relation = APIKEY_REL_MEMBER,
-	.pkey = APIKEY_REL_MEMBER_WHO,	/* never looked up by its id */
+	.pkey = APIKEY_REL_MEMBER_PKEY,
 	.columns = member_columns,
 	.count = lengthof(member_columns)
 };

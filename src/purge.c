@@ -4,13 +4,15 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
+#include "utils/fmgroids.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "apikey.h"
+
+#define FOUND_MAX	10000		/* keys at once */
 
 /* Had a key ended before a time, revoked or expired, whichever came first? */
 static bool
@@ -22,40 +24,39 @@ ended_before(const ApikeyRow *key, TimestampTz before)
 		 DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) < before);
 }
 
-/* The ids of the keys that had ended before a time, whosever they are. */
-static pg_uuid_t *
-find_ended(TimestampTz before, uint64 *count)
+/* A part of the search for keys that had ended, in the order of their ids. */
+typedef struct Search
 {
-	static ApikeyStatement statement;
-	ApikeyStorage storage;
-	MemoryContext context = CurrentMemoryContext;
-	Datum		arg = TimestampTzGetDatum(before);
-	pg_uuid_t  *ids;
+	TimestampTz before;
+	pg_uuid_t	last;			/* looked at */
+	int			count;
+	pg_uuid_t	ids[FOUND_MAX];
+} Search;
 
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
-	{
-		Oid			type = TIMESTAMPTZOID;
+static bool
+collect_ended(const ApikeyRow *key, void *state)
+{
+	Search	   *search = state;
 
-		apikey_storage_prepare(&statement,
-							   psprintf("SELECT id FROM %s.apikey_key"
-										" WHERE revoked_at < $1 OR expires_at < $1"
-										" ORDER BY id",
-										apikey_catalog_schema()),
-							   1, &type);
-	}
-	*count = apikey_storage_run(&statement, &arg, NULL);
-	ids = MemoryContextAllocHuge(context, Max(*count, 1) * sizeof(pg_uuid_t));
-	for (uint64 i = 0; i < *count; i++)
-	{
-		bool		isnull;
+	search->last = *apikey_row_id(key);
+	if (ended_before(key, search->before))
+		search->ids[search->count++] = search->last;
+	return search->count < FOUND_MAX;
+}
 
-		ids[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i],
-											  SPI_tuptable->tupdesc, 1,
-											  &isnull));
-	}
-	apikey_storage_close(&storage);
-	return ids;
+/* Looks for the next keys that had ended, whosever they are. */
+static void
+find_ended(Search *search)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
+
+	search->count = 0;
+	ScanKeyInit(&key, APIKEY_KEY_ID + 1, BTGreaterStrategyNumber, F_UUID_GT,
+				UUIDPGetDatum(&search->last));
+	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_PKEY, &key, 1,
+					  snapshot, collect_ended, search);
+	UnregisterSnapshot(snapshot);
 }
 
 /*
@@ -87,23 +88,26 @@ apikey_purge_keys(TimestampTz before)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "apikey purge",
 												  ALLOCSET_DEFAULT_SIZES);
-	uint64		count;
-	pg_uuid_t  *ids;
+	Search	   *search = palloc0(sizeof(Search));
 	int64		purged = 0;
 
 	(void) apikey_principal_subject();	/* raises where it is not readable */
-	ids = find_ended(before, &count);
-	for (uint64 i = 0; i < count; i++)
+	search->before = before;
+	do
 	{
-		MemoryContext outer = MemoryContextSwitchTo(context);
+		find_ended(search);
+		for (int i = 0; i < search->count; i++)
+		{
+			MemoryContext outer = MemoryContextSwitchTo(context);
 
-		CHECK_FOR_INTERRUPTS();
-		if (purge_key(&ids[i], before))
-			purged++;
-		MemoryContextSwitchTo(outer);
-		MemoryContextReset(context);
-	}
+			CHECK_FOR_INTERRUPTS();
+			if (purge_key(&search->ids[i], before))
+				purged++;
+			MemoryContextSwitchTo(outer);
+			MemoryContextReset(context);
+		}
+	} while (search->count == FOUND_MAX);
 	MemoryContextDelete(context);
-	pfree(ids);
+	pfree(search);
 	return purged;
 }

@@ -15,7 +15,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -105,96 +104,71 @@ set_last_four(const ApikeyCredential *credential, char *out)
 	out[LAST_FOUR] = '\0';
 }
 
-/* The columns that change, beside the id, in the order of the update. */
-enum
+/* Is what is stored of a key worth replacing: hangs it on another pepper? */
+static bool
+outdated(const Rehash *rehash, const ApikeyRow *row, int pepper)
 {
-	REHASH_ID,
-	REHASH_DIGEST,
-	REHASH_PEPPER,
-	REHASH_LAST_FOUR,
-	REHASH_ARGUMENTS
-};
+	return row->nulls[pepper] ||
+		DatumGetInt32(row->values[pepper]) != rehash->pepper;
+}
 
 /*
- * Updates the row of an imported key, if nobody has it and no other key has
- * been found to be the same text.  The key's own row is left alone: whoever
- * revokes it must not wait for a transaction that has used it.
+ * Updates the row of a digest, if nobody has it.  The key's own row is left
+ * alone: whoever revokes it must not wait for a transaction that has used it.
  */
 static bool
-update_import(Datum *values)
+update_digest(const Rehash *rehash, const ApikeyTable *table, int digest,
+			  int pepper, int last_four)
 {
-	static ApikeyStatement statement;
-	ApikeyStorage storage;
+	ApikeyWriter *writer = apikey_table_open(table);
+	ScanKeyData key;
+	ApikeyRow	row;
 	bool		updated;
 
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
+	apikey_table_key(&key, &rehash->id);
+	updated = apikey_table_take(writer, table, &key, APIKEY_LOCK_UPDATE_SKIP,
+								&row) && outdated(rehash, &row, pepper);
+	if (updated)
 	{
-		const char *schema = apikey_catalog_schema();
-		Oid			types[REHASH_ARGUMENTS] = {
-			UUIDOID, BYTEAOID, INT4OID, TEXTOID
-		};
-
-		apikey_storage_prepare(&statement,
-							   psprintf("WITH due AS (SELECT id FROM %s.apikey_import i"
-										" WHERE id = $1 AND pepper IS DISTINCT FROM $3"
-										" AND NOT EXISTS (SELECT FROM %s.apikey_import o WHERE o.digest = $2)"
-										" FOR UPDATE SKIP LOCKED)"
-										" UPDATE %s.apikey_import i SET digest = $2, pepper = $3, last_four = $4"
-										" FROM due WHERE i.id = due.id",
-										schema, schema, schema),
-							   REHASH_ARGUMENTS, types);
+		apikey_row_set_pointer(&row, digest, apikey_digest_bytea(rehash->digest));
+		apikey_row_set(&row, pepper, Int32GetDatum(rehash->pepper));
+		if (last_four >= 0)
+			apikey_row_set_pointer(&row, last_four,
+								   cstring_to_text(rehash->last_four));
+		apikey_table_put(writer, table, &row);
 	}
-	updated = apikey_storage_run(&statement, values, NULL) == 1;
-	apikey_storage_close(&storage);
+	apikey_table_close(writer);
 	return updated;
 }
 
-/* The same of a native key, whose text has not changed. */
-static bool
-update_native(Datum *values)
-{
-	static ApikeyStatement statement;
-	ApikeyStorage storage;
-	bool		updated;
-
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
-	{
-		const char *schema = apikey_catalog_schema();
-		Oid			types[REHASH_LAST_FOUR] = {UUIDOID, BYTEAOID, INT4OID};
-
-		apikey_storage_prepare(&statement,
-							   psprintf("WITH due AS (SELECT id FROM %s.apikey_digest"
-										" WHERE id = $1 AND pepper <> $3 FOR UPDATE SKIP LOCKED)"
-										" UPDATE %s.apikey_digest d SET digest = $2, pepper = $3"
-										" FROM due WHERE d.id = due.id",
-										schema, schema),
-							   REHASH_LAST_FOUR, types);
-	}
-	updated = apikey_storage_run(&statement, values, NULL) == 1;
-	apikey_storage_close(&storage);
-	return updated;
-}
-
-/* Writes a digest, as a work of apikey_storage_try. */
+/* Writes a digest, as a work of apikey_storage_try; never of a key that has it. */
 static void
 write_rehash(void *work)
 {
 	Rehash	   *rehash = work;
-	bytea	   *digest = palloc(VARHDRSZ + APIKEY_DIGEST_BYTES);
-	Datum		values[REHASH_ARGUMENTS];
 	ApikeyRow	key;
+	bool		updated = false;
 
-	SET_VARSIZE(digest, VARHDRSZ + APIKEY_DIGEST_BYTES);
-	memcpy(VARDATA(digest), rehash->digest, APIKEY_DIGEST_BYTES);
-	values[REHASH_ID] = UUIDPGetDatum(&rehash->id);
-	values[REHASH_DIGEST] = PointerGetDatum(digest);
-	values[REHASH_PEPPER] = Int32GetDatum(rehash->pepper);
-	values[REHASH_LAST_FOUR] = CStringGetTextDatum(rehash->last_four);
-	if (apikey_table_fetch_latest(&apikey_key_table, &rehash->id, &key) &&
-		(rehash->native ? update_native(values) : update_import(values)))
+	if (!apikey_table_fetch_latest(&apikey_key_table, &rehash->id, &key))
+		return;
+	if (rehash->native)
+		updated = update_digest(rehash, &apikey_digest_table,
+								APIKEY_DIGEST_DIGEST, APIKEY_DIGEST_PEPPER, -1);
+	else if (!apikey_import_has_digest(rehash->digest))
+		updated = update_digest(rehash, &apikey_import_table,
+								APIKEY_IMPORT_DIGEST, APIKEY_IMPORT_PEPPER,
+								APIKEY_IMPORT_LAST_FOUR);
+	if (updated)
 		apikey_event_key(&key, APIKEY_EVENT_REHASHED, NULL);
+}
+
+/* The same where the caller must wait for nobody who has a table. */
+static void
+write_rehash_now(void *work)
+{
+	if (apikey_table_free(&apikey_import_table) &&
+		apikey_event_writable())
+		write_rehash(work);
 }
 
 /* Leaves it to the worker, unless it is there already or there is no room. */
@@ -224,7 +198,7 @@ rehash(const ApikeyCredential *credential, Rehash *item)
 	if (list != NULL)
 		enqueue(item);
 	else if (!XactReadOnly && !IsInParallelMode())
-		(void) apikey_storage_try(write_rehash, item);
+		(void) apikey_storage_try(write_rehash_now, item);
 }
 
 /* An imported key has been verified by an old digest: it gets the new one. */

@@ -10,11 +10,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
+#include "catalog/pg_collation.h"
 #include "commands/extension.h"
-#include "executor/spi.h"
-#include "miscadmin.h"
-#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
 
 #include "apikey.h"
 #include "usage.h"
@@ -43,24 +42,42 @@ apikey_retire_init(void)
 	RegisterXactCallback(on_transaction_end, NULL);
 }
 
-/* The ids of the keys that are to be looked at. */
-static List *
-find_ids(const char *condition, Oid type, Datum value, const char *limit)
+/* The keys that are to be looked at. */
+typedef struct Search
 {
-	const char *schema = apikey_catalog_schema();
-	MemoryContext context = CurrentMemoryContext;
-	ApikeyStorage storage;
+	Oid			owner;			/* invalid: any that does not exist */
+	bool		current;		/* only what has not been replaced */
+	int			most;			/* 0: all */
 	List	   *ids;
+} Search;
 
-	apikey_storage_open(&storage);
-	if (SPI_execute_with_args(psprintf("SELECT id FROM %s.apikey_key"
-									   " WHERE revoked_at IS NULL AND %s %s",
-									   schema, condition, limit),
-							  1, &type, &value, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for the API keys of dropped roles");
-	ids = apikey_storage_ids(context);
-	apikey_storage_close(&storage);
-	return ids;
+static bool
+collect_id(const ApikeyRow *key, void *state)
+{
+	Search	   *search = state;
+	pg_uuid_t  *id;
+
+	if (!key->nulls[APIKEY_KEY_REVOKED_AT] ||
+		(search->current && !key->nulls[APIKEY_KEY_ROTATED_TO]) ||
+		(OidIsValid(search->owner) ?
+		 apikey_key_owner(key) != search->owner :
+		 apikey_role_exists(apikey_key_owner(key))))
+		return true;
+	id = palloc(sizeof(pg_uuid_t));
+	*id = *apikey_row_id(key);
+	search->ids = lappend(search->ids, id);
+	return list_length(search->ids) != search->most;
+}
+
+/* Looks through all keys. */
+static void
+search_all(Search *search)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+
+	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY, NULL, 0, snapshot,
+					  collect_id, search);
+	UnregisterSnapshot(snapshot);
 }
 
 /* Returns how many could not be locked, if locked ones are left alone. */
@@ -86,12 +103,14 @@ retire_all(List *ids, ApikeyLock lock)
 void
 apikey_retire_role(Oid role)
 {
+	Search		search = {.owner = role};
+
 	dropped_role = true;
-	if (IsTransactionState() &&
-		OidIsValid(get_extension_oid("apikey", true)))
-		(void) retire_all(find_ids("owner = $1", OIDOID,
-								   ObjectIdGetDatum(role), ""),
-						  APIKEY_LOCK_UPDATE);
+	if (!IsTransactionState() ||
+		!OidIsValid(get_extension_oid("apikey", true)))
+		return;
+	search_all(&search);
+	(void) retire_all(search.ids, APIKEY_LOCK_UPDATE);
 }
 
 /*
@@ -101,33 +120,22 @@ apikey_retire_role(Oid role)
 void
 apikey_retire_name(const ApikeyRow *key)
 {
-	static ApikeyStatement statement;
-	MemoryContext context = CurrentMemoryContext;
-	ApikeyStorage storage;
-	List	   *ids;
-	Datum		values[2];
+	Search		search = {.current = true};
+	Snapshot	snapshot;
+	ScanKeyData keys[2];
 
 	if (apikey_key_project(key) == NULL)
 		return;
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&statement))
-	{
-		Oid			types[2] = {UUIDOID, TEXTOID};
-
-		apikey_storage_prepare(&statement,
-							   psprintf("SELECT id FROM %s.apikey_key"
-										" WHERE project = $1 AND name = $2 COLLATE \"C\""
-										" AND revoked_at IS NULL AND rotated_to IS NULL AND NOT EXISTS"
-										" (SELECT FROM pg_authid a WHERE a.oid = owner)",
-										apikey_catalog_schema()),
-							   2, types);
-	}
-	values[0] = key->values[APIKEY_KEY_PROJECT];
-	values[1] = key->values[APIKEY_KEY_NAME];
-	apikey_storage_run(&statement, values, NULL);
-	ids = apikey_storage_ids(context);
-	apikey_storage_close(&storage);
-	(void) retire_all(ids, APIKEY_LOCK_UPDATE);
+	ScanKeyInit(&keys[0], APIKEY_KEY_PROJECT + 1, BTEqualStrategyNumber,
+				F_UUID_EQ, key->values[APIKEY_KEY_PROJECT]);
+	ScanKeyEntryInitialize(&keys[1], 0, APIKEY_KEY_NAME + 1,
+						   BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, key->values[APIKEY_KEY_NAME]);
+	snapshot = apikey_latest_snapshot();
+	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_PROJECT_NAME, keys, 2,
+					  snapshot, collect_id, &search);
+	UnregisterSnapshot(snapshot);
+	(void) retire_all(search.ids, APIKEY_LOCK_UPDATE);
 }
 
 /*
@@ -138,11 +146,10 @@ void
 apikey_retire_found(void)
 {
 	uint64		dropped = apikey_stats_roles_dropped();
-	List	   *ids = find_ids("NOT EXISTS (SELECT FROM pg_catalog.pg_authid a"
-							   " WHERE a.oid = owner)",
-							   INT4OID, Int32GetDatum(FOUND_MAX), "LIMIT $1");
+	Search		search = {.most = FOUND_MAX};
 
-	if (retire_all(ids, APIKEY_LOCK_UPDATE_SKIP) == 0 &&
-		list_length(ids) < FOUND_MAX)
+	search_all(&search);
+	if (retire_all(search.ids, APIKEY_LOCK_UPDATE_SKIP) == 0 &&
+		list_length(search.ids) < FOUND_MAX)
 		apikey_stats_retired(dropped);
 }

@@ -2,27 +2,55 @@
  * storage.c
  *		Writing to our own tables, as their owner.
  *
- * Whoever calls has decided already that the change may be made: in here the
- * user is the tables' owner and the search path is fixed.  Both return to
- * what they were in apikey_storage_close or, after an error, when the
- * (sub)transaction aborts.
+ * Whoever calls has decided already that the change may be made.  While a row
+ * is written, and its triggers run, the user is the tables' owner and the
+ * search path is fixed.  Both return to what they were when it is written or,
+ * after an error, when the (sub)transaction aborts.
+ *
+ * Nothing in here has a text of SQL, nor a name: the owner of the tables may
+ * be a superuser, and the owner of their schema, who may rename it at any
+ * time, would choose what a name leads to.  Tables and indexes are those of
+ * the OIDs that catalog.c has found, and rows are written as an apply worker
+ * writes them: indexes, constraints and row triggers have their due, triggers
+ * on a statement or on a list of columns do not fire.
  */
 #include "postgres.h"
 
-#include "access/table.h"
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 
 #include "apikey.h"
 
 #define SEARCH_PATH	"pg_catalog, pg_temp"
+
+/* Who it was before the tables' owner. */
+typedef struct Place
+{
+	Oid			user;
+	int			security;
+	int			guc_level;
+} Place;
+
+struct ApikeyWriter
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *target;
+	EPQState	epq;
+	bool		indexes_open;
+	TupleTableSlot *locked;		/* the row that is locked, to be written */
+	TupleTableSlot *row;		/* what is written */
+};
 
 /*
  * Fixes the search path, unless it is so already.  Returns what
@@ -51,102 +79,36 @@ apikey_storage_restore_path(int level)
 
 /* Takes the tables' owner's place, under the fixed path. */
 static void
-take_place(ApikeyStorage *storage)
+take_place(Place *place)
 {
-	GetUserIdAndSecContext(&storage->user, &storage->security);
+	GetUserIdAndSecContext(&place->user, &place->security);
 	SetUserIdAndSecContext(apikey_catalog()->tables_owner,
-						   storage->security |
+						   place->security |
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
-	storage->guc_level = apikey_storage_fix_path();
+	place->guc_level = apikey_storage_fix_path();
 }
 
 static void
-give_back(const ApikeyStorage *storage)
+give_back(const Place *place)
 {
-	apikey_storage_restore_path(storage->guc_level);
-	SetUserIdAndSecContext(storage->user, storage->security);
+	apikey_storage_restore_path(place->guc_level);
+	SetUserIdAndSecContext(place->user, place->security);
 }
 
-void
-apikey_storage_open(ApikeyStorage *storage)
+/* Ends the subtransaction of apikey_storage_try without what it has done. */
+static void
+roll_back(MemoryContext context, ResourceOwner owner)
 {
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	take_place(storage);
-}
-
-void
-apikey_storage_close(ApikeyStorage *storage)
-{
-	give_back(storage);
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "SPI_finish failed");
-}
-
-/* Must a statement be prepared before it is run? */
-bool
-apikey_storage_stale(const ApikeyStatement *statement)
-{
-	return statement->plan == NULL ||
-		statement->generation != apikey_catalog()->generation;
-}
-
-void
-apikey_storage_prepare(ApikeyStatement *statement, const char *sql,
-					   int count, Oid *types)
-{
-	SPIPlanPtr	plan = SPI_prepare(sql, count, types);
-
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s",
-			 SPI_result_code_string(SPI_result));
-	if (statement->plan != NULL)
-		SPI_freeplan(statement->plan);
-	statement->plan = NULL;
-	SPI_keepplan(plan);
-	statement->plan = plan;
-	statement->generation = apikey_catalog()->generation;
-}
-
-/* Runs a prepared statement; returns the number of rows. */
-uint64
-apikey_storage_run(const ApikeyStatement *statement, Datum *values,
-				   const char *nulls)
-{
-	int			result = SPI_execute_plan(statement->plan, values, nulls,
-										  false, 0);
-
-	if (result < 0)
-		elog(ERROR, "SPI_execute_plan failed: %s",
-			 SPI_result_code_string(result));
-	return SPI_processed;
-}
-
-/* The ids that the last query has returned, copied into a context. */
-List *
-apikey_storage_ids(MemoryContext context)
-{
-	MemoryContext inner = MemoryContextSwitchTo(context);
-	List	   *ids = NIL;
-
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		Datum		id = SPI_getbinval(SPI_tuptable->vals[i],
-									   SPI_tuptable->tupdesc, 1, &isnull);
-		pg_uuid_t  *copy = palloc(sizeof(pg_uuid_t));
-
-		*copy = *DatumGetUUIDP(id);
-		ids = lappend(ids, copy);
-	}
-	MemoryContextSwitchTo(inner);
-	return ids;
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
 }
 
 /*
  * Runs a work in a subtransaction; false, and nothing done, where the
- * transaction's snapshot forbids it.
+ * transaction's snapshot forbids it or somebody else has just done the same.
+ * Whatever ends it, the subtransaction has ended when we return or raise.
  */
 bool
 apikey_storage_try(ApikeyWork run, void *work)
@@ -171,70 +133,329 @@ apikey_storage_try(ApikeyWork run, void *work)
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE)
-			PG_RE_THROW();
 		FlushErrorState();
+		roll_back(context, owner);
+		if (error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE &&
+			error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+			ReThrowError(error);
 		FreeErrorData(error);
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
 	}
 	PG_END_TRY();
 	return done;
 }
 
-/* A slot with a row for a table: its first columns are given. */
-static TupleTableSlot *
-row_slot(EState *estate, Relation rel, const Datum *values,
-		 const bool *nulls, int count)
+/*
+ * What is written is found as a statement of the transaction's isolation level
+ * would find it, with all that this transaction has done until now.
+ */
+static Snapshot
+statement_snapshot(void)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
-	TupleTableSlot *slot = ExecInitExtraTupleSlot(estate, desc,
-												  &TTSOpsVirtual);
-
-	if (desc->natts < count)
-		elog(ERROR, "table \"%s\" has too few columns",
-			 RelationGetRelationName(rel));
-	memset(slot->tts_isnull, true, desc->natts * sizeof(bool));
-	memcpy(slot->tts_values, values, count * sizeof(Datum));
-	memcpy(slot->tts_isnull, nulls, count * sizeof(bool));
-	return ExecStoreVirtualTuple(slot);
+	CommandCounterIncrement();
+	return RegisterSnapshot(IsolationUsesXactSnapshot() ?
+							GetTransactionSnapshot() : GetLatestSnapshot());
 }
 
 /*
- * Inserts a row as an apply worker does: to start and end a statement costs
- * more than the row.  It needs no apikey_storage_open.
+ * Begins a scan in an index's order, or of a whole table, with keys that have
+ * the numbers of the table's columns.  They are copied: some servers write the
+ * index's numbers into them.
  */
-void
-apikey_storage_insert(Oid table, const Datum *values, const bool *nulls,
-					  int count)
+SysScanDesc
+apikey_storage_scan(Relation rel, Relation index, Snapshot snapshot,
+					const ScanKeyData *keys, int nkeys)
 {
-	ApikeyStorage storage;
-	Relation	rel;
-	EState	   *estate;
-	MemoryContext context;
-	ResultRelInfo *target;
+	ScanKeyData copy[INDEX_MAX_KEYS];
 
-	PreventCommandIfParallelMode("INSERT");
-	rel = table_open(table, RowExclusiveLock);
-	estate = CreateExecutorState();
+	if (nkeys > INDEX_MAX_KEYS)
+		elog(ERROR, "too many scan keys");
+	for (int i = 0; i < nkeys; i++)
+		copy[i] = keys[i];
+	return index != NULL ?
+		systable_beginscan_ordered(rel, index, snapshot, nkeys, copy) :
+		systable_beginscan(rel, InvalidOid, false, snapshot, nkeys, copy);
+}
+
+/* Finds the first row of an index that has the keys: where it stands. */
+static bool
+find_first(Relation rel, Relation index, const ScanKeyData *keys, int nkeys,
+		   Snapshot snapshot, ItemPointer where)
+{
+	SysScanDesc scan = apikey_storage_scan(rel, index, snapshot, keys, nkeys);
+	HeapTuple	tuple = systable_getnext_ordered(scan, ForwardScanDirection);
+	bool		found = HeapTupleIsValid(tuple);
+
+	if (found)
+		*where = tuple->t_self;
+	systable_endscan_ordered(scan);
+	return found;
+}
+
+/* Has a row, in a later version than was found, the keys still? */
+static bool
+keys_hold(TupleTableSlot *slot, const ScanKeyData *keys, int nkeys)
+{
+	for (int i = 0; i < nkeys; i++)
+	{
+		bool		isnull;
+		Datum		value = slot_getattr(slot, keys[i].sk_attno, &isnull);
+
+		if (isnull ||
+			!DatumGetBool(FunctionCall2Coll(unconstify(FmgrInfo *,
+													   &keys[i].sk_func),
+											keys[i].sk_collation,
+											value, keys[i].sk_argument)))
+			return false;
+	}
+	return true;
+}
+
+pg_noreturn static void
+refuse_concurrent(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access due to concurrent %s", what)));
+}
+
+/* Locks the latest version of the row that stands at a place. */
+static bool
+lock_at(Relation rel, ItemPointer where, Snapshot snapshot, ApikeyLock lock,
+		TupleTableSlot *slot, bool *moved)
+{
+	TM_FailureData failure;
+	TM_Result	result;
+
+	result = table_tuple_lock(rel, where, snapshot, slot,
+							  GetCurrentCommandId(false),
+							  lock == APIKEY_LOCK_SHARE ? LockTupleShare :
+							  LockTupleExclusive,
+							  lock == APIKEY_LOCK_UPDATE_SKIP ? LockWaitSkip :
+							  LockWaitBlock,
+							  IsolationUsesXactSnapshot() ? 0 :
+							  TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
+							  &failure);
+	*moved = failure.traversed;
+	switch (result)
+	{
+		case TM_Ok:
+			return true;
+		case TM_Updated:
+			refuse_concurrent("update");
+		case TM_Deleted:
+			if (IsolationUsesXactSnapshot())
+				refuse_concurrent("delete");
+			return false;
+		case TM_SelfModified:	/* by the statement that we are called from */
+		case TM_WouldBlock:
+			return false;
+		default:
+			elog(ERROR, "unexpected table_tuple_lock status: %u", result);
+	}
+}
+
+/*
+ * Locks the row that the keys, of equality, find in an index, to the end of
+ * the transaction, and puts its latest version into a slot of the table's own
+ * kind; false where there is none or, with APIKEY_LOCK_UPDATE_SKIP, somebody
+ * has it.
+ */
+bool
+apikey_storage_lock(Relation rel, Relation index, const ScanKeyData *keys,
+					int nkeys, ApikeyLock lock, TupleTableSlot *slot)
+{
+	Snapshot	snapshot;
+	ItemPointerData where;
+	bool		moved = false;
+	bool		found;
+
+	PreventCommandIfReadOnly(lock == APIKEY_LOCK_SHARE ? "SELECT FOR SHARE" :
+							 "SELECT FOR UPDATE");
+	PreventCommandIfParallelMode(lock == APIKEY_LOCK_SHARE ?
+								 "SELECT FOR SHARE" : "SELECT FOR UPDATE");
+	snapshot = statement_snapshot();
+	found = find_first(rel, index, keys, nkeys, snapshot, &where) &&
+		lock_at(rel, &where, snapshot, lock, slot, &moved);
+	UnregisterSnapshot(snapshot);
+	return found && (!moved || keys_hold(slot, keys, nkeys));
+}
+
+/*
+ * Is there no row of the keys in an index, not even one that another
+ * transaction has made and may yet roll back?
+ */
+bool
+apikey_storage_absent(Relation rel, Relation index, const ScanKeyData *keys,
+					  int nkeys)
+{
+	SnapshotData dirty;
+	ItemPointerData where;
+
+	CommandCounterIncrement();
+	InitDirtySnapshot(dirty);
+	return !find_first(rel, index, keys, nkeys, &dirty, &where);
+}
+
+/*
+ * Opens a table, locked by the caller in RowExclusiveLock, to be written.
+ * What it takes lives in the current context.
+ */
+ApikeyWriter *
+apikey_storage_open(Relation rel)
+{
+	ApikeyWriter *writer = palloc0(sizeof(ApikeyWriter));
+	MemoryContext context;
+	EState	   *estate = CreateExecutorState();
+
+	writer->rel = rel;
+	writer->estate = estate;
 	context = MemoryContextSwitchTo(estate->es_query_cxt);
-	target = makeNode(ResultRelInfo);
-	take_place(&storage);
-	estate->es_output_cid = GetCurrentCommandId(true);
-	InitResultRelInfo(target, rel, 0, NULL, 0);
-	estate->es_opened_result_relations = list_make1(target);
-	ExecOpenIndices(target, false);
-	AfterTriggerBeginQuery();
-	ExecSimpleRelationInsert(target, estate,
-							 row_slot(estate, rel, values, nulls, count));
-	AfterTriggerEndQuery(estate);
-	ExecCloseResultRelations(estate);
-	ExecResetTupleTable(estate->es_tupleTable, false);
+	writer->target = makeNode(ResultRelInfo);
+	InitResultRelInfo(writer->target, rel, 0, NULL, 0);
+	estate->es_opened_result_relations = list_make1(writer->target);
+	apikey_init_epq(&writer->epq, estate);
+	writer->locked = ExecInitExtraTupleSlot(estate, RelationGetDescr(rel),
+											table_slot_callbacks(rel));
+	writer->row = ExecInitExtraTupleSlot(estate, RelationGetDescr(rel),
+										 &TTSOpsVirtual);
 	MemoryContextSwitchTo(context);
-	FreeExecutorState(estate);
-	table_close(rel, NoLock);
-	give_back(&storage);
+	return writer;
+}
+
+/* The table and what it takes to write are given up; locks are kept. */
+void
+apikey_storage_close(ApikeyWriter *writer)
+{
+	MemoryContext context = MemoryContextSwitchTo(writer->estate->es_query_cxt);
+
+	ExecCloseResultRelations(writer->estate);
+	ExecResetTupleTable(writer->estate->es_tupleTable, false);
+	MemoryContextSwitchTo(context);
+	FreeExecutorState(writer->estate);
+	pfree(writer);
+}
+
+Relation
+apikey_storage_relation(const ApikeyWriter *writer)
+{
+	return writer->rel;
+}
+
+/* The slot for the row that is to be written, when it has been locked. */
+TupleTableSlot *
+apikey_storage_locked(const ApikeyWriter *writer)
+{
+	return writer->locked;
+}
+
+/* The row that is to be written; the columns beyond those given stay. */
+static TupleTableSlot *
+fill_row(ApikeyWriter *writer, TupleTableSlot *before, const Datum *values,
+		 const bool *nulls, int count)
+{
+	TupleTableSlot *slot = ExecClearTuple(writer->row);
+	int			natts = slot->tts_tupleDescriptor->natts;
+
+	if (before == NULL)
+		memset(slot->tts_isnull, true, natts * sizeof(bool));
+	else
+	{
+		slot_getallattrs(before);
+		memcpy(slot->tts_values, before->tts_values, natts * sizeof(Datum));
+		memcpy(slot->tts_isnull, before->tts_isnull, natts * sizeof(bool));
+	}
+	memcpy(slot->tts_values, values, count * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, count * sizeof(bool));
+	ItemPointerSetInvalid(&slot->tts_tid);
+	return ExecStoreVirtualTuple(slot);
+}
+
+/* Begins what is a statement of its own to the triggers. */
+static MemoryContext
+begin_write(ApikeyWriter *writer, const char *command, Place *place)
+{
+	EState	   *estate = writer->estate;
+
+	PreventCommandIfReadOnly(command);
+	PreventCommandIfParallelMode(command);
+	take_place(place);
+	estate->es_output_cid = GetCurrentCommandId(true);
+	estate->es_snapshot = ActiveSnapshotSet() ? GetActiveSnapshot() :
+		InvalidSnapshot;
+	AfterTriggerBeginQuery();
+	return MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
+}
+
+static void
+end_write(ApikeyWriter *writer, MemoryContext context, const Place *place)
+{
+	AfterTriggerEndQuery(writer->estate);
+	MemoryContextSwitchTo(context);
+	writer->estate->es_snapshot = InvalidSnapshot;
+	ExecClearTuple(writer->row);
+	ResetPerTupleExprContext(writer->estate);
+	give_back(place);
 	/* To be seen by what is read next, in this statement too. */
 	CommandCounterIncrement();
+}
+
+/* A row has a place in each index. */
+static void
+open_indexes(ApikeyWriter *writer)
+{
+	MemoryContext context;
+
+	if (writer->indexes_open)
+		return;
+	context = MemoryContextSwitchTo(writer->estate->es_query_cxt);
+	ExecOpenIndices(writer->target, false);
+	writer->indexes_open = true;
+	MemoryContextSwitchTo(context);
+}
+
+/* Inserts a row, whose first columns are given; the others are null. */
+void
+apikey_storage_insert(ApikeyWriter *writer, const Datum *values,
+					  const bool *nulls, int count)
+{
+	Place		place;
+	MemoryContext context;
+
+	open_indexes(writer);
+	context = begin_write(writer, "INSERT", &place);
+	ExecSimpleRelationInsert(writer->target, writer->estate,
+							 fill_row(writer, NULL, values, nulls, count));
+	end_write(writer, context, &place);
+}
+
+/* Gives the locked row these first columns; false where a trigger forbade it. */
+bool
+apikey_storage_update(ApikeyWriter *writer, const Datum *values,
+					  const bool *nulls, int count)
+{
+	Place		place;
+	MemoryContext context;
+	bool		written;
+
+	open_indexes(writer);
+	context = begin_write(writer, "UPDATE", &place);
+	ExecSimpleRelationUpdate(writer->target, writer->estate, &writer->epq,
+							 writer->locked,
+							 fill_row(writer, writer->locked, values, nulls,
+									  count));
+	written = ItemPointerIsValid(&writer->row->tts_tid);
+	end_write(writer, context, &place);
+	return written;
+}
+
+/* Removes the locked row. */
+void
+apikey_storage_delete(ApikeyWriter *writer)
+{
+	Place		place;
+	MemoryContext context = begin_write(writer, "DELETE", &place);
+
+	ExecSimpleRelationDelete(writer->target, writer->estate, &writer->epq,
+							 writer->locked);
+	end_write(writer, context, &place);
 }

@@ -1,19 +1,20 @@
 /*
  * table.c
- *		The rows of our tables: reading them without the executor, writing them.
+ *		The rows of our tables: reading, locking and writing them.
  *
- * Reading is a direct index scan, and a new row is inserted as directly; other
- * changes go through prepared statements over all columns of a row.
+ * All of it is direct work on relations that are known by their OIDs; see
+ * storage.c.  A table is locked first, and then its index is looked up: from
+ * there to the end of the transaction neither can be another.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "lib/stringinfo.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -92,47 +93,140 @@ apikey_table_column(const ApikeyTable *table, const char *name)
 }
 
 /*
- * Calls visit with each row that the scan keys find in an index, detoasted
- * and copied into the current context.  The keys have the numbers of the
- * table's columns.  Table and index stay locked to the end of the transaction,
- * as by any query: of many rows read one by one, to lock anew is an eighth.
+ * Opens a table.  It stays locked to the end of the transaction, as by any
+ * query, and so do the indexes that are opened after it: of many rows read one
+ * by one, to lock anew is an eighth.
  */
-void
-apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
-				  ScanKey keys, int nkeys, Snapshot snapshot,
-				  ApikeyVisit visit, void *state)
+static Relation
+open_table(const ApikeyTable *table, LOCKMODE mode)
 {
-	Oid			index_oid = apikey_catalog_relation(index);
-	Relation	rel = table_open(apikey_catalog_relation(table->relation),
-								 AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(rel);
-	SysScanDesc scan;
+	Oid			relid;
+	Relation	rel;
+
+	/* Waiting for the lock may be waiting for its end. */
+	while ((rel = try_table_open(relid = apikey_catalog_relation(table->relation),
+								 mode)) == NULL ||
+		   relid != apikey_catalog_relation(table->relation))
+	{
+		if (rel != NULL)
+			table_close(rel, mode);
+	}
+	/* Of what an older script lacks, nothing can be written. */
+	if (mode != AccessShareLock && RelationGetDescr(rel)->natts < table->count)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is of another version of extension \"apikey\" than its library",
+						table->name),
+				 errhint("Run \"ALTER EXTENSION apikey UPDATE\".")));
+	if (RelationGetDescr(rel)->natts > APIKEY_COLUMNS_MAX)
+		elog(ERROR, "table \"%s\" has too many columns", table->name);
+	return rel;
+}
+
+/* Opens an index of an open table; NULL where the table itself is named. */
+static Relation
+open_index(const ApikeyTable *table, ApikeyRelation index)
+{
+	return index == table->relation ? NULL :
+		index_open(apikey_catalog_relation(index), AccessShareLock);
+}
+
+static void
+close_index(Relation index)
+{
+	if (index != NULL)
+		index_close(index, NoLock);
+}
+
+/*
+ * Takes a row apart; what its columns point to is the tuple's.  Columns that
+ * an older script's table has not yet are null, and those that a newer one's
+ * has beyond ours are not looked at.
+ */
+static void
+deform_row(const ApikeyTable *table, HeapTuple tuple, TupleDesc desc,
+		   ApikeyRow *row)
+{
+	int			known = Min(table->count, desc->natts);
+
+	heap_deform_tuple(tuple, desc, row->values, row->nulls);
+	memset(&row->nulls[known], true,
+		   (table->count + table->derived - known) * sizeof(row->nulls[0]));
+}
+
+/* Copies a row into the current context, detoasted. */
+static void
+copy_row(const ApikeyTable *table, HeapTuple tuple, TupleDesc desc,
+		 ApikeyRow *row)
+{
+	deform_row(table, heap_copytuple(tuple), desc, row);
+	for (int i = 0; i < table->count; i++)
+	{
+		/* Where it is not null, the table has the column. */
+		if (!row->nulls[i] && TupleDescAttr(desc, i)->attlen == -1)
+			row->values[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(row->values[i]));
+	}
+}
+
+typedef void (*Deform) (const ApikeyTable *table, HeapTuple tuple,
+						TupleDesc desc, ApikeyRow *row);
+
+static void
+visit_rows(const ApikeyTable *table, ApikeyRelation index,
+		   const ScanKeyData *keys, int nkeys, Snapshot snapshot,
+		   Deform deform, ApikeyVisit visit, void *state)
+{
+	Relation	rel = open_table(table, AccessShareLock);
+	Relation	index_rel = open_index(table, index);
+	SysScanDesc scan = apikey_storage_scan(rel, index_rel, snapshot, keys,
+										   nkeys);
 	HeapTuple	tuple;
 	bool		more = true;
 
-	LockRelationOid(index_oid, AccessShareLock);
-	scan = systable_beginscan(rel, index_oid, true, snapshot, nkeys, keys);
-	if (desc->natts > APIKEY_COLUMNS_MAX)
-		elog(ERROR, "table \"%s\" has too many columns", table->name);
-	while (more && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	while (more &&
+		   HeapTupleIsValid(tuple = index_rel == NULL ? systable_getnext(scan) :
+							systable_getnext_ordered(scan, ForwardScanDirection)))
 	{
 		ApikeyRow	row;
 
 		CHECK_FOR_INTERRUPTS();
 		if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
 			apikey_cache_not_final();
-		heap_deform_tuple(heap_copytuple(tuple), desc, row.values, row.nulls);
-		memset(&row.nulls[table->count], true,
-			   table->derived * sizeof(row.nulls[0]));
-		for (int i = 0; i < table->count; i++)
-		{
-			if (!row.nulls[i] && TupleDescAttr(desc, i)->attlen == -1)
-				row.values[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(row.values[i]));
-		}
+		deform(table, tuple, RelationGetDescr(rel), &row);
 		more = visit(&row, state);
 	}
-	systable_endscan(scan);
+	if (index_rel == NULL)
+		systable_endscan(scan);
+	else
+		systable_endscan_ordered(scan);
+	close_index(index_rel);
 	table_close(rel, NoLock);
+}
+
+/*
+ * Calls visit with each row that the scan keys find in an index, in its order,
+ * detoasted and copied into the current context.  The keys have the numbers of
+ * the table's columns.
+ */
+void
+apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
+				  const ScanKeyData *keys, int nkeys, Snapshot snapshot,
+				  ApikeyVisit visit, void *state)
+{
+	visit_rows(table, index, keys, nkeys, snapshot, copy_row, visit, state);
+}
+
+/*
+ * The same for looking through many, or the whole table, which is then named
+ * in an index's place: what a row points to is the server's, still packed, and
+ * gone when visit returns.
+ */
+void
+apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,
+				  const ScanKeyData *keys, int nkeys, Snapshot snapshot,
+				  ApikeyVisit visit, void *state)
+{
+	visit_rows(table, index, keys, nkeys, snapshot, deform_row, visit, state);
 }
 
 /*
@@ -172,7 +266,7 @@ find_row(const ApikeyRow *row, void *state)
  */
 bool
 apikey_table_find(const ApikeyTable *table, ApikeyRelation index,
-				  ScanKey keys, int nkeys, ApikeyRow *row)
+				  const ScanKeyData *keys, int nkeys, ApikeyRow *row)
 {
 	FoundRow	found = {.row = row};
 	Snapshot	snapshot = apikey_latest_snapshot();
@@ -180,6 +274,13 @@ apikey_table_find(const ApikeyTable *table, ApikeyRelation index,
 	apikey_table_scan(table, index, keys, nkeys, snapshot, find_row, &found);
 	UnregisterSnapshot(snapshot);
 	return found.found;
+}
+
+/* Makes the scan key of a row's id. */
+void
+apikey_table_key(ScanKey key, const pg_uuid_t *id)
+{
+	ScanKeyInit(key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
 }
 
 /* Reads the row of an id as a snapshot shows it; false where there is none. */
@@ -190,7 +291,7 @@ apikey_table_fetch(const ApikeyTable *table, const pg_uuid_t *id,
 	FoundRow	found = {.row = row};
 	ScanKeyData key;
 
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+	apikey_table_key(&key, id);
 	apikey_table_scan(table, table->pkey, &key, 1, snapshot, find_row, &found);
 	return found.found;
 }
@@ -226,26 +327,14 @@ apikey_table_descriptor(const ApikeyTable *table)
 	return desc;
 }
 
-/* Prepares a statement whose parameters are a table's columns. */
-static void
-prepare_with_row(ApikeyStatement *statement, const ApikeyTable *table,
-				 const char *sql)
-{
-	Oid			types[APIKEY_COLUMNS_MAX];
-
-	for (int i = 0; i < table->count; i++)
-		types[i] = column_type(&table->columns[i]);
-	apikey_storage_prepare(statement, sql, table->count, types);
-}
-
 /*
- * A row that is not there for a statement was changed meanwhile, or is not
- * seen by a snapshot that was taken before.
+ * A row that is not there to be written was changed meanwhile, or is not seen
+ * by a snapshot that was taken before.
  */
 static void
-require_one_row(const ApikeyTable *table, uint64 rows)
+require_row(const ApikeyTable *table, bool found)
 {
-	if (rows != 1)
+	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not change table \"%s\" due to a concurrent change",
@@ -279,21 +368,106 @@ rethrow(const ApikeyTable *table, const ApikeyRow *row, MemoryContext context)
 					text_to_cstring(apikey_row_text(row, table->label)))));
 }
 
-/* Runs a statement whose parameters are a row's columns. */
+/*
+ * Locks a table for rows to be written, unless somebody has it who keeps us
+ * waiting: false then.
+ */
+bool
+apikey_table_free(const ApikeyTable *table)
+{
+	return ConditionalLockRelationOid(apikey_catalog_relation(table->relation),
+									  RowExclusiveLock);
+}
+
+/* Opens a table for rows to be written. */
+ApikeyWriter *
+apikey_table_open(const ApikeyTable *table)
+{
+	return apikey_storage_open(open_table(table, RowExclusiveLock));
+}
+
+void
+apikey_table_close(ApikeyWriter *writer)
+{
+	Relation	rel = apikey_storage_relation(writer);
+
+	apikey_storage_close(writer);
+	table_close(rel, NoLock);
+}
+
+/* Copies a locked row into the current context, as it is stored. */
 static void
-run_with_row(const ApikeyStatement *statement, const ApikeyTable *table,
-			 ApikeyRow *row)
+copy_locked(const ApikeyTable *table, TupleTableSlot *slot, ApikeyRow *row)
+{
+	deform_row(table, ExecCopySlotHeapTuple(slot), slot->tts_tupleDescriptor,
+			   row);
+}
+
+/*
+ * Locks the row that a key finds in the primary key, to be written, and reads
+ * its latest version, unless row is NULL; false where it is gone or, to skip
+ * it, locked.
+ */
+bool
+apikey_table_take(ApikeyWriter *writer, const ApikeyTable *table,
+				  const ScanKeyData *key, ApikeyLock lock, ApikeyRow *row)
+{
+	TupleTableSlot *slot = apikey_storage_locked(writer);
+	Relation	index = open_index(table, table->pkey);
+	bool		found = apikey_storage_lock(apikey_storage_relation(writer),
+											index, key, 1, lock, slot);
+
+	if (found && row != NULL)
+		copy_locked(table, slot, row);
+	close_index(index);
+	return found;
+}
+
+/*
+ * Has nobody a row of that key, nor is making one?  Then to insert it waits
+ * for nobody.
+ */
+bool
+apikey_table_absent(ApikeyWriter *writer, const ApikeyTable *table,
+					const ScanKeyData *key)
+{
+	Relation	index = open_index(table, table->pkey);
+	bool		absent = apikey_storage_absent(apikey_storage_relation(writer),
+											   index, key, 1);
+
+	close_index(index);
+	return absent;
+}
+
+/* Writes the row that was taken last. */
+void
+apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
+				 const ApikeyRow *row)
 {
 	MemoryContext context = CurrentMemoryContext;
-	char		nulls[APIKEY_COLUMNS_MAX];
-
-	for (int i = 0; i < table->count; i++)
-		nulls[i] = row->nulls[i] ? 'n' : ' ';
 
 	PG_TRY();
 	{
-		require_one_row(table, apikey_storage_run(statement, row->values,
-												  nulls));
+		require_row(table, apikey_storage_update(writer, row->values,
+												 row->nulls, table->count));
+	}
+	PG_CATCH();
+	{
+		rethrow(table, row, context);
+	}
+	PG_END_TRY();
+}
+
+/* Inserts a row. */
+void
+apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
+				 const ApikeyRow *row)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		apikey_storage_insert(writer, row->values, row->nulls, table->count);
 	}
 	PG_CATCH();
 	{
@@ -307,114 +481,62 @@ run_with_row(const ApikeyStatement *statement, const ApikeyTable *table,
  * false where it is gone.
  */
 bool
-apikey_table_lock(ApikeyTable *table, const pg_uuid_t *id, ApikeyLock lock,
-				  ApikeyRow *row)
+apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
+				  ApikeyLock lock, ApikeyRow *row)
 {
-	static const char *const clauses[] = {
-		[APIKEY_LOCK_SHARE] = "SHARE",
-		[APIKEY_LOCK_UPDATE] = "UPDATE",
-		[APIKEY_LOCK_UPDATE_SKIP] = "UPDATE SKIP LOCKED"
-	};
-	ApikeyStatement *statement = &table->lock[lock];
-	ApikeyStorage storage;
-	Datum		arg = UUIDPGetDatum(id);
+	Relation	rel = open_table(table, RowShareLock);
+	Relation	index = open_index(table, table->pkey);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ScanKeyData key;
 	bool		found;
 
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(statement))
-	{
-		StringInfoData sql;
-		Oid			type = UUIDOID;
-
-		initStringInfo(&sql);
-		for (int i = 0; i < table->count; i++)
-			appendStringInfo(&sql, "%s %s", i == 0 ? "SELECT" : ",",
-							 table->columns[i].name);
-		appendStringInfo(&sql, " FROM %s.%s WHERE id = $1 FOR %s",
-						 apikey_catalog_schema(), table->name, clauses[lock]);
-		apikey_storage_prepare(statement, sql.data, 1, &type);
-	}
-
-	found = apikey_storage_run(statement, &arg, NULL) == 1;
-	memset(&row->nulls[table->count], true,
-		   table->derived * sizeof(row->nulls[0]));
-	for (int i = 0; found && i < table->count; i++)
-	{
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		Form_pg_attribute attribute = TupleDescAttr(desc, i);
-
-		row->values[i] = SPI_getbinval(SPI_tuptable->vals[0], desc, i + 1,
-									   &row->nulls[i]);
-		if (!row->nulls[i])
-			row->values[i] = SPI_datumTransfer(row->values[i],
-											   attribute->attbyval,
-											   attribute->attlen);
-	}
-	apikey_storage_close(&storage);
+	apikey_table_key(&key, id);
+	found = apikey_storage_lock(rel, index, &key, 1, lock, slot);
+	if (found)
+		copy_locked(table, slot, row);
+	ExecDropSingleTupleTableSlot(slot);
+	close_index(index);
+	table_close(rel, NoLock);
 	return found;
 }
 
 void
 apikey_table_insert(const ApikeyTable *table, const ApikeyRow *row)
 {
-	MemoryContext context = CurrentMemoryContext;
+	ApikeyWriter *writer = apikey_table_open(table);
 
-	PG_TRY();
-	{
-		apikey_storage_insert(apikey_catalog_relation(table->relation),
-							  row->values, row->nulls, table->count);
-	}
-	PG_CATCH();
-	{
-		rethrow(table, row, context);
-	}
-	PG_END_TRY();
+	apikey_table_add(writer, table, row);
+	apikey_table_close(writer);
 }
 
 /* Writes back a row that was locked. */
 void
-apikey_table_update(ApikeyTable *table, ApikeyRow *row)
+apikey_table_update(const ApikeyTable *table, const ApikeyRow *row)
 {
-	ApikeyStorage storage;
+	ApikeyWriter *writer = apikey_table_open(table);
+	ScanKeyData key;
 
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&table->update))
-	{
-		StringInfoData sql;
-
-		initStringInfo(&sql);
-		appendStringInfo(&sql, "UPDATE %s.%s",
-						 apikey_catalog_schema(), table->name);
-		for (int i = 1; i < table->count; i++)
-			appendStringInfo(&sql, "%s %s = $%d", i == 1 ? " SET" : ",",
-							 table->columns[i].name, i + 1);
-		appendStringInfoString(&sql, " WHERE id = $1");
-		prepare_with_row(&table->update, table, sql.data);
-	}
-	run_with_row(&table->update, table, row);
-	apikey_storage_close(&storage);
+	apikey_table_key(&key, apikey_row_id(row));
+	require_row(table, apikey_table_take(writer, table, &key,
+										 APIKEY_LOCK_UPDATE, NULL));
+	apikey_table_put(writer, table, row);
+	apikey_table_close(writer);
 }
 
-/* Removes a row that was locked; 40001 where it must exist and does not. */
+/* Removes a row; 40001 where it must exist and does not. */
 void
-apikey_table_delete(ApikeyTable *table, const pg_uuid_t *id, bool must_exist)
+apikey_table_delete(const ApikeyTable *table, const pg_uuid_t *id,
+					bool must_exist)
 {
-	ApikeyStorage storage;
-	Datum		arg = UUIDPGetDatum(id);
-	uint64		rows;
+	ApikeyWriter *writer = apikey_table_open(table);
+	ScanKeyData key;
+	bool		found;
 
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&table->remove))
-	{
-		Oid			type = UUIDOID;
-
-		apikey_storage_prepare(&table->remove,
-							   psprintf("DELETE FROM %s.%s WHERE id = $1",
-										apikey_catalog_schema(), table->name),
-							   1, &type);
-	}
-	rows = apikey_storage_run(&table->remove, &arg, NULL);
+	apikey_table_key(&key, id);
+	found = apikey_table_take(writer, table, &key, APIKEY_LOCK_UPDATE, NULL);
 	if (must_exist)
-		require_one_row(table, rows);
-	apikey_storage_close(&storage);
+		require_row(table, found);
+	if (found)
+		apikey_storage_delete(writer);
+	apikey_table_close(writer);
 }

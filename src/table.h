@@ -1,6 +1,6 @@
 /*
  * table.h
- *		The rows of our tables, read by index scan and written by statement.
+ *		The rows of our tables, read and written by direct work on relations.
  */
 #ifndef APIKEY_TABLE_H
 #define APIKEY_TABLE_H
@@ -18,7 +18,11 @@ typedef enum ApikeyRelation
 {
 	APIKEY_REL_KEY,
 	APIKEY_REL_KEY_PKEY,
+	APIKEY_REL_KEY_NAME,
+	APIKEY_REL_KEY_PROJECT_NAME,
 	APIKEY_REL_KEY_PROJECT,
+	APIKEY_REL_KEY_EXPIRES_AT,
+	APIKEY_REL_KEY_CREDITS_ACCOUNT,
 	APIKEY_REL_KEY_ROTATED_TO,
 	APIKEY_REL_DIGEST,
 	APIKEY_REL_DIGEST_PKEY,
@@ -32,6 +36,7 @@ typedef enum ApikeyRelation
 	APIKEY_REL_PROJECT_PATH,
 	APIKEY_REL_PROJECT_ORGANIZATION,
 	APIKEY_REL_MEMBER,
+	APIKEY_REL_MEMBER_PKEY,
 	APIKEY_REL_MEMBER_WHO,
 	APIKEY_REL_REVEAL,
 	APIKEY_REL_REVEAL_PKEY,
@@ -40,7 +45,11 @@ typedef enum ApikeyRelation
 	APIKEY_REL_IMPORT_FOREIGN,
 	APIKEY_REL_IMPORT_DIGEST,
 	APIKEY_REL_IMPORT_LOOKUP,
+	APIKEY_REL_USAGE,
+	APIKEY_REL_USAGE_PKEY,
 	APIKEY_REL_EVENT,
+	APIKEY_REL_EVENT_PKEY,
+	APIKEY_REL_EVENT_KEY,
 	APIKEY_REL_EVENT_ID_SEQ,
 	APIKEY_RELATIONS
 } ApikeyRelation;
@@ -76,33 +85,41 @@ extern ApikeyRole apikey_role_from_datum(Datum value);
 extern Datum apikey_role_datum(ApikeyRole role);
 extern const char *apikey_role_label(ApikeyRole role);
 
-/* storage.c */
-typedef struct ApikeyStorage
+typedef enum ApikeyLock
 {
-	Oid			user;			/* who it was before */
-	int			security;
-	int			guc_level;
-} ApikeyStorage;
+	APIKEY_LOCK_SHARE,
+	APIKEY_LOCK_UPDATE,
+	APIKEY_LOCK_UPDATE_SKIP		/* a row that is locked is not there */
+} ApikeyLock;
 
-/* A prepared statement, kept for the life of the process; zeroed at first. */
-typedef struct ApikeyStatement
-{
-	struct _SPI_plan *plan;
-	uint64		generation;		/* of the catalog it was prepared under */
-} ApikeyStatement;
+/* storage.c */
+struct SysScanDescData;
+struct TupleTableSlot;
+
+/* A table that is open to be written. */
+typedef struct ApikeyWriter ApikeyWriter;
 
 extern int	apikey_storage_fix_path(void);
 extern void apikey_storage_restore_path(int level);
-extern void apikey_storage_open(ApikeyStorage *storage);
-extern void apikey_storage_close(ApikeyStorage *storage);
-extern bool apikey_storage_stale(const ApikeyStatement *statement);
-extern void apikey_storage_prepare(ApikeyStatement *statement,
-								   const char *sql, int count, Oid *types);
-extern uint64 apikey_storage_run(const ApikeyStatement *statement,
-								 Datum *values, const char *nulls);
-extern List *apikey_storage_ids(MemoryContext context);
-extern void apikey_storage_insert(Oid table, const Datum *values,
+extern struct SysScanDescData *apikey_storage_scan(Relation rel,
+												   Relation index,
+												   Snapshot snapshot,
+												   const ScanKeyData *keys,
+												   int nkeys);
+extern bool apikey_storage_lock(Relation rel, Relation index,
+								const ScanKeyData *keys, int nkeys,
+								ApikeyLock lock, struct TupleTableSlot *slot);
+extern bool apikey_storage_absent(Relation rel, Relation index,
+								  const ScanKeyData *keys, int nkeys);
+extern ApikeyWriter *apikey_storage_open(Relation rel);
+extern void apikey_storage_close(ApikeyWriter *writer);
+extern Relation apikey_storage_relation(const ApikeyWriter *writer);
+extern struct TupleTableSlot *apikey_storage_locked(const ApikeyWriter *writer);
+extern void apikey_storage_insert(ApikeyWriter *writer, const Datum *values,
 								  const bool *nulls, int count);
+extern bool apikey_storage_update(ApikeyWriter *writer, const Datum *values,
+								  const bool *nulls, int count);
+extern void apikey_storage_delete(ApikeyWriter *writer);
 
 /* Something that may as well be left undone. */
 typedef void (*ApikeyWork) (void *work);
@@ -124,15 +141,7 @@ typedef struct ApikeyRow
 	Datum		values[APIKEY_COLUMNS_MAX];
 } ApikeyRow;
 
-typedef enum ApikeyLock
-{
-	APIKEY_LOCK_SHARE,
-	APIKEY_LOCK_UPDATE,
-	APIKEY_LOCK_UPDATE_SKIP,	/* a row that is locked is not there */
-	APIKEY_LOCKS
-} ApikeyLock;
-
-/* A table whose first column is its primary key, called id; mostly a uuid. */
+/* A table whose first column is its primary key, mostly a uuid. */
 typedef struct ApikeyTable
 {
 	const char *name;
@@ -144,9 +153,6 @@ typedef struct ApikeyTable
 	const ApikeyColumn *columns;	/* in their order in the table */
 	int			count;
 	int			derived;		/* columns after those, of rows, not of the table */
-	ApikeyStatement lock[APIKEY_LOCKS];
-	ApikeyStatement update;
-	ApikeyStatement remove;
 } ApikeyTable;
 
 /* Is called with each row of a scan; false ends it. */
@@ -155,22 +161,44 @@ typedef bool (*ApikeyVisit) (const ApikeyRow *row, void *state);
 extern Snapshot apikey_latest_snapshot(void);
 extern TupleDesc apikey_table_descriptor(const ApikeyTable *table);
 extern int	apikey_table_column(const ApikeyTable *table, const char *name);
+extern void apikey_table_key(ScanKey key, const pg_uuid_t *id);
+extern void apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,
+							  const ScanKeyData *keys, int nkeys,
+							  Snapshot snapshot, ApikeyVisit visit,
+							  void *state);
 extern void apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
-							  ScanKey keys, int nkeys, Snapshot snapshot,
-							  ApikeyVisit visit, void *state);
+							  const ScanKeyData *keys, int nkeys,
+							  Snapshot snapshot, ApikeyVisit visit,
+							  void *state);
 extern bool apikey_table_find(const ApikeyTable *table, ApikeyRelation index,
-							  ScanKey keys, int nkeys, ApikeyRow *row);
+							  const ScanKeyData *keys, int nkeys,
+							  ApikeyRow *row);
 extern bool apikey_table_fetch(const ApikeyTable *table, const pg_uuid_t *id,
 							   Snapshot snapshot, ApikeyRow *row);
 extern bool apikey_table_fetch_latest(const ApikeyTable *table,
 									  const pg_uuid_t *id, ApikeyRow *row);
-extern bool apikey_table_lock(ApikeyTable *table, const pg_uuid_t *id,
+extern bool apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
 							  ApikeyLock lock, ApikeyRow *row);
 extern void apikey_table_insert(const ApikeyTable *table,
 								const ApikeyRow *row);
-extern void apikey_table_update(ApikeyTable *table, ApikeyRow *row);
-extern void apikey_table_delete(ApikeyTable *table, const pg_uuid_t *id,
+extern void apikey_table_update(const ApikeyTable *table,
+								const ApikeyRow *row);
+extern void apikey_table_delete(const ApikeyTable *table, const pg_uuid_t *id,
 								bool must_exist);
+
+/* Many rows of a table, one after the other. */
+extern bool apikey_table_free(const ApikeyTable *table);
+extern ApikeyWriter *apikey_table_open(const ApikeyTable *table);
+extern void apikey_table_close(ApikeyWriter *writer);
+extern bool apikey_table_take(ApikeyWriter *writer, const ApikeyTable *table,
+							  const ScanKeyData *key, ApikeyLock lock,
+							  ApikeyRow *row);
+extern bool apikey_table_absent(ApikeyWriter *writer, const ApikeyTable *table,
+								const ScanKeyData *key);
+extern void apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
+							 const ApikeyRow *row);
+extern void apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
+							 const ApikeyRow *row);
 
 /* Columns of a row. */
 extern const pg_uuid_t *apikey_row_id(const ApikeyRow *row);

@@ -4,76 +4,80 @@
  *
  * Then verification itself writes it, at most once in apikey.usage_interval a
  * key, and only where it can without waiting for anybody: not in a read-only
- * transaction, and not where another session has the row.
+ * transaction, and not where another session has the row or the table.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "common/hashfn.h"
-#include "utils/fmgrprotos.h"
+#include "storage/lmgr.h"
 #include "utils/inet.h"
 #include "utils/timestamp.h"
 
 #include "usage.h"
 
-enum
+typedef struct Touch
 {
-	TOUCH_ID,
-	TOUCH_NOW,
-	TOUCH_ADDR,
-	TOUCH_BEFORE,
-	TOUCH_LOCK,
-	TOUCH_ARGUMENTS
-};
+	const pg_uuid_t *key;
+	TimestampTz now;
+	TimestampTz before;			/* one not since then is due */
+	inet	   *addr;
+} Touch;
+
+static void
+set_use(ApikeyRow *use, const Touch *touch)
+{
+	apikey_row_set(use, APIKEY_USE_LAST_USED_AT,
+				   TimestampTzGetDatum(touch->now));
+	if (touch->addr != NULL)
+		apikey_row_set(use, APIKEY_USE_LAST_USED_ADDR,
+					   InetPGetDatum(touch->addr));
+}
 
 /*
  * Two sessions that make a key's first row would wait for one another, so
- * whoever does not get the advisory lock leaves it to the other.
+ * whoever does not get this lock leaves it to the other.  Nobody else takes
+ * locks of such objects.
  */
-static const char update_sql[] =
-"WITH due AS (SELECT id FROM %s.apikey_usage WHERE id = $1"
-" AND (last_used_at IS NULL OR last_used_at <= $4) AND $5 IS NOT NULL"
-" FOR UPDATE SKIP LOCKED)"
-" UPDATE %s.apikey_usage u SET last_used_at = $2,"
-" last_used_addr = coalesce($3, u.last_used_addr) FROM due WHERE u.id = due.id";
-static const char insert_sql[] =
-"INSERT INTO %s.apikey_usage (id, use_count, denied_count, last_used_at, last_used_addr)"
-" SELECT $1, 0, 0, $2, $3 WHERE $4 IS NOT NULL AND pg_try_advisory_xact_lock($5)"
-" AND NOT EXISTS (SELECT FROM %s.apikey_usage WHERE id = $1)"
-" ON CONFLICT DO NOTHING";
-
-/* The arguments of both. */
-typedef struct Touch
+static bool
+lock_first_use(const pg_uuid_t *key)
 {
-	Datum		values[TOUCH_ARGUMENTS];
-	char		nulls[TOUCH_ARGUMENTS];
-} Touch;
+	return ConditionalLockDatabaseObject(apikey_catalog_relation(APIKEY_REL_USAGE),
+										 hash_bytes(key->data, UUID_LEN), 0,
+										 ExclusiveLock);
+}
 
 static void
 write_touch(void *work)
 {
 	Touch	   *touch = work;
-	static ApikeyStatement update;
-	static ApikeyStatement insert;
-	ApikeyStorage storage;
+	ApikeyWriter *writer;
+	ScanKeyData key;
+	ApikeyRow	use;
 
-	apikey_storage_open(&storage);
-	if (apikey_storage_stale(&update) || apikey_storage_stale(&insert))
+	if (!apikey_table_free(&apikey_use_table))
+		return;
+	apikey_table_key(&key, touch->key);
+	writer = apikey_table_open(&apikey_use_table);
+	if (apikey_table_take(writer, &apikey_use_table, &key,
+						  APIKEY_LOCK_UPDATE_SKIP, &use))
 	{
-		const char *schema = apikey_catalog_schema();
-		Oid			types[TOUCH_ARGUMENTS] = {
-			UUIDOID, TIMESTAMPTZOID, INETOID, TIMESTAMPTZOID, INT8OID
-		};
-
-		apikey_storage_prepare(&update, psprintf(update_sql, schema, schema),
-							   TOUCH_ARGUMENTS, types);
-		apikey_storage_prepare(&insert, psprintf(insert_sql, schema, schema),
-							   TOUCH_ARGUMENTS, types);
+		if (use.nulls[APIKEY_USE_LAST_USED_AT] ||
+			DatumGetTimestampTz(use.values[APIKEY_USE_LAST_USED_AT]) <=
+			touch->before)
+		{
+			set_use(&use, touch);
+			apikey_table_put(writer, &apikey_use_table, &use);
+		}
 	}
-	if (apikey_storage_run(&update, touch->values, touch->nulls) == 0)
-		apikey_storage_run(&insert, touch->values, touch->nulls);
-	apikey_storage_close(&storage);
+	else if (lock_first_use(touch->key) &&
+			 apikey_table_absent(writer, &apikey_use_table, &key))
+	{
+		apikey_use_new(&use, touch->key);
+		set_use(&use, touch);
+		apikey_table_add(writer, &apikey_use_table, &use);
+	}
+	apikey_table_close(writer);
 }
 
 /* A key has been used: writes so, if it is due and nothing is in the way. */
@@ -91,14 +95,9 @@ apikey_touch(const ApikeyCredential *credential, inet *client_addr)
 	if (!apikey_cache_touch(credential, now, before))
 		return;
 
-	memset(touch.nulls, ' ', sizeof(touch.nulls));
-	touch.values[TOUCH_ID] = UUIDPGetDatum(&credential->id);
-	touch.values[TOUCH_NOW] = TimestampTzGetDatum(now);
-	touch.values[TOUCH_ADDR] = InetPGetDatum(client_addr);
-	touch.nulls[TOUCH_ADDR] = client_addr == NULL ? 'n' : ' ';
-	touch.values[TOUCH_BEFORE] = TimestampTzGetDatum(before);
-	touch.values[TOUCH_LOCK] =
-		Int64GetDatum((int64) hash_bytes_extended(credential->id.data,
-												  UUID_LEN, 0));
+	touch.key = &credential->id;
+	touch.now = now;
+	touch.before = before;
+	touch.addr = client_addr;
 	(void) apikey_storage_try(write_touch, &touch);
 }

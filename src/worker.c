@@ -17,9 +17,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
-#include "catalog/pg_type.h"
 #include "commands/extension.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -28,7 +26,6 @@
 #include "storage/latch.h"
 #include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -252,110 +249,83 @@ apikey_launcher_main(Datum arg pg_attribute_unused())
 	proc_exit(1);
 }
 
-static ArrayType *
-column_array(Datum *values, bool *nulls, int count, Oid type, int typlen,
-			 bool typbyval, char typalign)
+/* Adds what was collected of a key to the row of its use. */
+static void
+add_use(ApikeyRow *row, const ApikeyUse *use, int64 flush)
 {
-	int			dims = count;
-	int			lower = 1;
+	int64		uses = DatumGetInt64(row->values[APIKEY_USE_USE_COUNT]);
+	int64		denials = DatumGetInt64(row->values[APIKEY_USE_DENIED_COUNT]);
 
-	return construct_md_array(values, nulls, 1, &dims, &lower, type, typlen,
-							  typbyval, typalign);
-}
-
-/* The uses of other keys than these, which are few. */
-static List *
-without(List *uses, const List *ids)
-{
-	ListCell   *use;
-	ListCell   *id;
-
-	foreach(use, uses)
-	{
-		foreach(id, ids)
-		{
-			if (memcmp(&((ApikeyUse *) lfirst(use))->id, lfirst(id),
-					   sizeof(pg_uuid_t)) != 0)
-				continue;
-			uses = foreach_delete_current(uses, use);
-			break;
-		}
-	}
-	return uses;
+	apikey_row_set(row, APIKEY_USE_USE_COUNT,
+				   Int64GetDatum(uses + (int64) use->uses));
+	apikey_row_set(row, APIKEY_USE_DENIED_COUNT,
+				   Int64GetDatum(denials + (int64) use->denials));
+	if (use->last_used_at != 0 &&
+		(row->nulls[APIKEY_USE_LAST_USED_AT] ||
+		 DatumGetTimestampTz(row->values[APIKEY_USE_LAST_USED_AT]) <
+		 use->last_used_at))
+		apikey_row_set(row, APIKEY_USE_LAST_USED_AT,
+					   TimestampTzGetDatum(use->last_used_at));
+	if (use->has_addr)
+		apikey_row_set(row, APIKEY_USE_LAST_USED_ADDR,
+					   InetPGetDatum(apikey_usage_inet(&use->addr)));
+	apikey_row_set(row, APIKEY_USE_FLUSH, Int64GetDatum(flush));
 }
 
 /*
- * Adds what was collected to the rows of keys that are still there; returns
- * what is written.  A row that somebody has locked, who is deleting the key
- * perhaps, is not waited for: it comes the next time.
+ * Writes what was collected of a key.  A row that somebody has locked, who is
+ * deleting the key perhaps, is not waited for: false, it comes the next time.
+ * Of a key that is not there any more nothing is left to be written.
  */
+static bool
+write_use(ApikeyWriter *writer, const ApikeyUse *use, int64 flush)
+{
+	ScanKeyData key;
+	ApikeyRow	row;
+
+	if (!apikey_table_fetch_latest(&apikey_key_table, &use->id, &row))
+		return true;
+	apikey_table_key(&key, &use->id);
+	if (apikey_table_take(writer, &apikey_use_table, &key,
+						  APIKEY_LOCK_UPDATE_SKIP, &row))
+	{
+		add_use(&row, use, flush);
+		apikey_table_put(writer, &apikey_use_table, &row);
+		return true;
+	}
+	if (!apikey_table_absent(writer, &apikey_use_table, &key))
+		return false;
+	apikey_use_new(&row, &use->id);
+	add_use(&row, use, flush);
+	apikey_table_add(writer, &apikey_use_table, &row);
+	return true;
+}
+
+/* Writes what was collected; returns what is written, or needs no writing. */
 static List *
 write_uses(List *uses, int64 flush)
 {
-	static const char sql[] =
-	"WITH n AS MATERIALIZED"
-	" (SELECT n.* FROM unnest($1, $2, $3, $4, $5)"
-	" AS n (id, use_count, denied_count, last_used_at, last_used_addr)"
-	" JOIN %s.apikey_key k ON k.id = n.id ORDER BY n.id),"
-	" free AS MATERIALIZED"
-	" (SELECT u.id FROM %s.apikey_usage u WHERE u.id = ANY ($1)"
-	" FOR UPDATE SKIP LOCKED),"
-	" updated AS (UPDATE %s.apikey_usage u SET"
-	" use_count = u.use_count + n.use_count,"
-	" denied_count = u.denied_count + n.denied_count,"
-	" last_used_at = greatest(u.last_used_at, n.last_used_at),"
-	" last_used_addr = coalesce(n.last_used_addr, u.last_used_addr),"
-	" flush = $6 FROM n JOIN free f ON f.id = n.id WHERE u.id = n.id),"
-	" inserted AS (INSERT INTO %s.apikey_usage"
-	" (id, use_count, denied_count, last_used_at, last_used_addr, flush)"
-	" SELECT n.*, $6 FROM n WHERE NOT EXISTS"
-	" (SELECT FROM %s.apikey_usage u WHERE u.id = n.id)"
-	" ON CONFLICT (id) DO NOTHING)"
-	" SELECT u.id FROM %s.apikey_usage u WHERE u.id = ANY ($1)"
-	" AND NOT EXISTS (SELECT FROM free f WHERE f.id = u.id)";
-	int			count = list_length(uses);
-	Datum	   *columns[5];
-	bool	   *nulls[5];
-	Oid			types[6] = {UUIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-	TIMESTAMPTZARRAYOID, INETARRAYOID, INT8OID};
-	Datum		values[6];
-	const char *schema = apikey_catalog_schema();
+	ApikeyWriter *writer = apikey_table_open(&apikey_use_table);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
+												  "apikey use",
+												  ALLOCSET_DEFAULT_SIZES);
+	ListCell   *cell;
 
-	for (int i = 0; i < 5; i++)
+	foreach(cell, uses)
 	{
-		columns[i] = palloc(count * sizeof(Datum));
-		nulls[i] = palloc0(count * sizeof(bool));
-	}
-	for (int i = 0; i < count; i++)
-	{
-		ApikeyUse  *use = list_nth(uses, i);
+		MemoryContext context = MemoryContextSwitchTo(scratch);
+		bool		written;
 
-		columns[0][i] = UUIDPGetDatum(&use->id);
-		columns[1][i] = Int64GetDatum((int64) use->uses);
-		columns[2][i] = Int64GetDatum((int64) use->denials);
-		columns[3][i] = TimestampTzGetDatum(use->last_used_at);
-		nulls[3][i] = use->last_used_at == 0;
-		columns[4][i] = use->has_addr ? InetPGetDatum(apikey_usage_inet(&use->addr)) : (Datum) 0;
-		nulls[4][i] = !use->has_addr;
+		CHECK_FOR_INTERRUPTS();
+		written = write_use(writer, lfirst(cell), flush);
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(scratch);
+		if (!written)
+			uses = foreach_delete_current(uses, cell);
 	}
-	values[0] = PointerGetDatum(column_array(columns[0], nulls[0], count, UUIDOID,
-											 UUID_LEN, false, TYPALIGN_CHAR));
-	values[1] = PointerGetDatum(column_array(columns[1], nulls[1], count, INT8OID,
-											 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	values[2] = PointerGetDatum(column_array(columns[2], nulls[2], count, INT8OID,
-											 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	values[3] = PointerGetDatum(column_array(columns[3], nulls[3], count,
-											 TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL,
-											 TYPALIGN_DOUBLE));
-	values[4] = PointerGetDatum(column_array(columns[4], nulls[4], count, INETOID,
-											 -1, false, TYPALIGN_INT));
-	values[5] = Int64GetDatum(flush);
-	if (SPI_execute_with_args(psprintf(sql, schema, schema, schema, schema,
-									   schema, schema),
-							  6, types, values, NULL, false,
-							  0) != SPI_OK_SELECT)
-		elog(ERROR, "could not write the use of API keys");
-	return without(uses, apikey_storage_ids(CurrentMemoryContext));
+	MemoryContextDelete(scratch);
+	apikey_table_close(writer);
+	return uses;
 }
 
 /* Does what is waited for in this database; false where nothing was. */
@@ -409,11 +379,7 @@ flush(void)
 	{
 		if (apikey_worker_begin())
 		{
-			ApikeyStorage storage;
-
-			apikey_storage_open(&storage);
 			uses = write_uses(uses, flush);
-			apikey_storage_close(&storage);
 			apikey_worker_commit();
 		}
 		apikey_usage_flushed(uses, flush);
