@@ -20,7 +20,7 @@ DATA_built = sql/apikey--$(EXTVERSION).sql
 SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 
 # Tests: a temporary server for each kind, so none needs to be running.
-REGRESS = install format texts keys verify names update owners subjects \
+REGRESS = install format texts keys verify whose names update owners subjects \
 	places vouch credits cache rotate purge reveal import identity matrix audit \
 	privileges defaults hostile planted contexts citus uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \

@@ -178,3 +178,119 @@ ALTER TABLE @extschema@.apikey_reveal ENABLE REPLICA TRIGGER apikey_reveal_arriv
 ALTER TABLE @extschema@.apikey_usage ENABLE REPLICA TRIGGER apikey_usage_arrived;
 ALTER TABLE @extschema@.apikey_credit ENABLE REPLICA TRIGGER apikey_credit_arrived;
 ALTER TABLE @extschema@.apikey_event ENABLE REPLICA TRIGGER apikey_event_arrived;
+-- Verification
+
+DROP FUNCTION @extschema@.apikey_verify(text, text[], text, @extschema@.apikey_role, inet,
+	integer, regrole);
+DROP FUNCTION @extschema@.apikey_verify_digest(text, bytea, text[], text,
+	@extschema@.apikey_role, inet, integer, regrole);
+DROP FUNCTION @extschema@.apikey_check(text, text[], text, regrole);
+
+-- A type of its own: the executor would build that of RETURNS TABLE anew at
+-- each call, which costs more than a verification.
+CREATE TYPE @extschema@.apikey_verification AS (
+	valid boolean,
+	code text,
+	key_id uuid,
+	name text,
+	project text,
+	owner name,
+	subject text,
+	role @extschema@.apikey_role,
+	scopes text[],
+	metadata jsonb,
+	expires_at timestamptz,
+	credits bigint,
+	rate_remaining integer,
+	rate_reset_at timestamptz,
+	detail jsonb);
+COMMENT ON TYPE @extschema@.apikey_verification IS
+	'What a verification tells: the code and, where the secret has matched, whose key it is and what it may do.';
+
+CREATE FUNCTION @extschema@.apikey_verify(
+		key text,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		min_role @extschema@.apikey_role DEFAULT NULL,
+		client_addr inet DEFAULT NULL,
+		cost integer DEFAULT 1,
+		owner regrole DEFAULT NULL)
+	RETURNS SETOF @extschema@.apikey_verification
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
+	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_verify(text, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'Verifies a key for what a request needs: one row, whatever the text; code tells why it is not valid. project or owner name whose key is accepted; without them only a personal key of the caller itself. 22023: a negative cost.';
+
+CREATE FUNCTION @extschema@.apikey_verify_digest(
+		handle text,
+		digest bytea,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		min_role @extschema@.apikey_role DEFAULT NULL,
+		client_addr inet DEFAULT NULL,
+		cost integer DEFAULT 1,
+		owner regrole DEFAULT NULL)
+	RETURNS SETOF @extschema@.apikey_verification
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
+	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_verify_digest(text, bytea, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key.';
+
+CREATE FUNCTION @extschema@.apikey_check(
+		key text,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		owner regrole DEFAULT NULL,
+		client_addr inet DEFAULT NULL)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_check(text, text[], text, regrole, inet) IS
+	'The verification of apikey_verify, told by yes or no.';
+
+COMMENT ON FUNCTION @extschema@.apikey_pre_request() IS
+	'For PostgREST''s db-pre-request: authenticates the key in the request''s headers, one of apikey.request_project or apikey.request_owner; without a key, nobody. PT401, PT403, PT429, PT503: not valid, the code in the detail.';
+COMMENT ON FUNCTION @extschema@.apikey_current_owner() IS
+	'The role that owns the authenticated key; null for a project''s key, whose project vouches for it, and for nobody';
+
+-- Privileges
+
+-- Default privileges (ALTER DEFAULT PRIVILEGES) may have given away what was
+-- just made: of that, and of nothing else, all is taken back.
+DO $$
+DECLARE
+	made text[] := ARRAY['apikey_verification', 'apikey_verify', 'apikey_verify_digest', 'apikey_check'];
+	given record;
+BEGIN
+	FOR given IN
+		SELECT kind, name, a.grantee
+			FROM (SELECT 'TABLE', c.oid::regclass::text, c.relname, c.relowner, c.relacl, 'pg_class'::regclass, c.oid
+					FROM pg_class c
+				  UNION ALL
+				  SELECT 'FUNCTION', p.oid::regprocedure::text, p.proname, p.proowner, p.proacl, 'pg_proc'::regclass, p.oid
+					FROM pg_proc p
+				  UNION ALL
+				  SELECT 'TYPE', t.oid::regtype::text, t.typname, t.typowner, t.typacl, 'pg_type'::regclass, t.oid
+					FROM pg_type t) AS o (kind, name, plain_name, owner, acl, class, oid)
+			JOIN pg_depend d ON d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e'
+			JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+				AND e.extname = 'apikey',
+			LATERAL (SELECT DISTINCT x.grantee FROM aclexplode(o.acl) x) AS a
+			WHERE a.grantee NOT IN (0, o.owner) AND o.plain_name = ANY (made)
+	LOOP
+		EXECUTE format('REVOKE ALL ON %s %s FROM %I', given.kind, given.name,
+			pg_get_userbyid(given.grantee));
+	END LOOP;
+END
+$$;
+REVOKE ALL ON TYPE @extschema@.apikey_verification FROM PUBLIC;
+GRANT USAGE ON TYPE @extschema@.apikey_verification TO PUBLIC;
+-- Each decides by its caller.
+GRANT EXECUTE ON FUNCTION
+	@extschema@.apikey_verify(text, text[], text, @extschema@.apikey_role, inet,
+		integer, regrole),
+	@extschema@.apikey_verify_digest(text, bytea, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole),
+	@extschema@.apikey_check(text, text[], text, regrole, inet)
+	TO PUBLIC;

@@ -32,6 +32,7 @@ int			apikey_usage_interval = 60;
 char	   *apikey_pepper_file = NULL;
 char	   *apikey_prefix = NULL;
 bool		apikey_redact = true;
+char	   *apikey_request_owner = NULL;
 char	   *apikey_request_project = NULL;
 char	   *apikey_subject_setting = NULL;
 
@@ -125,6 +126,7 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 	{
 		refuse_connection_option("apikey.pepper_file");
+		refuse_connection_option("apikey.request_owner");
 		refuse_connection_option("apikey.request_project");
 		refuse_connection_option("apikey.subject_setting");
 	}
@@ -176,9 +178,14 @@ _PG_init(void)
 							 "Needs the library preloaded.",
 							 &apikey_redact, true, PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+	DefineCustomStringVariable("apikey.request_owner",
+							   "Role whose keys apikey_pre_request() accepts.",
+							   "Its personal keys or, together with apikey.request_project, the keys there that it owns.",
+							   &apikey_request_owner, "",
+							   PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.request_project",
-							   "Project, or organization, that apikey_pre_request() asks a key to be of.",
-							   "Empty: any.",
+							   "Project, or organization, whose keys apikey_pre_request() accepts.",
+							   "With neither this nor apikey.request_owner it accepts none.",
 							   &apikey_request_project, "",
 							   PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.subject_setting",
