@@ -13,7 +13,7 @@
 #include "commands/async.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
-#include "storage/spin.h"
+#include "storage/lwlock.h"
 #include "utils/memutils.h"
 
 #include "credit.h"
@@ -41,7 +41,7 @@ typedef struct Pending
 
 typedef struct Queue
 {
-	slock_t		mutex;
+	LWLock	   *lock;			/* guards the rest; held for a look through it */
 	int			count;
 	Notice		notices[QUEUE_MAX];
 } Queue;
@@ -58,14 +58,14 @@ apikey_notify_size(void)
 }
 
 void
-apikey_notify_start(void)
+apikey_notify_start(LWLock *lock)
 {
 	bool		found;
 
 	queue = ShmemInitStruct("apikey notices", sizeof(Queue), &found);
 	if (found)
 		return;
-	SpinLockInit(&queue->mutex);
+	queue->lock = lock;
 	queue->count = 0;
 }
 
@@ -101,10 +101,10 @@ apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at)
 static void
 enqueue_pending(void)
 {
-	SpinLockAcquire(&queue->mutex);
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < pending_count && queue->count < QUEUE_MAX; i++)
 		queue->notices[queue->count++] = pending[i].notice;
-	SpinLockRelease(&queue->mutex);
+	LWLockRelease(queue->lock);
 	apikey_lease_call();
 }
 
@@ -155,7 +155,7 @@ apikey_notify_databases(void)
 	Oid			last = InvalidOid;
 	List	   *databases = NIL;
 
-	/* Read without a lock: whoever adds one calls afterwards. */
+	LWLockAcquire(queue->lock, LW_SHARED);
 	for (int i = 0; i < queue->count; i++)
 	{
 		if (queue->notices[i].database != last)
@@ -163,6 +163,7 @@ apikey_notify_databases(void)
 											   queue->notices[i].database);
 		last = queue->notices[i].database;
 	}
+	LWLockRelease(queue->lock);
 	return databases;
 }
 
@@ -173,7 +174,7 @@ take(Oid database, Notice *taken)
 	int			count = 0;
 	int			kept = 0;
 
-	SpinLockAcquire(&queue->mutex);
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < queue->count; i++)
 	{
 		if (queue->notices[i].database == database &&
@@ -187,7 +188,7 @@ take(Oid database, Notice *taken)
 			queue->notices[kept++] = queue->notices[i];
 	}
 	queue->count = kept;
-	SpinLockRelease(&queue->mutex);
+	LWLockRelease(queue->lock);
 	return count;
 }
 

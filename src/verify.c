@@ -345,9 +345,10 @@ spend_credits(ApikeyVerdict *verdict, int32 cost)
 	const pg_uuid_t *account = apikey_key_account(verdict->key);
 	bool		own = memcmp(account, apikey_row_id(verdict->key),
 							 sizeof(pg_uuid_t)) == 0;
+	ApikeySlotHint other = {.owner = apikey_key_owner(verdict->key)};
 	ApikeyCreditVerdict spent;
 
-	spent = apikey_credit_spend(account, own ? verdict->hint : NULL, cost,
+	spent = apikey_credit_spend(account, own ? verdict->hint : &other, cost,
 								&verdict->credits);
 	if (spent == APIKEY_CREDIT_UNAVAILABLE)
 	{
@@ -468,7 +469,9 @@ complete(ApikeyVerdict *verdict, const ApikeyRow *key)
 	verdict->project = found ? place.path : NULL;
 	verdict->rated = verdict->credited = false;
 	verdict->row = NULL;
-	verdict->hint = NULL;
+	memset(&verdict->fresh, 0, sizeof(verdict->fresh));
+	verdict->fresh.owner = apikey_key_owner(key);
+	verdict->hint = &verdict->fresh;
 	apikey_status_read(key, found ? &place : NULL, &verdict->state);
 }
 

@@ -81,7 +81,8 @@ typedef struct ApikeyVerdict
 	TimestampTz rate_reset_at;	/* 0: never */
 	bool		credited;		/* what follows is known */
 	int64		credits;
-	ApikeySlotHint *hint;		/* where the key's slot is */
+	ApikeySlotHint *hint;		/* where the key's slot is, or */
+	ApikeySlotHint fresh;		/* of a key that is not remembered */
 	HeapTuple  *row;			/* where the row that tells VALID is kept */
 } ApikeyVerdict;
 

@@ -492,6 +492,12 @@ work(Task task)
 	set_defaults();
 	apikey_stats_reached();
 	apikey_lease_serve(true);
+	if (!apikey_worker_begin())
+	{
+		apikey_ended_found();
+		return;
+	}
+	apikey_worker_commit();
 	pgstat_report_activity(STATE_RUNNING, task == TASK_PROMPT ?
 						   "apikey: leasing credits, notifying" :
 						   "apikey: writing the use of keys");
