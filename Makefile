@@ -4,14 +4,12 @@ EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" apikey.contro
 MODULE_big = apikey
 OBJS = src/account.o src/apikey.o src/authority.o src/cache.o src/catalog.o \
 	src/credit.o src/demand.o src/denial.o src/detail.o src/digest.o \
-	src/ended.o src/event.o src/expiry.o src/foreign.o src/generate.o \
-	src/identity.o src/import.o \
+	src/event.o src/expiry.o src/foreign.o src/generate.o src/identity.o src/import.o \
 	src/issue.o src/json.o src/key.o src/keytext.o src/lease.o src/limiter.o \
 	src/manage.o src/member.o src/notify.o src/pepper.o src/pgcrypto.o \
 	src/place.o src/principal.o src/purge.o src/redact.o src/redact_log.o \
 	src/rehash.o src/replica.o src/request.o src/retire.o src/reveal.o \
-	src/rotate.o src/rules.o src/scope.o src/share.o src/slot.o \
-	src/slot_file.o src/sql_identity.o \
+	src/rotate.o src/rules.o src/scope.o src/slot.o src/sql_identity.o \
 	src/sql_keys.o src/sql_places.o src/sql_triggers.o src/sql_upkeep.o \
 	src/sql_usage.o src/sql_verify.o src/sql_views.o src/stats.o src/status.o \
 	src/storage.o src/table.o src/touch.o src/unicode.o src/usage.o \
@@ -22,14 +20,14 @@ DATA_built = sql/apikey--$(EXTVERSION).sql
 SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 
 # Tests: a temporary server for each kind, so none needs to be running.
-REGRESS = install format texts keys verify whose names update owners subjects \
+REGRESS = install format texts keys verify names update owners subjects \
 	places vouch credits cache rotate purge reveal import identity matrix audit \
 	privileges defaults hostile planted contexts citus uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
 ISOLATION = create_create revoke_verify update_update drop_role last_owner \
 	max_keys member_verify rotate_verify rotate_rotate import_verify \
-	import_import spend_spend rename_schema
+	import_import spend_spend spend_delete rename_schema
 ISOLATION_OPTS = --inputdir=test --outputdir=test/output \
 	--temp-instance=./tmp_check_iso --temp-config=test/apikey.conf
 TAP_TESTS = 1

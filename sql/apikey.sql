@@ -223,6 +223,9 @@ CREATE TABLE @extschema@.apikey_credit (
 	refill_interval interval,
 	refill_at timestamptz,
 	granted_at timestamptz NOT NULL,
+	generation bigint,
+	lease bigint,
+	leased bigint,
 	CONSTRAINT apikey_credit_pkey PRIMARY KEY (id),
 	CONSTRAINT apikey_credit_balance CHECK (balance >= 0)
 ) WITH (fillfactor = 50);
@@ -414,6 +417,12 @@ CREATE FUNCTION @extschema@.apikey_events_purge(older_than interval)
 COMMENT ON FUNCTION @extschema@.apikey_events_purge(interval) IS
 	'Removes the events that are older than that, for superusers, and returns how many. 42501: not a superuser; 22023: a negative interval.';
 
+CREATE FUNCTION @extschema@.apikey_flush()
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_flush() IS
+	'Writes what is pending of this database''s keys, gives back the credits that are leased, and returns when that is done; without the library preloaded nothing is. 55000: on a standby, or no worker process is free.';
+
 CREATE FUNCTION @extschema@.apikey_credits_add(id uuid, amount bigint)
 	RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -470,27 +479,6 @@ CREATE FUNCTION @extschema@._apikey_verify_support(internal)
 COMMENT ON FUNCTION @extschema@._apikey_verify_support(internal) IS
 	'Spares calls of apikey_verify the arguments that are their defaults, when a statement is planned';
 
--- A type of its own: the executor would build that of RETURNS TABLE anew at
--- each call, which costs more than a verification.
-CREATE TYPE @extschema@.apikey_verification AS (
-	valid boolean,
-	code text,
-	key_id uuid,
-	name text,
-	project text,
-	owner name,
-	subject text,
-	role @extschema@.apikey_role,
-	scopes text[],
-	metadata jsonb,
-	expires_at timestamptz,
-	credits bigint,
-	rate_remaining integer,
-	rate_reset_at timestamptz,
-	detail jsonb);
-COMMENT ON TYPE @extschema@.apikey_verification IS
-	'What a verification tells: the code and, where the secret has matched, whose key it is and what it may do.';
-
 CREATE FUNCTION @extschema@.apikey_verify(
 		key text,
 		scopes text[] DEFAULT NULL,
@@ -499,12 +487,27 @@ CREATE FUNCTION @extschema@.apikey_verify(
 		client_addr inet DEFAULT NULL,
 		cost integer DEFAULT 1,
 		owner regrole DEFAULT NULL)
-	RETURNS SETOF @extschema@.apikey_verification
+	RETURNS TABLE (
+		valid boolean,
+		code text,
+		key_id uuid,
+		name text,
+		project text,
+		owner name,
+		subject text,
+		role @extschema@.apikey_role,
+		scopes text[],
+		metadata jsonb,
+		expires_at timestamptz,
+		credits bigint,
+		rate_remaining integer,
+		rate_reset_at timestamptz,
+		detail jsonb)
 	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
 	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify(text, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole) IS
-	'Verifies a key for what a request needs: one row, whatever the text; code tells why it is not valid. project or owner name whose key is accepted; without them only a personal key of the caller itself. 22023: a negative cost.';
+	'Verifies a key for what a request needs: one row, whatever the text; code tells why it is not valid. 22023: a negative cost.';
 
 CREATE FUNCTION @extschema@.apikey_verify_digest(
 		handle text,
@@ -515,7 +518,22 @@ CREATE FUNCTION @extschema@.apikey_verify_digest(
 		client_addr inet DEFAULT NULL,
 		cost integer DEFAULT 1,
 		owner regrole DEFAULT NULL)
-	RETURNS SETOF @extschema@.apikey_verification
+	RETURNS TABLE (
+		valid boolean,
+		code text,
+		key_id uuid,
+		name text,
+		project text,
+		owner name,
+		subject text,
+		role @extschema@.apikey_role,
+		scopes text[],
+		metadata jsonb,
+		expires_at timestamptz,
+		credits bigint,
+		rate_remaining integer,
+		rate_reset_at timestamptz,
+		detail jsonb)
 	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
 	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify_digest(text, bytea, text[], text,
@@ -526,11 +544,10 @@ CREATE FUNCTION @extschema@.apikey_check(
 		key text,
 		scopes text[] DEFAULT NULL,
 		project text DEFAULT NULL,
-		owner regrole DEFAULT NULL,
-		client_addr inet DEFAULT NULL)
+		owner regrole DEFAULT NULL)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@.apikey_check(text, text[], text, regrole, inet) IS
+COMMENT ON FUNCTION @extschema@.apikey_check(text, text[], text, regrole) IS
 	'The verification of apikey_verify, told by yes or no.';
 
 -- Who is calling: known to this process for the rest of the transaction.  A
@@ -569,7 +586,7 @@ CREATE FUNCTION @extschema@.apikey_pre_request()
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_pre_request() IS
-	'For PostgREST''s db-pre-request: authenticates the key in the request''s headers, one of apikey.request_project or apikey.request_owner; without a key, nobody. PT401, PT403, PT429, PT503: not valid, the code in the detail.';
+	'For PostgREST''s db-pre-request: authenticates the key in the request''s headers, for the project in apikey.request_project; without a key, nobody. PT401, PT403, PT429, PT503: not valid, the code in the detail.';
 
 CREATE FUNCTION @extschema@.apikey_current_key()
 	RETURNS uuid
@@ -587,7 +604,7 @@ CREATE FUNCTION @extschema@.apikey_current_owner()
 	RETURNS name
 	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_current_owner() IS
-	'The role that owns the authenticated key; null for a project''s key, whose project vouches for it, and for nobody';
+	'The role that created the authenticated key; null for nobody';
 
 CREATE FUNCTION @extschema@.apikey_current_subject()
 	RETURNS text
@@ -705,40 +722,16 @@ CREATE FUNCTION @extschema@._apikey_arrived()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@._apikey_arrived() IS
-	'Makes a row that arrives by logical replication that of the roles here which it means, and makes way for it; arguments: pairs of columns, of a role and of its name';
+	'Makes a row that arrives by logical replication that of the role here which it means; arguments: the columns of each role and of its name, whose it is first';
 
 -- Only where changes are replicated (session_replication_role).
-CREATE TRIGGER apikey_organization_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_organization
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_project_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_project
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_key_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name',
+		'vouched_by', 'vouched_by_name');
 CREATE TRIGGER apikey_member_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_member
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('member', 'member_name');
-CREATE TRIGGER apikey_key_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_key
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name', 'vouched_by', 'vouched_by_name');
-CREATE TRIGGER apikey_digest_arrived BEFORE INSERT ON @extschema@.apikey_digest
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_import_arrived BEFORE INSERT ON @extschema@.apikey_import
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_reveal_arrived BEFORE INSERT ON @extschema@.apikey_reveal
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_usage_arrived BEFORE INSERT ON @extschema@.apikey_usage
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_credit_arrived BEFORE INSERT ON @extschema@.apikey_credit
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_event_arrived BEFORE INSERT ON @extschema@.apikey_event
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('key_owner', 'key_owner_name');
-ALTER TABLE @extschema@.apikey_organization ENABLE REPLICA TRIGGER apikey_organization_arrived;
-ALTER TABLE @extschema@.apikey_project ENABLE REPLICA TRIGGER apikey_project_arrived;
-ALTER TABLE @extschema@.apikey_member ENABLE REPLICA TRIGGER apikey_member_arrived;
 ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
-ALTER TABLE @extschema@.apikey_digest ENABLE REPLICA TRIGGER apikey_digest_arrived;
-ALTER TABLE @extschema@.apikey_import ENABLE REPLICA TRIGGER apikey_import_arrived;
-ALTER TABLE @extschema@.apikey_reveal ENABLE REPLICA TRIGGER apikey_reveal_arrived;
-ALTER TABLE @extschema@.apikey_usage ENABLE REPLICA TRIGGER apikey_usage_arrived;
-ALTER TABLE @extschema@.apikey_credit ENABLE REPLICA TRIGGER apikey_credit_arrived;
-ALTER TABLE @extschema@.apikey_event ENABLE REPLICA TRIGGER apikey_event_arrived;
-
+ALTER TABLE @extschema@.apikey_member ENABLE REPLICA TRIGGER apikey_member_arrived;
 CREATE FUNCTION @extschema@._apikey_event_kept()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
@@ -961,7 +954,6 @@ BEGIN
 END
 $$;
 REVOKE ALL ON TYPE @extschema@.apikey_role FROM PUBLIC;
-REVOKE ALL ON TYPE @extschema@.apikey_verification FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_organization FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_project FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_member FROM PUBLIC;
@@ -988,14 +980,15 @@ REVOKE ALL ON FUNCTION @extschema@._apikey_credits(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_event_kept() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_events_purge(interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_flush() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_project_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_organization_create(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[],
 	@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
 	bigint, bigint, interval, cidr[], jsonb, text) FROM PUBLIC;
 
--- Arguments, columns and results of these types are everybody's.
-GRANT USAGE ON TYPE @extschema@.apikey_role, @extschema@.apikey_verification TO PUBLIC;
+-- Arguments and columns of this type are everybody's.
+GRANT USAGE ON TYPE @extschema@.apikey_role TO PUBLIC;
 -- They show what the caller may see.
 GRANT SELECT ON @extschema@.apikey_organizations, @extschema@.apikey_members,
 	@extschema@.apikey_events TO PUBLIC;
@@ -1033,7 +1026,7 @@ GRANT EXECUTE ON FUNCTION
 		integer, regrole),
 	@extschema@.apikey_verify_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole),
-	@extschema@.apikey_check(text, text[], text, regrole, inet),
+	@extschema@.apikey_check(text, text[], text, regrole),
 	@extschema@.apikey_authenticate(text, text[], text, @extschema@.apikey_role,
 		inet, integer, regrole),
 	@extschema@.apikey_authenticate_digest(text, bytea, text[], text,
@@ -1071,5 +1064,6 @@ BEGIN
 		'@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval, '
 		'bigint, bigint, interval, cidr[], jsonb, text) TO %I WITH GRANT OPTION', installer);
 	EXECUTE format('GRANT SELECT ON @extschema@.apikey_stats TO %I WITH GRANT OPTION', installer);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_flush() TO %I WITH GRANT OPTION', installer);
 END
 $$;

@@ -4,9 +4,20 @@
  *
  * A key with credits names an account, a row of apikey_credit; a key and its
  * successor share one.  The row holds what is left but for what is out in a
- * lease.  Whoever changes the row locks it first, and only then looks at the
- * lease; the worker, which must not wait for anybody, leaves a locked row for
- * later.
+ * lease, of which it has the number: see lease.c.  Whoever changes the row
+ * locks it first, and only then looks at the lease.  The worker, which must
+ * not wait for anybody, leaves a locked row for later, and so does whoever
+ * deletes a key: a verification that its holder leaves open holds up nobody.
+ *
+ * The account's generation rises when its credits are set, when their interval
+ * changes and when it ends, but not when they are added to or refilled: a lease
+ * of another generation is worth nothing.
+ *
+ * A row of version 0.1.0 has no generation and no lease.  What that version has
+ * leased of it, and left in its file, is good for it until its row is first
+ * written here: whoever writes it takes that lease over, by the number
+ * APIKEY_LEASE_UNNUMBERED, and gives the row a generation in the same
+ * transaction.  So it is spent once, whatever copies there are of the file.
  */
 #include "postgres.h"
 
@@ -32,7 +43,10 @@ typedef enum CreditColumn
 	CREDIT_REFILL,
 	CREDIT_REFILL_INTERVAL,
 	CREDIT_REFILL_AT,
-	CREDIT_GRANTED_AT
+	CREDIT_GRANTED_AT,
+	CREDIT_GENERATION,			/* null: 0, and not written since 0.1.0 */
+	CREDIT_LEASE,
+	CREDIT_LEASED
 } CreditColumn;
 
 static const ApikeyColumn credit_columns[] = {
@@ -41,7 +55,10 @@ static const ApikeyColumn credit_columns[] = {
 	[CREDIT_REFILL] = {"refill", INT8OID, false},
 	[CREDIT_REFILL_INTERVAL] = {"refill_interval", INTERVALOID, false},
 	[CREDIT_REFILL_AT] = {"refill_at", TIMESTAMPTZOID, false},
-	[CREDIT_GRANTED_AT] = {"granted_at", TIMESTAMPTZOID, false}
+	[CREDIT_GRANTED_AT] = {"granted_at", TIMESTAMPTZOID, false},
+	[CREDIT_GENERATION] = {"generation", INT8OID, false},
+	[CREDIT_LEASE] = {"lease", INT8OID, false},
+	[CREDIT_LEASED] = {"leased", INT8OID, false}
 };
 
 static ApikeyTable credit_table = {
@@ -91,12 +108,66 @@ apikey_account_put_back(ApikeyRow *row, int64 taken_out)
 													   taken_out));
 }
 
+static int64
+int8_or_zero(const ApikeyRow *row, CreditColumn column)
+{
+	return row->nulls[column] ? 0 : DatumGetInt64(row->values[column]);
+}
+
 /* When an account is refilled next; the end of time where it is not. */
-TimestampTz
-apikey_account_until(const ApikeyRow *row)
+static TimestampTz
+next_refill(const ApikeyRow *row)
 {
 	return row->nulls[CREDIT_REFILL_AT] ? DT_NOEND :
 		DatumGetTimestampTz(row->values[CREDIT_REFILL_AT]);
+}
+
+/* What the row says of the lease that is out. */
+void
+apikey_account_lease(const ApikeyRow *row, ApikeyLeaseRow *lease)
+{
+	lease->number = int8_or_zero(row, CREDIT_LEASE);
+	if (row->nulls[CREDIT_LEASE] && row->nulls[CREDIT_GENERATION])
+		lease->number = APIKEY_LEASE_UNNUMBERED;
+	lease->generation = int8_or_zero(row, CREDIT_GENERATION);
+	lease->until = next_refill(row);
+}
+
+/* A lease is out with so much; none where its number says so. */
+void
+apikey_account_set_lease(ApikeyRow *row, int64 number, int64 leased)
+{
+	apikey_row_set(row, CREDIT_GENERATION,
+				   Int64GetDatum(int8_or_zero(row, CREDIT_GENERATION)));
+	row->nulls[CREDIT_LEASE] = row->nulls[CREDIT_LEASED] = number <= 0;
+	if (number > 0)
+	{
+		row->values[CREDIT_LEASE] = Int64GetDatum(number);
+		row->values[CREDIT_LEASED] = Int64GetDatum(leased);
+	}
+}
+
+static void
+raise_generation(ApikeyRow *row)
+{
+	apikey_row_set(row, CREDIT_GENERATION,
+				   Int64GetDatum(int8_or_zero(row, CREDIT_GENERATION) + 1));
+}
+
+/*
+ * Takes what is left of the lease out of memory, for the row, which is locked;
+ * the lease ends, or is empty.
+ */
+int64
+apikey_account_take_out(ApikeyRow *row, bool end)
+{
+	ApikeyLeaseRow lease;
+	int64		taken_out;
+
+	apikey_account_lease(row, &lease);
+	taken_out = apikey_lease_take_out(apikey_row_id(row), &lease, end);
+	apikey_account_set_lease(row, end ? 0 : lease.number, 0);
+	return taken_out;
 }
 
 /*
@@ -119,7 +190,7 @@ time_after(TimestampTz start, const Interval *interval, int64 times)
 static bool
 refill_due(ApikeyRow *row, TimestampTz now)
 {
-	TimestampTz start = apikey_account_until(row);
+	TimestampTz start = next_refill(row);
 	Interval   *interval;
 	int64		times;
 
@@ -135,6 +206,8 @@ refill_due(ApikeyRow *row, TimestampTz now)
 	apikey_row_set(row, CREDIT_REFILL_AT,
 				   TimestampTzGetDatum(time_after(start, interval, times)));
 	row->values[CREDIT_BALANCE] = row->values[CREDIT_REFILL];
+	/* Of what was granted before, nothing is left. */
+	apikey_account_set_lease(row, 0, 0);
 	return true;
 }
 
@@ -155,14 +228,30 @@ apikey_account_exists(const pg_uuid_t *account)
 	return apikey_table_fetch_latest(&credit_table, account, &row);
 }
 
-/* Locks an account, and refills it where that is due. */
+/*
+ * Locks an account, for the worker, and refills it where that is due: then it
+ * has to settle what it finds in memory.
+ */
 bool
 apikey_account_lock(const pg_uuid_t *account, ApikeyLock lock, ApikeyRow *row,
-			 bool *refilled)
+					bool *refilled)
 {
 	if (!apikey_table_lock(&credit_table, account, lock, row))
 		return false;
 	*refilled = refill_due(row, GetCurrentTimestamp());
+	return true;
+}
+
+/* The same for a session: with its commit nothing from before counts. */
+bool
+apikey_account_hold(const pg_uuid_t *account, ApikeyLock lock, ApikeyRow *row)
+{
+	bool		refilled;
+
+	if (!apikey_account_lock(account, lock, row, &refilled))
+		return false;
+	if (refilled)
+		(void) apikey_account_take_out(row, true);
 	return true;
 }
 
@@ -173,10 +262,19 @@ apikey_account_write(ApikeyRow *row)
 	apikey_table_update(&credit_table, row);
 }
 
-/* The same of a change that the worker, and what is leased, do not know. */
-static void
-write_account(ApikeyRow *row)
+/*
+ * The same of a change that the worker cannot see before we have committed.
+ * Where the library is not preloaded, what version 0.1.0 has leased is in its
+ * file still.
+ */
+void
+apikey_account_write_here(ApikeyRow *row)
 {
+	ApikeyLeaseRow lease;
+
+	apikey_account_lease(row, &lease);
+	if (lease.number == APIKEY_LEASE_UNNUMBERED && apikey_usage_shared())
+		apikey_account_put_back(row, apikey_account_take_out(row, true));
 	apikey_account_write(row);
 	wrote_accounts = true;
 }
@@ -197,23 +295,32 @@ refuse_missing(void)
 			 errdetail("Its row in table \"apikey_credit\" is missing.")));
 }
 
-/* What is left of a key's credits, in its row and in memory. */
+/*
+ * What is left of an account, in its row and in memory.  On a standby, which
+ * does not see the memory, it is what was in the lease when that was written.
+ */
 int64
 apikey_account_left(const pg_uuid_t *account, ApikeyRow *row, bool *found)
 {
-	uint32		grants;
-	uint32		grants_before;
-	int64		available;
+	ApikeyLeaseRow lease;
+	int64		available = 0;
 
-	/* A lease that is granted in between would be told twice. */
-	do
+	/* A lease that is written in between is read again. */
+	for (int tries = 0; tries < 3; tries++)
 	{
-		(void) apikey_lease_available(account, &grants_before);
 		*found = fetch_account(account, row);
-		available = apikey_lease_available(account, &grants);
-	} while (grants != grants_before);
-	return *found ? apikey_credits_sum(apikey_account_balance(row), available) :
-		available;
+		if (!*found)
+			return 0;
+		apikey_account_lease(row, &lease);
+		if (RecoveryInProgress())
+		{
+			available = int8_or_zero(row, CREDIT_LEASED);
+			break;
+		}
+		if (apikey_lease_state(account, &lease, &available))
+			break;
+	}
+	return apikey_credits_sum(apikey_account_balance(row), available);
 }
 
 /*
@@ -248,10 +355,9 @@ apikey_account_open(const pg_uuid_t *account, Snapshot seen, ApikeyRow *key)
 {
 	ApikeyRow	before;
 	ApikeyRow	row;
-	bool		refilled;
 
 	if (!apikey_table_fetch(&credit_table, account, seen, &before) ||
-		!apikey_account_lock(account, APIKEY_LOCK_UPDATE, &row, &refilled) ||
+		!apikey_account_hold(account, APIKEY_LOCK_UPDATE, &row) ||
 		DatumGetTimestampTz(before.values[CREDIT_GRANTED_AT]) !=
 		DatumGetTimestampTz(row.values[CREDIT_GRANTED_AT]))
 		ereport(ERROR,
@@ -307,6 +413,7 @@ apikey_account_create(ApikeyRow *key)
 	row.values[CREDIT_BALANCE] = key->values[APIKEY_KEY_CREDITS];
 	row.nulls[CREDIT_BALANCE] = false;
 	set_refill(&row, key, GetCurrentTimestamp());
+	apikey_row_set(&row, CREDIT_GENERATION, Int64GetDatum(0));
 	apikey_table_insert(&credit_table, &row);
 	apikey_row_set_pointer(key, APIKEY_KEY_CREDITS_ACCOUNT,
 						   apikey_row_id(key));
@@ -342,13 +449,13 @@ forget_account(const ApikeyRow *row, void *state pg_attribute_unused())
 	return true;
 }
 
-/* Closes an account, of whichever keys. */
+/* Closes an account, which is locked, of whichever keys. */
 static void
-close_account(const pg_uuid_t *account)
+close_account(ApikeyRow *row)
 {
-	(void) apikey_lease_take_out(account);
-	scan_keys(account, forget_account, NULL);
-	apikey_table_delete(&credit_table, account, false);
+	(void) apikey_account_take_out(row, true);
+	scan_keys(apikey_row_id(row), forget_account, NULL);
+	apikey_table_delete(&credit_table, apikey_row_id(row), false);
 	wrote_accounts = true;
 }
 
@@ -363,26 +470,29 @@ apikey_account_update(ApikeyRow *key, bool set_anew)
 	const pg_uuid_t *account = apikey_key_account(key);
 	TimestampTz now = GetCurrentTimestamp();
 	ApikeyRow	row;
-	bool		refilled;
 
 	if (account == NULL)
+	{
 		apikey_account_create(key);
-	else if (key->nulls[APIKEY_KEY_CREDITS])
+		return;
+	}
+	if (!apikey_account_hold(account, APIKEY_LOCK_UPDATE, &row))
+		refuse_missing();
+	if (key->nulls[APIKEY_KEY_CREDITS])
 	{
-		close_account(account);
+		close_account(&row);
 		key->nulls[APIKEY_KEY_CREDITS_ACCOUNT] = true;
+		return;
 	}
-	else
+	if (set_anew || interval_differs(&row, key))
 	{
-		if (!apikey_account_lock(account, APIKEY_LOCK_UPDATE, &row, &refilled))
-			refuse_missing();
-		if (set_anew || interval_differs(&row, key))
-			apikey_account_put_back(&row, apikey_lease_take_out(account));
-		if (set_anew)
-			apikey_account_set_balance(&row, DatumGetInt64(key->values[APIKEY_KEY_CREDITS]));
-		set_refill(&row, key, now);
-		write_account(&row);
+		apikey_account_put_back(&row, apikey_account_take_out(&row, true));
+		raise_generation(&row);
 	}
+	if (set_anew)
+		apikey_account_set_balance(&row, DatumGetInt64(key->values[APIKEY_KEY_CREDITS]));
+	set_refill(&row, key, now);
+	apikey_account_write_here(&row);
 }
 
 /* What the search for the keys of an account has come to. */
@@ -402,14 +512,20 @@ other_key(const ApikeyRow *row, void *state)
 	return !sharing->others;
 }
 
-/* A key is deleted: with the last one that has it, its account. */
+/*
+ * A key is deleted: with the last one that has it, its account.  Where somebody
+ * has that locked, by a verification perhaps, it stays, and is nobody's.
+ */
 void
 apikey_account_forget(const ApikeyRow *key)
 {
 	const pg_uuid_t *account = apikey_key_account(key);
 	Sharing		sharing = {.key = apikey_row_id(key)};
+	ApikeyRow	row;
 
-	if (account == NULL)
+	if (account == NULL ||
+		!apikey_table_lock(&credit_table, account, APIKEY_LOCK_UPDATE_SKIP,
+						   &row))
 		return;
 	scan_keys(account, other_key, &sharing);
 	if (!sharing.others)
@@ -420,22 +536,23 @@ apikey_account_forget(const ApikeyRow *key)
 int64
 apikey_account_add(const pg_uuid_t *account, int64 amount)
 {
+	ApikeyLeaseRow lease;
 	ApikeyRow	row;
-	uint32		grants;
+	int64		available;
 	int64		balance;
 	int64		total;
-	bool		refilled;
 
-	if (!apikey_account_lock(account, APIKEY_LOCK_UPDATE, &row, &refilled))
+	if (!apikey_account_hold(account, APIKEY_LOCK_UPDATE, &row))
 		refuse_missing();
+	apikey_account_lease(&row, &lease);
+	(void) apikey_lease_state(account, &lease, &available);
 	if (pg_add_s64_overflow(apikey_account_balance(&row), amount, &balance) ||
-		pg_add_s64_overflow(balance,
-							apikey_lease_available(account, &grants), &total))
+		pg_add_s64_overflow(balance, available, &total))
 		apikey_refuse("amount", "A key has at most 9223372036854775807 credits.");
 	apikey_account_set_balance(&row, balance);
 	apikey_row_set(&row, CREDIT_GRANTED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
-	write_account(&row);
-	apikey_lease_granted_more(account);
+	apikey_account_write_here(&row);
+	apikey_lease_changed(account);
 	return total;
 }

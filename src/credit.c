@@ -3,85 +3,121 @@
  *		Spending credits, and what the worker does for it.
  *
  * Where there is a lease, or the worker can be asked for one, a verification
- * spends of it and writes nothing; otherwise, and where its own transaction
- * has written accounts, which the worker cannot see, it updates the row.
+ * spends of it and writes nothing.  Otherwise it updates the row: where its own
+ * transaction has written accounts, which the worker cannot see; without the
+ * library preloaded; and where no worker can be had.  It never raises, and
+ * waits for the worker and for a row's lock WAIT_MAX together at most: so it
+ * looks whether a row is free instead of queueing for it.
+ *
+ * A lease is at most apikey.credits_lease, or the cost of the one request that
+ * asks for more and is to have it.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "pgstat.h"
+#include "port/pg_bitutils.h"
+#include "storage/latch.h"
 #include "utils/timestamp.h"
 
 #include "credit.h"
 #include "usage.h"
 
-#define WAIT_MAX		100		/* milliseconds for the worker to answer */
-#define WAIT_STEP		20		/* after that it is asked again */
+#define WAIT_MAX		100		/* milliseconds in all */
+#define WAIT_STEP		20		/* after that the worker is asked again */
+#define LOCK_STEP_MAX	8		/* milliseconds between looks at a row */
 #define IDLE_AFTER		USECS_PER_MINUTE	/* a lease goes back */
 #define LEASE_MIN		100		/* unless there is less */
+#define RETURN_BATCH	50		/* accounts in a transaction */
 
 /* A spend in the row itself: what is asked, and what came of it. */
 typedef struct RowSpend
 {
 	const pg_uuid_t *account;
-	int32		cost;
+	int64		cost;
+	TimestampTz until;			/* so long a lock is waited for */
 	int64		left;
 	ApikeyCreditVerdict verdict;
 } RowSpend;
+
+static void
+sleep_a_little(long milliseconds)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 milliseconds, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Locks an account as soon as it is free; false where it is not in time. */
+static bool
+hold_soon(const pg_uuid_t *account, TimestampTz until, ApikeyRow *row)
+{
+	long		step = 1;
+
+	while (!apikey_account_hold(account, APIKEY_LOCK_UPDATE_SKIP, row))
+	{
+		if (GetCurrentTimestamp() >= until || !apikey_account_exists(account))
+			return false;
+		sleep_a_little(step);
+		step = Min(step * 2, LOCK_STEP_MAX);
+	}
+	return true;
+}
 
 static void
 spend_in_row(void *state)
 {
 	RowSpend   *spend = state;
 	ApikeyRow	row;
-	bool		changed;
+	int64		balance;
 
-	if (!apikey_account_lock(spend->account, APIKEY_LOCK_UPDATE, &row, &changed))
+	if (!hold_soon(spend->account, spend->until, &row))
 		return;
 	if (apikey_account_balance(&row) < spend->cost)
-	{
-		int64		taken_out = apikey_lease_take_out(spend->account);
-
-		apikey_account_put_back(&row, taken_out);
-		changed |= taken_out > 0;
-	}
+		apikey_account_put_back(&row, apikey_account_take_out(&row, false));
+	balance = apikey_account_balance(&row);
 	spend->verdict = APIKEY_CREDIT_EXHAUSTED;
-	if (apikey_account_balance(&row) >= spend->cost)
+	if (balance >= spend->cost)
 	{
 		spend->verdict = APIKEY_CREDIT_SPENT;
-		apikey_account_set_balance(&row, apikey_account_balance(&row) - spend->cost);
-		changed = true;
+		balance -= spend->cost;
+		apikey_account_set_balance(&row, balance);
 	}
-	spend->left = apikey_account_balance(&row);
-	if (changed)
-		apikey_account_write(&row);
+	spend->left = balance;
+	apikey_account_write_here(&row);
 }
 
 /* Spends in the row, with the transaction, where that may be written. */
 static ApikeyCreditVerdict
-spend_directly(const pg_uuid_t *account, int32 cost, int64 *left)
+spend_directly(const pg_uuid_t *account, int64 cost, TimestampTz until,
+			   int64 *left)
 {
 	RowSpend	spend = {
 		.account = account,
 		.cost = cost,
+		.until = until,
 		.verdict = APIKEY_CREDIT_UNAVAILABLE
 	};
+	ApikeyRow	row;
+	bool		found;
 
-	if (XactReadOnly || IsInParallelMode() ||
-		!apikey_storage_try(spend_in_row, &spend))
+	if (XactReadOnly || IsInParallelMode() || RecoveryInProgress() ||
+		!apikey_storage_try(spend_in_row, &spend) ||
+		spend.verdict == APIKEY_CREDIT_UNAVAILABLE)
 		return APIKEY_CREDIT_UNAVAILABLE;
-	*left = spend.left;
+	*left = apikey_usage_shared() ?
+		apikey_account_left(account, &row, &found) : spend.left;
 	return spend.verdict;
 }
 
 /* Asks the worker for a lease and waits a little for it. */
 static ApikeyCreditVerdict
-spend_waiting(const pg_uuid_t *account, ApikeySlotHint *hint, int32 cost,
-			  int64 *left)
+spend_waiting(const pg_uuid_t *account, ApikeySlotHint *hint, int64 cost,
+			  TimestampTz until, int64 *left)
 {
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													WAIT_MAX);
 	ApikeyCreditVerdict verdict;
 
 	apikey_lease_prepare_to_wait();
@@ -89,23 +125,34 @@ spend_waiting(const pg_uuid_t *account, ApikeySlotHint *hint, int32 cost,
 										 left)) == APIKEY_CREDIT_ASK &&
 		   GetCurrentTimestamp() < until)
 	{
-		apikey_lease_ask(account, cost);
+		apikey_lease_ask(account, cost, true);
+		if (!apikey_worker_at_hand())
+			break;
 		apikey_lease_wait(WAIT_STEP);
 	}
 	apikey_lease_end_wait();
-	return verdict == APIKEY_CREDIT_ASK ? APIKEY_CREDIT_UNAVAILABLE : verdict;
+	return verdict;
 }
 
 /* Spends of a lease, where one can be had. */
 static ApikeyCreditVerdict
-spend_of_lease(const pg_uuid_t *account, ApikeySlotHint *hint, int32 cost,
+spend_of_lease(const pg_uuid_t *account, ApikeySlotHint *hint, int64 cost,
 			   int64 *left)
 {
 	ApikeyCreditVerdict verdict = apikey_lease_spend(account, hint, cost, left);
 
+	if (verdict == APIKEY_CREDIT_ASK && RecoveryInProgress())
+		verdict = APIKEY_CREDIT_UNAVAILABLE;
 	if (verdict == APIKEY_CREDIT_ASK)
-		verdict = RecoveryInProgress() ? APIKEY_CREDIT_UNAVAILABLE :
-			spend_waiting(account, hint, cost, left);
+	{
+		TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														WAIT_MAX);
+
+		verdict = spend_waiting(account, hint, cost, until, left);
+		if (verdict == APIKEY_CREDIT_ASK)
+			return apikey_worker_at_hand() ? APIKEY_CREDIT_UNAVAILABLE :
+				spend_directly(account, cost, until, left);
+	}
 	if (*left < 0 && verdict != APIKEY_CREDIT_UNAVAILABLE)
 	{
 		ApikeyRow	row;
@@ -122,11 +169,8 @@ spend_of_lease(const pg_uuid_t *account, ApikeySlotHint *hint, int32 cost,
  */
 ApikeyCreditVerdict
 apikey_credit_spend(const pg_uuid_t *account, ApikeySlotHint *hint,
-					int32 cost, int64 *left)
+					int64 cost, int64 *left)
 {
-	ApikeyCreditVerdict verdict;
-	uint32		grants;
-
 	if (cost == 0)
 	{
 		ApikeyRow	row;
@@ -137,69 +181,104 @@ apikey_credit_spend(const pg_uuid_t *account, ApikeySlotHint *hint,
 	}
 	if (apikey_usage_shared() && !apikey_account_written())
 		return spend_of_lease(account, hint, cost, left);
-
-	verdict = spend_directly(account, cost, left);
-	if (verdict != APIKEY_CREDIT_UNAVAILABLE)
-		*left = apikey_credits_sum(*left,
-								   apikey_lease_available(account, &grants));
-	return verdict;
-}
-
-/* How much is to be in memory of an account that has so much. */
-static int64
-lease_size(int64 balance)
-{
-	return Max(Min(balance / 10, apikey_credits_lease),
-			   Min(LEASE_MIN, apikey_credits_lease));
+	return spend_directly(account, cost,
+						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													  WAIT_MAX), left);
 }
 
 /*
- * For the worker, in a transaction of its own: takes a lease out of an
- * account's row and, when that is committed, hands it out.  A row that
- * somebody else has locked is left alone.
+ * How much more is to be in memory of an account: a tenth of it, but what is
+ * asked for in any case, unless the account has not got so much.
+ */
+static int64
+lease_more(int64 balance, const ApikeyLease *lease)
+{
+	int64		total = apikey_credits_sum(balance, lease->available);
+	int64		size = Max(Min(balance / 10, apikey_credits_lease),
+						   Min(LEASE_MIN, apikey_credits_lease));
+
+	if (lease->wanted_least > total)
+		return 0;
+	size = Max(size, lease->wanted_most <= total ? lease->wanted_most :
+			   lease->wanted_least);
+	/* One that has come from the file may be enough. */
+	if (lease->available >= lease->wanted_most && lease->available > size / 2)
+		return 0;
+	return Max(0, Min(size - lease->available, balance));
+}
+
+/* A number that no other lease has had; never 0, nor negative. */
+static int64
+new_number(void)
+{
+	int64		number;
+
+	do
+	{
+		if (!pg_strong_random(&number, sizeof(number)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		number &= PG_INT64_MAX;
+	} while (number == 0);
+	return number;
+}
+
+/*
+ * Takes a lease, or more for one, out of an account's row, and offers it; or
+ * tells what is left.  A row that somebody else has locked is left alone.
+ */
+static void
+make_offer(const pg_uuid_t *account, ApikeyOffer *offer)
+{
+	ApikeyLeaseRow lease_row;
+	ApikeyLease lease;
+	ApikeyRow	row;
+	bool		refilled;
+
+	if (!apikey_account_lock(account, APIKEY_LOCK_UPDATE_SKIP, &row, &refilled))
+		return;
+	apikey_account_lease(&row, &lease_row);
+	if (!apikey_lease_settle(account, &lease_row, &lease))
+		return;
+	offer->amount = lease_more(apikey_account_balance(&row), &lease);
+	offer->left = apikey_account_balance(&row) - offer->amount;
+	if (offer->amount == 0 && lease.matched)
+	{
+		apikey_lease_tell_left(account, &lease, offer->left);
+		return;
+	}
+	offer->generation = lease_row.generation;
+	offer->until = lease_row.until;
+	offer->changes = lease.changes;
+	offer->number = new_number();
+	apikey_account_set_balance(&row, offer->left);
+	apikey_account_set_lease(&row, offer->number,
+							 apikey_credits_sum(lease.available,
+												offer->amount));
+	/* Before it is written: so the number is somewhere, whatever happens. */
+	if (!apikey_lease_offer(account, offer))
+		elog(ERROR, "an account that is being leased has lost its slot");
+	apikey_account_write(&row);
+}
+
+/*
+ * For the worker: hands out a lease of an account, when it is committed.
+ * Whatever comes of it is to be answered.
  */
 void
 apikey_credit_grant(const pg_uuid_t *account)
 {
-	ApikeyLease seen;
-	ApikeyRow	row;
-	bool		fresh;
-	int64		amount;
-	int64		left;
-	TimestampTz until;
+	ApikeyOffer offer = {0};
 
-	if (!apikey_worker_begin())
+	if (apikey_worker_begin())
 	{
-		apikey_lease_refuse(MyDatabaseId, account);
-		return;
-	}
-	if (!apikey_account_lock(account, APIKEY_LOCK_UPDATE_SKIP, &row, &fresh))
-	{
+		make_offer(account, &offer);
 		apikey_worker_commit();
-		apikey_lease_refuse(MyDatabaseId, account);
-		return;
 	}
-	apikey_lease_read(account, &seen);
-	/* Who ended the lease has the row no more, but has not told so yet. */
-	if (seen.ending > 0)
-	{
-		apikey_worker_commit();
-		apikey_lease_refuse(MyDatabaseId, account);
-		return;
-	}
-	until = apikey_account_until(&row);
-	fresh |= seen.number == 0 || seen.until != until;
-	amount = Max(lease_size(apikey_account_balance(&row)), seen.wanted) -
-		(fresh ? 0 : seen.available);
-	amount = Max(0, Min(amount, apikey_account_balance(&row)));
-	left = apikey_account_balance(&row) - amount;
-	if (amount > 0 || fresh)
-	{
-		apikey_account_set_balance(&row, left);
-		apikey_account_write(&row);
-	}
-	apikey_worker_commit();
-	apikey_lease_grant(account, &seen, fresh, amount, until, left);
+	/* Who was ended has perhaps not waited until a standby has it too. */
+	if (offer.number != 0 && !ProcDiePending)
+		apikey_lease_accept(account, offer.number);
 }
 
 /* The databases in which there is something to put back. */
@@ -209,29 +288,50 @@ apikey_credit_idle_databases(void)
 	return apikey_lease_idle_databases(GetCurrentTimestamp() - IDLE_AFTER);
 }
 
-/* For the worker: puts back what has been in memory unused for a while. */
-void
-apikey_credit_return_idle(void)
+/* Puts back what is left of an account's lease, unless somebody has the row. */
+static void
+put_back(const pg_uuid_t *account)
 {
-	TimestampTz before = GetCurrentTimestamp() - IDLE_AFTER;
-	pg_uuid_t	account;
-	int			from = 0;
+	ApikeyRow	row;
+	bool		refilled;
 
-	while (apikey_lease_next_idle(&from, before, &account))
+	if (apikey_account_lock(account, APIKEY_LOCK_UPDATE_SKIP, &row, &refilled))
 	{
-		ApikeyRow	row;
-		bool		refilled;
+		ApikeyLeaseRow lease;
 
-		if (!apikey_worker_begin())
-			return;
-		if (apikey_account_lock(&account, APIKEY_LOCK_UPDATE_SKIP, &row,
-								&refilled))
-		{
-			apikey_account_put_back(&row, apikey_lease_take_out(&account));
-			apikey_account_write(&row);
-		}
-		else if (!apikey_account_exists(&account))
-			apikey_lease_void(&account);
-		apikey_worker_commit();
+		apikey_account_put_back(&row, apikey_account_take_out(&row, false));
+		/* The number stays: what is out of the lease may yet come back. */
+		apikey_account_lease(&row, &lease);
+		apikey_account_set_lease(&row, lease.number, 0);
+		apikey_account_write(&row);
 	}
+	else if (!apikey_account_exists(account))
+		apikey_lease_void(account);
+}
+
+/*
+ * For the worker: puts back what has been in memory unused for a while, or all
+ * there is, some accounts at a time; true while there may be more.
+ */
+bool
+apikey_credit_return(bool even_used)
+{
+	static int	from = 0;
+	TimestampTz before = even_used ? DT_NOEND :
+		GetCurrentTimestamp() - IDLE_AFTER;
+	int			count = 0;
+	pg_uuid_t	account;
+
+	if (!apikey_worker_begin())
+		return false;
+	while (count < RETURN_BATCH &&
+		   apikey_lease_next_idle(&from, before, &account))
+	{
+		put_back(&account);
+		count++;
+	}
+	apikey_worker_commit();
+	if (count < RETURN_BATCH)
+		from = 0;
+	return count == RETURN_BATCH;
 }

@@ -33,47 +33,79 @@ apikey_credits_sum(int64 one, int64 other)
 /* Setting, in apikey.c. */
 extern int	apikey_credits_lease;
 
-/* lease.c */
+/*
+ * The lease of accounts whose rows were not written since there are numbers:
+ * one that version 0.1.0 has left in its file may be theirs.
+ */
+#define APIKEY_LEASE_UNNUMBERED	(-1)
+
+/* What the row of an account says of the lease that is out. */
+typedef struct ApikeyLeaseRow
+{
+	int64		number;			/* 0: none is */
+	int64		generation;
+	TimestampTz until;			/* when the account is refilled */
+} ApikeyLeaseRow;
+
+/* lease.c: in memory; an account is an id, of whatever it is */
 extern void apikey_lease_init(void);
 extern ApikeyCreditVerdict apikey_lease_spend(const pg_uuid_t *account,
 											  ApikeySlotHint *hint,
-											  int32 cost, int64 *left);
-extern void apikey_lease_call(void);
-extern void apikey_lease_ask(const pg_uuid_t *account, int64 wanted);
+											  int64 cost, int64 *left);
+extern bool apikey_lease_state(const pg_uuid_t *account,
+							   const ApikeyLeaseRow *row, int64 *available);
+extern void apikey_lease_ask(const pg_uuid_t *account, int64 wanted,
+							 bool waiting);
 extern void apikey_lease_prepare_to_wait(void);
 extern void apikey_lease_wait(long milliseconds);
 extern void apikey_lease_end_wait(void);
-extern int64 apikey_lease_available(const pg_uuid_t *account,
-									uint32 *granted);
+
+/* For who has the account's row locked. */
+extern int64 apikey_lease_take_out(const pg_uuid_t *account,
+								   const ApikeyLeaseRow *row, bool end);
+extern void apikey_lease_changed(const pg_uuid_t *account);
 extern void apikey_lease_void(const pg_uuid_t *account);
-extern int64 apikey_lease_take_out(const pg_uuid_t *account);
-extern void apikey_lease_granted_more(const pg_uuid_t *account);
-extern void apikey_lease_serve(bool is_worker);
+
+/* For the worker. */
+extern bool apikey_lease_settle(const pg_uuid_t *account,
+								const ApikeyLeaseRow *row,
+								ApikeyLease *lease);
+extern bool apikey_lease_offer(const pg_uuid_t *account,
+							   const ApikeyOffer *offer);
+extern void apikey_lease_accept(const pg_uuid_t *account, int64 number);
+extern void apikey_lease_tell_left(const pg_uuid_t *account,
+								   const ApikeyLease *seen, int64 left);
+extern void apikey_lease_answer(Oid database, const pg_uuid_t *account);
 extern List *apikey_lease_databases(void);
-extern bool apikey_lease_next(pg_uuid_t *account);
-extern void apikey_lease_refuse(Oid database, const pg_uuid_t *account);
+extern bool apikey_lease_asked(Oid database);
+extern int	apikey_lease_take_asked(Oid database, pg_uuid_t *accounts,
+									int most);
 extern void apikey_lease_drop(Oid database);
-extern void apikey_lease_read(const pg_uuid_t *account, ApikeyLease *lease);
-extern void apikey_lease_grant(const pg_uuid_t *account,
-							   const ApikeyLease *seen, bool fresh,
-							   int64 amount, TimestampTz until, int64 left);
 extern List *apikey_lease_idle_databases(TimestampTz before);
 extern bool apikey_lease_next_idle(int *from, TimestampTz before,
 								   pg_uuid_t *account);
 
-/* account.c */
+/* account.c: the rows */
 extern void apikey_account_init(void);
 extern int64 apikey_account_balance(const ApikeyRow *row);
 extern void apikey_account_set_balance(ApikeyRow *row, int64 balance);
 extern void apikey_account_put_back(ApikeyRow *row, int64 taken_out);
-extern TimestampTz apikey_account_until(const ApikeyRow *row);
+extern void apikey_account_lease(const ApikeyRow *row, ApikeyLeaseRow *lease);
+extern void apikey_account_set_lease(ApikeyRow *row, int64 number,
+									 int64 leased);
 extern bool apikey_account_lock(const pg_uuid_t *account, ApikeyLock lock,
 								ApikeyRow *row, bool *refilled);
+extern bool apikey_account_hold(const pg_uuid_t *account, ApikeyLock lock,
+								ApikeyRow *row);
+extern int64 apikey_account_take_out(ApikeyRow *row, bool end);
 extern void apikey_account_write(ApikeyRow *row);
+extern void apikey_account_write_here(ApikeyRow *row);
 extern bool apikey_account_written(void);
 extern int64 apikey_account_left(const pg_uuid_t *account, ApikeyRow *row,
 								 bool *found);
 extern bool apikey_account_exists(const pg_uuid_t *account);
+
+/* account.c: those of keys */
 extern bool apikey_account_fetch(const pg_uuid_t *account, ApikeyRow *key);
 extern void apikey_account_open(const pg_uuid_t *account, Snapshot seen,
 								ApikeyRow *key);
@@ -85,9 +117,9 @@ extern int64 apikey_account_add(const pg_uuid_t *account, int64 amount);
 /* credit.c */
 extern ApikeyCreditVerdict apikey_credit_spend(const pg_uuid_t *account,
 											   ApikeySlotHint *hint,
-											   int32 cost, int64 *left);
+											   int64 cost, int64 *left);
 extern void apikey_credit_grant(const pg_uuid_t *account);
 extern List *apikey_credit_idle_databases(void);
-extern void apikey_credit_return_idle(void);
+extern bool apikey_credit_return(bool even_used);
 
 #endif							/* APIKEY_CREDIT_H */

@@ -14,8 +14,8 @@
 
 #include "usage.h"
 
-#define TOLD_EVERY		SECS_PER_MINUTE
-#define TOLD_AT_ONCE	1000	/* keys in a transaction */
+#define TOLD_EVERY		USECS_PER_MINUTE
+#define TOLD_AT_ONCE	100		/* keys in a transaction */
 
 /* What was read of a slot to be told. */
 typedef struct Denied
@@ -29,13 +29,11 @@ void
 apikey_denial_note(ApikeySlot *slot, ApikeyCode code, inet *client_addr)
 {
 	ApikeyDenial *denial = &slot->denial;
-	Oid			actor = GetUserId();
 
 	SpinLockAcquire(&slot->mutex);
-	if (denial->count < PG_UINT32_MAX)
-		denial->count++;
-	denial->code = (uint8) code;
-	denial->actor = actor;
+	denial->count++;
+	denial->code = code;
+	denial->actor = GetUserId();
 	denial->has_addr = client_addr != NULL;
 	if (client_addr != NULL)
 		memcpy(&denial->addr, VARDATA_ANY(client_addr),
@@ -53,20 +51,11 @@ apikey_denial_at_rest(const ApikeySlot *slot)
 	return slot->denial.count == 0;
 }
 
-/* Seconds are enough here, and take less room. */
-static uint32
-seconds(TimestampTz time)
-{
-	return (uint32) (time / USECS_PER_SEC);
-}
-
-/* Is there something to tell, and is it time?  The clock may be set back. */
+/* Is there something to tell, and is it time, or is all to be told? */
 static bool
-denial_due(const ApikeyDenial *denial, TimestampTz now)
+denial_due(const ApikeyDenial *denial, TimestampTz now, bool all)
 {
-	return denial->count > 0 &&
-		(seconds(now) >= denial->told_at + TOLD_EVERY ||
-		 seconds(now) < denial->told_at);
+	return denial->count > 0 && (all || denial->told_at + TOLD_EVERY <= now);
 }
 
 /* The databases with something to tell. */
@@ -80,7 +69,7 @@ apikey_denial_databases(void)
 	{
 		ApikeySlot *slot = apikey_slot_at(i);
 
-		if (slot->used && denial_due(&slot->denial, now))
+		if (slot->used && denial_due(&slot->denial, now, false))
 			databases = list_append_unique_oid(databases, slot->key.database);
 	}
 	return databases;
@@ -88,7 +77,7 @@ apikey_denial_databases(void)
 
 /* Reads what is to be told of this database, from a slot's number on. */
 static List *
-collect(int *from, TimestampTz now)
+collect(int *from, TimestampTz now, bool all)
 {
 	List	   *found = NIL;
 
@@ -101,7 +90,7 @@ collect(int *from, TimestampTz now)
 		LWLock	   *lock;
 
 		if (!slot->used || slot->key.database != MyDatabaseId ||
-			!denial_due(&slot->denial, now))
+			!denial_due(&slot->denial, now, all))
 			continue;
 		slot = apikey_slot_find(MyDatabaseId, &id, NULL, &lock);
 		if (slot == NULL)
@@ -129,8 +118,8 @@ tell(const Denied *denied)
 	if (denial->has_addr)
 		addr = apikey_usage_inet(&denial->addr);
 	apikey_event_denied(&key, denial->actor, addr,
-						psprintf("{\"code\": \"%s\", \"count\": %u}",
-								 apikey_code_name((ApikeyCode) denial->code),
+						psprintf("{\"code\": \"%s\", \"count\": " INT64_FORMAT "}",
+								 apikey_code_name(denial->code),
 								 denial->count));
 }
 
@@ -140,39 +129,40 @@ told(const Denied *denied, TimestampTz now)
 {
 	LWLock	   *lock;
 	ApikeySlot *slot = apikey_slot_find(MyDatabaseId, &denied->id, NULL, &lock);
-	bool		ended;
 
 	if (slot == NULL)
 		return;
 	SpinLockAcquire(&slot->mutex);
 	slot->denial.count -= denied->denial.count;
-	slot->denial.told_at = seconds(now);
-	ended = slot->ended;
+	slot->denial.told_at = now;
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
-	if (ended)
-		apikey_slot_end(MyDatabaseId, &denied->id, false);
 }
 
-/* For the worker: writes the events that are due, in transactions. */
-void
-apikey_denial_tell(void)
+/*
+ * For the worker: writes some of the events that are due, or of all there are,
+ * in a transaction; true while there may be more.
+ */
+bool
+apikey_denial_tell(bool all)
 {
+	static int	from = 0;
 	TimestampTz now = GetCurrentTimestamp();
-	int			from = 0;
-	List	   *found;
+	List	   *found = collect(&from, now, all);
 	ListCell   *cell;
 
-	while ((found = collect(&from, now)) != NIL)
+	if (found == NIL)
 	{
-		if (apikey_worker_begin())
-		{
-			foreach(cell, found)
-				tell(lfirst(cell));
-			apikey_worker_commit();
-		}
-		foreach(cell, found)
-			told(lfirst(cell), now);
-		list_free_deep(found);
+		from = 0;
+		return false;
 	}
+	if (apikey_worker_begin())
+	{
+		foreach(cell, found)
+			tell(lfirst(cell));
+		apikey_worker_commit();
+	}
+	foreach(cell, found)
+		told(lfirst(cell), now);
+	return true;
 }

@@ -15,7 +15,7 @@
 
 #include "usage.h"
 
-#define TOLD_AT_ONCE	1000	/* keys; the worker's next run finds more */
+#define TOLD_AT_ONCE	250		/* keys; the worker's next step finds more */
 #define LOOK_EACH		USECS_PER_HOUR
 
 static TimestampTz earliest = DT_NOEND; /* that this transaction has set */
@@ -161,18 +161,21 @@ mark(ApikeyWriter *writer, const ApikeyRow *key)
 	return true;
 }
 
-static void
+/* Tells of a key; false where it is left for the next time. */
+static bool
 tell(ApikeyWriter *writer, const pg_uuid_t *id)
 {
 	ApikeyRow	key;
 
 	if (!apikey_table_fetch_latest(&apikey_key_table, id, &key) ||
-		key.nulls[APIKEY_KEY_EXPIRES_AT] || !mark(writer, &key) ||
-		apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
-		return;
+		key.nulls[APIKEY_KEY_EXPIRES_AT] || !mark(writer, &key))
+		return false;
+	if (apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
+		return true;
 	apikey_event_key(&key, APIKEY_EVENT_EXPIRING,
 					 psprintf("{\"expires_at\": %s}",
 							  apikey_json_time(DatumGetTimestampTz(key.values[APIKEY_KEY_EXPIRES_AT]))));
+	return true;
 }
 
 static bool
@@ -196,12 +199,12 @@ next_expiry(TimestampTz after)
 }
 
 /*
- * For the worker, in a transaction: tells of the keys that are near, and
- * returns when to look again.  Keys that came by COPY or replication have not
- * been noted, so that is soon enough for them too.
+ * For the worker, in a transaction: tells of keys that are near, and when to
+ * look again; true where there may be more to tell now.  Keys that came by COPY
+ * or replication have not been noted, so that is soon enough for them too.
  */
-TimestampTz
-apikey_expiry_tell(void)
+bool
+apikey_expiry_tell(TimestampTz *again)
 {
 	TimestampTz until = GetCurrentTimestamp() +
 		(TimestampTz) apikey_expiry_notice * USECS_PER_SEC;
@@ -209,15 +212,18 @@ apikey_expiry_tell(void)
 	List	   *ids;
 	ListCell   *cell;
 	ApikeyWriter *writer;
+	bool		told_any = false;
 
+	*again = DT_NOEND;
 	if (apikey_expiry_notice == 0)
-		return DT_NOEND;
+		return false;
 	ids = find_near(until);
 	writer = apikey_table_open(&apikey_use_table);
 	foreach(cell, ids)
-		tell(writer, lfirst(cell));
+		told_any |= tell(writer, lfirst(cell));
 	apikey_table_close(writer);
 	next = list_length(ids) == TOLD_AT_ONCE ? until : next_expiry(until);
-	return Min(GetCurrentTimestamp() + LOOK_EACH,
-			   next == DT_NOEND ? DT_NOEND : notice_before(next));
+	*again = Min(GetCurrentTimestamp() + LOOK_EACH,
+				 next == DT_NOEND ? DT_NOEND : notice_before(next));
+	return told_any && list_length(ids) == TOLD_AT_ONCE;
 }

@@ -77,7 +77,7 @@ extern void apikey_rehash_imported(const ApikeyCredential *credential,
 								   const ApikeyImported *imported);
 extern void apikey_rehash_native(const ApikeyCredential *credential);
 extern List *apikey_rehash_databases(void);
-extern void apikey_rehash_flush(void);
+extern bool apikey_rehash_flush(void);
 extern void apikey_rehash_forget_database(Oid database);
 
 #endif							/* APIKEY_FOREIGN_H */

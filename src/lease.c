@@ -1,16 +1,53 @@
 /*
  * lease.c
- *		Credits in shared memory: spending leases, asking for them, giving back.
+ *		Leases: credits in shared memory, spent there without writing.
  *
- * A lease is a number of credits that worker.c has taken out of an account's
+ * A lease is a number of credits that a worker has taken out of an account's
  * row, and committed, before the first of them is spent here; so they can be
  * spent in read-only transactions, and a crash costs what was not spent yet.
- * They stand in the slot of the account, under its mutex.
+ * What an account is of, a key or anything else, is not known here: it has an
+ * id, by which its slot is found, and a row that has these columns:
+ *
+ *		generation	raised when the account's credits are set, when its
+ *					interval changes, and when it ends
+ *		lease		the number of the lease that is out; null for none
+ *		leased		what was in it when the row was last written
+ *
+ * One memory at most may spend what is out of an account: the one that holds
+ * the number that stands in the row.  Each time a worker writes a lease into
+ * the row it takes another number, which is random.  So neither a copy of the
+ * data directory, nor a standby, nor a server that was the primary before,
+ * holds the number any more once another has gone on with the account.
+ *
+ *		NONE		number is 0: nothing may be spent
+ *		OPEN		number, and matched: may be spent until "until"
+ *		UNMATCHED	number, but not matched: it came from the file of the
+ *					last run, or its worker has died; nothing may be spent
+ *
+ *				+------ settled: the row has another number <-------+
+ *				v													|
+ *		  NONE or OPEN or UNMATCHED --- offer, row written ---> (the same,
+ *		   ^  ^		^												and offer)
+ *		   |  |		|												|	|
+ *		   |  |		+--- worker has died; settled: UNMATCHED <------+	|
+ *		   |  +------ commit, accept: OPEN <----------------------------+
+ *		   |
+ *		   +--- taken out, commit: NONE		(rollback: as it was)
+ *		   +--- refilled, voided: NONE
+ *
+ * Offers are made, and leases taken out, by who has the account's row locked.
+ * It settles first what the memory says with what the row says: an offer whose
+ * number is in the row was committed, any other was not; a lease whose number
+ * is not in the row is nothing.  Then no order of commits, callbacks and deaths
+ * matters.  Only the numbers of the row decide, so a lease of a file or of a
+ * worker that died is not lost where the row still has it.
  *
  * Who needs more than is there asks the worker and waits.  What a transaction
- * has spent goes back into the lease it was taken from when it, or the
- * subtransaction it was spent in, rolls back; so a lease has a number, which
- * changes when what was left of the lease before may not be spent any more.
+ * has spent goes back into the lease when it, or the subtransaction it was
+ * spent in, rolls back, if the lease is of the same era: that changes when what
+ * was left of the lease before may not be spent any more.
+ *
+ * All of a lease stands in the slot of the account, under the slot's mutex.
  */
 #include "postgres.h"
 
@@ -18,14 +55,13 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/condition_variable.h"
-#include "storage/latch.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
 
 #include "credit.h"
 #include "usage.h"
 
-#define ASKED_MAX		256		/* who finds no room asks again */
+#define ASKED_MAX		1024	/* who finds no room asks again */
 #define RECENT_SPENDS	8		/* looked at for one to add to */
 
 /* How long it is believed that an account has no more. */
@@ -35,9 +71,7 @@ typedef struct Shared
 {
 	slock_t		mutex;			/* guards all but the next two */
 	ConditionVariable granted;
-	pg_atomic_uint64 numbers;	/* of leases; given out once */
-	Latch	   *launcher;
-	Latch	   *worker;
+	pg_atomic_uint64 eras;		/* of leases; given out once */
 	int			count;
 	ApikeySlotKey asked[ASKED_MAX];
 } Shared;
@@ -46,7 +80,7 @@ typedef struct Shared
 typedef enum Effect
 {
 	EFFECT_NONE,
-	EFFECT_MORE,				/* there is more in the row than was known */
+	EFFECT_CHANGE,				/* there is another amount in the row */
 	EFFECT_END					/* nothing of the lease is good any more */
 } Effect;
 
@@ -54,14 +88,14 @@ typedef enum Effect
 typedef struct Spend
 {
 	pg_uuid_t	account;
-	uint64		number;			/* of the lease */
+	uint64		era;			/* of the lease */
 	int64		amount;			/* goes back into it on rollback */
 	Effect		effect;
 	int			level;			/* of the subtransaction */
 } Spend;
 
 static Shared *shared = NULL;
-static Spend *spends = NULL;	/* in TopTransactionContext */
+static Spend *spends = NULL;	/* in TopTransactionContext; levels rise */
 static int	spend_count = 0;
 static int	spend_room = 0;
 
@@ -82,8 +116,7 @@ apikey_lease_start(void)
 	SpinLockInit(&shared->mutex);
 	ConditionVariableInit(&shared->granted);
 	/* Not one that the file of the last run has. */
-	pg_atomic_init_u64(&shared->numbers, (uint64) GetCurrentTimestamp());
-	shared->launcher = shared->worker = NULL;
+	pg_atomic_init_u64(&shared->eras, (uint64) GetCurrentTimestamp());
 	shared->count = 0;
 }
 
@@ -93,8 +126,22 @@ apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now)
 {
 	const ApikeyLease *lease = &slot->lease;
 
-	return lease->unsettled == 0 &&
+	return lease->unsettled == 0 && lease->offer.number == 0 &&
 		(lease->available == 0 || lease->until <= now);
+}
+
+/*
+ * What the file keeps of a lease is to be matched before it is spent.  Of an
+ * offer nobody knows whether it is in the row: the lease is as well.
+ */
+void
+apikey_lease_from_file(ApikeyLease *lease)
+{
+	lease->matched = false;
+	lease->era = pg_atomic_add_fetch_u64(&shared->eras, 1);
+	lease->left_at = 0;
+	lease->unsettled = 0;
+	lease->wanted_least = lease->wanted_most = 0;
 }
 
 static ApikeySlot *
@@ -140,8 +187,7 @@ record_spend(const pg_uuid_t *account, ApikeyLease *lease, int64 amount,
 	{
 		spend = &spends[i];
 		if (effect == EFFECT_NONE && spend->effect == effect &&
-			spend->level == level &&
-			spend->number == lease->number &&
+			spend->level == level && spend->era == lease->era &&
 			memcmp(&spend->account, account, sizeof(pg_uuid_t)) == 0)
 		{
 			spend->amount += amount;
@@ -150,11 +196,55 @@ record_spend(const pg_uuid_t *account, ApikeyLease *lease, int64 amount,
 	}
 	spend = &spends[spend_count++];
 	spend->account = *account;
-	spend->number = lease->number;
+	spend->era = lease->era;
 	spend->amount = amount;
 	spend->effect = effect;
 	spend->level = level;
 	lease->unsettled++;
+}
+
+/* Nothing of a lease may be spent any more, nor go back into it. */
+static void
+end_lease(ApikeyLease *lease)
+{
+	lease->number = lease->available = 0;
+	lease->matched = false;
+	lease->era = pg_atomic_add_fetch_u64(&shared->eras, 1);
+	lease->left_at = 0;
+	lease->changes++;
+}
+
+/* An offer was committed: what it offers is in the lease. */
+static void
+take_offer(ApikeyLease *lease)
+{
+	if (lease->number == 0)
+		lease->era = pg_atomic_add_fetch_u64(&shared->eras, 1);
+	lease->number = lease->offer.number;
+	lease->generation = lease->offer.generation;
+	lease->available = apikey_credits_sum(lease->available,
+										  lease->offer.amount);
+	lease->until = lease->offer.until;
+	lease->offer.number = 0;
+}
+
+/*
+ * Settles a lease with the row of its account, which is locked, or was read:
+ * then the lease is a copy.
+ */
+static void
+settle_lease(ApikeyLease *lease, const ApikeyLeaseRow *row)
+{
+	if (lease->offer.number != 0 && lease->offer.number == row->number)
+	{
+		take_offer(lease);
+		lease->matched = false;
+	}
+	lease->offer.number = 0;
+	if (lease->number != 0 &&
+		(lease->number != row->number ||
+		 lease->generation != row->generation || lease->until != row->until))
+		end_lease(lease);
 }
 
 /* A spend is final, or undone. */
@@ -169,23 +259,16 @@ settle_spend(const Spend *spend, bool committed)
 		return;
 	lease = &slot->lease;
 	SpinLockAcquire(&slot->mutex);
-	lease->unsettled--;
-	if (lease->number == spend->number && !committed)
+	if (lease->unsettled > 0)
+		lease->unsettled--;
+	if (lease->era == spend->era && !committed)
 		lease->available += spend->amount;
-	if (spend->effect == EFFECT_END)
-		lease->ending--;
-	if (spend->effect == EFFECT_END && committed)
-	{
-		if (lease->number == spend->number || lease->doomed)
-			lease->number = lease->available = 0;
-		lease->ends++;
-	}
-	if (lease->ending == 0)
-		lease->doomed = false;
+	if (lease->era == spend->era && committed && spend->effect == EFFECT_END)
+		end_lease(lease);
 	if (spend->effect != EFFECT_NONE && committed)
 	{
 		lease->left_at = 0;
-		lease->grants++;
+		lease->changes++;
 	}
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
@@ -219,7 +302,10 @@ on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
 	}
 }
 
-/* What a subtransaction spent is undone with it, or becomes its parent's. */
+/*
+ * What a subtransaction spent is undone with it, or becomes its parent's.  It
+ * stands at the end: what its parents spent was spent before.
+ */
 static void
 on_subtransaction_end(SubXactEvent event,
 					  SubTransactionId subid pg_attribute_unused(),
@@ -227,22 +313,17 @@ on_subtransaction_end(SubXactEvent event,
 					  void *arg pg_attribute_unused())
 {
 	int			level = GetCurrentTransactionNestLevel();
-	int			kept = 0;
 
-	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
-		return;
-	for (int i = 0; i < spend_count; i++)
+	if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
-		if (spends[i].level >= level && event == SUBXACT_EVENT_ABORT_SUB)
-			settle_spend(&spends[i], false);
-		else
-		{
-			spends[kept] = spends[i];
-			spends[kept].level = Min(spends[i].level, level - 1);
-			kept++;
-		}
+		while (spend_count > 0 && spends[spend_count - 1].level >= level)
+			settle_spend(&spends[--spend_count], false);
 	}
-	spend_count = kept;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		for (int i = spend_count - 1; i >= 0 && spends[i].level >= level; i--)
+			spends[i].level = level - 1;
+	}
 }
 
 /* Once, when the library is loaded. */
@@ -259,7 +340,7 @@ apikey_lease_init(void)
  * first; UNAVAILABLE where there is no room for the account.
  */
 ApikeyCreditVerdict
-apikey_lease_spend(const pg_uuid_t *account, ApikeySlotHint *hint, int32 cost,
+apikey_lease_spend(const pg_uuid_t *account, ApikeySlotHint *hint, int64 cost,
 				   int64 *left)
 {
 	ApikeyCreditVerdict verdict = APIKEY_CREDIT_ASK;
@@ -276,7 +357,7 @@ apikey_lease_spend(const pg_uuid_t *account, ApikeySlotHint *hint, int32 cost,
 		return APIKEY_CREDIT_UNAVAILABLE;
 	lease = &slot->lease;
 	SpinLockAcquire(&slot->mutex);
-	if (lease->number != 0 && now < lease->until)
+	if (lease->matched && now < lease->until)
 	{
 		bool		known = lease->left_at != 0;
 
@@ -287,7 +368,7 @@ apikey_lease_spend(const pg_uuid_t *account, ApikeySlotHint *hint, int32 cost,
 			lease->spent_at = now;
 			if (cost > 0)
 				record_spend(account, lease, cost, EFFECT_NONE);
-			low = lease->available < lease->low && lease->wanted == 0 &&
+			low = lease->available < lease->low && lease->wanted_most == 0 &&
 				!(known && lease->left == 0);
 		}
 		else if (known && now - lease->left_at < LEFT_KNOWN_FOR &&
@@ -298,50 +379,70 @@ apikey_lease_spend(const pg_uuid_t *account, ApikeySlotHint *hint, int32 cost,
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	if (low)
-		apikey_lease_ask(account, 1);
+		apikey_lease_ask(account, 1, false);
 	return verdict;
 }
 
-/* Wakes the process that starts workers, and the worker, if there is one. */
-void
-apikey_lease_call(void)
+/* Puts an account on the list of those that somebody asks for. */
+static bool
+enqueue(const ApikeySlotKey *key, bool waiting)
 {
-	Latch	   *launcher;
-	Latch	   *worker;
+	bool		asked = false;
 
 	SpinLockAcquire(&shared->mutex);
-	launcher = shared->launcher;
-	worker = shared->worker;
+	for (int i = 0; i < shared->count && !asked; i++)
+		asked = memcmp(&shared->asked[i], key, sizeof(*key)) == 0;
+	/* Half of the room is for those that wait. */
+	if (!asked && shared->count < (waiting ? ASKED_MAX : ASKED_MAX / 2))
+	{
+		shared->asked[shared->count++] = *key;
+		asked = true;
+	}
 	SpinLockRelease(&shared->mutex);
-	if (worker != NULL)
-		SetLatch(worker);
-	if (launcher != NULL)
-		SetLatch(launcher);
+	return asked;
 }
 
-/* Asks the worker for a lease of so much at least. */
-void
-apikey_lease_ask(const pg_uuid_t *account, int64 wanted)
+/* Says how much is wanted, at least and at most; 0 for nothing any more. */
+static void
+set_wanted(const pg_uuid_t *account, int64 wanted)
 {
-	ApikeySlotKey key = {.database = MyDatabaseId, .id = *account};
 	LWLock	   *lock;
-	ApikeySlot *slot = open_slot(account, NULL, &lock);
-	bool		asked = false;
+	ApikeySlot *slot = find_slot(account, &lock);
+	ApikeyLease *lease;
 
 	if (slot == NULL)
 		return;
+	lease = &slot->lease;
 	SpinLockAcquire(&slot->mutex);
-	slot->lease.wanted = Max(slot->lease.wanted, wanted);
+	if (wanted == 0 || lease->wanted_least == 0)
+		lease->wanted_least = lease->wanted_most = wanted;
+	else
+	{
+		lease->wanted_least = Min(lease->wanted_least, wanted);
+		lease->wanted_most = Max(lease->wanted_most, wanted);
+	}
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
+}
 
-	SpinLockAcquire(&shared->mutex);
-	for (int i = 0; i < shared->count; i++)
-		asked |= memcmp(&shared->asked[i], &key, sizeof(key)) == 0;
-	if (!asked && shared->count < ASKED_MAX)
-		shared->asked[shared->count++] = key;
-	SpinLockRelease(&shared->mutex);
-	apikey_lease_call();
+/*
+ * Asks the worker for a lease of so much at least, for somebody who waits for
+ * it, or has enough for now.
+ */
+void
+apikey_lease_ask(const pg_uuid_t *account, int64 wanted, bool waiting)
+{
+	ApikeySlotKey key;
+
+	memset(&key, 0, sizeof(key));
+	key.database = MyDatabaseId;
+	key.id = *account;
+	/* The worker may answer as soon as it is on the list. */
+	set_wanted(account, wanted);
+	if (enqueue(&key, waiting))
+		apikey_worker_call(MyDatabaseId);
+	else if (!waiting)
+		set_wanted(account, 0);
 }
 
 /* Waiting for the worker: between the first and the last, any number. */
@@ -364,61 +465,214 @@ apikey_lease_end_wait(void)
 	ConditionVariableCancelSleep();
 }
 
-/* Copies out an account's lease; all zero where it has none. */
-void
-apikey_lease_read(const pg_uuid_t *account, ApikeyLease *lease)
-{
-	LWLock	   *lock;
-	ApikeySlot *slot = find_slot(account, &lock);
-
-	memset(lease, 0, sizeof(*lease));
-	if (slot == NULL)
-		return;
-	SpinLockAcquire(&slot->mutex);
-	*lease = slot->lease;
-	SpinLockRelease(&slot->mutex);
-	LWLockRelease(lock);
-}
-
-/* What of an account is in memory; and a count of the leases it got. */
-int64
-apikey_lease_available(const pg_uuid_t *account, uint32 *granted)
+/*
+ * What of an account is in memory, for who has read its row: false where that
+ * may have been written since.
+ */
+bool
+apikey_lease_state(const pg_uuid_t *account, const ApikeyLeaseRow *row,
+				   int64 *available)
 {
 	ApikeyLease lease;
+	LWLock	   *lock;
+	ApikeySlot *slot = find_slot(account, &lock);
+	bool		known;
 
-	apikey_lease_read(account, &lease);
-	*granted = lease.granted;
-	return lease.number != 0 && GetCurrentTimestamp() < lease.until ?
-		lease.available : 0;
+	*available = 0;
+	if (slot == NULL)
+		return true;
+	SpinLockAcquire(&slot->mutex);
+	lease = slot->lease;
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+
+	known = !lease.matched || lease.number == row->number ||
+		lease.offer.number == row->number;
+	settle_lease(&lease, row);
+	if (lease.number != 0 && GetCurrentTimestamp() < lease.until)
+		*available = lease.available;
+	return known;
 }
 
 /*
- * Takes all that is left of a lease: what was granted is about to be replaced,
- * or goes back into the account's row.  With the transaction's commit nothing
- * goes back into that lease; with its rollback all of it does.
+ * For the worker, which has the account's row locked: settles the lease, and
+ * copies it out; false where there is no room for it.
+ */
+bool
+apikey_lease_settle(const pg_uuid_t *account, const ApikeyLeaseRow *row,
+					ApikeyLease *lease)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = open_slot(account, NULL, &lock);
+
+	if (slot == NULL)
+		return false;
+	SpinLockAcquire(&slot->mutex);
+	settle_lease(&slot->lease, row);
+	*lease = slot->lease;
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+	return true;
+}
+
+/*
+ * Makes an offer, before the row that has its number is committed.  With it
+ * the slot stays.  False where there is no room.
+ */
+bool
+apikey_lease_offer(const pg_uuid_t *account, const ApikeyOffer *offer)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = open_slot(account, NULL, &lock);
+
+	if (slot == NULL)
+		return false;
+	SpinLockAcquire(&slot->mutex);
+	slot->lease.offer = *offer;
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+	return true;
+}
+
+/*
+ * The offer is committed: it may be spent.  Where somebody has locked the row
+ * since, he has settled it.
+ */
+void
+apikey_lease_accept(const pg_uuid_t *account, int64 number)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = find_slot(account, &lock);
+	ApikeyLease *lease;
+
+	if (slot == NULL)
+		return;
+	lease = &slot->lease;
+	SpinLockAcquire(&slot->mutex);
+	if (lease->offer.number == number)
+	{
+		take_offer(lease);
+		lease->matched = true;
+		lease->low = lease->available / 2 + lease->available % 2;
+		lease->left = lease->offer.left;
+		lease->spent_at = GetCurrentTimestamp();
+		lease->left_at = lease->changes == lease->offer.changes ?
+			lease->spent_at : 0;
+	}
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+}
+
+/* What is left in the row, where a lease needs no more of it. */
+void
+apikey_lease_tell_left(const pg_uuid_t *account, const ApikeyLease *seen,
+					   int64 left)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = find_slot(account, &lock);
+	ApikeyLease *lease;
+
+	if (slot == NULL)
+		return;
+	lease = &slot->lease;
+	SpinLockAcquire(&slot->mutex);
+	if (lease->era == seen->era && lease->changes == seen->changes)
+	{
+		lease->left = left;
+		lease->left_at = GetCurrentTimestamp();
+	}
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+}
+
+/* The worker has dealt with an account: whoever waits looks again. */
+void
+apikey_lease_answer(Oid database, const pg_uuid_t *account)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = apikey_slot_find(database, account, NULL, &lock);
+
+	if (slot != NULL)
+	{
+		SpinLockAcquire(&slot->mutex);
+		slot->lease.wanted_least = slot->lease.wanted_most = 0;
+		SpinLockRelease(&slot->mutex);
+		LWLockRelease(lock);
+	}
+	ConditionVariableBroadcast(&shared->granted);
+}
+
+/* The era of an account's lease that this transaction has ended; 0 for none. */
+static uint64
+era_ended_here(const pg_uuid_t *account)
+{
+	for (int i = spend_count - 1; i >= 0; i--)
+	{
+		if (spends[i].effect == EFFECT_END &&
+			memcmp(&spends[i].account, account, sizeof(pg_uuid_t)) == 0)
+			return spends[i].era;
+	}
+	return 0;
+}
+
+/*
+ * Takes all that is left of a lease, to go into the account's row, which is
+ * locked; 0 where nothing is.  With the transaction's rollback it comes back.
+ * With its commit the lease ends, or else is empty: then what others have
+ * spent of it may still come back, and the row keeps its number.
  */
 int64
-apikey_lease_take_out(const pg_uuid_t *account)
+apikey_lease_take_out(const pg_uuid_t *account, const ApikeyLeaseRow *row,
+					  bool end)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int64		amount;
+	ApikeyLease *lease;
+	int64		amount = 0;
+	uint64		ended;
 	LWLock	   *lock;
 	ApikeySlot *slot;
 
+	if (shared == NULL)
+		return 0;
 	reserve_spend();
+	ended = era_ended_here(account);
 	slot = find_slot(account, &lock);
 	if (slot == NULL)
 		return 0;
+	lease = &slot->lease;
 	SpinLockAcquire(&slot->mutex);
-	amount = slot->lease.available;
-	slot->lease.available = 0;
-	slot->lease.ending++;
-	record_spend(account, &slot->lease, amount, EFFECT_END);
-	if (now >= slot->lease.until || slot->lease.number == 0)
-		amount = 0;
+	/* What the row says now it does not say if we roll back. */
+	if (ended == 0 || ended != lease->era)
+	{
+		settle_lease(lease, row);
+		if (now < lease->until)
+			amount = lease->available;
+		record_spend(account, lease, lease->available,
+					 end ? EFFECT_END : EFFECT_CHANGE);
+		lease->available = 0;
+	}
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	return amount;
+}
+
+/* An account's row gets another amount with the commit. */
+void
+apikey_lease_changed(const pg_uuid_t *account)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot;
+
+	if (shared == NULL)
+		return;
+	reserve_spend();
+	slot = find_slot(account, &lock);
+	if (slot == NULL)
+		return;
+	SpinLockAcquire(&slot->mutex);
+	record_spend(account, &slot->lease, 0, EFFECT_CHANGE);
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
 }
 
 /* An account is gone: so is what was leased of it. */
@@ -431,49 +685,21 @@ apikey_lease_void(const pg_uuid_t *account)
 	if (slot == NULL)
 		return;
 	SpinLockAcquire(&slot->mutex);
-	slot->lease.number = slot->lease.available = 0;
-	slot->lease.ends++;
+	slot->lease.offer.number = 0;
+	end_lease(&slot->lease);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
-}
-
-/* An account's row gets more with the commit: what is left is not known. */
-void
-apikey_lease_granted_more(const pg_uuid_t *account)
-{
-	LWLock	   *lock;
-	ApikeySlot *slot;
-
-	reserve_spend();
-	slot = find_slot(account, &lock);
-	if (slot == NULL)
-		return;
-	SpinLockAcquire(&slot->mutex);
-	record_spend(account, &slot->lease, 0, EFFECT_MORE);
-	SpinLockRelease(&slot->mutex);
-	LWLockRelease(lock);
-}
-
-/* The process that starts workers, or the worker, takes calls from here on. */
-void
-apikey_lease_serve(bool is_worker)
-{
-	SpinLockAcquire(&shared->mutex);
-	if (is_worker)
-		shared->worker = MyLatch;
-	else
-		shared->launcher = MyLatch;
-	SpinLockRelease(&shared->mutex);
 }
 
 /* The databases in which somebody asks. */
 List *
 apikey_lease_databases(void)
 {
-	Oid			found[ASKED_MAX];
-	int			count;
 	List	   *databases = NIL;
+	Oid		   *found;
+	int			count;
 
+	found = palloc(ASKED_MAX * sizeof(Oid));
 	SpinLockAcquire(&shared->mutex);
 	count = shared->count;
 	for (int i = 0; i < count; i++)
@@ -481,111 +707,72 @@ apikey_lease_databases(void)
 	SpinLockRelease(&shared->mutex);
 	for (int i = 0; i < count; i++)
 		databases = list_append_unique_oid(databases, found[i]);
+	pfree(found);
 	return databases;
 }
 
-/* The next account of this database for which somebody asks. */
+/* Does somebody ask in a database? */
 bool
-apikey_lease_next(pg_uuid_t *account)
+apikey_lease_asked(Oid database)
 {
-	bool		found = false;
+	bool		asked = false;
 
 	SpinLockAcquire(&shared->mutex);
-	for (int i = 0; i < shared->count && !found; i++)
-	{
-		if (shared->asked[i].database != MyDatabaseId)
-			continue;
-		*account = shared->asked[i].id;
-		shared->asked[i] = shared->asked[--shared->count];
-		found = true;
-	}
+	for (int i = 0; i < shared->count && !asked; i++)
+		asked = shared->asked[i].database == database;
 	SpinLockRelease(&shared->mutex);
-	return found;
+	return asked;
 }
 
-/* Nothing can be had of an account now: whoever waits asks again. */
-void
-apikey_lease_refuse(Oid database, const pg_uuid_t *account)
+/*
+ * Takes the accounts of a database for which somebody asks off the list, those
+ * that asked first first; so many at most.
+ */
+int
+apikey_lease_take_asked(Oid database, pg_uuid_t *accounts, int most)
 {
-	LWLock	   *lock;
-	ApikeySlot *slot = apikey_slot_find(database, account, NULL, &lock);
-
-	if (slot == NULL)
-		return;
-	SpinLockAcquire(&slot->mutex);
-	slot->lease.wanted = 0;
-	SpinLockRelease(&slot->mutex);
-	LWLockRelease(lock);
-}
-
-/* Drops what is asked for in a database that no worker can reach. */
-void
-apikey_lease_drop(Oid database)
-{
-	ApikeySlotKey asked[ASKED_MAX];
 	int			count = 0;
 	int			kept = 0;
 
 	SpinLockAcquire(&shared->mutex);
 	for (int i = 0; i < shared->count; i++)
 	{
-		if (shared->asked[i].database == database)
-			asked[count++] = shared->asked[i];
+		if (shared->asked[i].database == database && count < most)
+			accounts[count++] = shared->asked[i].id;
 		else
 			shared->asked[kept++] = shared->asked[i];
 	}
 	shared->count = kept;
 	SpinLockRelease(&shared->mutex);
-	for (int i = 0; i < count; i++)
-		apikey_lease_refuse(database, &asked[i].id);
+	return count;
+}
+
+/* Drops what is asked for in a database that no worker can reach. */
+void
+apikey_lease_drop(Oid database)
+{
+	pg_uuid_t	accounts[64];
+	int			count;
+
+	do
+	{
+		count = apikey_lease_take_asked(database, accounts, lengthof(accounts));
+		for (int i = 0; i < count; i++)
+			apikey_lease_answer(database, &accounts[i]);
+	} while (count == lengthof(accounts));
 }
 
 /*
- * So much has been taken out of an account's row, and committed: to be added
- * to the lease that was seen while the row was locked or, fresh, to replace
- * it.  It is void where the lease has been ended since.
+ * Has nothing been spent of a slot's lease since a time, and is there something
+ * to give back, or to be settled?  Without a lock.
  */
-void
-apikey_lease_grant(const pg_uuid_t *account, const ApikeyLease *seen,
-				   bool fresh, int64 amount, TimestampTz until, int64 left)
-{
-	LWLock	   *lock;
-	ApikeySlot *slot = open_slot(account, NULL, &lock);
-	ApikeyLease *lease;
-
-	if (slot == NULL)
-		return;
-	lease = &slot->lease;
-	SpinLockAcquire(&slot->mutex);
-	if (lease->ends == seen->ends)
-	{
-		if (fresh)
-		{
-			lease->number = pg_atomic_add_fetch_u64(&shared->numbers, 1);
-			lease->available = 0;
-		}
-		lease->available += amount;
-		lease->doomed = lease->ending > 0;
-		lease->low = (lease->available + 1) / 2;
-		lease->until = until;
-		lease->left = left;
-		lease->left_at = lease->spent_at = GetCurrentTimestamp();
-		if (lease->grants != seen->grants)
-			lease->left_at = 0;
-		lease->wanted = 0;
-		lease->granted++;
-	}
-	SpinLockRelease(&slot->mutex);
-	LWLockRelease(lock);
-	ConditionVariableBroadcast(&shared->granted);
-}
-
-/* Has nothing been spent of a slot's lease since a time?  Without a lock. */
 static bool
 lease_idle(const ApikeySlot *slot, TimestampTz before)
 {
-	return slot->used && slot->lease.available > 0 &&
-		slot->lease.unsettled == 0 && slot->lease.spent_at < before;
+	const ApikeyLease *lease = &slot->lease;
+
+	return slot->used && lease->spent_at < before &&
+		(lease->available > 0 || lease->offer.number != 0);
 }
 
 /* The databases of such. */

@@ -13,10 +13,9 @@
 #include "commands/async.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
-#include "storage/lwlock.h"
+#include "storage/spin.h"
 #include "utils/memutils.h"
 
-#include "credit.h"
 #include "usage.h"
 
 #define CHANNEL			"apikey"
@@ -41,7 +40,7 @@ typedef struct Pending
 
 typedef struct Queue
 {
-	LWLock	   *lock;			/* guards the rest; held for a look through it */
+	slock_t		mutex;
 	int			count;
 	Notice		notices[QUEUE_MAX];
 } Queue;
@@ -58,14 +57,14 @@ apikey_notify_size(void)
 }
 
 void
-apikey_notify_start(LWLock *lock)
+apikey_notify_start(void)
 {
 	bool		found;
 
 	queue = ShmemInitStruct("apikey notices", sizeof(Queue), &found);
 	if (found)
 		return;
-	queue->lock = lock;
+	SpinLockInit(&queue->mutex);
 	queue->count = 0;
 }
 
@@ -101,11 +100,11 @@ apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at)
 static void
 enqueue_pending(void)
 {
-	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	SpinLockAcquire(&queue->mutex);
 	for (int i = 0; i < pending_count && queue->count < QUEUE_MAX; i++)
 		queue->notices[queue->count++] = pending[i].notice;
-	LWLockRelease(queue->lock);
-	apikey_lease_call();
+	SpinLockRelease(&queue->mutex);
+	apikey_worker_call(MyDatabaseId);
 }
 
 static void
@@ -155,7 +154,7 @@ apikey_notify_databases(void)
 	Oid			last = InvalidOid;
 	List	   *databases = NIL;
 
-	LWLockAcquire(queue->lock, LW_SHARED);
+	/* Read without a lock: whoever adds one calls afterwards. */
 	for (int i = 0; i < queue->count; i++)
 	{
 		if (queue->notices[i].database != last)
@@ -163,8 +162,20 @@ apikey_notify_databases(void)
 											   queue->notices[i].database);
 		last = queue->notices[i].database;
 	}
-	LWLockRelease(queue->lock);
 	return databases;
+}
+
+/* Is something to be told in a database? */
+bool
+apikey_notify_waiting(Oid database)
+{
+	bool		waiting = false;
+
+	SpinLockAcquire(&queue->mutex);
+	for (int i = 0; i < queue->count && !waiting; i++)
+		waiting = queue->notices[i].database == database;
+	SpinLockRelease(&queue->mutex);
+	return waiting;
 }
 
 /* Takes what is to be told in a database, so many at most; NULL for none. */
@@ -174,7 +185,7 @@ take(Oid database, Notice *taken)
 	int			count = 0;
 	int			kept = 0;
 
-	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	SpinLockAcquire(&queue->mutex);
 	for (int i = 0; i < queue->count; i++)
 	{
 		if (queue->notices[i].database == database &&
@@ -188,7 +199,7 @@ take(Oid database, Notice *taken)
 			queue->notices[kept++] = queue->notices[i];
 	}
 	queue->count = kept;
-	LWLockRelease(queue->lock);
+	SpinLockRelease(&queue->mutex);
 	return count;
 }
 

@@ -25,9 +25,11 @@
 #include "utils/snapmgr.h"
 
 #include "foreign.h"
+#include "usage.h"
 
 #define REHASH_MAX		1024
 #define LAST_FOUR		4
+#define WRITTEN_AT_ONCE	50		/* in a transaction */
 #define SHOWN_FROM		16		/* of a shorter text nothing is shown */
 
 /* What is known of a key now that its text has been seen. */
@@ -238,9 +240,9 @@ apikey_rehash_databases(void)
 	return databases;
 }
 
-/* Takes what is left for a database off the list. */
+/* Takes some of what is left for a database off the list. */
 static int
-take(Oid database, Rehash *taken)
+take(Oid database, Rehash *taken, int most)
 {
 	int			count = 0;
 	int			kept = 0;
@@ -248,9 +250,11 @@ take(Oid database, Rehash *taken)
 	LWLockAcquire(list_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < list->count; i++)
 	{
-		if (list->items[i].database != database)
+		if (list->items[i].database != database || count == most)
 			list->items[kept++] = list->items[i];
-		else if (taken != NULL)
+		else if (taken == NULL)
+			count = 0;
+		else
 			taken[count++] = list->items[i];
 	}
 	list->count = kept;
@@ -259,26 +263,22 @@ take(Oid database, Rehash *taken)
 }
 
 /*
- * Writes what is left for the worker's database, in a transaction of its own:
- * should it fail, nothing else does.
+ * Writes some of what is left for the worker's database, in a transaction;
+ * true while there may be more.  Should it fail, these come with the next use.
  */
-void
+bool
 apikey_rehash_flush(void)
 {
-	Rehash	   *taken = MemoryContextAlloc(TopMemoryContext,
-										   REHASH_MAX * sizeof(Rehash));
-	int			count = take(MyDatabaseId, taken);
+	Rehash		taken[WRITTEN_AT_ONCE];
+	int			count = take(MyDatabaseId, taken, WRITTEN_AT_ONCE);
 
-	StartTransactionCommand();
-	if (count > 0 && OidIsValid(get_extension_oid("apikey", true)))
+	if (count > 0 && apikey_worker_begin())
 	{
-		PushActiveSnapshot(GetTransactionSnapshot());
 		for (int i = 0; i < count; i++)
 			write_rehash(&taken[i]);
-		PopActiveSnapshot();
+		apikey_worker_commit();
 	}
-	CommitTransactionCommand();
-	pfree(taken);
+	return count == WRITTEN_AT_ONCE;
 }
 
 /* A database is dropped. */
@@ -286,5 +286,5 @@ void
 apikey_rehash_forget_database(Oid database)
 {
 	if (list != NULL)
-		take(database, NULL);
+		take(database, NULL, 1);
 }

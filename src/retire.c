@@ -18,7 +18,7 @@
 #include "apikey.h"
 #include "usage.h"
 
-#define FOUND_MAX		1000	/* the worker's next run finds more */
+#define FOUND_MAX		500		/* the worker's next step finds more */
 
 static bool dropped_role = false;
 
@@ -140,16 +140,21 @@ apikey_retire_name(const ApikeyRow *key)
 
 /*
  * For the worker, in a transaction: keys of roles that were dropped in other
- * databases, or where the library was not loaded.
+ * databases, or where the library was not loaded; true where there may be more
+ * that can be had.
  */
-void
+bool
 apikey_retire_found(void)
 {
 	uint64		dropped = apikey_stats_roles_dropped();
 	Search		search = {.most = FOUND_MAX};
+	int			found;
+	int			left;
 
 	search_all(&search);
-	if (retire_all(search.ids, APIKEY_LOCK_UPDATE_SKIP) == 0 &&
-		list_length(search.ids) < FOUND_MAX)
+	found = list_length(search.ids);
+	left = retire_all(search.ids, APIKEY_LOCK_UPDATE_SKIP);
+	if (left == 0 && found < FOUND_MAX)
 		apikey_stats_retired(dropped);
+	return found == FOUND_MAX && left < found;
 }

@@ -3,23 +3,12 @@
  *		The slots of shared memory in which the use of keys gathers.
  *
  * With the library preloaded, each key that is verified has a slot, found by a
- * hash of database and key.
+ * hash table keyed by database and key.
  *
- *		FREE		on the stack of free slots
- *		IN HAND		taken by one process: off the stack or out of its bucket,
- *					charged to a holder, and seen by nobody else
- *		USED		in its bucket, a key's
- *
- *		FREE -- taken --> IN HAND -- keyed --> USED
- *		  ^					|				 |	|
- *		  +---- given back -+				 |	+-- evicted --> IN HAND
- *		  +------------ freed with its key --+
- *
- * Locks: a bucket, and the key of a slot in it, change under the exclusive
- * lock of the bucket's partition; who uses a slot holds that lock, shared, and
+ * Locks: a slot's key and the hash table's entry change under the exclusive
+ * lock of the key's partition; who uses a slot holds that lock, shared, and
  * changes counters by atomic operations, the rest under the slot's mutex.
- * "control" guards the stack of free slots and who holds how many, and is
- * taken last.
+ * "control" guards the stack of free slots and is taken last.
  */
 #ifndef APIKEY_SLOT_H
 #define APIKEY_SLOT_H
@@ -39,25 +28,40 @@ typedef struct ApikeySlotKey
 } ApikeySlotKey;
 
 /*
- * Credits of an account that were taken out of its row to be spent here; they
- * are good until the account is refilled.
+ * A lease, or more of one, that a worker writes into an account's row: whether
+ * that was committed the row tells, by the number.
+ */
+typedef struct ApikeyOffer
+{
+	int64		number;			/* 0: there is none */
+	int64		generation;		/* the account's, as its row has it */
+	int64		amount;
+	int64		left;			/* in the row then */
+	TimestampTz until;			/* when the account is refilled */
+	uint32		changes;		/* the lease's, when the row was read */
+} ApikeyOffer;
+
+/*
+ * Credits of an account that were taken out of its row to be spent here; see
+ * lease.c for its states.
  */
 typedef struct ApikeyLease
 {
-	uint64		number;			/* another one: nothing goes back into it */
+	int64		number;			/* as the account's row has it; 0: none */
+	int64		generation;		/* likewise */
+	bool		matched;		/* a worker on a primary has seen that */
 	int64		available;
 	int64		low;			/* below it more is asked for */
-	TimestampTz until;
+	TimestampTz until;			/* when the account is refilled */
 	int64		left;			/* in the row, when it was looked at */
 	TimestampTz left_at;		/* 0: what is left is not known */
-	int64		wanted;			/* asked of the worker; 0 for nothing */
-	uint32		grants;			/* counts what makes "left" wrong */
-	uint32		granted;		/* counts what the worker has added */
 	TimestampTz spent_at;		/* the last time */
+	uint64		era;			/* another one: nothing goes back into it */
 	int32		unsettled;		/* spends that may be undone */
-	int32		ending;			/* of these, such that end the lease */
-	uint32		ends;			/* counts those that did */
-	bool		doomed;			/* granted while one was on its way */
+	uint32		changes;		/* counts what makes "left" wrong */
+	int64		wanted_least;	/* asked of the worker; 0 for nothing */
+	int64		wanted_most;
+	ApikeyOffer offer;
 } ApikeyLease;
 
 /*
@@ -67,38 +71,34 @@ typedef struct ApikeyLease
 typedef struct ApikeyFlush
 {
 	int64		number;			/* as the table's row has it; 0 for none */
-	uint32		uses;
-	uint32		denials;
+	int64		uses;
+	int64		denials;
+	bool		done;			/* the counters are without it */
 } ApikeyFlush;
 
 /* What no event has told yet of refusals. */
 typedef struct ApikeyDenial
 {
-	uint32		count;
-	uint32		told_at;		/* when the last event did: see denial.c */
-	Oid			actor;			/* of the last refusal, as what follows */
-	uint8		code;
+	int64		count;
+	TimestampTz told_at;		/* when the last event did */
+	int			code;			/* of the last refusal, as what follows */
+	Oid			actor;
 	bool		has_addr;
 	inet_struct addr;
 } ApikeyDenial;
 
-/* What each verification touches comes first, for the processor's cache. */
 typedef struct ApikeySlot
 {
 	ApikeySlotKey key;
-	int			holder;			/* whose it is: see share.c */
-	int			next;			/* in its bucket or on the stack; -1: none */
 	bool		used;
-	bool		ended;			/* its key has ended for good */
-	slock_t		mutex;			/* guards what no atomic does */
-	bool		has_addr;
 	pg_atomic_uint64 uses;
 	pg_atomic_uint64 denials;
 	pg_atomic_uint64 last_used_at;	/* 0: not since the counting began */
 	pg_atomic_uint64 arrival;	/* the limiter's state: see limiter.c */
-	ApikeyFlush flush;			/* the last one */
-	bool		flush_done;		/* the counters are without it */
+	slock_t		mutex;			/* guards what follows */
+	bool		has_addr;
 	inet_struct addr;			/* of the last use, where it was given */
+	ApikeyFlush flush;			/* the last one */
 	ApikeyDenial denial;		/* see denial.c */
 	ApikeyLease lease;			/* see lease.c */
 } ApikeySlot;
@@ -109,7 +109,6 @@ typedef struct ApikeySlotHint
 	bool		known;
 	uint32		hash;
 	int			number;
-	Oid			owner;			/* the key's; a slot is made in its name */
 } ApikeySlotHint;
 
 /* slot.c */
@@ -120,45 +119,29 @@ extern ApikeySlot *apikey_slot_find(Oid database, const pg_uuid_t *id,
 									ApikeySlotHint *hint, LWLock **lock);
 extern ApikeySlot *apikey_slot_open(Oid database, const pg_uuid_t *id,
 									ApikeySlotHint *hint, LWLock **lock);
-extern ApikeySlot *apikey_slot_open_spare(Oid database, const pg_uuid_t *id,
-										  ApikeySlotHint *hint,
-										  LWLock **lock);
-extern ApikeySlot *apikey_slot_restore(const ApikeySlotKey *key, Oid owner);
 extern bool apikey_slot_flushed(ApikeySlot *slot);
-extern bool apikey_slot_at_rest(ApikeySlot *slot, TimestampTz now);
-extern void apikey_slot_end(Oid database, const pg_uuid_t *id, bool gone);
 extern void apikey_slot_forget_database(Oid database);
-
-/* slot_file.c */
-extern void apikey_slot_file_start(void);
-extern void apikey_slot_file_init(void);
-
-/* share.c: all but the first two under "control" */
-extern Size apikey_share_size(void);
-extern void apikey_share_start(void);
-extern int	apikey_share_charge(Oid database, Oid role);
-extern void apikey_share_discharge(int holder);
-extern int	apikey_share_giver(Oid database, Oid role);
-extern Oid	apikey_share_role(int holder);
-
-/* ended.c */
-extern void apikey_ended_init(void);
 
 /* stats.c */
 extern Size apikey_stats_size(void);
 extern void apikey_stats_start(LWLock *control);
-extern void apikey_stats_evicted(Oid database, uint64 not_attributed);
+extern void apikey_stats_evicted(void);
 
 /* denial.c */
 extern bool apikey_denial_at_rest(const ApikeySlot *slot);
 
 /* notify.c */
 extern Size apikey_notify_size(void);
-extern void apikey_notify_start(LWLock *lock);
+extern void apikey_notify_start(void);
 
 /* lease.c */
 extern Size apikey_lease_size(void);
 extern void apikey_lease_start(void);
 extern bool apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now);
+extern void apikey_lease_from_file(ApikeyLease *lease);
+
+/* worker.c */
+extern Size apikey_worker_size(void);
+extern void apikey_worker_start(void);
 
 #endif							/* APIKEY_SLOT_H */

@@ -1,16 +1,18 @@
 /*
  * sql_upkeep.c
- *		The SQL functions that remove what is not needed any more, and the
- *		trigger that keeps the trail.
+ *		The SQL functions that remove what is not needed any more, or write what
+ *		is pending, and the trigger that keeps the trail.
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 #include "apikey.h"
+#include "usage.h"
 
 /* The time that lies so long before now as the first argument says. */
 static TimestampTz
@@ -48,6 +50,24 @@ apikey_events_purge(PG_FUNCTION_ARGS)
 	apikey_event_require_removable();
 	PG_RETURN_INT64((int64) apikey_event_purge(time_before(fcinfo,
 														   "apikey_events_purge()")));
+}
+
+/*
+ * apikey_flush() returns void
+ *		Writes what is pending of the current database, and gives leases back.
+ */
+PG_FUNCTION_INFO_V1(apikey_flush);
+Datum
+apikey_flush(PG_FUNCTION_ARGS)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot write what is pending of API keys during recovery"),
+				 errhint("Call apikey_flush() on the primary.")));
+	if (apikey_usage_shared())
+		apikey_worker_flush();
+	PG_RETURN_VOID();
 }
 
 /*

@@ -105,9 +105,21 @@ roll_back(MemoryContext context, ResourceOwner owner)
 	CurrentResourceOwner = owner;
 }
 
+/* Is an error no reason to fail, where a work may as well be left undone? */
+static bool
+may_be_left(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlerrcode == ERRCODE_UNIQUE_VIOLATION ||
+		sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+}
+
 /*
  * Runs a work in a subtransaction; false, and nothing done, where the
- * transaction's snapshot forbids it or somebody else has just done the same.
+ * transaction's snapshot forbids it, somebody else has just done the same or is
+ * in the way, or the tables are of an older version.
  * Whatever ends it, the subtransaction has ended when we return or raise.
  */
 bool
@@ -135,8 +147,7 @@ apikey_storage_try(ApikeyWork run, void *work)
 		error = CopyErrorData();
 		FlushErrorState();
 		roll_back(context, owner);
-		if (error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE &&
-			error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+		if (!may_be_left(error->sqlerrcode))
 			ReThrowError(error);
 		FreeErrorData(error);
 	}

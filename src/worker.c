@@ -3,12 +3,29 @@
  *		Background work: carrying what was gathered into the tables, and what
  *		else waits for no session.
  *
- * A launcher, connected to no database, looks each apikey.flush_interval which
- * databases have something to be done, and starts for one after the other a
- * worker that connects, does it in short transactions, and is gone: one that
- * stayed would stand in the way of DROP DATABASE.  A call for a lease of
- * credits, or for a notification, wakes the launcher, or a worker that runs,
- * at once.  Where no worker slot is free, or on a standby, all that waits.
+ * A launcher, connected to no database, says which worker goes where.  Workers
+ * sit on a few seats of shared memory: at most SEATS of them, each in another
+ * database as a rule.  One more than is needed is always started before, and
+ * waits for its database: so there is one where others have taken all worker
+ * processes, and who waits for a lease does not wait for a process to start.
+ *
+ *		EMPTY -> STARTING -> WAITING -> CALLED -> WORKING -> LEAVING -> EMPTY
+ *
+ * The launcher starts and calls; the rest is the worker's.  All of it changes
+ * under the mutex.  Each start has a number of its own: who finds another one
+ * on its seat, as its launcher has ended, leaves it alone.
+ *
+ * What somebody waits for, leases and notifications, is prompt: it comes before
+ * and between the steps of everything else, in this database and in others.
+ * All other work is done in steps, each a short transaction that waits for no
+ * row's lock, and each kind of it, a stage, in turn.  An error ends the step,
+ * and is told in the log, but not the worker nor the other stages.  A worker
+ * leaves as soon as another database waits and there is no other to go there;
+ * what it leaves behind is done when the others have had their turn.
+ *
+ * A worker stays for a moment where calls come.  It would stand in the way of
+ * DROP DATABASE and of copies: it goes when somebody has the database locked.
+ * On a standby all that waits.
  */
 #include "postgres.h"
 
@@ -24,7 +41,9 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "storage/procsignal.h"
+#include "storage/shmem.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -36,87 +55,142 @@
 #include "foreign.h"
 #include "usage.h"
 
-#define FLUSH_BATCH		1000	/* keys */
+#define SEATS			3
+#define FLUSH_BATCH		500		/* keys in a step */
+#define PROMPT_BATCH	8		/* leases before another look around */
 #define CONNECT_MAX		(3 * USECS_PER_SEC)
-#define CONNECT_STEP	100		/* milliseconds */
-#define LINGER_STEP		50		/* milliseconds without a call for a lease */
-#define LINGER_MAX		500		/* milliseconds in all */
+#define LINGER_STEP		50		/* milliseconds between looks around */
+#define LINGER_MAX		1000	/* milliseconds without a call */
+#define TURN			(USECS_PER_SEC / 2)	/* while others are to be flushed */
+#define RETRY			1000	/* milliseconds, to get a worker process */
+#define REQUESTS_MAX	64		/* databases that are flushed on request */
+#define REQUEST_STEP	20		/* milliseconds between looks at one */
+#define REQUEST_MAX		(10 * USECS_PER_SEC)	/* without a worker process */
 
-/* What a worker is started for. */
-typedef enum Task
+typedef enum SeatState
 {
-	TASK_LIST,					/* to find the databases */
-	TASK_PROMPT,				/* what somebody waits for: leases, notices */
-	TASK_FLUSH					/* all there is to be done */
-} Task;
+	SEAT_EMPTY,
+	SEAT_STARTING,
+	SEAT_WAITING,				/* for a call */
+	SEAT_CALLED,				/* to a database */
+	SEAT_WORKING,				/* there */
+	SEAT_LEAVING
+} SeatState;
 
-/* What has become of a worker. */
-typedef enum Outcome
+typedef struct Seat
 {
-	NOT_STARTED,
-	NOT_CONNECTED,				/* in time */
-	REFUSED,					/* ended before it was connected */
-	DONE
-} Outcome;
+	SeatState	state;
+	uint32		number;			/* of the start */
+	Latch	   *latch;			/* the worker's, from WAITING on */
+	Oid			database;		/* from CALLED on; none: to list them */
+	bool		flush;			/* all there is to be done */
+	bool		more;			/* not all of it was done */
+	bool		reached;		/* the database */
+} Seat;
+
+/* apikey_flush() in a database: how often it was called, and is done. */
+typedef struct Request
+{
+	Oid			database;
+	uint64		asked;
+	uint64		done;
+} Request;
+
+typedef struct Shared
+{
+	slock_t		mutex;			/* guards all of it */
+	Latch	   *launcher;
+	uint32		starts;
+	bool		starved;		/* no worker process can be had */
+	bool		others_wait;	/* for prompt work, and there is none to go */
+	bool		others_flush;	/* when this one has had its turn */
+	Seat		seats[SEATS];
+	Request		requests[REQUESTS_MAX];
+} Shared;
+
+static Shared *shared = NULL;
+
+/* The launcher's: what it has started, and is still to do. */
+typedef struct Started
+{
+	BackgroundWorkerHandle *handle; /* NULL: nobody */
+	TimestampTz called_at;		/* 0: not yet */
+} Started;
+
+static Started started[SEATS];
+static Oid *to_flush = NULL;	/* in TopMemoryContext, as a queue */
+static int	to_flush_count = 0;
+static int	to_flush_room = 0;
+
+/* The worker's seat. */
+static Seat *my_seat = NULL;
+static uint32 my_number = 0;
+
+Size
+apikey_worker_size(void)
+{
+	return sizeof(Shared);
+}
+
+void
+apikey_worker_start(void)
+{
+	bool		found;
+
+	shared = ShmemInitStruct("apikey workers", sizeof(Shared), &found);
+	if (found)
+		return;
+	memset(shared, 0, sizeof(Shared));
+	SpinLockInit(&shared->mutex);
+}
 
 /*
- * Waits for a worker's end, but not for its database: a copy or a change of it
- * locks out whoever connects.
+ * Something waits in a database: wakes the worker that is there, or else who
+ * may send one.
  */
-static Outcome
-wait_for_worker(BackgroundWorkerHandle *handle, Oid database, uint64 visits)
+void
+apikey_worker_call(Oid database)
 {
-	TimestampTz until = GetCurrentTimestamp() + CONNECT_MAX;
-	BgwHandleStatus status;
-	pid_t		pid;
+	Latch	   *latch;
 
-	while ((status = GetBackgroundWorkerPid(handle, &pid)) == BGWH_STARTED ||
-		   status == BGWH_NOT_YET_STARTED)
+	SpinLockAcquire(&shared->mutex);
+	latch = shared->launcher;
+	for (int i = 0; i < SEATS; i++)
 	{
-		if (apikey_stats_visits(database) != visits)
-		{
-			status = WaitForBackgroundWorkerShutdown(handle);
-			break;
-		}
-		if (GetCurrentTimestamp() >= until)
-		{
-			TerminateBackgroundWorker(handle);
-			(void) WaitForBackgroundWorkerShutdown(handle);
-			return NOT_CONNECTED;
-		}
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 CONNECT_STEP, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
+		if (shared->seats[i].state == SEAT_WORKING &&
+			shared->seats[i].database == database)
+			latch = shared->seats[i].latch;
 	}
-	if (status != BGWH_STOPPED)
-		return NOT_STARTED;
-	return apikey_stats_visits(database) == visits ? REFUSED : DONE;
+	SpinLockRelease(&shared->mutex);
+	if (latch != NULL)
+		SetLatch(latch);
 }
 
-/* Runs the worker of a database to its end. */
-static Outcome
-run_worker(Oid database, Task task)
+/* May somebody who waits for a worker hope for one? */
+bool
+apikey_worker_at_hand(void)
 {
-	uint64		visits = apikey_stats_visits(database);
-	BackgroundWorker worker = {0};
-	BackgroundWorkerHandle *handle;
+	bool		result;
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	worker.bgw_main_arg = ObjectIdGetDatum(database);
-	memcpy(worker.bgw_extra, &task, sizeof(task));
-	worker.bgw_notify_pid = MyProcPid;
-	strlcpy(worker.bgw_library_name, "apikey", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "apikey_flush_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "apikey worker", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "apikey worker", BGW_MAXLEN);
-	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
-		return NOT_STARTED;
-	return wait_for_worker(handle, database, visits);
+	SpinLockAcquire(&shared->mutex);
+	result = shared->launcher != NULL && !shared->starved;
+	SpinLockRelease(&shared->mutex);
+	return result;
 }
+
+static void
+wake_launcher(void)
+{
+	Latch	   *latch;
+
+	SpinLockAcquire(&shared->mutex);
+	latch = shared->launcher;
+	SpinLockRelease(&shared->mutex);
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
+/* The launcher */
 
 static List *
 prompt_databases(void)
@@ -125,91 +199,383 @@ prompt_databases(void)
 								  apikey_notify_databases());
 }
 
-/*
- * Runs a worker in a database.  Where it did not get there, what is asked of
- * the database is dropped; what it left was asked for after it had looked.  A
- * database that is gone, or refuses, is forgotten.  False where none could
- * start.
- */
-static bool
-visit(Oid database, Task task)
+/* Puts a database at the end of those that are to be flushed, once. */
+static void
+enqueue_flush(Oid database)
 {
-	Outcome		outcome = run_worker(database, task);
-
-	if (outcome == REFUSED)
-		apikey_stats_forget_database(database);
-	if (outcome == REFUSED || outcome == NOT_CONNECTED)
+	for (int i = 0; i < to_flush_count; i++)
 	{
-		apikey_lease_drop(database);
-		apikey_notify_drop(database);
+		if (to_flush[i] == database)
+			return;
 	}
-	return outcome != NOT_STARTED;
-}
-
-/*
- * Whoever asks for a lease is waiting: that comes first.  False where no
- * worker could start.
- */
-static bool
-prompt_all(void)
-{
-	ListCell   *cell;
-
-	foreach(cell, prompt_databases())
+	if (to_flush_count == to_flush_room)
 	{
-		if (ShutdownRequestPending)
-			break;
-		if (!visit(lfirst_oid(cell), TASK_PROMPT))
-			return false;
+		to_flush_room = Max(16, to_flush_room * 2);
+		to_flush = to_flush == NULL ?
+			MemoryContextAlloc(TopMemoryContext, to_flush_room * sizeof(Oid)) :
+			repalloc(to_flush, to_flush_room * sizeof(Oid));
 	}
-	return true;
+	to_flush[to_flush_count++] = database;
 }
 
 static void
-flush_all(void)
+dequeue_flush(void)
+{
+	memmove(to_flush, to_flush + 1, --to_flush_count * sizeof(Oid));
+}
+
+/* All that has something to be done by now. */
+static void
+enqueue_due(void)
 {
 	static bool listed = false;
-	List	   *databases;
+	List	   *databases = apikey_usage_databases();
 	ListCell   *cell;
 
 	if (!listed)
-		listed = run_worker(InvalidOid, TASK_LIST) == DONE;
-	databases = apikey_usage_databases();
+		enqueue_flush(InvalidOid);
+	listed = true;
 	databases = list_concat_unique_oid(databases, apikey_denial_databases());
 	databases = list_concat_unique_oid(databases, apikey_rehash_databases());
 	databases = list_concat_unique_oid(databases, apikey_credit_idle_databases());
 	databases = list_concat_unique_oid(databases, apikey_stats_due());
 	foreach(cell, databases)
+		enqueue_flush(lfirst_oid(cell));
+}
+
+/* Those that apikey_flush() waits for. */
+static void
+enqueue_requests(void)
+{
+	for (int i = 0; i < REQUESTS_MAX; i++)
 	{
-		if (!prompt_all() || ShutdownRequestPending ||
-			!visit(lfirst_oid(cell), TASK_FLUSH))
-			break;
+		Request		request;
+
+		SpinLockAcquire(&shared->mutex);
+		request = shared->requests[i];
+		for (int seat = 0; seat < SEATS; seat++)
+		{
+			if (shared->seats[seat].state >= SEAT_CALLED &&
+				shared->seats[seat].database == request.database &&
+				shared->seats[seat].flush)
+				request.asked = request.done;
+		}
+		SpinLockRelease(&shared->mutex);
+		if (request.asked > request.done)
+			enqueue_flush(request.database);
 	}
 }
 
 /*
- * Sleeps until somebody calls, or a time; true when it has come.  What is
- * asked for already is no reason to wake where no worker could start for it.
+ * A worker has ended.  Where it did not get to its database, what is asked of
+ * that is dropped; a database that is gone, or refuses, is forgotten.
+ */
+static void
+ended(int number)
+{
+	Seat		seat;
+	bool		in_time = GetCurrentTimestamp() <
+		started[number].called_at + CONNECT_MAX;
+
+	SpinLockAcquire(&shared->mutex);
+	seat = shared->seats[number];
+	shared->seats[number].state = SEAT_EMPTY;
+	shared->seats[number].latch = NULL;
+	SpinLockRelease(&shared->mutex);
+	pfree(started[number].handle);
+	started[number].handle = NULL;
+	if (started[number].called_at == 0 || seat.reached)
+		return;
+	if (in_time)
+		apikey_stats_forget_database(seat.database);
+	apikey_lease_drop(seat.database);
+	apikey_notify_drop(seat.database);
+}
+
+/* Looks after the workers; returns whether one has to be looked after soon. */
+static bool
+look_after(void)
+{
+	bool		soon = false;
+
+	for (int i = 0; i < SEATS; i++)
+	{
+		Oid			left_behind = InvalidOid;
+		bool		overdue;
+		pid_t		pid;
+
+		if (started[i].handle == NULL)
+			continue;
+		SpinLockAcquire(&shared->mutex);
+		if (shared->seats[i].more)
+			left_behind = shared->seats[i].database;
+		shared->seats[i].more = false;
+		overdue = shared->seats[i].state == SEAT_CALLED;
+		SpinLockRelease(&shared->mutex);
+		soon |= overdue;
+		/* A copy or a change of its database locks out whoever connects. */
+		if (overdue && GetCurrentTimestamp() >=
+			started[i].called_at + CONNECT_MAX)
+			TerminateBackgroundWorker(started[i].handle);
+		if (OidIsValid(left_behind))
+			enqueue_flush(left_behind);
+		if (GetBackgroundWorkerPid(started[i].handle, &pid) == BGWH_STOPPED)
+			ended(i);
+	}
+	return soon;
+}
+
+static void
+log_starved(void)
+{
+	static TimestampTz logged_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (logged_at != 0 && now >= logged_at &&
+		now < logged_at + USECS_PER_MINUTE)
+		return;
+	logged_at = now;
+	ereport(LOG,
+			(errmsg("no worker process is free to lease credits of API keys and to write their use"),
+			 errhint("Raise \"max_worker_processes\".")));
+}
+
+/* Starts a worker on an empty seat. */
+static bool
+start_worker(int number)
+{
+	BackgroundWorker worker = {0};
+	Seat	   *seat = &shared->seats[number];
+	MemoryContext context;
+	bool		registered;
+	uint32		start;
+
+	SpinLockAcquire(&shared->mutex);
+	memset(seat, 0, sizeof(Seat));
+	seat->state = SEAT_STARTING;
+	seat->number = start = ++shared->starts;
+	SpinLockRelease(&shared->mutex);
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_main_arg = Int32GetDatum(number);
+	memcpy(worker.bgw_extra, &start, sizeof(start));
+	worker.bgw_notify_pid = MyProcPid;
+	strlcpy(worker.bgw_library_name, "apikey", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "apikey_flush_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "apikey worker", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "apikey worker", BGW_MAXLEN);
+	started[number].called_at = 0;
+	context = MemoryContextSwitchTo(TopMemoryContext);
+	registered = RegisterDynamicBackgroundWorker(&worker,
+												 &started[number].handle);
+	MemoryContextSwitchTo(context);
+	if (registered)
+		return true;
+	started[number].handle = NULL;
+	SpinLockAcquire(&shared->mutex);
+	seat->state = SEAT_EMPTY;
+	SpinLockRelease(&shared->mutex);
+	return false;
+}
+
+/*
+ * Sees to it that a worker waits to be called; false where no process can be
+ * had for it.
  */
 static bool
-sleep_until(TimestampTz time, bool started)
+keep_one_waiting(void)
+{
+	int			empty = -1;
+	bool		waiting = false;
+	bool		working = false;
+	bool		got = true;
+
+	SpinLockAcquire(&shared->mutex);
+	for (int i = 0; i < SEATS; i++)
+	{
+		SeatState	state = shared->seats[i].state;
+
+		if (state == SEAT_EMPTY && started[i].handle == NULL)
+			empty = i;
+		waiting |= state == SEAT_STARTING || state == SEAT_WAITING;
+		working |= state == SEAT_CALLED || state == SEAT_WORKING;
+	}
+	SpinLockRelease(&shared->mutex);
+	if (!waiting && empty >= 0)
+		got = start_worker(empty);
+	SpinLockAcquire(&shared->mutex);
+	shared->starved = !got && !working;
+	SpinLockRelease(&shared->mutex);
+	if (!got && !working)
+		log_starved();
+	return got;
+}
+
+/*
+ * Sends a worker to a database, unless one is there, which is given the task
+ * too; false where there is none to be sent.
+ */
+static bool
+send_worker(Oid database, bool flush)
+{
+	int			found = -1;
+	Latch	   *latch = NULL;
+
+	SpinLockAcquire(&shared->mutex);
+	for (int i = 0; i < SEATS; i++)
+	{
+		Seat	   *seat = &shared->seats[i];
+
+		if ((seat->state == SEAT_CALLED || seat->state == SEAT_WORKING) &&
+			seat->database == database)
+		{
+			found = i;
+			break;
+		}
+		if (seat->state == SEAT_WAITING)
+			found = i;
+	}
+	if (found >= 0)
+	{
+		Seat	   *seat = &shared->seats[found];
+
+		if (seat->state == SEAT_WAITING)
+		{
+			seat->state = SEAT_CALLED;
+			seat->database = database;
+			started[found].called_at = GetCurrentTimestamp();
+		}
+		seat->flush |= flush;
+		latch = seat->latch;
+	}
+	SpinLockRelease(&shared->mutex);
+	if (latch != NULL)
+		SetLatch(latch);
+	return found >= 0;
+}
+
+/* Is a worker flushing? */
+static bool
+flushing(void)
+{
+	bool		result = false;
+
+	SpinLockAcquire(&shared->mutex);
+	for (int i = 0; i < SEATS; i++)
+		result |= shared->seats[i].state >= SEAT_CALLED &&
+			shared->seats[i].flush;
+	SpinLockRelease(&shared->mutex);
+	return result;
+}
+
+/*
+ * Sends workers where they are waited for, round and round; then one where
+ * something is to be flushed.
+ */
+static void
+send_workers(void)
+{
+	static uint32 turn = 0;
+	List	   *prompt = prompt_databases();
+	int			count = list_length(prompt);
+	bool		others_wait = false;
+
+	turn++;
+	for (int i = 0; i < count; i++)
+	{
+		Oid			database = list_nth_oid(prompt, (i + turn) % count);
+
+		if (!send_worker(database, false))
+			others_wait = true;
+		else
+			(void) keep_one_waiting();
+	}
+	if (!others_wait && to_flush_count > 0 && !flushing())
+	{
+		if (send_worker(to_flush[0], true))
+			dequeue_flush();
+		else
+			others_wait = true;
+	}
+	SpinLockAcquire(&shared->mutex);
+	shared->others_wait = others_wait;
+	shared->others_flush = to_flush_count > 0;
+	for (int i = 0; others_wait && i < SEATS; i++)
+	{
+		if (shared->seats[i].state == SEAT_WORKING)
+			SetLatch(shared->seats[i].latch);
+	}
+	SpinLockRelease(&shared->mutex);
+}
+
+/* From here on there is a launcher, or none any more. */
+static void
+set_launcher(Latch *latch)
+{
+	Latch	   *waiting[SEATS] = {NULL};
+
+	SpinLockAcquire(&shared->mutex);
+	shared->launcher = latch;
+	shared->starved = false;
+	/* Who waits for the one before waits for nobody. */
+	for (int i = 0; i < SEATS; i++)
+	{
+		Seat	   *seat = &shared->seats[i];
+
+		if (seat->state != SEAT_STARTING && seat->state != SEAT_WAITING)
+			continue;
+		waiting[i] = seat->latch;
+		memset(seat, 0, sizeof(Seat));
+	}
+	SpinLockRelease(&shared->mutex);
+	for (int i = 0; i < SEATS; i++)
+	{
+		if (waiting[i] != NULL)
+			SetLatch(waiting[i]);
+	}
+}
+
+static void
+launcher_ends(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
+{
+	set_launcher(NULL);
+}
+
+/* Sleeps until somebody calls, or a time; true when it has come. */
+static bool
+sleep_until(TimestampTz time, long at_most)
 {
 	long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 														  time);
 
-	if ((!started || prompt_databases() == NIL) && timeout > 0)
+	if (timeout > 0)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 timeout, PG_WAIT_EXTENSION);
+						 Min(timeout, at_most), PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	return GetCurrentTimestamp() >= time;
+}
+
+/* One round; returns how long to sleep at most. */
+static long
+go_round(void)
+{
+	bool		soon = look_after();
+	bool		got = keep_one_waiting();
+
+	enqueue_requests();
+	send_workers();
+	return soon ? LINGER_STEP : !got ? RETRY : PG_INT32_MAX;
 }
 
 void
 apikey_launcher_main(Datum arg pg_attribute_unused())
 {
 	TimestampTz flushed_at = GetCurrentTimestamp();
-	bool		started = true;
+	long		at_most = 0;
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
 												  "apikey launcher",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -219,35 +585,35 @@ apikey_launcher_main(Datum arg pg_attribute_unused())
 	/* Without a database it would be ignored, and with it a worker's end. */
 	pqsignal(SIGUSR1, procsignal_sigusr1_handler);
 	BackgroundWorkerUnblockSignals();
-	apikey_lease_serve(false);
+	before_shmem_exit(launcher_ends, (Datum) 0);
+	set_launcher(MyLatch);
 
 	MemoryContextSwitchTo(context);
 	while (!ShutdownRequestPending)
 	{
-		TimestampTz next;
-		bool		due;
-
 		/* The clock may have been set back. */
 		flushed_at = Min(flushed_at, GetCurrentTimestamp());
-		next = TimestampTzPlusMilliseconds(flushed_at, apikey_flush_interval);
-		due = sleep_until(next, started);
+		if (sleep_until(TimestampTzPlusMilliseconds(flushed_at,
+													apikey_flush_interval),
+						at_most))
+		{
+			enqueue_due();
+			flushed_at = GetCurrentTimestamp();
+		}
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			apikey_stats_visit_all();
 		}
-		started = prompt_all();
-		if (due && !ShutdownRequestPending)
-		{
-			flush_all();
-			flushed_at = GetCurrentTimestamp();
-		}
+		at_most = go_round();
 		MemoryContextReset(context);
 	}
 	/* To be started again, unless the server ends. */
 	proc_exit(1);
 }
+
+/* The worker */
 
 /* Adds what was collected of a key to the row of its use. */
 static void
@@ -328,24 +694,6 @@ write_uses(List *uses, int64 flush)
 	return uses;
 }
 
-/* Does what is waited for in this database; false where nothing was. */
-static bool
-be_prompt(void)
-{
-	pg_uuid_t	account;
-	bool		done = false;
-
-	while (apikey_lease_next(&account))
-	{
-		CHECK_FOR_INTERRUPTS();
-		apikey_credit_grant(&account);
-		done = true;
-	}
-	while (apikey_notify_send())
-		done = true;
-	return done;
-}
-
 /* Begins a transaction in which our tables are there; false without them. */
 bool
 apikey_worker_begin(void)
@@ -364,28 +712,6 @@ apikey_worker_commit(void)
 {
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-}
-
-/* Writes all that has gathered, a batch and transaction at a time. */
-static void
-flush(void)
-{
-	int64		flush = GetCurrentTimestamp();	/* another one each time */
-	int			from = 0;
-	List	   *uses;
-
-	/* Collected outside the transaction, to be there after its commit. */
-	while ((uses = apikey_usage_collect(&from, FLUSH_BATCH, flush)) != NIL)
-	{
-		if (apikey_worker_begin())
-		{
-			uses = write_uses(uses, flush);
-			apikey_worker_commit();
-		}
-		apikey_usage_flushed(uses, flush);
-		list_free_deep(uses);
-		(void) be_prompt();
-	}
 }
 
 /*
@@ -410,54 +736,6 @@ set_defaults(void)
 	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
 		SetConfigOption("synchronous_commit", "local", PGC_SUSET,
 						PGC_S_OVERRIDE);
-}
-
-/* Stays for as long as there are calls, and then a moment; not for long. */
-static void
-linger(void)
-{
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												  LINGER_MAX);
-
-	do
-	{
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 LINGER_STEP, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	} while (be_prompt() && GetCurrentTimestamp() < end);
-}
-
-static void
-tell_expiry(void)
-{
-	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
-	TimestampTz next = DT_NOEND;
-
-	if (!apikey_stats_begin_visit(again))
-		return;
-	if (apikey_worker_begin())
-	{
-		next = apikey_expiry_tell();
-		apikey_worker_commit();
-	}
-	apikey_stats_end_visit(again, next);
-}
-
-/* Is done with each flush, after it. */
-static void
-keep_up(void)
-{
-	apikey_denial_tell();
-	apikey_rehash_flush();
-	if (apikey_stats_unretired() && apikey_worker_begin())
-	{
-		apikey_retire_found();
-		apikey_worker_commit();
-	}
-	tell_expiry();
-	apikey_credit_return_idle();
 }
 
 /* Each database that can be connected to is to be visited. */
@@ -485,54 +763,520 @@ list_databases(void)
 	CommitTransactionCommand();
 }
 
+/* Has the database got us? */
+static bool
+extension_here(void)
+{
+	if (!apikey_worker_begin())
+		return false;
+	apikey_worker_commit();
+	return true;
+}
+
+/* A stage of the work: a step of it says whether there may be more. */
+typedef struct Stage
+{
+	const char *doing;
+	bool		(*step) (void);
+} Stage;
+
+static MemoryContext step_context = NULL;
+static bool flush_all = false;	/* on request: also what would wait */
+
+static void
+add_stage(void *arg)
+{
+	errcontext("apikey worker: %s", (const char *) arg);
+}
+
+/* Takes a step.  An error in it is told, and ends it. */
+static bool
+take_step(const Stage *stage)
+{
+	ErrorContextCallback callback = {
+		.previous = error_context_stack,
+		.callback = add_stage,
+		.arg = unconstify(char *, stage->doing)
+	};
+	volatile bool more = false;
+
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	/* A transaction leaves another one behind. */
+	MemoryContextSwitchTo(step_context);
+	/* Between steps we end in peace. */
+	pqsignal(SIGTERM, die);
+	pgstat_report_activity(STATE_RUNNING, psprintf("apikey: %s", stage->doing));
+	PG_TRY();
+	{
+		error_context_stack = &callback;
+		more = stage->step();
+		error_context_stack = callback.previous;
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		error_context_stack = callback.previous;
+		AbortOutOfAnyTransaction();
+		LWLockReleaseAll();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	CHECK_FOR_INTERRUPTS();
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	MemoryContextReset(step_context);
+	return more;
+}
+
+/* Leases are given to those that asked first; the others wait a moment. */
+static pg_uuid_t asked[PROMPT_BATCH];
+static int	asked_count = 0;
+
+static bool
+lease_step(void)
+{
+	if (asked_count == 0)
+		return false;
+	apikey_credit_grant(&asked[--asked_count]);
+	return asked_count > 0;
+}
+
+static bool
+notify_step(void)
+{
+	(void) apikey_notify_send();
+	return false;
+}
+
+/* Does what is waited for in this database: a part, where that is much. */
+static void
+be_prompt(void)
+{
+	static const Stage leasing = {"leasing credits", lease_step};
+	static const Stage notifying = {"notifying", notify_step};
+
+	asked_count = apikey_lease_take_asked(MyDatabaseId, asked, PROMPT_BATCH);
+	while (asked_count > 0)
+	{
+		pg_uuid_t	account = asked[asked_count - 1];
+
+		(void) take_step(&leasing);
+		/* Whatever came of it. */
+		apikey_lease_answer(MyDatabaseId, &account);
+	}
+	if (apikey_notify_waiting(MyDatabaseId))
+		(void) take_step(&notifying);
+}
+
+/* Writes some of what has gathered. */
+static bool
+flush_step(void)
+{
+	static int	from = 0;
+	int64		flush = GetCurrentTimestamp();	/* another one each time */
+	List	   *uses = apikey_usage_collect(&from, FLUSH_BATCH, flush);
+
+	if (uses == NIL)
+	{
+		from = 0;
+		return false;
+	}
+	/* Collected outside the transaction, to be there after its commit. */
+	if (apikey_worker_begin())
+	{
+		uses = write_uses(uses, flush);
+		apikey_worker_commit();
+	}
+	apikey_usage_flushed(uses, flush);
+	return true;
+}
+
+static bool
+denial_step(void)
+{
+	return apikey_denial_tell(flush_all);
+}
+
+static bool
+retire_step(void)
+{
+	bool		more;
+
+	if (!apikey_stats_unretired() || !apikey_worker_begin())
+		return false;
+	more = apikey_retire_found();
+	apikey_worker_commit();
+	return more;
+}
+
+static bool
+expiry_step(void)
+{
+	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
+	TimestampTz next = DT_NOEND;
+	bool		more = false;
+
+	if (!apikey_stats_begin_visit(again))
+		return false;
+	if (apikey_worker_begin())
+	{
+		more = apikey_expiry_tell(&next);
+		apikey_worker_commit();
+	}
+	apikey_stats_end_visit(again, next);
+	return more;
+}
+
+static bool
+return_step(void)
+{
+	return apikey_credit_return(flush_all);
+}
+
+/* Does somebody want to drop, rename or copy this database? */
+static bool
+database_wanted(void)
+{
+	LOCKTAG		tag;
+	bool		wanted;
+
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
+	StartTransactionCommand();
+	wanted = LockAcquire(&tag, RowExclusiveLock, false,
+						 true) == LOCKACQUIRE_NOT_AVAIL;
+	CommitTransactionCommand();
+	return wanted;
+}
+
+/* Is there a reason to leave before all is done? */
+static bool
+must_leave(TimestampTz end_of_turn)
+{
+	bool		over = GetCurrentTimestamp() >= end_of_turn;
+	bool		must;
+
+	SpinLockAcquire(&shared->mutex);
+	must = ShutdownRequestPending || shared->others_wait ||
+		(shared->others_flush && over);
+	SpinLockRelease(&shared->mutex);
+	return must || database_wanted();
+}
+
+/* How often apikey_flush() was called here; 0 where nobody waits for it. */
+static uint64
+requests_here(void)
+{
+	uint64		result = 0;
+
+	SpinLockAcquire(&shared->mutex);
+	for (int i = 0; i < REQUESTS_MAX; i++)
+	{
+		if (shared->requests[i].database == MyDatabaseId &&
+			shared->requests[i].asked > shared->requests[i].done)
+			result = shared->requests[i].asked;
+	}
+	SpinLockRelease(&shared->mutex);
+	return result;
+}
+
+/* The flush is over, and with it so many requests are. */
+static void
+end_flush(bool more, uint64 requests)
+{
+	SpinLockAcquire(&shared->mutex);
+	my_seat->flush = false;
+	my_seat->more = more;
+	for (int i = 0; i < REQUESTS_MAX && !more; i++)
+	{
+		if (shared->requests[i].database == MyDatabaseId)
+			shared->requests[i].done = Max(shared->requests[i].done, requests);
+	}
+	SpinLockRelease(&shared->mutex);
+	wake_launcher();
+}
+
+/* Does all there is, a step of each stage in turn, and what is prompt between. */
+static void
+do_all(void)
+{
+	static const Stage stages[] = {
+		{"writing the use of keys", flush_step},
+		{"writing the events of refusals", denial_step},
+		{"writing digests", apikey_rehash_flush},
+		{"revoking the keys of dropped roles", retire_step},
+		{"telling of keys that expire", expiry_step},
+		{"giving back credits", return_step}
+	};
+	bool		done[lengthof(stages)] = {false};
+	TimestampTz end_of_turn = GetCurrentTimestamp() + TURN;
+	uint64		requests = requests_here();
+	bool		more = true;
+	bool		leave = false;
+
+	flush_all = requests > 0;
+	while (more && !leave)
+	{
+		more = false;
+		for (size_t i = 0; i < lengthof(stages) && !leave; i++)
+		{
+			if (done[i])
+				continue;
+			done[i] = !take_step(&stages[i]);
+			more |= !done[i];
+			be_prompt();
+			leave = must_leave(end_of_turn);
+		}
+	}
+	for (size_t i = 0; i < lengthof(stages); i++)
+		more |= !done[i];
+	end_flush(more, requests);
+}
+
+/* Leaves the database, unless there is something to be done. */
+static bool
+leave(bool in_any_case)
+{
+	bool		left;
+
+	SpinLockAcquire(&shared->mutex);
+	left = in_any_case || !my_seat->flush;
+	if (left)
+	{
+		my_seat->state = SEAT_LEAVING;
+		my_seat->more |= my_seat->flush;
+		my_seat->flush = false;
+	}
+	SpinLockRelease(&shared->mutex);
+	return left;
+}
+
+/* Is something to be done here? */
+static bool
+called(void)
+{
+	return my_seat->flush || apikey_lease_asked(MyDatabaseId) ||
+		apikey_notify_waiting(MyDatabaseId);
+}
+
+/* Stays for a moment; false when it is over. */
+static bool
+linger(void)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												  LINGER_MAX);
+
+	pgstat_report_activity(STATE_IDLE, NULL);
+	while (!must_leave(DT_NOEND))
+	{
+		if (called())
+			return true;
+		if (GetCurrentTimestamp() >= end)
+			return !leave(false);
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 LINGER_STEP, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	return !leave(true);
+}
+
+/* There is nothing of ours in this database: it is not visited again. */
+static void
+forget_this(void)
+{
+	apikey_stats_forget_database(MyDatabaseId);
+	apikey_lease_drop(MyDatabaseId);
+	apikey_notify_drop(MyDatabaseId);
+	apikey_slot_forget_database(MyDatabaseId);
+	end_flush(false, requests_here());
+}
+
 /* What a worker does in its database. */
 static void
-work(Task task)
+work(void)
 {
+	step_context = AllocSetContextCreate(TopMemoryContext, "apikey worker",
+										 ALLOCSET_DEFAULT_SIZES);
 	set_defaults();
-	apikey_stats_reached();
-	apikey_lease_serve(true);
-	if (!apikey_worker_begin())
+	if (!extension_here())
 	{
-		apikey_ended_found();
+		forget_this();
 		return;
 	}
-	apikey_worker_commit();
-	pgstat_report_activity(STATE_RUNNING, task == TASK_PROMPT ?
-						   "apikey: leasing credits, notifying" :
-						   "apikey: writing the use of keys");
-	if (be_prompt())
-		linger();
-	if (task == TASK_FLUSH)
+	do
 	{
-		flush();
-		keep_up();
-		(void) be_prompt();
+		be_prompt();
+		if (my_seat->flush)
+			do_all();
+	} while (linger());
+}
+
+/* The worker ends, and its seat is free, if it still is its own. */
+static void
+give_up_seat(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
+{
+	SpinLockAcquire(&shared->mutex);
+	if (my_seat->number == my_number)
+	{
+		my_seat->state = SEAT_EMPTY;
+		my_seat->latch = NULL;
 	}
+	SpinLockRelease(&shared->mutex);
+}
+
+/* Goes from one state to the next; false where the seat is another's. */
+static bool
+advance(SeatState from, SeatState to)
+{
+	bool		mine;
+
+	SpinLockAcquire(&shared->mutex);
+	mine = my_seat->number == my_number && my_seat->state == from;
+	if (mine)
+	{
+		my_seat->state = to;
+		my_seat->latch = MyLatch;
+		my_seat->reached = to == SEAT_WORKING;
+	}
+	SpinLockRelease(&shared->mutex);
+	if (mine)
+		wake_launcher();
+	return mine;
+}
+
+/* Waits for the launcher's call; false where there will be none. */
+static bool
+wait_for_call(void)
+{
+	SeatState	state = SEAT_WAITING;
+
+	if (!advance(SEAT_STARTING, SEAT_WAITING))
+		return false;
+	while (state == SEAT_WAITING && !ShutdownRequestPending)
+	{
+		SpinLockAcquire(&shared->mutex);
+		state = my_seat->number == my_number ? my_seat->state : SEAT_EMPTY;
+		SpinLockRelease(&shared->mutex);
+		if (state != SEAT_WAITING)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	return state == SEAT_CALLED && !ShutdownRequestPending;
 }
 
 void
 apikey_flush_main(Datum arg)
 {
-	Task		task;
-
-	pqsignal(SIGTERM, die);
+	my_seat = &shared->seats[DatumGetInt32(arg)];
+	memcpy(&my_number, MyBgworkerEntry->bgw_extra, sizeof(my_number));
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	/* A lease that did not get to a standby must not be handed out. */
+	pqsignal(SIGINT, SIG_IGN);
 	BackgroundWorkerUnblockSignals();
-	memcpy(&task, MyBgworkerEntry->bgw_extra, sizeof(task));
-	if (task == TASK_LIST)
+	before_shmem_exit(give_up_seat, (Datum) 0);
+	if (!wait_for_call())
+		proc_exit(0);
+
+	/* It may have to wait for somebody who changes the database. */
+	pqsignal(SIGTERM, die);
+	if (!OidIsValid(my_seat->database))
 	{
 		BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-		apikey_stats_reached();
+		(void) advance(SEAT_CALLED, SEAT_WORKING);
 		list_databases();
 	}
 	else
 	{
-		BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg),
-												  InvalidOid,
+		BackgroundWorkerInitializeConnectionByOid(my_seat->database, InvalidOid,
 												  BGWORKER_BYPASS_ALLOWCONN);
-		work(task);
+		(void) advance(SEAT_CALLED, SEAT_WORKING);
+		pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+		work();
 	}
 	proc_exit(0);
+}
+
+/* apikey_flush() */
+
+/* Asks for a flush of this database; returns its number, 0 for no room. */
+static uint64
+ask_for_flush(void)
+{
+	Request    *free = NULL;
+	uint64		number = 0;
+
+	SpinLockAcquire(&shared->mutex);
+	for (int i = 0; i < REQUESTS_MAX && number == 0; i++)
+	{
+		Request    *request = &shared->requests[i];
+
+		if (request->database == MyDatabaseId)
+			number = ++request->asked;
+		else if (request->asked == request->done)
+			free = request;
+	}
+	if (number == 0 && free != NULL)
+	{
+		free->database = MyDatabaseId;
+		free->done = 0;
+		free->asked = number = 1;
+	}
+	SpinLockRelease(&shared->mutex);
+	return number;
+}
+
+/* Is it done?  Where another database has its place, it is. */
+static bool
+flush_is_done(uint64 number)
+{
+	bool		done = true;
+
+	SpinLockAcquire(&shared->mutex);
+	for (int i = 0; i < REQUESTS_MAX; i++)
+	{
+		if (shared->requests[i].database == MyDatabaseId)
+			done = shared->requests[i].done >= number;
+	}
+	SpinLockRelease(&shared->mutex);
+	return done;
+}
+
+/*
+ * Has all that is pending of this database written, and leases given back, by
+ * the worker, and waits for it.
+ */
+void
+apikey_worker_flush(void)
+{
+	TimestampTz hopeless_at = GetCurrentTimestamp() + REQUEST_MAX;
+	uint64		number = ask_for_flush();
+
+	wake_launcher();
+	while (number == 0 || !flush_is_done(number))
+	{
+		if (apikey_worker_at_hand())
+			hopeless_at = GetCurrentTimestamp() + REQUEST_MAX;
+		else if (GetCurrentTimestamp() >= hopeless_at)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("no worker process is free to write what is pending of API keys"),
+					 errhint("Raise \"max_worker_processes\".")));
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 REQUEST_STEP, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (number == 0)
+			number = ask_for_flush();
+	}
 }
 
 /* Once, while the library is being preloaded. */
@@ -541,9 +1285,12 @@ apikey_worker_init(void)
 {
 	BackgroundWorker worker = {0};
 
+	/* The servers of pg_upgrade are nobody's: they are to change nothing. */
+	if (IsBinaryUpgrade)
+		return;
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = 10;
+	worker.bgw_restart_time = 1;
 	strlcpy(worker.bgw_library_name, "apikey", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, "apikey_launcher_main", BGW_MAXLEN);
 	strlcpy(worker.bgw_name, "apikey launcher", BGW_MAXLEN);
