@@ -3,6 +3,19 @@
 
 SET LOCAL search_path = pg_catalog, pg_temp;
 
+-- Tables: heaps, whatever the default was when they were made.
+
+ALTER TABLE @extschema@.apikey_organization SET ACCESS METHOD heap;
+ALTER TABLE @extschema@.apikey_project SET ACCESS METHOD heap;
+ALTER TABLE @extschema@.apikey_member SET ACCESS METHOD heap;
+ALTER TABLE @extschema@.apikey_key SET ACCESS METHOD heap;
+ALTER TABLE @extschema@.apikey_digest SET ACCESS METHOD heap;
+ALTER TABLE @extschema@.apikey_import SET ACCESS METHOD heap;
+ALTER TABLE @extschema@.apikey_reveal SET ACCESS METHOD heap;
+ALTER TABLE @extschema@.apikey_usage SET ACCESS METHOD heap;
+ALTER TABLE @extschema@.apikey_credit SET ACCESS METHOD heap;
+ALTER TABLE @extschema@.apikey_event SET ACCESS METHOD heap;
+
 -- Keys
 
 ALTER TABLE @extschema@.apikey_key

@@ -48,14 +48,14 @@ CREATE TYPE @extschema@.apikey_role AS ENUM ('developer', 'admin', 'owner');
 COMMENT ON TYPE @extschema@.apikey_role IS
 	'What a member, or a key, may do in an organization or project; rising';
 
--- Tables.  Their columns are known to src/ by their order.
+-- Tables.  Their columns are known to src/ by their order, and it reads heaps.
 
 CREATE TABLE @extschema@.apikey_organization (
 	id uuid NOT NULL,
 	name text COLLATE "C" NOT NULL,
 	created_at timestamptz NOT NULL,
 	CONSTRAINT apikey_organization_pkey PRIMARY KEY (id)
-);
+) USING heap;
 COMMENT ON TABLE @extschema@.apikey_organization IS
 	'Organizations; read them through the view apikey_organizations';
 CREATE UNIQUE INDEX apikey_organization_name ON @extschema@.apikey_organization (name);
@@ -72,7 +72,7 @@ CREATE TABLE @extschema@.apikey_project (
 	terms text,
 	revealable boolean NOT NULL,
 	CONSTRAINT apikey_project_pkey PRIMARY KEY (id)
-);
+) USING heap;
 COMMENT ON TABLE @extschema@.apikey_project IS
 	'Projects of organizations; read them through the view apikey_projects';
 CREATE UNIQUE INDEX apikey_project_path ON @extschema@.apikey_project (path);
@@ -89,7 +89,7 @@ CREATE TABLE @extschema@.apikey_member (
 	created_at timestamptz NOT NULL,
 	created_by text NOT NULL,
 	CONSTRAINT apikey_member_pkey PRIMARY KEY (id)
-);
+) USING heap;
 COMMENT ON TABLE @extschema@.apikey_member IS
 	'Members of organizations and, where project is not null, of projects; read them through the view apikey_members';
 CREATE UNIQUE INDEX apikey_member_who ON @extschema@.apikey_member
@@ -130,7 +130,7 @@ CREATE TABLE @extschema@.apikey_key (
 	updated_at timestamptz,
 	enabled_at timestamptz,
 	CONSTRAINT apikey_key_pkey PRIMARY KEY (id)
-);
+) USING heap;
 COMMENT ON TABLE @extschema@.apikey_key IS
 	'API keys, without anything they could be verified by; read them through the view apikeys';
 -- A name is taken by a live key only: neither revoked nor replaced.
@@ -157,7 +157,7 @@ CREATE TABLE @extschema@.apikey_digest (
 	digest bytea NOT NULL,
 	pepper integer NOT NULL,
 	CONSTRAINT apikey_digest_pkey PRIMARY KEY (id)
-);
+) USING heap;
 COMMENT ON TABLE @extschema@.apikey_digest IS
 	'HMAC-SHA-256(pepper, SHA-256(key)) of each key; pepper: the fingerprint of the one it hangs on, 0 for the empty one';
 -- Digests stay out of pg_statistic.
@@ -177,7 +177,7 @@ CREATE TABLE @extschema@.apikey_import (
 	CONSTRAINT apikey_import_pkey PRIMARY KEY (id),
 	CONSTRAINT apikey_import_lengths
 		CHECK (octet_length(foreign_digest) = 32 AND octet_length(digest) = 32)
-);
+) USING heap;
 COMMENT ON TABLE @extschema@.apikey_import IS
 	'Keys of other systems: what stands for the imported hash, as HMAC under a pepper, and once they were verified HMAC-SHA-256(pepper, SHA-256(key)) like other keys';
 ALTER TABLE @extschema@.apikey_import
@@ -194,7 +194,7 @@ CREATE TABLE @extschema@.apikey_reveal (
 	ciphertext bytea NOT NULL,
 	pepper integer NOT NULL,
 	CONSTRAINT apikey_reveal_pkey PRIMARY KEY (id)
-);
+) USING heap;
 COMMENT ON TABLE @extschema@.apikey_reveal IS
 	'Keys of revealable projects, encrypted under the server''s pepper of that fingerprint; read one through the function apikey_reveal';
 ALTER TABLE @extschema@.apikey_reveal
@@ -211,7 +211,7 @@ CREATE TABLE @extschema@.apikey_usage (
 	flush bigint,
 	expiry_told timestamptz,
 	CONSTRAINT apikey_usage_pkey PRIMARY KEY (id)
-) WITH (fillfactor = 50);
+) USING heap WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.apikey_usage IS
 	'How often keys were used and refused, their last use, and the expiry that an event has told of; read it through the view apikeys';
 
@@ -228,7 +228,7 @@ CREATE TABLE @extschema@.apikey_credit (
 	leased bigint,
 	CONSTRAINT apikey_credit_pkey PRIMARY KEY (id),
 	CONSTRAINT apikey_credit_balance CHECK (balance >= 0)
-) WITH (fillfactor = 50);
+) USING heap WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.apikey_credit IS
 	'Accounts of credits, each of a key or of a key and its successors; read them through the view apikeys';
 
@@ -253,7 +253,7 @@ CREATE TABLE @extschema@.apikey_event (
 	detail jsonb,
 	key_owner_name text,
 	CONSTRAINT apikey_event_pkey PRIMARY KEY (id)
-);
+) USING heap;
 COMMENT ON TABLE @extschema@.apikey_event IS
 	'What was done to keys, projects and organizations, and by whom; read it through the view apikey_events';
 COMMENT ON SEQUENCE @extschema@.apikey_event_id_seq IS 'Ids of events, rising with time';

@@ -37,11 +37,15 @@ static ApikeyCatalog catalog;
 static Oid	extension_oid;
 static bool catalog_valid = false;
 
-/* Their names; of an index its table, too. */
+/*
+ * Their names; of an index its table, too, and whether 0.1.0 does without it,
+ * as long as that script has not been updated.
+ */
 static const struct
 {
 	const char *name;
 	ApikeyRelation table;
+	bool		later;
 }			relations[APIKEY_RELATIONS] = {
 	[APIKEY_REL_KEY] = {"apikey_key", APIKEY_REL_KEY},
 	[APIKEY_REL_KEY_PKEY] = {"apikey_key_pkey", APIKEY_REL_KEY},
@@ -116,17 +120,19 @@ catalog_invalidate_schema(Datum arg, int cacheid pg_attribute_unused(),
 }
 
 /*
- * The OID of an extension, and its schema, in one look at a catalog of which
- * nothing is cached; invalid for one that is not there.
+ * The OID of an extension, its schema and, unless that is NULL, its version, in
+ * one look at a catalog of which nothing is cached; invalid for one that is not
+ * there.
  */
 Oid
-apikey_extension_find(const char *name, Oid *schema)
+apikey_extension_find(const char *name, Oid *schema, char **version)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	Oid			extension = InvalidOid;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
+	bool		isnull;
 
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
 				F_NAMEEQ, CStringGetDatum(name));
@@ -138,6 +144,11 @@ apikey_extension_find(const char *name, Oid *schema)
 
 		extension = row->oid;
 		*schema = row->extnamespace;
+		if (version != NULL)
+			*version = TextDatumGetCString(heap_getattr(tuple,
+														Anum_pg_extension_extversion,
+														RelationGetDescr(rel),
+														&isnull));
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -194,9 +205,18 @@ refuse_foreign(const char *name)
 }
 
 /*
- * The OID of a relation of ours.  A table must be the extension's own, and an
- * index one of that table: the schema's owner can drop ours, and have another
- * of that name.
+ * Is this an index of a table of ours?  The schema's owner can drop ours, and
+ * have another of that name.
+ */
+static bool
+catalog_is_index(Oid relid, ApikeyRelation table)
+{
+	return IndexGetRelation(relid, true) == apikey_catalog_relation(table);
+}
+
+/*
+ * The OID of a relation of ours: a table must be the extension's own, and an
+ * index one of that table.
  */
 static Oid
 catalog_find(ApikeyRelation relation)
@@ -210,12 +230,10 @@ catalog_find(ApikeyRelation relation)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("relation \"%s\" of extension \"apikey\" does not exist",
 						name),
-				 table == relation ?
-				 errhint("Run \"ALTER EXTENSION apikey UPDATE\".") :
-				 errhint("An index that was dropped can be made anew by a superuser, as the extension's script makes it.")));
+				 errhint(APIKEY_MISSING_HINT)));
 	if (table != relation)
 	{
-		if (IndexGetRelation(relid, true) != apikey_catalog_relation(table))
+		if (!catalog_is_index(relid, table))
 			refuse_foreign(name);
 		return relid;
 	}
@@ -223,6 +241,13 @@ catalog_find(ApikeyRelation relation)
 		refuse_foreign(name);
 	catalog_require_local(relid);
 	return relid;
+}
+
+/* What a relation of ours is called. */
+const char *
+apikey_catalog_name(ApikeyRelation relation)
+{
+	return relations[relation].name;
 }
 
 static Oid
@@ -283,12 +308,15 @@ static void
 look_for_extension(void *result, int which pg_attribute_unused())
 {
 	ApikeyCatalog *found = result;
+	char	   *version = NULL;
 
-	extension_oid = apikey_extension_find("apikey", &found->schema);
+	extension_oid = apikey_extension_find("apikey", &found->schema, &version);
 	if (!OidIsValid(extension_oid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"apikey\" does not exist")));
+	found->first_script = strcmp(version, "0.1.0") == 0;
+	pfree(version);
 	catalog.schema = found->schema;
 	found->relations[APIKEY_REL_KEY] = catalog_find(APIKEY_REL_KEY);
 	found->tables_owner = catalog_owner(found->relations[APIKEY_REL_KEY]);
@@ -363,6 +391,25 @@ apikey_catalog_relation(ApikeyRelation relation)
 	if (catalog_valid && generation == catalog.generation)
 		catalog.relations[relation] = relid;
 	return relid;
+}
+
+/* The first index that a table lacks; APIKEY_RELATIONS for none. */
+ApikeyRelation
+apikey_catalog_missing(ApikeyRelation table)
+{
+	for (int i = 0; i < APIKEY_RELATIONS; i++)
+	{
+		Oid			relid;
+
+		if (relations[i].table != table || i == (int) table ||
+			OidIsValid(apikey_catalog()->relations[i]) ||
+			(relations[i].later && catalog.first_script))
+			continue;
+		relid = get_relname_relid(relations[i].name, catalog.schema);
+		if (!OidIsValid(relid) || !catalog_is_index(relid, table))
+			return (ApikeyRelation) i;
+	}
+	return APIKEY_RELATIONS;
 }
 
 /* The OIDs of the enum's values. */

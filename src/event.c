@@ -326,7 +326,7 @@ purge_event(const ApikeyRow *row, void *state)
 	if (apikey_table_take(purge->writer, &event_table, &key,
 						  APIKEY_LOCK_UPDATE, NULL))
 	{
-		apikey_storage_delete(purge->writer);
+		apikey_table_remove(purge->writer, &event_table);
 		purge->rows++;
 	}
 	return true;

@@ -20,7 +20,7 @@ Oid
 apikey_pgcrypto_function(const char *name, const Oid *types, int count)
 {
 	Oid			schema;
-	Oid			extension = apikey_extension_find("pgcrypto", &schema);
+	Oid			extension = apikey_extension_find("pgcrypto", &schema, NULL);
 	oidvector  *arguments = buildoidvector(types, count);
 	Oid			function = InvalidOid;
 

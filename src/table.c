@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -111,6 +112,11 @@ open_table(const ApikeyTable *table, LOCKMODE mode)
 		if (rel != NULL)
 			table_close(rel, mode);
 	}
+	if (rel->rd_rel->relam != HEAP_TABLE_AM_OID)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not of access method \"heap\"",
+						table->name)));
 	/* Of what an older script lacks, nothing can be written. */
 	if (mode != AccessShareLock && RelationGetDescr(rel)->natts < table->count)
 		ereport(ERROR,
@@ -118,6 +124,8 @@ open_table(const ApikeyTable *table, LOCKMODE mode)
 				 errmsg("table \"%s\" is of another version of extension \"apikey\" than its library",
 						table->name),
 				 errhint("Run \"ALTER EXTENSION apikey UPDATE\".")));
+	if (mode != AccessShareLock)
+		apikey_intact_require(rel, table->relation);
 	if (RelationGetDescr(rel)->natts > APIKEY_COLUMNS_MAX)
 		elog(ERROR, "table \"%s\" has too many columns", table->name);
 	return rel;
@@ -183,6 +191,8 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 	HeapTuple	tuple;
 	bool		more = true;
 
+	if (!apikey_intact_to_remember(rel, table->relation))
+		apikey_cache_not_final();
 	while (more &&
 		   HeapTupleIsValid(tuple = index_rel == NULL ? systable_getnext(scan) :
 							systable_getnext_ordered(scan, ForwardScanDirection)))
@@ -341,6 +351,20 @@ require_row(const ApikeyTable *table, bool found)
 						table->name)));
 }
 
+/* What a publication forbids, as it does not know a row by its primary key. */
+pg_noreturn static void
+refuse_published(const ApikeyTable *table, const ErrorData *error)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" is published so that it cannot be changed",
+					table->name),
+			 errdetail("%s", error->detail != NULL ? error->detail :
+					   error->message),
+			 errhint("Take the row filter and the column list out of the publication or run, as a superuser: ALTER TABLE %s.%s REPLICA IDENTITY FULL;",
+					 apikey_catalog_schema(), table->name)));
+}
+
 /*
  * Is to be called where a row could not be written: tells a name that is taken
  * in the user's words, and all else as it is.
@@ -352,6 +376,11 @@ rethrow(const ApikeyTable *table, const ApikeyRow *row, MemoryContext context)
 
 	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
+	if (error->sqlerrcode == ERRCODE_INVALID_COLUMN_REFERENCE)
+	{
+		FlushErrorState();
+		refuse_published(table, error);
+	}
 	if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
 		(table->noun == NULL && table->taken == NULL) ||
 		error->table_name == NULL ||
@@ -458,6 +487,23 @@ apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
 	PG_END_TRY();
 }
 
+/* Removes the row that was taken last. */
+void
+apikey_table_remove(ApikeyWriter *writer, const ApikeyTable *table)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		apikey_storage_delete(writer);
+	}
+	PG_CATCH();
+	{
+		rethrow(table, NULL, context);
+	}
+	PG_END_TRY();
+}
+
 /* Inserts a row. */
 void
 apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
@@ -537,6 +583,6 @@ apikey_table_delete(const ApikeyTable *table, const pg_uuid_t *id,
 	if (must_exist)
 		require_row(table, found);
 	if (found)
-		apikey_storage_delete(writer);
+		apikey_table_remove(writer, table);
 	apikey_table_close(writer);
 }

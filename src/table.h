@@ -70,15 +70,19 @@ typedef struct ApikeyCatalog
 	uint64		generation;		/* another one: objects may be others */
 	Oid			schema;
 	Oid			tables_owner;
+	bool		first_script;	/* that of 0.1.0 has not been updated */
 	Oid			role_type;
 	Oid			roles[APIKEY_ROLES];	/* the enum's values, once needed */
 	Oid			relations[APIKEY_RELATIONS];	/* found so far */
 } ApikeyCatalog;
 
 extern const ApikeyCatalog *apikey_catalog(void);
-extern Oid	apikey_extension_find(const char *name, Oid *schema);
+extern Oid	apikey_extension_find(const char *name, Oid *schema,
+								  char **version);
 extern const char *apikey_catalog_schema(void);
 extern Oid	apikey_catalog_relation(ApikeyRelation relation);
+extern const char *apikey_catalog_name(ApikeyRelation relation);
+extern ApikeyRelation apikey_catalog_missing(ApikeyRelation table);
 extern bool apikey_catalog_has(Oid relid);
 extern void apikey_catalog_require(Relation rel);
 extern ApikeyRole apikey_role_from_datum(Datum value);
@@ -91,6 +95,16 @@ typedef enum ApikeyLock
 	APIKEY_LOCK_UPDATE,
 	APIKEY_LOCK_UPDATE_SKIP		/* a row that is locked is not there */
 } ApikeyLock;
+
+/* How to get back what there is not. */
+#define APIKEY_MISSING_HINT \
+	"Run \"ALTER EXTENSION apikey UPDATE\" where the library is newer; " \
+	"a superuser can make a dropped index as the extension's script does."
+
+/* intact.c */
+extern void apikey_intact_require(Relation rel, ApikeyRelation table);
+extern bool apikey_intact_to_remember(Relation rel, ApikeyRelation table);
+extern const char *apikey_intact_problem(void);
 
 /* storage.c */
 struct SysScanDescData;
@@ -197,6 +211,8 @@ extern bool apikey_table_absent(ApikeyWriter *writer, const ApikeyTable *table,
 								const ScanKeyData *key);
 extern void apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
 							 const ApikeyRow *row);
+extern void apikey_table_remove(ApikeyWriter *writer,
+								const ApikeyTable *table);
 extern void apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
 							 const ApikeyRow *row);
 

@@ -168,6 +168,28 @@ log_unavailable(const char *reason)
 }
 
 /*
+ * Can it not be decided now whether there is a key of some text, or what it is
+ * good for?  Tells the log why.
+ */
+static bool
+undecidable(void)
+{
+	const char *missing;
+
+	if (!apikey_pepper_usable())
+	{
+		log_unavailable(psprintf("The file that \"apikey.pepper_file\" names cannot be used: %s",
+								 apikey_pepper_problem()));
+		return true;
+	}
+	missing = apikey_intact_problem();
+	if (missing != NULL)
+		log_unavailable(psprintf("The index \"%s\" does not exist.",
+								 missing));
+	return missing != NULL;
+}
+
+/*
  * Is the prefix the key's?  That of a whole text is part of the digest or the
  * proof that has matched; a handle's is not.
  */
@@ -420,15 +442,6 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 	return spend(verdict, demand);
 }
 
-/* Nothing can be decided without the pepper. */
-static ApikeyCode
-pepper_unusable(void)
-{
-	log_unavailable(psprintf("The file that \"apikey.pepper_file\" names cannot be used: %s",
-							 apikey_pepper_problem()));
-	return APIKEY_CODE_UNAVAILABLE;
-}
-
 /* Fills in a verdict on a key that has been read just now. */
 static void
 complete(ApikeyVerdict *verdict, const ApikeyRow *key)
@@ -463,8 +476,8 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict)
 		return APIKEY_CODE_VALID;
 	if (!native_text_ok(credential))
 		return APIKEY_CODE_MALFORMED;
-	if (!usable)
-		return pepper_unusable();
+	if (undecidable())
+		return APIKEY_CODE_UNAVAILABLE;
 
 	credential_digest(credential);
 	begun = apikey_cache_begin();
@@ -504,8 +517,8 @@ verify_imported(ApikeyCredential *credential, const ApikeyDemand *demand,
 	ApikeyRow  *key = palloc(sizeof(ApikeyRow));
 
 	credential_digest(credential);
-	if (!apikey_pepper_usable())
-		verdict->code = pepper_unusable();
+	if (undecidable())
+		verdict->code = APIKEY_CODE_UNAVAILABLE;
 	else if (find_imported(credential, &imported, key))
 	{
 		found.id = imported.id;

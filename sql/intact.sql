@@ -1,0 +1,99 @@
+-- Tables that are not as the extension makes them: nothing is written to them,
+-- and nothing is verified that cannot be decided.
+\set own 'owner => CURRENT_USER::text::regrole'
+SELECT apikey_create('one') AS key \gset
+SELECT apikey_import('old', 'sha256', encode(sha256('from elsewhere'), 'hex')) IS NOT NULL AS imported;
+SELECT code FROM apikey_verify(:'key', :own);
+
+-- Without an index: what could not be revoked is not verified
+BEGIN;
+DROP INDEX apikey_member_who;
+SELECT code FROM apikey_verify(:'key', :own);
+SELECT code FROM apikey_verify('from elsewhere', :own);
+SELECT code FROM apikey_verify('no key', :own);
+SELECT apikey_check(:'key', :own);
+SELECT apikey_organization_create('acme');
+ROLLBACK;
+SELECT code FROM apikey_verify(:'key', :own);
+-- One that only rules need is missed, too
+BEGIN;
+DROP INDEX apikey_key_name;
+SELECT code FROM apikey_verify(:'key', :own);
+SAVEPOINT s;
+SELECT apikey_create('one');
+ROLLBACK TO s;
+SELECT apikey_revoke(apikey_id(:'key'));
+ROLLBACK;
+-- With another of its name
+BEGIN;
+DROP INDEX apikey_key_project_name;
+CREATE TABLE another (project uuid, name text);
+CREATE INDEX apikey_key_project_name ON another (project, name);
+SELECT apikey_create('two');
+ROLLBACK;
+SELECT apikey_create('two') IS NOT NULL AS created;
+
+-- As pg_restore --data-only --disable-triggers leaves triggers
+ALTER TABLE apikey_key DISABLE TRIGGER ALL;
+ALTER TABLE apikey_key ENABLE TRIGGER ALL;
+SELECT apikey_revoke(apikey_id(:'key'));
+SELECT apikey_create('three');
+SELECT code FROM apikey_verify(:'key', :own);
+SELECT code FROM apikey_verify(:'key', :own);
+-- nobody would tell of what an apply worker changes, so nobody remembers
+SET session_replication_role = replica;
+UPDATE apikey_key SET disabled = true WHERE name = 'one';
+SELECT code FROM apikey_verify(:'key', :own);
+UPDATE apikey_key SET disabled = false WHERE name = 'one';
+SELECT code FROM apikey_verify(:'key', :own);
+RESET session_replication_role;
+ALTER TABLE apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived, ENABLE ALWAYS TRIGGER apikey_key_changed;
+SELECT apikey_disable(apikey_id(:'key'));
+SELECT code FROM apikey_verify(:'key', :own);
+SELECT apikey_enable(apikey_id(:'key'));
+ALTER TABLE apikey_event DISABLE TRIGGER apikey_event_kept;
+SELECT apikey_revoke(apikey_id(:'key'));
+ALTER TABLE apikey_event ENABLE ALWAYS TRIGGER apikey_event_kept;
+-- a trigger of somebody else's may be as it likes
+CREATE FUNCTION counted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER counted AFTER UPDATE ON apikey_key FOR EACH ROW EXECUTE FUNCTION counted();
+SELECT apikey_disable(apikey_id(:'key'));
+SELECT apikey_enable(apikey_id(:'key'));
+DROP TRIGGER counted ON apikey_key;
+
+-- Published by what is not in the primary key
+SET client_min_messages = error;
+CREATE PUBLICATION regress_apikey FOR TABLE apikey_key WHERE (owner_name = 'anna');
+RESET client_min_messages;
+SELECT apikey_revoke(apikey_id(:'key'));
+SELECT apikey_delete(apikey_id(:'key'), 'one');
+ALTER TABLE apikey_key REPLICA IDENTITY FULL;
+SELECT apikey_revoke(apikey_id(:'key'));
+SELECT code FROM apikey_verify(:'key', :own);
+DROP PUBLICATION regress_apikey;
+ALTER TABLE apikey_key REPLICA IDENTITY DEFAULT;
+
+-- The tables are heaps, whatever the default
+CREATE DATABASE regress_apikey_heap;
+\c regress_apikey_heap
+CREATE ACCESS METHOD regress_apikey_heap TYPE TABLE HANDLER heap_tableam_handler;
+SET default_table_access_method = regress_apikey_heap;
+SET client_min_messages = warning;
+CREATE EXTENSION apikey CASCADE;
+SELECT count(*) > 8 AS tables, count(*) FILTER (WHERE amname <> 'heap') AS others
+	FROM pg_class c JOIN pg_am a ON a.oid = relam
+	WHERE relname LIKE 'apikey%' AND relkind = 'r';
+DROP EXTENSION apikey;
+CREATE EXTENSION apikey VERSION '0.1.0';
+ALTER EXTENSION apikey UPDATE;
+SELECT count(*) > 8 AS tables, count(*) FILTER (WHERE amname <> 'heap') AS others
+	FROM pg_class c JOIN pg_am a ON a.oid = relam
+	WHERE relname LIKE 'apikey%' AND relkind = 'r';
+-- fail
+ALTER TABLE apikey_key SET ACCESS METHOD regress_apikey_heap;
+SELECT apikey_create('one');
+\c contrib_regression
+DROP DATABASE regress_apikey_heap;
+DELETE FROM apikey_key;
+DELETE FROM apikey_digest;
+DELETE FROM apikey_import;

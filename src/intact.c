@@ -1,0 +1,181 @@
+/*
+ * intact.c
+ *		Whether our tables are as the extension's script makes them.
+ *
+ * Who owns the schema can drop an index of ours, and pg_restore with
+ * --disable-triggers leaves triggers on that fire for this session's changes,
+ * but not for those which an apply worker makes.  So:
+ *
+ * - Nothing is written to a table that lacks an index, or whose triggers would
+ *   not fire for everybody: 55000, which says what to do.
+ * - Nothing is verified while an index is missing: what could not be revoked
+ *   is "unavailable".
+ * - What is read of a table whose triggers would not fire for everybody is not
+ *   remembered, since nobody would tell of its change.
+ *
+ * What was looked at is known until an invalidation names one of the tables;
+ * a change of its indexes and triggers sends one.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+#include "apikey.h"
+
+/* Its own triggers' names begin so, those on what arrives end so. */
+#define OURS		"apikey_"
+#define ARRIVED		"_arrived"
+
+typedef enum Known
+{
+	UNKNOWN,
+	INTACT,
+	ALTERED
+} Known;
+
+/* Of each table; of what is no table, nothing. */
+static Known known_indexes[APIKEY_RELATIONS];
+static Known known_triggers[APIKEY_RELATIONS];
+static Known known_verifying;
+
+/* Forgets what an invalidation has made old. */
+static void
+begin(void)
+{
+	static uint64 generation;
+	uint64		current = apikey_catalog()->generation;
+
+	if (generation == current)
+		return;
+	memset(known_indexes, 0, sizeof(known_indexes));
+	memset(known_triggers, 0, sizeof(known_triggers));
+	known_verifying = UNKNOWN;
+	generation = current;
+}
+
+/* Is a trigger one of those that a replica needs as well? */
+static bool
+on_arrival(const Trigger *trigger)
+{
+	size_t		len = strlen(trigger->tgname);
+
+	return len > strlen(ARRIVED) &&
+		strcmp(trigger->tgname + len - strlen(ARRIVED), ARRIVED) == 0;
+}
+
+/* Does a trigger of ours not fire where it has to? */
+static bool
+fires_too_seldom(const Trigger *trigger)
+{
+	if (trigger->tgisinternal ||
+		strncmp(trigger->tgname, OURS, strlen(OURS)) != 0 ||
+		trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
+		return false;
+	return !on_arrival(trigger) ||
+		trigger->tgenabled != TRIGGER_FIRES_ON_REPLICA;
+}
+
+/* What repairs the triggers of a table; empty where they are intact. */
+static char *
+trigger_repairs(Relation rel)
+{
+	const TriggerDesc *triggers = rel->trigdesc;
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (fires_too_seldom(trigger))
+			appendStringInfo(&sql, " ALTER TABLE %s.%s ENABLE %s TRIGGER %s;",
+							 apikey_catalog_schema(),
+							 RelationGetRelationName(rel),
+							 on_arrival(trigger) ? "REPLICA" : "ALWAYS",
+							 trigger->tgname);
+	}
+	return sql.data;
+}
+
+/* Do changes of a table fire all triggers that they have to, whoever makes them? */
+static bool
+triggers_intact(Relation rel, ApikeyRelation table)
+{
+	const TriggerDesc *triggers = rel->trigdesc;
+	bool		intact = true;
+
+	begin();
+	if (known_triggers[table] != UNKNOWN)
+		return known_triggers[table] == INTACT;
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		intact = intact && !fires_too_seldom(&triggers->triggers[i]);
+	known_triggers[table] = intact ? INTACT : ALTERED;
+	return intact;
+}
+
+/* May what is read of an open table be remembered? */
+bool
+apikey_intact_to_remember(Relation rel, ApikeyRelation table)
+{
+	return triggers_intact(rel, table);
+}
+
+static void
+require_triggers(Relation rel, ApikeyRelation table)
+{
+	if (!triggers_intact(rel, table))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("triggers of table \"%s\" do not fire for all changes",
+						RelationGetRelationName(rel)),
+				 errdetail("Sessions would not hear of changes that arrive by replication. A restore with --disable-triggers leaves them so."),
+				 errhint("Run, as a superuser:%s", trigger_repairs(rel))));
+}
+
+static void
+require_indexes(Relation rel, ApikeyRelation table)
+{
+	ApikeyRelation missing;
+
+	begin();
+	if (known_indexes[table] == INTACT)
+		return;
+	missing = apikey_catalog_missing(table);
+	if (missing != APIKEY_RELATIONS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" of table \"%s\" does not exist",
+						apikey_catalog_name(missing),
+						RelationGetRelationName(rel)),
+				 errhint(APIKEY_MISSING_HINT)));
+	known_indexes[table] = INTACT;
+}
+
+/* Raises where nothing may be written to an open table. */
+void
+apikey_intact_require(Relation rel, ApikeyRelation table)
+{
+	require_indexes(rel, table);
+	require_triggers(rel, table);
+}
+
+/* The name of an index that is missing; NULL for none. */
+const char *
+apikey_intact_problem(void)
+{
+	ApikeyRelation missing = APIKEY_RELATIONS;
+
+	begin();
+	if (known_verifying == INTACT)
+		return NULL;
+	for (int i = 0; i < APIKEY_RELATIONS && missing == APIKEY_RELATIONS; i++)
+		missing = apikey_catalog_missing((ApikeyRelation) i);
+	if (missing != APIKEY_RELATIONS)
+		return apikey_catalog_name(missing);
+	known_verifying = INTACT;
+	return NULL;
+}
