@@ -45,6 +45,12 @@ include $(PGXS)
 sql/apikey--$(EXTVERSION).sql: sql/apikey.sql
 	cp $< $@
 
+# The archive for PGXN, of what is committed.
+.PHONY: dist
+dist:
+	git archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION)/ \
+		--output=$(EXTENSION)-$(EXTVERSION).zip HEAD
+
 .PHONY: bench
 bench:
 	MAJOR=$(MAJORVERSION) test/bench/run
