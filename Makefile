@@ -4,13 +4,14 @@ EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" apikey.contro
 MODULE_big = apikey
 OBJS = src/account.o src/apikey.o src/authority.o src/cache.o src/catalog.o \
 	src/credit.o src/demand.o src/denial.o src/detail.o src/digest.o \
-	src/event.o src/expiry.o src/foreign.o src/generate.o src/identity.o \
-	src/import.o src/intact.o \
+	src/ended.o src/event.o src/expiry.o src/foreign.o src/generate.o \
+	src/identity.o src/import.o src/intact.o \
 	src/issue.o src/json.o src/key.o src/keytext.o src/lease.o src/limiter.o \
 	src/manage.o src/member.o src/notify.o src/pepper.o src/pgcrypto.o \
 	src/place.o src/principal.o src/purge.o src/redact.o src/redact_log.o \
 	src/rehash.o src/replica.o src/request.o src/retire.o src/reveal.o \
-	src/rotate.o src/rules.o src/scope.o src/slot.o src/sql_identity.o \
+	src/rotate.o src/rules.o src/scope.o src/share.o src/slot.o \
+	src/slot_file.o src/sql_identity.o \
 	src/sql_keys.o src/sql_places.o src/sql_triggers.o src/sql_upkeep.o \
 	src/sql_usage.o src/sql_verify.o src/sql_views.o src/stats.o src/status.o \
 	src/storage.o src/table.o src/touch.o src/unicode.o src/usage.o \
@@ -21,7 +22,7 @@ DATA_built = sql/apikey--$(EXTVERSION).sql
 SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 
 # Tests: a temporary server for each kind, so none needs to be running.
-REGRESS = install format texts keys verify names update owners subjects \
+REGRESS = install format texts keys verify whose names update owners subjects \
 	places vouch credits cache rotate purge reveal import identity matrix audit \
 	privileges defaults hostile planted contexts intact citus uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \

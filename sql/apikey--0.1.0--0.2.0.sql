@@ -96,13 +96,6 @@ CREATE OR REPLACE VIEW @extschema@.apikeys WITH (security_barrier) AS
 	WHERE @extschema@._apikey_visible(k.owner, k.subject, k.project, k.vouched_by,
 		k.vouched_by_subject);
 DROP FUNCTION @extschema@._apikey_visible(regrole, text, uuid);
-DROP TRIGGER apikey_key_arrived ON @extschema@.apikey_key;
-CREATE TRIGGER apikey_key_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_key
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name',
-		'vouched_by', 'vouched_by_name');
-ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
-COMMENT ON FUNCTION @extschema@._apikey_arrived() IS
-	'Makes a row that arrives by logical replication that of the role here which it means; arguments: the columns of each role and of its name, whose it is first';
 COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
 	'Hands a project''s key to another member of the project, and vouches for it; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked or was rotated.';
 COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval) IS
@@ -181,3 +174,158 @@ BEGIN
 			WHERE e.extname = 'apikey'));
 END
 $$;
+
+-- Logical replication
+
+COMMENT ON FUNCTION @extschema@._apikey_arrived() IS
+	'Makes a row that arrives by logical replication that of the roles here which it means, and makes way for it; arguments: pairs of columns, of a role and of its name';
+DROP TRIGGER apikey_key_arrived ON @extschema@.apikey_key;
+DROP TRIGGER apikey_member_arrived ON @extschema@.apikey_member;
+
+-- Only where changes are replicated (session_replication_role).
+CREATE TRIGGER apikey_organization_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_organization
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_project_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_project
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_member_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_member
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('member', 'member_name');
+CREATE TRIGGER apikey_key_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name', 'vouched_by', 'vouched_by_name');
+CREATE TRIGGER apikey_digest_arrived BEFORE INSERT ON @extschema@.apikey_digest
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_import_arrived BEFORE INSERT ON @extschema@.apikey_import
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_reveal_arrived BEFORE INSERT ON @extschema@.apikey_reveal
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_usage_arrived BEFORE INSERT ON @extschema@.apikey_usage
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_credit_arrived BEFORE INSERT ON @extschema@.apikey_credit
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_event_arrived BEFORE INSERT ON @extschema@.apikey_event
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('key_owner', 'key_owner_name');
+ALTER TABLE @extschema@.apikey_organization ENABLE REPLICA TRIGGER apikey_organization_arrived;
+ALTER TABLE @extschema@.apikey_project ENABLE REPLICA TRIGGER apikey_project_arrived;
+ALTER TABLE @extschema@.apikey_member ENABLE REPLICA TRIGGER apikey_member_arrived;
+ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
+ALTER TABLE @extschema@.apikey_digest ENABLE REPLICA TRIGGER apikey_digest_arrived;
+ALTER TABLE @extschema@.apikey_import ENABLE REPLICA TRIGGER apikey_import_arrived;
+ALTER TABLE @extschema@.apikey_reveal ENABLE REPLICA TRIGGER apikey_reveal_arrived;
+ALTER TABLE @extschema@.apikey_usage ENABLE REPLICA TRIGGER apikey_usage_arrived;
+ALTER TABLE @extschema@.apikey_credit ENABLE REPLICA TRIGGER apikey_credit_arrived;
+ALTER TABLE @extschema@.apikey_event ENABLE REPLICA TRIGGER apikey_event_arrived;
+-- Verification
+
+DROP FUNCTION @extschema@.apikey_verify(text, text[], text, @extschema@.apikey_role, inet,
+	integer, regrole);
+DROP FUNCTION @extschema@.apikey_verify_digest(text, bytea, text[], text,
+	@extschema@.apikey_role, inet, integer, regrole);
+DROP FUNCTION @extschema@.apikey_check(text, text[], text, regrole);
+
+-- A type of its own: the executor would build that of RETURNS TABLE anew at
+-- each call, which costs more than a verification.
+CREATE TYPE @extschema@.apikey_verification AS (
+	valid boolean,
+	code text,
+	key_id uuid,
+	name text,
+	project text,
+	owner name,
+	subject text,
+	role @extschema@.apikey_role,
+	scopes text[],
+	metadata jsonb,
+	expires_at timestamptz,
+	credits bigint,
+	rate_remaining integer,
+	rate_reset_at timestamptz,
+	detail jsonb);
+COMMENT ON TYPE @extschema@.apikey_verification IS
+	'What a verification tells: the code and, where the secret has matched, whose key it is and what it may do.';
+
+CREATE FUNCTION @extschema@.apikey_verify(
+		key text,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		min_role @extschema@.apikey_role DEFAULT NULL,
+		client_addr inet DEFAULT NULL,
+		cost integer DEFAULT 1,
+		owner regrole DEFAULT NULL)
+	RETURNS SETOF @extschema@.apikey_verification
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
+	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_verify(text, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'Verifies a key for what a request needs: one row, whatever the text; code tells why it is not valid. project or owner name whose key is accepted; without them only a personal key of the caller itself. 22023: a negative cost.';
+
+CREATE FUNCTION @extschema@.apikey_verify_digest(
+		handle text,
+		digest bytea,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		min_role @extschema@.apikey_role DEFAULT NULL,
+		client_addr inet DEFAULT NULL,
+		cost integer DEFAULT 1,
+		owner regrole DEFAULT NULL)
+	RETURNS SETOF @extschema@.apikey_verification
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
+	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_verify_digest(text, bytea, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key.';
+
+CREATE FUNCTION @extschema@.apikey_check(
+		key text,
+		scopes text[] DEFAULT NULL,
+		project text DEFAULT NULL,
+		owner regrole DEFAULT NULL,
+		client_addr inet DEFAULT NULL)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_check(text, text[], text, regrole, inet) IS
+	'The verification of apikey_verify, told by yes or no.';
+
+COMMENT ON FUNCTION @extschema@.apikey_pre_request() IS
+	'For PostgREST''s db-pre-request: authenticates the key in the request''s headers, one of apikey.request_project or apikey.request_owner; without a key, nobody. PT401, PT403, PT429, PT503: not valid, the code in the detail.';
+COMMENT ON FUNCTION @extschema@.apikey_current_owner() IS
+	'The role that owns the authenticated key; null for a project''s key, whose project vouches for it, and for nobody';
+
+-- Privileges
+
+-- Default privileges (ALTER DEFAULT PRIVILEGES) may have given away what was
+-- just made: of that, and of nothing else, all is taken back.
+DO $$
+DECLARE
+	made text[] := ARRAY['apikey_verification', 'apikey_verify', 'apikey_verify_digest', 'apikey_check'];
+	given record;
+BEGIN
+	FOR given IN
+		SELECT kind, name, a.grantee
+			FROM (SELECT 'TABLE', c.oid::regclass::text, c.relname, c.relowner, c.relacl, 'pg_class'::regclass, c.oid
+					FROM pg_class c
+				  UNION ALL
+				  SELECT 'FUNCTION', p.oid::regprocedure::text, p.proname, p.proowner, p.proacl, 'pg_proc'::regclass, p.oid
+					FROM pg_proc p
+				  UNION ALL
+				  SELECT 'TYPE', t.oid::regtype::text, t.typname, t.typowner, t.typacl, 'pg_type'::regclass, t.oid
+					FROM pg_type t) AS o (kind, name, plain_name, owner, acl, class, oid)
+			JOIN pg_depend d ON d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e'
+			JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+				AND e.extname = 'apikey',
+			LATERAL (SELECT DISTINCT x.grantee FROM aclexplode(o.acl) x) AS a
+			WHERE a.grantee NOT IN (0, o.owner) AND o.plain_name = ANY (made)
+	LOOP
+		EXECUTE format('REVOKE ALL ON %s %s FROM %I', given.kind, given.name,
+			pg_get_userbyid(given.grantee));
+	END LOOP;
+END
+$$;
+REVOKE ALL ON TYPE @extschema@.apikey_verification FROM PUBLIC;
+GRANT USAGE ON TYPE @extschema@.apikey_verification TO PUBLIC;
+-- Each decides by its caller.
+GRANT EXECUTE ON FUNCTION
+	@extschema@.apikey_verify(text, text[], text, @extschema@.apikey_role, inet,
+		integer, regrole),
+	@extschema@.apikey_verify_digest(text, bytea, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole),
+	@extschema@.apikey_check(text, text[], text, regrole, inet)
+	TO PUBLIC;

@@ -479,6 +479,27 @@ CREATE FUNCTION @extschema@._apikey_verify_support(internal)
 COMMENT ON FUNCTION @extschema@._apikey_verify_support(internal) IS
 	'Spares calls of apikey_verify the arguments that are their defaults, when a statement is planned';
 
+-- A type of its own: the executor would build that of RETURNS TABLE anew at
+-- each call, which costs more than a verification.
+CREATE TYPE @extschema@.apikey_verification AS (
+	valid boolean,
+	code text,
+	key_id uuid,
+	name text,
+	project text,
+	owner name,
+	subject text,
+	role @extschema@.apikey_role,
+	scopes text[],
+	metadata jsonb,
+	expires_at timestamptz,
+	credits bigint,
+	rate_remaining integer,
+	rate_reset_at timestamptz,
+	detail jsonb);
+COMMENT ON TYPE @extschema@.apikey_verification IS
+	'What a verification tells: the code and, where the secret has matched, whose key it is and what it may do.';
+
 CREATE FUNCTION @extschema@.apikey_verify(
 		key text,
 		scopes text[] DEFAULT NULL,
@@ -487,27 +508,12 @@ CREATE FUNCTION @extschema@.apikey_verify(
 		client_addr inet DEFAULT NULL,
 		cost integer DEFAULT 1,
 		owner regrole DEFAULT NULL)
-	RETURNS TABLE (
-		valid boolean,
-		code text,
-		key_id uuid,
-		name text,
-		project text,
-		owner name,
-		subject text,
-		role @extschema@.apikey_role,
-		scopes text[],
-		metadata jsonb,
-		expires_at timestamptz,
-		credits bigint,
-		rate_remaining integer,
-		rate_reset_at timestamptz,
-		detail jsonb)
+	RETURNS SETOF @extschema@.apikey_verification
 	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
 	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify(text, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole) IS
-	'Verifies a key for what a request needs: one row, whatever the text; code tells why it is not valid. 22023: a negative cost.';
+	'Verifies a key for what a request needs: one row, whatever the text; code tells why it is not valid. project or owner name whose key is accepted; without them only a personal key of the caller itself. 22023: a negative cost.';
 
 CREATE FUNCTION @extschema@.apikey_verify_digest(
 		handle text,
@@ -518,22 +524,7 @@ CREATE FUNCTION @extschema@.apikey_verify_digest(
 		client_addr inet DEFAULT NULL,
 		cost integer DEFAULT 1,
 		owner regrole DEFAULT NULL)
-	RETURNS TABLE (
-		valid boolean,
-		code text,
-		key_id uuid,
-		name text,
-		project text,
-		owner name,
-		subject text,
-		role @extschema@.apikey_role,
-		scopes text[],
-		metadata jsonb,
-		expires_at timestamptz,
-		credits bigint,
-		rate_remaining integer,
-		rate_reset_at timestamptz,
-		detail jsonb)
+	RETURNS SETOF @extschema@.apikey_verification
 	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
 	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify_digest(text, bytea, text[], text,
@@ -544,10 +535,11 @@ CREATE FUNCTION @extschema@.apikey_check(
 		key text,
 		scopes text[] DEFAULT NULL,
 		project text DEFAULT NULL,
-		owner regrole DEFAULT NULL)
+		owner regrole DEFAULT NULL,
+		client_addr inet DEFAULT NULL)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@.apikey_check(text, text[], text, regrole) IS
+COMMENT ON FUNCTION @extschema@.apikey_check(text, text[], text, regrole, inet) IS
 	'The verification of apikey_verify, told by yes or no.';
 
 -- Who is calling: known to this process for the rest of the transaction.  A
@@ -586,7 +578,7 @@ CREATE FUNCTION @extschema@.apikey_pre_request()
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_pre_request() IS
-	'For PostgREST''s db-pre-request: authenticates the key in the request''s headers, for the project in apikey.request_project; without a key, nobody. PT401, PT403, PT429, PT503: not valid, the code in the detail.';
+	'For PostgREST''s db-pre-request: authenticates the key in the request''s headers, one of apikey.request_project or apikey.request_owner; without a key, nobody. PT401, PT403, PT429, PT503: not valid, the code in the detail.';
 
 CREATE FUNCTION @extschema@.apikey_current_key()
 	RETURNS uuid
@@ -604,7 +596,7 @@ CREATE FUNCTION @extschema@.apikey_current_owner()
 	RETURNS name
 	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_current_owner() IS
-	'The role that created the authenticated key; null for nobody';
+	'The role that owns the authenticated key; null for a project''s key, whose project vouches for it, and for nobody';
 
 CREATE FUNCTION @extschema@.apikey_current_subject()
 	RETURNS text
@@ -722,16 +714,40 @@ CREATE FUNCTION @extschema@._apikey_arrived()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@._apikey_arrived() IS
-	'Makes a row that arrives by logical replication that of the role here which it means; arguments: the columns of each role and of its name, whose it is first';
+	'Makes a row that arrives by logical replication that of the roles here which it means, and makes way for it; arguments: pairs of columns, of a role and of its name';
 
 -- Only where changes are replicated (session_replication_role).
-CREATE TRIGGER apikey_key_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_key
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name',
-		'vouched_by', 'vouched_by_name');
+CREATE TRIGGER apikey_organization_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_organization
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_project_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_project
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
 CREATE TRIGGER apikey_member_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_member
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('member', 'member_name');
-ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
+CREATE TRIGGER apikey_key_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name', 'vouched_by', 'vouched_by_name');
+CREATE TRIGGER apikey_digest_arrived BEFORE INSERT ON @extschema@.apikey_digest
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_import_arrived BEFORE INSERT ON @extschema@.apikey_import
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_reveal_arrived BEFORE INSERT ON @extschema@.apikey_reveal
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_usage_arrived BEFORE INSERT ON @extschema@.apikey_usage
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_credit_arrived BEFORE INSERT ON @extschema@.apikey_credit
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_event_arrived BEFORE INSERT ON @extschema@.apikey_event
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('key_owner', 'key_owner_name');
+ALTER TABLE @extschema@.apikey_organization ENABLE REPLICA TRIGGER apikey_organization_arrived;
+ALTER TABLE @extschema@.apikey_project ENABLE REPLICA TRIGGER apikey_project_arrived;
 ALTER TABLE @extschema@.apikey_member ENABLE REPLICA TRIGGER apikey_member_arrived;
+ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
+ALTER TABLE @extschema@.apikey_digest ENABLE REPLICA TRIGGER apikey_digest_arrived;
+ALTER TABLE @extschema@.apikey_import ENABLE REPLICA TRIGGER apikey_import_arrived;
+ALTER TABLE @extschema@.apikey_reveal ENABLE REPLICA TRIGGER apikey_reveal_arrived;
+ALTER TABLE @extschema@.apikey_usage ENABLE REPLICA TRIGGER apikey_usage_arrived;
+ALTER TABLE @extschema@.apikey_credit ENABLE REPLICA TRIGGER apikey_credit_arrived;
+ALTER TABLE @extschema@.apikey_event ENABLE REPLICA TRIGGER apikey_event_arrived;
+
 CREATE FUNCTION @extschema@._apikey_event_kept()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
@@ -954,6 +970,7 @@ BEGIN
 END
 $$;
 REVOKE ALL ON TYPE @extschema@.apikey_role FROM PUBLIC;
+REVOKE ALL ON TYPE @extschema@.apikey_verification FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_organization FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_project FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_member FROM PUBLIC;
@@ -987,8 +1004,8 @@ REVOKE ALL ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, t
 	@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
 	bigint, bigint, interval, cidr[], jsonb, text) FROM PUBLIC;
 
--- Arguments and columns of this type are everybody's.
-GRANT USAGE ON TYPE @extschema@.apikey_role TO PUBLIC;
+-- Arguments, columns and results of these types are everybody's.
+GRANT USAGE ON TYPE @extschema@.apikey_role, @extschema@.apikey_verification TO PUBLIC;
 -- They show what the caller may see.
 GRANT SELECT ON @extschema@.apikey_organizations, @extschema@.apikey_members,
 	@extschema@.apikey_events TO PUBLIC;
@@ -1026,7 +1043,7 @@ GRANT EXECUTE ON FUNCTION
 		integer, regrole),
 	@extschema@.apikey_verify_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole),
-	@extschema@.apikey_check(text, text[], text, regrole),
+	@extschema@.apikey_check(text, text[], text, regrole, inet),
 	@extschema@.apikey_authenticate(text, text[], text, @extschema@.apikey_role,
 		inet, integer, regrole),
 	@extschema@.apikey_authenticate_digest(text, bytea, text[], text,

@@ -6,16 +6,17 @@ SELECT apikey_member_add('acme/pay', 'regress_apikey_anna', 'admin');
 SET ROLE regress_apikey_anna;
 SELECT apikey_create('personal') AS one, apikey_create('held', 'acme/pay', scopes => '{a}') AS two \gset
 RESET ROLE;
+SELECT 'regress_apikey_anna'::regrole::oid AS anna \gset
 PREPARE verify AS SELECT
-	(SELECT code FROM apikey_verify(:'one')) AS one,
-	(SELECT code || coalesce(' ' || role, '') FROM apikey_verify(:'two')) AS two;
+	(SELECT code FROM apikey_verify(:'one', owner => :'anna')) AS one,
+	(SELECT code || coalesce(' ' || role, '') FROM apikey_verify(:'two', project => 'acme/pay')) AS two;
 EXECUTE verify;
 EXECUTE verify;
-SELECT apikey_check(:'one'), apikey_check(:'two'), apikey_check(:'two', '{a}'), apikey_check(:'two', '{b}');
+SELECT apikey_check(:'one', owner => :'anna'), apikey_check(:'two', project => 'acme'), apikey_check(:'two', '{a}', 'acme'), apikey_check(:'two', '{b}', 'acme');
 -- a wrong secret is not known by the right one's entry
-SELECT code FROM apikey_verify_digest(left(:'one', -39), sha256('wrong'));
-SELECT code FROM apikey_verify_digest('bk' || substr(left(:'one', -39), 3), sha256(:'one'::bytea));
-SELECT code FROM apikey_verify_digest(left(:'one', -39), sha256(:'one'::bytea));
+SELECT code FROM apikey_verify_digest(left(:'one', -39), sha256('wrong'), owner => :'anna');
+SELECT code FROM apikey_verify_digest('bk' || substr(left(:'one', -39), 3), sha256(:'one'::bytea), owner => :'anna');
+SELECT code FROM apikey_verify_digest(left(:'one', -39), sha256(:'one'::bytea), owner => :'anna');
 
 -- A superuser's statements, whatever they are; rolled back, and kept.
 BEGIN;
@@ -132,9 +133,9 @@ ALTER ROLE regress_apikey_anna SUPERUSER;
 EXECUTE verify;
 ALTER ROLE regress_apikey_anna NOSUPERUSER;
 EXECUTE verify;
-SELECT owner FROM apikey_verify(:'one');
+SELECT code, owner FROM apikey_verify(:'one', owner => :'anna');
 ALTER ROLE regress_apikey_anna RENAME TO regress_apikey_anne;
-SELECT owner FROM apikey_verify(:'one');
+SELECT code, owner FROM apikey_verify(:'one', owner => :'anna');
 BEGIN;
 DROP ROLE regress_apikey_anne;
 EXECUTE verify;

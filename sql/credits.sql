@@ -129,8 +129,8 @@ UPDATE apikey_credit SET balance = 1000;
 -- the row is gone: nothing can be decided
 RESET ROLE;
 DELETE FROM apikey_credit WHERE id = :'three_id';
-SELECT code, credits FROM apikey_verify(:'three');
-SELECT code, credits FROM apikey_verify(:'three', cost => 0);
+SELECT code, credits FROM apikey_verify(:'three', owner => 'regress_apikey_alice');
+SELECT code, credits FROM apikey_verify(:'three', cost => 0, owner => 'regress_apikey_alice');
 SELECT credits FROM apikeys WHERE name = 'three';
 SELECT apikey_credits_add(:'three_id', 1);
 \set VERBOSITY default

@@ -28,7 +28,7 @@ SELECT pg_describe_object(classid, objid, 0) COLLATE "C" AS object, privilege_ty
 	ORDER BY 1, 2;
 SELECT relname, privilege_type FROM pg_class, LATERAL aclexplode(relacl) a
 	WHERE relname ~ '^apikey' AND a.grantee = 0 ORDER BY 1, 2;
-SELECT apikey_create('one') AS key \gset
+SELECT apikey_create('one') AS key, current_user AS superuser \gset
 SET ROLE regress_apikey_web;
 \set VERBOSITY sqlstate
 -- fail
@@ -41,7 +41,7 @@ CREATE TEMP TABLE t (id uuid);
 CREATE TRIGGER t AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION _apikey_changed();
 \set VERBOSITY default
 -- What is everybody's is the role's too.
-SELECT code FROM apikey_verify(:'key');
+SELECT code FROM apikey_verify(:'key', owner => :'superuser');
 SELECT count(*) FROM apikeys;
 \c contrib_regression
 DROP DATABASE regress_apikey_defaults;

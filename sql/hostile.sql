@@ -73,7 +73,7 @@ SET search_path = pg_temp, trap, "key schema", pg_catalog;
 CREATE TEMP TABLE apikey_key AS SELECT * FROM "key schema".apikeys;
 CREATE TEMP TABLE apikey_digest (id uuid, digest bytea, pepper int);
 CREATE FUNCTION pg_temp.uuid_eq(uuid, uuid) RETURNS boolean LANGUAGE sql AS $$ SELECT true $$;
-SELECT code, name FROM "key schema".apikey_verify(:'key');
+SELECT code, name FROM "key schema".apikey_verify(:'key', owner => 'regress_apikey_owner');
 SELECT code FROM "key schema".apikey_verify("key schema".apikey_create('hers'));
 SELECT name FROM "key schema".apikeys;
 
@@ -93,8 +93,8 @@ SELECT EXISTS (SELECT FROM "key schema".apikeys WHERE name = 'secret-two');
 
 -- Casts and parameters that raise say nothing of the key.
 PREPARE cast_key AS SELECT "key schema".apikey_verify($1::text);
-SELECT code FROM "key schema".apikey_verify(:'key'::varchar);
-SELECT code FROM "key schema".apikey_verify(:'key'::char(64));
+SELECT code FROM "key schema".apikey_verify(:'key'::varchar, owner => 'regress_apikey_owner');
+SELECT code FROM "key schema".apikey_verify(:'key'::char(64), owner => 'regress_apikey_owner');
 SELECT code FROM "key schema".apikey_verify(rpad(:'key', 600));
 
 -- A cursor shows what whoever fetches may see.
@@ -115,7 +115,7 @@ EXECUTE list;
 DROP TABLE pg_temp.apikey_key, pg_temp.apikey_digest;
 -- After DROP EXTENSION nothing of it answers; made anew it knows no old key.
 RESET ROLE;
-PREPARE verify AS SELECT code FROM "key schema".apikey_verify($1);
+PREPARE verify AS SELECT code FROM "key schema".apikey_verify($1, owner => 'regress_apikey_owner');
 EXECUTE verify(:'key');
 DROP EXTENSION apikey;
 \set VERBOSITY sqlstate

@@ -44,7 +44,7 @@ END $$;
 SELECT * FROM who;
 SELECT apikey_current_key() IS NULL AS nobody, apikey_has_scope('invoices:read'), apikey_has_scope(NULL);
 BEGIN;
-SELECT apikey_authenticate(:'writer') = apikey_id(:'writer') AS authenticated;
+SELECT apikey_authenticate(:'writer', project => 'regress') = apikey_id(:'writer') AS authenticated;
 SELECT * FROM who;
 SELECT apikey_has_scope('invoices:read') AS granted, apikey_has_scope('invoices:read', 'regress/pay') AS in_project,
 	apikey_has_scope('invoices:read', 'regress') AS in_organization, apikey_has_scope('invoices:read', 'regress/web') AS elsewhere,
@@ -55,31 +55,31 @@ COMMIT;
 SELECT * FROM who;
 -- each ending ends it
 BEGIN;
-SELECT apikey_authenticate_digest(left(:'reader', -39), sha256(:'reader')) = apikey_id(:'reader') AS authenticated;
+SELECT apikey_authenticate_digest(left(:'reader', -39), sha256(:'reader'), project => 'regress/pay') = apikey_id(:'reader') AS authenticated;
 SELECT key, role, subject, metadata FROM who;
 COMMIT AND CHAIN;
 SELECT key FROM who;
-SELECT apikey_authenticate(:'reader') \g /dev/null
+SELECT apikey_authenticate(:'reader', project => 'regress') \g /dev/null
 ROLLBACK AND CHAIN;
 SELECT key FROM who;
-SELECT apikey_authenticate(:'reader') \g /dev/null
+SELECT apikey_authenticate(:'reader', project => 'regress') \g /dev/null
 SELECT 1 / 0;
 ROLLBACK;
 SELECT key FROM who;
 BEGIN;
-SELECT apikey_authenticate(:'reader') \g /dev/null
+SELECT apikey_authenticate(:'reader', project => 'regress') \g /dev/null
 PREPARE TRANSACTION 'regress_apikey';
 SELECT key FROM who;
 COMMIT PREPARED 'regress_apikey';
 SELECT key FROM who;
 -- without a transaction block, the statement's end does
-SELECT apikey_authenticate(:'reader') \g /dev/null
+SELECT apikey_authenticate(:'reader', project => 'regress') \g /dev/null
 SELECT key FROM who;
 -- so does each COMMIT of a procedure
 CREATE TABLE trace (n serial, key text);
 CREATE PROCEDURE two_transactions(api_key text) LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM apikey_authenticate(api_key);
+	PERFORM apikey_authenticate(api_key, project => 'regress');
 	INSERT INTO trace (key) SELECT key FROM who;
 	COMMIT;
 	INSERT INTO trace (key) SELECT key FROM who;
@@ -96,7 +96,7 @@ CREATE TABLE watched (n integer);
 CREATE CONSTRAINT TRIGGER note AFTER INSERT ON watched DEFERRABLE INITIALLY DEFERRED
 	FOR EACH ROW EXECUTE FUNCTION note_key();
 BEGIN;
-SELECT apikey_authenticate(:'reader') \g /dev/null
+SELECT apikey_authenticate(:'reader', project => 'regress') \g /dev/null
 INSERT INTO watched VALUES (1);
 DECLARE held CURSOR WITH HOLD FOR SELECT key FROM who;
 COMMIT;
@@ -112,25 +112,25 @@ SELECT key FROM who;
 --
 
 BEGIN;
-SELECT apikey_authenticate(:'reader') \g /dev/null
+SELECT apikey_authenticate(:'reader', project => 'regress') \g /dev/null
 SAVEPOINT a;
-SELECT apikey_authenticate(:'writer') \g /dev/null
-SELECT apikey_authenticate(:'other') \g /dev/null
+SELECT apikey_authenticate(:'writer', project => 'regress') \g /dev/null
+SELECT apikey_authenticate(:'other', project => 'regress') \g /dev/null
 SELECT key FROM who;
 -- fail: a refusal
-SELECT apikey_authenticate(:'writer', scopes => '{users:read}');
+SELECT apikey_authenticate(:'writer', project => 'regress', scopes => '{users:read}');
 ROLLBACK TO a;
 SELECT key FROM who;
 -- handed on by a release, of the inner one too
 SAVEPOINT b;
 SAVEPOINT c;
-SELECT apikey_authenticate(:'writer') \g /dev/null
+SELECT apikey_authenticate(:'writer', project => 'regress') \g /dev/null
 RELEASE c;
 SELECT key FROM who;
 ROLLBACK TO b;
 SELECT key FROM who;
 SAVEPOINT c;
-SELECT apikey_authenticate(:'writer') \g /dev/null
+SELECT apikey_authenticate(:'writer', project => 'regress') \g /dev/null
 RELEASE b;
 SELECT key FROM who;
 ROLLBACK TO a;
@@ -139,14 +139,14 @@ ROLLBACK;
 -- only inside a savepoint
 BEGIN;
 SAVEPOINT a;
-SELECT apikey_authenticate(:'reader') \g /dev/null
+SELECT apikey_authenticate(:'reader', project => 'regress') \g /dev/null
 ROLLBACK TO a;
 SELECT key FROM who;
 COMMIT;
 -- blocks with EXCEPTION are savepoints; a refusal leaves what was
 CREATE FUNCTION authenticate_or_fail(api_key text, fails boolean) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM apikey_authenticate(api_key);
+	PERFORM apikey_authenticate(api_key, project => 'regress');
 	IF fails THEN
 		RAISE division_by_zero;
 	END IF;
@@ -155,13 +155,13 @@ EXCEPTION WHEN division_by_zero OR invalid_authorization_specification THEN
 	RETURN (SELECT 'failed, still ' || key FROM who);
 END $$;
 BEGIN;
-SELECT apikey_authenticate(:'reader') \g /dev/null
+SELECT apikey_authenticate(:'reader', project => 'regress') \g /dev/null
 SELECT authenticate_or_fail(:'writer', true);
 SELECT authenticate_or_fail('nonsense', false);
 SELECT authenticate_or_fail(:'writer', false);
 SELECT key FROM who;
 -- many in one transaction leave one behind
-SELECT count(apikey_authenticate(CASE i % 2 WHEN 0 THEN :'reader' ELSE :'writer' END)) FROM generate_series(1, 10000) i;
+SELECT count(apikey_authenticate(CASE i % 2 WHEN 0 THEN :'reader' ELSE :'writer' END, project => 'regress')) FROM generate_series(1, 10000) i;
 SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'apikey identity';
 SELECT key FROM who;
 COMMIT;
@@ -176,22 +176,25 @@ SELECT arguments, attempt(format('SELECT apikey_authenticate(%s)', replace(repla
 		'NULL', '''''', '''nonsense''', 'WRITER || ''0''', ''' '' || WRITER', 'WRITER || '' ''', 'repeat(WRITER, 100)',
 		'replace(WRITER, ''ak_'', ''bk_'')', 'apikey_create(''gone'', starts_at => ''infinity'')',
 		'apikey_create(''gone'', expires_at => ''2000-01-01'')', 'apikey_create(''gone'', allowed_ips => ''{192.0.2.0/24}'')',
-		'WRITER, scopes => ''{users:read}''', 'WRITER, scopes => ''{NULL}''', 'WRITER, scopes => ''{""}''', 'WRITER, scopes => ''{}''',
-		'WRITER, scopes => ''{invoices:read,invoices:write}''', 'WRITER, project => ''regress/web''', 'WRITER, project => ''regress''',
-		'WRITER, owner => ''regress_apikey_alice''', 'WRITER, owner => ''regress_apikey_olga''', 'MINE, min_role => ''developer''',
-		'WRITER, cost => -1', 'WRITER, cost => NULL', 'WRITER, cost => 0']) WITH ORDINALITY AS t(arguments, n)
+		'WRITER, ''{users:read}'', ''regress''', 'WRITER, ''{NULL}'', ''regress''', 'WRITER, ''{""}'', ''regress''', 'WRITER, ''{}'', ''regress''',
+		'WRITER, ''{invoices:read,invoices:write}'', ''regress''', 'WRITER, project => ''regress/web''', 'WRITER, project => ''regress''',
+		'WRITER', 'MINE', 'MINE, owner => ''regress_apikey_alice''', 'MINE, project => ''regress''',
+		'WRITER, owner => ''regress_apikey_alice''', 'WRITER, owner => ''regress_apikey_olga''',
+		'WRITER, project => ''regress'', owner => ''regress_apikey_alice''', 'WRITER, project => ''regress'', owner => ''regress_apikey_olga''',
+		'MINE, min_role => ''developer'', owner => ''regress_apikey_alice''',
+		'WRITER, cost => -1', 'WRITER, cost => NULL', 'WRITER, cost => 0, project => ''regress''']) WITH ORDINALITY AS t(arguments, n)
 	ORDER BY n;
 SELECT attempt(format('SELECT apikey_authenticate_digest(%s)', replace(arguments, 'WRITER', quote_literal(:'writer')))) AS result
-	FROM unnest(ARRAY['NULL, NULL', '''x'', ''x''', 'left(WRITER, -39), sha256(''x'')', 'WRITER, sha256(WRITER)',
-		'left(WRITER, -39), sha256(WRITER), project => ''regress''']) WITH ORDINALITY AS t(arguments, n)
+	FROM unnest(ARRAY['NULL, NULL', '''x'', ''x''', 'left(WRITER, -39), NULL', 'left(WRITER, -39), sha256(''x'')', 'WRITER, sha256(WRITER)',
+		'left(WRITER, -39), sha256(WRITER)', 'left(WRITER, -39), sha256(WRITER), project => ''regress''']) WITH ORDINALITY AS t(arguments, n)
 	ORDER BY n;
 -- what is revoked is refused at once, in the same transaction too
 BEGIN;
 SELECT apikey_revoke(apikey_id(:'mine')) \g /dev/null
-SELECT attempt(format('SELECT apikey_authenticate(%L)', :'mine'));
+SELECT attempt(format('SELECT apikey_authenticate(%L, owner => ''regress_apikey_alice'')', :'mine'));
 ROLLBACK;
 SET apikey.pepper_file = '/nonexistent';
-SELECT attempt(format('SELECT apikey_authenticate(%L)', :'mine'));
+SELECT attempt(format('SELECT apikey_authenticate(%L, owner => ''regress_apikey_alice'')', :'mine'));
 RESET apikey.pepper_file;
 
 --
@@ -216,18 +219,18 @@ ANALYZE invoices, docs;
 SET ROLE regress_apikey_app;
 SELECT count(*) FROM invoices;
 BEGIN;
-SELECT apikey_authenticate(:'reader') \g /dev/null
+SELECT apikey_authenticate(:'reader', project => 'regress') \g /dev/null
 SELECT count(*), min(project) FROM invoices;
 UPDATE invoices SET amount = 0 WHERE id < 10;
 SELECT count(*) FROM docs;
-SELECT apikey_authenticate(:'writer') \g /dev/null
+SELECT apikey_authenticate(:'writer', project => 'regress') \g /dev/null
 SELECT count(*), min(project) FROM invoices;
 UPDATE invoices SET amount = 0 WHERE id < 10;
 -- fail: another project's row
 INSERT INTO invoices VALUES (101, 'regress/web', 1);
 ROLLBACK;
 BEGIN;
-SELECT apikey_authenticate(:'mine') \g /dev/null
+SELECT apikey_authenticate(:'mine', owner => 'regress_apikey_alice') \g /dev/null
 SELECT count(*) FROM invoices;
 SELECT * FROM docs;
 COMMIT;
@@ -237,10 +240,10 @@ SET plan_cache_mode = force_generic_plan;
 PREPARE seen AS SELECT (SELECT count(*) FROM invoices) AS invoices, (SELECT count(*) FROM docs) AS docs, apikey_current_subject() AS subject;
 CREATE FUNCTION pg_temp.seen() RETURNS bigint STABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM invoices); END';
 BEGIN;
-SELECT apikey_authenticate(:'reader') \g /dev/null
+SELECT apikey_authenticate(:'reader', project => 'regress') \g /dev/null
 EXECUTE seen;
 SELECT pg_temp.seen();
-SELECT apikey_authenticate(:'mine') \g /dev/null
+SELECT apikey_authenticate(:'mine', owner => 'regress_apikey_alice') \g /dev/null
 EXECUTE seen;
 SELECT pg_temp.seen();
 COMMIT;
@@ -273,7 +276,7 @@ BEGIN
 END $$;
 SET ROLE regress_apikey_app;
 BEGIN;
-SELECT apikey_authenticate(:'writer') \g /dev/null
+SELECT apikey_authenticate(:'writer', project => 'regress') \g /dev/null
 SELECT count(*), sum(n) FROM many;
 SELECT workers('SELECT count(*), sum(n) FROM many'), workers('SELECT apikey_current_subject()');
 -- asked once, the leader asks and the workers scan
@@ -282,9 +285,9 @@ ALTER POLICY read ON many USING ((SELECT apikey_has_scope('invoices:x')) AND n =
 SET ROLE regress_apikey_app;
 SELECT workers('SELECT count(*), sum(n) FROM many');
 SELECT count(*), sum(n) FROM many;
-SELECT apikey_authenticate(:'other') \g /dev/null
+SELECT apikey_authenticate(:'other', project => 'regress') \g /dev/null
 SELECT count(*), sum(n) FROM many;
-SELECT apikey_authenticate(:'writer') \g /dev/null
+SELECT apikey_authenticate(:'writer', project => 'regress') \g /dev/null
 RESET ROLE;
 -- below the functions the plan is parallel, and they run in the leader
 SELECT workers('SELECT DISTINCT apikey_current_owner(), n FROM many WHERE n > 7'), workers('SELECT count(*) FROM many');
@@ -300,7 +303,7 @@ RESET min_parallel_table_scan_size;
 CREATE FUNCTION of_olga(api_key text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
 	IF api_key IS NOT NULL THEN
-		PERFORM apikey_authenticate(api_key);
+		PERFORM apikey_authenticate(api_key, project => 'regress');
 	END IF;
 	RETURN (SELECT current_user || ': ' || key FROM who);
 END $$;
@@ -309,10 +312,10 @@ SET ROLE regress_apikey_app;
 BEGIN;
 SELECT of_olga(:'reader');
 SELECT key, count(*) FROM who, invoices GROUP BY 1;
-SELECT apikey_authenticate(:'mine') \g /dev/null
+SELECT apikey_authenticate(:'mine', owner => 'regress_apikey_alice') \g /dev/null
 SELECT of_olga(NULL);
 -- it gives no right to manage keys
-SELECT apikey_authenticate(:'writer') \g /dev/null
+SELECT apikey_authenticate(:'writer', project => 'regress') \g /dev/null
 SELECT count(*) FROM apikeys;
 SELECT regexp_replace(attempt(query), '[0-9a-f-]{36}', 'ID') AS attempt FROM (VALUES
 	(format('SELECT apikey_revoke(%L)', apikey_id(:'reader'))), (format('SELECT apikey_rename(%L, ''ours'')', apikey_id(:'writer'))),
@@ -329,6 +332,10 @@ SELECT apikey_organization_create('regress-evil') \g /dev/null
 SELECT apikey_project_create('regress-evil/pay') \g /dev/null
 SELECT apikey_create('all', scopes => '{*}', subject => 'user-17') AS personal \gset
 SELECT apikey_create('all', 'regress-evil/pay', scopes => '{*}', subject => 'user-17', metadata => '{"project": "regress/pay"}') AS elsewhere \gset
+-- made a member without being asked, alice is handed a key whose text mallory keeps
+SELECT apikey_member_add('regress-evil', 'regress_apikey_alice', 'owner') \g /dev/null
+SELECT apikey_create('pushed', 'regress-evil/pay', scopes => '{*}', subject => 'user-17') AS pushed \gset
+SELECT apikey_transfer(apikey_id(:'pushed'), 'regress_apikey_alice', 'user-17') \g /dev/null
 RESET ROLE;
 -- Runs a statement, then tells what can be seen; all of it is rolled back.
 CREATE FUNCTION forge(query text) RETURNS text LANGUAGE plpgsql AS $$
@@ -388,15 +395,19 @@ INSERT INTO forgeries (query) VALUES
 	('SET ROLE regress_apikey_alice');
 -- keys that are not, or are worth no more than their owner
 INSERT INTO forgeries (query) SELECT format('SELECT public.apikey_authenticate(%s)', argument) FROM unnest(ARRAY[
-	format('overlay(%L PLACING ''%s'' FROM %s)', :'writer', repeat('0', 33), length(:'writer') - 38), quote_literal(left(:'writer', -39)),
-	format('apikey_id(%L)::text', :'writer'),
+	format('overlay(%L PLACING ''%s'' FROM %s), project => ''regress''', :'writer', repeat('0', 33), length(:'writer') - 38),
+	quote_literal(left(:'writer', -39)) || ', project => ''regress''', format('apikey_id(%L)::text, project => ''regress''', :'writer'),
 	quote_literal(:'personal'), quote_literal(:'elsewhere'), quote_literal(:'personal') || ', project => ''regress''',
-	quote_literal(:'elsewhere') || ', project => ''regress''', quote_literal(:'elsewhere') || ', owner => ''regress_apikey_alice''']) AS a(argument);
+	quote_literal(:'elsewhere') || ', project => ''regress''', quote_literal(:'elsewhere') || ', project => ''regress-evil''',
+	quote_literal(:'elsewhere') || ', owner => ''regress_apikey_alice''', quote_literal(:'pushed'), quote_literal(:'pushed') || ', project => ''regress''',
+	quote_literal(:'pushed') || ', project => ''regress-evil''', quote_literal(:'pushed') || ', owner => ''regress_apikey_alice''',
+	quote_literal(:'pushed') || ', project => ''regress'', owner => ''regress_apikey_alice''',
+	quote_literal(:'pushed') || ', project => ''regress-evil'', owner => ''regress_apikey_alice''']) AS a(argument);
 -- a key that was good in a subtransaction, or a statement, that is over
 INSERT INTO forgeries (query) VALUES
-	(format('SELECT public.apikey_authenticate_digest(%L, sha256(''x''))', left(:'writer', -39))),
-	(format('DO %L', format('BEGIN BEGIN PERFORM public.apikey_authenticate(%L); RAISE division_by_zero; EXCEPTION WHEN OTHERS THEN NULL; END; END', :'writer'))),
-	(format('SELECT public.apikey_authenticate(%L), 1 / 0', :'writer'));
+	(format('SELECT public.apikey_authenticate_digest(%L, sha256(''x''), project => ''regress'')', left(:'writer', -39))),
+	(format('DO %L', format('BEGIN BEGIN PERFORM public.apikey_authenticate(%L, project => ''regress''); RAISE division_by_zero; EXCEPTION WHEN OTHERS THEN NULL; END; END', :'writer'))),
+	(format('SELECT public.apikey_authenticate(%L, project => ''regress''), 1 / 0', :'writer'));
 SELECT left(regexp_replace(regexp_replace(query, '[a-z]+_[0-9A-Za-z]{22,61}', 'KEY', 'g'), '\s+', ' ', 'g'), 90) AS forgery,
 	forge(query) AS "result: invoices, docs"
 	FROM forgeries ORDER BY n;
@@ -423,6 +434,7 @@ CREATE ROLE regress_apikey_anon;
 CREATE FUNCTION request(headers text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	result text;
+	detail text;
 BEGIN
 	PERFORM set_config('request.headers', headers, true);
 	PERFORM apikey_pre_request();
@@ -430,8 +442,9 @@ BEGIN
 	RAISE SQLSTATE 'RB000';
 EXCEPTION
 	WHEN SQLSTATE 'RB000' THEN RETURN result;
-	WHEN OTHERS THEN RETURN concat_ws('|', SQLSTATE, SQLERRM,
-		(SELECT code FROM apikey_verify(headers::jsonb ->> 'x-api-key', project => nullif(current_setting('apikey.request_project'), ''), cost => 0)));
+	WHEN OTHERS THEN
+		GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+		RETURN concat_ws('|', SQLSTATE, SQLERRM, detail);
 END $$;
 -- no such setting at all
 \c -
@@ -441,6 +454,13 @@ BEGIN READ ONLY;
 SELECT apikey_pre_request();
 SELECT * FROM who;
 COMMIT;
+-- no key is good where nobody says whose, not even the caller's own
+SELECT apikey_create('anon', scopes => '{*}') AS anon \gset
+SELECT name, request(format('{"x-api-key": "%s"}', k)) AS result
+	FROM unnest(ARRAY['project', 'personal', 'own'], ARRAY[:'writer', :'mine', :'anon']) AS u (name, k);
+RESET ROLE;
+SET apikey.request_project = 'regress';
+SET ROLE regress_apikey_anon;
 BEGIN READ ONLY;
 SELECT header, request(replace(replace(header, 'WRITER', :'writer'), 'READER', :'reader')) AS result
 	FROM unnest(ARRAY['', '{}', 'null', '[]', '"x"', '5', 'nonsense', '{"x-api-key"', '{"x-api-key": null}', '{"x-api-key": ""}',
@@ -463,6 +483,7 @@ SELECT request(format('{"cookie": "%s", "x-api-key": "%s"}', repeat('x', 100000)
 COMMIT;
 -- the project that a superuser names, or the organization
 SET apikey.request_project = 'regress/web';	-- fail
+SET apikey.request_owner = 'regress_apikey_anon';	-- fail
 RESET ROLE;
 SET apikey.request_project = 'regress/pay';
 SET ROLE regress_apikey_anon;
@@ -471,9 +492,29 @@ RESET ROLE;
 SET apikey.request_project = 'regress';
 SET ROLE regress_apikey_anon;
 SELECT request(format('{"x-api-key": "%s"}', k)) FROM unnest(ARRAY[:'writer', :'other', :'mine', :'personal', :'elsewhere']) k;
+-- or the role, beside it or alone
+RESET ROLE;
+SET apikey.request_owner = 'regress_apikey_olga';
+SET ROLE regress_apikey_anon;
+SELECT request(format('{"x-api-key": "%s"}', k)) FROM unnest(ARRAY[:'writer', :'mine', :'personal', :'elsewhere', :'pushed']) k;
 RESET ROLE;
 RESET apikey.request_project;
+SET ROLE regress_apikey_anon;
+SELECT request(format('{"x-api-key": "%s"}', k)) FROM unnest(ARRAY[:'writer', :'mine', :'personal', :'elsewhere', :'pushed']) k;
+RESET ROLE;
+SET apikey.request_owner = 'regress_apikey_alice';
+SET ROLE regress_apikey_anon;
+SELECT request(format('{"x-api-key": "%s"}', k)) FROM unnest(ARRAY[:'writer', :'mine', :'personal', :'elsewhere', :'pushed']) k;
+-- a role that there is not owns nothing
+RESET ROLE;
+SET apikey.request_owner = 'regress_apikey_nobody';
+BEGIN;
+SELECT set_config('request.headers', format('{"x-api-key": "%s"}', :'mine'), true) \g /dev/null
+SELECT apikey_pre_request();	-- fail
+ROLLBACK;
+RESET apikey.request_owner;
 -- each code its status
+SET apikey.request_owner = 'regress_apikey_alice';
 SET ROLE regress_apikey_alice;
 SELECT apikey_create('later', scopes => '{a}', starts_at => 'infinity') AS later,
 	apikey_create('early', expires_at => '2000-01-01') AS early,
@@ -489,6 +530,7 @@ SELECT request(format('{"x-api-key": "%s"}', k))
 SET apikey.pepper_file = '/nonexistent';
 SELECT request(format('{"x-api-key": "%s"}', :'writer'));
 RESET apikey.pepper_file;
+RESET apikey.request_owner;
 -- the error tells the code
 BEGIN;
 SELECT set_config('request.headers', format('{"x-api-key": "%s"}', :'gone'), true) \g /dev/null
@@ -500,6 +542,7 @@ CREATE DATABASE regress_apikey_latin1 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 
 \c regress_apikey_latin1
 SET client_min_messages = warning;
 CREATE EXTENSION apikey CASCADE;
+SET apikey.request_owner = :'superuser';
 SELECT apikey_create('latin') AS latin \gset
 BEGIN;
 SELECT set_config('request.headers', format('{"cookie": "\u4e2d", "x-api-key": "%s"}', :'latin'), true) \g /dev/null

@@ -38,8 +38,9 @@ SELECT call, regress_attempt(format(call, apikey_id(:'mine'))) AS existing,
 	FROM (VALUES ('SELECT apikey_revoke(%L)'), ('SELECT apikey_disable(%L)'), ('SELECT apikey_enable(%L)'),
 		('SELECT apikey_rename(%L, ''taken'')'), ('SELECT apikey_delete(%L, ''mine'')'),
 		('UPDATE apikeys SET description = ''x'' WHERE id = %L')) AS c (call);
--- but may verify what she holds, and take no name from anybody
+-- but may verify what she holds, if she says whose it is, and take no name from anybody
 SELECT code, owner FROM apikey_verify(:'mine');
+SELECT code, owner FROM apikey_verify(:'mine', owner => 'regress_apikey_alice');
 SELECT code FROM apikey_verify(apikey_create('mine'));
 
 -- In a function of another's, that one acts.
@@ -73,7 +74,7 @@ BEGIN;
 DROP ROLE regress_apikey_alicia;
 SELECT code FROM apikey_verify(:'mine');
 ROLLBACK;
-SELECT code FROM apikey_verify(:'mine');
+SELECT code FROM apikey_verify(:'mine', owner => 'regress_apikey_alicia');
 DROP ROLE regress_apikey_alicia;
 SELECT valid, code, name FROM apikey_verify(:'mine');
 SELECT apikey_check(:'mine'), apikey_self_revoke(:'mine');

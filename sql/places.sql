@@ -37,7 +37,7 @@ SELECT apikey_project_create('acme/pay', NULL);
 -- A project, and one that comes with a key.
 SELECT apikey_project_create('acme/pay');
 SELECT apikey_project_create('acme/shop', default_key => true) AS shop \gset
-SELECT code, name, project, owner, role FROM apikey_verify(:'shop');
+SELECT code, name, project, owner, role FROM apikey_verify(:'shop', project => 'acme/shop');
 -- fail: taken
 SELECT apikey_project_create('acme/pay');
 SELECT path, role, members_can_view, name_pattern, max_ttl, max_keys, terms, revealable FROM apikey_projects ORDER BY path;
@@ -71,21 +71,21 @@ SELECT apikey_create('other', 'acme');
 SELECT apikey_create('other', '');
 SELECT apikey_create('deploy', 'acme/pay');
 -- the same name elsewhere
-SELECT code, project, role FROM apikey_verify(apikey_create('deploy', 'acme/shop'));
-PREPARE verify AS SELECT code, project, role FROM apikey_verify(:'deploy', min_role => 'admin');
+SELECT code, project, role FROM apikey_verify(apikey_create('deploy', 'acme/shop'), project => 'acme/shop');
+PREPARE verify AS SELECT code, project, role FROM apikey_verify(:'deploy', project => 'acme', min_role => 'admin');
 EXECUTE verify;
-SELECT code, project, role FROM apikey_verify(:'small', min_role => 'developer');
-SELECT code, role FROM apikey_verify(:'small', min_role => 'admin');
+SELECT code, project, role FROM apikey_verify(:'small', project => 'acme', min_role => 'developer');
+SELECT code, role FROM apikey_verify(:'small', project => 'acme', min_role => 'admin');
 SELECT p, code FROM (VALUES ('acme/pay'), ('acme'), ('acme/'), ('acme/shop'), ('ac'), (''), ('acme/pa'), ('acme/payments')) AS ps (p),
 	apikey_verify(:'deploy', project => p);
 SELECT apikey_check(:'deploy', project => 'acme'), apikey_check(:'deploy', project => 'acme/shop');
 SET ROLE regress_apikey_olga;
 SELECT apikey_member_add('acme', 'regress_apikey_anna', 'developer');
 EXECUTE verify;
-SELECT code, role FROM apikey_verify(:'deploy');
+SELECT code, role FROM apikey_verify(:'deploy', project => 'acme');
 SELECT apikey_member_add('acme/pay', 'regress_apikey_anna', 'owner');
 EXECUTE verify;
-SELECT code, role FROM apikey_verify(:'deploy', min_role => 'owner');
+SELECT code, role FROM apikey_verify(:'deploy', project => 'acme', min_role => 'owner');
 SELECT apikey_member_remove('acme', 'regress_apikey_anna'), apikey_member_remove('acme/pay', 'regress_apikey_anna');
 EXECUTE verify;
 SELECT code, valid, name, owner FROM apikey_verify(:'deploy', project => 'other');
@@ -112,7 +112,7 @@ SELECT path FROM apikey_projects;
 -- Transfer, for keys of people who leave.
 SET ROLE regress_apikey_olga;
 SELECT apikey_transfer(apikey_id(:'deploy'), 'regress_apikey_dora');
-SELECT code, owner, role FROM apikey_verify(:'deploy');
+SELECT code, owner, role FROM apikey_verify(:'deploy', project => 'acme');
 SET ROLE regress_apikey_dora;
 SELECT name, owner, role FROM apikeys;
 SET ROLE regress_apikey_anna;
@@ -146,7 +146,7 @@ SELECT apikey_create('for-ever', 'acme/shop', accept_terms => 'v1: be nice');
 SELECT apikey_create('too-long', 'acme/shop', accept_terms => 'v1: be nice', expires_at => now() + interval '91 days');
 SELECT apikey_create('endless', 'acme/shop', accept_terms => 'v1: be nice', expires_at => 'infinity');
 SELECT apikey_create('right', 'acme/shop', accept_terms => 'v1: be nice', expires_at => now() + interval '89 days') AS "right" \gset
-SELECT code FROM apikey_verify(:'right');
+SELECT code FROM apikey_verify(:'right', project => 'acme');
 SELECT apikey_create('one-more', 'acme/shop', accept_terms => 'v1: be nice', expires_at => now() + interval '1 day');
 UPDATE apikeys SET expires_at = NULL WHERE id = apikey_id(:'right');
 UPDATE apikeys SET expires_at = now() + interval '91 days' WHERE id = apikey_id(:'right');
@@ -157,7 +157,7 @@ SELECT apikey_rename(apikey_id(:'right'), 'a');
 SELECT apikey_disable(apikey_id(:'right'));
 SELECT apikey_create('one-more', 'acme/shop', accept_terms => 'v1: be nice', expires_at => now() + interval '1 day');
 SELECT apikey_revoke(apikey_id(:'right'));
-SELECT code FROM apikey_verify(apikey_create('one-more', 'acme/shop', accept_terms => 'v1: be nice', expires_at => now() + interval '1 day'));
+SELECT code FROM apikey_verify(apikey_create('one-more', 'acme/shop', accept_terms => 'v1: be nice', expires_at => now() + interval '1 day'), project => 'acme/shop');
 RESET ROLE;
 SELECT name, accepted_terms FROM apikey_key WHERE accepted_terms IS NOT NULL ORDER BY name;
 SET ROLE regress_apikey_olga;
@@ -185,15 +185,15 @@ DELETE FROM apikey_projects;
 SELECT path, members_can_view, name_pattern, max_ttl, max_keys, terms, revealable FROM apikey_projects ORDER BY path;
 -- a pattern matches the whole name, and nothing invisible
 UPDATE apikey_projects SET max_ttl = NULL, max_keys = NULL, terms = NULL, name_pattern = 'a|b.*|c c' WHERE path = 'acme/shop';
-SELECT code FROM apikey_verify(apikey_create('a', 'acme/shop'));
-SELECT code FROM apikey_verify(apikey_create('b.$é', 'acme/shop'));
+SELECT code FROM apikey_verify(apikey_create('a', 'acme/shop'), project => 'acme/shop');
+SELECT code FROM apikey_verify(apikey_create('b.$é', 'acme/shop'), project => 'acme/shop');
 SELECT apikey_create('ab', 'acme/shop');
 SELECT apikey_create('c c', 'acme/shop');
 SELECT apikey_create(U&'b\200B', 'acme/shop');
 SELECT apikey_create('b' || repeat('x', 64), 'acme/shop');
 -- a pattern may let in what the rule does not
 BEGIN;
-SELECT code FROM apikey_verify(apikey_create(U&'b\2764\FE0F', 'acme/shop')), apikey_create(U&'b\3164\E000\0378', 'acme/shop');
+SELECT code FROM apikey_verify(apikey_create(U&'b\2764\FE0F', 'acme/shop'), project => 'acme/shop'), apikey_create(U&'b\3164\E000\0378', 'acme/shop');
 ROLLBACK;
 SELECT apikey_create('c', 'acme/shop', accept_terms => 'v1');
 SELECT apikey_create('personal-terms', accept_terms => 'v1');
@@ -220,7 +220,7 @@ SELECT apikey_member_remove(path, member) FROM apikey_members WHERE member::text
 -- The key of a dropped role is revoked and leaves its name.
 SELECT name, project, status, revoke_reason FROM apikeys WHERE project = 'acme/shop' AND name = 'deploy';
 UPDATE apikey_projects SET name_pattern = NULL WHERE path = 'acme/shop';
-SELECT code FROM apikey_verify(apikey_create('deploy', 'acme/shop'));
+SELECT code FROM apikey_verify(apikey_create('deploy', 'acme/shop'), project => 'acme/shop');
 SELECT name, status, revoke_reason FROM apikeys WHERE project = 'acme/shop' AND name = 'deploy' ORDER BY status;
 
 -- A stranger knows of nothing.
@@ -239,9 +239,9 @@ SELECT apikey_project_drop('acme/pay', 'pay');
 SELECT apikey_project_drop('acme/pay', NULL);
 SELECT apikey_project_drop('acme', 'acme');
 SELECT apikey_organization_drop('acme/pay', 'acme/pay');
-SELECT code FROM apikey_verify(:'deploy');
+SELECT code FROM apikey_verify(:'deploy', project => 'acme');
 SELECT apikey_project_drop('acme/pay', 'acme/pay');
-SELECT code FROM apikey_verify(:'deploy');
+SELECT code FROM apikey_verify(:'deploy', project => 'acme');
 SELECT path FROM apikey_projects;
 SELECT event, key_name, project, CASE WHEN actor ~ '^regress' THEN actor END AS actor, detail FROM apikey_events WHERE project = 'acme/pay' ORDER BY id;
 SELECT bool_and(at >= before) AS rising FROM (SELECT at, lag(at) OVER (ORDER BY id) AS before FROM apikey_events) AS e;

@@ -30,7 +30,7 @@ SELECT planted, regress_install(planted) FROM (VALUES
 	('CREATE SEQUENCE shared.apikey_event_id_seq'),
 	('CREATE TABLE shared.apikey_event (id bigint)'),
 	('CREATE FUNCTION shared.apikey_id(text) RETURNS uuid LANGUAGE sql AS ''SELECT NULL::uuid'''),
-	('CREATE FUNCTION shared.apikey_check(text, text[], text, regrole) RETURNS boolean LANGUAGE sql AS ''SELECT true'''),
+	('CREATE FUNCTION shared.apikey_check(text, text[], text, regrole, inet) RETURNS boolean LANGUAGE sql AS ''SELECT true'''),
 	('CREATE FUNCTION shared._apikey_visible(regrole, text, uuid, regrole, text) RETURNS boolean LANGUAGE sql AS ''SELECT true'''),
 	('CREATE FUNCTION shared._apikey_changed() RETURNS trigger LANGUAGE plpgsql AS ''BEGIN RETURN NULL; END'''),
 	('SELECT ''nothing''')) AS p (planted);

@@ -110,7 +110,7 @@ SELECT attrelid::regclass AS view, string_agg(attname || ' ' || privilege_type, 
 -- No digest is in the statistics, not even for superusers.
 SELECT attname FROM pg_stats WHERE tablename = 'apikey_digest' ORDER BY 1;
 -- Nothing of all that did anything.
-SELECT code FROM apikey_verify(:'key');
+SELECT code FROM apikey_verify(:'key', owner => 'regress_apikey_alice');
 DROP TABLE attempts, results;
 DROP FUNCTION regress_attempt;
 DELETE FROM apikey_key;

@@ -194,7 +194,7 @@ SELECT (SELECT count(*) FROM apikey_organizations) + (SELECT count(*) FROM apike
 SET request.jwt.claim.sub = 'anna';
 SELECT path, role FROM apikey_projects;
 SELECT apikey_create('annas', 'acme/pay') AS annas \gset
-SELECT code, subject, role FROM apikey_verify(:'annas');
+SELECT code, subject, role FROM apikey_verify(:'annas', project => 'acme/pay');
 -- one without a subject covers all of its role
 SET ROLE regress_apikey_other;
 SET request.jwt.claim.sub = 'anybody';
@@ -205,14 +205,14 @@ SELECT path, role FROM apikey_projects;
 SET ROLE regress_apikey_web;
 SET request.jwt.claim.sub = 'olga';
 SELECT apikey_create('for-anna', 'acme/pay', subject => 'anna') AS for_anna \gset
-SELECT code, subject, role FROM apikey_verify(:'for_anna');
+SELECT code, subject, role FROM apikey_verify(:'for_anna', project => 'acme/pay');
 -- fail: one of a subject that is no member would be forbidden from birth
 SELECT apikey_create('for-ben', 'acme/pay', subject => 'ben');
 SELECT apikey_member_remove('acme/pay', 'regress_apikey_web'), apikey_member_remove('acme/pay', 'regress_apikey_web', 'anna');
-SELECT code, subject, role FROM apikey_verify(:'annas');
+SELECT code, subject, role FROM apikey_verify(:'annas', project => 'acme/pay');
 SELECT apikey_transfer(apikey_id(:'annas'), 'regress_apikey_web');
 SELECT apikey_transfer(apikey_id(:'annas'), 'regress_apikey_web', 'olga');
-SELECT code, subject, role FROM apikey_verify(:'annas');
+SELECT code, subject, role FROM apikey_verify(:'annas', project => 'acme/pay');
 SELECT event, key_name, actor, actor_subject, detail FROM apikey_events WHERE project LIKE 'acme%' ORDER BY id;
 -- while subjects are not in use only roles count
 RESET ROLE;

@@ -60,7 +60,7 @@ SELECT count(*) = :count AS all_answered, count(*) FILTER (WHERE code = 'valid')
 	FROM answers;
 
 -- valid is what was issued and lives, and no other text is more than unknown
-SELECT t, code FROM answers WHERE code <> CASE WHEN live THEN 'valid' WHEN checksum_ok AND octet_length(t) <= 512 THEN 'not_found' ELSE 'malformed' END;
+SELECT t, code FROM answers WHERE code <> CASE WHEN live THEN 'valid' WHEN checksum_ok AND octet_length(t) <= 512 THEN 'not_found' WHEN t = '' THEN 'missing' ELSE 'malformed' END;
 SELECT t, code FROM answers WHERE valid <> live OR checked <> live;
 -- nothing is told of any other
 SELECT t, told FROM answers WHERE told > 0 AND NOT live;
@@ -69,8 +69,10 @@ SELECT t, id, parsed FROM answers WHERE id IS DISTINCT FROM parsed OR (id IS NUL
 SELECT t, id, prefix FROM answers WHERE id IS NOT NULL AND NOT (t ~ '^[a-z][a-z0-9_]{0,19}_[0-9A-Za-z]{61}$' AND prefix = left(t, -62));
 SELECT t, checksum_ok FROM answers WHERE known AND NOT checksum_ok;
 -- nor is a digest worth more than the text
-SELECT t, code, digest_code FROM answers WHERE (digest_code = 'valid') <> live OR digest_code NOT IN ('valid', 'not_found', 'malformed');
-SELECT t, random_code FROM answers WHERE random_code NOT IN ('not_found', 'malformed');
+SELECT t, code, digest_code FROM answers WHERE (digest_code = 'valid') <> live OR digest_code NOT IN ('valid', 'not_found', 'malformed', 'missing');
+-- of what is left of a short text, the handle is missing
+SELECT t, digest_code FROM answers WHERE (digest_code = 'missing') <> (length(t) <= 39);
+SELECT t, random_code FROM answers WHERE random_code NOT IN ('not_found', 'malformed', 'missing');
 -- only a key revokes itself, and the others still live
 SELECT t FROM answers WHERE NOT live AND apikey_self_revoke(t);
 SELECT n FROM known WHERE live <> apikey_check(key);

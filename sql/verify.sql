@@ -6,17 +6,18 @@ SELECT apikey_create('main', scopes => '{read,orders:*,a:b}', subject => 'user-1
 SET ROLE regress_apikey_bob;
 SET timezone = 'UTC';
 
--- All that a verification tells; anybody who has the key may ask.
+-- All that a verification tells; anybody who has the key may ask, naming whose
+-- it is.
 \x
 SELECT valid, code, key_id = apikey_id(:'key') AS id, name, project, owner, subject, role, scopes,
-	metadata, expires_at, credits, rate_remaining, rate_reset_at, detail FROM apikey_verify(:'key');
+	metadata, expires_at, credits, rate_remaining, rate_reset_at, detail FROM apikey_verify(:'key', owner => 'regress_apikey_alice');
 -- Nothing is told while the secret has not matched.
-SELECT * FROM apikey_verify(overlay(:'key' placing 'x' from 4));
+SELECT * FROM apikey_verify(overlay(:'key' placing 'x' from 4), owner => 'regress_apikey_alice');
 \x
 
--- No text makes it raise: whatever is no key is malformed.
+-- No text makes it raise: whatever is no key is malformed, or missing.
 SELECT what, code, valid, num_nulls(key_id, name, project, owner, subject, role, scopes, metadata,
-		expires_at, credits, rate_remaining, rate_reset_at, detail) AS nulls, apikey_check(t) AS checked
+		expires_at, credits, rate_remaining, rate_reset_at, detail) AS nulls, apikey_check(t, owner => 'regress_apikey_alice') AS checked
 	FROM (VALUES
 		('null', NULL),
 		('empty', ''),
@@ -34,7 +35,7 @@ SELECT what, code, valid, num_nulls(key_id, name, project, owner, subject, role,
 		('twice', :'key' || :'key'),
 		('upper case', upper(:'key')),
 		('JSON', '{"key": "' || :'key' || '"}'),
-		('quote', E'\'; DROP TABLE apikey_key; --')) AS texts (what, t), apikey_verify(t)
+		('quote', E'\'; DROP TABLE apikey_key; --')) AS texts (what, t), apikey_verify(t, owner => 'regress_apikey_alice')
 	ORDER BY what COLLATE "C";
 
 -- A right shape and checksum with an unknown id, or another secret, is
@@ -75,7 +76,7 @@ SELECT what, apikey_parse(t) = (split_part(t, '_', 1), apikey_id(t), true) AS we
 		('wrong checksum', overlay(:'key' placing CASE substr(:'key', 30, 1) WHEN 'x' THEN 'y' ELSE 'x' END from 30)),
 		('no digit', regress_resign(overlay(:'key' placing '-' from 30))),
 		('no digits at the end', left(:'key', -1) || '-'),
-		('the key again', :'key')) AS texts (what, t), apikey_verify(t);
+		('the key again', :'key')) AS texts (what, t), apikey_verify(t, owner => 'regress_apikey_alice');
 
 -- Scopes: all of what is asked for, bytewise.
 SELECT wanted, v.code, v.detail
@@ -83,34 +84,36 @@ SELECT wanted, v.code, v.detail
 		('{orders:}'), ('{orders:list}'), ('{orders:list:all}'), ('{orders:*}'), ('{orders}'), ('{Read}'),
 		('{*}'), ('{""}'), ('{NULL}'), ('{read,NULL}'), ('{{read,orders:x},{a:b,a:b}}'), ('{a:b}'), ('{a:bc}'), ('{a:*}'),
 		('{"say \"no\"","é"}')) AS w (wanted),
-	apikey_verify(:'key', scopes => wanted::text[]) AS v;
+	apikey_verify(:'key', scopes => wanted::text[], owner => 'regress_apikey_alice') AS v;
 SET ROLE regress_apikey_alice;
 SELECT apikey_create('all', scopes => '{*}') AS all_scopes \gset
 SET ROLE regress_apikey_bob;
 SELECT wanted, code FROM (VALUES ('{}'), ('{anything,*}'), ('{""}'), ('{NULL}')) AS w (wanted),
-	apikey_verify(:'all_scopes', scopes => wanted::text[]);
+	apikey_verify(:'all_scopes', scopes => wanted::text[], owner => 'regress_apikey_alice');
 
--- Who relies on a key names project or owner.
+-- Whose key is accepted: the file whose has it all.
+SELECT code FROM apikey_verify(:'key');
 SELECT code FROM apikey_verify(:'key', project => 'acme');
 SELECT code FROM apikey_verify(:'key', project => '');
 SELECT code FROM apikey_verify(:'key', owner => 'regress_apikey_alice');
 SELECT code, owner FROM apikey_verify(:'key', owner => 'regress_apikey_bob');
 SELECT code FROM apikey_verify(:'key', owner => '0');
-SELECT code FROM apikey_verify(:'key', min_role => 'developer');
-SELECT apikey_check(:'key'), apikey_check(:'key', '{read}'), apikey_check(:'key', '{write}'),
-	apikey_check(:'key', project => 'acme'), apikey_check(:'key', owner => 'regress_apikey_alice'),
+SELECT code FROM apikey_verify(:'key', min_role => 'developer', owner => 'regress_apikey_alice');
+SELECT apikey_check(:'key'), apikey_check(:'key', owner => 'regress_apikey_alice'), apikey_check(:'key', '{read}', owner => 'regress_apikey_alice'),
+	apikey_check(:'key', '{write}', owner => 'regress_apikey_alice'), apikey_check(:'key', project => 'acme'),
 	apikey_check(:'key', owner => 'regress_apikey_bob');
 
--- Addresses fail closed.
+-- Addresses fail closed, and the detail tells which: none given, or another.
 SET ROLE regress_apikey_alice;
 SELECT apikey_create('office', allowed_ips => '{10.1.0.0/16,192.0.2.7,2001:db8::/32,::ffff:203.0.113.0/120}') AS office \gset
 SET ROLE regress_apikey_bob;
-SELECT addr, code FROM (VALUES (NULL), ('10.1.2.3'), ('10.2.0.1'), ('192.0.2.7'), ('192.0.2.8'), ('10.1.0.0/16'),
+SELECT addr, code, detail FROM (VALUES (NULL), ('10.1.2.3'), ('10.2.0.1'), ('192.0.2.7'), ('192.0.2.8'), ('10.1.0.0/16'),
 		('10.0.0.0/8'), ('10.1.2.3/8'), ('2001:db8::1'), ('2001:db9::1'), ('::ffff:10.1.2.3'), ('::ffff:10.2.0.1'),
 		('203.0.113.9'), ('::ffff:203.0.113.9'), ('::10.1.2.3'), ('::'), ('0.0.0.0/0')) AS a (addr),
-	apikey_verify(:'office', client_addr => addr::inet);
-SELECT code FROM apikey_verify(:'key', client_addr => '10.2.0.1');
-SELECT apikey_check(:'office');
+	apikey_verify(:'office', client_addr => addr::inet, owner => 'regress_apikey_alice');
+SELECT code FROM apikey_verify(:'key', client_addr => '10.2.0.1', owner => 'regress_apikey_alice');
+SELECT apikey_check(:'office', owner => 'regress_apikey_alice'), apikey_check(:'office', NULL, NULL, 'regress_apikey_alice', '10.1.2.3') AS inside,
+	apikey_check(:'office', client_addr => '10.2.0.1', owner => 'regress_apikey_alice') AS outside;
 
 -- The clock decides, within the transaction too.
 SET ROLE regress_apikey_alice;

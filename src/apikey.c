@@ -4,10 +4,11 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
@@ -32,6 +33,7 @@ int			apikey_usage_interval = 60;
 char	   *apikey_pepper_file = NULL;
 char	   *apikey_prefix = NULL;
 bool		apikey_redact = true;
+char	   *apikey_request_owner = NULL;
 char	   *apikey_request_project = NULL;
 char	   *apikey_subject_setting = NULL;
 
@@ -49,26 +51,28 @@ check_prefix(char **newval, void **extra pg_attribute_unused(),
 	return false;
 }
 
-static Oid	dropped_database = InvalidOid;
-
 /*
- * Counts of a database that is dropped have nowhere to go.  The hook comes
- * before it is known whether it may be, so it only notes which; no statement
- * can follow in that transaction.
+ * What is dropped has nothing in shared memory any more, and what is new is to
+ * be looked into.  The hook comes before it is known whether it may be, so it
+ * only notes which.
  */
 static void
-on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+on_database_or_extension(ObjectAccessType access, Oid classId, Oid objectId)
 {
-	if (!OidIsValid(dropped_database))
+	if (!apikey_usage_shared())
 		return;
-	if (event == XACT_EVENT_COMMIT)
+	if (access == OAT_DROP && classId == DatabaseRelationId)
+		apikey_ended_database(objectId);
+	else if (access == OAT_POST_CREATE && classId == DatabaseRelationId)
+		apikey_begun_extension(objectId);
+	else if (classId == ExtensionRelationId &&
+			 objectId == get_extension_oid("apikey", true))
 	{
-		apikey_slot_forget_database(dropped_database);
-		apikey_stats_forget_database(dropped_database);
-		apikey_rehash_forget_database(dropped_database);
+		if (access == OAT_DROP)
+			apikey_ended_extension();
+		else if (access == OAT_POST_CREATE)
+			apikey_begun_extension(MyDatabaseId);
 	}
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
-		dropped_database = InvalidOid;
 }
 
 /* Keys of a role that is dropped end with it. */
@@ -78,9 +82,8 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 {
 	if (previous_object_access)
 		previous_object_access(access, classId, objectId, subId, arg);
-	if (access == OAT_DROP && classId == DatabaseRelationId &&
-		apikey_usage_shared())
-		dropped_database = objectId;
+	if (subId == 0)
+		on_database_or_extension(access, classId, objectId);
 	if (access == OAT_DROP && classId == AuthIdRelationId)
 		apikey_retire_role(objectId);
 }
@@ -125,6 +128,7 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 	{
 		refuse_connection_option("apikey.pepper_file");
+		refuse_connection_option("apikey.request_owner");
 		refuse_connection_option("apikey.request_project");
 		refuse_connection_option("apikey.subject_setting");
 	}
@@ -176,9 +180,14 @@ _PG_init(void)
 							 "Needs the library preloaded.",
 							 &apikey_redact, true, PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+	DefineCustomStringVariable("apikey.request_owner",
+							   "Role whose keys apikey_pre_request() accepts.",
+							   "Its personal keys or, together with apikey.request_project, the keys there that it owns.",
+							   &apikey_request_owner, "",
+							   PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.request_project",
-							   "Project, or organization, that apikey_pre_request() asks a key to be of.",
-							   "Empty: any.",
+							   "Project, or organization, whose keys apikey_pre_request() accepts.",
+							   "With neither this nor apikey.request_owner it accepts none.",
 							   &apikey_request_project, "",
 							   PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.subject_setting",
@@ -199,15 +208,16 @@ _PG_init(void)
 	apikey_retire_init();
 	apikey_expiry_init();
 	apikey_notify_init();
+	apikey_ended_init();
 	apikey_identity_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		apikey_redact_init();
 		apikey_rehash_init();
 		apikey_slot_init();
+		apikey_slot_file_init();
 		apikey_worker_init();
 	}
-	RegisterXactCallback(on_transaction_end, NULL);
 	previous_object_access = object_access_hook;
 	object_access_hook = on_object_access;
 }

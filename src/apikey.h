@@ -28,6 +28,7 @@ extern int	apikey_cache_entries;
 extern char *apikey_pepper_file;
 extern char *apikey_prefix;
 extern bool apikey_redact;
+extern char *apikey_request_owner;
 extern char *apikey_request_project;
 extern char *apikey_subject_setting;
 

@@ -359,7 +359,7 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 		entry->stale = false;
 		entry->touched = 0;
 		entry->row = NULL;
-		memset(&entry->hint, 0, sizeof(entry->hint));
+		entry->hint = verdict->fresh;
 		entry->id = credential->id;
 		memcpy(entry->digest, credential->digest, APIKEY_DIGEST_BYTES);
 		entry->proven = credential->text_len > 0;

@@ -48,6 +48,15 @@ apikey_find_setting(const char *name)
 /* A subscription's tables are copied in text up to 15, whatever its option. */
 #define APIKEY_COPIES_IN_BINARY	(PG_VERSION_NUM >= 160000)
 
+/* From 18 on a row may be named that is no conflict with itself. */
+#if PG_VERSION_NUM >= 180000
+#define apikey_check_index_constraints(target, slot, estate, other, indexes) \
+	ExecCheckIndexConstraints(target, slot, estate, other, NULL, indexes)
+#else
+#define apikey_check_index_constraints(target, slot, estate, other, indexes) \
+	ExecCheckIndexConstraints(target, slot, estate, other, indexes)
+#endif
+
 /* The arguments of an ExecutorRun_hook (up to 17: whether it runs once). */
 #if PG_VERSION_NUM >= 180000
 #define APIKEY_RUN_PARAMETERS	QueryDesc *query, ScanDirection direction, \

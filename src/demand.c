@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "nodes/supportnodes.h"
 #include "utils/array.h"
 #include "utils/inet.h"
@@ -15,67 +16,94 @@
 
 #define COST_DEFAULT	1
 
-/* Is an argument there and not null?  See apikey_verify_support. */
+#define ABSENT			FUNC_MAX_ARGS	/* no argument of a function's */
+
+/*
+ * Is an argument there and not null?  The functions of an older install script
+ * have fewer, and see apikey_verify_support.
+ */
 #define GIVEN(argument)	((argument) < PG_NARGS() && !PG_ARGISNULL(argument))
 
-/* What is asked: the arguments from one on. */
-static void
-read_demand(FunctionCallInfo fcinfo, int first, ApikeyDemand *demand)
+/* Where a function has its arguments. */
+typedef struct Arguments
 {
-	int			scopes = first;
-	int			project = first + 1;
-	int			min_role = first + 2;
-	int			client_addr = first + 3;
-	int			cost = first + 4;
-	int			owner = first + 5;
+	int			scopes;
+	int			project;
+	int			min_role;
+	int			client_addr;
+	int			cost;
+	int			owner;
+} Arguments;
 
+static const Arguments of_key = {
+	.scopes = 1, .project = 2, .min_role = 3, .client_addr = 4, .cost = 5, .owner = 6
+};
+static const Arguments of_digest = {
+	.scopes = 2, .project = 3, .min_role = 4, .client_addr = 5, .cost = 6, .owner = 7
+};
+static const Arguments of_check = {
+	.scopes = 1, .project = 2, .owner = 3, .client_addr = 4, .min_role = ABSENT, .cost = ABSENT
+};
+
+/*
+ * What is asked.  Where the caller does not say whose key it accepts, it is
+ * its own: that of current_user, which in a function with SECURITY DEFINER is
+ * the function's owner.
+ */
+static pg_attribute_always_inline void
+read_demand(FunctionCallInfo fcinfo, const Arguments *at, ApikeyDemand *demand)
+{
 	memset(demand, 0, sizeof(*demand));
 	demand->cost = COST_DEFAULT;
-	if (cost < PG_NARGS())
+	if (at->cost < PG_NARGS())
 	{
-		if (PG_ARGISNULL(cost))
+		if (PG_ARGISNULL(at->cost))
 			apikey_refuse_null("cost");
-		demand->cost = PG_GETARG_INT32(cost);
+		demand->cost = PG_GETARG_INT32(at->cost);
 		if (demand->cost < 0)
 			apikey_refuse("cost", "A cost must not be negative.");
 	}
-	if (GIVEN(scopes))
-		demand->scopes = PG_GETARG_ARRAYTYPE_P(scopes);
-	if (GIVEN(project))
-		demand->project = PG_GETARG_TEXT_PP(project);
-	if (GIVEN(client_addr))
-		demand->client_addr = PG_GETARG_INET_PP(client_addr);
-	if (GIVEN(min_role))
-		demand->min_role = apikey_role_from_datum(PG_GETARG_DATUM(min_role));
-	demand->by_owner = GIVEN(owner);
-	if (demand->by_owner)
-		demand->owner = PG_GETARG_OID(owner);
+	if (GIVEN(at->scopes))
+		demand->scopes = PG_GETARG_ARRAYTYPE_P(at->scopes);
+	if (GIVEN(at->project))
+		demand->project = PG_GETARG_TEXT_PP(at->project);
+	if (GIVEN(at->client_addr))
+		demand->client_addr = PG_GETARG_INET_PP(at->client_addr);
+	if (GIVEN(at->min_role))
+		demand->min_role = apikey_role_from_datum(PG_GETARG_DATUM(at->min_role));
+	demand->by_owner = GIVEN(at->owner);
+	demand->owner = demand->by_owner ? PG_GETARG_OID(at->owner) : GetUserId();
 }
 
-/*
- * Reads (key text, scopes, project, ...).  Returns the credential, or NULL for
- * a malformed one.
- */
-ApikeyCredential *
+/* Reads (key text, scopes, project, ...). */
+void
 apikey_demand_of_key(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 					 ApikeyDemand *demand)
 {
-	read_demand(fcinfo, 1, demand);
-	return GIVEN(0) &&
-		apikey_credential_from_key(PG_GETARG_DATUM(0), credential) ?
-		credential : NULL;
+	read_demand(fcinfo, &of_key, demand);
+	apikey_credential_from_key(fcinfo->args[0], credential);
+}
+
+/* Reads (key text, scopes, project, owner, client_addr). */
+void
+apikey_demand_of_check(FunctionCallInfo fcinfo, ApikeyCredential *credential,
+					   ApikeyDemand *demand)
+{
+	read_demand(fcinfo, &of_check, demand);
+	apikey_credential_from_key(fcinfo->args[0], credential);
 }
 
 /* The same from (handle text, digest bytea, scopes, project, ...). */
-ApikeyCredential *
+void
 apikey_demand_of_digest(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 						ApikeyDemand *demand)
 {
-	read_demand(fcinfo, 2, demand);
-	return GIVEN(0) && GIVEN(1) &&
-		apikey_credential_from_digest(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1),
-									  credential) ?
-		credential : NULL;
+	static const NullableDatum none = {.isnull = true};
+
+	read_demand(fcinfo, &of_digest, demand);
+	apikey_credential_from_digest(fcinfo->args[0],
+								  PG_NARGS() > 1 ? fcinfo->args[1] : none,
+								  credential);
 }
 
 /* Is this what read_demand takes a missing argument for? */

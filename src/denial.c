@@ -14,7 +14,7 @@
 
 #include "usage.h"
 
-#define TOLD_EVERY		USECS_PER_MINUTE
+#define TOLD_EVERY		SECS_PER_MINUTE
 #define TOLD_AT_ONCE	100		/* keys in a transaction */
 
 /* What was read of a slot to be told. */
@@ -29,11 +29,13 @@ void
 apikey_denial_note(ApikeySlot *slot, ApikeyCode code, inet *client_addr)
 {
 	ApikeyDenial *denial = &slot->denial;
+	Oid			actor = GetUserId();
 
 	SpinLockAcquire(&slot->mutex);
-	denial->count++;
-	denial->code = code;
-	denial->actor = GetUserId();
+	if (denial->count < PG_UINT32_MAX)
+		denial->count++;
+	denial->code = (uint8) code;
+	denial->actor = actor;
 	denial->has_addr = client_addr != NULL;
 	if (client_addr != NULL)
 		memcpy(&denial->addr, VARDATA_ANY(client_addr),
@@ -51,11 +53,23 @@ apikey_denial_at_rest(const ApikeySlot *slot)
 	return slot->denial.count == 0;
 }
 
-/* Is there something to tell, and is it time, or is all to be told? */
+/* Seconds are enough here, and take less room. */
+static uint32
+seconds(TimestampTz time)
+{
+	return (uint32) (time / USECS_PER_SEC);
+}
+
+/*
+ * Is there something to tell, and is it time, or is all to be told?  The clock
+ * may be set back.
+ */
 static bool
 denial_due(const ApikeyDenial *denial, TimestampTz now, bool all)
 {
-	return denial->count > 0 && (all || denial->told_at + TOLD_EVERY <= now);
+	return denial->count > 0 &&
+		(all || seconds(now) >= denial->told_at + TOLD_EVERY ||
+		 seconds(now) < denial->told_at);
 }
 
 /* The databases with something to tell. */
@@ -118,8 +132,8 @@ tell(const Denied *denied)
 	if (denial->has_addr)
 		addr = apikey_usage_inet(&denial->addr);
 	apikey_event_denied(&key, denial->actor, addr,
-						psprintf("{\"code\": \"%s\", \"count\": " INT64_FORMAT "}",
-								 apikey_code_name(denial->code),
+						psprintf("{\"code\": \"%s\", \"count\": %u}",
+								 apikey_code_name((ApikeyCode) denial->code),
 								 denial->count));
 }
 
@@ -129,14 +143,18 @@ told(const Denied *denied, TimestampTz now)
 {
 	LWLock	   *lock;
 	ApikeySlot *slot = apikey_slot_find(MyDatabaseId, &denied->id, NULL, &lock);
+	bool		ended;
 
 	if (slot == NULL)
 		return;
 	SpinLockAcquire(&slot->mutex);
 	slot->denial.count -= denied->denial.count;
-	slot->denial.told_at = now;
+	slot->denial.told_at = seconds(now);
+	ended = slot->ended;
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
+	if (ended)
+		apikey_slot_end(MyDatabaseId, &denied->id, false);
 }
 
 /*

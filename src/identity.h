@@ -12,7 +12,7 @@ typedef struct ApikeyIdentity
 {
 	pg_uuid_t	key;
 	char	   *project;		/* path; NULL for a personal key */
-	NameData	owner;
+	NameData	owner;			/* told of a personal key only */
 	text	   *subject;		/* or NULL */
 	ApikeyRole	role;			/* none for a personal key */
 	ArrayType  *scopes;
@@ -26,5 +26,6 @@ extern const ApikeyIdentity *apikey_identity_current(void);
 
 /* request.c */
 extern text *apikey_request_key(void);
+extern void apikey_request_demand(ApikeyDemand *demand);
 
 #endif							/* APIKEY_IDENTITY_H */

@@ -13,7 +13,7 @@
 #include "commands/async.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
-#include "storage/spin.h"
+#include "storage/lwlock.h"
 #include "utils/memutils.h"
 
 #include "usage.h"
@@ -40,7 +40,7 @@ typedef struct Pending
 
 typedef struct Queue
 {
-	slock_t		mutex;
+	LWLock	   *lock;			/* guards the rest; held for a look through it */
 	int			count;
 	Notice		notices[QUEUE_MAX];
 } Queue;
@@ -57,14 +57,14 @@ apikey_notify_size(void)
 }
 
 void
-apikey_notify_start(void)
+apikey_notify_start(LWLock *lock)
 {
 	bool		found;
 
 	queue = ShmemInitStruct("apikey notices", sizeof(Queue), &found);
 	if (found)
 		return;
-	SpinLockInit(&queue->mutex);
+	queue->lock = lock;
 	queue->count = 0;
 }
 
@@ -100,10 +100,10 @@ apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at)
 static void
 enqueue_pending(void)
 {
-	SpinLockAcquire(&queue->mutex);
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < pending_count && queue->count < QUEUE_MAX; i++)
 		queue->notices[queue->count++] = pending[i].notice;
-	SpinLockRelease(&queue->mutex);
+	LWLockRelease(queue->lock);
 	apikey_worker_call(MyDatabaseId);
 }
 
@@ -154,7 +154,7 @@ apikey_notify_databases(void)
 	Oid			last = InvalidOid;
 	List	   *databases = NIL;
 
-	/* Read without a lock: whoever adds one calls afterwards. */
+	LWLockAcquire(queue->lock, LW_SHARED);
 	for (int i = 0; i < queue->count; i++)
 	{
 		if (queue->notices[i].database != last)
@@ -162,6 +162,7 @@ apikey_notify_databases(void)
 											   queue->notices[i].database);
 		last = queue->notices[i].database;
 	}
+	LWLockRelease(queue->lock);
 	return databases;
 }
 
@@ -171,10 +172,10 @@ apikey_notify_waiting(Oid database)
 {
 	bool		waiting = false;
 
-	SpinLockAcquire(&queue->mutex);
+	LWLockAcquire(queue->lock, LW_SHARED);
 	for (int i = 0; i < queue->count && !waiting; i++)
 		waiting = queue->notices[i].database == database;
-	SpinLockRelease(&queue->mutex);
+	LWLockRelease(queue->lock);
 	return waiting;
 }
 
@@ -185,7 +186,7 @@ take(Oid database, Notice *taken)
 	int			count = 0;
 	int			kept = 0;
 
-	SpinLockAcquire(&queue->mutex);
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < queue->count; i++)
 	{
 		if (queue->notices[i].database == database &&
@@ -199,7 +200,7 @@ take(Oid database, Notice *taken)
 			queue->notices[kept++] = queue->notices[i];
 	}
 	queue->count = kept;
-	SpinLockRelease(&queue->mutex);
+	LWLockRelease(queue->lock);
 	return count;
 }
 

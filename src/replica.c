@@ -8,48 +8,61 @@
  * name that the publisher stored beside it when it wrote the row.  That name
  * may be old: its role may have been renamed or dropped since, and the name be
  * another's now.  Whoever is not meant beyond doubt does not get the row.
+ *
+ * Nothing that arrives makes valid what was revoked here, and nothing that is
+ * here stops what arrives, for then keys would go on verifying while their
+ * revocations wait: the row that arrives wins.  What it displaces is removed,
+ * but a key of the same name is revoked, and an event stays, with the one that
+ * arrives numbered anew.
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/tableam.h"
 #include "catalog/pg_subscription_rel.h"
+#include "commands/sequence.h"
 #include "commands/trigger.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "replication/logicalworker.h"
 #include "replication/worker_internal.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "apikey.h"
 
-/* The two columns by which a row says whose it is. */
+#define REPLACED	"its name was taken by a key that was replicated"
+
+/* The two columns by which a row names a role; name is NULL for none. */
 typedef struct Holder
 {
 	Oid			role;
 	const char *name;
 } Holder;
 
-/*
- * Reads the columns that a pair of a trigger's arguments names; false where
- * they are null.
- */
-static bool
-read_holder(const TriggerData *trigger, int pair, HeapTuple tuple,
-			Holder *holder)
+/* Are we changing rows here, rather than is one arriving? */
+static bool making_room = false;
+
+/* Reads a pair of columns that a trigger's arguments name. */
+static Holder
+read_holder(const TriggerData *trigger, int pair, HeapTuple tuple)
 {
 	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
 	char	  **columns = &trigger->tg_trigger->tgargs[2 * pair];
+	Holder		holder;
 	bool		isnull;
 
-	holder->role = DatumGetObjectId(SPI_getbinval(tuple, desc,
-												  SPI_fnumber(desc, columns[0]),
-												  &isnull));
-	if (isnull)
-		return false;
-	holder->name = SPI_getvalue(tuple, desc, SPI_fnumber(desc, columns[1]));
-	return holder->name != NULL;
+	holder.role = DatumGetObjectId(SPI_getbinval(tuple, desc,
+												 SPI_fnumber(desc, columns[0]),
+												 &isnull));
+	holder.name = isnull ? NULL :
+		SPI_getvalue(tuple, desc, SPI_fnumber(desc, columns[1]));
+	return holder;
 }
 
 /* Is a table being copied, rather than its changes applied? */
@@ -91,7 +104,7 @@ settled_role(const TriggerData *trigger, const Holder *sent,
 	Oid			named;
 
 	/* In binary, what has been settled stays so while the name does. */
-	if (before != NULL && came_in_binary() &&
+	if (before != NULL && before->name != NULL && came_in_binary() &&
 		strcmp(before->name, sent->name) == 0)
 		return before->role;
 	if (here != NULL && strcmp(here, sent->name) == 0)
@@ -106,75 +119,247 @@ settled_role(const TriggerData *trigger, const Holder *sent,
 	return named;
 }
 
-/*
- * Settles a role of an arriving row, in *tuple; false where it is none here.
- * A row that names no such role stays as it is.
- */
-static bool
-settle(const TriggerData *trigger, int pair, HeapTuple *tuple)
+/* The same row with another value in a column. */
+static HeapTuple
+with_column(Relation rel, HeapTuple tuple, const char *name, Datum value,
+			bool isnull)
 {
-	bool		is_update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	Holder		sent;
-	Holder		before;
-	Oid			role;
-	int			column;
-	Datum		value;
-	bool		isnull = false;
+	int			column = SPI_fnumber(RelationGetDescr(rel), name);
 
-	if (!read_holder(trigger, pair, *tuple, &sent))
-		return true;
-	is_update = is_update &&
-		read_holder(trigger, pair, trigger->tg_trigtuple, &before);
-	role = settled_role(trigger, &sent, is_update ? &before : NULL);
-	if (!OidIsValid(role))
-		ereport(LOG,
-				(errmsg("a row of table \"%s\" is that of no role here",
-						RelationGetRelationName(trigger->tg_relation)),
-				 errdetail("Its role on the publisher was last known as \"%s\".",
-						   sent.name)));
-	if (role != sent.role)
-	{
-		column = SPI_fnumber(desc, trigger->tg_trigger->tgargs[2 * pair]);
-		value = ObjectIdGetDatum(role);
-		*tuple = heap_modify_tuple_by_cols(*tuple, desc, 1, &column, &value,
-										   &isnull);
-	}
-	return OidIsValid(role);
+	return heap_modify_tuple_by_cols(tuple, RelationGetDescr(rel), 1, &column,
+									 &value, &isnull);
 }
 
 /*
- * _apikey_arrived(role column, name column, ...) returns trigger
- *		Before a row is written in an apply worker: makes it that of the role
- *		here which it means.  A new row of none is left out; one that was
- *		somebody's becomes nobody's.  So do the roles that further pairs of
- *		columns name, with a row that stays.
+ * Makes a row that of the roles here which it means.  A new row of none is left
+ * out, where each row must have one; else what was somebody's becomes nobody's.
+ */
+static HeapTuple
+settle(const TriggerData *trigger, HeapTuple tuple, HeapTuple before)
+{
+	Relation	rel = trigger->tg_relation;
+
+	for (int pair = 0; 2 * pair < trigger->tg_trigger->tgnargs; pair++)
+	{
+		Holder		sent = read_holder(trigger, pair, tuple);
+		Holder		known = {0};
+		const char *column;
+		Oid			role;
+
+		if (sent.name == NULL)
+			continue;
+		if (before != NULL)
+			known = read_holder(trigger, pair, before);
+		role = settled_role(trigger, &sent, before != NULL ? &known : NULL);
+		if (!OidIsValid(role))
+			ereport(LOG,
+					(errmsg("a row of table \"%s\" is that of no role here",
+							RelationGetRelationName(rel)),
+					 errdetail("Its role on the publisher was last known as \"%s\".",
+							   sent.name)));
+		column = trigger->tg_trigger->tgargs[2 * pair];
+		if (!OidIsValid(role) && before == NULL &&
+			TupleDescAttr(RelationGetDescr(rel),
+						  SPI_fnumber(RelationGetDescr(rel), column) - 1)->attnotnull)
+			return NULL;
+		if (role != sent.role)
+			tuple = with_column(rel, tuple, column, ObjectIdGetDatum(role), false);
+	}
+	return tuple;
+}
+
+/* What was revoked here stays so, whatever arrives. */
+static HeapTuple
+keep_revoked(Relation rel, HeapTuple tuple, HeapTuple before)
+{
+	static const char *const columns[] = {"revoked_at", "revoke_reason"};
+	TupleDesc	desc = RelationGetDescr(rel);
+	int			revoked_at = SPI_fnumber(desc, columns[0]);
+
+	if (revoked_at < 0 || !heap_attisnull(tuple, revoked_at, desc) ||
+		heap_attisnull(before, revoked_at, desc))
+		return tuple;
+	for (size_t i = 0; i < lengthof(columns); i++)
+	{
+		bool		isnull;
+		Datum		value = SPI_getbinval(before, desc,
+										  SPI_fnumber(desc, columns[i]),
+										  &isnull);
+
+		tuple = with_column(rel, tuple, columns[i], value, isnull);
+	}
+	return tuple;
+}
+
+/* Has a row another value than before in one of an index's columns? */
+static bool
+index_differs(Relation rel, const IndexInfo *index, HeapTuple tuple,
+			  HeapTuple before)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < index->ii_NumIndexKeyAttrs; i++)
+	{
+		int			column = index->ii_IndexAttrNumbers[i];
+		bool		is_null;
+		bool		was_null;
+		Datum		is;
+		Datum		was;
+
+		if (column <= 0)
+			return true;		/* an expression */
+		is = heap_getattr(tuple, column, desc, &is_null);
+		was = heap_getattr(before, column, desc, &was_null);
+		if (is_null != was_null ||
+			(!is_null && !datum_image_eq(is, was,
+										 TupleDescAttr(desc, column - 1)->attbyval,
+										 TupleDescAttr(desc, column - 1)->attlen)))
+			return true;
+	}
+	return false;
+}
+
+/* The unique indexes in which a row is a newcomer. */
+static List *
+indexes_entered(const ResultRelInfo *target, HeapTuple tuple, HeapTuple before)
+{
+	List	   *entered = NIL;
+
+	for (int i = 0; i < target->ri_NumIndices; i++)
+	{
+		const IndexInfo *index = target->ri_IndexRelationInfo[i];
+
+		if (index->ii_Unique &&
+			(before == NULL ||
+			 index_differs(target->ri_RelationDesc, index, tuple, before)))
+			entered = lappend_oid(entered,
+								  RelationGetRelid(target->ri_IndexRelationDescs[i]));
+	}
+	return entered;
+}
+
+/* Revokes a key here whose name one that arrives has. */
+static void
+revoke_displaced(const pg_uuid_t *id)
+{
+	ApikeyRow	key;
+
+	making_room = true;
+	PG_TRY();
+	{
+		apikey_manage_lock(id, &key);
+		apikey_manage_revoke(&key, cstring_to_text(REPLACED));
+	}
+	PG_FINALLY();
+	{
+		making_room = false;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Makes way for a row where another is that a unique index allows no second
+ * of; returns the row as it is to be written.
+ */
+static HeapTuple
+displace(Relation rel, HeapTuple tuple, ItemPointer other)
+{
+	const char *table = RelationGetRelationName(rel);
+	TupleDesc	desc = RelationGetDescr(rel);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	HeapTuple	here = NULL;
+	bool		isnull;
+	Datum		id = heap_getattr(tuple, 1, desc, &isnull);
+
+	if (table_tuple_fetch_row_version(rel, other, SnapshotSelf, slot))
+		here = ExecCopySlotHeapTuple(slot);
+	ExecDropSingleTupleTableSlot(slot);
+	if (here == NULL)
+		elog(ERROR, "a row of table \"%s\" was changed meanwhile", table);
+
+	ereport(LOG,
+			(errmsg("a row of table \"%s\" has made way for one that was replicated",
+					table)));
+	if (strcmp(table, "apikey_event") == 0)
+		return with_column(rel, tuple, "id",
+						   Int64GetDatum(nextval_internal(apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ),
+														  false)),
+						   false);
+	if (strcmp(table, "apikey_key") == 0 &&
+		!datum_image_eq(id, heap_getattr(here, 1, desc, &isnull),
+						TupleDescAttr(desc, 0)->attbyval,
+						TupleDescAttr(desc, 0)->attlen))
+	{
+		revoke_displaced(DatumGetUUIDP(heap_getattr(here, 1, desc, &isnull)));
+		return tuple;
+	}
+	simple_heap_delete(rel, other);
+	return keep_revoked(rel, tuple, here);
+}
+
+/* Makes way for a row in all unique indexes; before is NULL for a new one. */
+static HeapTuple
+make_way(Relation rel, HeapTuple tuple, HeapTuple before)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *target = makeNode(ResultRelInfo);
+	TupleTableSlot *slot = ExecInitExtraTupleSlot(estate, RelationGetDescr(rel),
+												  &TTSOpsHeapTuple);
+	ItemPointerData other;
+	List	   *entered;
+
+	InitResultRelInfo(target, rel, 0, NULL, 0);
+	ExecOpenIndices(target, true);
+	entered = indexes_entered(target, tuple, before);
+	ExecStoreHeapTuple(tuple, slot, false);
+	while (entered != NIL &&
+		   !apikey_check_index_constraints(target, slot, estate, &other,
+										   entered))
+	{
+		CHECK_FOR_INTERRUPTS();
+		tuple = displace(rel, tuple, &other);
+		ExecStoreHeapTuple(tuple, slot, false);
+	}
+	ExecCloseIndices(target);
+	ExecResetTupleTable(estate->es_tupleTable, false);
+	FreeExecutorState(estate);
+	return tuple;
+}
+
+/*
+ * _apikey_arrived([role column, name column, ...]) returns trigger
+ *		Before a row is written in an apply worker: settles whose it is here,
+ *		and makes way for it.
  */
 PG_FUNCTION_INFO_V1(_apikey_arrived);
 Datum
 _apikey_arrived(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	bool		is_update;
+	HeapTuple	before = NULL;
 	HeapTuple	tuple;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
 		TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ||
-		trigger->tg_trigger->tgnargs < 2 ||
 		trigger->tg_trigger->tgnargs % 2 != 0)
 		elog(ERROR, "a BEFORE ROW trigger with pairs of arguments was expected");
 	apikey_catalog_require(trigger->tg_relation);
 
-	is_update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
-	tuple = is_update ? trigger->tg_newtuple : trigger->tg_trigtuple;
-	if (!IsLogicalWorker())
+	tuple = trigger->tg_trigtuple;
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+	{
+		before = tuple;
+		tuple = trigger->tg_newtuple;
+	}
+	if (!IsLogicalWorker() || making_room)
 		return PointerGetDatum(tuple);
 
-	if (!settle(trigger, 0, &tuple) && !is_update)
+	tuple = settle(trigger, tuple, before);
+	if (tuple == NULL)
 		return PointerGetDatum(NULL);
-	for (int pair = 1; pair < trigger->tg_trigger->tgnargs / 2; pair++)
-		(void) settle(trigger, pair, &tuple);
-	return PointerGetDatum(tuple);
+	if (before != NULL)
+		tuple = keep_revoked(trigger->tg_relation, tuple, before);
+	return PointerGetDatum(make_way(trigger->tg_relation, tuple, before));
 }

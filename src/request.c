@@ -1,6 +1,7 @@
 /*
  * request.c
- *		The key that an HTTP request carries, as PostgREST tells of it.
+ *		The key that an HTTP request carries, as PostgREST tells of it, and
+ *		whose key may be one.
  *
  * PostgREST hands the request's headers over as a JSON object in the setting
  * request.headers, with lower-case names; on a reused connection that has not
@@ -10,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
@@ -50,4 +52,21 @@ apikey_request_key(void)
 		return cstring_to_text(value);
 	return apikey_json_member(headers, "authorization", &value) == APIKEY_JSON_FOUND ?
 		bearer_key(value) : NULL;
+}
+
+/*
+ * Whose key a request may carry: the settings say it, and without them nobody's
+ * is accepted.  Who calls is the web's anonymous role, or any other that a
+ * token names; its own keys are not what is meant.
+ */
+void
+apikey_request_demand(ApikeyDemand *demand)
+{
+	memset(demand, 0, sizeof(*demand));
+	demand->cost = 1;
+	if (apikey_request_project[0] != '\0')
+		demand->project = cstring_to_text(apikey_request_project);
+	demand->by_owner = apikey_request_owner[0] != '\0';
+	demand->owner = demand->by_owner ?
+		get_role_oid(apikey_request_owner, true) : InvalidOid;
 }

@@ -1,59 +1,55 @@
 /*
  * slot.c
- *		The slots of shared memory: who has which, and their file.
+ *		The slots of shared memory: who has which, and who gives one up.
  *
- * A slot that has something to flush, whose limiter has not all back, or
- * whose lease is not at rest, is never reused; where no slot can be, a use is
- * counted as not attributed and a limit cannot be held.
+ * A slot is at rest when nothing is lost with it: it has nothing to flush and
+ * no refusal to tell, its limiter has all back, and no lease is out.  Where no
+ * slot is free, one at rest is taken, whosever it is.  Where none is found, who
+ * has less than others takes one of theirs: see share.c.  So a limit is never
+ * forgotten to make room for its own role's keys, nor for anybody's who has as
+ * much.  What is taken then is what is least missed, of some found at random:
+ * those that hold up the longest are the last to be, and nobody can choose.
  *
- * At a clean shutdown the postmaster writes all slots to a file, which the
- * next start reads and removes, as pg_stat_statements does.
+ * In recovery nothing can be flushed.  There, counts keep no slot from being
+ * taken: they go to what is not attributed.
+ *
+ * Where no slot can be had, a use is counted as not attributed, and a limit
+ * cannot be held.
  */
 #include "postgres.h"
 
-#include <unistd.h>
-
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
-#include "utils/hsearch.h"
 
 #include "slot.h"
 #include "usage.h"
 
 #define PARTITIONS		16
-#define VICTIMS_MAX		1024	/* slots looked at to make room for a key */
-#define DUMP_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/apikey.stat"
-#define DUMP_MAGIC		0x41504B35	/* "APK5" */
+#define REST_LOOKED_AT	1024	/* slots, to find one at rest */
+#define GIVEN_LOOKED_AT	4096	/* of a holder's, to find the one to take, */
+#define GIVEN_COMPARED	16		/* or so many that can be taken */
+#define GIVEN_TRIES		8		/* it has changed meanwhile */
 
-typedef struct SlotEntry
-{
-	ApikeySlotKey key;			/* hash key */
-	int			slot;
-} SlotEntry;
+/* What is lost with a slot; more is the time for which its limiter holds up. */
+#define LOSS_NONE		0
+#define LOSS_COUNTS		1
+#define LOSS_LEASE		PG_INT64_MAX	/* never taken */
 
 typedef struct Shared
 {
 	LWLock	   *control;
 	LWLockPadded *partitions;
-	pg_atomic_uint32 clock;		/* where the next search for a victim begins */
-	int			free_count;
-	int			free[FLEXIBLE_ARRAY_MEMBER];	/* stack of free slots */
+	pg_atomic_uint32 clock;		/* where the next search for rest begins */
+	int			free;			/* the first on the stack; -1: none */
+	int			buckets[FLEXIBLE_ARRAY_MEMBER]; /* the first in each; -1: none */
 } Shared;
-
-/* What the file keeps of a slot. */
-typedef struct DumpedSlot
-{
-	ApikeyUse	use;
-	ApikeyDenial denial;
-	ApikeyLease lease;
-} DumpedSlot;
 
 static Shared *shared = NULL;
 static ApikeySlot *slots = NULL;
-static HTAB *slot_table = NULL;
 static shmem_request_hook_type previous_request = NULL;
 static shmem_startup_hook_type previous_startup = NULL;
 
@@ -64,11 +60,19 @@ apikey_usage_shared(void)
 	return shared != NULL;
 }
 
+/* Each partition has as many, one for a slot. */
+static int
+buckets_of_partition(void)
+{
+	return (apikey_max_tracked_keys + PARTITIONS - 1) / PARTITIONS;
+}
+
 static Size
 shared_size(void)
 {
-	return add_size(offsetof(Shared, free),
-					mul_size(apikey_max_tracked_keys, sizeof(int)));
+	return add_size(offsetof(Shared, buckets),
+					mul_size(PARTITIONS,
+							 mul_size(buckets_of_partition(), sizeof(int))));
 }
 
 static void
@@ -79,13 +83,25 @@ request_memory(void)
 	RequestAddinShmemSpace(shared_size());
 	RequestAddinShmemSpace(mul_size(apikey_max_tracked_keys,
 									sizeof(ApikeySlot)));
-	RequestAddinShmemSpace(hash_estimate_size(apikey_max_tracked_keys,
-											  sizeof(SlotEntry)));
+	RequestAddinShmemSpace(apikey_share_size());
 	RequestAddinShmemSpace(apikey_stats_size());
 	RequestAddinShmemSpace(apikey_lease_size());
 	RequestAddinShmemSpace(apikey_notify_size());
 	RequestAddinShmemSpace(apikey_worker_size());
-	RequestNamedLWLockTranche("apikey", PARTITIONS + 1);
+	RequestNamedLWLockTranche("apikey", PARTITIONS + 3);
+}
+
+static uint32
+hash_key(const ApikeySlotKey *key)
+{
+	return hash_bytes((const unsigned char *) key, sizeof(ApikeySlotKey));
+}
+
+static int *
+bucket_of(uint32 hash)
+{
+	return &shared->buckets[hash % PARTITIONS * buckets_of_partition() +
+							hash / PARTITIONS % buckets_of_partition()];
 }
 
 static LWLock *
@@ -94,19 +110,85 @@ partition_lock(uint32 hash)
 	return &shared->partitions[hash % PARTITIONS].lock;
 }
 
-static void
-init_slot(ApikeySlot *slot)
+static bool
+slot_has_key(const ApikeySlot *slot, const ApikeySlotKey *key)
 {
-	pg_atomic_init_u64(&slot->uses, 0);
-	pg_atomic_init_u64(&slot->denials, 0);
-	pg_atomic_init_u64(&slot->last_used_at, 0);
-	pg_atomic_init_u64(&slot->arrival, 0);
+	return slot->used && memcmp(&slot->key, key, sizeof(ApikeySlotKey)) == 0;
+}
+
+/* The number of a key's slot, whose partition is locked; -1 for none. */
+static int
+find_number(const ApikeySlotKey *key, uint32 hash)
+{
+	int			number = *bucket_of(hash);
+
+	while (number >= 0 && !slot_has_key(&slots[number], key))
+		number = slots[number].next;
+	return number;
+}
+
+/* Makes a slot a key's; its partition is locked, or nobody else is there. */
+static void
+key_slot(int number, const ApikeySlotKey *key, uint32 hash)
+{
+	ApikeySlot *slot = &slots[number];
+
+	pg_atomic_write_u64(&slot->uses, 0);
+	pg_atomic_write_u64(&slot->denials, 0);
+	pg_atomic_write_u64(&slot->last_used_at, 0);
+	pg_atomic_write_u64(&slot->arrival, 0);
 	SpinLockInit(&slot->mutex);
-	slot->has_addr = false;
+	slot->ended = slot->has_addr = slot->flush_done = false;
 	memset(&slot->flush, 0, sizeof(slot->flush));
 	memset(&slot->denial, 0, sizeof(slot->denial));
 	memset(&slot->lease, 0, sizeof(slot->lease));
-	slot->used = false;
+	slot->key = *key;
+	slot->next = *bucket_of(hash);
+	slot->used = true;
+	*bucket_of(hash) = number;
+}
+
+/* Takes a slot from its key; its partition is locked. */
+static void
+unkey_slot(int number, uint32 hash)
+{
+	int		   *link = bucket_of(hash);
+
+	while (*link != number)
+		link = &slots[*link].next;
+	*link = slots[number].next;
+	slots[number].used = false;
+	/* Who holds a hint and our lock must not find the old key again. */
+	memset(&slots[number].key, 0, sizeof(ApikeySlotKey));
+}
+
+/* Takes a free slot in hand, for a role; -1 where there is none. */
+static int
+take_free_slot(Oid database, Oid role)
+{
+	int			number;
+
+	LWLockAcquire(shared->control, LW_EXCLUSIVE);
+	number = shared->free;
+	if (number >= 0)
+	{
+		shared->free = slots[number].next;
+		slots[number].holder = apikey_share_charge(database, role);
+	}
+	LWLockRelease(shared->control);
+	return number;
+}
+
+/* Gives back a slot that was in hand. */
+static void
+free_slot(int number)
+{
+	LWLockAcquire(shared->control, LW_EXCLUSIVE);
+	apikey_share_discharge(slots[number].holder);
+	slots[number].holder = -1;
+	slots[number].next = shared->free;
+	shared->free = number;
+	LWLockRelease(shared->control);
 }
 
 /* Is there nothing to flush? */
@@ -117,82 +199,175 @@ apikey_slot_flushed(ApikeySlot *slot)
 		pg_atomic_read_u64(&slot->denials) == 0;
 }
 
-/* Is nothing lost with the slot? */
+/* How much is lost with a slot, as it seems where it is not locked. */
+static int64
+slot_loss(ApikeySlot *slot, TimestampTz now)
+{
+	int64		arrival = (int64) pg_atomic_read_u64(&slot->arrival);
+
+	if (!apikey_lease_at_rest(slot, now))
+		return LOSS_LEASE;
+	if (arrival > now * APIKEY_LIMITER_UNITS)
+		return LOSS_COUNTS + (arrival - now * APIKEY_LIMITER_UNITS);
+	return apikey_slot_flushed(slot) && apikey_denial_at_rest(slot) ?
+		LOSS_NONE : LOSS_COUNTS;
+}
+
+/* Is nothing lost with a slot? */
+bool
+apikey_slot_at_rest(ApikeySlot *slot, TimestampTz now)
+{
+	return slot_loss(slot, now) == LOSS_NONE;
+}
+
+/*
+ * What counts of a slot that is given up are told of nowhere; a flush that is
+ * on its way may yet tell of its part.
+ */
+static uint64
+lost_counts(ApikeySlot *slot)
+{
+	uint64		counts = pg_atomic_read_u64(&slot->uses) +
+		pg_atomic_read_u64(&slot->denials);
+
+	if (slot->flush.number != 0 && !slot->flush_done)
+		counts -= Min(counts, (uint64) slot->flush.uses + slot->flush.denials);
+	return counts;
+}
+
+/*
+ * Takes a slot in hand that is still that key's, if no more is lost with it
+ * than so much.  Of a holder it may be any; -1: of whichever.
+ */
 static bool
-slot_at_rest(ApikeySlot *slot)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	return apikey_slot_flushed(slot) &&
-		(int64) pg_atomic_read_u64(&slot->arrival) <=
-		now * APIKEY_LIMITER_UNITS &&
-		apikey_denial_at_rest(slot) && apikey_lease_at_rest(slot, now);
-}
-
-/* Takes a slot from the stack; -1 where none is free. */
-static int
-pop_free_slot(void)
-{
-	int			slot = -1;
-
-	LWLockAcquire(shared->control, LW_EXCLUSIVE);
-	if (shared->free_count > 0)
-		slot = shared->free[--shared->free_count];
-	LWLockRelease(shared->control);
-	return slot;
-}
-
-static void
-push_free_slot(int slot)
-{
-	LWLockAcquire(shared->control, LW_EXCLUSIVE);
-	shared->free[shared->free_count++] = slot;
-	LWLockRelease(shared->control);
-}
-
-/* Frees a slot if it still is that key's and at rest. */
-static bool
-evict_slot(int number, const ApikeySlotKey *key, bool even_busy)
+evict_slot(int number, int holder, int64 loss, TimestampTz now)
 {
 	ApikeySlot *slot = &slots[number];
-	uint32		hash = get_hash_value(slot_table, key);
-	bool		evicted = false;
+	ApikeySlotKey key = slot->key;
+	uint32		hash = hash_key(&key);
+	uint64		counts = 0;
+	bool		evicted;
 
 	LWLockAcquire(partition_lock(hash), LW_EXCLUSIVE);
-	if (slot->used && memcmp(&slot->key, key, sizeof(ApikeySlotKey)) == 0 &&
-		(even_busy || slot_at_rest(slot)))
+	evicted = slot_has_key(slot, &key) &&
+		(holder < 0 || slot->holder == holder) &&
+		slot_loss(slot, now) <= loss;
+	if (evicted)
 	{
-		hash_search_with_hash_value(slot_table, key, hash, HASH_REMOVE, NULL);
-		/* Who holds a hint and our lock must not find the old key again. */
-		memset(&slot->key, 0, sizeof(ApikeySlotKey));
-		init_slot(slot);
-		evicted = true;
+		counts = lost_counts(slot);
+		unkey_slot(number, hash);
 	}
 	LWLockRelease(partition_lock(hash));
 	if (evicted)
-		push_free_slot(number);
+		apikey_stats_evicted(key.database, counts);
 	return evicted;
 }
 
-/* Frees the next slot that can be, round the clock; gives up after a while. */
-static bool
-evict_some_slot(void)
+/*
+ * Takes the next slot in hand that is at rest, round the clock; gives up after
+ * a while, with -1.
+ */
+static int
+evict_resting(TimestampTz now)
 {
-	for (int i = 0; i < Min(apikey_max_tracked_keys, VICTIMS_MAX); i++)
+	int64		loss = RecoveryInProgress() ? LOSS_COUNTS : LOSS_NONE;
+
+	for (int i = 0; i < Min(apikey_max_tracked_keys, REST_LOOKED_AT); i++)
 	{
 		int			number = pg_atomic_fetch_add_u32(&shared->clock, 1) %
 			apikey_max_tracked_keys;
-		ApikeySlotKey key = slots[number].key;
 
 		/* Read without a lock: evict_slot looks again. */
-		if (slots[number].used && slot_at_rest(&slots[number]) &&
-			evict_slot(number, &key, false))
+		if (slots[number].used && slot_loss(&slots[number], now) <= loss &&
+			evict_slot(number, -1, loss, now))
+			return number;
+	}
+	return -1;
+}
+
+/*
+ * Of a holder's slots, some found at random, the one that is least missed; -1
+ * where none can be taken.  "loss" comes as LOSS_LEASE.  A lease is called
+ * back: it is idle from now on.
+ */
+static int
+least_missed(int holder, TimestampTz now, int64 *loss)
+{
+	int			start = (int) pg_prng_uint64_range(&pg_global_prng_state, 0,
+												   apikey_max_tracked_keys - 1);
+	int			least = -1;
+	int			compared = 0;
+
+	for (int i = 0; i < apikey_max_tracked_keys && compared < GIVEN_COMPARED &&
+		 (i < GIVEN_LOOKED_AT || compared == 0); i++)
+	{
+		int			number = (start + i) % apikey_max_tracked_keys;
+		ApikeySlot *slot = &slots[number];
+		int64		this;
+
+		if (!slot->used || slot->holder != holder)
+			continue;
+		this = slot_loss(slot, now);
+		if (this == LOSS_LEASE)
+			slot->lease.spent_at = 0;
+		else
 		{
-			apikey_stats_evicted();
-			return true;
+			compared++;
+			if (this < *loss)
+			{
+				least = number;
+				*loss = this;
+			}
 		}
 	}
-	return false;
+	return least;
+}
+
+/* Takes a slot in hand of who has more than a role; -1 where nobody has. */
+static int
+evict_given(Oid database, Oid role, TimestampTz now)
+{
+	for (int i = 0; i < GIVEN_TRIES; i++)
+	{
+		int64		loss = LOSS_LEASE;
+		int			giver;
+		int			number;
+
+		LWLockAcquire(shared->control, LW_SHARED);
+		giver = apikey_share_giver(database, role);
+		LWLockRelease(shared->control);
+		if (giver < 0)
+			break;
+		number = least_missed(giver, now, &loss);
+		if (number < 0)
+			break;
+		if (evict_slot(number, giver, loss, now))
+			return number;
+	}
+	return -1;
+}
+
+/* Takes a slot in hand for a role; -1 where there is no room for it. */
+static int
+take_slot(Oid database, Oid role, bool spare)
+{
+	int			number = take_free_slot(database, role);
+	TimestampTz now;
+
+	if (number >= 0)
+		return number;
+	now = GetCurrentTimestamp();
+	number = evict_resting(now);
+	if (number < 0 && !spare)
+		number = evict_given(database, role, now);
+	if (number >= 0)
+	{
+		LWLockAcquire(shared->control, LW_EXCLUSIVE);
+		apikey_share_discharge(slots[number].holder);
+		slots[number].holder = apikey_share_charge(database, role);
+		LWLockRelease(shared->control);
+	}
+	return number;
 }
 
 /* The number of slots, and each, to be looked through without a lock. */
@@ -208,12 +383,6 @@ apikey_slot_at(int number)
 	return &slots[number];
 }
 
-static bool
-slot_has_key(const ApikeySlot *slot, const ApikeySlotKey *key)
-{
-	return slot->used && memcmp(&slot->key, key, sizeof(ApikeySlotKey)) == 0;
-}
-
 /*
  * Finds a key's slot, its partition locked shared for the caller to release;
  * NULL where it has none.  A hint saves the search where it is right.
@@ -224,16 +393,15 @@ apikey_slot_find(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
 {
 	ApikeySlotKey key = {.database = database, .id = *id};
 	bool		hinted = hint != NULL && hint->known;
-	uint32		hash = hinted ? hint->hash : get_hash_value(slot_table, &key);
-	SlotEntry  *entry;
+	uint32		hash = hinted ? hint->hash : hash_key(&key);
+	int			number;
 
 	*lock = partition_lock(hash);
 	LWLockAcquire(*lock, LW_SHARED);
 	if (hinted && slot_has_key(&slots[hint->number], &key))
 		return &slots[hint->number];
-	entry = hash_search_with_hash_value(slot_table, &key, hash, HASH_FIND,
-										NULL);
-	if (entry == NULL)
+	number = find_number(&key, hash);
+	if (number < 0)
 	{
 		LWLockRelease(*lock);
 		return NULL;
@@ -241,61 +409,130 @@ apikey_slot_find(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
 	if (hint != NULL)
 	{
 		hint->hash = hash;
-		hint->number = entry->slot;
+		hint->number = number;
 		hint->known = true;
 	}
-	return &slots[entry->slot];
+	return &slots[number];
 }
 
 /* Gives a key a slot; false where there is no room. */
 static bool
-make_slot(const ApikeySlotKey *key)
+make_slot(const ApikeySlotKey *key, Oid role, bool spare)
 {
-	uint32		hash = get_hash_value(slot_table, key);
-	int			number = pop_free_slot();
-	SlotEntry  *entry;
+	uint32		hash = hash_key(key);
+	int			number = take_slot(key->database, role, spare);
 	bool		found;
 
-	while (number < 0)
-	{
-		if (!evict_some_slot())
-			return false;
-		number = pop_free_slot();
-	}
-
+	if (number < 0)
+		return false;
 	LWLockAcquire(partition_lock(hash), LW_EXCLUSIVE);
-	entry = hash_search_with_hash_value(slot_table, key, hash, HASH_ENTER_NULL,
-										&found);
-	if (entry != NULL && !found)
-	{
-		entry->slot = number;
-		init_slot(&slots[number]);
-		slots[number].key = *key;
-		slots[number].used = true;
-	}
+	found = find_number(key, hash) >= 0;
+	if (!found)
+		key_slot(number, key, hash);
 	LWLockRelease(partition_lock(hash));
-	if (entry == NULL || found)
-		push_free_slot(number);
-	return entry != NULL;
+	if (found)
+		free_slot(number);
+	return true;
 }
 
-/* The same, of a key that need not have one yet; NULL where there is no room. */
-ApikeySlot *
-apikey_slot_open(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
-				 LWLock **lock)
+static ApikeySlot *
+open_slot(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint, bool spare,
+		  LWLock **lock)
 {
 	ApikeySlotKey key = {.database = database, .id = *id};
 	ApikeySlot *slot;
 
 	while ((slot = apikey_slot_find(database, id, hint, lock)) == NULL)
 	{
-		if (!make_slot(&key))
+		if (!make_slot(&key, hint == NULL ? InvalidOid : hint->owner, spare))
 			return NULL;
 	}
 	return slot;
 }
 
-/* A database is being dropped: nobody will flush what it has. */
+/*
+ * The same, of a key that need not have one yet; NULL where there is no room.
+ * The hint says in whose name a slot is made.
+ */
+ApikeySlot *
+apikey_slot_open(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
+				 LWLock **lock)
+{
+	return open_slot(database, id, hint, false, lock);
+}
+
+/* The same to count only: nobody's limit is given up for it. */
+ApikeySlot *
+apikey_slot_open_spare(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
+					   LWLock **lock)
+{
+	return open_slot(database, id, hint, true, lock);
+}
+
+/*
+ * While shared memory is being made: an empty slot for what the file has of a
+ * key; NULL where there is no room, or the key has one already.
+ */
+ApikeySlot *
+apikey_slot_restore(const ApikeySlotKey *key, Oid owner)
+{
+	uint32		hash = hash_key(key);
+	int			number;
+
+	if (find_number(key, hash) >= 0)
+		return NULL;
+	number = take_free_slot(key->database, owner);
+	if (number < 0)
+		return NULL;
+	key_slot(number, key, hash);
+	return &slots[number];
+}
+
+/* Frees a key's slot: at rest only, or whatever is in it. */
+static void
+drop_slot(const ApikeySlotKey *key, bool even_busy)
+{
+	uint32		hash = hash_key(key);
+	bool		dropped = false;
+	int			number;
+
+	LWLockAcquire(partition_lock(hash), LW_EXCLUSIVE);
+	number = find_number(key, hash);
+	if (number >= 0 &&
+		(even_busy ||
+		 apikey_slot_at_rest(&slots[number], GetCurrentTimestamp())))
+	{
+		unkey_slot(number, hash);
+		dropped = true;
+	}
+	LWLockRelease(partition_lock(hash));
+	if (dropped)
+		free_slot(number);
+}
+
+/*
+ * A key has ended for good: its limit holds nothing up any more, and its slot
+ * is free as soon as what it has is flushed; of a key that is gone at once.
+ */
+void
+apikey_slot_end(Oid database, const pg_uuid_t *id, bool gone)
+{
+	ApikeySlotKey key = {.database = database, .id = *id};
+	LWLock	   *lock;
+	ApikeySlot *slot;
+
+	if (shared == NULL)
+		return;
+	if (!gone && (slot = apikey_slot_find(database, id, NULL, &lock)) != NULL)
+	{
+		pg_atomic_write_u64(&slot->arrival, 0);
+		slot->ended = true;
+		LWLockRelease(lock);
+	}
+	drop_slot(&key, gone);
+}
+
+/* A database is being dropped, or our tables in it. */
 void
 apikey_slot_forget_database(Oid database)
 {
@@ -304,106 +541,36 @@ apikey_slot_forget_database(Oid database)
 		ApikeySlotKey key = slots[i].key;
 
 		if (slots[i].used && key.database == database)
-			evict_slot(i, &key, true);
+			drop_slot(&key, true);
 	}
 }
 
-/* Writes what is pending to a file, when the postmaster ends in peace. */
+/* Makes shared memory empty. */
 static void
-dump_slots(int code, Datum arg pg_attribute_unused())
+make_slots(LWLockPadded *locks)
 {
-	FILE	   *file;
-	uint32		magic = DUMP_MAGIC;
-	bool		written;
-
-	if (code != 0 || shared == NULL)
-		return;
-	file = AllocateFile(DUMP_FILE ".tmp", PG_BINARY_W);
-	written = file != NULL && fwrite(&magic, sizeof(magic), 1, file) == 1;
-	for (int i = 0; written && i < apikey_max_tracked_keys; i++)
+	shared->control = &locks[0].lock;
+	shared->partitions = &locks[3];
+	pg_atomic_init_u32(&shared->clock, 0);
+	shared->free = -1;
+	for (int i = 0; i < PARTITIONS * buckets_of_partition(); i++)
+		shared->buckets[i] = -1;
+	for (int i = apikey_max_tracked_keys - 1; i >= 0; i--)
 	{
-		DumpedSlot	dumped;
-
-		if (!slots[i].used || slot_at_rest(&slots[i]))
-			continue;
-		memset(&dumped, 0, sizeof(dumped));
-		apikey_usage_read(&slots[i], &dumped.use);
-		dumped.denial = slots[i].denial;
-		dumped.lease = slots[i].lease;
-		written = fwrite(&dumped, sizeof(dumped), 1, file) == 1;
+		memset(&slots[i], 0, sizeof(ApikeySlot));
+		pg_atomic_init_u64(&slots[i].uses, 0);
+		pg_atomic_init_u64(&slots[i].denials, 0);
+		pg_atomic_init_u64(&slots[i].last_used_at, 0);
+		pg_atomic_init_u64(&slots[i].arrival, 0);
+		slots[i].holder = -1;
+		slots[i].next = shared->free;
+		shared->free = i;
 	}
-	if (file != NULL && FreeFile(file) != 0)
-		written = false;
-	if (written)
-		(void) durable_rename(DUMP_FILE ".tmp", DUMP_FILE, LOG);
-	else
-	{
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", DUMP_FILE ".tmp")));
-		unlink(DUMP_FILE ".tmp");
-	}
-}
-
-/* Takes the next free slot for what the file has. */
-static void
-load_slot(const DumpedSlot *dumped)
-{
-	ApikeySlotKey key = {.database = dumped->use.database, .id = dumped->use.id};
-	SlotEntry  *entry = hash_search(slot_table, &key, HASH_ENTER, NULL);
-	ApikeySlot *slot;
-
-	entry->slot = shared->free[--shared->free_count];
-	slot = &slots[entry->slot];
-	slot->key = key;
-	slot->used = true;
-	pg_atomic_write_u64(&slot->uses, dumped->use.uses);
-	pg_atomic_write_u64(&slot->denials, dumped->use.denials);
-	pg_atomic_write_u64(&slot->last_used_at,
-						(uint64) dumped->use.last_used_at);
-	pg_atomic_write_u64(&slot->arrival, dumped->use.arrival);
-	slot->has_addr = dumped->use.has_addr;
-	slot->addr = dumped->use.addr;
-	slot->denial = dumped->denial;
-	slot->lease = dumped->lease;
-	apikey_lease_from_file(&slot->lease);
-}
-
-/*
- * Reads that file, if there is one, into the empty slots.  It is removed
- * before anything of it is used: leases must not be spent twice.
- */
-static void
-load_slots(void)
-{
-	FILE	   *file = AllocateFile(DUMP_FILE, PG_BINARY_R);
-	uint32		magic;
-	DumpedSlot	dumped;
-
-	if (file == NULL)
-		return;
-	if (durable_unlink(DUMP_FILE, LOG) == 0 &&
-		fread(&magic, sizeof(magic), 1, file) == 1 && magic == DUMP_MAGIC)
-	{
-		while (shared->free_count > 0 &&
-			   fread(&dumped, sizeof(dumped), 1, file) == 1)
-			load_slot(&dumped);
-		if (fread(&dumped, sizeof(dumped), 1, file) == 1)
-			ereport(LOG,
-					(errmsg("what was pending of some API keys is lost"),
-					 errhint("\"apikey.max_tracked_keys\" is less than it was.")));
-	}
-	FreeFile(file);
 }
 
 static void
 start_memory(void)
 {
-	HASHCTL		control = {
-		.keysize = sizeof(ApikeySlotKey),
-		.entrysize = sizeof(SlotEntry),
-		.num_partitions = PARTITIONS
-	};
 	LWLockPadded *locks;
 	bool		found;
 
@@ -412,35 +579,22 @@ start_memory(void)
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	locks = GetNamedLWLockTranche("apikey");
-	apikey_stats_start(&locks[0].lock);
+	apikey_stats_start(&locks[1].lock);
 	apikey_lease_start();
-	apikey_notify_start();
+	apikey_notify_start(&locks[2].lock);
+	apikey_share_start();
 	apikey_worker_start();
 	shared = ShmemInitStruct("apikey", shared_size(), &found);
 	slots = ShmemInitStruct("apikey slots",
 							mul_size(apikey_max_tracked_keys,
 									 sizeof(ApikeySlot)),
 							&found);
-	slot_table = apikey_shmem_hash("apikey slot table",
-								   apikey_max_tracked_keys, &control,
-								   HASH_ELEM | HASH_BLOBS | HASH_PARTITION);
 	if (!found)
 	{
-		shared->control = &locks[0].lock;
-		shared->partitions = &locks[1];
-		pg_atomic_init_u32(&shared->clock, 0);
-		shared->free_count = apikey_max_tracked_keys;
-		for (int i = 0; i < apikey_max_tracked_keys; i++)
-		{
-			memset(&slots[i].key, 0, sizeof(ApikeySlotKey));
-			init_slot(&slots[i]);
-			shared->free[i] = apikey_max_tracked_keys - 1 - i;
-		}
-		load_slots();
+		make_slots(locks);
+		apikey_slot_file_start();
 	}
 	LWLockRelease(AddinShmemInitLock);
-	if (!IsUnderPostmaster)
-		on_shmem_exit(dump_slots, (Datum) 0);
 }
 
 /* Once, while the library is being preloaded. */

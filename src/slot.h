@@ -3,12 +3,23 @@
  *		The slots of shared memory in which the use of keys gathers.
  *
  * With the library preloaded, each key that is verified has a slot, found by a
- * hash table keyed by database and key.
+ * hash of database and key.
  *
- * Locks: a slot's key and the hash table's entry change under the exclusive
- * lock of the key's partition; who uses a slot holds that lock, shared, and
+ *		FREE		on the stack of free slots
+ *		IN HAND		taken by one process: off the stack or out of its bucket,
+ *					charged to a holder, and seen by nobody else
+ *		USED		in its bucket, a key's
+ *
+ *		FREE -- taken --> IN HAND -- keyed --> USED
+ *		  ^					|				 |	|
+ *		  +---- given back -+				 |	+-- evicted --> IN HAND
+ *		  +------------ freed with its key --+
+ *
+ * Locks: a bucket, and the key of a slot in it, change under the exclusive
+ * lock of the bucket's partition; who uses a slot holds that lock, shared, and
  * changes counters by atomic operations, the rest under the slot's mutex.
- * "control" guards the stack of free slots and is taken last.
+ * "control" guards the stack of free slots and who holds how many, and is
+ * taken last.
  */
 #ifndef APIKEY_SLOT_H
 #define APIKEY_SLOT_H
@@ -71,34 +82,38 @@ typedef struct ApikeyLease
 typedef struct ApikeyFlush
 {
 	int64		number;			/* as the table's row has it; 0 for none */
-	int64		uses;
-	int64		denials;
-	bool		done;			/* the counters are without it */
+	uint32		uses;
+	uint32		denials;
 } ApikeyFlush;
 
 /* What no event has told yet of refusals. */
 typedef struct ApikeyDenial
 {
-	int64		count;
-	TimestampTz told_at;		/* when the last event did */
-	int			code;			/* of the last refusal, as what follows */
-	Oid			actor;
+	uint32		count;
+	uint32		told_at;		/* when the last event did: see denial.c */
+	Oid			actor;			/* of the last refusal, as what follows */
+	uint8		code;
 	bool		has_addr;
 	inet_struct addr;
 } ApikeyDenial;
 
+/* What each verification touches comes first, for the processor's cache. */
 typedef struct ApikeySlot
 {
 	ApikeySlotKey key;
+	int			holder;			/* whose it is: see share.c */
+	int			next;			/* in its bucket or on the stack; -1: none */
 	bool		used;
+	bool		ended;			/* its key has ended for good */
+	slock_t		mutex;			/* guards what no atomic does */
+	bool		has_addr;
 	pg_atomic_uint64 uses;
 	pg_atomic_uint64 denials;
 	pg_atomic_uint64 last_used_at;	/* 0: not since the counting began */
 	pg_atomic_uint64 arrival;	/* the limiter's state: see limiter.c */
-	slock_t		mutex;			/* guards what follows */
-	bool		has_addr;
-	inet_struct addr;			/* of the last use, where it was given */
 	ApikeyFlush flush;			/* the last one */
+	bool		flush_done;		/* the counters are without it */
+	inet_struct addr;			/* of the last use, where it was given */
 	ApikeyDenial denial;		/* see denial.c */
 	ApikeyLease lease;			/* see lease.c */
 } ApikeySlot;
@@ -109,6 +124,7 @@ typedef struct ApikeySlotHint
 	bool		known;
 	uint32		hash;
 	int			number;
+	Oid			owner;			/* the key's; a slot is made in its name */
 } ApikeySlotHint;
 
 /* slot.c */
@@ -119,20 +135,41 @@ extern ApikeySlot *apikey_slot_find(Oid database, const pg_uuid_t *id,
 									ApikeySlotHint *hint, LWLock **lock);
 extern ApikeySlot *apikey_slot_open(Oid database, const pg_uuid_t *id,
 									ApikeySlotHint *hint, LWLock **lock);
+extern ApikeySlot *apikey_slot_open_spare(Oid database, const pg_uuid_t *id,
+										  ApikeySlotHint *hint,
+										  LWLock **lock);
+extern ApikeySlot *apikey_slot_restore(const ApikeySlotKey *key, Oid owner);
 extern bool apikey_slot_flushed(ApikeySlot *slot);
+extern bool apikey_slot_at_rest(ApikeySlot *slot, TimestampTz now);
+extern void apikey_slot_end(Oid database, const pg_uuid_t *id, bool gone);
 extern void apikey_slot_forget_database(Oid database);
+
+/* slot_file.c */
+extern void apikey_slot_file_start(void);
+extern void apikey_slot_file_init(void);
+
+/* share.c: all but the first two under "control" */
+extern Size apikey_share_size(void);
+extern void apikey_share_start(void);
+extern int	apikey_share_charge(Oid database, Oid role);
+extern void apikey_share_discharge(int holder);
+extern int	apikey_share_giver(Oid database, Oid role);
+extern Oid	apikey_share_role(int holder);
+
+/* ended.c */
+extern void apikey_ended_init(void);
 
 /* stats.c */
 extern Size apikey_stats_size(void);
 extern void apikey_stats_start(LWLock *control);
-extern void apikey_stats_evicted(void);
+extern void apikey_stats_evicted(Oid database, uint64 not_attributed);
 
 /* denial.c */
 extern bool apikey_denial_at_rest(const ApikeySlot *slot);
 
 /* notify.c */
 extern Size apikey_notify_size(void);
-extern void apikey_notify_start(void);
+extern void apikey_notify_start(LWLock *lock);
 
 /* lease.c */
 extern Size apikey_lease_size(void);

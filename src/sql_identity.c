@@ -63,8 +63,8 @@ apikey_authenticate(PG_FUNCTION_ARGS)
 	ApikeyCredential credential;
 	ApikeyDemand demand;
 
-	authenticate(apikey_demand_of_key(fcinfo, &credential, &demand), &demand,
-				 sqlstate_of_any);
+	apikey_demand_of_key(fcinfo, &credential, &demand);
+	authenticate(&credential, &demand, sqlstate_of_any);
 	PG_RETURN_DATUM(current_key());
 }
 
@@ -79,14 +79,14 @@ apikey_authenticate_digest(PG_FUNCTION_ARGS)
 	ApikeyCredential credential;
 	ApikeyDemand demand;
 
-	authenticate(apikey_demand_of_digest(fcinfo, &credential, &demand),
-				 &demand, sqlstate_of_any);
+	apikey_demand_of_digest(fcinfo, &credential, &demand);
+	authenticate(&credential, &demand, sqlstate_of_any);
 	PG_RETURN_DATUM(current_key());
 }
 
 /*
  * What PostgREST makes HTTP's status of: 403 where the key is good here and
- * may not do this, 401 where another one is needed.
+ * may not do this, 401 where another one is needed, or another client.
  */
 static int
 sqlstate_of_request(ApikeyCode code)
@@ -102,6 +102,7 @@ sqlstate_of_request(ApikeyCode code)
 			return MAKE_SQLSTATE('P', 'T', '4', '2', '9');
 		case APIKEY_CODE_UNAVAILABLE:
 			return MAKE_SQLSTATE('P', 'T', '5', '0', '3');
+		case APIKEY_CODE_MISSING:
 		case APIKEY_CODE_MALFORMED:
 		case APIKEY_CODE_NOT_FOUND:
 		case APIKEY_CODE_REVOKED:
@@ -119,7 +120,8 @@ sqlstate_of_request(ApikeyCode code)
 
 /*
  * apikey_pre_request() returns void
- *		PostgREST's db-pre-request: authenticates whom the headers name.
+ *		PostgREST's db-pre-request: authenticates whom the headers name, of
+ *		those whose keys the settings accept.
  */
 PG_FUNCTION_INFO_V1(apikey_pre_request);
 Datum
@@ -127,14 +129,14 @@ apikey_pre_request(PG_FUNCTION_ARGS)
 {
 	text	   *key = apikey_request_key();
 	ApikeyCredential credential;
-	ApikeyDemand demand = {.cost = 1};
+	ApikeyDemand demand;
 
 	if (key == NULL)
 		PG_RETURN_VOID();
-	if (apikey_request_project[0] != '\0')
-		demand.project = cstring_to_text(apikey_request_project);
-	authenticate(apikey_credential_from_key(PointerGetDatum(key), &credential) ?
-				 &credential : NULL, &demand, sqlstate_of_request);
+	apikey_request_demand(&demand);
+	apikey_credential_from_key((NullableDatum) {.value = PointerGetDatum(key)},
+							   &credential);
+	authenticate(&credential, &demand, sqlstate_of_request);
 	PG_RETURN_VOID();
 }
 
@@ -160,7 +162,11 @@ apikey_current_project(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(identity->project));
 }
 
-/* apikey_current_owner() returns name */
+/*
+ * apikey_current_owner() returns name
+ *		NULL for a project's key: it proves nothing about its owner, since
+ *		anyone may make a project and have others own keys there.
+ */
 PG_FUNCTION_INFO_V1(apikey_current_owner);
 Datum
 apikey_current_owner(PG_FUNCTION_ARGS)
@@ -168,7 +174,7 @@ apikey_current_owner(PG_FUNCTION_ARGS)
 	const ApikeyIdentity *identity = apikey_identity_current();
 	Name		owner;
 
-	if (identity == NULL)
+	if (identity == NULL || identity->project != NULL)
 		PG_RETURN_NULL();
 	owner = palloc(NAMEDATALEN);
 	*owner = identity->owner;

@@ -268,8 +268,8 @@ apikey_self_revoke(PG_FUNCTION_ARGS)
 	text	   *reason = reason_argument(fcinfo);
 
 	PreventCommandIfReadOnly("apikey_self_revoke()");
-	if (PG_ARGISNULL(0) ||
-		!apikey_credential_from_key(PG_GETARG_DATUM(0), &credential))
+	apikey_credential_from_key(fcinfo->args[0], &credential);
+	if (credential.shape < APIKEY_SHAPE_FOREIGN)
 		PG_RETURN_BOOL(false);
 	apikey_pepper_require();
 	if (!apikey_credential_find(&credential, &key))

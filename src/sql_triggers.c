@@ -10,6 +10,7 @@
 
 #include "access/htup_details.h"
 #include "commands/trigger.h"
+#include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -21,6 +22,7 @@
 
 #include "apikey.h"
 #include "credit.h"
+#include "usage.h"
 #include "verify.h"
 
 /* A column that an UPDATE changes. */
@@ -267,6 +269,30 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 	return updated_row(fcinfo);
 }
 
+/* Has this row's key been revoked, or rotated away? */
+static bool
+column_set(TupleDesc desc, HeapTuple row, const char *column)
+{
+	bool		isnull;
+
+	(void) heap_getattr(row, SPI_fnumber(desc, column), desc, &isnull);
+	return !isnull;
+}
+
+/* A key whose row is gone, or says that it is revoked, holds nothing up. */
+static void
+note_end(TriggerData *trigger, const pg_uuid_t *id)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	bool		gone = TRIGGER_FIRED_BY_DELETE(trigger->tg_event);
+	HeapTuple	row = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+		trigger->tg_newtuple : trigger->tg_trigtuple;
+
+	if (!column_set(desc, row, "rotated_to") &&
+		(gone || column_set(desc, row, "revoked_at")))
+		apikey_ended_key(id, gone);
+}
+
 /*
  * _apikey_changed() returns trigger
  *		After each change of a row on which verification depends: what the
@@ -287,9 +313,15 @@ _apikey_changed(PG_FUNCTION_ARGS)
 
 	table = RelationGetRelationName(trigger->tg_relation);
 	if (strcmp(table, "apikey_key") == 0 || strcmp(table, "apikey_digest") == 0)
-		apikey_cache_key_changed(DatumGetUUIDP(heap_getattr(trigger->tg_trigtuple, 1,
-															RelationGetDescr(trigger->tg_relation),
-															&isnull)));
+	{
+		const pg_uuid_t *id = DatumGetUUIDP(heap_getattr(trigger->tg_trigtuple, 1,
+														 RelationGetDescr(trigger->tg_relation),
+														 &isnull));
+
+		apikey_cache_key_changed(id);
+		if (strcmp(table, "apikey_key") == 0)
+			note_end(trigger, id);
+	}
 	else if (strcmp(table, "apikey_import") == 0)
 		apikey_cache_imports_changed();
 	else

@@ -165,6 +165,9 @@ verdict_detail(const ApikeyVerdict *verdict, const ApikeyDemand *demand,
 	initStringInfo(&json);
 	if (verdict->code == APIKEY_CODE_INSUFFICIENT_SCOPE)
 		append_missing_scopes(&json, verdict->key, demand->scopes);
+	if (verdict->code == APIKEY_CODE_IP_DENIED)
+		appendStringInfo(&json, "\"client_addr\": \"%s\"",
+						 demand->client_addr == NULL ? "missing" : "denied");
 	if (apikey_limiter_of(verdict->key, &limit))
 		appendStringInfo(&json, "%s\"rate_limit\": %d, \"rate_window_seconds\": %.15g",
 						 json.len > 0 ? ", " : "", limit.tokens,
@@ -286,6 +289,13 @@ begin_result(FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("set-valued function called in context that cannot accept a set")));
+	if (result->expectedDesc->natts != RESULT_COLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("result of verification has %d columns, and not %d",
+						result->expectedDesc->natts, RESULT_COLUMNS),
+				 errdetail("The library \"apikey\" and the extension \"apikey\" are of different versions."),
+				 errhint("Use ALTER EXTENSION apikey UPDATE.")));
 
 	context = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
 	result->returnMode = SFRM_Materialize;
@@ -296,7 +306,7 @@ begin_result(FunctionCallInfo fcinfo)
 	MemoryContextSwitchTo(context);
 }
 
-/* Verifies and stores the row; a NULL credential is a malformed one. */
+/* Verifies and stores the row. */
 static Datum
 verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 	   const ApikeyDemand *demand)
@@ -325,7 +335,7 @@ verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 /*
  * apikey_verify(key text, scopes text[], project text, min_role apikey_role,
  *				 client_addr inet, cost integer, owner regrole)
- *		returns table: one row, whatever the text.
+ *		returns setof apikey_verification: one row, whatever the text.
  */
 PG_FUNCTION_INFO_V1(apikey_verify);
 Datum
@@ -334,8 +344,8 @@ apikey_verify(PG_FUNCTION_ARGS)
 	ApikeyCredential credential;
 	ApikeyDemand demand;
 
-	return verify(fcinfo, apikey_demand_of_key(fcinfo, &credential, &demand),
-				  &demand);
+	apikey_demand_of_key(fcinfo, &credential, &demand);
+	return verify(fcinfo, &credential, &demand);
 }
 
 /*
@@ -349,13 +359,13 @@ apikey_verify_digest(PG_FUNCTION_ARGS)
 	ApikeyCredential credential;
 	ApikeyDemand demand;
 
-	return verify(fcinfo, apikey_demand_of_digest(fcinfo, &credential, &demand),
-				  &demand);
+	apikey_demand_of_digest(fcinfo, &credential, &demand);
+	return verify(fcinfo, &credential, &demand);
 }
 
 /*
- * apikey_check(key text, scopes text[], project text, owner regrole)
- *		returns boolean
+ * apikey_check(key text, scopes text[], project text, owner regrole,
+ *				client_addr inet) returns boolean
  *		The same verification for callers that need only yes or no.
  */
 PG_FUNCTION_INFO_V1(apikey_check);
@@ -363,19 +373,10 @@ Datum
 apikey_check(PG_FUNCTION_ARGS)
 {
 	ApikeyCredential credential;
-	ApikeyDemand demand = {.cost = 1};
+	ApikeyDemand demand;
 	ApikeyVerdict verdict;
 
-	if (PG_ARGISNULL(0) ||
-		!apikey_credential_from_key(PG_GETARG_DATUM(0), &credential))
-		PG_RETURN_BOOL(false);
-	if (!PG_ARGISNULL(1))
-		demand.scopes = PG_GETARG_ARRAYTYPE_P(1);
-	if (!PG_ARGISNULL(2))
-		demand.project = PG_GETARG_TEXT_PP(2);
-	demand.by_owner = !PG_ARGISNULL(3);
-	if (demand.by_owner)
-		demand.owner = PG_GETARG_OID(3);
+	apikey_demand_of_check(fcinfo, &credential, &demand);
 	apikey_verify_credential(&credential, &demand, &verdict);
 	PG_RETURN_BOOL(verdict.code == APIKEY_CODE_VALID);
 }

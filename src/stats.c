@@ -6,16 +6,21 @@
 
 #include "miscadmin.h"
 #include "storage/shmem.h"
-#include "utils/hsearch.h"
 
 #include "slot.h"
 #include "usage.h"
 
-#define DATABASES_MAX	1024	/* more are counted together */
+#define DATABASES_MAX	4096	/* more are counted together */
 
+/*
+ * An entry is a database's from the first look at it, or use in it, until it
+ * is dropped.  Where our tables are not in it, it is dormant: no worker looks
+ * there, and another database may have the entry where there is no other.
+ */
 typedef struct DatabaseStats
 {
-	Oid			database;		/* hash key */
+	Oid			database;		/* invalid: free; or, the last, of all others */
+	bool		dormant;
 	pg_atomic_uint64 codes[APIKEY_CODE_VALID + 1];
 	pg_atomic_uint64 evictions;
 	pg_atomic_uint64 not_attributed;
@@ -25,72 +30,134 @@ typedef struct DatabaseStats
 	pg_atomic_uint64 visits;	/* of the worker */
 } DatabaseStats;
 
-static HTAB *stats_table = NULL;
+/* The lock guards whose the entries are, and is taken last. */
+typedef struct ServerStats
+{
+	TimestampTz since;
+	pg_atomic_uint64 roles_dropped; /* how many; 1 at the start */
+	int			used;			/* entries from this number on never were */
+	DatabaseStats others;
+	DatabaseStats entries[DATABASES_MAX];
+} ServerStats;
+
+static ServerStats *all = NULL;
 static LWLock *stats_lock = NULL;
-static TimestampTz *since = NULL;
-static pg_atomic_uint64 *roles_dropped = NULL;	/* how many; 1 at the start */
 
 Size
 apikey_stats_size(void)
 {
-	return add_size(hash_estimate_size(DATABASES_MAX, sizeof(DatabaseStats)),
-					sizeof(TimestampTz) + sizeof(pg_atomic_uint64) +
-					2 * PG_CACHE_LINE_SIZE);
+	return sizeof(ServerStats);
+}
+
+/* What each entry begins with. */
+static void
+clear_entry(DatabaseStats *stats, Oid database)
+{
+	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
+		pg_atomic_write_u64(&stats->codes[i], 0);
+	pg_atomic_write_u64(&stats->evictions, 0);
+	pg_atomic_write_u64(&stats->not_attributed, 0);
+	pg_atomic_write_u64(&stats->last_flush_at, 0);
+	pg_atomic_write_u64(&stats->retired, 0);
+	pg_atomic_write_u64(&stats->visit_at, 0);	/* we do not know yet */
+	pg_atomic_write_u64(&stats->visits, 0);
+	stats->dormant = false;
+	stats->database = database;
+}
+
+static void
+init_entry(DatabaseStats *stats)
+{
+	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
+		pg_atomic_init_u64(&stats->codes[i], 0);
+	pg_atomic_init_u64(&stats->evictions, 0);
+	pg_atomic_init_u64(&stats->not_attributed, 0);
+	pg_atomic_init_u64(&stats->last_flush_at, 0);
+	pg_atomic_init_u64(&stats->retired, 0);
+	pg_atomic_init_u64(&stats->visit_at, 0);
+	pg_atomic_init_u64(&stats->visits, 0);
+	stats->dormant = false;
+	stats->database = InvalidOid;
 }
 
 /* Makes or finds the table, which the lock guards. */
 void
-apikey_stats_start(LWLock *control)
+apikey_stats_start(LWLock *lock)
 {
-	HASHCTL		settings = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(DatabaseStats)
-	};
 	bool		found;
 
-	stats_lock = control;
-	stats_table = apikey_shmem_hash("apikey statistics", DATABASES_MAX,
-									&settings, HASH_ELEM | HASH_BLOBS);
-	since = ShmemInitStruct("apikey statistics since", sizeof(TimestampTz),
-							&found);
-	if (!found)
-		*since = GetCurrentTimestamp();
-	roles_dropped = ShmemInitStruct("apikey dropped roles",
-									sizeof(pg_atomic_uint64), &found);
-	if (!found)
-		pg_atomic_init_u64(roles_dropped, 1);
+	stats_lock = lock;
+	all = ShmemInitStruct("apikey statistics", sizeof(ServerStats), &found);
+	if (found)
+		return;
+	all->since = GetCurrentTimestamp();
+	pg_atomic_init_u64(&all->roles_dropped, 1);
+	all->used = 0;
+	init_entry(&all->others);
+	for (int i = 0; i < DATABASES_MAX; i++)
+		init_entry(&all->entries[i]);
 }
 
-/* The statistics of a database; of the entry for all others beyond a number. */
+/* The entry of a database; NULL for none.  The lock is held. */
+static DatabaseStats *
+find_entry(Oid database)
+{
+	for (int i = 0; i < all->used; i++)
+	{
+		if (all->entries[i].database == database)
+			return &all->entries[i];
+	}
+	return NULL;
+}
+
+/* One that no database needs; NULL for none.  The lock is held exclusively. */
+static DatabaseStats *
+find_room(void)
+{
+	DatabaseStats *dormant = NULL;
+
+	for (int i = 0; i < all->used; i++)
+	{
+		if (!OidIsValid(all->entries[i].database))
+			return &all->entries[i];
+		if (all->entries[i].dormant)
+			dormant = &all->entries[i];
+	}
+	return all->used < DATABASES_MAX ? &all->entries[all->used++] : dormant;
+}
+
+/*
+ * The statistics of a database; of the entry for all others where there is no
+ * room.  Never fails: transactions ask for it that have committed.
+ */
 static DatabaseStats *
 database_stats(Oid database)
 {
 	DatabaseStats *stats;
-	bool		found;
 
+	if (!OidIsValid(database))
+		return &all->others;
 	LWLockAcquire(stats_lock, LW_SHARED);
-	stats = hash_search(stats_table, &database, HASH_FIND, NULL);
+	stats = find_entry(database);
 	LWLockRelease(stats_lock);
 	if (stats != NULL)
 		return stats;
 
 	LWLockAcquire(stats_lock, LW_EXCLUSIVE);
-	if (hash_get_num_entries(stats_table) >= DATABASES_MAX - 1)
-		database = InvalidOid;
-	stats = hash_search(stats_table, &database, HASH_ENTER, &found);
-	if (!found)
-	{
-		for (int i = 0; i <= APIKEY_CODE_VALID; i++)
-			pg_atomic_init_u64(&stats->codes[i], 0);
-		pg_atomic_init_u64(&stats->evictions, 0);
-		pg_atomic_init_u64(&stats->not_attributed, 0);
-		pg_atomic_init_u64(&stats->last_flush_at, 0);
-		pg_atomic_init_u64(&stats->retired, 0);
-		pg_atomic_init_u64(&stats->visit_at, 0);	/* we do not know yet */
-		pg_atomic_init_u64(&stats->visits, 0);
-	}
+	stats = find_entry(database);
+	if (stats == NULL && (stats = find_room()) != NULL)
+		clear_entry(stats, database);
 	LWLockRelease(stats_lock);
-	return stats;
+	return stats == NULL ? &all->others : stats;
+}
+
+/* Our tables have come to a database, perhaps: all is to be looked for. */
+static void
+wake(DatabaseStats *stats)
+{
+	pg_atomic_write_u64(&stats->retired, 0);
+	pg_atomic_write_u64(&stats->visit_at, 0);
+	stats->dormant = false;
 }
 
 static DatabaseStats *
@@ -98,8 +165,13 @@ my_stats(void)
 {
 	static DatabaseStats *mine = NULL;
 
-	if (mine == NULL)
+	/* While it was dormant another database may have got the entry. */
+	if (mine == NULL || mine->database != MyDatabaseId)
+	{
 		mine = database_stats(MyDatabaseId);
+		if (mine->dormant)
+			wake(mine);
+	}
 	return mine;
 }
 
@@ -116,10 +188,21 @@ apikey_stats_not_attributed(void)
 	pg_atomic_fetch_add_u64(&my_stats()->not_attributed, 1);
 }
 
+/* What was counted of a key is told nowhere else. */
 void
-apikey_stats_evicted(void)
+apikey_stats_not_attributed_to(Oid database, uint64 counts)
 {
-	pg_atomic_fetch_add_u64(&my_stats()->evictions, 1);
+	if (counts > 0)
+		pg_atomic_fetch_add_u64(&database_stats(database)->not_attributed,
+								counts);
+}
+
+/* A key of that database has lost its slot, and what it had counted. */
+void
+apikey_stats_evicted(Oid database, uint64 counts)
+{
+	pg_atomic_fetch_add_u64(&database_stats(database)->evictions, 1);
+	apikey_stats_not_attributed_to(database, counts);
 }
 
 void
@@ -133,15 +216,15 @@ apikey_stats_flushed(void)
 void
 apikey_stats_role_dropped(void)
 {
-	if (roles_dropped != NULL)
-		pg_atomic_fetch_add_u64(roles_dropped, 1);
+	if (all != NULL)
+		pg_atomic_fetch_add_u64(&all->roles_dropped, 1);
 }
 
 /* To be read before looking, and handed in when all was found. */
 uint64
 apikey_stats_roles_dropped(void)
 {
-	return pg_atomic_read_u64(roles_dropped);
+	return pg_atomic_read_u64(&all->roles_dropped);
 }
 
 void
@@ -201,13 +284,12 @@ apikey_stats_end_visit(TimestampTz again, TimestampTz next)
 void
 apikey_stats_visit_all(void)
 {
-	HASH_SEQ_STATUS scan;
-	DatabaseStats *stats;
-
 	LWLockAcquire(stats_lock, LW_SHARED);
-	hash_seq_init(&scan, stats_table);
-	while ((stats = hash_seq_search(&scan)) != NULL)
-		pg_atomic_write_u64(&stats->visit_at, 0);
+	for (int i = 0; i < all->used; i++)
+	{
+		if (!all->entries[i].dormant)
+			pg_atomic_write_u64(&all->entries[i].visit_at, 0);
+	}
 	LWLockRelease(stats_lock);
 }
 
@@ -215,20 +297,34 @@ apikey_stats_visit_all(void)
 void
 apikey_stats_add_database(Oid database)
 {
-	pg_atomic_write_u64(&database_stats(database)->visit_at, 0);
+	if (all != NULL)
+		wake(database_stats(database));
 }
 
-/*
- * A database is gone, or cannot be connected to: it is not visited again
- * before somebody has used it.
- */
+/* A database has none of our tables: no worker has to look there. */
+void
+apikey_stats_rest_database(Oid database)
+{
+	DatabaseStats *stats;
+
+	LWLockAcquire(stats_lock, LW_EXCLUSIVE);
+	stats = find_entry(database);
+	if (stats != NULL)
+		stats->dormant = true;
+	LWLockRelease(stats_lock);
+}
+
+/* A database is gone, or cannot be connected to. */
 void
 apikey_stats_forget_database(Oid database)
 {
-	DatabaseStats *stats = database_stats(database);
+	DatabaseStats *stats;
 
-	pg_atomic_write_u64(&stats->visit_at, (uint64) DT_NOEND);
-	pg_atomic_write_u64(&stats->retired, apikey_stats_roles_dropped());
+	LWLockAcquire(stats_lock, LW_EXCLUSIVE);
+	stats = find_entry(database);
+	if (stats != NULL)
+		clear_entry(stats, InvalidOid);
+	LWLockRelease(stats_lock);
 }
 
 /* The worker has got there. */
@@ -252,14 +348,13 @@ apikey_stats_due(void)
 	uint64		dropped = apikey_stats_roles_dropped();
 	TimestampTz now = GetCurrentTimestamp();
 	List	   *databases = NIL;
-	HASH_SEQ_STATUS scan;
-	DatabaseStats *stats;
 
 	LWLockAcquire(stats_lock, LW_SHARED);
-	hash_seq_init(&scan, stats_table);
-	while ((stats = hash_seq_search(&scan)) != NULL)
+	for (int i = 0; i < all->used; i++)
 	{
-		if (OidIsValid(stats->database) &&
+		DatabaseStats *stats = &all->entries[i];
+
+		if (OidIsValid(stats->database) && !stats->dormant &&
 			(pg_atomic_read_u64(&stats->retired) < dropped ||
 			 (TimestampTz) pg_atomic_read_u64(&stats->visit_at) <= now))
 			databases = lappend_oid(databases, stats->database);
@@ -278,7 +373,7 @@ apikey_stats_read(ApikeyStats *result)
 	if (!apikey_usage_shared())
 		return false;
 	stats = my_stats();
-	result->since = *since;
+	result->since = all->since;
 	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
 		result->codes[i] = pg_atomic_read_u64(&stats->codes[i]);
 	for (int i = 0; i < apikey_slot_count(); i++)

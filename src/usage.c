@@ -48,7 +48,7 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 	if (id == NULL || (code == APIKEY_CODE_VALID && !counts))
 		return;
 
-	slot = apikey_slot_open(MyDatabaseId, id, hint, &lock);
+	slot = apikey_slot_open_spare(MyDatabaseId, id, hint, &lock);
 	if (slot == NULL)
 	{
 		apikey_stats_not_attributed();
@@ -103,9 +103,9 @@ apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
 	LWLockRelease(lock);
 }
 
-/* Copies out what a slot has gathered; its mutex is held. */
-static void
-read_slot(ApikeySlot *slot, ApikeyUse *use)
+/* Copies out what a slot has gathered; its mutex is held, or nobody is there. */
+void
+apikey_usage_copy(ApikeySlot *slot, ApikeyUse *use)
 {
 	use->database = slot->key.database;
 	use->id = slot->key.id;
@@ -115,15 +115,6 @@ read_slot(ApikeySlot *slot, ApikeyUse *use)
 	use->arrival = pg_atomic_read_u64(&slot->arrival);
 	use->has_addr = slot->has_addr;
 	use->addr = slot->addr;
-}
-
-/* The same without it. */
-void
-apikey_usage_read(ApikeySlot *slot, ApikeyUse *use)
-{
-	SpinLockAcquire(&slot->mutex);
-	read_slot(slot, use);
-	SpinLockRelease(&slot->mutex);
 }
 
 /* An address that was kept, as an inet. */
@@ -145,6 +136,7 @@ bool
 apikey_usage_pending(const pg_uuid_t *id, int64 flushed, ApikeyUse *use)
 {
 	ApikeyFlush flush;
+	bool		done;
 	LWLock	   *lock;
 	ApikeySlot *slot = !apikey_usage_shared() ? NULL :
 		apikey_slot_find(MyDatabaseId, id, NULL, &lock);
@@ -153,15 +145,16 @@ apikey_usage_pending(const pg_uuid_t *id, int64 flushed, ApikeyUse *use)
 		return false;
 	SpinLockAcquire(&slot->mutex);
 	flush = slot->flush;
-	read_slot(slot, use);
+	done = slot->flush_done;
+	apikey_usage_copy(slot, use);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
-	if (flushed >= flush.number && !flush.done)
+	if (flushed >= flush.number && !done)
 	{
 		use->uses -= flush.uses;
 		use->denials -= flush.denials;
 	}
-	else if (flushed < flush.number && flush.done)
+	else if (flushed < flush.number && done)
 	{
 		use->uses += flush.uses;
 		use->denials += flush.denials;
@@ -194,11 +187,13 @@ apikey_usage_collect(int *from, int most, int64 flush)
 			continue;
 		use = palloc(sizeof(ApikeyUse));
 		SpinLockAcquire(&slot->mutex);
-		read_slot(slot, use);
+		apikey_usage_copy(slot, use);
+		use->uses = Min(use->uses, PG_UINT32_MAX);
+		use->denials = Min(use->denials, PG_UINT32_MAX);
 		slot->flush.number = flush;
-		slot->flush.uses = (int64) use->uses;
-		slot->flush.denials = (int64) use->denials;
-		slot->flush.done = false;
+		slot->flush.uses = (uint32) use->uses;
+		slot->flush.denials = (uint32) use->denials;
+		slot->flush_done = false;
 		SpinLockRelease(&slot->mutex);
 		LWLockRelease(lock);
 		uses = lappend(uses, use);
@@ -234,6 +229,7 @@ apikey_usage_flushed(const List *uses, int64 flush)
 		LWLock	   *lock;
 		ApikeySlot *slot = apikey_slot_find(use->database, &use->id, NULL,
 											&lock);
+		bool		ended;
 
 		if (slot == NULL)
 			continue;
@@ -242,10 +238,13 @@ apikey_usage_flushed(const List *uses, int64 flush)
 		{
 			pg_atomic_fetch_sub_u64(&slot->uses, use->uses);
 			pg_atomic_fetch_sub_u64(&slot->denials, use->denials);
-			slot->flush.done = true;
+			slot->flush_done = true;
 		}
+		ended = slot->ended;
 		SpinLockRelease(&slot->mutex);
 		LWLockRelease(lock);
+		if (ended)
+			apikey_slot_end(use->database, &use->id, false);
 	}
 	apikey_stats_flushed();
 }

@@ -90,7 +90,7 @@ extern ApikeyLimitVerdict apikey_usage_limit(const pg_uuid_t *id,
 extern void apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
 								 const ApikeyLimit *limit, int32 cost,
 								 TimestampTz now, ApikeyLimitState *state);
-extern void apikey_usage_read(ApikeySlot *slot, ApikeyUse *use);
+extern void apikey_usage_copy(ApikeySlot *slot, ApikeyUse *use);
 extern bool apikey_usage_pending(const pg_uuid_t *id, int64 flushed,
 								 ApikeyUse *use);
 extern inet *apikey_usage_inet(const inet_struct *addr);
@@ -101,6 +101,7 @@ extern void apikey_usage_flushed(const List *uses, int64 flush);
 /* stats.c */
 extern void apikey_stats_count(ApikeyCode code);
 extern void apikey_stats_not_attributed(void);
+extern void apikey_stats_not_attributed_to(Oid database, uint64 counts);
 extern void apikey_stats_flushed(void);
 extern void apikey_stats_role_dropped(void);
 extern uint64 apikey_stats_roles_dropped(void);
@@ -111,6 +112,7 @@ extern bool apikey_stats_begin_visit(TimestampTz again);
 extern void apikey_stats_end_visit(TimestampTz again, TimestampTz next);
 extern void apikey_stats_visit_all(void);
 extern void apikey_stats_add_database(Oid database);
+extern void apikey_stats_rest_database(Oid database);
 extern void apikey_stats_forget_database(Oid database);
 extern void apikey_stats_reached(void);
 extern uint64 apikey_stats_visits(Oid database);
@@ -145,6 +147,16 @@ extern void apikey_retire_init(void);
 extern void apikey_retire_role(Oid role);
 extern void apikey_retire_name(const ApikeyRow *key);
 extern bool apikey_retire_found(void);
+
+/* slot_file.c */
+extern PGDLLEXPORT void apikey_keeper_main(Datum arg);
+
+/* ended.c */
+extern void apikey_ended_key(const pg_uuid_t *id, bool gone);
+extern void apikey_ended_database(Oid database);
+extern void apikey_ended_extension(void);
+extern void apikey_ended_found(void);
+extern void apikey_begun_extension(Oid database);
 
 /* worker.c */
 extern void apikey_worker_init(void);

@@ -29,6 +29,7 @@
 
 static const char *const code_names[] = {
 	[APIKEY_CODE_VALID] = "valid",
+	[APIKEY_CODE_MISSING] = "missing",
 	[APIKEY_CODE_MALFORMED] = "malformed",
 	[APIKEY_CODE_NOT_FOUND] = "not_found",
 	[APIKEY_CODE_REVOKED] = "revoked",
@@ -52,16 +53,20 @@ apikey_code_name(ApikeyCode code)
 	return code_names[code];
 }
 
-/* The bytes of a text that is short enough to be looked at, or NULL. */
+/*
+ * Looks at the length of what is offered, which is all that is looked at of a
+ * longer text; the bytes, where there are enough and not too many.
+ */
 static const char *
-short_text(Datum value, size_t *len)
+short_text(NullableDatum value, size_t *len, ApikeyShape *shape)
 {
 	text	   *detoasted;
 
-	if (toast_raw_datum_size(value) - VARHDRSZ > TEXT_BYTES_MAX)
+	*len = value.isnull ? 0 : toast_raw_datum_size(value.value) - VARHDRSZ;
+	*shape = *len == 0 ? APIKEY_SHAPE_MISSING : APIKEY_SHAPE_NONE;
+	if (*len == 0 || *len > TEXT_BYTES_MAX)
 		return NULL;
-	detoasted = DatumGetTextPP(value);
-	*len = VARSIZE_ANY_EXHDR(detoasted);
+	detoasted = DatumGetTextPP(value.value);
 	return VARDATA_ANY(detoasted);
 }
 
@@ -76,32 +81,31 @@ credential_identify(ApikeyCredential *credential, const char *bytes,
 }
 
 /*
- * Reads a credential from a key's text; false where its shape is wrong and it
- * can be no imported key.  What follows the id is for native_text_ok to look
- * at, which a key that has been verified before can do without: it is what the
- * proof is made of.
+ * Reads a credential from a key's text.  What follows the id is for
+ * native_text_ok to look at, which a key that has been verified before can do
+ * without: it is what the proof is made of.
  */
-bool
-apikey_credential_from_key(Datum key, ApikeyCredential *credential)
+void
+apikey_credential_from_key(NullableDatum key, ApikeyCredential *credential)
 {
 	ApikeyText	parsed;
 	size_t		len;
-	const char *bytes = short_text(key, &len);
+	const char *bytes = short_text(key, &len, &credential->shape);
 
 	if (bytes == NULL)
-		return false;
-	credential->shaped = apikey_text_parse_head(bytes, len, &parsed);
+		return;
 	credential->prefix = bytes;
 	credential->text_len = len;
-	if (credential->shaped)
+	if (apikey_text_parse_head(bytes, len, &parsed))
 	{
+		credential->shape = APIKEY_SHAPE_NATIVE;
 		credential_identify(credential, bytes, &parsed);
 		apikey_digest_proof(bytes, parsed.prefix_len,
 							bytes + len - PROVING_DIGITS, PROVING_DIGITS,
 							credential->proof);
-		return true;
 	}
-	return len > 0 && apikey_import_any();
+	else if (apikey_import_any())
+		credential->shape = APIKEY_SHAPE_FOREIGN;
 }
 
 /* The SHA-256 of a whole key, of which the tables have what is stored. */
@@ -121,30 +125,30 @@ native_text_ok(const ApikeyCredential *credential)
 	size_t		len = credential->text_len;
 	ApikeyText	parsed;
 
-	return credential->shaped &&
+	return credential->shape == APIKEY_SHAPE_NATIVE &&
 		(len == 0 || (apikey_text_parse(text, len, &parsed) &&
 					  apikey_text_checksum_ok(text, len)));
 }
 
 /* The same from a key's handle and the SHA-256 of its text. */
-bool
-apikey_credential_from_digest(Datum handle, Datum digest,
+void
+apikey_credential_from_digest(NullableDatum handle, NullableDatum digest,
 							  ApikeyCredential *credential)
 {
 	ApikeyText	parsed;
+	ApikeyShape digest_shape;
 	size_t		len;
 	size_t		digest_len;
-	const char *bytes = short_text(handle, &len);
-	const char *digest_bytes = short_text(digest, &digest_len);
+	const char *bytes = short_text(handle, &len, &credential->shape);
+	const char *digest_bytes = short_text(digest, &digest_len, &digest_shape);
 
 	if (bytes == NULL || !apikey_text_parse_handle(bytes, len, &parsed) ||
 		digest_bytes == NULL || digest_len != APIKEY_DIGEST_BYTES)
-		return false;
+		return;
+	credential->shape = APIKEY_SHAPE_NATIVE;
 	credential_identify(credential, bytes, &parsed);
-	credential->shaped = true;
 	credential->text_len = 0;
 	memcpy(credential->digest, digest_bytes, APIKEY_DIGEST_BYTES);
-	return true;
 }
 
 /*
@@ -363,9 +367,10 @@ spend_credits(ApikeyVerdict *verdict, int32 cost)
 	const pg_uuid_t *account = apikey_key_account(verdict->key);
 	bool		own = memcmp(account, apikey_row_id(verdict->key),
 							 sizeof(pg_uuid_t)) == 0;
+	ApikeySlotHint other = {.owner = apikey_key_owner(verdict->key)};
 	ApikeyCreditVerdict spent;
 
-	spent = apikey_credit_spend(account, own ? verdict->hint : NULL, cost,
+	spent = apikey_credit_spend(account, own ? verdict->hint : &other, cost,
 								&verdict->credits);
 	if (spent == APIKEY_CREDIT_UNAVAILABLE)
 	{
@@ -403,11 +408,35 @@ spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 	return code;
 }
 
+/*
+ * Is it a key of whom the caller names?  A project's key is taken for nothing
+ * but its project's: anyone may make a project and have others own keys there.
+ * Where neither is named, it is the caller's own or nobody's.
+ */
+static ApikeyCode
+judge_whose(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
+{
+	bool		personal = apikey_key_project(verdict->key) == NULL;
+	bool		owned = demand->owner == apikey_key_owner(verdict->key);
+
+	if (demand->project != NULL)
+	{
+		if (!apikey_place_within(verdict->project, demand->project))
+			return APIKEY_CODE_WRONG_PROJECT;
+		return owned || !demand->by_owner ? APIKEY_CODE_VALID :
+			APIKEY_CODE_WRONG_OWNER;
+	}
+	if (!personal && !demand->by_owner)
+		return APIKEY_CODE_WRONG_PROJECT;
+	return personal && owned ? APIKEY_CODE_VALID : APIKEY_CODE_WRONG_OWNER;
+}
+
 /* What a key whose secret has matched is good for. */
 static ApikeyCode
 judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 {
 	const ApikeyRow *key = verdict->key;
+	ApikeyCode	code;
 
 	switch (apikey_status_at(key, &verdict->state, verdict->at))
 	{
@@ -426,11 +455,9 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 			break;
 	}
 
-	if (demand->project != NULL &&
-		!apikey_place_within(verdict->project, demand->project))
-		return APIKEY_CODE_WRONG_PROJECT;
-	if (demand->by_owner && demand->owner != apikey_key_owner(key))
-		return APIKEY_CODE_WRONG_OWNER;
+	code = judge_whose(verdict, demand);
+	if (code != APIKEY_CODE_VALID)
+		return code;
 	if (!key->nulls[APIKEY_KEY_ALLOWED_IPS] &&
 		!address_allowed(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]),
 						 demand->client_addr))
@@ -455,7 +482,9 @@ complete(ApikeyVerdict *verdict, const ApikeyRow *key)
 	verdict->project = found ? place.path : NULL;
 	verdict->rated = verdict->credited = false;
 	verdict->row = NULL;
-	verdict->hint = NULL;
+	memset(&verdict->fresh, 0, sizeof(verdict->fresh));
+	verdict->fresh.owner = apikey_key_owner(key);
+	verdict->hint = &verdict->fresh;
 	apikey_status_read(key, found ? &place : NULL, &verdict->state);
 }
 
@@ -536,19 +565,33 @@ verify_imported(ApikeyCredential *credential, const ApikeyDemand *demand,
 	note(&found, demand, verdict);
 }
 
-/* The verdict on a credential, NULL for a malformed one. */
+/*
+ * Is an imported key to be looked for?  A text that is like one of ours, but
+ * for its checksum, may be one, too; a handle is none.
+ */
+static bool
+may_be_imported(const ApikeyCredential *credential, ApikeyCode code)
+{
+	return code == APIKEY_CODE_MALFORMED &&
+		(credential->shape == APIKEY_SHAPE_FOREIGN ||
+		 (credential->shape == APIKEY_SHAPE_NATIVE && apikey_import_any()));
+}
+
+/* The verdict on a credential. */
 void
 apikey_verify_credential(ApikeyCredential *credential,
 						 const ApikeyDemand *demand, ApikeyVerdict *verdict)
 {
-	verdict->code = credential == NULL || !credential->shaped ?
-		APIKEY_CODE_MALFORMED : find_key(credential, verdict);
+	verdict->code = APIKEY_CODE_MALFORMED;
+	if (credential->shape == APIKEY_SHAPE_NATIVE)
+		verdict->code = find_key(credential, verdict);
+	else if (credential->shape == APIKEY_SHAPE_MISSING)
+		verdict->code = APIKEY_CODE_MISSING;
 	verdict->at = GetCurrentTimestamp();
 	verdict->known = verdict->code == APIKEY_CODE_VALID;
 	if (verdict->known)
 		verdict->code = judge(verdict, demand);
-	else if (verdict->code == APIKEY_CODE_MALFORMED && credential != NULL &&
-			 apikey_import_any())
+	else if (may_be_imported(credential, verdict->code))
 	{
 		verify_imported(credential, demand, verdict);
 		return;

@@ -12,16 +12,25 @@
 #include "apikey.h"
 #include "slot.h"
 
-/* What a caller offers, once its shape is right. */
+/* What a text offered as a key can be, before anything is looked up. */
+typedef enum ApikeyShape
+{
+	APIKEY_SHAPE_MISSING,		/* NULL or empty: nothing was offered */
+	APIKEY_SHAPE_NONE,			/* no key's */
+	APIKEY_SHAPE_FOREIGN,		/* not one of ours: an imported key's, perhaps */
+	APIKEY_SHAPE_NATIVE			/* prefix and id are right */
+} ApikeyShape;
+
+/* What a caller offers; beyond the shape only of NATIVE and FOREIGN. */
 typedef struct ApikeyCredential
 {
+	ApikeyShape shape;
 	pg_uuid_t	id;
 	const char *prefix;			/* within the text it came from */
 	size_t		prefix_len;
 	size_t		text_len;		/* where prefix begins the whole key, or 0 */
 	uint8		proof[APIKEY_DIGEST_BYTES]; /* then: see apikey_digest_proof */
 	uint8		digest[APIKEY_DIGEST_BYTES];	/* then only after credential_digest */
-	bool		shaped;			/* prefix and id are; else an imported key, perhaps */
 } ApikeyCredential;
 
 /* What a request needs of a key; NULL and false ask for nothing. */
@@ -31,14 +40,15 @@ typedef struct ApikeyDemand
 	text	   *project;
 	inet	   *client_addr;
 	ApikeyRole	min_role;
-	Oid			owner;
-	bool		by_owner;
+	Oid			owner;			/* whose key; see judge_whose */
+	bool		by_owner;		/* the caller has named the owner */
 	int32		cost;			/* 0 asks without spending */
 } ApikeyDemand;
 
 /* The verdicts: the first that applies, in this order, VALID last. */
 typedef enum ApikeyCode
 {
+	APIKEY_CODE_MISSING,
 	APIKEY_CODE_MALFORMED,
 	APIKEY_CODE_NOT_FOUND,
 	APIKEY_CODE_REVOKED,
@@ -71,7 +81,8 @@ typedef struct ApikeyVerdict
 	TimestampTz rate_reset_at;	/* 0: never */
 	bool		credited;		/* what follows is known */
 	int64		credits;
-	ApikeySlotHint *hint;		/* where the key's slot is */
+	ApikeySlotHint *hint;		/* where the key's slot is, or */
+	ApikeySlotHint fresh;		/* of a key that is not remembered */
 	HeapTuple  *row;			/* where the row that tells VALID is kept */
 } ApikeyVerdict;
 
@@ -95,18 +106,22 @@ extern void apikey_cache_store(uint64 begun,
 							   const ApikeyVerdict *verdict);
 
 /* demand.c */
-extern ApikeyCredential *apikey_demand_of_key(FunctionCallInfo fcinfo,
-											  ApikeyCredential *credential,
-											  ApikeyDemand *demand);
-extern ApikeyCredential *apikey_demand_of_digest(FunctionCallInfo fcinfo,
-												 ApikeyCredential *credential,
-												 ApikeyDemand *demand);
+extern void apikey_demand_of_key(FunctionCallInfo fcinfo,
+								 ApikeyCredential *credential,
+								 ApikeyDemand *demand);
+extern void apikey_demand_of_check(FunctionCallInfo fcinfo,
+								   ApikeyCredential *credential,
+								   ApikeyDemand *demand);
+extern void apikey_demand_of_digest(FunctionCallInfo fcinfo,
+									ApikeyCredential *credential,
+									ApikeyDemand *demand);
 
 /* verify.c */
 extern const char *apikey_code_name(ApikeyCode code);
-extern bool apikey_credential_from_key(Datum key,
+extern void apikey_credential_from_key(NullableDatum key,
 									   ApikeyCredential *credential);
-extern bool apikey_credential_from_digest(Datum handle, Datum digest,
+extern void apikey_credential_from_digest(NullableDatum handle,
+										  NullableDatum digest,
 										  ApikeyCredential *credential);
 extern bool apikey_credential_has_prefix(const ApikeyCredential *credential,
 										 const ApikeyRow *key);

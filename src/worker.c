@@ -1089,10 +1089,7 @@ linger(void)
 static void
 forget_this(void)
 {
-	apikey_stats_forget_database(MyDatabaseId);
-	apikey_lease_drop(MyDatabaseId);
-	apikey_notify_drop(MyDatabaseId);
-	apikey_slot_forget_database(MyDatabaseId);
+	apikey_ended_found();
 	end_flush(false, requests_here());
 }
 

@@ -13,11 +13,12 @@ const STATUS = {
 
 // PostgreSQL never gets the key, so its logs cannot tell it: the key without
 // its last 39 characters names it, the digest proves it. What has not the shape
-// of one key (two headers arrive as one text) is not passed on at all.
+// of one key (two headers arrive as one text) is not passed on: "-" is no key.
 function credential(req) {
   const bearer = /^bearer +(.*)$/i.exec(req.get('authorization') ?? '');
   const key = req.get('x-api-key') || bearer?.[1] || '';
-  if (!/^[a-z][a-z0-9_]{0,19}_[0-9A-Za-z]{61}$/.test(key)) return ['', null];
+  if (key === '') return ['', null];
+  if (!/^[a-z][a-z0-9_]{0,19}_[0-9A-Za-z]{61}$/.test(key)) return ['-', null];
   return [key.slice(0, -39), createHash('sha256').update(key).digest()];
 }
 

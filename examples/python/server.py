@@ -10,8 +10,8 @@ db = psycopg.connect(user="web", autocommit=True)  # and PGHOST, PGDATABASE, ...
 def invoices(environ, start_response):
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     key = environ.get("HTTP_X_API_KEY") or (token.strip() if scheme.lower() == "bearer" else "")
-    if not re.fullmatch("[a-z][a-z0-9_]{0,19}_[0-9A-Za-z]{61}", key):
-        key = ""  # two headers, say: PostgreSQL, and its log, get keys' handles only
+    if key and not re.fullmatch("[a-z][a-z0-9_]{0,19}_[0-9A-Za-z]{61}", key):
+        key = "-" * 40  # no key; two headers, say: PostgreSQL, and its log, get keys' handles only
     try:
         with db.transaction():  # known as the key to its end
             db.execute("""SELECT auth.apikey_authenticate_digest(%s, %s, project => 'acme',

@@ -5,13 +5,15 @@ SET client_min_messages = warning;
 CREATE EXTENSION apikey CASCADE;
 CREATE ROLE bench LOGIN;
 CREATE FUNCTION bench_floor(key text)
-	RETURNS TABLE (valid boolean, code text, key_id uuid, name text, project text, owner name, subject text,
-		role apikey_role, scopes text[], metadata jsonb, expires_at timestamptz, credits bigint,
-		rate_remaining integer, rate_reset_at timestamptz, detail jsonb)
+	RETURNS SETOF apikey_verification
 	LANGUAGE C VOLATILE ROWS 1 AS :'floor';
 
 CREATE TABLE bench_keys (n serial PRIMARY KEY, key text);
+GRANT ALL ON bench_keys, bench_keys_n_seq TO bench;
+-- Whose they are is who verifies them.
+SET ROLE bench;
 INSERT INTO bench_keys (key) SELECT apikey_create('key-' || i, scopes => '{a,b}') FROM generate_series(1, 10000) i;
+RESET ROLE;
 
 CREATE TABLE hand (
 	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -56,7 +58,6 @@ CREATE TABLE bench_spare (n serial PRIMARY KEY, id uuid);
 INSERT INTO bench_spare (id) SELECT apikey_id(apikey_create('spare-' || i)) FROM generate_series(1, :spare) i;
 CREATE SEQUENCE bench_spare_next;
 
-GRANT SELECT ON bench_keys TO bench;
 GRANT SELECT, UPDATE ON hand TO bench;
 ALTER TABLE hand SET (fillfactor = 50);
 VACUUM ANALYZE;

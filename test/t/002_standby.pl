@@ -40,10 +40,11 @@ $primary->wait_for_catchup($standby);
 my $session = $standby->background_psql('postgres');
 $session->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 my $ask = sub {
-	return $session->query_safe("SELECT code FROM apikey_verify('$_[0]')");
+	my ($text, $whose) = (@_, '');
+	return $session->query_safe("SELECT code FROM apikey_verify('$text'$whose)");
 };
 is($ask->($key), 'valid', 'a standby verifies');
-is($ask->($hers), 'valid', 'the key of a role too');
+is($ask->($hers, ", owner => 'leaver'"), 'valid', 'the key of a role too');
 is( $standby->safe_psql('postgres', qq{BEGIN; SELECT apikey_authenticate('$key') \\g /dev/null
 		SELECT apikey_current_key() = apikey_id('$key')}), 't', 'and authenticates');
 
@@ -95,7 +96,7 @@ my $next = $cascade->background_psql('postgres');
 my $ask_next = sub {
 	$primary->wait_for_catchup($standby);
 	$standby->wait_for_catchup($cascade, 'replay', $primary->lsn('flush'));
-	return $next->query_safe("SELECT concat_ws(' ', code, role) FROM apikey_verify('$_[0]')");
+	return $next->query_safe("SELECT concat_ws(' ', code, role) FROM apikey_verify('$_[0]', project => 'acme')");
 };
 is($ask_next->($pay), 'valid admin', 'a cascaded standby verifies');
 $primary->safe_psql('postgres', q{SELECT apikey_member_add('acme/pay', 'stays', 'developer')});

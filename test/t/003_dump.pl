@@ -44,6 +44,9 @@ for (['stays', 'leaves'], ['leaves', 'stays'])
 	$key{"then_$then"} =~ s/\n.*//s;
 }
 $old->safe_psql('postgres', q{SELECT apikey_import('gone', 'md5', md5('imported'))});
+$key{imported} = 'imported';
+my %owner = (kept => 'stays', gone => 'leaves', odd => '"odd ""name"', revoked => 'stays',
+	imported => $old->safe_psql('postgres', 'SELECT current_user'));
 $old->safe_psql('postgres', qq{
 	SELECT apikey_revoke(apikey_id('$key{revoked}'), 'lost');
 	DROP ROLE leaves;
@@ -98,14 +101,16 @@ for my $format ('plain', 'custom', 'directory')
 	is($new->safe_psql($format, $places), $places_before, "projects and events, $format");
 	is(trail($new, $format), $trail, "whose trail it is, $format");
 	is( $new->safe_psql($format, join ' UNION ALL ', map {
-				"SELECT code FROM apikey_verify('$_', client_addr => '10.0.0.1')"
-			} @key{qw(kept project odd revoked gone of_stays then_leaves of_leaves then_stays)}, 'imported'),
+				my $whose = $_ eq 'project' || /^of|^then/ ? "project => 'acme'" : "owner => '$owner{$_}'";
+				"SELECT code FROM apikey_verify('$key{$_}', client_addr => '10.0.0.1', $whose)"
+			} qw(kept project odd revoked gone of_stays then_leaves of_leaves then_stays imported)),
 		"valid\nvalid\nvalid\nrevoked\nnot_found\nvalid\nnot_found\nnot_found\nvalid\nvalid",
 		"verification, $format");
 	is( $new->safe_psql($format, q{SELECT apikey_rename(id, 'kept-on') FROM apikeys WHERE name = 'kept';
 			SELECT event FROM apikey_events ORDER BY id DESC LIMIT 1}),
 		"\nrenamed", "the trail goes on, $format");
 }
+delete $key{imported};
 unlike(slurp_file("$dir/plain"), qr/$_/, 'no key in a dump') for values %key;
 
 # Without one of the roles nothing comes back under another.

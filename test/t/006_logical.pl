@@ -30,7 +30,7 @@ $subscriber->wait_for_subscription_sync($publisher, 'keys');
 my $session = $subscriber->background_psql('postgres');
 my $ask = sub {
 	$publisher->wait_for_catchup('keys');
-	return $session->query_safe("SELECT code, role, project FROM apikey_verify('$key')");
+	return $session->query_safe("SELECT code, role, project FROM apikey_verify('$key', project => 'acme/pay')");
 };
 is($ask->(), 'valid|admin|acme/pay', 'a subscriber verifies');
 $publisher->safe_psql('postgres', q{SELECT apikey_member_add('acme/pay', 'anna', 'developer')});

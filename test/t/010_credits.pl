@@ -200,10 +200,10 @@ my %of;
 for my $db ('postgres', 'other')
 {
 	$of{$db} = $node->safe_psql($db, "SET ROLE anna; SELECT apikey_create('annas')");
-	$node->safe_psql($db, "SELECT apikey_check('$of{$db}')");
+	$node->safe_psql($db, "SELECT apikey_check('$of{$db}', owner => 'anna')");
 }
 sql('BEGIN', 'DROP ROLE anna', 'ROLLBACK');
-is(sql("SELECT code FROM apikey_verify('$of{postgres}')"), 'valid', 'not dropped after all');
+is(sql("SELECT code FROM apikey_verify('$of{postgres}', owner => 'anna')"), 'valid', 'not dropped after all');
 sql('DROP ROLE anna');
 is(sql("SELECT revoke_reason FROM apikey_key WHERE name = 'annas'"), 'owner dropped', 'its row says so');
 is(sql("SELECT event, detail FROM apikey_events WHERE key_name = 'annas' ORDER BY id DESC LIMIT 1"), 'revoked|{"reason": "owner dropped"}', 'so does the trail');

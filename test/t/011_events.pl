@@ -28,7 +28,8 @@ sub events { my ($name, $event) = @_; return "FROM apikey_events WHERE key_name 
 # Refusals of a matched key: an event at once, with their count, then none for
 # a minute; whatever became of the transaction.
 my $one = create('one', "scopes => '{a}'");
-sql('BEGIN', 'SET LOCAL ROLE anna', "SELECT code FROM apikey_verify('$one', scopes => '{b}', client_addr => '192.0.2.7')", 'ROLLBACK');
+my $owner = sql('SELECT current_user');
+sql('BEGIN', 'SET LOCAL ROLE anna', "SELECT code FROM apikey_verify('$one', scopes => '{b}', client_addr => '192.0.2.7', owner => '$owner')", 'ROLLBACK');
 comes('SELECT count(*) = 1 ' . events('one', 'denied'), 'a refusal is told');
 is(sql('SELECT actor, client_addr, detail ' . events('one', 'denied')),
 	'anna|192.0.2.7|{"code": "insufficient_scope", "count": 1}', 'by whom, from where, why, how often');

@@ -41,12 +41,12 @@ is(json_body(get('/whoami', { 'x-api-key' => $reader }))->{name}, 'reader', 'a r
 is(get('/invoices', { 'x-api-key' => $local })->{status}, 200, 'from an address that is allowed');
 
 # Who may not.
-$response = status_is({}, 401, 'malformed', 'no key');
+$response = status_is({}, 401, 'missing', 'no key');
 is($response->{headers}{'www-authenticate'}, 'Bearer', 'and how to bring one');
-status_is({ 'x-api-key' => '' }, 401, 'malformed', 'an empty key');
+status_is({ 'x-api-key' => '' }, 401, 'missing', 'an empty key');
 status_is({ 'x-api-key' => 'nonsense' }, 401, 'malformed', 'nonsense');
 status_is({ authorization => 'Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln' }, 401, 'malformed', 'a JWT');
-status_is({ authorization => "Basic $reader" }, 401, 'malformed', 'another scheme');
+status_is({ authorization => "Basic $reader" }, 401, 'missing', 'another scheme');
 status_is({ 'x-api-key' => [ $reader, $reader ] }, 401, 'malformed', 'two headers');
 status_is({ 'x-api-key' => substr($reader, 0, -1) }, 401, 'malformed', 'a key cut short');
 status_is({ 'x-api-key' => substr($reader, 0, -39) . 'x' x 39 }, 401, 'not_found', 'a forged secret');

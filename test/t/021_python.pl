@@ -27,7 +27,7 @@ sub status_is
 my $rows = '[{"id": 1, "customer": "Ada", "amount": 99.5}, {"id": 2, "customer": "Grace", "amount": 12.0}]';
 status_is({ 'x-api-key' => $reader }, 200, $rows, 'a key opens the rows of its project');
 status_is({ authorization => "Bearer $reader" }, 200, $rows, 'as a Bearer token');
-my $response = status_is({}, 401, '{"error": "malformed"}', 'no key');
+my $response = status_is({}, 401, '{"error": "missing"}', 'no key');
 is($response->{headers}{'www-authenticate'}, 'Bearer', 'and how to bring one');
 status_is({ authorization => 'Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln' }, 401, '{"error": "malformed"}', 'a JWT');
 status_is({ 'x-api-key' => [ $reader, $reader ] }, 401, '{"error": "malformed"}', 'two headers');

@@ -35,8 +35,8 @@ sub client
 	return $server->background_psql('postgres', on_error_stop => 0, extra_params => [ '-U', 'web' ]);
 }
 
-my $authenticate_ada = "SELECT auth.apikey_authenticate('$ada') IS NOT NULL";
-my $authenticate_linus = "SELECT auth.apikey_authenticate('$linus') IS NOT NULL";
+my $authenticate_ada = "SELECT auth.apikey_authenticate('$ada', project => 'acme') IS NOT NULL";
+my $authenticate_linus = "SELECT auth.apikey_authenticate('$linus', project => 'acme') IS NOT NULL";
 my $who = q{SELECT coalesce(auth.apikey_current_project(), 'nobody'), string_agg(customer, ',' ORDER BY id), pg_backend_pid() FROM api.invoice};
 # Who a client is, what it sees, and whether it is on the server connection
 # where the last one was.
@@ -122,7 +122,7 @@ $one->{run}->kill_kill;
 # Many at once: each transaction is its own key, and what is outside of one
 # is nobody; a wrong one divides by zero, which ends pgbench's client.
 append_to_file("$dir/keyed.sql", join "\n", map { qq{BEGIN;
-SELECT auth.apikey_authenticate('$_->[0]');
+SELECT auth.apikey_authenticate('$_->[0]', project => 'acme');
 SELECT 1 / (auth.apikey_current_project() = '$_->[1]')::int, 1 / (count(*) = $_->[2])::int FROM api.invoice;
 $_->[3];} } [ $ada, 'acme/payments', 2, 'COMMIT' ], [ $linus, 'acme/website', 1, 'ROLLBACK' ]);
 append_to_file("$dir/nobody.sql", 'SELECT 1 / (auth.apikey_current_key() IS NULL)::int, 1 / (count(*) = 0)::int FROM api.invoice;');

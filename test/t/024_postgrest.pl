@@ -86,7 +86,7 @@ is(get_as($key{reader}), 'PT401: API key refused revoked', 'revoked while it is 
 $client->quit;
 
 # A refusal does not log the statement, where the key may stand.
-$server->psql('postgres', "SELECT auth.apikey_authenticate('$key{writer}', scopes => '{users:read}')");
+$server->psql('postgres', "SELECT auth.apikey_authenticate('$key{writer}', project => 'acme', scopes => '{users:read}')");
 my $log = slurp_file($server->logfile);
 like($log, qr/API key refused.*\n.*DETAIL:  insufficient_scope/, 'a refusal is logged');
 is(scalar(() = $log =~ /\Q$_\E/g), 0, 'without a key') for map { substr $_, -39 } values %key;

@@ -28,7 +28,7 @@ ok($ran, 'every command runs') or diag($err);
 my @psql = $out =~ /^\((\d+) rows?\)/mg;
 is("@psql", '0 1 2 0 1', 'no row without the key, its project\'s with it, none after');
 is_deeply([ $out =~ m{HTTP/1.1 (\d+ [^\r\n]*).*?\r\n\r\n(\{"error":"\w+"\}|\[\{"id":1,"customer":"\w+")}sg ],
-	[ '401 Unauthorized', '{"error":"malformed"}', '200 OK', '[{"id":1,"customer":"Ada"', '401 Unauthorized', '{"error":"revoked"}' ],
+	[ '401 Unauthorized', '{"error":"missing"}', '200 OK', '[{"id":1,"customer":"Ada"', '401 Unauthorized', '{"error":"revoked"}' ],
 	'401, the first row, 401');
 $node->stop;
 done_testing();

@@ -34,7 +34,10 @@ sub answers
 	my ($session, @keys) = @_;
 	$publisher->wait_for_catchup($slot);
 	return $session->query_safe(join ' UNION ALL ',
-		map { "(SELECT concat_ws(' ', code, owner, role) FROM apikey_verify('$_'))" } @keys);
+		map { my $key = $_; # of whoever it is said to be of there
+			"(SELECT concat_ws(' ', v.code, v.owner, v.role) FROM (SELECT 1) one LEFT JOIN apikey_key k ON k.id = apikey_id('$key')
+				LEFT JOIN apikey_project p ON p.id = k.project,
+				apikey_verify('$key', owner => k.owner, project => p.path) v)" } @keys);
 }
 
 sub switch_binary
@@ -144,7 +147,7 @@ for my $mode ('text_mode', 'binary_mode')
 		$subscriber->safe_psql('again', 'CREATE EXTENSION apikey CASCADE');
 		$subscriber->safe_psql('again', "CREATE SUBSCRIPTION again CONNECTION '$conninfo' PUBLICATION keys");
 		$subscriber->wait_for_subscription_sync($publisher, 'again', 'again');
-		is($subscriber->safe_psql('again', "SELECT code, owner FROM apikey_verify('$key{old}')"), 'valid|renamed', 'his key');
+		is($subscriber->safe_psql('again', "SELECT code, owner FROM apikey_verify('$key{old}', owner => 'renamed')"), 'valid|renamed', 'his key');
 		is($subscriber->safe_psql('again', "SELECT code FROM apikey_verify('$key{leaver}')"), 'not_found', 'still no key of a dropped one');
 		$subscriber->safe_psql('again', 'DROP SUBSCRIPTION again');
 		$subscriber->safe_psql('postgres', 'DROP DATABASE again');

@@ -30,7 +30,7 @@ as('owner', 'app', q{
 	SELECT apikey_organization_create('acme');
 	SELECT apikey_project_create('acme/pay')});
 my $key = as('anna', 'app', q{SELECT apikey_create('one')});
-sub code { my ($database) = @_; return $node->safe_psql($database, "SELECT code FROM apikey_verify('$key')") }
+sub code { my ($database) = @_; return $node->safe_psql($database, "SELECT code FROM apikey_verify('$key', owner => 'anna')") }
 
 # The owner cannot read a digest, and so not take the keys along.
 $node->command_fails_like([ 'pg_dump', '-U', 'owner', '-f', "$dir/none", 'app' ],

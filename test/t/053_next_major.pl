@@ -60,7 +60,7 @@ sub codes
 {
 	my ($node) = @_;
 	return $node->safe_psql('postgres', join ' UNION ALL ',
-		map { "(SELECT concat_ws(' ', code, owner, role) FROM apikey_verify('$key{$_}', cost => 0))" } qw(stays revoked leaves));
+		map { "(SELECT concat_ws(' ', code, owner, role) FROM apikey_verify('$key{$_}', cost => 0, project => 'acme'))" } qw(stays revoked leaves));
 }
 my $list = q{SELECT name, status, project, owner, role, scopes, use_count, revoke_reason FROM apikeys WHERE name <> 'gone' ORDER BY 1};
 my $before = $old->safe_psql('postgres', $list);

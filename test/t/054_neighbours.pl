@@ -35,7 +35,7 @@ compute_query_id = on
 	$node->safe_psql('postgres', 'CREATE ROLE anna; CREATE EXTENSION apikey CASCADE');
 	my $key = $node->safe_psql('postgres', q{SET ROLE anna; SELECT apikey_create('one', rate_limit => 2, rate_window => '31 days')});
 	is( $node->safe_psql('postgres', qq{
-			SELECT code FROM apikey_verify('$key');
+			SELECT code FROM apikey_verify('$key', owner => 'anna');
 			SET ROLE anna;
 			UPDATE apikeys SET description = 'd';
 			SELECT apikey_check('$key');
@@ -48,7 +48,7 @@ compute_query_id = on
 			"$name: pg_stat_statements counts on");
 	}
 	$node->restart;
-	is( $node->safe_psql('postgres', qq{SELECT code FROM apikey_verify('$key'); SELECT use_count, denied_count FROM apikeys}),
+	is( $node->safe_psql('postgres', qq{SELECT code FROM apikey_verify('$key', owner => 'anna'); SELECT use_count, denied_count FROM apikeys}),
 		"rate_limited\n2|2", "$name: after a restart");
 	$node->stop;
 }

@@ -13,6 +13,7 @@ $node->append_conf('postgresql.conf', q{
 shared_preload_libraries = 'apikey'
 apikey.flush_interval = '1h'
 max_prepared_transactions = 2
+apikey.request_project = 'acme'
 });
 $node->start;
 sub sql { return $node->safe_psql('postgres', @_) }
@@ -41,16 +42,16 @@ my %calls = (
 	apikey_project_drop => q{SELECT apikey_project_drop('acme/pay', 'acme/pay')},
 	apikey_member_add => q{SELECT apikey_member_add('acme/pay', 'bert', 'owner')},
 	apikey_member_remove => q{SELECT apikey_member_remove('acme', 'bert')},
-	apikey_verify => qq{SELECT code FROM apikey_verify('$key')},
-	apikey_verify_digest => qq{SELECT code FROM apikey_verify_digest(left('$key', -39), sha256('$key'))},
-	apikey_check => qq{SELECT apikey_check('$key')},
+	apikey_verify => qq{SELECT code FROM apikey_verify('$key', project => 'acme')},
+	apikey_verify_digest => qq{SELECT code FROM apikey_verify_digest(left('$key', -39), sha256('$key'), project => 'acme')},
+	apikey_check => qq{SELECT apikey_check('$key', project => 'acme')},
 	apikey_credits_add => qq{SELECT apikey_credits_add('$metered', 1)},
 	apikey_rotate => qq{SELECT apikey_rotate('$id', '1 hour')},
 	apikey_reveal => qq{SELECT apikey_reveal('$id')},
 	apikey_import => q{SELECT apikey_import('old', 'md5', md5('old'), project => 'acme/pay')},
 	apikey_purge => q{SELECT apikey_purge('0')},
-	apikey_authenticate => qq{SELECT apikey_authenticate('$key')},
-	apikey_authenticate_digest => qq{SELECT apikey_authenticate_digest(left('$key', -39), sha256('$key'))},
+	apikey_authenticate => qq{SELECT apikey_authenticate('$key', project => 'acme')},
+	apikey_authenticate_digest => qq{SELECT apikey_authenticate_digest(left('$key', -39), sha256('$key'), project => 'acme')},
 	apikey_pre_request => q{SELECT apikey_pre_request()},
 	'UPDATE apikeys' => qq{UPDATE apikeys SET description = 'new' WHERE id = '$id'},
 	'UPDATE apikey_projects' => q{UPDATE apikey_projects SET max_keys = 2},
@@ -137,7 +138,7 @@ is($waiter->query_safe($calls{apikey_verify}), 'rate_limited', 'and no more');
 # A prepared transaction holds for nobody before it is committed, and for
 # everybody after, the session that prepared it among them.
 my $plain = sql(q{SET ROLE anna; SELECT apikey_create('plain')});
-my $verify = "SELECT code FROM apikey_verify('$plain')";
+my $verify = "SELECT code FROM apikey_verify('$plain', owner => 'anna')";
 my $warm = $node->background_psql('postgres');
 $_->query_safe('SET apikey.cache_entries = 100') for $waiter;
 is($_->query_safe($verify), 'valid', 'warm') for $warm, $waiter;
