@@ -10,7 +10,7 @@ OBJS = src/account.o src/apikey.o src/authority.o src/cache.o src/catalog.o \
 	src/manage.o src/member.o src/notify.o src/pepper.o src/pgcrypto.o \
 	src/place.o src/principal.o src/purge.o src/redact.o src/redact_log.o \
 	src/rehash.o src/replica.o src/request.o src/retire.o src/reveal.o \
-	src/rotate.o src/rules.o src/scope.o src/share.o src/slot.o \
+	src/rotate.o src/rules.o src/scope.o src/secret.o src/share.o src/slot.o \
 	src/slot_file.o src/sql_identity.o \
 	src/sql_keys.o src/sql_places.o src/sql_triggers.o src/sql_upkeep.o \
 	src/sql_usage.o src/sql_verify.o src/sql_views.o src/stats.o src/status.o \

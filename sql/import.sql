@@ -2,6 +2,11 @@
 CREATE ROLE regress_apikey_alice;
 CREATE ROLE regress_apikey_bob;
 GRANT EXECUTE ON FUNCTION apikey_import TO regress_apikey_alice;
+CREATE FUNCTION regress_try_import(hash text) RETURNS SETOF uuid LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN NEXT apikey_import('tried', 'sha256', hash);
+EXCEPTION WHEN invalid_parameter_value THEN
+END $$;
 SET ROLE regress_apikey_alice;
 -- Nothing looks like a key yet.
 SELECT code FROM apikey_verify('old-sha256-key') UNION ALL SELECT code FROM apikey_verify('');
@@ -155,6 +160,88 @@ SELECT apikey_import('one-more', 'md5', md5('one more'), project => 'acme/pay');
 RESET ROLE;
 SELECT apikey_organization_drop('acme', 'acme');
 SELECT code FROM apikey_verify('in a project', project => 'acme/pay');
+
+-- bcrypt reads 72 bytes: a longer text has no hash of its own, and a lookup leaves 16 of them secret.
+SELECT apikey_import('cut', 'crypt', crypt('sk_cut_1' || repeat('x', 64), gen_salt('bf', 4)), 'sk_cut_1') IS NOT NULL AS imported;
+SELECT code FROM apikey_verify('sk_cut_1' || repeat('x', 65)) UNION ALL SELECT code FROM apikey_verify('sk_cut_1' || repeat('x', 64) || 'and more')
+	UNION ALL SELECT code FROM apikey_verify('sk_cut_1' || repeat('x', 63));
+SELECT code, name FROM apikey_verify('sk_cut_1' || repeat('x', 64));
+SELECT code FROM apikey_verify('sk_cut_1' || repeat('x', 65));
+SELECT apikey_import('bad', 'crypt', crypt('x', gen_salt('bf', 4)), repeat('y', 57));
+SELECT apikey_import('least', 'crypt', crypt(repeat('y', 72), gen_salt('bf', 4)), repeat('y', 56)) IS NOT NULL AS imported;
+-- 2x lets a character beyond ASCII cover those before it: only ASCII texts have a hash there.
+SELECT apikey_import('by-2x', 'crypt', crypt('sk_2x_12€', '$2x$04$......................'), 'sk_2x_12') IS NOT NULL AS imported;
+SELECT code FROM apikey_verify('sk_2x_12€');
+
+-- PBKDF2 as Django writes it; made by Python's hashlib.pbkdf2_hmac.
+SELECT apikey_import('by-pbkdf2', 'pbkdf2-sha256', 'pbkdf2_sha256$1000$3jXQ8bKmWq1LTcvAzTzSVu$H9sIMqC2KQjqRgWdTp+SAfzV+OSWmI1zPa6bWnCd4r4=', 'prefix12.') IS NOT NULL AS imported;
+SELECT apikey_import('by-pbkdf2-long', 'pbkdf2-sha256', 'pbkdf2_sha256$1$seasalt$nEmqUUWBPYQuDNIJmWQPAoBoC3iF5SF52tGAxq4q840=', 'sk_pbk2_') IS NOT NULL AS imported;
+SELECT code FROM apikey_verify('prefix12.dGhlIHNlY3JldCBvZiBhIGtleR') UNION ALL SELECT code FROM apikey_verify('prefix12.')
+	UNION ALL SELECT code FROM apikey_verify('sk_pbk2_' || repeat('x', 89)) UNION ALL SELECT code FROM apikey_verify('sk_pbk2_' || repeat('x', 91));
+SELECT code, name FROM apikey_verify('prefix12.dGhlIHNlY3JldCBvZiBhIGtleQ') UNION ALL SELECT code, name FROM apikey_verify('sk_pbk2_' || repeat('x', 90));
+SELECT code, name FROM apikey_verify('prefix12.dGhlIHNlY3JldCBvZiBhIGtleQ');
+-- fail: other forms, too many rounds, no lookup, one that clashes with that of crypt
+DO $do$
+DECLARE
+	hash text;
+BEGIN
+	FOREACH hash IN ARRAY ARRAY['pbkdf2_sha256$1500001$salt$', 'pbkdf2_sha256$0$salt$', 'pbkdf2_sha256$01$salt$', 'pbkdf2_sha256$-1$salt$',
+			'pbkdf2_sha256$1$$', 'pbkdf2_sha256$1$' || repeat('s', 129) || '$', 'pbkdf2_sha1$1$salt$', 'pbkdf2_sha256$99999999999999999999$salt$',
+			'pbkdf2_sha256$1 $salt$', '$pbkdf2-sha256$1$salt$', 'pbkdf2_sha256$1$salt', 'pbkdf2_sha256$'] LOOP
+		BEGIN
+			PERFORM apikey_import('bad', 'pbkdf2-sha256', hash || encode(sha256('x'), 'base64'), 'a lookup');
+			RAISE WARNING 'accepted: %', hash;
+		EXCEPTION WHEN invalid_parameter_value THEN
+		END;
+	END LOOP;
+END $do$;
+\set VERBOSITY terse
+SELECT apikey_import('bad', 'pbkdf2-sha256', 'pbkdf2_sha256$1$salt$' || encode(sha256('x'), 'base64'));
+SELECT apikey_import('bad', 'pbkdf2-sha256', 'pbkdf2_sha256$1$salt$' || encode(sha256('x'), 'base64'), 'sk_cut_12');
+\set VERBOSITY default
+
+-- What is behind a separator: Sanctum's "id|token", Seam's "prefix_short_long".
+SELECT apikey_import('sanctum', 'sha256-part', encode(sha256('PU6bHMJRqtJZ7nA4d0Y2fXkPl1N3vGxsQhU9aKEi3d2c41f9'), 'hex')) IS NOT NULL AS imported;
+SELECT apikey_import('sanctum-7', 'sha256-part', encode(sha256('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN9c2e11d7'), 'hex'), '7|') IS NOT NULL AS imported;
+SELECT apikey_import('seam', 'sha256-part', encode(sha256('51FwqftsmMDHHbJAMEXXHCgG'), 'hex'), 'mycompany_BRTRKFsL_') IS NOT NULL AS imported;
+SELECT asked, v.code, v.name FROM unnest('{1|PU6bHMJRqtJZ7nA4d0Y2fXkPl1N3vGxsQhU9aKEi3d2c41f9,2|PU6bHMJRqtJZ7nA4d0Y2fXkPl1N3vGxsQhU9aKEi3d2c41f9,1|PU6bHMJRqtJZ7nA4d0Y2fXkPl1N3vGxsQhU9aKEi3d2c41f9,
+	PU6bHMJRqtJZ7nA4d0Y2fXkPl1N3vGxsQhU9aKEi3d2c41f9,1|PU6bHMJRqtJZ7nA4d0Y2fXkPl1N3vGxsQhU9aKEi3d2c41f8,
+	7|abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN9c2e11d7,8|abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN9c2e11d7,7|abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN9c2e11d7,
+	mycompany_BRTRKFsM_51FwqftsmMDHHbJAMEXXHCgG,mycompany_BRTRKFsL_51FwqftsmMDHHbJAMEXXHCgG,other_BRTRKFsL_51FwqftsmMDHHbJAMEXXHCgG,mycompany_BRTRKFsL_}'::text[]) AS asked, apikey_verify(asked) AS v;
+-- What is before it is part of a key only where it was given, and only then the text becomes the key's.
+RESET ROLE;
+SELECT name, digest IS NOT NULL AS native FROM apikey_import JOIN apikey_key USING (id) WHERE algorithm = 'sha256-part' ORDER BY name;
+SET ROLE regress_apikey_alice;
+-- fail: no separator at the end
+SELECT apikey_import('bad', 'sha256-part', encode(sha256('x'), 'hex'), 'mycompany');
+
+-- Hashes in base64 and base64url, padded or not.
+SELECT count(apikey_import('form-' || form, 'sha256', CASE form WHEN 1 THEN h WHEN 2 THEN rtrim(h, '=') WHEN 3 THEN translate(h, '+/', '-_') ELSE rtrim(translate(h, '+/', '-_'), '=') END))
+	FROM generate_series(1, 4) form, encode(sha256(('in form ' || form)::bytea), 'base64') h;
+SELECT apikey_import('form-md5', 'md5', encode(decode(md5('in md5'), 'hex'), 'base64')) IS NOT NULL AS imported,
+	apikey_import('form-sha512', 'sha512', rtrim(translate(replace(encode(sha512('in sha512'), 'base64'), E'\n', ''), '+/', '-_'), '=')) IS NOT NULL AS imported;
+SELECT asked, v.code, v.name FROM unnest('{in form 1,in form 2,in form 3,in form 4,in md5,in sha512}'::text[]) asked, apikey_verify(asked) v;
+-- fail: mixed, cut, with bits behind the end, with blanks
+SELECT what, (SELECT count(*) FROM regress_try_import(h)) AS imported FROM (VALUES ('mixed', repeat('A', 41) || '+_'), ('cut', repeat('A', 42)),
+	('bits', repeat('A', 42) || 'B'), ('blank', repeat('A', 42) || ' '), ('padded twice', repeat('A', 42) || '=='), ('hex and more', repeat('0', 65))) AS v (what, h);
+
+-- HMAC under a secret that this server does not have.
+SELECT apikey_import('bad', 'hmac-sha256', encode(hmac('x', 'secret', 'sha256'), 'hex'));
+
+-- A key of this extension, from another database: with its id, by its handle.
+SELECT apikey_create('elsewhere') AS elsewhere \gset
+SELECT apikey_import('moved', 'sha256', encode(sha256(:'elsewhere'), 'hex'), left(:'elsewhere', -39));
+SELECT apikey_delete(id, name) FROM apikeys WHERE id = apikey_id(:'elsewhere');
+SELECT apikey_import('moved', 'sha256', encode(sha256(:'elsewhere'), 'base64'), left(:'elsewhere', -39)) = apikey_id(:'elsewhere') AS with_its_id;
+SELECT code, name FROM apikey_verify(:'elsewhere');
+SELECT code FROM apikey_verify(overlay(:'elsewhere' PLACING 'x' FROM 30));
+-- fail: by another hash, another prefix, or as a whole
+SELECT apikey_import('bad', 'md5', md5(:'elsewhere'), left(:'elsewhere', -39));
+SELECT apikey_import('bad', 'sha256', encode(sha256(:'elsewhere'), 'hex'), left(:'elsewhere', -39), prefix => 'other');
+SELECT apikey_import('bad', 'sha256', encode(sha256(:'elsewhere'), 'hex'), :'elsewhere');
+SELECT apikey_import('bad', 'sha256', :'elsewhere');
+RESET ROLE;
+DROP FUNCTION regress_try_import;
 
 -- Nobody reads the rows, and no hash as imported is in them.
 SET ROLE regress_apikey_alice;

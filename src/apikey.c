@@ -95,6 +95,13 @@ assign_pepper_file(const char *newval pg_attribute_unused(),
 	apikey_pepper_forget();
 }
 
+static void
+assign_import_secret_file(const char *newval pg_attribute_unused(),
+						  void *extra pg_attribute_unused())
+{
+	apikey_secret_forget();
+}
+
 /* Whether subjects count decides what keys may do. */
 static void
 assign_subject_setting(const char *newval pg_attribute_unused(),
@@ -127,6 +134,7 @@ _PG_init(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
 	{
+		refuse_connection_option("apikey.import_secret_file");
 		refuse_connection_option("apikey.pepper_file");
 		refuse_connection_option("apikey.request_owner");
 		refuse_connection_option("apikey.request_project");
@@ -153,6 +161,12 @@ _PG_init(void)
 							"Needs the library preloaded.",
 							&apikey_flush_interval, 10000, 100, 3600000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable("apikey.import_secret_file",
+							   "File of the secrets that imported keys of hmac-sha256 hang on.",
+							   "One a line, as it is or after hex: or base64:. Empty: none.",
+							   &apikey_import_secret_file, "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY,
+							   NULL, assign_import_secret_file, NULL);
 	DefineCustomIntVariable("apikey.max_tracked_keys",
 							"Most keys whose use is gathered in shared memory.",
 							"Needs the library preloaded.",

@@ -118,7 +118,11 @@ typedef struct ApikeyPepper
 	size_t		len;
 } ApikeyPepper;
 
+struct stat;
+
 extern void apikey_pepper_forget(void);
+extern const char *apikey_pepper_file_problem(const char *path,
+											  const struct stat *status);
 extern bool apikey_pepper_usable(void);
 extern const char *apikey_pepper_problem(void);
 extern void apikey_pepper_require(void);
@@ -131,6 +135,8 @@ extern void apikey_digest_text(const char *text, size_t len, uint8 *out);
 extern void apikey_digest_proof(const char *prefix, size_t prefix_len,
 								const char *proving, size_t proving_len,
 								uint8 *out);
+extern void apikey_digest_hmac(const char *key, size_t key_len,
+							   const void *message, size_t len, uint8 *out);
 extern int32 apikey_digest_fingerprint(const char *pepper, size_t len);
 extern void apikey_digest_stored(const ApikeyPepper *pepper,
 								 const uint8 *digest, uint8 *out);
@@ -340,7 +346,7 @@ pg_noreturn extern void apikey_refuse_null(const char *argument);
 extern text *apikey_rule_name(const char *argument, text *value,
 							  const ApikeyRow *project);
 extern void apikey_rule_reason(const text *value);
-extern void apikey_rule_lookup(const text *value);
+extern void apikey_rule_lookup(const text *value, bool of_part);
 extern void apikey_rule_span(const char *argument, const Interval *value);
 extern void apikey_rule_subject(const text *value);
 extern void apikey_rule_prefix(const char *prefix, int len);

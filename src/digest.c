@@ -86,9 +86,10 @@ apikey_digest_proof(const char *prefix, size_t prefix_len,
 	digest_or_error(proving, proving_len, prefix, prefix_len, out);
 }
 
-/* HMAC-SHA-256 (RFC 2104) of 32 bytes under a key of any length. */
-static void
-digest_hmac(const char *key, size_t key_len, const uint8 *message, uint8 *out)
+/* HMAC-SHA-256 (RFC 2104). */
+void
+apikey_digest_hmac(const char *key, size_t key_len, const void *message,
+				   size_t len, uint8 *out)
 {
 	uint8		pad[HMAC_BLOCK];
 	uint8		inner[APIKEY_DIGEST_BYTES];
@@ -104,7 +105,7 @@ digest_hmac(const char *key, size_t key_len, const uint8 *message, uint8 *out)
 	memset(pad, 0x36, sizeof(pad));
 	for (size_t i = 0; i < key_len; i++)
 		pad[i] ^= (uint8) key[i];
-	digest_or_error(pad, sizeof(pad), message, APIKEY_DIGEST_BYTES, inner);
+	digest_or_error(pad, sizeof(pad), message, len, inner);
 
 	for (size_t i = 0; i < HMAC_BLOCK; i++)
 		pad[i] ^= 0x36 ^ 0x5c;
@@ -120,8 +121,8 @@ void
 apikey_digest_stored(const ApikeyPepper *pepper, const uint8 *digest,
 					 uint8 *out)
 {
-	digest_hmac(pepper->len == 0 ? "" : pepper->bytes, pepper->len, digest,
-				out);
+	apikey_digest_hmac(pepper->len == 0 ? "" : pepper->bytes, pepper->len,
+					   digest, APIKEY_DIGEST_BYTES, out);
 }
 
 /*
@@ -135,7 +136,7 @@ apikey_digest_fingerprint(const char *pepper, size_t len)
 	uint8		digest[APIKEY_DIGEST_BYTES];
 	int32		fingerprint;
 
-	digest_hmac(pepper, len, purpose, digest);
+	apikey_digest_hmac(pepper, len, purpose, sizeof(purpose), digest);
 	fingerprint = (int32) ((uint32) digest[0] << 24 | (uint32) digest[1] << 16 |
 						   (uint32) digest[2] << 8 | digest[3]);
 	return fingerprint == APIKEY_UNPEPPERED ? 1 : fingerprint;

@@ -8,9 +8,14 @@
  * itself is not stored, for what is stored must be worth nothing without the
  * pepper; of crypt the salt is, which says nothing about the key.
  *
- * What a wrong text costs is bounded: each hash is computed once, and crypt at
- * most once, since no key's lookup is the beginning of another's, so that one
- * probe of an index leads to the only key that a text may belong to.
+ * What a wrong text costs is bounded: each cheap hash is computed once, and of
+ * the slow ones at most one, since no key's lookup is the beginning of
+ * another's, so that one probe of an index leads to the only key that a text
+ * may belong to.  That takes as long for a wrong text as for the right one;
+ * that a text begins with somebody's lookup, which is no secret, can be told.
+ *
+ * A key of this extension, of another database, is taken with the id that its
+ * handle has: its text is never looked for here.
  *
  * Most databases have no imported key.  A process that has found none looks
  * again only after the message that an import sends with its commit.
@@ -194,10 +199,10 @@ begins_with(const char *bytes, size_t len, const text *beginning)
 			   VARSIZE_ANY_EXHDR(beginning)) == 0;
 }
 
-/* Finds the row of the key whose crypt hash a text has. */
+/* Finds the row of the key whose hash by a slow algorithm a text has. */
 static bool
-find_by_crypt(const char *bytes, size_t len, ApikeyRow *row,
-			  const char **problem)
+find_slowly(const char *bytes, size_t len, ApikeyRow *row,
+			const char **problem)
 {
 	const ApikeyPepper *pepper;
 	uint8		digest[APIKEY_DIGEST_BYTES];
@@ -211,30 +216,65 @@ find_by_crypt(const char *bytes, size_t len, ApikeyRow *row,
 	pepper = apikey_pepper_find(DatumGetInt32(row->values[APIKEY_IMPORT_FOREIGN_PEPPER]));
 	if (pepper == NULL)
 		return false;
-	*problem = apikey_foreign_crypt(text_to_cstring(apikey_row_text(row, APIKEY_IMPORT_SALT)),
-									bytes, len, digest);
+	*problem = apikey_foreign_slowly(text_to_cstring(apikey_row_text(row, APIKEY_IMPORT_ALGORITHM)),
+									 text_to_cstring(apikey_row_text(row, APIKEY_IMPORT_SALT)),
+									 bytes, len, digest);
 	if (*problem != NULL)
 		return false;
 	apikey_digest_stored(pepper, digest, offered);
 	return digest_matches(row, APIKEY_IMPORT_FOREIGN_DIGEST, offered);
 }
 
-/* Finds the row of the key whose hash, as imported, a text has. */
+/* Finds the row that was imported with a hash and not verified since. */
 static bool
-find_by_foreign(const char *bytes, size_t len, ApikeyRow *row,
-				const char **problem)
+find_by_hash(const uint8 *digest, ApikeyRow *row)
 {
-	for (int i = 0; i < APIKEY_ALGORITHM_CRYPT; i++)
+	const ApikeyPepper *pepper;
+
+	return find_by_digest(APIKEY_IMPORT_FOREIGN_DIGEST, APIKEY_REL_IMPORT_FOREIGN,
+						  digest, row, &pepper) &&
+		row->nulls[APIKEY_IMPORT_DIGEST];
+}
+
+/* Finds the row of the key whose hash by a cheap algorithm a text has. */
+static bool
+find_cheaply(const char *bytes, size_t len, ApikeyRow *row)
+{
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	const ApikeySecret *secret;
+
+	for (int i = 0; i <= APIKEY_ALGORITHM_SHA512; i++)
 	{
-		const ApikeyPepper *pepper;
+		if (apikey_foreign_digest((ApikeyAlgorithm) i, bytes, len, digest) &&
+			find_by_hash(digest, row))
+			return true;
+	}
+	for (int i = 0; (secret = apikey_secret_nth(i)) != NULL; i++)
+	{
+		apikey_foreign_hmac(secret->bytes, secret->len, bytes, len, digest);
+		if (find_by_hash(digest, row))
+			return true;
+	}
+	return false;
+}
+
+/* Finds the row of the key of which a text's part has the hash. */
+static bool
+find_by_part(const char *bytes, size_t len, bool bound, ApikeyRow *row)
+{
+	size_t		head;
+
+	for (int i = 0; (head = apikey_foreign_head(bytes, len, i)) != SIZE_MAX; i++)
+	{
 		uint8		digest[APIKEY_DIGEST_BYTES];
 
-		if (apikey_foreign_digest((ApikeyAlgorithm) i, bytes, len, digest) &&
-			find_by_digest(APIKEY_IMPORT_FOREIGN_DIGEST, APIKEY_REL_IMPORT_FOREIGN,
-						   digest, row, &pepper))
-			return row->nulls[APIKEY_IMPORT_DIGEST];
+		if (head == 0)
+			continue;
+		apikey_foreign_part(bytes, len, head, bound, digest);
+		if (find_by_hash(digest, row))
+			return true;
 	}
-	return find_by_crypt(bytes, len, row, problem);
+	return false;
 }
 
 /*
@@ -248,15 +288,25 @@ apikey_import_find(const ApikeyCredential *credential,
 	const ApikeyPepper *pepper;
 	ApikeyRow	row;
 
+	const char *bytes = credential->prefix;
+	size_t		len = credential->text_len;
+
 	imported->problem = NULL;
+	imported->stale = true;
 	if (find_by_digest(APIKEY_IMPORT_DIGEST, APIKEY_REL_IMPORT_DIGEST,
 					   credential->digest, &row, &pepper))
 		imported->stale = pepper != apikey_pepper_current();
-	else if (find_by_foreign(credential->prefix, credential->text_len, &row,
-							 &imported->problem))
-		imported->stale = true;
-	else
+	else if (find_by_part(bytes, len, false, &row))
+		imported->stale = false;	/* what is before is not the key's */
+	else if (!find_cheaply(bytes, len, &row) &&
+			 !find_by_part(bytes, len, true, &row) &&
+			 !find_slowly(bytes, len, &row, &imported->problem))
+	{
+		if (imported->problem == NULL)
+			imported->problem = apikey_secret_problem() == NULL ? NULL :
+				"The file that \"apikey.import_secret_file\" names cannot be used.";
 		return false;
+	}
 	imported->id = *apikey_row_id(&row);
 	return true;
 }
@@ -290,10 +340,7 @@ make_room_for_hash(const ApikeyForeign *foreign)
 		make_room(&row);
 }
 
-/*
- * No lookup is the beginning of another.  The lock, which nobody else takes on
- * an index, keeps those away who would make such a one at the same time.
- */
+/* No lookup is the beginning of another; keys that have ended make room. */
 static void
 make_room_for_lookup(const text *lookup)
 {
@@ -301,8 +348,6 @@ make_room_for_lookup(const text *lookup)
 	size_t		len = VARSIZE_ANY_EXHDR(lookup);
 	ApikeyRow	row;
 
-	LockRelationOid(apikey_catalog_relation(APIKEY_REL_IMPORT_LOOKUP),
-					ShareUpdateExclusiveLock);
 	while (find_next_to(bytes, len, true, &row) &&
 		   begins_with(bytes, len, apikey_row_text(&row, APIKEY_IMPORT_LOOKUP)))
 		make_room(&row);
@@ -313,6 +358,75 @@ make_room_for_lookup(const text *lookup)
 		if (!begins_with(VARDATA_ANY(other), VARSIZE_ANY_EXHDR(other), lookup))
 			break;
 		make_room(&row);
+	}
+}
+
+/*
+ * Is the lookup that is next to one, committed or not, the beginning of it, or
+ * begun by it?  Then *other is the transaction that may yet take it back or
+ * remove it, or invalid.
+ */
+static bool
+clashes_with_next(text *lookup, bool before, TransactionId *other)
+{
+	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_IMPORT),
+								 AccessShareLock);
+	Relation	index = index_open(apikey_catalog_relation(APIKEY_REL_IMPORT_LOOKUP),
+								   AccessShareLock);
+	SnapshotData dirty;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		clashes = false;
+
+	InitDirtySnapshot(dirty);
+	ScanKeyEntryInitialize(&key, 0, APIKEY_IMPORT_LOOKUP + 1,
+						   before ? BTLessStrategyNumber :
+						   BTGreaterStrategyNumber,
+						   InvalidOid, C_COLLATION_OID,
+						   before ? F_TEXT_LT : F_TEXT_GT,
+						   PointerGetDatum(lookup));
+	scan = systable_beginscan_ordered(rel, index, &dirty, 1, &key);
+	tuple = systable_getnext_ordered(scan, before ? BackwardScanDirection :
+									 ForwardScanDirection);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		text	   *next = DatumGetTextPP(heap_getattr(tuple, APIKEY_IMPORT_LOOKUP + 1,
+													   RelationGetDescr(rel),
+													   &isnull));
+
+		*other = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
+		clashes = before ?
+			begins_with(VARDATA_ANY(lookup), VARSIZE_ANY_EXHDR(lookup), next) :
+			begins_with(VARDATA_ANY(next), VARSIZE_ANY_EXHDR(next), lookup);
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return clashes;
+}
+
+/*
+ * Is to be called with the row of a lookup written: of two that clash, whoever
+ * writes later sees the other's, and waits for that one alone, as for an equal
+ * one in the unique index.
+ */
+static void
+require_no_clash(text *lookup)
+{
+	for (int before = 0; before < 2; before++)
+	{
+		TransactionId other;
+
+		while (clashes_with_next(lookup, before, &other))
+		{
+			if (!TransactionIdIsValid(other))
+				ereport(ERROR,
+						(errcode(ERRCODE_UNIQUE_VIOLATION),
+						 errmsg(HASH_TAKEN)));
+			XactLockTableWait(other, NULL, NULL, XLTW_None);
+		}
 	}
 }
 
@@ -340,20 +454,73 @@ insert_import(const ApikeyRow *key, const ApikeyForeign *foreign,
 }
 
 /*
+ * Reads a lookup as the handle of a native key; false where it is none.  What
+ * is native cannot be known by another hash.
+ */
+static bool
+read_handle(const ApikeyForeign *foreign, const text *lookup,
+			ApikeyText *handle)
+{
+	const char *bytes = lookup == NULL ? "" : VARDATA_ANY(lookup);
+	size_t		len = lookup == NULL ? 0 : VARSIZE_ANY_EXHDR(lookup);
+
+	if (apikey_text_parse(bytes, len, handle))
+		apikey_refuse("lookup", "It must not be a whole key.");
+	if (!apikey_text_parse_handle(bytes, len, handle))
+		return false;
+	if (foreign->algorithm != APIKEY_ALGORITHM_SHA256)
+		apikey_refuse("algorithm", "A key of this extension, whose lookup is its handle, is imported by \"sha256\".");
+	return true;
+}
+
+/* Takes over a key of this extension from another database, with its id. */
+static void
+import_native(ApikeyRow *key, const ApikeyForeign *foreign,
+			  const text *lookup, const ApikeyText *handle)
+{
+	text	   *prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	ApikeyRow	other;
+
+	if (VARSIZE_ANY_EXHDR(prefix) != handle->prefix_len ||
+		memcmp(VARDATA_ANY(prefix), VARDATA_ANY(lookup), handle->prefix_len) != 0)
+		apikey_refuse("prefix", "It must be the one that the handle begins with.");
+	memcpy(id->data, handle->id, APIKEY_ID_BYTES);
+	if (apikey_table_fetch_latest(&apikey_key_table, id, &other))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("an API key with this id already exists")));
+	apikey_row_set_pointer(key, APIKEY_KEY_ID, id);
+	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR, cstring_to_text(""));
+	apikey_key_insert(key, foreign->sha256, APIKEY_EVENT_IMPORTED,
+					  "{\"algorithm\": \"sha256\", \"native\": true}");
+}
+
+/*
  * Takes over a key whose attributes are set in a row, under the rules of one
  * that is made here.
  */
 void
-apikey_import_key(ApikeyRow *key, const ApikeyIssue *issue,
-				  const ApikeyForeign *foreign, const text *lookup)
+apikey_import_key(ApikeyRow *key, ApikeyIssue *issue,
+				  const ApikeyForeign *foreign, text *lookup)
 {
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 	ApikeyPlace place;
+	ApikeyText	handle;
+	bool		native = read_handle(foreign, lookup, &handle);
 
+	if (native && issue->prefix == NULL)
+		issue->prefix = cstring_to_text_with_len(VARDATA_ANY(lookup),
+												 handle.prefix_len);
 	apikey_issue_prepare(key, issue, &place);
+	if (native)
+	{
+		import_native(key, foreign, lookup, &handle);
+		return;
+	}
 	make_room_for_hash(foreign);
 	/* The others are found by their hash, and need none. */
-	if (foreign->algorithm != APIKEY_ALGORITHM_CRYPT)
+	if (!apikey_foreign_slow(foreign->algorithm))
 		lookup = NULL;
 	if (lookup != NULL)
 		make_room_for_lookup(lookup);
@@ -364,6 +531,8 @@ apikey_import_key(ApikeyRow *key, const ApikeyIssue *issue,
 					  psprintf("{\"algorithm\": \"%s\"}",
 							   apikey_foreign_name(foreign->algorithm)));
 	insert_import(key, foreign, lookup);
+	if (lookup != NULL)
+		require_no_clash(lookup);
 }
 
 /* Removes what makes a key an imported one. */

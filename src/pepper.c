@@ -69,8 +69,8 @@ in_data_directory(const char *path)
 }
 
 /* As for private keys of TLS: the owner's alone, or root's and our group's. */
-static const char *
-file_problem(const char *path, const struct stat *status)
+const char *
+apikey_pepper_file_problem(const char *path, const struct stat *status)
 {
 	if (!S_ISREG(status->st_mode))
 		return "It is not a regular file.";
@@ -122,7 +122,7 @@ read_peppers(const char *path)
 	if (file == NULL || fstat(fileno(file), &status) != 0)
 		found = "It cannot be read.";
 	else
-		found = file_problem(path, &status);
+		found = apikey_pepper_file_problem(path, &status);
 	if (found != NULL)
 	{
 		if (file != NULL)

@@ -171,13 +171,13 @@ apikey_rule_reason(const text *value)
 		apikey_refuse("reason", "A reason has at most 500 characters, none of them control characters.");
 }
 
-/* What an imported key begins with. */
+/* What an imported key begins with; of a part, how short it may be is known. */
 void
-apikey_rule_lookup(const text *value)
+apikey_rule_lookup(const text *value, bool of_part)
 {
 	int			length = text_characters(value);
 
-	if (length < 8 || length > 100)
+	if (length > 100 || (!of_part && length < 8) || length == 0)
 		apikey_refuse("lookup", "A lookup is what the key begins with, 8 to 100 characters.");
 }
 

@@ -143,9 +143,12 @@ apikey_import(PG_FUNCTION_ARGS)
 	read_new_key(fcinfo, IMPORT_MORE, &key, &issue);
 	apikey_foreign_read(required_argument(fcinfo, IMPORT_ALGORITHM, "algorithm"),
 						required_argument(fcinfo, IMPORT_HASH, "hash"),
-						&foreign);
-	if (foreign.algorithm == APIKEY_ALGORITHM_CRYPT || lookup != NULL)
-		apikey_rule_lookup(required_argument(fcinfo, IMPORT_LOOKUP, "lookup"));
+						lookup, &foreign);
+	if (apikey_foreign_slow(foreign.algorithm) || lookup != NULL)
+		apikey_rule_lookup(required_argument(fcinfo, IMPORT_LOOKUP, "lookup"),
+						   foreign.algorithm == APIKEY_ALGORITHM_SHA256_PART);
+	if (foreign.algorithm == APIKEY_ALGORITHM_HMAC_SHA256)
+		apikey_secret_require();
 	apikey_import_key(&key, &issue, &foreign, lookup);
 	PG_RETURN_DATUM(key.values[APIKEY_KEY_ID]);
 }
