@@ -14,7 +14,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -125,7 +124,7 @@ static void
 event_insert(ApikeyEvent event, const char *detail, ApikeyRow *row)
 {
 	Oid			sequence = apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ);
-	int64		id = nextval_internal(sequence, false);
+	int64		id = apikey_storage_next_number(sequence);
 	TimestampTz now = GetCurrentTimestamp();
 
 	apikey_row_set(row, EVENT_ID, Int64GetDatum(id));

@@ -18,12 +18,17 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
@@ -469,4 +474,67 @@ apikey_storage_delete(ApikeyWriter *writer)
 	ExecSimpleRelationDelete(writer->target, writer->estate, &writer->epq,
 							 writer->locked);
 	end_write(writer, context, &place);
+}
+
+/* The number that a sequence gave last, or is to begin with. */
+static int64
+last_number(Relation sequence, bool *given)
+{
+	SysScanDesc scan = systable_beginscan(sequence, InvalidOid, false,
+										  SnapshotAny, 0, NULL);
+	HeapTuple	tuple = systable_getnext(scan);
+	int64		last;
+	bool		isnull;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "sequence \"%s\" is empty",
+			 RelationGetRelationName(sequence));
+	last = DatumGetInt64(heap_getattr(tuple, SEQ_COL_LASTVAL,
+									  RelationGetDescr(sequence), &isnull));
+	*given = DatumGetBool(heap_getattr(tuple, SEQ_COL_CALLED,
+									   RelationGetDescr(sequence), &isnull));
+	systable_endscan(scan);
+	return last;
+}
+
+static int64
+number_after(Relation sequence)
+{
+	bool		given;
+	int64		last = last_number(sequence, &given);
+
+	if (given && last == PG_INT64_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
+				 errmsg("sequence \"%s\" has come to its end",
+						RelationGetRelationName(sequence))));
+	return given ? last + 1 : last;
+}
+
+/*
+ * The next number of a sequence of ours.  nextval() would be what lastval() of
+ * the caller's session speaks of from then on; setval() is not, and loses
+ * nothing in a crash either.  Between looking and setting a lock is held that
+ * nobody else takes, and that nobody waits under: the sequence itself has been
+ * locked before.
+ */
+int64
+apikey_storage_next_number(Oid sequence)
+{
+	Relation	rel;
+	Place		place;
+	int64		number;
+
+	PreventCommandIfReadOnly("INSERT");
+	PreventCommandIfParallelMode("INSERT");
+	rel = table_open(sequence, RowExclusiveLock);
+	LockDatabaseObject(RelationRelationId, sequence, 0, ExclusiveLock);
+	number = number_after(rel);
+	take_place(&place);
+	(void) DirectFunctionCall2(setval_oid, ObjectIdGetDatum(sequence),
+							   Int64GetDatum(number));
+	give_back(&place);
+	UnlockDatabaseObject(RelationRelationId, sequence, 0, ExclusiveLock);
+	table_close(rel, NoLock);
+	return number;
 }

@@ -134,6 +134,7 @@ extern void apikey_storage_insert(ApikeyWriter *writer, const Datum *values,
 extern bool apikey_storage_update(ApikeyWriter *writer, const Datum *values,
 								  const bool *nulls, int count);
 extern void apikey_storage_delete(ApikeyWriter *writer);
+extern int64 apikey_storage_next_number(Oid sequence);
 
 /* Something that may as well be left undone. */
 typedef void (*ApikeyWork) (void *work);

@@ -9,7 +9,8 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
+#include "catalog/pg_conversion.h"
+#include "catalog/pg_namespace.h"
 #include "common/string.h"
 #include "common/unicode_norm.h"
 #include "mb/pg_wchar.h"
@@ -53,7 +54,8 @@ unicode_utf8(const char *bytes, int len, int *utf8_len)
 	if (encoding == PG_SQL_ASCII)
 		return NULL;
 
-	conversion = FindDefaultConversionProc(encoding, PG_UTF8);
+	/* The server's own, whatever the search path leads to. */
+	conversion = FindDefaultConversion(PG_CATALOG_NAMESPACE, encoding, PG_UTF8);
 	if (!OidIsValid(conversion))
 		return NULL;
 	utf8 = palloc(len * MAX_CONVERSION_GROWTH + 1);
