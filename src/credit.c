@@ -314,7 +314,7 @@ put_back(const pg_uuid_t *account)
  * there is, some accounts at a time; true while there may be more.
  */
 bool
-apikey_credit_return(bool even_used)
+apikey_credit_return(bool first, bool even_used)
 {
 	static int	from = 0;
 	TimestampTz before = even_used ? DT_NOEND :
@@ -324,6 +324,8 @@ apikey_credit_return(bool even_used)
 
 	if (!apikey_worker_begin())
 		return false;
+	if (first)
+		from = 0;
 	while (count < RETURN_BATCH &&
 		   apikey_lease_next_idle(&from, before, &account))
 	{
@@ -331,7 +333,5 @@ apikey_credit_return(bool even_used)
 		count++;
 	}
 	apikey_worker_commit();
-	if (count < RETURN_BATCH)
-		from = 0;
 	return count == RETURN_BATCH;
 }

@@ -120,6 +120,6 @@ extern ApikeyCreditVerdict apikey_credit_spend(const pg_uuid_t *account,
 											   int64 cost, int64 *left);
 extern void apikey_credit_grant(const pg_uuid_t *account);
 extern List *apikey_credit_idle_databases(void);
-extern bool apikey_credit_return(bool even_used);
+extern bool apikey_credit_return(bool first, bool even_used);
 
 #endif							/* APIKEY_CREDIT_H */

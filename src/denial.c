@@ -162,18 +162,18 @@ told(const Denied *denied, TimestampTz now)
  * in a transaction; true while there may be more.
  */
 bool
-apikey_denial_tell(bool all)
+apikey_denial_tell(bool first, bool all)
 {
 	static int	from = 0;
 	TimestampTz now = GetCurrentTimestamp();
-	List	   *found = collect(&from, now, all);
+	List	   *found;
 	ListCell   *cell;
 
-	if (found == NIL)
-	{
+	if (first)
 		from = 0;
+	found = collect(&from, now, all);
+	if (found == NIL)
 		return false;
-	}
 	if (apikey_worker_begin())
 	{
 		foreach(cell, found)

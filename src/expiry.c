@@ -17,6 +17,7 @@
 
 #define TOLD_AT_ONCE	250		/* keys; the worker's next step finds more */
 #define LOOK_EACH		USECS_PER_HOUR
+#define LOOK_AGAIN		USECS_PER_MINUTE	/* at what somebody has locked */
 
 static TimestampTz earliest = DT_NOEND; /* that this transaction has set */
 
@@ -212,7 +213,7 @@ apikey_expiry_tell(TimestampTz *again)
 	List	   *ids;
 	ListCell   *cell;
 	ApikeyWriter *writer;
-	bool		told_any = false;
+	int			left = 0;
 
 	*again = DT_NOEND;
 	if (apikey_expiry_notice == 0)
@@ -220,10 +221,12 @@ apikey_expiry_tell(TimestampTz *again)
 	ids = find_near(until);
 	writer = apikey_table_open(&apikey_use_table);
 	foreach(cell, ids)
-		told_any |= tell(writer, lfirst(cell));
+		left += tell(writer, lfirst(cell)) ? 0 : 1;
 	apikey_table_close(writer);
 	next = list_length(ids) == TOLD_AT_ONCE ? until : next_expiry(until);
 	*again = Min(GetCurrentTimestamp() + LOOK_EACH,
 				 next == DT_NOEND ? DT_NOEND : notice_before(next));
-	return told_any && list_length(ids) == TOLD_AT_ONCE;
+	if (left > 0)
+		*again = Min(*again, GetCurrentTimestamp() + LOOK_AGAIN);
+	return list_length(ids) == TOLD_AT_ONCE && left < TOLD_AT_ONCE;
 }

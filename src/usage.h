@@ -127,7 +127,7 @@ extern void apikey_touch(const ApikeyCredential *credential,
 extern void apikey_denial_note(ApikeySlot *slot, ApikeyCode code,
 							   inet *client_addr);
 extern List *apikey_denial_databases(void);
-extern bool apikey_denial_tell(bool all);
+extern bool apikey_denial_tell(bool first, bool all);
 
 /* notify.c */
 extern void apikey_notify_init(void);

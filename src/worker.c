@@ -773,11 +773,14 @@ extension_here(void)
 	return true;
 }
 
-/* A stage of the work: a step of it says whether there may be more. */
+/*
+ * A stage of the work: a step of it, the first or a later one, says whether
+ * there may be more.
+ */
 typedef struct Stage
 {
 	const char *doing;
-	bool		(*step) (void);
+	bool		(*step) (bool first);
 } Stage;
 
 static MemoryContext step_context = NULL;
@@ -791,7 +794,7 @@ add_stage(void *arg)
 
 /* Takes a step.  An error in it is told, and ends it. */
 static bool
-take_step(const Stage *stage)
+take_step(const Stage *stage, bool first)
 {
 	ErrorContextCallback callback = {
 		.previous = error_context_stack,
@@ -813,7 +816,7 @@ take_step(const Stage *stage)
 	PG_TRY();
 	{
 		error_context_stack = &callback;
-		more = stage->step();
+		more = stage->step(first);
 		error_context_stack = callback.previous;
 	}
 	PG_CATCH();
@@ -838,7 +841,7 @@ static pg_uuid_t asked[PROMPT_BATCH];
 static int	asked_count = 0;
 
 static bool
-lease_step(void)
+lease_step(bool first pg_attribute_unused())
 {
 	if (asked_count == 0)
 		return false;
@@ -847,7 +850,7 @@ lease_step(void)
 }
 
 static bool
-notify_step(void)
+notify_step(bool first pg_attribute_unused())
 {
 	(void) apikey_notify_send();
 	return false;
@@ -865,27 +868,27 @@ be_prompt(void)
 	{
 		pg_uuid_t	account = asked[asked_count - 1];
 
-		(void) take_step(&leasing);
+		(void) take_step(&leasing, true);
 		/* Whatever came of it. */
 		apikey_lease_answer(MyDatabaseId, &account);
 	}
 	if (apikey_notify_waiting(MyDatabaseId))
-		(void) take_step(&notifying);
+		(void) take_step(&notifying, true);
 }
 
 /* Writes some of what has gathered. */
 static bool
-flush_step(void)
+flush_step(bool first)
 {
 	static int	from = 0;
 	int64		flush = GetCurrentTimestamp();	/* another one each time */
-	List	   *uses = apikey_usage_collect(&from, FLUSH_BATCH, flush);
+	List	   *uses;
 
-	if (uses == NIL)
-	{
+	if (first)
 		from = 0;
+	uses = apikey_usage_collect(&from, FLUSH_BATCH, flush);
+	if (uses == NIL)
 		return false;
-	}
 	/* Collected outside the transaction, to be there after its commit. */
 	if (apikey_worker_begin())
 	{
@@ -897,13 +900,19 @@ flush_step(void)
 }
 
 static bool
-denial_step(void)
+denial_step(bool first)
 {
-	return apikey_denial_tell(flush_all);
+	return apikey_denial_tell(first, flush_all);
 }
 
 static bool
-retire_step(void)
+rehash_step(bool first pg_attribute_unused())
+{
+	return apikey_rehash_flush();
+}
+
+static bool
+retire_step(bool first pg_attribute_unused())
 {
 	bool		more;
 
@@ -915,12 +924,14 @@ retire_step(void)
 }
 
 static bool
-expiry_step(void)
+expiry_step(bool first)
 {
 	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
 	TimestampTz next = DT_NOEND;
 	bool		more = false;
 
+	if (first && flush_all)
+		apikey_stats_visit(GetCurrentTimestamp());
 	if (!apikey_stats_begin_visit(again))
 		return false;
 	if (apikey_worker_begin())
@@ -933,9 +944,9 @@ expiry_step(void)
 }
 
 static bool
-return_step(void)
+return_step(bool first)
 {
-	return apikey_credit_return(flush_all);
+	return apikey_credit_return(first, flush_all);
 }
 
 /* Does somebody want to drop, rename or copy this database? */
@@ -1007,7 +1018,7 @@ do_all(void)
 	static const Stage stages[] = {
 		{"writing the use of keys", flush_step},
 		{"writing the events of refusals", denial_step},
-		{"writing digests", apikey_rehash_flush},
+		{"writing digests", rehash_step},
 		{"revoking the keys of dropped roles", retire_step},
 		{"telling of keys that expire", expiry_step},
 		{"giving back credits", return_step}
@@ -1019,14 +1030,14 @@ do_all(void)
 	bool		leave = false;
 
 	flush_all = requests > 0;
-	while (more && !leave)
+	for (bool first = true; more && !leave; first = false)
 	{
 		more = false;
 		for (size_t i = 0; i < lengthof(stages) && !leave; i++)
 		{
 			if (done[i])
 				continue;
-			done[i] = !take_step(&stages[i]);
+			done[i] = !take_step(&stages[i], first);
 			more |= !done[i];
 			be_prompt();
 			leave = must_leave(end_of_turn);
