@@ -16,6 +16,8 @@ OBJS = src/account.o src/apikey.o src/authority.o src/cache.o src/catalog.o \
 	src/sql_usage.o src/sql_verify.o src/sql_views.o src/stats.o src/status.o \
 	src/storage.o src/table.o src/touch.o src/unicode.o src/usage.o \
 	src/verify.o src/worker.o
+OBJS += src/handdown.o src/listing.o src/sql_list_events.o \
+	src/sql_list_keys.o src/sql_list_places.o src/viewer.o
 # The first release, frozen, and a step from each release to the next.
 DATA = sql/apikey--0.1.0.sql $(wildcard sql/apikey--*--*.sql)
 DATA_built = sql/apikey--$(EXTVERSION).sql

@@ -27,6 +27,340 @@ ALTER TABLE @extschema@.apikey_key
 	ADD COLUMN updated_at timestamptz,
 	ADD COLUMN enabled_at timestamptz;
 
+-- Views
+
+-- What the views read.  They begin with who may see, and no condition of a
+-- query reaches a table of ours but as an argument of theirs.
+
+CREATE FUNCTION @extschema@._apikey_list_support(internal)
+	RETURNS internal
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_list_support(internal) IS
+	'Gives the functions below the views, when a query is planned, what the query wants of them';
+REVOKE ALL ON FUNCTION @extschema@._apikey_list_support(internal) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@._apikey_organizations()
+	RETURNS TABLE (
+		id uuid, name text, role @extschema@.apikey_role, created_at timestamptz)
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 100
+	AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_organizations() IS
+	'The organizations that the caller is a member of';
+REVOKE ALL ON FUNCTION @extschema@._apikey_organizations() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@._apikey_organizations() TO PUBLIC;
+
+CREATE FUNCTION @extschema@._apikey_projects(
+		id uuid, path text)
+	RETURNS TABLE (
+		id uuid, path text, role @extschema@.apikey_role, created_at timestamptz,
+		members_can_view boolean, name_pattern text, max_ttl interval, max_keys integer,
+		terms text, revealable boolean)
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 100
+	SUPPORT @extschema@._apikey_list_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_projects(uuid, text) IS
+	'The projects that the caller is a member of; with an argument, that one';
+REVOKE ALL ON FUNCTION @extschema@._apikey_projects(uuid, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@._apikey_projects(uuid, text) TO PUBLIC;
+
+CREATE FUNCTION @extschema@._apikey_members()
+	RETURNS TABLE (
+		path text, member regrole, subject text, role @extschema@.apikey_role,
+		created_at timestamptz, created_by text)
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 100
+	AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_members() IS
+	'The members of the organizations and projects that the caller is a member of';
+REVOKE ALL ON FUNCTION @extschema@._apikey_members() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@._apikey_members() TO PUBLIC;
+
+CREATE FUNCTION @extschema@._apikey_keys(
+		id uuid, owner name, subject text, project text, since timestamptz,
+		before timestamptz, most bigint, skip bigint, columns bigint)
+	RETURNS TABLE (
+		id uuid, name text, masked_key text, description text, status text, project text,
+		owner name, subject text, role @extschema@.apikey_role, scopes text[],
+		created_at timestamptz, starts_at timestamptz, expires_at timestamptz,
+		last_used_at timestamptz, last_used_addr inet, use_count bigint,
+		denied_count bigint, rate_limit integer, rate_window interval, credits bigint,
+		credits_refill bigint, credits_interval interval, allowed_ips cidr[],
+		metadata jsonb, revoked_at timestamptz, revoke_reason text, rotated_to uuid,
+		effective_role @extschema@.apikey_role, created_by name, created_by_subject text,
+		updated_at timestamptz, revealable boolean, accepted_terms text, vouched_by name,
+		vouched_by_subject text)
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 100
+	SUPPORT @extschema@._apikey_list_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_keys(uuid, name, text, text, timestamptz, timestamptz, bigint, bigint, bigint) IS
+	'The keys that the caller may see; what is given of its arguments leaves out what a query does not want';
+REVOKE ALL ON FUNCTION @extschema@._apikey_keys(uuid, name, text, text, timestamptz, timestamptz, bigint, bigint, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@._apikey_keys(uuid, name, text, text, timestamptz, timestamptz, bigint, bigint, bigint) TO PUBLIC;
+
+CREATE FUNCTION @extschema@._apikey_events(
+		id bigint, key_id uuid, key_subject text, project text, since bigint, before bigint,
+		most bigint, skip bigint)
+	RETURNS TABLE (
+		id bigint, at timestamptz, event text, key_id uuid, key_name text, project text,
+		actor name, actor_subject text, client_addr inet, detail jsonb, key_subject text)
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 100
+	SUPPORT @extschema@._apikey_list_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_events(bigint, uuid, text, text, bigint, bigint, bigint, bigint) IS
+	'The events that the caller may see; what is given of its arguments leaves out what a query does not want';
+REVOKE ALL ON FUNCTION @extschema@._apikey_events(bigint, uuid, text, text, bigint, bigint, bigint, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@._apikey_events(bigint, uuid, text, text, bigint, bigint, bigint, bigint) TO PUBLIC;
+
+CREATE OR REPLACE VIEW @extschema@.apikey_organizations WITH (security_barrier) AS
+	SELECT
+		o.id,
+		o.name COLLATE "C" AS name,
+		o.role,
+		o.created_at
+	FROM @extschema@._apikey_organizations() o;
+COMMENT ON VIEW @extschema@.apikey_organizations IS
+	'The organizations that the caller is a member of, and its role there';
+COMMENT ON COLUMN @extschema@.apikey_organizations.id IS
+	'Identifies the organization';
+COMMENT ON COLUMN @extschema@.apikey_organizations.name IS
+	'What it is called: the first part of its projects'' paths';
+COMMENT ON COLUMN @extschema@.apikey_organizations.role IS
+	'What the caller is in it; null where it only sees it';
+COMMENT ON COLUMN @extschema@.apikey_organizations.created_at IS
+	'When it was made';
+
+CREATE OR REPLACE VIEW @extschema@.apikey_projects WITH (security_barrier) AS
+	SELECT
+		p.id,
+		p.path COLLATE "C" AS path,
+		p.role,
+		p.created_at,
+		p.members_can_view,
+		p.name_pattern,
+		p.max_ttl,
+		p.max_keys,
+		p.terms,
+		p.revealable
+	FROM @extschema@._apikey_projects(
+		NULL::uuid, NULL::text) p;
+COMMENT ON VIEW @extschema@.apikey_projects IS
+	'The projects that the caller is a member of, itself or through their organization, its role there, and their settings, which owners UPDATE';
+COMMENT ON COLUMN @extschema@.apikey_projects.id IS
+	'Identifies the project';
+COMMENT ON COLUMN @extschema@.apikey_projects.path IS
+	'organization/project';
+COMMENT ON COLUMN @extschema@.apikey_projects.role IS
+	'What the caller is in it, the higher of its roles there and in the organization; null where it only sees it';
+COMMENT ON COLUMN @extschema@.apikey_projects.created_at IS
+	'When it was made';
+COMMENT ON COLUMN @extschema@.apikey_projects.members_can_view IS
+	'May its developers see all of its keys?';
+COMMENT ON COLUMN @extschema@.apikey_projects.name_pattern IS
+	'The regular expression that a new key''s name must match; null: the default rule';
+COMMENT ON COLUMN @extschema@.apikey_projects.max_ttl IS
+	'The longest that a key may last, counted from when it was made; null: no bound';
+COMMENT ON COLUMN @extschema@.apikey_projects.max_keys IS
+	'How many live keys it may have; null: no bound';
+COMMENT ON COLUMN @extschema@.apikey_projects.terms IS
+	'What accept_terms must repeat where a key is made; null: nothing';
+COMMENT ON COLUMN @extschema@.apikey_projects.revealable IS
+	'Can keys that are made in it be shown again, where the server has a pepper?';
+
+CREATE OR REPLACE VIEW @extschema@.apikey_members WITH (security_barrier) AS
+	SELECT
+		m.path COLLATE "C" AS path,
+		m.member,
+		m.subject COLLATE "C" AS subject,
+		m.role,
+		m.created_at,
+		m.created_by
+	FROM @extschema@._apikey_members() m;
+COMMENT ON VIEW @extschema@.apikey_members IS
+	'The members of the organizations and projects that the caller is a member of';
+COMMENT ON COLUMN @extschema@.apikey_members.path IS
+	'The organization or project';
+COMMENT ON COLUMN @extschema@.apikey_members.member IS
+	'The role that is a member';
+COMMENT ON COLUMN @extschema@.apikey_members.subject IS
+	'The application''s user that is; null: all of the role''s';
+COMMENT ON COLUMN @extschema@.apikey_members.role IS
+	'What the member is there';
+COMMENT ON COLUMN @extschema@.apikey_members.created_at IS
+	'When it was added';
+COMMENT ON COLUMN @extschema@.apikey_members.created_by IS
+	'The role that added it';
+
+CREATE OR REPLACE VIEW @extschema@.apikeys WITH (security_barrier) AS
+	SELECT
+		k.id,
+		k.name COLLATE "C" AS name,
+		k.masked_key,
+		k.description,
+		k.status,
+		k.project COLLATE "C" AS project,
+		k.owner COLLATE "default" AS owner,
+		k.subject COLLATE "C" AS subject,
+		k.role,
+		k.scopes,
+		k.created_at,
+		k.starts_at,
+		k.expires_at,
+		k.last_used_at,
+		k.last_used_addr,
+		k.use_count,
+		k.denied_count,
+		k.rate_limit,
+		k.rate_window,
+		k.credits,
+		k.credits_refill,
+		k.credits_interval,
+		k.allowed_ips,
+		k.metadata,
+		k.revoked_at,
+		k.revoke_reason,
+		k.rotated_to,
+		k.effective_role,
+		k.created_by,
+		k.created_by_subject COLLATE "C" AS created_by_subject,
+		k.updated_at,
+		k.revealable,
+		k.accepted_terms,
+		k.vouched_by,
+		k.vouched_by_subject COLLATE "C" AS vouched_by_subject
+	FROM @extschema@._apikey_keys(
+		NULL::uuid, NULL::name, NULL::text, NULL::text, NULL::timestamptz,
+		NULL::timestamptz, NULL::bigint, NULL::bigint, NULL::bigint) k;
+COMMENT ON VIEW @extschema@.apikeys IS
+	'The API keys that the caller may see, masked; UPDATE its writable columns to change a key';
+COMMENT ON COLUMN @extschema@.apikeys.id IS
+	'Identifies the key, for functions and in events; a UUID that rises with time';
+COMMENT ON COLUMN @extschema@.apikeys.name IS
+	'What the key is called; unique among the live keys of its project or owner';
+COMMENT ON COLUMN @extschema@.apikeys.masked_key IS
+	'The prefix and the last four characters of the key';
+COMMENT ON COLUMN @extschema@.apikeys.description IS
+	'Free text';
+COMMENT ON COLUMN @extschema@.apikeys.status IS
+	'active, retiring (replaced, in its grace), scheduled (before starts_at), disabled, forbidden (its owner or voucher no longer belongs to the project), expired or revoked, when the statement started';
+COMMENT ON COLUMN @extschema@.apikeys.project IS
+	'The path of its project; null for a personal key';
+COMMENT ON COLUMN @extschema@.apikeys.owner IS
+	'The role whose key it is';
+COMMENT ON COLUMN @extschema@.apikeys.subject IS
+	'The application''s user whose key it is; a label where apikey.subject_setting is empty';
+COMMENT ON COLUMN @extschema@.apikeys.role IS
+	'The most that the key may be in its project; null for a personal key';
+COMMENT ON COLUMN @extschema@.apikeys.scopes IS
+	'What the key grants: a scope grants itself, one that ends with :* all that begin so, * everything';
+COMMENT ON COLUMN @extschema@.apikeys.created_at IS
+	'When it was made';
+COMMENT ON COLUMN @extschema@.apikeys.starts_at IS
+	'From when on it is valid; null: from the beginning';
+COMMENT ON COLUMN @extschema@.apikeys.expires_at IS
+	'When it ends; null: never';
+COMMENT ON COLUMN @extschema@.apikeys.last_used_at IS
+	'Its last valid verification; null: never';
+COMMENT ON COLUMN @extschema@.apikeys.last_used_addr IS
+	'The client address of the last verification that was told of one';
+COMMENT ON COLUMN @extschema@.apikeys.use_count IS
+	'How often it was verified as valid, a cost of 0 excepted';
+COMMENT ON COLUMN @extschema@.apikeys.denied_count IS
+	'How often it was refused though its secret matched';
+COMMENT ON COLUMN @extschema@.apikeys.rate_limit IS
+	'How many verifications pass in rate_window; null: no limit';
+COMMENT ON COLUMN @extschema@.apikeys.rate_window IS
+	'The time that rate_limit is about';
+COMMENT ON COLUMN @extschema@.apikeys.credits IS
+	'What is left of its credits; null: it needs none';
+COMMENT ON COLUMN @extschema@.apikeys.credits_refill IS
+	'What its credits are set to at each refill; null: no refill';
+COMMENT ON COLUMN @extschema@.apikeys.credits_interval IS
+	'The time between refills';
+COMMENT ON COLUMN @extschema@.apikeys.allowed_ips IS
+	'The networks from which it may be used; null: from any';
+COMMENT ON COLUMN @extschema@.apikeys.metadata IS
+	'What the application keeps with it; returned by verification';
+COMMENT ON COLUMN @extschema@.apikeys.revoked_at IS
+	'When it was revoked; null: it was not';
+COMMENT ON COLUMN @extschema@.apikeys.revoke_reason IS
+	'Why it was revoked';
+COMMENT ON COLUMN @extschema@.apikeys.rotated_to IS
+	'The id of the key that has replaced it';
+COMMENT ON COLUMN @extschema@.apikeys.effective_role IS
+	'The role that verification would return now: the lowest of role and what owner and voucher are in the project; null where they are nothing, and for a personal key';
+COMMENT ON COLUMN @extschema@.apikeys.created_by IS
+	'The role that made it; a transfer does not change it';
+COMMENT ON COLUMN @extschema@.apikeys.created_by_subject IS
+	'The application''s user that made it';
+COMMENT ON COLUMN @extschema@.apikeys.updated_at IS
+	'Its last change; UPDATE ... WHERE id = ... AND updated_at = ... overwrites no change that came between';
+COMMENT ON COLUMN @extschema@.apikeys.revealable IS
+	'Would apikey_reveal show it, to whom it may';
+COMMENT ON COLUMN @extschema@.apikeys.accepted_terms IS
+	'The terms that were accepted when it was made';
+COMMENT ON COLUMN @extschema@.apikeys.vouched_by IS
+	'The role that last decided whose key it is, by making, rotating or transferring it; null for a personal key';
+COMMENT ON COLUMN @extschema@.apikeys.vouched_by_subject IS
+	'The application''s user that did';
+
+CREATE OR REPLACE VIEW @extschema@.apikey_events WITH (security_barrier) AS
+	SELECT
+		e.id,
+		e.at,
+		e.event,
+		e.key_id,
+		e.key_name,
+		e.project,
+		e.actor COLLATE "default" AS actor,
+		e.actor_subject,
+		e.client_addr,
+		e.detail,
+		e.key_subject
+	FROM @extschema@._apikey_events(
+		NULL::bigint, NULL::uuid, NULL::text, NULL::text, NULL::bigint, NULL::bigint,
+		NULL::bigint, NULL::bigint) e;
+COMMENT ON VIEW @extschema@.apikey_events IS
+	'What was done to the keys, projects and organizations that the caller owns';
+COMMENT ON COLUMN @extschema@.apikey_events.id IS
+	'Rises with time';
+COMMENT ON COLUMN @extschema@.apikey_events.at IS
+	'When it happened';
+COMMENT ON COLUMN @extschema@.apikey_events.event IS
+	'What was done: created, updated, renamed, revoked and so on';
+COMMENT ON COLUMN @extschema@.apikey_events.key_id IS
+	'The id of the key that it is about; null where it is about none';
+COMMENT ON COLUMN @extschema@.apikey_events.key_name IS
+	'What that key was called then';
+COMMENT ON COLUMN @extschema@.apikey_events.project IS
+	'The path of the project, or of the organization, that it is about; null for a personal key';
+COMMENT ON COLUMN @extschema@.apikey_events.actor IS
+	'The role that did it; of denied, that asked';
+COMMENT ON COLUMN @extschema@.apikey_events.actor_subject IS
+	'The application''s user that did it';
+COMMENT ON COLUMN @extschema@.apikey_events.client_addr IS
+	'The address that the client had connected from; of denied, the one that verification was told of';
+COMMENT ON COLUMN @extschema@.apikey_events.detail IS
+	'What else there is to tell, by event';
+COMMENT ON COLUMN @extschema@.apikey_events.key_subject IS
+	'The application''s user whose key it was; a label where apikey.subject_setting is empty';
+
+DROP FUNCTION @extschema@._apikey_sees_all();
+DROP FUNCTION @extschema@._apikey_role_name(regrole, text);
+DROP FUNCTION @extschema@._apikey_status(regrole, boolean, timestamptz, timestamptz, timestamptz);
+DROP FUNCTION @extschema@._apikey_pending(uuid, bigint);
+DROP FUNCTION @extschema@._apikey_credits(uuid);
+
+DROP INDEX IF EXISTS @extschema@.apikey_key_project;
+-- For the lists of the views: each begins with who may see, and ends with what
+-- the list is ordered by.
+CREATE INDEX apikey_key_owner ON @extschema@.apikey_key (owner, created_at, id);
+CREATE INDEX apikey_key_owner_subject ON @extschema@.apikey_key (owner, subject, created_at, id);
+CREATE INDEX apikey_key_project ON @extschema@.apikey_key (project, created_at, id)
+	WHERE project IS NOT NULL;
+CREATE INDEX apikey_key_project_subject ON @extschema@.apikey_key (project, subject, created_at, id)
+	WHERE project IS NOT NULL AND subject IS NOT NULL;
+CREATE INDEX apikey_key_vouched_by ON @extschema@.apikey_key
+	(vouched_by, vouched_by_subject, created_at, id)
+	WHERE vouched_by IS NOT NULL
+	  AND (vouched_by <> owner OR vouched_by_subject IS DISTINCT FROM subject);
+CREATE INDEX apikey_member_member ON @extschema@.apikey_member (member);
+
 -- Dumps
 
 -- A dump leaves out the keys and members of roles that were dropped: their OIDs
@@ -55,67 +389,13 @@ COMMENT ON FUNCTION @extschema@._apikey_visible(regrole, text, uuid, regrole, te
 GRANT EXECUTE ON FUNCTION @extschema@._apikey_visible(regrole, text, uuid, regrole, text) TO PUBLIC;
 ALTER POLICY apikey_key_owner ON @extschema@.apikey_key
 	USING (@extschema@._apikey_visible(owner, subject, project, vouched_by, vouched_by_subject));
-CREATE OR REPLACE VIEW @extschema@.apikeys WITH (security_barrier) AS
-	SELECT
-		k.id,
-		k.name,
-		-- Of an imported key they are known once it has been used.
-		k.prefix || '_...' || coalesce(nullif(k.last_four, ''),
-			(SELECT i.last_four FROM @extschema@.apikey_import i WHERE i.id = k.id), '') AS masked_key,
-		k.description,
-		@extschema@._apikey_status(k.owner, k.disabled, k.starts_at, k.expires_at,
-			k.revoked_at) AS status,
-		p.path AS project,
-		@extschema@._apikey_role_name(k.owner, k.owner_name) AS owner,
-		k.subject,
-		k.role,
-		k.scopes,
-		k.created_at,
-		k.starts_at,
-		k.expires_at,
-		greatest(u.last_used_at, n.last_used_at) AS last_used_at,
-		coalesce(n.last_used_addr, u.last_used_addr) AS last_used_addr,
-		coalesce(u.use_count, 0) + n.use_count AS use_count,
-		coalesce(u.denied_count, 0) + n.denied_count AS denied_count,
-		k.rate_limit,
-		k.rate_window,
-		c.credits,
-		c.credits_refill,
-		c.credits_interval,
-		k.allowed_ips,
-		k.metadata,
-		k.revoked_at,
-		k.revoke_reason,
-		k.rotated_to
-	FROM @extschema@.apikey_key k
-	LEFT JOIN @extschema@.apikey_project p ON p.id = k.project
-	LEFT JOIN @extschema@.apikey_usage u ON u.id = k.id
-	CROSS JOIN LATERAL @extschema@._apikey_pending(k.id, u.flush) n
-	CROSS JOIN LATERAL @extschema@._apikey_credits(
-		CASE WHEN k.credits_account IS NOT NULL THEN k.id END) c
-	WHERE @extschema@._apikey_visible(k.owner, k.subject, k.project, k.vouched_by,
-		k.vouched_by_subject);
 DROP FUNCTION @extschema@._apikey_visible(regrole, text, uuid);
 COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
 	'Hands a project''s key to another member of the project, and vouches for it; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked or was rotated.';
 COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval) IS
 	'Replaces a key by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
--- The trail.  Its view must not depend on a column whose type changes.
+-- The trail
 
-CREATE OR REPLACE VIEW @extschema@.apikey_events WITH (security_barrier) AS
-	SELECT
-		e.id,
-		e.at,
-		e.event,
-		e.key_id,
-		e.key_name,
-		e.place AS project,
-		e.actor::name AS actor,
-		e.actor_subject,
-		e.client_addr,
-		e.detail
-	FROM @extschema@.apikey_event e
-	WHERE false;
 DROP POLICY apikey_event_owner ON @extschema@.apikey_event;
 DROP FUNCTION @extschema@._apikey_event_visible(oid, text, uuid, uuid);
 ALTER TABLE @extschema@.apikey_event
@@ -134,22 +414,6 @@ COMMENT ON FUNCTION @extschema@._apikey_event_visible(regrole, text, text, uuid,
 CREATE POLICY apikey_event_owner ON @extschema@.apikey_event FOR SELECT
 	USING (@extschema@._apikey_event_visible(key_owner, key_owner_name, key_subject, key_id,
 		organization, project));
-CREATE OR REPLACE VIEW @extschema@.apikey_events WITH (security_barrier) AS
-	SELECT
-		e.id,
-		e.at,
-		e.event,
-		e.key_id,
-		e.key_name,
-		e.place AS project,
-		e.actor::name AS actor,
-		e.actor_subject,
-		e.client_addr,
-		e.detail,
-		e.key_subject
-	FROM @extschema@.apikey_event e
-	WHERE @extschema@._apikey_event_visible(e.key_owner, e.key_owner_name, e.key_subject,
-		e.key_id, e.organization, e.project);
 REVOKE ALL ON FUNCTION @extschema@._apikey_event_visible(regrole, text, text, uuid, uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@._apikey_event_visible(regrole, text, text, uuid, uuid, uuid) TO PUBLIC;
 -- Credits.  A row that has no generation may still have a lease that version
@@ -336,3 +600,19 @@ COMMENT ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text
 		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
 		bigint, bigint, interval, cidr[], jsonb, text) IS
 	'Takes over a key that another system issued, by its hash in hexadecimal, base64 or base64url: sha256, sha512, md5, hmac-sha256 (under a secret of apikey.import_secret_file), sha256-part (of what is behind the last separator; lookup: what is before it); or, with lookup, what the key begins with, crypt (bcrypt) or pbkdf2-sha256 (as Django writes it). A key of this extension from another database: sha256, with its handle as lookup. The other arguments and errors are those of apikey_create; 22023: a bad algorithm, hash or lookup; 23505: a live key has this hash, id, or a lookup of which one is the beginning of the other; 55000: no secret.';
+DROP INDEX IF EXISTS @extschema@.apikey_event_key;
+CREATE INDEX apikey_event_key ON @extschema@.apikey_event (key_id, id) WHERE key_id IS NOT NULL;
+CREATE INDEX apikey_event_owner ON @extschema@.apikey_event (key_owner, id)
+	WHERE key_owner IS NOT NULL;
+CREATE INDEX apikey_event_owner_subject ON @extschema@.apikey_event
+	(key_owner, key_subject COLLATE "C", id) WHERE key_owner IS NOT NULL;
+CREATE INDEX apikey_event_organization ON @extschema@.apikey_event (organization, id)
+	WHERE organization IS NOT NULL;
+CREATE INDEX apikey_event_organization_subject ON @extschema@.apikey_event
+	(organization, key_subject COLLATE "C", id)
+	WHERE organization IS NOT NULL AND key_subject IS NOT NULL;
+CREATE INDEX apikey_event_place ON @extschema@.apikey_event
+	(organization, place COLLATE "C", id) WHERE organization IS NOT NULL;
+-- Those of a dump of 0.1.0, which do not say whose key it was.
+CREATE INDEX apikey_event_unnamed ON @extschema@.apikey_event (key_id, id)
+	WHERE key_id IS NOT NULL AND key_owner_name IS NULL;

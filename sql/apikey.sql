@@ -94,6 +94,7 @@ COMMENT ON TABLE @extschema@.apikey_member IS
 	'Members of organizations and, where project is not null, of projects; read them through the view apikey_members';
 CREATE UNIQUE INDEX apikey_member_who ON @extschema@.apikey_member
 	(organization, project, subject, member) NULLS NOT DISTINCT;
+CREATE INDEX apikey_member_member ON @extschema@.apikey_member (member);
 
 CREATE TABLE @extschema@.apikey_key (
 	id uuid NOT NULL,
@@ -140,7 +141,18 @@ CREATE UNIQUE INDEX apikey_key_name ON @extschema@.apikey_key
 CREATE UNIQUE INDEX apikey_key_project_name ON @extschema@.apikey_key
 	(project, name)
 	WHERE revoked_at IS NULL AND rotated_to IS NULL AND project IS NOT NULL;
-CREATE INDEX apikey_key_project ON @extschema@.apikey_key (project, created_at);
+-- For the lists of the views: each begins with who may see, and ends with what
+-- the list is ordered by.
+CREATE INDEX apikey_key_owner ON @extschema@.apikey_key (owner, created_at, id);
+CREATE INDEX apikey_key_owner_subject ON @extschema@.apikey_key (owner, subject, created_at, id);
+CREATE INDEX apikey_key_project ON @extschema@.apikey_key (project, created_at, id)
+	WHERE project IS NOT NULL;
+CREATE INDEX apikey_key_project_subject ON @extschema@.apikey_key (project, subject, created_at, id)
+	WHERE project IS NOT NULL AND subject IS NOT NULL;
+CREATE INDEX apikey_key_vouched_by ON @extschema@.apikey_key
+	(vouched_by, vouched_by_subject, created_at, id)
+	WHERE vouched_by IS NOT NULL
+	  AND (vouched_by <> owner OR vouched_by_subject IS DISTINCT FROM subject);
 -- For the worker, which tells of those that come near.
 CREATE INDEX apikey_key_expires_at ON @extschema@.apikey_key (expires_at)
 	WHERE expires_at IS NOT NULL AND revoked_at IS NULL;
@@ -257,7 +269,21 @@ CREATE TABLE @extschema@.apikey_event (
 COMMENT ON TABLE @extschema@.apikey_event IS
 	'What was done to keys, projects and organizations, and by whom; read it through the view apikey_events';
 COMMENT ON SEQUENCE @extschema@.apikey_event_id_seq IS 'Ids of events, rising with time';
-CREATE INDEX apikey_event_key ON @extschema@.apikey_event (key_id);
+CREATE INDEX apikey_event_key ON @extschema@.apikey_event (key_id, id) WHERE key_id IS NOT NULL;
+CREATE INDEX apikey_event_owner ON @extschema@.apikey_event (key_owner, id)
+	WHERE key_owner IS NOT NULL;
+CREATE INDEX apikey_event_owner_subject ON @extschema@.apikey_event
+	(key_owner, key_subject COLLATE "C", id) WHERE key_owner IS NOT NULL;
+CREATE INDEX apikey_event_organization ON @extschema@.apikey_event (organization, id)
+	WHERE organization IS NOT NULL;
+CREATE INDEX apikey_event_organization_subject ON @extschema@.apikey_event
+	(organization, key_subject COLLATE "C", id)
+	WHERE organization IS NOT NULL AND key_subject IS NOT NULL;
+CREATE INDEX apikey_event_place ON @extschema@.apikey_event
+	(organization, place COLLATE "C", id) WHERE organization IS NOT NULL;
+-- Those of a dump of 0.1.0, which do not say whose key it was.
+CREATE INDEX apikey_event_unnamed ON @extschema@.apikey_event (key_id, id)
+	WHERE key_id IS NOT NULL AND key_owner_name IS NULL;
 
 -- A dump leaves out the keys and members of roles that were dropped: their OIDs
 -- would be read as those of other roles where it is restored.  An existing
@@ -643,12 +669,6 @@ CREATE FUNCTION @extschema@._apikey_standing(organization uuid, project uuid)
 COMMENT ON FUNCTION @extschema@._apikey_standing(uuid, uuid) IS
 	'What the caller is in a project or, where that is null, in an organization; null for nothing';
 
-CREATE FUNCTION @extschema@._apikey_sees_all()
-	RETURNS boolean
-	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_sees_all() IS
-	'Is the caller a superuser, or BYPASSRLS?';
-
 CREATE FUNCTION @extschema@._apikey_event_visible(key_owner regrole, key_owner_name text,
 		key_subject text, key_id uuid, organization uuid, project uuid)
 	RETURNS boolean
@@ -656,33 +676,72 @@ CREATE FUNCTION @extschema@._apikey_event_visible(key_owner regrole, key_owner_n
 COMMENT ON FUNCTION @extschema@._apikey_event_visible(regrole, text, text, uuid, uuid, uuid) IS
 	'May the caller see events about this?';
 
-CREATE FUNCTION @extschema@._apikey_role_name(role regrole, last_known text)
-	RETURNS name
-	LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_role_name(regrole, text) IS
-	'The name of a role, or the one last known where it was dropped';
+-- What the views read.  They begin with who may see, and no condition of a
+-- query reaches a table of ours but as an argument of theirs.
 
-CREATE FUNCTION @extschema@._apikey_status(owner regrole, disabled boolean,
-		starts_at timestamptz, expires_at timestamptz, revoked_at timestamptz)
-	RETURNS text
-	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_status(regrole, boolean, timestamptz,
-		timestamptz, timestamptz) IS
-	'active, scheduled, disabled, expired or revoked';
+CREATE FUNCTION @extschema@._apikey_list_support(internal)
+	RETURNS internal
+	LANGUAGE C STRICT AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_list_support(internal) IS
+	'Gives the functions below the views, when a query is planned, what the query wants of them';
 
-CREATE FUNCTION @extschema@._apikey_pending(id uuid, flushed bigint, OUT use_count bigint,
-		OUT denied_count bigint, OUT last_used_at timestamptz, OUT last_used_addr inet)
-	RETURNS record
-	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_pending(uuid, bigint) IS
-	'What this server has counted of a key beside its row of the table, which was read as of that flush';
+CREATE FUNCTION @extschema@._apikey_organizations()
+	RETURNS TABLE (
+		id uuid, name text, role @extschema@.apikey_role, created_at timestamptz)
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 100
+	AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_organizations() IS
+	'The organizations that the caller is a member of';
 
-CREATE FUNCTION @extschema@._apikey_credits(id uuid, OUT credits bigint,
-		OUT credits_refill bigint, OUT credits_interval interval)
-	RETURNS record
-	LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_credits(uuid) IS
-	'What is left of a key''s credits, in its account and in memory, and its refill';
+CREATE FUNCTION @extschema@._apikey_projects(
+		id uuid, path text)
+	RETURNS TABLE (
+		id uuid, path text, role @extschema@.apikey_role, created_at timestamptz,
+		members_can_view boolean, name_pattern text, max_ttl interval, max_keys integer,
+		terms text, revealable boolean)
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 100
+	SUPPORT @extschema@._apikey_list_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_projects(uuid, text) IS
+	'The projects that the caller is a member of; with an argument, that one';
+
+CREATE FUNCTION @extschema@._apikey_members()
+	RETURNS TABLE (
+		path text, member regrole, subject text, role @extschema@.apikey_role,
+		created_at timestamptz, created_by text)
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 100
+	AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_members() IS
+	'The members of the organizations and projects that the caller is a member of';
+
+CREATE FUNCTION @extschema@._apikey_keys(
+		id uuid, owner name, subject text, project text, since timestamptz,
+		before timestamptz, most bigint, skip bigint, columns bigint)
+	RETURNS TABLE (
+		id uuid, name text, masked_key text, description text, status text, project text,
+		owner name, subject text, role @extschema@.apikey_role, scopes text[],
+		created_at timestamptz, starts_at timestamptz, expires_at timestamptz,
+		last_used_at timestamptz, last_used_addr inet, use_count bigint,
+		denied_count bigint, rate_limit integer, rate_window interval, credits bigint,
+		credits_refill bigint, credits_interval interval, allowed_ips cidr[],
+		metadata jsonb, revoked_at timestamptz, revoke_reason text, rotated_to uuid,
+		effective_role @extschema@.apikey_role, created_by name, created_by_subject text,
+		updated_at timestamptz, revealable boolean, accepted_terms text, vouched_by name,
+		vouched_by_subject text)
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 100
+	SUPPORT @extschema@._apikey_list_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_keys(uuid, name, text, text, timestamptz, timestamptz, bigint, bigint, bigint) IS
+	'The keys that the caller may see; what is given of its arguments leaves out what a query does not want';
+
+CREATE FUNCTION @extschema@._apikey_events(
+		id bigint, key_id uuid, key_subject text, project text, since bigint, before bigint,
+		most bigint, skip bigint)
+	RETURNS TABLE (
+		id bigint, at timestamptz, event text, key_id uuid, key_name text, project text,
+		actor name, actor_subject text, client_addr inet, detail jsonb, key_subject text)
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 100
+	SUPPORT @extschema@._apikey_list_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_events(bigint, uuid, text, text, bigint, bigint, bigint, bigint) IS
+	'The events that the caller may see; what is given of its arguments leaves out what a query does not want';
 
 CREATE FUNCTION @extschema@._apikey_stats(OUT since timestamptz, OUT verifications jsonb,
 		OUT tracked_keys bigint, OUT evictions bigint, OUT not_attributed bigint,
@@ -811,20 +870,26 @@ CREATE POLICY apikey_event_owner ON @extschema@.apikey_event FOR SELECT
 CREATE VIEW @extschema@.apikey_organizations WITH (security_barrier) AS
 	SELECT
 		o.id,
-		o.name,
-		@extschema@._apikey_standing(o.id, NULL::uuid) AS role,
+		o.name COLLATE "C" AS name,
+		o.role,
 		o.created_at
-	FROM @extschema@.apikey_organization o
-	WHERE @extschema@._apikey_standing(o.id, NULL::uuid) IS NOT NULL
-	   OR @extschema@._apikey_sees_all();
+	FROM @extschema@._apikey_organizations() o;
 COMMENT ON VIEW @extschema@.apikey_organizations IS
-	'The organizations that the caller is a member of, and his role there';
+	'The organizations that the caller is a member of, and its role there';
+COMMENT ON COLUMN @extschema@.apikey_organizations.id IS
+	'Identifies the organization';
+COMMENT ON COLUMN @extschema@.apikey_organizations.name IS
+	'What it is called: the first part of its projects'' paths';
+COMMENT ON COLUMN @extschema@.apikey_organizations.role IS
+	'What the caller is in it; null where it only sees it';
+COMMENT ON COLUMN @extschema@.apikey_organizations.created_at IS
+	'When it was made';
 
 CREATE VIEW @extschema@.apikey_projects WITH (security_barrier) AS
 	SELECT
 		p.id,
-		p.path,
-		@extschema@._apikey_standing(p.organization, p.id) AS role,
+		p.path COLLATE "C" AS path,
+		p.role,
 		p.created_at,
 		p.members_can_view,
 		p.name_pattern,
@@ -832,73 +897,170 @@ CREATE VIEW @extschema@.apikey_projects WITH (security_barrier) AS
 		p.max_keys,
 		p.terms,
 		p.revealable
-	FROM @extschema@.apikey_project p
-	WHERE @extschema@._apikey_standing(p.organization, p.id) IS NOT NULL
-	   OR @extschema@._apikey_sees_all();
+	FROM @extschema@._apikey_projects(
+		NULL::uuid, NULL::text) p;
 COMMENT ON VIEW @extschema@.apikey_projects IS
-	'The projects that the caller is a member of, himself or through their organization, his role there, and their settings, which owners UPDATE';
+	'The projects that the caller is a member of, itself or through their organization, its role there, and their settings, which owners UPDATE';
+COMMENT ON COLUMN @extschema@.apikey_projects.id IS
+	'Identifies the project';
+COMMENT ON COLUMN @extschema@.apikey_projects.path IS
+	'organization/project';
+COMMENT ON COLUMN @extschema@.apikey_projects.role IS
+	'What the caller is in it, the higher of its roles there and in the organization; null where it only sees it';
+COMMENT ON COLUMN @extschema@.apikey_projects.created_at IS
+	'When it was made';
+COMMENT ON COLUMN @extschema@.apikey_projects.members_can_view IS
+	'May its developers see all of its keys?';
+COMMENT ON COLUMN @extschema@.apikey_projects.name_pattern IS
+	'The regular expression that a new key''s name must match; null: the default rule';
+COMMENT ON COLUMN @extschema@.apikey_projects.max_ttl IS
+	'The longest that a key may last, counted from when it was made; null: no bound';
+COMMENT ON COLUMN @extschema@.apikey_projects.max_keys IS
+	'How many live keys it may have; null: no bound';
+COMMENT ON COLUMN @extschema@.apikey_projects.terms IS
+	'What accept_terms must repeat where a key is made; null: nothing';
+COMMENT ON COLUMN @extschema@.apikey_projects.revealable IS
+	'Can keys that are made in it be shown again, where the server has a pepper?';
 
 CREATE TRIGGER apikey_projects_write INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.apikey_projects
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_project_write();
 
 CREATE VIEW @extschema@.apikey_members WITH (security_barrier) AS
 	SELECT
-		coalesce(p.path, o.name) AS path,
+		m.path COLLATE "C" AS path,
 		m.member,
-		m.subject,
+		m.subject COLLATE "C" AS subject,
 		m.role,
 		m.created_at,
 		m.created_by
-	FROM @extschema@.apikey_member m
-	JOIN @extschema@.apikey_organization o ON o.id = m.organization
-	LEFT JOIN @extschema@.apikey_project p ON p.id = m.project
-	WHERE @extschema@._apikey_standing(m.organization, m.project) IS NOT NULL
-	   OR @extschema@._apikey_sees_all();
+	FROM @extschema@._apikey_members() m;
 COMMENT ON VIEW @extschema@.apikey_members IS
 	'The members of the organizations and projects that the caller is a member of';
+COMMENT ON COLUMN @extschema@.apikey_members.path IS
+	'The organization or project';
+COMMENT ON COLUMN @extschema@.apikey_members.member IS
+	'The role that is a member';
+COMMENT ON COLUMN @extschema@.apikey_members.subject IS
+	'The application''s user that is; null: all of the role''s';
+COMMENT ON COLUMN @extschema@.apikey_members.role IS
+	'What the member is there';
+COMMENT ON COLUMN @extschema@.apikey_members.created_at IS
+	'When it was added';
+COMMENT ON COLUMN @extschema@.apikey_members.created_by IS
+	'The role that added it';
 
 CREATE VIEW @extschema@.apikeys WITH (security_barrier) AS
 	SELECT
 		k.id,
-		k.name,
-		-- Of an imported key they are known once it has been used.
-		k.prefix || '_...' || coalesce(nullif(k.last_four, ''),
-			(SELECT i.last_four FROM @extschema@.apikey_import i WHERE i.id = k.id), '') AS masked_key,
+		k.name COLLATE "C" AS name,
+		k.masked_key,
 		k.description,
-		@extschema@._apikey_status(k.owner, k.disabled, k.starts_at, k.expires_at,
-			k.revoked_at) AS status,
-		p.path AS project,
-		@extschema@._apikey_role_name(k.owner, k.owner_name) AS owner,
-		k.subject,
+		k.status,
+		k.project COLLATE "C" AS project,
+		k.owner COLLATE "default" AS owner,
+		k.subject COLLATE "C" AS subject,
 		k.role,
 		k.scopes,
 		k.created_at,
 		k.starts_at,
 		k.expires_at,
-		greatest(u.last_used_at, n.last_used_at) AS last_used_at,
-		coalesce(n.last_used_addr, u.last_used_addr) AS last_used_addr,
-		coalesce(u.use_count, 0) + n.use_count AS use_count,
-		coalesce(u.denied_count, 0) + n.denied_count AS denied_count,
+		k.last_used_at,
+		k.last_used_addr,
+		k.use_count,
+		k.denied_count,
 		k.rate_limit,
 		k.rate_window,
-		c.credits,
-		c.credits_refill,
-		c.credits_interval,
+		k.credits,
+		k.credits_refill,
+		k.credits_interval,
 		k.allowed_ips,
 		k.metadata,
 		k.revoked_at,
 		k.revoke_reason,
-		k.rotated_to
-	FROM @extschema@.apikey_key k
-	LEFT JOIN @extschema@.apikey_project p ON p.id = k.project
-	LEFT JOIN @extschema@.apikey_usage u ON u.id = k.id
-	CROSS JOIN LATERAL @extschema@._apikey_pending(k.id, u.flush) n
-	CROSS JOIN LATERAL @extschema@._apikey_credits(
-		CASE WHEN k.credits_account IS NOT NULL THEN k.id END) c
-	WHERE @extschema@._apikey_visible(k.owner, k.subject, k.project, k.vouched_by,
-		k.vouched_by_subject);
+		k.rotated_to,
+		k.effective_role,
+		k.created_by,
+		k.created_by_subject COLLATE "C" AS created_by_subject,
+		k.updated_at,
+		k.revealable,
+		k.accepted_terms,
+		k.vouched_by,
+		k.vouched_by_subject COLLATE "C" AS vouched_by_subject
+	FROM @extschema@._apikey_keys(
+		NULL::uuid, NULL::name, NULL::text, NULL::text, NULL::timestamptz,
+		NULL::timestamptz, NULL::bigint, NULL::bigint, NULL::bigint) k;
 COMMENT ON VIEW @extschema@.apikeys IS
 	'The API keys that the caller may see, masked; UPDATE its writable columns to change a key';
+COMMENT ON COLUMN @extschema@.apikeys.id IS
+	'Identifies the key, for functions and in events; a UUID that rises with time';
+COMMENT ON COLUMN @extschema@.apikeys.name IS
+	'What the key is called; unique among the live keys of its project or owner';
+COMMENT ON COLUMN @extschema@.apikeys.masked_key IS
+	'The prefix and the last four characters of the key';
+COMMENT ON COLUMN @extschema@.apikeys.description IS
+	'Free text';
+COMMENT ON COLUMN @extschema@.apikeys.status IS
+	'active, retiring (replaced, in its grace), scheduled (before starts_at), disabled, forbidden (its owner or voucher no longer belongs to the project), expired or revoked, when the statement started';
+COMMENT ON COLUMN @extschema@.apikeys.project IS
+	'The path of its project; null for a personal key';
+COMMENT ON COLUMN @extschema@.apikeys.owner IS
+	'The role whose key it is';
+COMMENT ON COLUMN @extschema@.apikeys.subject IS
+	'The application''s user whose key it is; a label where apikey.subject_setting is empty';
+COMMENT ON COLUMN @extschema@.apikeys.role IS
+	'The most that the key may be in its project; null for a personal key';
+COMMENT ON COLUMN @extschema@.apikeys.scopes IS
+	'What the key grants: a scope grants itself, one that ends with :* all that begin so, * everything';
+COMMENT ON COLUMN @extschema@.apikeys.created_at IS
+	'When it was made';
+COMMENT ON COLUMN @extschema@.apikeys.starts_at IS
+	'From when on it is valid; null: from the beginning';
+COMMENT ON COLUMN @extschema@.apikeys.expires_at IS
+	'When it ends; null: never';
+COMMENT ON COLUMN @extschema@.apikeys.last_used_at IS
+	'Its last valid verification; null: never';
+COMMENT ON COLUMN @extschema@.apikeys.last_used_addr IS
+	'The client address of the last verification that was told of one';
+COMMENT ON COLUMN @extschema@.apikeys.use_count IS
+	'How often it was verified as valid, a cost of 0 excepted';
+COMMENT ON COLUMN @extschema@.apikeys.denied_count IS
+	'How often it was refused though its secret matched';
+COMMENT ON COLUMN @extschema@.apikeys.rate_limit IS
+	'How many verifications pass in rate_window; null: no limit';
+COMMENT ON COLUMN @extschema@.apikeys.rate_window IS
+	'The time that rate_limit is about';
+COMMENT ON COLUMN @extschema@.apikeys.credits IS
+	'What is left of its credits; null: it needs none';
+COMMENT ON COLUMN @extschema@.apikeys.credits_refill IS
+	'What its credits are set to at each refill; null: no refill';
+COMMENT ON COLUMN @extschema@.apikeys.credits_interval IS
+	'The time between refills';
+COMMENT ON COLUMN @extschema@.apikeys.allowed_ips IS
+	'The networks from which it may be used; null: from any';
+COMMENT ON COLUMN @extschema@.apikeys.metadata IS
+	'What the application keeps with it; returned by verification';
+COMMENT ON COLUMN @extschema@.apikeys.revoked_at IS
+	'When it was revoked; null: it was not';
+COMMENT ON COLUMN @extschema@.apikeys.revoke_reason IS
+	'Why it was revoked';
+COMMENT ON COLUMN @extschema@.apikeys.rotated_to IS
+	'The id of the key that has replaced it';
+COMMENT ON COLUMN @extschema@.apikeys.effective_role IS
+	'The role that verification would return now: the lowest of role and what owner and voucher are in the project; null where they are nothing, and for a personal key';
+COMMENT ON COLUMN @extschema@.apikeys.created_by IS
+	'The role that made it; a transfer does not change it';
+COMMENT ON COLUMN @extschema@.apikeys.created_by_subject IS
+	'The application''s user that made it';
+COMMENT ON COLUMN @extschema@.apikeys.updated_at IS
+	'Its last change; UPDATE ... WHERE id = ... AND updated_at = ... overwrites no change that came between';
+COMMENT ON COLUMN @extschema@.apikeys.revealable IS
+	'Would apikey_reveal show it, to whom it may';
+COMMENT ON COLUMN @extschema@.apikeys.accepted_terms IS
+	'The terms that were accepted when it was made';
+COMMENT ON COLUMN @extschema@.apikeys.vouched_by IS
+	'The role that last decided whose key it is, by making, rotating or transferring it; null for a personal key';
+COMMENT ON COLUMN @extschema@.apikeys.vouched_by_subject IS
+	'The application''s user that did';
 
 CREATE TRIGGER apikeys_write INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.apikeys
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_key_write();
@@ -910,17 +1072,39 @@ CREATE VIEW @extschema@.apikey_events WITH (security_barrier) AS
 		e.event,
 		e.key_id,
 		e.key_name,
-		e.place AS project,
-		e.actor::name AS actor,
+		e.project,
+		e.actor COLLATE "default" AS actor,
 		e.actor_subject,
 		e.client_addr,
 		e.detail,
 		e.key_subject
-	FROM @extschema@.apikey_event e
-	WHERE @extschema@._apikey_event_visible(e.key_owner, e.key_owner_name, e.key_subject,
-		e.key_id, e.organization, e.project);
+	FROM @extschema@._apikey_events(
+		NULL::bigint, NULL::uuid, NULL::text, NULL::text, NULL::bigint, NULL::bigint,
+		NULL::bigint, NULL::bigint) e;
 COMMENT ON VIEW @extschema@.apikey_events IS
 	'What was done to the keys, projects and organizations that the caller owns';
+COMMENT ON COLUMN @extschema@.apikey_events.id IS
+	'Rises with time';
+COMMENT ON COLUMN @extschema@.apikey_events.at IS
+	'When it happened';
+COMMENT ON COLUMN @extschema@.apikey_events.event IS
+	'What was done: created, updated, renamed, revoked and so on';
+COMMENT ON COLUMN @extschema@.apikey_events.key_id IS
+	'The id of the key that it is about; null where it is about none';
+COMMENT ON COLUMN @extschema@.apikey_events.key_name IS
+	'What that key was called then';
+COMMENT ON COLUMN @extschema@.apikey_events.project IS
+	'The path of the project, or of the organization, that it is about; null for a personal key';
+COMMENT ON COLUMN @extschema@.apikey_events.actor IS
+	'The role that did it; of denied, that asked';
+COMMENT ON COLUMN @extschema@.apikey_events.actor_subject IS
+	'The application''s user that did it';
+COMMENT ON COLUMN @extschema@.apikey_events.client_addr IS
+	'The address that the client had connected from; of denied, the one that verification was told of';
+COMMENT ON COLUMN @extschema@.apikey_events.detail IS
+	'What else there is to tell, by event';
+COMMENT ON COLUMN @extschema@.apikey_events.key_subject IS
+	'The application''s user whose key it was; a label where apikey.subject_setting is empty';
 
 CREATE VIEW @extschema@.apikey_stats AS
 	SELECT
@@ -991,9 +1175,13 @@ REVOKE ALL ON @extschema@.apikey_stats FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_arrived() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@._apikey_pending(uuid, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_list_support(internal) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_organizations() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_projects(uuid, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_members() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_keys(uuid, name, text, text, timestamptz, timestamptz, bigint, bigint, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_events(bigint, uuid, text, text, bigint, bigint, bigint, bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_verify_support(internal) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@._apikey_credits(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_event_kept() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_events_purge(interval) FROM PUBLIC;
@@ -1062,13 +1250,13 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_visible(regrole, text, uuid, regrole, text),
 	@extschema@._apikey_standing(uuid, uuid),
-	@extschema@._apikey_sees_all(),
 	@extschema@._apikey_event_visible(regrole, text, text, uuid, uuid, uuid),
-	@extschema@._apikey_role_name(regrole, text),
-	@extschema@._apikey_pending(uuid, bigint),
-	@extschema@._apikey_credits(uuid),
-	@extschema@._apikey_stats(),
-	@extschema@._apikey_status(regrole, boolean, timestamptz, timestamptz, timestamptz)
+	@extschema@._apikey_organizations(),
+	@extschema@._apikey_projects(uuid, text),
+	@extschema@._apikey_members(),
+	@extschema@._apikey_keys(uuid, name, text, text, timestamptz, timestamptz, bigint, bigint, bigint),
+	@extschema@._apikey_events(bigint, uuid, text, text, bigint, bigint, bigint, bigint),
+	@extschema@._apikey_stats()
 	TO PUBLIC;
 -- Organizations, imports and statistics are for whom the role that installs us says.
 DO $$

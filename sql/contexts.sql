@@ -25,16 +25,20 @@ SELECT _apikey_visible(NULL, NULL, NULL, NULL, NULL), _apikey_visible(0, '', NUL
 	_apikey_visible('regress_apikey_mallory', NULL, gen_random_uuid(), NULL, NULL) AS in_no_project;
 SELECT _apikey_standing(NULL, NULL), _apikey_standing(:'organization', NULL),
 	_apikey_standing(gen_random_uuid(), gen_random_uuid()), _apikey_standing(NULL, :'organization');
-SELECT _apikey_sees_all(), _apikey_event_visible(NULL, NULL, NULL, NULL, NULL, NULL),
+SELECT _apikey_event_visible(NULL, NULL, NULL, NULL, NULL, NULL),
 	_apikey_event_visible('regress_apikey_owner'::regrole, NULL, NULL, NULL, :'organization', NULL),
 	_apikey_event_visible(0, '', '', gen_random_uuid(), gen_random_uuid(), gen_random_uuid());
-SELECT _apikey_status(NULL, NULL, NULL, NULL, NULL), _apikey_status(0, true, NULL, NULL, NULL),
-	_apikey_status('regress_apikey_mallory', NULL, 'infinity', '-infinity', NULL),
-	_apikey_role_name(0, 'gone'), _apikey_role_name(NULL, NULL);
-SELECT * FROM _apikey_pending(NULL, NULL);
-SELECT * FROM _apikey_pending(apikey_id(:'key'), NULL);
+SELECT name FROM _apikey_keys(apikey_id(:'key'), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+SELECT name FROM _apikey_keys(NULL, 'regress_apikey_owner', '', 'acme/pay', '-infinity', 'infinity', -1, 9223372036854775807, -1);
+SELECT name, status FROM _apikey_keys(NULL, repeat('x', 63)::name, repeat('x', 9999), repeat('x', 9999), 'infinity', '-infinity', 0, 0, 0);
+SELECT id FROM _apikey_events(1, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+SELECT id FROM _apikey_events(NULL, apikey_id(:'key'), NULL, 'acme/pay', 0, 9223372036854775807, 9223372036854775807, 9223372036854775807);
+SELECT path FROM _apikey_projects(NULL, 'acme/pay');
+SELECT path FROM _apikey_members();
+SELECT name FROM _apikey_organizations();
 \set VERBOSITY sqlstate
 -- fail
+SELECT _apikey_list_support(NULL);
 SELECT _apikey_stats();
 SELECT _apikey_changed();
 SELECT _apikey_arrived();

@@ -123,7 +123,7 @@ SELECT apikey_credits_add(id, 1) FROM apikeys WHERE name = 'free';
 SELECT id AS three_id FROM apikeys WHERE name = 'three' \gset
 SET ROLE regress_apikey_mallory;
 SELECT apikey_credits_add(:'three_id', 1);
-SELECT * FROM _apikey_credits(:'three_id');
+SELECT credits FROM _apikey_keys(:'three_id', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 SELECT * FROM apikey_credit;
 UPDATE apikey_credit SET balance = 1000;
 -- the row is gone: nothing can be decided

@@ -101,6 +101,8 @@ typedef struct ApikeyAuthority
 	bool		members_can_view;
 } ApikeyAuthority;
 
+extern bool apikey_authority_sees_all(void);
+extern bool apikey_authority_lists(const ApikeyAuthority *authority);
 extern void apikey_authority_in_project(const pg_uuid_t *project,
 										ApikeyAuthority *result);
 extern bool apikey_authority_grants(const ApikeyAuthority *authority,
@@ -212,6 +214,7 @@ extern text *apikey_generate(const char *prefix, int prefix_len,
 
 /* import.c */
 extern bool apikey_import_any(void);
+extern text *apikey_import_last_four(const pg_uuid_t *id, Snapshot snapshot);
 extern void apikey_import_forget(const ApikeyRow *key);
 
 /* issue.c */
@@ -335,6 +338,7 @@ extern void apikey_redact_init(void);
 extern void apikey_reveal_keep(const ApikeyRow *key, const ApikeyRow *project,
 							   const text *plaintext);
 extern void apikey_reveal_forget(const ApikeyRow *key);
+extern bool apikey_reveal_can(const ApikeyRow *key);
 extern text *apikey_reveal_key(const ApikeyRow *key);
 
 /* rotate.c */

@@ -20,6 +20,13 @@
 
 #include "apikey.h"
 
+/* May the caller see every key and event of the database? */
+bool
+apikey_authority_sees_all(void)
+{
+	return has_bypassrls_privilege(GetUserId());	/* superusers, too */
+}
+
 /* What the caller is in a project, and whether its developers see its keys. */
 void
 apikey_authority_in_project(const pg_uuid_t *project, ApikeyAuthority *result)
@@ -54,6 +61,13 @@ granted_by_standing(const ApikeyAuthority *authority, ApikeyRight right,
 	}
 }
 
+/* May it see all keys of a project in which it is that? */
+bool
+apikey_authority_lists(const ApikeyAuthority *authority)
+{
+	return granted_by_standing(authority, APIKEY_RIGHT_SEE, APIKEY_ROLE_NONE);
+}
+
 /* Is the caller a key's owner or, of a project's key, whoever vouches? */
 static bool
 own(const ApikeyRow *key)
@@ -80,7 +94,7 @@ apikey_authority_grants(const ApikeyAuthority *authority, ApikeyRight right,
 						const ApikeyRow *key)
 {
 	if (superuser() ||
-		(right == APIKEY_RIGHT_SEE && has_bypassrls_privilege(GetUserId())))
+		(right == APIKEY_RIGHT_SEE && apikey_authority_sees_all()))
 		return true;
 	if (authority == NULL)
 		return own(key);
@@ -107,7 +121,7 @@ apikey_authority_may(ApikeyRight right, const ApikeyRow *key)
 bool
 apikey_authority_sees(const ApikeyRow *key)
 {
-	return has_bypassrls_privilege(GetUserId()) ||
+	return apikey_authority_sees_all() ||
 		(apikey_principal_readable() &&
 		 apikey_authority_may(APIKEY_RIGHT_SEE, key));
 }

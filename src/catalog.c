@@ -54,6 +54,10 @@ static const struct
 	[APIKEY_REL_KEY_PROJECT] = {"apikey_key_project", APIKEY_REL_KEY},
 	[APIKEY_REL_KEY_EXPIRES_AT] = {"apikey_key_expires_at", APIKEY_REL_KEY},
 	[APIKEY_REL_KEY_CREDITS_ACCOUNT] = {"apikey_key_credits_account", APIKEY_REL_KEY},
+	[APIKEY_REL_KEY_PROJECT_SUBJECT] = {"apikey_key_project_subject", APIKEY_REL_KEY, true},
+	[APIKEY_REL_KEY_OWNER] = {"apikey_key_owner", APIKEY_REL_KEY, true},
+	[APIKEY_REL_KEY_OWNER_SUBJECT] = {"apikey_key_owner_subject", APIKEY_REL_KEY, true},
+	[APIKEY_REL_KEY_VOUCHED_BY] = {"apikey_key_vouched_by", APIKEY_REL_KEY, true},
 	[APIKEY_REL_KEY_ROTATED_TO] = {"apikey_key_rotated_to", APIKEY_REL_KEY},
 	[APIKEY_REL_DIGEST] = {"apikey_digest", APIKEY_REL_DIGEST},
 	[APIKEY_REL_DIGEST_PKEY] = {"apikey_digest_pkey", APIKEY_REL_DIGEST},
@@ -69,6 +73,7 @@ static const struct
 	[APIKEY_REL_MEMBER] = {"apikey_member", APIKEY_REL_MEMBER},
 	[APIKEY_REL_MEMBER_PKEY] = {"apikey_member_pkey", APIKEY_REL_MEMBER},
 	[APIKEY_REL_MEMBER_WHO] = {"apikey_member_who", APIKEY_REL_MEMBER},
+	[APIKEY_REL_MEMBER_MEMBER] = {"apikey_member_member", APIKEY_REL_MEMBER, true},
 	[APIKEY_REL_REVEAL] = {"apikey_reveal", APIKEY_REL_REVEAL},
 	[APIKEY_REL_REVEAL_PKEY] = {"apikey_reveal_pkey", APIKEY_REL_REVEAL},
 	[APIKEY_REL_IMPORT] = {"apikey_import", APIKEY_REL_IMPORT},
@@ -81,6 +86,12 @@ static const struct
 	[APIKEY_REL_EVENT] = {"apikey_event", APIKEY_REL_EVENT},
 	[APIKEY_REL_EVENT_PKEY] = {"apikey_event_pkey", APIKEY_REL_EVENT},
 	[APIKEY_REL_EVENT_KEY] = {"apikey_event_key", APIKEY_REL_EVENT},
+	[APIKEY_REL_EVENT_OWNER] = {"apikey_event_owner", APIKEY_REL_EVENT, true},
+	[APIKEY_REL_EVENT_OWNER_SUBJECT] = {"apikey_event_owner_subject", APIKEY_REL_EVENT, true},
+	[APIKEY_REL_EVENT_ORGANIZATION] = {"apikey_event_organization", APIKEY_REL_EVENT, true},
+	[APIKEY_REL_EVENT_ORGANIZATION_SUBJECT] = {"apikey_event_organization_subject", APIKEY_REL_EVENT, true},
+	[APIKEY_REL_EVENT_PLACE] = {"apikey_event_place", APIKEY_REL_EVENT, true},
+	[APIKEY_REL_EVENT_UNNAMED] = {"apikey_event_unnamed", APIKEY_REL_EVENT, true},
 	[APIKEY_REL_EVENT_ID_SEQ] = {"apikey_event_id_seq", APIKEY_REL_EVENT_ID_SEQ}
 };
 

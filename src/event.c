@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "apikey.h"
+#include "event.h"
 #include "usage.h"
 
 static bool purging = false;	/* in apikey_event_purge */
@@ -54,27 +55,6 @@ static const char *const event_names[] = {
 	[APIKEY_EVENT_UNGRANTED] = "ungranted"
 };
 
-/* The columns of apikey_event, in their order there. */
-enum
-{
-	EVENT_ID,
-	EVENT_AT,
-	EVENT_EVENT,
-	EVENT_KEY_ID,
-	EVENT_KEY_NAME,
-	EVENT_KEY_OWNER,
-	EVENT_KEY_SUBJECT,
-	EVENT_PLACE,
-	EVENT_ORGANIZATION,
-	EVENT_PROJECT,
-	EVENT_ACTOR,
-	EVENT_ACTOR_OID,			/* null: only rows of 0.1.0 have it */
-	EVENT_ACTOR_SUBJECT,
-	EVENT_CLIENT_ADDR,
-	EVENT_DETAIL,
-	EVENT_KEY_OWNER_NAME
-};
-
 static const ApikeyColumn event_columns[] = {
 	[EVENT_ID] = {"id", INT8OID, false},
 	[EVENT_AT] = {"at", TIMESTAMPTZOID, false},
@@ -94,7 +74,7 @@ static const ApikeyColumn event_columns[] = {
 	[EVENT_KEY_OWNER_NAME] = {"key_owner_name", TEXTOID, false}
 };
 
-static const ApikeyTable event_table = {
+const ApikeyTable apikey_event_table = {
 	.name = "apikey_event",
 	.relation = APIKEY_REL_EVENT,
 	.pkey = APIKEY_REL_EVENT_PKEY,
@@ -133,7 +113,7 @@ event_insert(ApikeyEvent event, const char *detail, ApikeyRow *row)
 	if (detail != NULL)
 		apikey_row_set(row, EVENT_DETAIL,
 					   DirectFunctionCall1(jsonb_in, CStringGetDatum(detail)));
-	apikey_table_insert(&event_table, row);
+	apikey_table_insert(&apikey_event_table, row);
 	apikey_notify_event(event, id, now);
 }
 
@@ -196,6 +176,18 @@ apikey_event_owned(Oid owner, const text *owner_name, const text *subject,
 					   apikey_row_text(&key, APIKEY_KEY_OWNER_NAME)) &&
 		apikey_same_text(apikey_row_text(&key, APIKEY_KEY_SUBJECT), subject) &&
 		apikey_principal_matches(apikey_key_owner(&key), subject);
+}
+
+/* The same of an event's row. */
+bool
+apikey_event_own(const ApikeyRow *event)
+{
+	return !event->nulls[EVENT_KEY_OWNER] &&
+		apikey_event_owned(DatumGetObjectId(event->values[EVENT_KEY_OWNER]),
+						   apikey_row_text(event, EVENT_KEY_OWNER_NAME),
+						   apikey_row_text(event, EVENT_KEY_SUBJECT),
+						   event->nulls[EVENT_KEY_ID] ? NULL :
+						   DatumGetUUIDP(event->values[EVENT_KEY_ID]));
 }
 
 /* Tells of a key; detail is the text of a JSON object, or NULL. */
@@ -287,7 +279,7 @@ apikey_event_member(const ApikeyPlace *place, ApikeyEvent event, Oid member,
 bool
 apikey_event_writable(void)
 {
-	return apikey_table_free(&event_table);
+	return apikey_table_free(&apikey_event_table);
 }
 
 /*
@@ -322,10 +314,10 @@ purge_event(const ApikeyRow *row, void *state)
 		return true;
 	ScanKeyInit(&key, EVENT_ID + 1, BTEqualStrategyNumber, F_INT8EQ,
 				row->values[EVENT_ID]);
-	if (apikey_table_take(purge->writer, &event_table, &key,
+	if (apikey_table_take(purge->writer, &apikey_event_table, &key,
 						  APIKEY_LOCK_UPDATE, NULL))
 	{
-		apikey_table_remove(purge->writer, &event_table);
+		apikey_table_remove(purge->writer, &apikey_event_table);
 		purge->rows++;
 	}
 	return true;
@@ -337,8 +329,8 @@ purge(TimestampTz before)
 	Purge		purge = {.before = before};
 	Snapshot	snapshot = apikey_latest_snapshot();
 
-	purge.writer = apikey_table_open(&event_table);
-	apikey_table_walk(&event_table, APIKEY_REL_EVENT, NULL, 0, snapshot,
+	purge.writer = apikey_table_open(&apikey_event_table);
+	apikey_table_walk(&apikey_event_table, APIKEY_REL_EVENT, NULL, 0, snapshot,
 					  purge_event, &purge);
 	apikey_table_close(purge.writer);
 	UnregisterSnapshot(snapshot);

@@ -104,6 +104,16 @@ apikey_import_any(void)
 	return any;
 }
 
+/* The last characters of an imported key, once they are known. */
+text *
+apikey_import_last_four(const pg_uuid_t *id, Snapshot snapshot)
+{
+	ApikeyRow	row;
+
+	return apikey_table_fetch(&apikey_import_table, id, snapshot, &row) ?
+		apikey_row_text(&row, APIKEY_IMPORT_LAST_FOUR) : NULL;
+}
+
 /* Is a column the digest that is offered, under that pepper? */
 static bool
 digest_matches(const ApikeyRow *row, int column, const uint8 *offered)

@@ -114,6 +114,19 @@ text_is_of(const text *plaintext, const ApikeyRow *key)
 		memcmp(parsed.id, apikey_row_id(key), APIKEY_ID_BYTES) == 0;
 }
 
+/* Would apikey_reveal show a key, to whom it may? */
+bool
+apikey_reveal_can(const ApikeyRow *key)
+{
+	ApikeyRow	row;
+
+	return apikey_key_project(key) != NULL &&
+		apikey_key_status(key, GetCurrentTimestamp()) != APIKEY_STATUS_REVOKED &&
+		apikey_pepper_usable() &&
+		apikey_table_fetch_latest(&reveal_table, apikey_row_id(key), &row) &&
+		apikey_pepper_find(DatumGetInt32(row.values[REVEAL_PEPPER])) != NULL;
+}
+
 /* Shows the text of a locked key again, and tells so. */
 text *
 apikey_reveal_key(const ApikeyRow *key)

@@ -43,7 +43,7 @@ may_see(const pg_uuid_t *id)
  *				   OUT denied_count bigint, OUT last_used_at timestamptz,
  *				   OUT last_used_addr inet)
  *		What this server has counted of a key and not yet written; nothing of
- *		a key that the caller may not see.
+ *		a key that the caller may not see.  For the views of 0.1.0.
  */
 PG_FUNCTION_INFO_V1(_apikey_pending);
 Datum
@@ -71,7 +71,7 @@ _apikey_pending(PG_FUNCTION_ARGS)
  * _apikey_credits(id uuid, OUT credits bigint, OUT credits_refill bigint,
  *				   OUT credits_interval interval)
  *		What is left of a key's credits, and its refill; nothing of a key that
- *		the caller may not see.
+ *		the caller may not see.  For the views of 0.1.0.
  */
 PG_FUNCTION_INFO_V1(_apikey_credits);
 Datum

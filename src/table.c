@@ -98,8 +98,8 @@ apikey_table_column(const ApikeyTable *table, const char *name)
  * query, and so do the indexes that are opened after it: of many rows read one
  * by one, to lock anew is an eighth.
  */
-static Relation
-open_table(const ApikeyTable *table, LOCKMODE mode)
+Relation
+apikey_table_relation(const ApikeyTable *table, LOCKMODE mode)
 {
 	Oid			relid;
 	Relation	rel;
@@ -132,8 +132,8 @@ open_table(const ApikeyTable *table, LOCKMODE mode)
 }
 
 /* Opens an index of an open table; NULL where the table itself is named. */
-static Relation
-open_index(const ApikeyTable *table, ApikeyRelation index)
+Relation
+apikey_table_index(const ApikeyTable *table, ApikeyRelation index)
 {
 	return index == table->relation ? NULL :
 		index_open(apikey_catalog_relation(index), AccessShareLock);
@@ -151,9 +151,9 @@ close_index(Relation index)
  * an older script's table has not yet are null, and those that a newer one's
  * has beyond ours are not looked at.
  */
-static void
-deform_row(const ApikeyTable *table, HeapTuple tuple, TupleDesc desc,
-		   ApikeyRow *row)
+void
+apikey_table_deform(const ApikeyTable *table, HeapTuple tuple, TupleDesc desc,
+					ApikeyRow *row)
 {
 	int			known = Min(table->count, desc->natts);
 
@@ -163,11 +163,11 @@ deform_row(const ApikeyTable *table, HeapTuple tuple, TupleDesc desc,
 }
 
 /* Copies a row into the current context, detoasted. */
-static void
-copy_row(const ApikeyTable *table, HeapTuple tuple, TupleDesc desc,
-		 ApikeyRow *row)
+void
+apikey_table_copy(const ApikeyTable *table, HeapTuple tuple, TupleDesc desc,
+				  ApikeyRow *row)
 {
-	deform_row(table, heap_copytuple(tuple), desc, row);
+	apikey_table_deform(table, heap_copytuple(tuple), desc, row);
 	for (int i = 0; i < table->count; i++)
 	{
 		/* Where it is not null, the table has the column. */
@@ -184,8 +184,8 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 		   const ScanKeyData *keys, int nkeys, Snapshot snapshot,
 		   Deform deform, ApikeyVisit visit, void *state)
 {
-	Relation	rel = open_table(table, AccessShareLock);
-	Relation	index_rel = open_index(table, index);
+	Relation	rel = apikey_table_relation(table, AccessShareLock);
+	Relation	index_rel = apikey_table_index(table, index);
 	SysScanDesc scan = apikey_storage_scan(rel, index_rel, snapshot, keys,
 										   nkeys);
 	HeapTuple	tuple;
@@ -223,7 +223,7 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 				  const ScanKeyData *keys, int nkeys, Snapshot snapshot,
 				  ApikeyVisit visit, void *state)
 {
-	visit_rows(table, index, keys, nkeys, snapshot, copy_row, visit, state);
+	visit_rows(table, index, keys, nkeys, snapshot, apikey_table_copy, visit, state);
 }
 
 /*
@@ -236,7 +236,7 @@ apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,
 				  const ScanKeyData *keys, int nkeys, Snapshot snapshot,
 				  ApikeyVisit visit, void *state)
 {
-	visit_rows(table, index, keys, nkeys, snapshot, deform_row, visit, state);
+	visit_rows(table, index, keys, nkeys, snapshot, apikey_table_deform, visit, state);
 }
 
 /*
@@ -412,7 +412,7 @@ apikey_table_free(const ApikeyTable *table)
 ApikeyWriter *
 apikey_table_open(const ApikeyTable *table)
 {
-	return apikey_storage_open(open_table(table, RowExclusiveLock));
+	return apikey_storage_open(apikey_table_relation(table, RowExclusiveLock));
 }
 
 void
@@ -428,7 +428,7 @@ apikey_table_close(ApikeyWriter *writer)
 static void
 copy_locked(const ApikeyTable *table, TupleTableSlot *slot, ApikeyRow *row)
 {
-	deform_row(table, ExecCopySlotHeapTuple(slot), slot->tts_tupleDescriptor,
+	apikey_table_deform(table, ExecCopySlotHeapTuple(slot), slot->tts_tupleDescriptor,
 			   row);
 }
 
@@ -442,7 +442,7 @@ apikey_table_take(ApikeyWriter *writer, const ApikeyTable *table,
 				  const ScanKeyData *key, ApikeyLock lock, ApikeyRow *row)
 {
 	TupleTableSlot *slot = apikey_storage_locked(writer);
-	Relation	index = open_index(table, table->pkey);
+	Relation	index = apikey_table_index(table, table->pkey);
 	bool		found = apikey_storage_lock(apikey_storage_relation(writer),
 											index, key, 1, lock, slot);
 
@@ -460,7 +460,7 @@ bool
 apikey_table_absent(ApikeyWriter *writer, const ApikeyTable *table,
 					const ScanKeyData *key)
 {
-	Relation	index = open_index(table, table->pkey);
+	Relation	index = apikey_table_index(table, table->pkey);
 	bool		absent = apikey_storage_absent(apikey_storage_relation(writer),
 											   index, key, 1);
 
@@ -530,8 +530,8 @@ bool
 apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
 				  ApikeyLock lock, ApikeyRow *row)
 {
-	Relation	rel = open_table(table, RowShareLock);
-	Relation	index = open_index(table, table->pkey);
+	Relation	rel = apikey_table_relation(table, RowShareLock);
+	Relation	index = apikey_table_index(table, table->pkey);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ScanKeyData key;
 	bool		found;

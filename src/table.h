@@ -7,6 +7,7 @@
 
 #include "access/skey.h"
 #include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
@@ -23,6 +24,10 @@ typedef enum ApikeyRelation
 	APIKEY_REL_KEY_PROJECT,
 	APIKEY_REL_KEY_EXPIRES_AT,
 	APIKEY_REL_KEY_CREDITS_ACCOUNT,
+	APIKEY_REL_KEY_PROJECT_SUBJECT,
+	APIKEY_REL_KEY_OWNER,
+	APIKEY_REL_KEY_OWNER_SUBJECT,
+	APIKEY_REL_KEY_VOUCHED_BY,
 	APIKEY_REL_KEY_ROTATED_TO,
 	APIKEY_REL_DIGEST,
 	APIKEY_REL_DIGEST_PKEY,
@@ -38,6 +43,7 @@ typedef enum ApikeyRelation
 	APIKEY_REL_MEMBER,
 	APIKEY_REL_MEMBER_PKEY,
 	APIKEY_REL_MEMBER_WHO,
+	APIKEY_REL_MEMBER_MEMBER,
 	APIKEY_REL_REVEAL,
 	APIKEY_REL_REVEAL_PKEY,
 	APIKEY_REL_IMPORT,
@@ -50,6 +56,12 @@ typedef enum ApikeyRelation
 	APIKEY_REL_EVENT,
 	APIKEY_REL_EVENT_PKEY,
 	APIKEY_REL_EVENT_KEY,
+	APIKEY_REL_EVENT_OWNER,
+	APIKEY_REL_EVENT_OWNER_SUBJECT,
+	APIKEY_REL_EVENT_ORGANIZATION,
+	APIKEY_REL_EVENT_ORGANIZATION_SUBJECT,
+	APIKEY_REL_EVENT_PLACE,
+	APIKEY_REL_EVENT_UNNAMED,
 	APIKEY_REL_EVENT_ID_SEQ,
 	APIKEY_RELATIONS
 } ApikeyRelation;
@@ -175,6 +187,13 @@ typedef bool (*ApikeyVisit) (const ApikeyRow *row, void *state);
 
 extern Snapshot apikey_latest_snapshot(void);
 extern TupleDesc apikey_table_descriptor(const ApikeyTable *table);
+extern Relation apikey_table_relation(const ApikeyTable *table, LOCKMODE mode);
+extern Relation apikey_table_index(const ApikeyTable *table,
+								   ApikeyRelation index);
+extern void apikey_table_deform(const ApikeyTable *table, HeapTuple tuple,
+								TupleDesc desc, ApikeyRow *row);
+extern void apikey_table_copy(const ApikeyTable *table, HeapTuple tuple,
+							  TupleDesc desc, ApikeyRow *row);
 extern int	apikey_table_column(const ApikeyTable *table, const char *name);
 extern void apikey_table_key(ScanKey key, const pg_uuid_t *id);
 extern void apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,
