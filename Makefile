@@ -2,10 +2,11 @@ EXTENSION = apikey
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" apikey.control)
 
 MODULE_big = apikey
-OBJS = src/account.o src/apikey.o src/authority.o src/cache.o src/catalog.o \
-	src/credit.o src/demand.o src/denial.o src/detail.o src/digest.o \
-	src/ended.o src/event.o src/expiry.o src/foreign.o src/generate.o \
-	src/identity.o src/import.o src/intact.o \
+OBJS = src/account.o src/address.o src/apikey.o src/authority.o src/cache.o \
+	src/catalog.o src/complaint.o src/credential.o src/credit.o src/demand.o \
+	src/denial.o src/detail.o src/digest.o src/ended.o src/event.o \
+	src/expiry.o src/foreign.o src/generate.o src/identity.o src/import.o \
+	src/intact.o \
 	src/issue.o src/json.o src/key.o src/keytext.o src/lease.o src/limiter.o \
 	src/manage.o src/member.o src/notify.o src/pepper.o src/pgcrypto.o \
 	src/place.o src/principal.o src/purge.o src/redact.o src/redact_log.o \

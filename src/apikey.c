@@ -15,6 +15,7 @@
 
 #include "apikey.h"
 #include "compat.h"
+#include "complaint.h"
 #include "credit.h"
 #include "foreign.h"
 #include "identity.h"
@@ -23,7 +24,8 @@
 
 PG_MODULE_MAGIC;
 
-int			apikey_cache_entries = 10000;
+int			apikey_cache_entries = 100000;
+int			apikey_cache_memory = 8192;
 int			apikey_credits_lease = 1000;
 int			apikey_expiry_notice = 7 * SECS_PER_DAY;
 int			apikey_flush_interval = 10000;
@@ -88,6 +90,14 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 		apikey_retire_role(objectId);
 }
 
+/* What is beyond a new bound is not to stay. */
+static void
+assign_cache_bound(int newval pg_attribute_unused(),
+				   void *extra pg_attribute_unused())
+{
+	apikey_cache_drop();
+}
+
 static void
 assign_pepper_file(const char *newval pg_attribute_unused(),
 				   void *extra pg_attribute_unused())
@@ -143,8 +153,14 @@ _PG_init(void)
 	DefineCustomIntVariable("apikey.cache_entries",
 							"Most keys that a session remembers to have verified.",
 							"0 remembers none.",
-							&apikey_cache_entries, 10000, 0, 1000000,
-							PGC_USERSET, 0, NULL, NULL, NULL);
+							&apikey_cache_entries, 100000, 0, 1000000,
+							PGC_USERSET, 0, NULL, assign_cache_bound, NULL);
+	DefineCustomIntVariable("apikey.cache_memory",
+							"Most memory for the keys that a session remembers to have verified.",
+							"0 remembers none.",
+							&apikey_cache_memory, 8192, 0, MAX_KILOBYTES,
+							PGC_USERSET, GUC_UNIT_KB,
+							NULL, assign_cache_bound, NULL);
 	DefineCustomIntVariable("apikey.credits_lease",
 							"Most credits of a key that are in memory to be spent there.",
 							"A crash costs as many at most. Needs the library preloaded.",
@@ -216,6 +232,7 @@ _PG_init(void)
 							&apikey_usage_interval, 60, 0, 86400,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("apikey");
+	apikey_complaint_init();
 	apikey_cache_init();
 	apikey_account_init();
 	apikey_lease_init();
@@ -231,6 +248,7 @@ _PG_init(void)
 		apikey_slot_init();
 		apikey_slot_file_init();
 		apikey_worker_init();
+		apikey_pepper_look();
 	}
 	previous_object_access = object_access_hook;
 	object_access_hook = on_object_access;

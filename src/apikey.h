@@ -25,6 +25,7 @@
 
 /* Settings, in apikey.c. */
 extern int	apikey_cache_entries;
+extern int	apikey_cache_memory;
 extern char *apikey_pepper_file;
 extern char *apikey_prefix;
 extern bool apikey_redact;
@@ -126,7 +127,9 @@ extern void apikey_pepper_forget(void);
 extern const char *apikey_pepper_file_problem(const char *path,
 											  const struct stat *status);
 extern bool apikey_pepper_usable(void);
-extern const char *apikey_pepper_problem(void);
+extern void apikey_pepper_complain(void);
+extern void apikey_pepper_look(void);
+pg_noreturn extern void apikey_pepper_refuse(void);
 extern void apikey_pepper_require(void);
 extern const ApikeyPepper *apikey_pepper_current(void);
 extern const ApikeyPepper *apikey_pepper_find(int32 fingerprint);
@@ -361,7 +364,9 @@ extern void apikey_rule_attributes(const ApikeyRow *key,
 extern void apikey_rule_project(const ApikeyRow *project);
 
 /* scope.c */
-extern bool apikey_scope_granted(ArrayType *granted, const text *wanted);
+extern bool apikey_scope_granted(Datum granted, Datum wanted);
+extern bool apikey_scope_all_granted(Datum granted, Datum wanted);
+extern void apikey_scope_missing(StringInfo json, Datum granted, Datum wanted);
 
 /* status.c */
 

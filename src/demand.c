@@ -5,16 +5,18 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/supportnodes.h"
-#include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/inet.h"
 
 #include "apikey.h"
 #include "verify.h"
 
 #define COST_DEFAULT	1
+#define PATH_BYTES_MAX	129		/* two names of 64, and what is between */
 
 #define ABSENT			FUNC_MAX_ARGS	/* no argument of a function's */
 
@@ -45,6 +47,14 @@ static const Arguments of_check = {
 	.scopes = 1, .project = 2, .owner = 3, .client_addr = 4, .min_role = ABSENT, .cost = ABSENT
 };
 
+/* A project's path; one too long to be any is as good as the empty one. */
+static text *
+read_path(Datum path)
+{
+	return toast_raw_datum_size(path) - VARHDRSZ > PATH_BYTES_MAX ?
+		cstring_to_text("") : DatumGetTextPP(path);
+}
+
 /*
  * What is asked.  Where the caller does not say whose key it accepts, it is
  * its own: that of current_user, which in a function with SECURITY DEFINER is
@@ -63,10 +73,11 @@ read_demand(FunctionCallInfo fcinfo, const Arguments *at, ApikeyDemand *demand)
 		if (demand->cost < 0)
 			apikey_refuse("cost", "A cost must not be negative.");
 	}
-	if (GIVEN(at->scopes))
-		demand->scopes = PG_GETARG_ARRAYTYPE_P(at->scopes);
+	demand->by_scopes = GIVEN(at->scopes);
+	if (demand->by_scopes)
+		demand->scopes = PG_GETARG_DATUM(at->scopes);
 	if (GIVEN(at->project))
-		demand->project = PG_GETARG_TEXT_PP(at->project);
+		demand->project = read_path(PG_GETARG_DATUM(at->project));
 	if (GIVEN(at->client_addr))
 		demand->client_addr = PG_GETARG_INET_PP(at->client_addr);
 	if (GIVEN(at->min_role))

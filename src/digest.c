@@ -10,12 +10,15 @@
 
 #if defined(USE_OPENSSL) && !defined(APIKEY_WITHOUT_OPENSSL)
 #define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/crypto.h>
 #include <openssl/sha.h>
 #endif
 
 #include "apikey.h"
 
 #define HMAC_BLOCK	64			/* SHA-256's block, in bytes: RFC 2104's B */
+
+#define HALF		(APIKEY_DIGEST_BYTES / 2)
 
 #ifdef SHA256_CBLOCK
 
@@ -142,10 +145,19 @@ apikey_digest_fingerprint(const char *pepper, size_t len)
 	return fingerprint == APIKEY_UNPEPPERED ? 1 : fingerprint;
 }
 
-/* Compares digests in a time that does not depend on where they differ. */
+/*
+ * Compares digests in a time that does not depend on where they differ.
+ * OpenSSL's function takes 16 bytes at once, and others one by one.
+ */
 bool
 apikey_digest_equal(const uint8 *one, const uint8 *two)
 {
+#ifdef SHA256_CBLOCK
+	int			halves = CRYPTO_memcmp(one, two, HALF) |
+		CRYPTO_memcmp(one + HALF, two + HALF, HALF);
+
+	return halves == 0;
+#else
 	uint64		words[2][APIKEY_DIGEST_BYTES / sizeof(uint64)];
 	volatile uint64 difference = 0;
 
@@ -154,6 +166,7 @@ apikey_digest_equal(const uint8 *one, const uint8 *two)
 	for (size_t i = 0; i < lengthof(words[0]); i++)
 		difference |= words[0][i] ^ words[1][i];
 	return difference == 0;
+#endif
 }
 
 /* A digest as a value of a table's. */

@@ -8,7 +8,8 @@
  * that cannot be used, nothing is decided, and never by the empty pepper.
  *
  * The file is read when a digest is first needed and again after each reload
- * of the server's configuration.
+ * of the server's configuration.  The server's start and the launcher read it
+ * too, to tell the log at once where it cannot be used.
  */
 #include "postgres.h"
 
@@ -22,6 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "complaint.h"
 #include "verify.h"
 
 #define PEPPER_BYTES_MIN	32
@@ -31,8 +33,9 @@ static const ApikeyPepper empty_pepper = {.fingerprint = APIKEY_UNPEPPERED};
 
 static ApikeyPepper *peppers = NULL;	/* current first */
 static int	pepper_count = 0;
-static const char *problem = NULL;	/* why the file cannot be used */
+static char problem[MAXPGPATH + 256];	/* why it cannot be used; or empty */
 static bool loaded = false;
+static bool passing = false;	/* what is wrong may be right the next time */
 static TimestampTz loaded_for = 0;	/* the configuration's time of reload */
 
 /* The file is to be read again. */
@@ -73,14 +76,14 @@ const char *
 apikey_pepper_file_problem(const char *path, const struct stat *status)
 {
 	if (!S_ISREG(status->st_mode))
-		return "It is not a regular file.";
+		return "is not a regular file.";
 	if (status->st_uid == 0 ? (status->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0 :
 		(status->st_mode & (S_IRWXG | S_IRWXO)) != 0)
-		return "Others than the server's user have access to it.";
+		return "is accessible to others than the server's user.";
 	if (in_data_directory(path))
-		return "It is inside the data directory.";
+		return "is inside the data directory.";
 	if (status->st_size > FILE_BYTES_MAX)
-		return "It is longer than 64 kB.";
+		return "is longer than 64 kB.";
 	return NULL;
 }
 
@@ -95,7 +98,7 @@ add_pepper(const char *line, size_t len)
 	if (strspn(line, " \t") >= len)
 		return NULL;
 	if (len < PEPPER_BYTES_MIN)
-		return "A pepper has less than 32 bytes.";
+		return "holds a pepper of less than 32 bytes.";
 
 	if (peppers == NULL)
 		peppers = MemoryContextAlloc(TopMemoryContext, sizeof(ApikeyPepper));
@@ -110,42 +113,66 @@ add_pepper(const char *line, size_t len)
 	return NULL;
 }
 
+/* Takes the peppers of a file's content. */
 static const char *
-read_peppers(const char *path)
+add_peppers(const char *content, size_t len)
 {
-	struct stat status;
 	const char *found = NULL;
-	FILE	   *file = AllocateFile(path, "r");
-	char	   *content;
-	size_t		len;
 
-	if (file == NULL || fstat(fileno(file), &status) != 0)
-		found = "It cannot be read.";
-	else
-		found = apikey_pepper_file_problem(path, &status);
-	if (found != NULL)
-	{
-		if (file != NULL)
-			FreeFile(file);
-		return found;
-	}
-
-	content = palloc(FILE_BYTES_MAX + 1);
-	len = fread(content, 1, FILE_BYTES_MAX, file);
-	FreeFile(file);
-	content[len] = '\0';
-	for (char *line = content; line < content + len && found == NULL;)
+	for (const char *line = content; line < content + len && found == NULL;)
 	{
 		size_t		length = strcspn(line, "\n");
 
 		found = add_pepper(line, length);
 		line += length + 1;
 	}
+	return found == NULL && pepper_count == 0 ? "holds no pepper." : found;
+}
+
+/* Reads an open file; what is wrong with it, or NULL. */
+static const char *
+read_file(const char *path, FILE *file)
+{
+	struct stat status;
+	const char *found;
+	char	   *content;
+	size_t		len;
+
+	if (fstat(fileno(file), &status) != 0)
+		return "cannot be looked at.";
+	found = apikey_pepper_file_problem(path, &status);
+	if (found != NULL)
+		return found;
+
+	content = palloc(FILE_BYTES_MAX + 1);
+	len = fread(content, 1, FILE_BYTES_MAX, file);
+	found = ferror(file) ? "cannot be read." : NULL;
+	content[len] = '\0';
+	if (found == NULL)
+		found = add_peppers(content, len);
 	explicit_bzero(content, FILE_BYTES_MAX + 1);
 	pfree(content);
-	if (found == NULL && pepper_count == 0)
-		found = "It has no pepper.";
 	return found;
+}
+
+/* Reads the peppers, or says what keeps us from it. */
+static void
+read_peppers(const char *path)
+{
+	FILE	   *file = AllocateFile(path, "r");
+	const char *found;
+
+	if (file == NULL)
+	{
+		passing = errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+		snprintf(problem, sizeof(problem), "File \"%s\" cannot be opened: %s.",
+				 path, strerror(errno));
+		return;
+	}
+	found = read_file(path, file);
+	FreeFile(file);
+	if (found != NULL)
+		snprintf(problem, sizeof(problem), "File \"%s\" %s", path, found);
 }
 
 /*
@@ -156,24 +183,56 @@ bool
 apikey_pepper_usable(void)
 {
 	if (loaded && loaded_for == PgReloadTime)
-		return problem == NULL;
+		return problem[0] == '\0';
 
 	apikey_cache_drop();
 	drop_peppers();
-	problem = apikey_pepper_file[0] == '\0' ? NULL :
+	problem[0] = '\0';
+	passing = false;
+	if (apikey_pepper_file[0] != '\0')
 		read_peppers(apikey_pepper_file);
-	if (problem != NULL)
+	if (problem[0] != '\0')
 		drop_peppers();
-	loaded = true;
+	loaded = !passing;
 	loaded_for = PgReloadTime;
-	return problem == NULL;
+	return problem[0] == '\0';
 }
 
-/* Why the file cannot be used. */
-const char *
-apikey_pepper_problem(void)
+/* Tells the log, if it is time, why digests cannot be computed. */
+void
+apikey_pepper_complain(void)
 {
-	return problem;
+	apikey_complain(APIKEY_COMPLAINT_PEPPER_FILE, "%s", problem);
+}
+
+/*
+ * Looks at the file after the server's start, or a reload of its configuration,
+ * so that the log says at once what is wrong with it.  A process that verifies
+ * nothing does not keep the peppers.
+ */
+void
+apikey_pepper_look(void)
+{
+	loaded = false;
+	if (!apikey_pepper_usable())
+	{
+		apikey_complaint_again(APIKEY_COMPLAINT_PEPPER_FILE);
+		apikey_pepper_complain();
+	}
+	drop_peppers();
+	loaded = false;
+}
+
+/* Raises 55000: the pepper, or the one of a key, is not there. */
+void
+apikey_pepper_refuse(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 problem[0] == '\0' ?
+			 errmsg("the pepper of this API key is not in the file that \"apikey.pepper_file\" names") :
+			 errmsg("the file that \"apikey.pepper_file\" names cannot be used"),
+			 problem[0] == '\0' ? 0 : errdetail_log("%s", problem)));
 }
 
 /* Raises 55000 where digests cannot be computed. */
@@ -181,10 +240,7 @@ void
 apikey_pepper_require(void)
 {
 	if (!apikey_pepper_usable())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the file that \"apikey.pepper_file\" names cannot be used"),
-				 errdetail_log("%s", problem)));
+		apikey_pepper_refuse();
 }
 
 /* The pepper of new keys. */

@@ -243,6 +243,6 @@ apikey_has_scope(PG_FUNCTION_ARGS)
 		(!PG_ARGISNULL(1) &&
 		 !apikey_place_within(identity->project, PG_GETARG_TEXT_PP(1))))
 		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(apikey_scope_granted(identity->scopes,
-										PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_BOOL(apikey_scope_granted(PointerGetDatum(identity->scopes),
+										PG_GETARG_DATUM(0)));
 }

@@ -267,6 +267,7 @@ apikey_self_revoke(PG_FUNCTION_ARGS)
 {
 	ApikeyRow	key;
 	ApikeyCredential credential;
+	ApikeyCode	code;
 	pg_uuid_t	id;
 	text	   *reason = reason_argument(fcinfo);
 
@@ -275,7 +276,10 @@ apikey_self_revoke(PG_FUNCTION_ARGS)
 	if (credential.shape < APIKEY_SHAPE_FOREIGN)
 		PG_RETURN_BOOL(false);
 	apikey_pepper_require();
-	if (!apikey_credential_find(&credential, &key))
+	code = apikey_credential_find(&credential, &key);
+	if (code == APIKEY_CODE_UNAVAILABLE)
+		apikey_pepper_refuse();
+	if (code != APIKEY_CODE_VALID)
 		PG_RETURN_BOOL(false);
 	id = *apikey_row_id(&key);
 	apikey_manage_lock(&id, &key);

@@ -5,12 +5,9 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/tuplestore.h"
@@ -107,34 +104,6 @@ apikey_parse(PG_FUNCTION_ARGS)
 													  values, nulls)));
 }
 
-/* "missing_scopes": [...]: what was wanted and is not granted. */
-static void
-append_missing_scopes(StringInfo json, const ApikeyRow *key, ArrayType *wanted)
-{
-	ArrayType  *granted = DatumGetArrayTypeP(key->values[APIKEY_KEY_SCOPES]);
-	Datum	   *elements;
-	bool	   *nulls;
-	int			count;
-	const char *separator = "";
-
-	deconstruct_array(wanted, TEXTOID, -1, false, TYPALIGN_INT,
-					  &elements, &nulls, &count);
-	appendStringInfoString(json, "\"missing_scopes\": [");
-	for (int i = 0; i < count; i++)
-	{
-		if (!nulls[i] &&
-			apikey_scope_granted(granted, DatumGetTextPP(elements[i])))
-			continue;
-		appendStringInfoString(json, separator);
-		if (nulls[i])
-			appendStringInfoString(json, "null");
-		else
-			escape_json(json, TextDatumGetCString(elements[i]));
-		separator = ", ";
-	}
-	appendStringInfoChar(json, ']');
-}
-
 /* "rotated_to", "stops_at": of a key in its grace. */
 static void
 append_successor(StringInfo json, const ApikeyVerdict *verdict)
@@ -164,7 +133,9 @@ verdict_detail(const ApikeyVerdict *verdict, const ApikeyDemand *demand,
 
 	initStringInfo(&json);
 	if (verdict->code == APIKEY_CODE_INSUFFICIENT_SCOPE)
-		append_missing_scopes(&json, verdict->key, demand->scopes);
+		apikey_scope_missing(&json,
+							 verdict->key->values[APIKEY_KEY_SCOPES],
+							 demand->scopes);
 	if (verdict->code == APIKEY_CODE_IP_DENIED)
 		appendStringInfo(&json, "\"client_addr\": \"%s\"",
 						 demand->client_addr == NULL ? "missing" : "denied");

@@ -8,24 +8,17 @@
  */
 #include "postgres.h"
 
-#include <sys/socket.h>
-
-#include "access/detoast.h"
-#include "catalog/pg_type.h"
-#include "utils/builtins.h"
-#include "utils/inet.h"
+#include "miscadmin.h"
 #include "utils/inval.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "apikey.h"
+#include "complaint.h"
 #include "credit.h"
 #include "foreign.h"
 #include "usage.h"
 #include "verify.h"
-
-#define TEXT_BYTES_MAX	512		/* more is malformed unseen */
-#define PROVING_DIGITS	(APIKEY_SECRET_DIGITS + APIKEY_CHECKSUM_DIGITS)
 
 static const char *const code_names[] = {
 	[APIKEY_CODE_VALID] = "valid",
@@ -54,121 +47,20 @@ apikey_code_name(ApikeyCode code)
 }
 
 /*
- * Looks at the length of what is offered, which is all that is looked at of a
- * longer text; the bytes, where there are enough and not too many.
+ * The digest of a key under the pepper that it is keyed with, if the file has
+ * it: an operator who lost it is not to be taken for customers who lie.
  */
-static const char *
-short_text(NullableDatum value, size_t *len, ApikeyShape *shape)
-{
-	text	   *detoasted;
-
-	*len = value.isnull ? 0 : toast_raw_datum_size(value.value) - VARHDRSZ;
-	*shape = *len == 0 ? APIKEY_SHAPE_MISSING : APIKEY_SHAPE_NONE;
-	if (*len == 0 || *len > TEXT_BYTES_MAX)
-		return NULL;
-	detoasted = DatumGetTextPP(value.value);
-	return VARDATA_ANY(detoasted);
-}
-
-/* Takes a parsed text's id and prefix, which stays where it is. */
-static void
-credential_identify(ApikeyCredential *credential, const char *bytes,
-					const ApikeyText *parsed)
-{
-	credential->prefix = bytes;
-	credential->prefix_len = parsed->prefix_len;
-	memcpy(credential->id.data, parsed->id, APIKEY_ID_BYTES);
-}
-
-/*
- * Reads a credential from a key's text.  What follows the id is for
- * native_text_ok to look at, which a key that has been verified before can do
- * without: it is what the proof is made of.
- */
-void
-apikey_credential_from_key(NullableDatum key, ApikeyCredential *credential)
-{
-	ApikeyText	parsed;
-	size_t		len;
-	const char *bytes = short_text(key, &len, &credential->shape);
-
-	if (bytes == NULL)
-		return;
-	credential->prefix = bytes;
-	credential->text_len = len;
-	if (apikey_text_parse_head(bytes, len, &parsed))
-	{
-		credential->shape = APIKEY_SHAPE_NATIVE;
-		credential_identify(credential, bytes, &parsed);
-		apikey_digest_proof(bytes, parsed.prefix_len,
-							bytes + len - PROVING_DIGITS, PROVING_DIGITS,
-							credential->proof);
-	}
-	else if (apikey_import_any())
-		credential->shape = APIKEY_SHAPE_FOREIGN;
-}
-
-/* The SHA-256 of a whole key, of which the tables have what is stored. */
-static void
-credential_digest(ApikeyCredential *credential)
-{
-	if (credential->text_len > 0)
-		apikey_digest_text(credential->prefix, credential->text_len,
-						   credential->digest);
-}
-
-/* Is this a native key's text, its checksum right?  A handle has none. */
 static bool
-native_text_ok(const ApikeyCredential *credential)
+find_pepper(const ApikeyCredential *credential, int32 fingerprint,
+			const ApikeyPepper **pepper)
 {
-	const char *text = credential->prefix;
-	size_t		len = credential->text_len;
-	ApikeyText	parsed;
-
-	return credential->shape == APIKEY_SHAPE_NATIVE &&
-		(len == 0 || (apikey_text_parse(text, len, &parsed) &&
-					  apikey_text_checksum_ok(text, len)));
-}
-
-/* The same from a key's handle and the SHA-256 of its text. */
-void
-apikey_credential_from_digest(NullableDatum handle, NullableDatum digest,
-							  ApikeyCredential *credential)
-{
-	ApikeyText	parsed;
-	ApikeyShape digest_shape;
-	size_t		len;
-	size_t		digest_len;
-	const char *bytes = short_text(handle, &len, &credential->shape);
-	const char *digest_bytes = short_text(digest, &digest_len, &digest_shape);
-
-	if (bytes == NULL || !apikey_text_parse_handle(bytes, len, &parsed) ||
-		digest_bytes == NULL || digest_len != APIKEY_DIGEST_BYTES)
-		return;
-	credential->shape = APIKEY_SHAPE_NATIVE;
-	credential_identify(credential, bytes, &parsed);
-	credential->text_len = 0;
-	memcpy(credential->digest, digest_bytes, APIKEY_DIGEST_BYTES);
-}
-
-/*
- * Tells the server's log, and it alone, once a minute at most, what cannot be
- * decided; without the statement, which may hold a key.
- */
-static void
-log_unavailable(const char *reason)
-{
-	static TimestampTz last = 0;
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (last != 0 && now - last < USECS_PER_MINUTE)
-		return;
-	last = now;
-	ereport(LOG_SERVER_ONLY,
-			(errmsg("some API keys cannot be verified"),
-			 errdetail("%s", reason),
-			 errhidestmt(true),
-			 errhidecontext(true)));
+	*pepper = apikey_pepper_find(fingerprint);
+	if (*pepper == NULL)
+		apikey_complain(APIKEY_COMPLAINT_PEPPER_GONE,
+						"API key %s is keyed with the pepper of fingerprint %08x, which is not in the file.",
+						apikey_id_string(&credential->id),
+						(uint32) fingerprint);
+	return *pepper != NULL;
 }
 
 /*
@@ -182,42 +74,23 @@ undecidable(void)
 
 	if (!apikey_pepper_usable())
 	{
-		log_unavailable(psprintf("The file that \"apikey.pepper_file\" names cannot be used: %s",
-								 apikey_pepper_problem()));
+		apikey_pepper_complain();
 		return true;
 	}
 	missing = apikey_intact_problem();
 	if (missing != NULL)
-		log_unavailable(psprintf("The index \"%s\" does not exist.",
-								 missing));
+		apikey_complain(APIKEY_COMPLAINT_TABLES,
+						"The index \"%s\" does not exist.", missing);
 	return missing != NULL;
 }
 
 /*
- * Is the prefix the key's?  That of a whole text is part of the digest or the
- * proof that has matched; a handle's is not.
- */
-bool
-apikey_credential_has_prefix(const ApikeyCredential *credential,
-							 const ApikeyRow *key)
-{
-	text	   *prefix;
-
-	if (credential->text_len > 0)
-		return true;
-	prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
-	return VARSIZE_ANY_EXHDR(prefix) == credential->prefix_len &&
-		memcmp(VARDATA_ANY(prefix), credential->prefix,
-			   credential->prefix_len) == 0;
-}
-
-/*
- * Does a key have this credential?  Fills in the key where it does.  It is
- * read as committed now, with our own transaction's changes, whatever the
+ * Does a key have this credential?  Then VALID, and the key is filled in.  It
+ * is read as committed now, with our own transaction's changes, whatever the
  * isolation level.
  */
-static bool
-credential_matches(const ApikeyCredential *credential, ApikeyRow *key)
+static ApikeyCode
+match_credential(const ApikeyCredential *credential, ApikeyRow *key)
 {
 	Snapshot	snapshot;
 	uint8		stored[APIKEY_DIGEST_BYTES] = {0};
@@ -230,21 +103,20 @@ credential_matches(const ApikeyCredential *credential, ApikeyRow *key)
 	snapshot = apikey_latest_snapshot();
 	found = apikey_key_fetch_digest(&credential->id, snapshot, stored,
 									&fingerprint);
-	if (found && apikey_pepper_find(fingerprint) == NULL)
+	if (found && !find_pepper(credential, fingerprint, &pepper))
 	{
-		log_unavailable("Some hang on a pepper that is not in the file any more.");
-		found = false;
+		UnregisterSnapshot(snapshot);
+		return APIKEY_CODE_UNAVAILABLE;
 	}
-	else if (found)
-		pepper = apikey_pepper_find(fingerprint);
 	apikey_digest_stored(pepper, credential->digest, offered);
 	found = apikey_digest_equal(stored, offered) && found &&
 		apikey_table_fetch(&apikey_key_table, &credential->id, snapshot, key);
 	UnregisterSnapshot(snapshot);
-	found = found && apikey_credential_has_prefix(credential, key);
-	if (found && fingerprint != apikey_pepper_current()->fingerprint)
+	if (!found || !apikey_credential_has_prefix(credential, key))
+		return APIKEY_CODE_NOT_FOUND;
+	if (fingerprint != apikey_pepper_current()->fingerprint)
 		apikey_rehash_native(credential);
-	return found;
+	return APIKEY_CODE_VALID;
 }
 
 /*
@@ -259,76 +131,20 @@ find_imported(const ApikeyCredential *credential, ApikeyImported *imported,
 		apikey_table_fetch_latest(&apikey_key_table, &imported->id, key);
 }
 
-/* Finds the key whose text this is, native or imported. */
-bool
+/*
+ * Finds the key whose text this is, native or imported.  UNAVAILABLE where that
+ * cannot be told.
+ */
+ApikeyCode
 apikey_credential_find(ApikeyCredential *credential, ApikeyRow *key)
 {
 	ApikeyImported imported;
 
-	credential_digest(credential);
-	return native_text_ok(credential) ? credential_matches(credential, key) :
-		apikey_import_any() && find_imported(credential, &imported, key);
-}
-
-/* An address as IPv4 where it is an IPv6-mapped one (RFC 4291, 2.5.5.2). */
-static inet *
-unmapped_address(inet *address)
-{
-	static const uint8 mapped[12] = {[10] = 0xFF, [11] = 0xFF};
-	inet	   *result;
-
-	if (ip_family(address) != PGSQL_AF_INET6 || ip_bits(address) < 96 ||
-		memcmp(ip_addr(address), mapped, sizeof(mapped)) != 0)
-		return address;
-	result = palloc0(sizeof(inet));
-	ip_family(result) = PGSQL_AF_INET;
-	ip_bits(result) = ip_bits(address) - 96;
-	memcpy(ip_addr(result), ip_addr(address) + 12, 4);
-	SET_INET_VARSIZE(result);
-	return result;
-}
-
-/* Is the client in one of the networks?  An unknown one is in none. */
-static bool
-address_allowed(ArrayType *networks, inet *client)
-{
-	Datum	   *elements;
-	int			count;
-
-	if (client == NULL)
-		return false;
-	client = unmapped_address(client);
-	deconstruct_array(networks, CIDROID, -1, false, TYPALIGN_INT,
-					  &elements, NULL, &count);
-	for (int i = 0; i < count; i++)
-	{
-		inet	   *network = unmapped_address(DatumGetInetPP(elements[i]));
-
-		if (DatumGetBool(DirectFunctionCall2(network_subeq,
-											 InetPGetDatum(client),
-											 InetPGetDatum(network))))
-			return true;
-	}
-	return false;
-}
-
-static bool
-all_scopes_granted(const ApikeyRow *key, ArrayType *wanted)
-{
-	ArrayType  *granted = DatumGetArrayTypeP(key->values[APIKEY_KEY_SCOPES]);
-	Datum	   *elements;
-	bool	   *nulls;
-	int			count;
-
-	deconstruct_array(wanted, TEXTOID, -1, false, TYPALIGN_INT,
-					  &elements, &nulls, &count);
-	for (int i = 0; i < count; i++)
-	{
-		if (nulls[i] ||
-			!apikey_scope_granted(granted, DatumGetTextPP(elements[i])))
-			return false;
-	}
-	return true;
+	apikey_credential_digest(credential);
+	if (apikey_credential_native(credential))
+		return match_credential(credential, key);
+	return apikey_import_any() && find_imported(credential, &imported, key) ?
+		APIKEY_CODE_VALID : APIKEY_CODE_NOT_FOUND;
 }
 
 /* Tells what is left of a limit. */
@@ -341,6 +157,21 @@ set_rate(ApikeyVerdict *verdict, const ApikeyLimitState *state)
 		APIKEY_LIMITER_UNITS;
 }
 
+static void
+complain_of_limit(const ApikeyVerdict *verdict)
+{
+	const char *id = apikey_id_string(apikey_row_id(verdict->key));
+
+	if (apikey_usage_shared())
+		apikey_complain(APIKEY_COMPLAINT_ROOM,
+						"There is no room in shared memory for the rate limit of API key %s.",
+						id);
+	else
+		apikey_complain(APIKEY_COMPLAINT_PRELOAD,
+						"API key %s has a rate limit, and the library \"apikey\" is not in \"shared_preload_libraries\".",
+						id);
+}
+
 static ApikeyCode
 spend_limit(ApikeyVerdict *verdict, const ApikeyLimit *limit, int32 cost)
 {
@@ -351,9 +182,7 @@ spend_limit(ApikeyVerdict *verdict, const ApikeyLimit *limit, int32 cost)
 								limit, cost, verdict->at, &state);
 	if (passed == APIKEY_LIMIT_UNAVAILABLE)
 	{
-		log_unavailable(apikey_usage_shared() ?
-						"There is no room for another key: raise \"apikey.max_tracked_keys\"." :
-						"The library \"apikey\" is not in \"shared_preload_libraries\".");
+		complain_of_limit(verdict);
 		return APIKEY_CODE_UNAVAILABLE;
 	}
 	set_rate(verdict, &state);
@@ -374,7 +203,9 @@ spend_credits(ApikeyVerdict *verdict, int32 cost)
 								&verdict->credits);
 	if (spent == APIKEY_CREDIT_UNAVAILABLE)
 	{
-		log_unavailable("Credits cannot be written now, or the worker that leases them does not answer.");
+		apikey_complain(APIKEY_COMPLAINT_CREDITS,
+						"Credits of API key %s cannot be written now, or the worker that leases them does not answer.",
+						apikey_id_string(apikey_row_id(verdict->key)));
 		return APIKEY_CODE_UNAVAILABLE;
 	}
 	verdict->credited = true;
@@ -459,12 +290,14 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 	if (code != APIKEY_CODE_VALID)
 		return code;
 	if (!key->nulls[APIKEY_KEY_ALLOWED_IPS] &&
-		!address_allowed(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]),
+		!apikey_address_allowed(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]),
 						 demand->client_addr))
 		return APIKEY_CODE_IP_DENIED;
 	if (verdict->state.role < demand->min_role)
 		return APIKEY_CODE_INSUFFICIENT_ROLE;
-	if (demand->scopes != NULL && !all_scopes_granted(key, demand->scopes))
+	if (demand->by_scopes &&
+		!apikey_scope_all_granted(key->values[APIKEY_KEY_SCOPES],
+								  demand->scopes))
 		return APIKEY_CODE_INSUFFICIENT_SCOPE;
 	return spend(verdict, demand);
 }
@@ -497,22 +330,24 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict)
 {
 	uint64		begun;
 	bool		usable;
+	ApikeyCode	code;
 	ApikeyRow  *key;
 
 	usable = apikey_pepper_usable();
 	AcceptInvalidationMessages();
 	if (usable && apikey_cache_lookup(credential, verdict))
 		return APIKEY_CODE_VALID;
-	if (!native_text_ok(credential))
+	if (!apikey_credential_native(credential))
 		return APIKEY_CODE_MALFORMED;
 	if (undecidable())
 		return APIKEY_CODE_UNAVAILABLE;
 
-	credential_digest(credential);
+	apikey_credential_digest(credential);
 	begun = apikey_cache_begin();
 	key = palloc(sizeof(ApikeyRow));
-	if (!credential_matches(credential, key))
-		return APIKEY_CODE_NOT_FOUND;
+	code = match_credential(credential, key);
+	if (code != APIKEY_CODE_VALID)
+		return code;
 	complete(verdict, key);
 	apikey_cache_store(begun, credential, verdict);
 	return APIKEY_CODE_VALID;
@@ -545,7 +380,7 @@ verify_imported(ApikeyCredential *credential, const ApikeyDemand *demand,
 	ApikeyImported imported;
 	ApikeyRow  *key = palloc(sizeof(ApikeyRow));
 
-	credential_digest(credential);
+	apikey_credential_digest(credential);
 	if (undecidable())
 		verdict->code = APIKEY_CODE_UNAVAILABLE;
 	else if (find_imported(credential, &imported, key))
@@ -559,7 +394,7 @@ verify_imported(ApikeyCredential *credential, const ApikeyDemand *demand,
 	}
 	else if (imported.problem != NULL)
 	{
-		log_unavailable(imported.problem);
+		apikey_complain(APIKEY_COMPLAINT_IMPORT, "%s", imported.problem);
 		verdict->code = APIKEY_CODE_UNAVAILABLE;
 	}
 	note(&found, demand, verdict);

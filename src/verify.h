@@ -30,13 +30,14 @@ typedef struct ApikeyCredential
 	size_t		prefix_len;
 	size_t		text_len;		/* where prefix begins the whole key, or 0 */
 	uint8		proof[APIKEY_DIGEST_BYTES]; /* then: see apikey_digest_proof */
-	uint8		digest[APIKEY_DIGEST_BYTES];	/* then only after credential_digest */
+	uint8		digest[APIKEY_DIGEST_BYTES];	/* then only after apikey_credential_digest */
 } ApikeyCredential;
 
 /* What a request needs of a key; NULL and false ask for nothing. */
 typedef struct ApikeyDemand
 {
-	ArrayType  *scopes;
+	Datum		scopes;			/* a text[] as it was given, of any size */
+	bool		by_scopes;		/* some are asked for */
 	text	   *project;
 	inet	   *client_addr;
 	ApikeyRole	min_role;
@@ -116,8 +117,10 @@ extern void apikey_demand_of_digest(FunctionCallInfo fcinfo,
 									ApikeyCredential *credential,
 									ApikeyDemand *demand);
 
-/* verify.c */
-extern const char *apikey_code_name(ApikeyCode code);
+/* address.c */
+extern bool apikey_address_allowed(ArrayType *networks, inet *client);
+
+/* credential.c */
 extern void apikey_credential_from_key(NullableDatum key,
 									   ApikeyCredential *credential);
 extern void apikey_credential_from_digest(NullableDatum handle,
@@ -125,8 +128,13 @@ extern void apikey_credential_from_digest(NullableDatum handle,
 										  ApikeyCredential *credential);
 extern bool apikey_credential_has_prefix(const ApikeyCredential *credential,
 										 const ApikeyRow *key);
-extern bool apikey_credential_find(ApikeyCredential *credential,
-								   ApikeyRow *key);
+extern bool apikey_credential_native(const ApikeyCredential *credential);
+extern void apikey_credential_digest(ApikeyCredential *credential);
+
+/* verify.c */
+extern const char *apikey_code_name(ApikeyCode code);
+extern ApikeyCode apikey_credential_find(ApikeyCredential *credential,
+										 ApikeyRow *key);
 extern void apikey_verify_credential(ApikeyCredential *credential,
 									 const ApikeyDemand *demand,
 									 ApikeyVerdict *verdict);

@@ -604,6 +604,7 @@ apikey_launcher_main(Datum arg pg_attribute_unused())
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			apikey_pepper_look();
 			apikey_stats_visit_all();
 		}
 		at_most = go_round();

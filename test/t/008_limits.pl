@@ -93,7 +93,7 @@ is(sql('SELECT count(*) FROM fill WHERE apikey_check(key)'), '30', 'keys without
 my $late = create('late', "rate_limit => 1, rate_window => '1 hour'");
 is(sql("SELECT code, rate_remaining FROM apikey_verify('$late')"), 'unavailable|', 'no room for a limiter');
 is(sql("SELECT code FROM apikey_verify('$read')"), 'rate_limited', 'a spent limit stays spent');
-like(slurp_file($node->logfile), qr/LOG:  some API keys cannot be verified.*\n.*DETAIL:  There is no room/, 'the log says why');
+like(slurp_file($node->logfile), qr/WARNING:  some API keys cannot be verified.*\n.*DETAIL:  There is no room in shared memory for the rate limit of API key [0-9a-f-]{36}/, 'the log says why');
 
 # Bad values.
 for (["rate_limit => 0", '22023'], ["rate_limit => -1", '22023'], ["rate_limit => 1, rate_window => '0.9 second'", '22023'],
@@ -140,6 +140,6 @@ is($plain->safe_psql('postgres', 'SELECT description FROM apikeys'), 'else', 'wh
 ($result, $stdout, $stderr) = $plain->psql('postgres', 'UPDATE apikeys SET rate_limit = 6');
 like($stderr, qr/a rate limit needs the library/, 'setting another is refused');
 is($plain->safe_psql('postgres', "SELECT code, valid FROM apikey_verify('$limited'); SELECT apikey_check('$limited')"), "unavailable|f\nf", 'verifying is unavailable');
-like(slurp_file($plain->logfile), qr/LOG:  some API keys cannot be verified.*\n.*DETAIL:  The library "apikey" is not in/, 'the log says why');
+like(slurp_file($plain->logfile), qr/WARNING:  some API keys cannot be verified.*\n.*DETAIL:  API key [0-9a-f-]{36} has a rate limit, and the library "apikey" is not in/, 'the log says why');
 $plain->stop;
 done_testing();

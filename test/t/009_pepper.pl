@@ -73,23 +73,30 @@ my $second = sql(q{SELECT apikey_create('second')});
 is(stored($second), hmac_sha256_hex(sha256($second), $new), 'a new key hangs on the first line');
 is($ask->($first), 'valid', 'the old one is still accepted');
 
-# The old one is taken out: its keys do not verify, and the log says why.
+# The old one is taken out: nothing is said of its keys, whatever the secret,
+# but in the log, which says what an operator must do.
 write_file(0600, "$new\n");
 reload();
 my $log = -s $node->logfile;
 is(sql("SELECT code FROM apikey_verify('$first') UNION ALL SELECT code FROM apikey_verify('$second') UNION ALL SELECT code FROM apikey_verify('$plain')"),
-	"not_found\nvalid\nvalid", 'a pepper that is gone');
-is($ask->($first), 'not_found', 'in the warm session too');
-like(slurp_file($node->logfile, $log), qr/LOG:  some API keys cannot be verified\n.*DETAIL:  Some hang on a pepper/, 'the log says why');
+	"unavailable\nvalid\nvalid", 'a pepper that is gone');
+is($ask->($first), 'unavailable', 'in the warm session too');
+is(sql("SELECT code, num_nulls(key_id, name, owner, detail) FROM apikey_verify_digest(left('$first', -39), sha256('wrong'))"), 'unavailable|4',
+	'whatever the secret');
+my $id = sql("SELECT apikey_id('$first')");
+like(slurp_file($node->logfile, $log), qr/WARNING:  some API keys cannot be verified\n.*DETAIL:  API key $id is keyed with the pepper of fingerprint [0-9a-f]{8}, which is not in the file.\n.*HINT:  Add the pepper/,
+	'the log says why');
+my (undef, undef, $refused) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT apikey_self_revoke('$first')");
+like($refused, qr/ERROR:  55000: the pepper of this API key is not in the file/, 'nor is it revoked by its text');
 
 # A file that cannot be used: nothing is decided, and never by the empty pepper.
-for (['missing', sub { unlink $file }, 'cannot be read'],
-	['empty', sub { write_file(0600, "\n \n") }, 'has no pepper'],
-	['short', sub { write_file(0600, "$new\nshort\n") }, 'less than 32 bytes'],
-	['readable by others', sub { write_file(0644, "$new\n") }, 'have access'],
-	['readable by a group', sub { write_file(0640, "$new\n") }, 'have access'],
-	['a directory', sub { unlink $file; mkdir $file, 0700 }, 'not a regular file'],
-	['in the data directory', sub { rmdir $file; symlink $node->data_dir . '/pepper', $file; append_to_file($node->data_dir . '/pepper', "$new\n"); chmod 0600, $node->data_dir . '/pepper' }, 'inside the data directory'])
+for (['missing', sub { unlink $file }, 'cannot be opened: No such file or directory'],
+	['empty', sub { write_file(0600, "\n \n") }, 'holds no pepper'],
+	['short', sub { write_file(0600, "$new\nshort\n") }, 'holds a pepper of less than 32 bytes'],
+	['readable by others', sub { write_file(0644, "$new\n") }, 'is accessible to others'],
+	['readable by a group', sub { write_file(0640, "$new\n") }, 'is accessible to others'],
+	['a directory', sub { unlink $file; mkdir $file, 0700 }, 'is not a regular file'],
+	['in the data directory', sub { rmdir $file; symlink $node->data_dir . '/pepper', $file; append_to_file($node->data_dir . '/pepper', "$new\n"); chmod 0600, $node->data_dir . '/pepper' }, 'is inside the data directory'])
 {
 	my ($what, $make, $why) = @$_;
 	$make->();
@@ -103,7 +110,7 @@ for (['missing', sub { unlink $file }, 'cannot be read'],
 	my ($result, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT apikey_create('late')");
 	like($stderr, qr/ERROR:  55000: the file that "apikey.pepper_file" names cannot be used/, "$what: creating");
 	unlike($stderr, qr/$why/, "$what: the client is not told why");
-	like(slurp_file($node->logfile, $log), qr/$why/, "$what: the log says why");
+	like(slurp_file($node->logfile, $log), qr/WARNING:  some API keys cannot be verified\n.*DETAIL:  File "\Q$file\E" $why/, "$what: the log says why");
 }
 # Nor does the log tell the key, or the client the reason.
 my ($silent, $told, $noise) = $node->psql('postgres', "SET log_statement = 'none'; SET client_min_messages = log;
@@ -130,7 +137,7 @@ for my $statement ("SHOW apikey.pepper_file", "SET apikey.pepper_file = ''")
 is($node->safe_psql('postgres', "SET ROLE mallory; SELECT code FROM apikey_verify('$first', owner => '$owner')"), 'valid', 'who verifies need not read it');
 # Nor can a connection's options hide it before the library is loaded.
 $node->safe_psql('postgres', 'ALTER ROLE mallory LOGIN');
-for my $setting (qw(pepper_file subject_setting request_project))
+for my $setting (qw(pepper_file subject_setting request_project request_owner))
 {
 	local $ENV{PGOPTIONS} = "-c apikey.$setting=";
 	for my $statement ("SELECT apikey_create('unpeppered')", "SET apikey.$setting = ''; SELECT code FROM apikey_verify('$first')")
@@ -141,5 +148,37 @@ for my $setting (qw(pepper_file subject_setting request_project))
 	is($node->safe_psql('postgres', "SELECT code FROM apikey_verify('nonsense')"), 'malformed', 'a superuser may');
 }
 unlike(slurp_file($node->logfile), qr/\Q$old\E|\Q$new\E/, 'no pepper in the log');
+$node->stop;
+
+# With the library loaded the log is told at the server's start and at each
+# reload, and then once a minute, whichever sessions meet it.
+unlink $file;
+$node = PostgreSQL::Test::Cluster->new('loaded');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'\napikey.pepper_file = '$file'");
+$node->start;
+my $warning = qr/WARNING:  some API keys cannot be verified\n.*DETAIL:  File "\Q$file\E"/;
+like(slurp_file($node->logfile), qr/$warning cannot be opened/, 'told at the start');
+sql('CREATE EXTENSION apikey CASCADE');
+$log = -s $node->logfile;
+is(sql("SELECT code FROM apikey_verify('$first')"), 'unavailable', 'nothing is decided') for 1 .. 3;
+unlike(slurp_file($node->logfile, $log), $warning, 'nor told again');
+write_file(0644, "$new\n");
+$node->reload;
+$node->wait_for_log(qr/$warning is accessible to others/, $log);
+$log = -s $node->logfile;
+is(sql("SELECT code FROM apikey_verify('$first')"), 'unavailable', 'told at a reload') for 1 .. 3;
+unlike(slurp_file($node->logfile, $log), $warning, 'and not again');
+write_file(0600, "$new\n");
+$node->reload;
+my $create = q{DO $$ BEGIN PERFORM apikey_create('passing'); RAISE SQLSTATE 'RB000'; EXCEPTION WHEN SQLSTATE 'RB000' THEN END $$; SELECT true};
+ok($node->poll_query_until('postgres', $create), 'usable');
+my @keys = map { sql("SELECT apikey_create('key-$_')") } 1 .. 3;
+write_file(0600, "$old\n");
+$node->reload;
+ok($node->poll_query_until('postgres', "SELECT code = 'unavailable' FROM apikey_verify('$keys[0]')"), 'without their pepper');
+is(sql("SELECT code FROM apikey_verify('$_')"), 'unavailable', 'each of the keys') for @keys;
+my $count = () = slurp_file($node->logfile, $log) =~ /is keyed with the pepper of fingerprint/g;
+is($count, 1, 'told once, on the whole server');
 $node->stop;
 done_testing();
