@@ -183,8 +183,48 @@ SELECT count(*) AS sum FROM (SELECT (SELECT code FROM apikey_verify(key)) AS cod
 SELECT apikey_create('large', metadata => jsonb_build_object('x', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 1500) i))) AS large \gset
 SELECT count(*), min(length(metadata::text)) FROM generate_series(1, 3), LATERAL (SELECT metadata FROM apikey_verify(:'large') WHERE generate_series > 0) AS v;
 RESET apikey.cache_entries;
-DROP TABLE regress_many;
-DROP FUNCTION regress_used;
+-- and one in bytes, whatever the keys' sizes and what is asked of them
+SET apikey.cache_memory = '256kB';
+DO $$
+BEGIN
+	FOR i IN 0 .. 9 LOOP
+		UPDATE apikeys SET metadata = jsonb_build_object('x', repeat('x', 700 * i)) WHERE name LIKE 'many-%' || i;
+	END LOOP;
+END $$;
+DO $$
+BEGIN
+	FOR i IN 1 .. 3 LOOP
+		PERFORM count(*) FROM regress_many WHERE apikey_check(key);
+		PERFORM count(metadata) FROM regress_many, apikey_verify(key);
+		PERFORM count(metadata) FROM (SELECT key FROM regress_many ORDER BY md5(key)) m, apikey_verify(key);
+	END LOOP;
+END $$;
+SELECT regress_used() BETWEEN 128 * 1024 AND (256 + 64 + 64) * 1024 AS bounded;
+SET apikey.cache_memory = '64kB';
+SELECT count(*) FROM regress_many WHERE apikey_check(key);
+SELECT regress_used() <= (64 + 16 + 64) * 1024 AS bounded;
+-- what is in use stays; the tables are read for the others alone
+RESET apikey.cache_memory;
+SET apikey.cache_entries = 100;
+CREATE FUNCTION regress_reads(query text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	before bigint := pg_stat_get_xact_numscans('apikey_digest_pkey'::regclass);
+BEGIN
+	EXECUTE query;
+	RETURN pg_stat_get_xact_numscans('apikey_digest_pkey'::regclass) - before;
+END $$;
+CREATE TABLE regress_numbered AS SELECT row_number() OVER (ORDER BY key) AS n, key FROM regress_many;
+SELECT regress_reads('SELECT count(apikey_check(key)) FROM (SELECT key FROM regress_numbered WHERE n <= 50) k') AS hot;
+SELECT regress_reads($$SELECT count(apikey_check(key)) FROM (SELECT key FROM generate_series(0, 3999) i
+	JOIN regress_numbered ON n = CASE WHEN i % 2 = 0 THEN i / 2 % 50 + 1 ELSE 51 + i / 2 END ORDER BY i) k$$) BETWEEN 2000 AND 2100 AS cold_ones;
+-- nothing is remembered where there is no room
+SET apikey.cache_memory = 0;
+SELECT regress_reads('SELECT count(apikey_check(key)) FROM regress_numbered WHERE n <= 50'),
+	regress_reads('SELECT count(apikey_check(key)) FROM regress_numbered WHERE n <= 50');
+RESET apikey.cache_memory;
+RESET apikey.cache_entries;
+DROP TABLE regress_many, regress_numbered;
+DROP FUNCTION regress_used, regress_reads;
 
 SELECT apikey_organization_drop('acme', 'acme');
 EXECUTE verify;

@@ -1,6 +1,6 @@
 /*
  * cache.c
- *		What this process has verified: the rows of keys whose secret matched.
+ *		What this process has verified: the keys whose secret matched.
  *
  * An entry stands for what verification would read now.  PostgreSQL's own
  * invalidation keeps it so: a row trigger on our tables, which fires for every
@@ -11,9 +11,14 @@
  * looked up anew, which does no harm.
  *
  * Callbacks come at any time, so they only mark; memory is freed when the next
- * lookup begins, when nobody holds a row.  A row read while a message came in
- * may be older than the message, and what a transaction has written itself may
- * yet be rolled back: neither is stored.
+ * lookup begins, or something is stored, when nobody holds an entry.  A row read
+ * while a message came in may be older than the message, and what a transaction
+ * has written itself may yet be rolled back: neither is stored.
+ *
+ * An entry is one piece of memory, with the columns that verification needs; it
+ * is found only once it is whole.  All entries stand in a ring.  Where the
+ * settings allow no more, the oldest goes that has not been used since it was
+ * at the ring's end the last time.
  */
 #include "postgres.h"
 
@@ -21,6 +26,8 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "common/hashfn.h"
+#include "lib/ilist.h"
+#include "utils/datum.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -28,26 +35,48 @@
 #include "apikey.h"
 #include "verify.h"
 
-#define ROW_BYTES_MAX	8192	/* a longer row is read each time */
+#define KEY_BYTES_MAX	8192	/* a longer key is read each time */
+#define SPARE_KB		64		/* what an allocator may have at hand */
 #define ALL_KEYS		((Oid) 0xFFFFFFFF)
 #define IMPORTS			((Oid) 0xFFFFFFFE)
 
-/* What each verification reads comes first, for the processor's cache. */
+/* The columns of a key that verification needs, and those up to the last. */
+static const ApikeyKeyColumn kept_columns[] = {
+	APIKEY_KEY_PROJECT, APIKEY_KEY_OWNER, APIKEY_KEY_ROLE,
+	APIKEY_KEY_DISABLED, APIKEY_KEY_STARTS_AT, APIKEY_KEY_EXPIRES_AT,
+	APIKEY_KEY_REVOKED_AT, APIKEY_KEY_ROTATED_TO, APIKEY_KEY_RATE_LIMIT,
+	APIKEY_KEY_RATE_WINDOW, APIKEY_KEY_CREDITS_ACCOUNT,
+	APIKEY_KEY_OWNER_NAME, APIKEY_KEY_PREFIX, APIKEY_KEY_NAME,
+	APIKEY_KEY_SUBJECT, APIKEY_KEY_SCOPES, APIKEY_KEY_ALLOWED_IPS,
+	APIKEY_KEY_METADATA
+};
+
+#define KEPT_VALUES		(APIKEY_KEY_METADATA + 1)
+#define KEPT_ROW_BYTES	(offsetof(ApikeyRow, values) + KEPT_VALUES * sizeof(Datum))
+
+/*
+ * What each verification reads comes first, for the processor's cache.  Behind
+ * it stand a row, cut off after the last column that is kept, and what that
+ * points to.
+ */
 typedef struct CacheEntry
 {
 	pg_uuid_t	id;
 	uint8		proof[APIKEY_DIGEST_BYTES];
 	HeapTuple	row;			/* see apikey_cache_keep_row; or NULL */
 	ApikeySlotHint hint;
-	ApikeyVerdict verdict;		/* on the key, */
 	bool		stale;
 	bool		proven;			/* else the proof is not known */
+	bool		used;			/* since it was last at the ring's end */
+	ApikeyKeyState state;		/* of the verdict, */
+	char	   *project;		/* as this */
 	uint8		digest[APIKEY_DIGEST_BYTES];
-	ApikeyRow	key;			/* which points into */
-	HeapTuple	tuple;
-	char	   *project;
 	TimestampTz touched;		/* when its last use was written */
+	dlist_node	node;			/* of the ring */
 } CacheEntry;
+
+#define ENTRY_KEY(entry) \
+	((ApikeyRow *) ((char *) (entry) + MAXALIGN(sizeof(CacheEntry))))
 
 /* Where the entry of a token is; dynahash costs several times as much. */
 typedef struct CachePlace
@@ -71,6 +100,8 @@ typedef struct CachePlace
 
 static place_hash *places = NULL;
 static MemoryContext entries_context = NULL;
+static dlist_head ring;			/* the next to be looked at first */
+static Size ring_bytes = 0;		/* of the entries in the ring */
 static bool all_stale = true;
 static bool wrote_in_transaction = false;
 static bool imports_known = false;	/* whether there is an imported key */
@@ -218,10 +249,12 @@ reset_entries(void)
 	if (entries_context == NULL)
 		entries_context = AllocSetContextCreate(TopMemoryContext,
 												"apikey verified keys",
-												ALLOCSET_DEFAULT_SIZES);
+												ALLOCSET_SMALL_SIZES);
 	else
 		MemoryContextReset(entries_context);
 	places = place_create(entries_context, 256, NULL);
+	dlist_init(&ring);
+	ring_bytes = 0;
 	all_stale = false;
 }
 
@@ -244,7 +277,7 @@ entry_matches(const CacheEntry *entry, const ApikeyCredential *credential)
 		return entry->proven &&
 			apikey_digest_equal(entry->proof, credential->proof);
 	return apikey_digest_equal(entry->digest, credential->digest) &&
-		apikey_credential_has_prefix(credential, &entry->key);
+		apikey_credential_has_prefix(credential, ENTRY_KEY(entry));
 }
 
 /*
@@ -262,7 +295,13 @@ apikey_cache_lookup(const ApikeyCredential *credential,
 	entry = find_entry(&credential->id);
 	if (entry == NULL || entry->stale || !entry_matches(entry, credential))
 		return false;
-	*verdict = entry->verdict;
+	entry->used = true;
+	verdict->key = ENTRY_KEY(entry);
+	verdict->project = entry->project;
+	verdict->state = entry->state;
+	verdict->rated = verdict->credited = false;
+	verdict->hint = &entry->hint;
+	verdict->row = &entry->row;
 	return true;
 }
 
@@ -284,19 +323,6 @@ apikey_cache_touch(const ApikeyCredential *credential, TimestampTz now,
 	return true;
 }
 
-/*
- * Keeps the row that apikey_verify returns for a key that was looked up, to be
- * returned again; only what depends on nothing but the entry.
- */
-void
-apikey_cache_keep_row(ApikeyVerdict *verdict, HeapTuple row)
-{
-	MemoryContext context = MemoryContextSwitchTo(entries_context);
-
-	*verdict->row = heap_copytuple(row);
-	MemoryContextSwitchTo(context);
-}
-
 /* To be called before the snapshot is taken of what is to be stored. */
 uint64
 apikey_cache_begin(void)
@@ -314,15 +340,163 @@ apikey_cache_not_final(void)
 	messages++;
 }
 
+static Size
+entry_bytes(const CacheEntry *entry)
+{
+	return GetMemoryChunkSpace(unconstify(CacheEntry *, entry)) +
+		(entry->row == NULL ? 0 : GetMemoryChunkSpace(entry->row));
+}
+
+/* Takes an entry out of the ring, and out of the table if it stands there. */
 static void
 forget(CacheEntry *entry)
 {
-	heap_freetuple(entry->tuple);
-	if (entry->project != NULL)
-		pfree(entry->project);
+	CachePlace *place = place_lookup(places, key_token(&entry->id));
+
+	if (place != NULL && place->entry == entry)
+		place_delete(places, place->token);
+	ring_bytes -= entry_bytes(entry);
+	dlist_delete(&entry->node);
 	if (entry->row != NULL)
 		heap_freetuple(entry->row);
 	pfree(entry);
+}
+
+/*
+ * Makes room for so many bytes more; false where there can be none.  An entry
+ * that is kept does not go for it.
+ */
+static bool
+make_room(Size bytes, const CacheEntry *kept)
+{
+	Size		most = (Size) apikey_cache_memory * 1024;
+	Size		table = places->size * sizeof(CachePlace);
+
+	if (most < table + bytes)
+		return false;
+	while (!dlist_is_empty(&ring) &&
+		   (ring_bytes + table + bytes > most ||
+			places->members >= (uint32) apikey_cache_entries))
+	{
+		CacheEntry *entry = dlist_head_element(CacheEntry, node, &ring);
+
+		if (entry == kept && !dlist_has_next(&ring, &entry->node))
+			return false;
+		if (entry != kept && (!entry->used || entry->stale))
+		{
+			forget(entry);
+			continue;
+		}
+		entry->used = false;
+		dlist_delete(&entry->node);
+		dlist_push_tail(&ring, &entry->node);
+	}
+	return true;
+}
+
+/*
+ * Keeps the row that apikey_verify returns for a key that was looked up, to be
+ * returned again; only what depends on nothing but the entry.
+ */
+void
+apikey_cache_keep_row(ApikeyVerdict *verdict, HeapTuple row)
+{
+	CacheEntry *entry = (CacheEntry *) ((char *) verdict->row -
+										offsetof(CacheEntry, row));
+	MemoryContext context;
+
+	if (!make_room(HEAPTUPLESIZE + row->t_len, entry))
+		return;
+	context = MemoryContextSwitchTo(entries_context);
+	entry->row = heap_copytuple(row);
+	MemoryContextSwitchTo(context);
+	ring_bytes += GetMemoryChunkSpace(entry->row);
+}
+
+/* The bytes that the columns of a key take behind its row. */
+static Size
+columns_bytes(const ApikeyRow *key, TupleDesc desc)
+{
+	Size		bytes = 0;
+
+	for (size_t i = 0; i < lengthof(kept_columns); i++)
+	{
+		int			column = kept_columns[i];
+		Form_pg_attribute attribute = TupleDescAttr(desc, column);
+
+		if (!key->nulls[column] && !attribute->attbyval)
+			bytes += MAXALIGN(datumGetSize(key->values[column], false,
+										   attribute->attlen));
+	}
+	return bytes;
+}
+
+/* Copies what verification needs of a key into an entry. */
+static void
+copy_columns(const ApikeyRow *key, TupleDesc desc, CacheEntry *entry)
+{
+	ApikeyRow  *copy = ENTRY_KEY(entry);
+	char	   *next = (char *) copy + MAXALIGN(KEPT_ROW_BYTES);
+
+	memset(copy->nulls, true, sizeof(copy->nulls));
+	copy->nulls[APIKEY_KEY_ID] = false;
+	copy->values[APIKEY_KEY_ID] = UUIDPGetDatum(&entry->id);
+	for (size_t i = 0; i < lengthof(kept_columns); i++)
+	{
+		int			column = kept_columns[i];
+		Form_pg_attribute attribute = TupleDescAttr(desc, column);
+		Size		size;
+
+		copy->nulls[column] = key->nulls[column];
+		if (key->nulls[column])
+			continue;
+		copy->values[column] = key->values[column];
+		if (attribute->attbyval)
+			continue;
+		size = datumGetSize(key->values[column], false, attribute->attlen);
+		memcpy(next, DatumGetPointer(key->values[column]), size);
+		copy->values[column] = PointerGetDatum(next);
+		next += MAXALIGN(size);
+	}
+	if (entry->project != NULL)
+		entry->project = strcpy(next, entry->project);
+}
+
+/* Arrays are read where they stand, which takes a header of full length. */
+static void
+widen_array(ApikeyRow *key, ApikeyKeyColumn column)
+{
+	if (!key->nulls[column])
+		key->values[column] = PointerGetDatum(DatumGetArrayTypeP(key->values[column]));
+}
+
+/* Makes an entry of what was read of a key; NULL where it is too long. */
+static CacheEntry *
+make_entry(const ApikeyCredential *credential, const ApikeyVerdict *verdict)
+{
+	TupleDesc	desc = apikey_key_descriptor();
+	ApikeyRow	key = *verdict->key;
+	CacheEntry *entry;
+	Size		bytes;
+
+	widen_array(&key, APIKEY_KEY_SCOPES);
+	widen_array(&key, APIKEY_KEY_ALLOWED_IPS);
+	bytes = MAXALIGN(sizeof(CacheEntry)) + MAXALIGN(KEPT_ROW_BYTES) +
+		columns_bytes(&key, desc) +
+		(verdict->project == NULL ? 0 : strlen(verdict->project) + 1);
+	if (bytes > KEY_BYTES_MAX || !make_room(bytes, NULL))
+		return NULL;
+	entry = MemoryContextAllocZero(entries_context, bytes);
+	entry->id = credential->id;
+	memcpy(entry->digest, credential->digest, APIKEY_DIGEST_BYTES);
+	entry->proven = credential->text_len > 0;
+	if (entry->proven)
+		memcpy(entry->proof, credential->proof, APIKEY_DIGEST_BYTES);
+	entry->state = verdict->state;
+	entry->hint = verdict->fresh;
+	entry->project = verdict->project;
+	copy_columns(&key, desc, entry);
+	return entry;
 }
 
 /* Stores what was read since apikey_cache_begin, if it may be. */
@@ -330,9 +504,6 @@ void
 apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 				   const ApikeyVerdict *verdict)
 {
-	TupleDesc	desc = apikey_key_descriptor();
-	MemoryContext context;
-	HeapTuple	tuple;
 	CachePlace *place;
 	CacheEntry *entry;
 	bool		found;
@@ -340,40 +511,23 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 	if (begun != messages || wrote_in_transaction || all_stale ||
 		apikey_cache_entries == 0)
 		return;
-	if (places->members >= (uint32) apikey_cache_entries)
+	/* Memory that was freed in one size is of no use for others. */
+	if (MemoryContextMemAllocated(entries_context, false) / 1024 >
+		(Size) apikey_cache_memory + apikey_cache_memory / 4 + SPARE_KB)
 		reset_entries();
-
-	context = MemoryContextSwitchTo(entries_context);
-	tuple = heap_form_tuple(desc,
-							unconstify(Datum *, (const Datum *) verdict->key->values),
-							unconstify(bool *, (const bool *) verdict->key->nulls));
-	if (tuple->t_len > ROW_BYTES_MAX)
-		heap_freetuple(tuple);
-	else
+	entry = make_entry(credential, verdict);
+	if (entry == NULL)
+		return;
+	dlist_push_tail(&ring, &entry->node);
+	ring_bytes += entry_bytes(entry);
+	place = place_insert(places, key_token(&entry->id), &found);
+	if (found)
 	{
-		entry = palloc(sizeof(CacheEntry));
-		place = place_insert(places, key_token(&credential->id), &found);
-		if (found)
-			forget(place->entry);
+		CacheEntry *other = place->entry;
+
 		place->entry = entry;
-		entry->stale = false;
-		entry->touched = 0;
-		entry->row = NULL;
-		entry->hint = verdict->fresh;
-		entry->id = credential->id;
-		memcpy(entry->digest, credential->digest, APIKEY_DIGEST_BYTES);
-		entry->proven = credential->text_len > 0;
-		if (entry->proven)
-			memcpy(entry->proof, credential->proof, APIKEY_DIGEST_BYTES);
-		entry->tuple = tuple;
-		entry->project = verdict->project == NULL ? NULL :
-			pstrdup(verdict->project);
-		entry->verdict = *verdict;
-		entry->verdict.project = entry->project;
-		entry->verdict.row = &entry->row;
-		entry->verdict.hint = &entry->hint;
-		entry->verdict.key = &entry->key;
-		heap_deform_tuple(tuple, desc, entry->key.values, entry->key.nulls);
+		forget(other);
 	}
-	MemoryContextSwitchTo(context);
+	else
+		place->entry = entry;
 }
