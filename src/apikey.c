@@ -67,14 +67,12 @@ on_database_or_extension(ObjectAccessType access, Oid classId, Oid objectId)
 		apikey_ended_database(objectId);
 	else if (access == OAT_POST_CREATE && classId == DatabaseRelationId)
 		apikey_begun_extension(objectId);
-	else if (classId == ExtensionRelationId &&
+	else if (access == OAT_DROP && classId == ExtensionRelationId &&
 			 objectId == get_extension_oid("apikey", true))
-	{
-		if (access == OAT_DROP)
-			apikey_ended_extension();
-		else if (access == OAT_POST_CREATE)
-			apikey_begun_extension(MyDatabaseId);
-	}
+		apikey_ended_extension();
+	/* Which one is not to be seen yet: any is worth a look. */
+	else if (access == OAT_POST_CREATE && classId == ExtensionRelationId)
+		apikey_begun_extension(MyDatabaseId);
 }
 
 /* Keys of a role that is dropped end with it. */

@@ -83,12 +83,16 @@ for my $update (q{apikeys SET description = 'new'}, q{apikey_projects SET max_ke
 	my ($result, $stdout, $stderr) = $standby->psql('postgres', "\\set VERBOSITY verbose\nUPDATE $update", on_error_stop => 0);
 	like($stderr, qr/ERROR:  25006: /, "UPDATE $update on a standby");
 }
+{
+	my ($result, $stdout, $stderr) = $standby->psql('postgres', "\\set VERBOSITY verbose\nSELECT apikey_flush()", on_error_stop => 0);
+	like($stderr, qr/ERROR:  55000: /, 'apikey_flush on a standby');
+}
 # None is forgotten here.
 is( $standby->safe_psql('postgres', q{SELECT p.proname FROM pg_proc p
 		JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
 		JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'apikey'
 		WHERE p.provolatile = 'v' AND p.proname !~ '^_'
-		  AND p.proname !~ '^apikey_(verify|verify_digest|check|authenticate|authenticate_digest|pre_request)$' ORDER BY 1}),
+		  AND p.proname !~ '^apikey_(verify|verify_digest|check|authenticate|authenticate_digest|pre_request|flush)$' ORDER BY 1}),
 	join("\n", sort keys %refused), 'all of them');
 
 # A standby of the standby: the same, from a warm session of its own.

@@ -40,7 +40,7 @@ sub ask
 {
 	my ($owner, $database) = @_;
 	return join ' ', split /\n/, $node->safe_psql($database // 'postgres', qq{SELECT code, count(*) FROM
-		(SELECT text FROM key WHERE owner = '$owner' ORDER BY n) k, apikey_verify(k.text) v GROUP BY 1 ORDER BY 1});
+		(SELECT text FROM key WHERE owner = '$owner' ORDER BY n) k, apikey_verify(k.text, owner => '$owner') v GROUP BY 1 ORDER BY 1});
 }
 sub tracked { return $node->safe_psql($_[0] // 'postgres', 'SELECT tracked_keys FROM apikey_stats') }
 
@@ -100,13 +100,13 @@ apikey.flush_interval = '1h'
 $order->start;
 $order->safe_psql('postgres', q{CREATE EXTENSION apikey CASCADE; CREATE ROLE greedy; CREATE ROLE modest});
 my $long = $order->safe_psql('postgres', q{SET ROLE greedy; SELECT apikey_create('long', rate_limit => 1, rate_window => '31 days')});
-is($order->safe_psql('postgres', "SELECT code FROM apikey_verify('$long')"), 'valid', 'a limit that holds for long is spent');
+is($order->safe_psql('postgres', "SELECT code FROM apikey_verify('$long', owner => 'greedy')"), 'valid', 'a limit that holds for long is spent');
 $order->safe_psql('postgres', q{SET ROLE greedy;
 	SELECT apikey_check(apikey_create('short-' || i, rate_limit => 1, rate_window => '1 hour')) FROM generate_series(1, 39) i});
 is($order->safe_psql('postgres', q{SET ROLE modest;
 	SELECT count(*) FROM generate_series(1, 19) i WHERE apikey_check(apikey_create('other-' || i, rate_limit => 1, rate_window => '1 day'))}),
 	'19', 'others take nearly half of the room');
-is($order->safe_psql('postgres', "SELECT code FROM apikey_verify('$long')"), 'rate_limited', 'and that limit holds on');
+is($order->safe_psql('postgres', "SELECT code FROM apikey_verify('$long', owner => 'greedy')"), 'rate_limited', 'and that limit holds on');
 
 # A count gives way to a limit of another role, and is not lost without a trace.
 my $before = $order->safe_psql('postgres', q{SELECT not_attributed FROM apikey_stats});
@@ -127,7 +127,7 @@ $standby->init_from_backup($node, 'backup', has_streaming => 1);
 $standby->start;
 make_keys('greedy', 200, '1 second');
 $node->wait_for_catchup($standby);
-my $sql = q{SELECT code, count(*) FROM (SELECT text FROM key ORDER BY n OFFSET %d LIMIT 30) k, apikey_verify(k.text) v GROUP BY 1};
+my $sql = q{SELECT code, count(*) FROM (SELECT text FROM key ORDER BY n OFFSET %d LIMIT 30) k, apikey_verify(k.text, owner => 'greedy') v GROUP BY 1};
 for my $i (0 .. 5)
 {
 	is($standby->safe_psql('postgres', sprintf $sql, $i * 30), 'valid|30', "a full standby verifies limited keys, $i");

@@ -1,0 +1,75 @@
+# Which databases the background work looks after: those that have the
+# extension, whenever it came, and no others.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '100ms'
+log_min_messages = 'debug1'
+autovacuum = off
+});
+$node->start;
+$node->safe_psql('postgres', "CREATE DATABASE $_") for qw(bare later dropped);
+$node->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
+
+# Waits until no worker is started for ten flushes.
+sub quiet
+{
+	my $count = -1;
+	for (1 .. 30)
+	{
+		my $starts = () = slurp_file($node->logfile) =~ /starting background worker process "apikey worker/g;
+		return 1 if $starts == $count;
+		$count = $starts;
+		usleep(1_000_000);
+	}
+	return 0;
+}
+
+# A role that has a key in a database is dropped in another.
+my $number = 0;
+sub marked
+{
+	my ($database, $copy) = @_;
+	my $role = 'leaver_' . ++$number;
+	$node->safe_psql($database, qq{CREATE ROLE $role; SET ROLE $role; SELECT apikey_create('one')});
+	if ($copy)
+	{
+		quiet();
+		$node->safe_psql('postgres', "CREATE DATABASE $copy TEMPLATE $database");
+		$database = $copy;
+	}
+	$node->safe_psql('postgres', "DROP ROLE $role");
+	local $PostgreSQL::Test::Utils::timeout_default = 20;
+	return $node->poll_query_until($database, qq{SELECT revoked_at IS NOT NULL FROM apikey_key WHERE owner_name = '$role'});
+}
+
+ok(quiet(), 'nothing to do, so no worker');
+$node->safe_psql('postgres', 'CREATE ROLE nobody; DROP ROLE nobody');
+ok(quiet(), 'once all have looked for a dropped role');
+
+# A database that is gone is not looked for, after a reload neither.
+$node->safe_psql('postgres', 'DROP DATABASE dropped');
+my $offset = -s $node->logfile;
+$node->reload;
+ok(quiet(), 'a reload is one visit each');
+unlike(slurp_file($node->logfile, $offset), qr/FATAL/, 'none of a database that is gone');
+
+# Where the extension comes later, it is looked after.
+$node->safe_psql('later', 'CREATE EXTENSION apikey CASCADE');
+ok(marked('later'), 'a key of a dropped role where the extension came later');
+ok(marked('later', 'copy'), 'and in a copy of that database');
+$node->safe_psql('later', 'DROP EXTENSION apikey');
+$node->safe_psql('postgres', 'CREATE ROLE nobody; DROP ROLE nobody');
+ok(quiet(), 'where it has gone again, no more');
+$node->safe_psql('later', 'CREATE EXTENSION apikey');
+ok(marked('later'), 'and once it is back');
+$node->stop;
+done_testing();
