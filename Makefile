@@ -2,7 +2,7 @@ EXTENSION = apikey
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" apikey.control)
 
 MODULE_big = apikey
-OBJS = src/account.o src/address.o src/apikey.o src/authority.o src/cache.o \
+OBJS = src/account.o src/address.o src/apikey.o src/apply.o src/authority.o src/cache.o \
 	src/catalog.o src/complaint.o src/credential.o src/credit.o src/demand.o \
 	src/denial.o src/detail.o src/digest.o src/ended.o src/event.o \
 	src/expiry.o src/foreign.o src/generate.o src/identity.o src/import.o \
@@ -25,7 +25,7 @@ DATA_built = sql/apikey--$(EXTVERSION).sql
 SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 
 # Tests: a temporary server for each kind, so none needs to be running.
-REGRESS = install format texts keys verify whose names update owners subjects \
+REGRESS = install format texts keys verify whose names update errors owners subjects \
 	places vouch credits cache rotate purge reveal import identity matrix audit \
 	privileges defaults hostile planted contexts callers intact citus \
 	uninstall

@@ -396,6 +396,8 @@ COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval) IS
 	'Replaces a key by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
 -- The trail
 
+-- The trail.  Its view must not depend on a column whose type changes.
+
 DROP POLICY apikey_event_owner ON @extschema@.apikey_event;
 DROP FUNCTION @extschema@._apikey_event_visible(oid, text, uuid, uuid);
 ALTER TABLE @extschema@.apikey_event
@@ -592,6 +594,28 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_verify_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole),
 	@extschema@.apikey_check(text, text[], text, regrole, inet)
+-- Rotating to another end, and keys that a project's max_ttl came after.
+
+DROP FUNCTION @extschema@.apikey_rotate(uuid, interval);
+CREATE FUNCTION @extschema@.apikey_rotate(id uuid, grace interval DEFAULT '0',
+		expires_at timestamptz DEFAULT NULL)
+	RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval, timestamptz) IS
+	'Replaces a key by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. The successor ends when the old key would have, or at expires_at, and no later than the project''s max_ttl from now, told by a notice. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, a bad expires_at, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
+
+CREATE FUNCTION @extschema@.apikey_project_apply(path text)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_project_apply(text) IS
+	'Brings the live keys of a project that end later than its max_ttl from now, or never, to end then, for owners; returns how many. 42704: no such project; 42501: not its owner.';
+REVOKE ALL ON FUNCTION
+	@extschema@.apikey_rotate(uuid, interval, timestamptz),
+	@extschema@.apikey_project_apply(text)
+	FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.apikey_rotate(uuid, interval, timestamptz),
+	@extschema@.apikey_project_apply(text)
 	TO PUBLIC;
 
 -- Imports

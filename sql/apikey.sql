@@ -412,11 +412,12 @@ CREATE FUNCTION @extschema@.apikey_delete(id uuid, confirm_name text)
 COMMENT ON FUNCTION @extschema@.apikey_delete(uuid, text) IS
 	'Removes a key; confirm_name must be its name. 42704: no such key; 42501: not the caller''s to manage; 22023: another name.';
 
-CREATE FUNCTION @extschema@.apikey_rotate(id uuid, grace interval DEFAULT '0')
+CREATE FUNCTION @extschema@.apikey_rotate(id uuid, grace interval DEFAULT '0',
+		expires_at timestamptz DEFAULT NULL)
 	RETURNS text
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval) IS
-	'Replaces a key by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
+COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval, timestamptz) IS
+	'Replaces a key by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. The successor ends when the old key would have, or at expires_at, and no later than the project''s max_ttl from now, told by a notice. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, a bad expires_at, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
 
 CREATE FUNCTION @extschema@.apikey_reveal(id uuid)
 	RETURNS text
@@ -490,6 +491,12 @@ CREATE FUNCTION @extschema@.apikey_organization_drop(path text, confirm_name tex
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_organization_drop(text, text) IS
 	'Removes an organization with its projects, members and keys, for owners; the events stay. confirm_name repeats path. 42704: no such organization; 42501: not its owner; 22023: not confirmed.';
+
+CREATE FUNCTION @extschema@.apikey_project_apply(path text)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_project_apply(text) IS
+	'Brings the live keys of a project that end later than its max_ttl from now, or never, to end then, for owners; returns how many. 42704: no such project; 42501: not its owner.';
 
 CREATE FUNCTION @extschema@.apikey_project_drop(path text, confirm_name text)
 	RETURNS boolean
@@ -1217,7 +1224,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_revoke(uuid, text),
 	@extschema@.apikey_self_revoke(text, text),
 	@extschema@.apikey_delete(uuid, text),
-	@extschema@.apikey_rotate(uuid, interval),
+	@extschema@.apikey_rotate(uuid, interval, timestamptz),
 	@extschema@.apikey_reveal(uuid),
 	@extschema@.apikey_transfer(uuid, regrole, text),
 	@extschema@.apikey_credits_add(uuid, bigint),
@@ -1227,6 +1234,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_member_remove(text, regrole, text),
 	@extschema@.apikey_organization_drop(text, text),
 	@extschema@.apikey_project_drop(text, text),
+	@extschema@.apikey_project_apply(text),
 	@extschema@.apikey_verify(text, text[], text, @extschema@.apikey_role, inet,
 		integer, regrole),
 	@extschema@.apikey_verify_digest(text, bytea, text[], text,

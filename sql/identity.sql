@@ -171,11 +171,14 @@ SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'apikey identity';
 -- Refused
 --
 
-SELECT arguments, attempt(format('SELECT apikey_authenticate(%s)', replace(replace(arguments, 'WRITER', quote_literal(:'writer')), 'MINE', quote_literal(:'mine')))) AS result
+SELECT apikey_create('ended') AS ended \gset
+UPDATE apikeys SET expires_at = '2000-01-01' WHERE name = 'ended';
+SELECT arguments, attempt(format('SELECT apikey_authenticate(%s)', replace(replace(replace(arguments, 'WRITER', quote_literal(:'writer')),
+		'MINE', quote_literal(:'mine')), 'ENDED', quote_literal(:'ended')))) AS result
 	FROM unnest(ARRAY[
 		'NULL', '''''', '''nonsense''', 'WRITER || ''0''', ''' '' || WRITER', 'WRITER || '' ''', 'repeat(WRITER, 100)',
-		'replace(WRITER, ''ak_'', ''bk_'')', 'apikey_create(''gone'', starts_at => ''infinity'')',
-		'apikey_create(''gone'', expires_at => ''2000-01-01'')', 'apikey_create(''gone'', allowed_ips => ''{192.0.2.0/24}'')',
+		'replace(WRITER, ''ak_'', ''bk_'')', 'apikey_create(''gone'', starts_at => ''9999-01-01'')',
+		'ENDED', 'apikey_create(''gone'', allowed_ips => ''{192.0.2.0/24}'')',
 		'WRITER, ''{users:read}'', ''regress''', 'WRITER, ''{NULL}'', ''regress''', 'WRITER, ''{""}'', ''regress''', 'WRITER, ''{}'', ''regress''',
 		'WRITER, ''{invoices:read,invoices:write}'', ''regress''', 'WRITER, project => ''regress/web''', 'WRITER, project => ''regress''',
 		'WRITER', 'MINE', 'MINE, owner => ''regress_apikey_alice''', 'MINE, project => ''regress''',
@@ -184,6 +187,7 @@ SELECT arguments, attempt(format('SELECT apikey_authenticate(%s)', replace(repla
 		'MINE, min_role => ''developer'', owner => ''regress_apikey_alice''',
 		'WRITER, cost => -1', 'WRITER, cost => NULL', 'WRITER, cost => 0, project => ''regress''']) WITH ORDINALITY AS t(arguments, n)
 	ORDER BY n;
+SELECT apikey_delete(apikey_id(:'ended'), 'ended') \g /dev/null
 SELECT attempt(format('SELECT apikey_authenticate_digest(%s)', replace(arguments, 'WRITER', quote_literal(:'writer')))) AS result
 	FROM unnest(ARRAY['NULL, NULL', '''x'', ''x''', 'left(WRITER, -39), NULL', 'left(WRITER, -39), sha256(''x'')', 'WRITER, sha256(WRITER)',
 		'left(WRITER, -39), sha256(WRITER)', 'left(WRITER, -39), sha256(WRITER), project => ''regress''']) WITH ORDINALITY AS t(arguments, n)
@@ -516,12 +520,13 @@ RESET apikey.request_owner;
 -- each code its status
 SET apikey.request_owner = 'regress_apikey_alice';
 SET ROLE regress_apikey_alice;
-SELECT apikey_create('later', scopes => '{a}', starts_at => 'infinity') AS later,
-	apikey_create('early', expires_at => '2000-01-01') AS early,
+SELECT apikey_create('later', scopes => '{a}', starts_at => '9999-01-01') AS later,
+	apikey_create('early') AS early,
 	apikey_create('place', allowed_ips => '{192.0.2.0/24}') AS place,
 	apikey_create('off') AS off, apikey_create('gone') AS gone,
 	apikey_create('left', 'regress/pay') AS "left" \gset
 SELECT apikey_disable(apikey_id(:'off')), apikey_revoke(apikey_id(:'gone')) \g /dev/null
+UPDATE apikeys SET expires_at = '2000-01-01' WHERE name = 'early';
 RESET ROLE;
 SELECT apikey_member_remove('regress/pay', 'regress_apikey_alice') \g /dev/null
 SELECT request(format('{"x-api-key": "%s"}', k))

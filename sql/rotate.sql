@@ -111,7 +111,8 @@ SELECT apikey_rotate(apikey_id(:'back'), '1000000000 days');
 SELECT apikey_rotate(apikey_id(:'back'), NULL);
 SELECT apikey_rotate(NULL);
 SELECT apikey_rotate('00000000-0000-7000-8000-000000000000');
-SELECT apikey_create('past', expires_at => '2020-01-01') AS past \gset
+SELECT apikey_create('past') AS past \gset
+UPDATE apikeys SET expires_at = '2020-01-01' WHERE name = 'past';
 \set VERBOSITY sqlstate
 SELECT apikey_rotate(apikey_id(:'past'));
 SET ROLE regress_apikey_bob;
@@ -157,13 +158,46 @@ SELECT apikey_rotate(apikey_id(:'top'));
 SET ROLE regress_apikey_bob;
 SELECT apikey_rotate(apikey_id(:'low_two'));
 \set VERBOSITY default
--- fail: the project has a max_ttl since, which holds at every write
+-- The project has a max_ttl since: a successor ends within it, counted from now.
 SET ROLE regress_apikey_owner;
 UPDATE apikey_projects SET max_ttl = '90 days' WHERE path = 'acme/pay';
-SELECT apikey_rotate(apikey_id(:'low_two'));
-UPDATE apikeys SET expires_at = now() + interval '80 days' WHERE id = apikey_id(:'low_two');
 SELECT apikey_rotate(apikey_id(:'low_two')) AS low_three \gset
-SELECT role, expires_at > now() + interval '79 days' AS ends FROM apikey_verify(:'low_three', project => 'acme/pay');
+SELECT apikey_rotate(apikey_id(:'low_three'), expires_at => now() + interval '91 days') AS low_four \gset
+SELECT role, expires_at - now() BETWEEN '89 days' AND '90 days' AS ends FROM apikey_verify(:'low_four', project => 'acme/pay');
+SELECT apikey_rotate(apikey_id(:'low_four'), '1 day', now() + interval '80 days') AS low_five \gset
+SELECT name, expires_at - now() BETWEEN '79 days' AND '80 days' AS ends FROM apikeys WHERE id = apikey_id(:'low_five');
+-- fail: an end that is none
+SELECT apikey_rotate(apikey_id(:'low_five'), '0', now());
+SELECT apikey_rotate(apikey_id(:'low_five'), '0', 'infinity');
+SELECT apikey_rotate(apikey_id(:'low_five'), '0', '10000-01-02');
+-- An expired key may go on under another end.
+UPDATE apikeys SET expires_at = now() - interval '1 day' WHERE id = apikey_id(:'low_five');
+\set VERBOSITY sqlstate
+SELECT apikey_rotate(apikey_id(:'low_five')) IS NULL AS rotated;
+\set VERBOSITY default
+SELECT code FROM apikey_verify(apikey_rotate(apikey_id(:'low_five'), '0', now() + interval '2 days'), project => 'acme/pay');
+-- Keys from before are brought under it when the owners say so.
+SET ROLE regress_apikey_alice;
+SELECT apikey_create('for-long', 'acme/pay', expires_at => now() + interval '90 days') AS long,
+	apikey_create('ended', 'acme/pay', expires_at => now() + interval '60 days') AS ended \gset
+SELECT apikey_revoke(apikey_id(:'ended'));
+SET ROLE regress_apikey_owner;
+UPDATE apikey_projects SET max_ttl = '30 days' WHERE path = 'acme/pay';
+\set VERBOSITY sqlstate
+SELECT apikey_project_apply('acme');
+SELECT apikey_project_apply('acme/none');
+SELECT apikey_project_apply(NULL);
+SET ROLE regress_apikey_alice;
+SELECT apikey_project_apply('acme/pay');
+SET ROLE regress_apikey_owner;
+\set VERBOSITY default
+SELECT apikey_project_apply('acme/pay'), apikey_project_apply('acme/pay');
+SELECT name, expires_at IS NULL AS forever, expires_at - now() BETWEEN '29 days' AND '30 days' AS within
+	FROM apikeys WHERE project = 'acme/pay' AND rotated_to IS NULL ORDER BY name COLLATE "C";
+SELECT event, key_name, detail -> 'keys' AS keys, detail - 'keys' - 'after' - 'before' AS detail FROM apikey_events
+	WHERE event = 'project_applied' OR detail -> 'columns' = '["expires_at"]' AND key_name = 'for-long' ORDER BY id;
+UPDATE apikey_projects SET max_ttl = NULL WHERE path = 'acme/pay';
+SELECT apikey_project_apply('acme/pay');
 -- A superuser rotates what he likes, and owns the successor: the role stays.
 UPDATE apikey_projects SET max_ttl = NULL WHERE path = 'acme/pay';
 RESET ROLE;

@@ -117,9 +117,10 @@ SELECT apikey_check(:'office', owner => 'regress_apikey_alice'), apikey_check(:'
 
 -- The clock decides, within the transaction too.
 SET ROLE regress_apikey_alice;
-SELECT apikey_create('past', expires_at => now() - interval '1 second') AS past,
+SELECT apikey_create('past') AS past,
 	   apikey_create('future', starts_at => now() + interval '1 hour') AS future,
-	   apikey_create('forever', starts_at => '-infinity', expires_at => 'infinity') AS forever \gset
+	   apikey_create('forever', starts_at => '0001-01-01', expires_at => '9999-12-31 UTC') AS forever \gset
+UPDATE apikeys SET expires_at = now() - interval '1 second' WHERE name = 'past';
 SELECT (SELECT code FROM apikey_verify(:'past')) AS past, (SELECT code FROM apikey_verify(:'future')) AS future,
 	(SELECT code FROM apikey_verify(:'forever')) AS forever;
 SELECT name, status FROM apikeys WHERE name IN ('past', 'future', 'forever') ORDER BY name;

@@ -49,7 +49,7 @@ check_prefix(char **newval, void **extra pg_attribute_unused(),
 {
 	if (apikey_text_prefix_valid(*newval, strlen(*newval)))
 		return true;
-	GUC_check_errdetail("A prefix has 1 to 20 characters a-z, 0-9 and \"_\", starting with a letter.");
+	GUC_check_errdetail(APIKEY_PREFIX_RULE);
 	return false;
 }
 

@@ -85,6 +85,9 @@ typedef enum ApikeyStatus
 	APIKEY_STATUS_REVOKED
 } ApikeyStatus;
 
+/* apply.c */
+extern int64 apikey_apply_project(const ApikeyPlace *place);
+
 /* authority.c */
 typedef enum ApikeyRight
 {
@@ -345,11 +348,18 @@ extern bool apikey_reveal_can(const ApikeyRow *key);
 extern text *apikey_reveal_key(const ApikeyRow *key);
 
 /* rotate.c */
-extern text *apikey_rotate_key(const pg_uuid_t *id, const Interval *grace);
+extern text *apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
+							   const TimestampTz *expires_at);
 
 /* rules.c */
 pg_noreturn extern void apikey_refuse(const char *argument, const char *rule);
+pg_noreturn extern void apikey_refuse_by(const char *constraint,
+										 const char *argument,
+										 const char *rule);
 pg_noreturn extern void apikey_refuse_null(const char *argument);
+extern int	apikey_error_about(const char *argument, const char *constraint);
+extern text *apikey_required_text(FunctionCallInfo fcinfo, int number,
+								  const char *argument);
 extern text *apikey_rule_name(const char *argument, text *value,
 							  const ApikeyRow *project);
 extern void apikey_rule_reason(const text *value);
@@ -361,6 +371,11 @@ extern void apikey_rule_terms(const text *accepted, const ApikeyRow *project);
 extern void apikey_rule_limit_held(const ApikeyRow *key);
 extern void apikey_rule_attributes(const ApikeyRow *key,
 								   const ApikeyRow *project);
+extern TimestampTz apikey_rule_latest_end(TimestampTz begin,
+										  const ApikeyRow *project);
+extern bool apikey_rule_ends_after(const ApikeyRow *key, TimestampTz latest);
+extern void apikey_rule_dates(const ApikeyRow *key, const ApikeyRow *project);
+extern void apikey_rule_not_ended(const ApikeyRow *key);
 extern void apikey_rule_project(const ApikeyRow *project);
 
 /* scope.c */

@@ -50,11 +50,12 @@ static const ApikeyColumn import_columns[] = {
 	[APIKEY_IMPORT_LAST_FOUR] = {"last_four", TEXTOID, false}
 };
 
-#define HASH_TAKEN	"an API key with this hash or lookup already exists"
+#define HASH_TAKEN	"this hash or lookup is taken"
 
 const ApikeyTable apikey_import_table = {
 	.name = "apikey_import",
 	.taken = HASH_TAKEN,
+	.argument = "hash",
 	.relation = APIKEY_REL_IMPORT,
 	.pkey = APIKEY_REL_IMPORT_PKEY,
 	.columns = import_columns,
@@ -331,7 +332,8 @@ make_room(const ApikeyRow *row)
 		apikey_key_live(&key))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
-				 errmsg(HASH_TAKEN)));
+				 errmsg(HASH_TAKEN),
+				 apikey_error_about("hash", "apikey_hash_taken")));
 	apikey_table_delete(&apikey_import_table, apikey_row_id(row), true);
 }
 

@@ -35,7 +35,8 @@ require_room(const ApikeyPlace *place)
 					place->path),
 			 errdetail("Its \"max_keys\" is %d.",
 					   DatumGetInt32(place->project.values[APIKEY_PROJECT_MAX_KEYS])),
-			 errhint("Revoke or delete keys that are not used any more.")));
+			 errhint("Revoke or delete keys that are not used any more."),
+			 apikey_error_about("project", "apikey_project_full")));
 }
 
 /* What a project has a part in. */
@@ -65,7 +66,8 @@ require_member(const ApikeyRow *key, const ApikeyPlace *place)
 							   apikey_row_text(key, APIKEY_KEY_SUBJECT),
 							   apikey_place_organization(place),
 							   apikey_place_project(place)) == APIKEY_ROLE_NONE)
-		apikey_refuse("subject", "The key's subject must be a member of its project.");
+		apikey_refuse_by("apikey_subject_member", "subject",
+						 "The key's subject must be a member of its project.");
 }
 
 static void
@@ -103,6 +105,7 @@ apikey_issue_prepare(ApikeyRow *key, const ApikeyIssue *issue,
 	apikey_row_set(key, APIKEY_KEY_CREATED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
 	apikey_rule_attributes(key, project);
+	apikey_rule_dates(key, project);
 	apikey_rule_limit_held(key);
 	apikey_row_set_pointer(key, APIKEY_KEY_PREFIX, prefix);
 	apikey_row_set(key, APIKEY_KEY_OWNER, ObjectIdGetDatum(GetUserId()));
@@ -139,8 +142,10 @@ apikey_issue(ApikeyRow *key, const ApikeyIssue *issue)
 	ApikeyPlace place;
 	const ApikeyRow *project = apikey_issue_prepare(key, issue, &place);
 	uint8		digest[APIKEY_DIGEST_BYTES];
-	text	   *plaintext = apikey_issue_text(key, digest);
+	text	   *plaintext;
 
+	apikey_rule_not_ended(key);
+	plaintext = apikey_issue_text(key, digest);
 	apikey_key_insert(key, digest, APIKEY_EVENT_CREATED,
 					  key->nulls[APIKEY_KEY_ACCEPTED_TERMS] ? NULL :
 					  apikey_json_text("accepted_terms",

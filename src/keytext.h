@@ -30,6 +30,10 @@ typedef struct ApikeyText
 	uint8_t		id[APIKEY_ID_BYTES];
 } ApikeyText;
 
+/* The rule of apikey_text_prefix_valid in words. */
+#define APIKEY_PREFIX_RULE \
+	"A prefix has 1 to 20 characters a-z, 0-9 and \"_\", starting with a letter."
+
 extern size_t apikey_text_span(const char *text, size_t len);
 extern size_t apikey_text_find_run(const char *text, size_t len, size_t least);
 extern bool apikey_text_prefix_valid(const char *prefix, size_t len);

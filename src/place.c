@@ -44,6 +44,7 @@ ApikeyTable apikey_organization_table = {
 	.name = "apikey_organization",
 	.noun = "organization",
 	.label = APIKEY_ORGANIZATION_NAME,
+	.argument = "name",
 	.relation = APIKEY_REL_ORGANIZATION,
 	.pkey = APIKEY_REL_ORGANIZATION_PKEY,
 	.columns = organization_columns,
@@ -54,6 +55,7 @@ ApikeyTable apikey_project_table = {
 	.name = "apikey_project",
 	.noun = "project",
 	.label = APIKEY_PROJECT_PATH,
+	.argument = "path",
 	.relation = APIKEY_REL_PROJECT,
 	.pkey = APIKEY_REL_PROJECT_PKEY,
 	.columns = project_columns,
@@ -278,7 +280,7 @@ apikey_place_create_organization(const text *name, ApikeyPlace *place)
 	place->path = text_to_cstring(name);
 	place->is_project = false;
 	if (!part_valid(place->path, strlen(place->path)))
-		apikey_refuse("name", PART_RULE);
+		apikey_refuse_by("apikey_organization_name", "name", PART_RULE);
 
 	apikey_generate_id(id);
 	apikey_row_clear(&place->organization);
@@ -303,7 +305,7 @@ apikey_place_create_project(const text *path, ApikeyPlace *place)
 
 	if (slash == NULL || !part_valid(whole, slash - whole) ||
 		!part_valid(slash + 1, strlen(slash + 1)))
-		apikey_refuse("path", "A path is \"organization/project\". " PART_RULE);
+		apikey_refuse_by("apikey_project_path", "path", "A path is \"organization/project\". " PART_RULE);
 
 	apikey_place_open(cstring_to_text_with_len(whole, slash - whole), place);
 	apikey_generate_id(id);

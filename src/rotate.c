@@ -13,20 +13,24 @@
 #include "utils/timestamp.h"
 
 #include "apikey.h"
+#include "usage.h"
 
-/* Raises where a key has ended, or been replaced already. */
+/*
+ * Raises where a key has been replaced already, or has ended and its successor
+ * is not given another end.
+ */
 static void
-require_rotatable(const ApikeyRow *key)
+require_rotatable(const ApikeyRow *key, const TimestampTz *expires_at)
 {
 	apikey_manage_require_current(key);
-	if (!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
+	if (expires_at == NULL && !key->nulls[APIKEY_KEY_EXPIRES_AT] &&
 		DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) <=
 		GetCurrentTimestamp())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("API key \"%s\" has expired",
 						apikey_id_string(apikey_row_id(key))),
-				 errhint("Its successor would expire at the same time: set \"expires_at\" first.")));
+				 errhint("Its successor would expire at the same time: give it another \"expires_at\".")));
 }
 
 /*
@@ -46,14 +50,47 @@ set_owner(ApikeyRow *successor)
 }
 
 /*
+ * A successor ends when its predecessor would have, or when the caller says;
+ * where its project has a max_ttl, no later than that from now.
+ */
+static void
+set_end(ApikeyRow *successor, const TimestampTz *expires_at,
+		const ApikeyRow *project)
+{
+	TimestampTz latest = apikey_rule_latest_end(DatumGetTimestampTz(successor->values[APIKEY_KEY_CREATED_AT]),
+												project);
+
+	if (expires_at != NULL)
+	{
+		apikey_row_set(successor, APIKEY_KEY_EXPIRES_AT,
+					   TimestampTzGetDatum(*expires_at));
+		apikey_rule_dates(successor, NULL);
+		apikey_rule_not_ended(successor);
+	}
+	if (!apikey_rule_ends_after(successor, latest))
+		return;
+	apikey_row_set(successor, APIKEY_KEY_EXPIRES_AT,
+				   TimestampTzGetDatum(latest));
+	apikey_rule_dates(successor, NULL);
+	ereport(NOTICE,
+			(errmsg("the successor expires within the \"max_ttl\" of its project"),
+			 errdetail("That is %s from now.",
+					   DatumGetCString(DirectFunctionCall1(interval_out,
+														   project->values[APIKEY_PROJECT_MAX_TTL])))));
+}
+
+/*
  * Fills in what a key's successor is: the same but for its text and, in a
  * project, its owner, who is the caller, and its role, at most the caller's.
  * What its project has come to ask of values holds; its name is the one it has.
  */
 static text *
 make_successor(const ApikeyRow *old, const ApikeyPlace *place,
-			   ApikeyRow *successor, uint8 *digest)
+			   const TimestampTz *expires_at, ApikeyRow *successor,
+			   uint8 *digest)
 {
+	const ApikeyRow *project = place == NULL ? NULL : &place->project;
+
 	*successor = *old;
 	apikey_row_set(successor, APIKEY_KEY_CREATED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
@@ -61,7 +98,8 @@ make_successor(const ApikeyRow *old, const ApikeyPlace *place,
 		apikey_row_set(successor, APIKEY_KEY_ROLE,
 					   apikey_role_datum(Min(apikey_row_role(old, APIKEY_KEY_ROLE),
 											 apikey_place_standing(place))));
-	apikey_rule_attributes(successor, place == NULL ? NULL : &place->project);
+	apikey_rule_attributes(successor, project);
+	set_end(successor, expires_at, project);
 	apikey_rule_limit_held(successor);
 	set_owner(successor);
 	return apikey_issue_text(successor, digest);
@@ -101,7 +139,8 @@ retire(ApikeyRow *old, const ApikeyRow *successor, TimestampTz stops_at)
  * which is stored nowhere.
  */
 text *
-apikey_rotate_key(const pg_uuid_t *id, const Interval *grace)
+apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
+				  const TimestampTz *expires_at)
 {
 	ApikeyRow	old;
 	ApikeyRow	successor;
@@ -114,9 +153,9 @@ apikey_rotate_key(const pg_uuid_t *id, const Interval *grace)
 	apikey_pepper_require();
 	project = apikey_manage_open_in_project(id, APIKEY_RIGHT_CHANGE, &old,
 											&place);
-	require_rotatable(&old);
-	plaintext = make_successor(&old, project == NULL ? NULL : &place, &successor,
-							   digest);
+	require_rotatable(&old, expires_at);
+	plaintext = make_successor(&old, project == NULL ? NULL : &place, expires_at,
+							   &successor, digest);
 	stops_at = DirectFunctionCall2(timestamptz_pl_interval,
 								   successor.values[APIKEY_KEY_CREATED_AT],
 								   IntervalPGetDatum(grace));
@@ -126,5 +165,6 @@ apikey_rotate_key(const pg_uuid_t *id, const Interval *grace)
 					  psprintf("{\"rotated_from\": \"%s\"}",
 							   apikey_id_string(id)));
 	apikey_reveal_keep(&successor, project, plaintext);
+	apikey_usage_carry_limit(apikey_row_id(&old), apikey_row_id(&successor));
 	return plaintext;
 }

@@ -2,8 +2,11 @@
  * rules.c
  *		What each value of a key may be; the one place where it is refused.
  *
- * Every refusal is SQLSTATE 22023 and names the argument, with the rule as
- * its detail; the value itself is never repeated.
+ * A refusal names the argument (also as the error's column) and the rule (as
+ * its constraint), so that a form can show it where it belongs, and says the
+ * rule, with the values that it has here, in its detail; the value that was
+ * refused is never repeated.  A value that breaks a rule is SQLSTATE 22023,
+ * none where one must be is 22004.
  */
 #include "postgres.h"
 
@@ -13,6 +16,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
@@ -25,14 +29,31 @@
 #define LIST_MAX			1000
 #define METADATA_BYTES_MAX	65536
 
-/* Raises 22023 for an argument, with the rule that it broke. */
+/* The parts of an error that programs read: which argument, which rule. */
+int
+apikey_error_about(const char *argument, const char *constraint)
+{
+	err_generic_string(PG_DIAG_COLUMN_NAME, argument);
+	return err_generic_string(PG_DIAG_CONSTRAINT_NAME, constraint);
+}
+
+/* Raises 22023 for an argument, with the rule that it broke, and its name. */
 void
-apikey_refuse(const char *argument, const char *rule)
+apikey_refuse_by(const char *constraint, const char *argument,
+				 const char *rule)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid value for \"%s\"", argument),
-			 errdetail("%s", rule)));
+			 errdetail("%s", rule),
+			 apikey_error_about(argument, constraint)));
+}
+
+/* The same where an argument has one rule alone, which is called after it. */
+void
+apikey_refuse(const char *argument, const char *rule)
+{
+	apikey_refuse_by(psprintf("apikey_%s", argument), argument, rule);
 }
 
 /* Raises 22004 for an argument that must have a value. */
@@ -41,7 +62,18 @@ apikey_refuse_null(const char *argument)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("\"%s\" must not be null", argument)));
+			 errmsg("\"%s\" must not be null", argument),
+			 apikey_error_about(argument,
+								psprintf("apikey_%s_required", argument))));
+}
+
+/* A text argument that must not be null. */
+text *
+apikey_required_text(FunctionCallInfo fcinfo, int number, const char *argument)
+{
+	if (PG_ARGISNULL(number))
+		apikey_refuse_null(argument);
+	return PG_GETARG_TEXT_PP(number);
 }
 
 /* Letters, marks after a letter, digits, '_' and '-'. */
@@ -100,6 +132,17 @@ pattern_matches(text *pattern, text *value)
 												PointerGetDatum(pattern)));
 }
 
+pg_noreturn static void
+refuse_name(const char *argument, const text *pattern)
+{
+	if (pattern == NULL)
+		apikey_refuse_by("apikey_key_name", argument,
+						 "A name has 2 to 64 characters: letters with their marks and decimal digits of any script, \"_\" and \"-\".");
+	apikey_refuse_by("apikey_key_name_pattern", argument,
+					 psprintf("A name has 1 to 64 characters, no control, format or white-space character among them, and matches the project's \"name_pattern\", \"%s\".",
+							  text_to_cstring(pattern)));
+}
+
 /*
  * A key's name, as it is to be stored.  A project's pattern stands in place
  * of the rule about characters.
@@ -109,15 +152,12 @@ apikey_rule_name(const char *argument, text *value, const ApikeyRow *project)
 {
 	text	   *pattern = project == NULL ? NULL :
 		apikey_row_text(project, APIKEY_PROJECT_NAME_PATTERN);
-	const char *rule = pattern == NULL ?
-		"A name has 2 to 64 characters: letters with their marks and decimal digits of any script, \"_\" and \"-\"." :
-		"A name has 1 to 64 characters, no control, format or white-space character among them, and matches the project's \"name_pattern\".";
 	pg_wchar   *codes;
 	int			count;
 
 	if (VARSIZE_ANY_EXHDR(value) > NAME_BYTES_MAX ||
 		apikey_unicode_decode(value, &count) == NULL)
-		apikey_refuse(argument, rule);
+		refuse_name(argument, pattern);
 
 	value = apikey_unicode_nfc(value);
 	codes = apikey_unicode_decode(value, &count);
@@ -125,7 +165,7 @@ apikey_rule_name(const char *argument, text *value, const ApikeyRow *project)
 		!(pattern == NULL ? name_characters_valid(codes, count) :
 		  all_visible(codes, count) &&
 		  pattern_matches(whole_pattern(pattern), value)))
-		apikey_refuse(argument, rule);
+		refuse_name(argument, pattern);
 	return value;
 }
 
@@ -181,17 +221,25 @@ apikey_rule_lookup(const text *value, bool of_part)
 		apikey_refuse("lookup", "A lookup is what the key begins with, 8 to 100 characters.");
 }
 
+/* At most so much that a date it leads to can be written anywhere. */
+static bool
+within_century(const Interval *value)
+{
+	Interval	century = {.month = 12 * 100};
+
+	return DatumGetBool(DirectFunctionCall2(interval_le, IntervalPGetDatum(value),
+											IntervalPGetDatum(&century)));
+}
+
 /* A length of time from now, back or ahead, that leads to a date. */
 void
 apikey_rule_span(const char *argument, const Interval *value)
 {
 	Interval	zero = {0};
-	Interval	century = {.month = 12 * 100};
 
 	if (!DatumGetBool(DirectFunctionCall2(interval_ge, IntervalPGetDatum(value),
 										  IntervalPGetDatum(&zero))) ||
-		!DatumGetBool(DirectFunctionCall2(interval_le, IntervalPGetDatum(value),
-										  IntervalPGetDatum(&century))))
+		!within_century(value))
 		apikey_refuse(argument, "The interval is not negative, and at most 100 years.");
 }
 
@@ -209,7 +257,7 @@ void
 apikey_rule_prefix(const char *prefix, int len)
 {
 	if (!apikey_text_prefix_valid(prefix, len))
-		apikey_refuse("prefix", "A prefix has 1 to 20 characters a-z, 0-9 and \"_\", starting with a letter.");
+		apikey_refuse("prefix", APIKEY_PREFIX_RULE);
 }
 
 /*
@@ -222,15 +270,19 @@ list_elements(const char *argument, ArrayType *list, Oid type, int typlen,
 	Datum	   *elements;
 
 	if (ARR_NDIM(list) > 1)
-		apikey_refuse(argument, "The array must have one dimension.");
+		apikey_refuse_by(psprintf("apikey_%s_dimensions", argument), argument,
+						 "The array must have one dimension.");
 	if (array_contains_nulls(list))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("\"%s\" must not contain nulls", argument)));
+				 errmsg("\"%s\" must not contain nulls", argument),
+				 apikey_error_about(argument,
+									psprintf("apikey_%s_elements_required", argument))));
 	deconstruct_array(list, type, typlen, typbyval, typalign,
 					  &elements, NULL, count);
 	if (*count > LIST_MAX)
-		apikey_refuse(argument, "The array has at most 1000 elements.");
+		apikey_refuse_by(psprintf("apikey_%s_count", argument), argument,
+						 psprintf("The array has at most %d elements.", LIST_MAX));
 	return elements;
 }
 
@@ -325,13 +377,15 @@ rule_credits(const ApikeyRow *key)
 		apikey_refuse("credits", "Credits are 0 or more; null is no limit.");
 	if (key->nulls[APIKEY_KEY_CREDITS_REFILL] !=
 		key->nulls[APIKEY_KEY_CREDITS_INTERVAL])
-		apikey_refuse(key->nulls[APIKEY_KEY_CREDITS_REFILL] ?
-					  "credits_interval" : "credits_refill",
-					  "A refill needs both an amount and an interval.");
+		apikey_refuse_by("apikey_credits_refill_pair",
+						 key->nulls[APIKEY_KEY_CREDITS_REFILL] ?
+						 "credits_interval" : "credits_refill",
+						 "A refill needs both an amount and an interval.");
 	if (key->nulls[APIKEY_KEY_CREDITS_REFILL])
 		return;
 	if (key->nulls[APIKEY_KEY_CREDITS])
-		apikey_refuse("credits_refill", "Only a key with credits can be refilled.");
+		apikey_refuse_by("apikey_credits_refill_held", "credits_refill",
+						 "Only a key with credits can be refilled.");
 	if (DatumGetInt64(key->values[APIKEY_KEY_CREDITS_REFILL]) < 1)
 		apikey_refuse("credits_refill", "A refill is 1 or more.");
 	interval = DatumGetIntervalP(key->values[APIKEY_KEY_CREDITS_INTERVAL]);
@@ -358,7 +412,8 @@ apikey_rule_terms(const text *accepted, const ApikeyRow *project)
 		apikey_row_text(project, APIKEY_PROJECT_TERMS);
 
 	if (terms == NULL && accepted != NULL)
-		apikey_refuse("accept_terms", "There are no terms to accept.");
+		apikey_refuse_by("apikey_accept_terms_none", "accept_terms",
+						 "There are no terms to accept.");
 	if (!apikey_same_text(terms, accepted))
 		apikey_refuse("accept_terms", "It must equal the \"terms\" of the project.");
 }
@@ -369,25 +424,79 @@ column_time(const ApikeyRow *row, int column)
 	return DatumGetTimestampTz(row->values[column]);
 }
 
-/* Within a project's max_ttl no key lives longer, or for ever. */
+/* A date is one that people, and JSON, can write: no infinity, no year 10000. */
 static void
-rule_max_ttl(const ApikeyRow *key, const ApikeyRow *project)
+rule_date(const ApikeyRow *key, int column, const char *argument)
 {
-	TimestampTz latest;
+	TimestampTz end = (date2j(10000, 1, 1) - POSTGRES_EPOCH_JDATE) *
+		USECS_PER_DAY;
 
-	if (project->nulls[APIKEY_PROJECT_MAX_TTL])
-		return;
-	latest = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-													 key->values[APIKEY_KEY_CREATED_AT],
-													 project->values[APIKEY_PROJECT_MAX_TTL]));
-	if (key->nulls[APIKEY_KEY_EXPIRES_AT] ||
-		column_time(key, APIKEY_KEY_EXPIRES_AT) > latest)
-		apikey_refuse("expires_at", "A key of this project expires within its \"max_ttl\" of being created.");
+	if (!key->nulls[column] &&
+		(TIMESTAMP_NOT_FINITE(column_time(key, column)) ||
+		 column_time(key, column) >= end))
+		apikey_refuse_by("apikey_date", argument,
+						 "A date is finite, and in the year 9999 or before.");
+}
+
+/* The latest end that a project's max_ttl leaves to what begins at a time. */
+TimestampTz
+apikey_rule_latest_end(TimestampTz begin, const ApikeyRow *project)
+{
+	if (project == NULL || project->nulls[APIKEY_PROJECT_MAX_TTL])
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(begin),
+												   project->values[APIKEY_PROJECT_MAX_TTL]));
+}
+
+/* Does a key end later than that, or never? */
+bool
+apikey_rule_ends_after(const ApikeyRow *key, TimestampTz latest)
+{
+	return latest != DT_NOEND &&
+		(key->nulls[APIKEY_KEY_EXPIRES_AT] ||
+		 column_time(key, APIKEY_KEY_EXPIRES_AT) > latest);
 }
 
 /*
- * The attributes that creating and updating a key have in common, with those
- * of its project's settings that bound them; NULL for a personal key.
+ * When a key starts and ends, for whoever makes it or changes either: what an
+ * older key has stays, and its other columns can be written.
+ */
+void
+apikey_rule_dates(const ApikeyRow *key, const ApikeyRow *project)
+{
+	TimestampTz latest = apikey_rule_latest_end(column_time(key, APIKEY_KEY_CREATED_AT),
+												project);
+
+	rule_date(key, APIKEY_KEY_STARTS_AT, "starts_at");
+	rule_date(key, APIKEY_KEY_EXPIRES_AT, "expires_at");
+	if (!key->nulls[APIKEY_KEY_STARTS_AT] &&
+		!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
+		column_time(key, APIKEY_KEY_EXPIRES_AT) <=
+		column_time(key, APIKEY_KEY_STARTS_AT))
+		apikey_refuse_by("apikey_expires_after_start", "expires_at",
+						 "A key must expire later than it starts.");
+	if (apikey_rule_ends_after(key, latest))
+		apikey_refuse_by("apikey_expires_within_max_ttl", "expires_at",
+						 psprintf("A key of this project expires within %s of being created, its \"max_ttl\".",
+								  DatumGetCString(DirectFunctionCall1(interval_out,
+																	  project->values[APIKEY_PROJECT_MAX_TTL]))));
+}
+
+/* A key that is created is good for some time. */
+void
+apikey_rule_not_ended(const ApikeyRow *key)
+{
+	if (!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
+		column_time(key, APIKEY_KEY_EXPIRES_AT) <=
+		column_time(key, APIKEY_KEY_CREATED_AT))
+		apikey_refuse_by("apikey_expires_later", "expires_at",
+						 "A key must expire later than it is created.");
+}
+
+/*
+ * The attributes that creating and updating a key have in common; of its
+ * project, NULL for a personal key, only that there is one counts.
  */
 void
 apikey_rule_attributes(const ApikeyRow *key, const ApikeyRow *project)
@@ -408,15 +517,8 @@ apikey_rule_attributes(const ApikeyRow *key, const ApikeyRow *project)
 		rule_addresses(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]));
 	rule_rate(key);
 	rule_credits(key);
-	if (!key->nulls[APIKEY_KEY_STARTS_AT] &&
-		!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
-		column_time(key, APIKEY_KEY_EXPIRES_AT) <=
-		column_time(key, APIKEY_KEY_STARTS_AT))
-		apikey_refuse("expires_at", "A key must expire later than it starts.");
 	if (toast_raw_datum_size(key->values[APIKEY_KEY_METADATA]) > METADATA_BYTES_MAX)
 		apikey_refuse("metadata", "The metadata of a key has at most 64 kB.");
-	if (project != NULL)
-		rule_max_ttl(key, project);
 }
 
 /* A name pattern must compile as it stands and as whole_pattern. */
@@ -446,17 +548,14 @@ rule_name_pattern(text *pattern)
 	PG_END_TRY();
 }
 
-/* More than nothing, and not so much that no date could carry it. */
 static bool
-ttl_valid(Datum ttl)
+ttl_valid(const Interval *ttl)
 {
 	Interval	zero = {0};
-	Interval	century = {.month = 12 * 100};
 
-	return DatumGetBool(DirectFunctionCall2(interval_gt, ttl,
+	return DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(ttl),
 											IntervalPGetDatum(&zero))) &&
-		DatumGetBool(DirectFunctionCall2(interval_le, ttl,
-										 IntervalPGetDatum(&century)));
+		within_century(ttl);
 }
 
 /* The settings of a project. */
@@ -472,7 +571,7 @@ apikey_rule_project(const ApikeyRow *project)
 	if (!project->nulls[APIKEY_PROJECT_NAME_PATTERN])
 		rule_name_pattern(apikey_row_text(project, APIKEY_PROJECT_NAME_PATTERN));
 	if (!project->nulls[APIKEY_PROJECT_MAX_TTL] &&
-		!ttl_valid(project->values[APIKEY_PROJECT_MAX_TTL]))
+		!ttl_valid(DatumGetIntervalP(project->values[APIKEY_PROJECT_MAX_TTL])))
 		apikey_refuse("max_ttl", "The longest life of a key is positive, and at most 100 years.");
 	if (!project->nulls[APIKEY_PROJECT_MAX_KEYS] &&
 		DatumGetInt32(project->values[APIKEY_PROJECT_MAX_KEYS]) < 0)

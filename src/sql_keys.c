@@ -51,15 +51,6 @@ text_argument(FunctionCallInfo fcinfo, int argument)
 	return PG_ARGISNULL(argument) ? NULL : PG_GETARG_TEXT_PP(argument);
 }
 
-/* A text that must be there. */
-static text *
-required_argument(FunctionCallInfo fcinfo, int argument, const char *name)
-{
-	if (PG_ARGISNULL(argument))
-		apikey_refuse_null(name);
-	return PG_GETARG_TEXT_PP(argument);
-}
-
 /* Copies an argument, NULL or not, into a column. */
 static void
 set_from_argument(FunctionCallInfo fcinfo, int argument, ApikeyRow *key,
@@ -95,7 +86,7 @@ read_new_key(FunctionCallInfo fcinfo, int more, ApikeyRow *key,
 		{CREATE_METADATA, APIKEY_KEY_METADATA}
 	};
 
-	issue->name = required_argument(fcinfo, CREATE_NAME, "name");
+	issue->name = apikey_required_text(fcinfo, CREATE_NAME, "name");
 	issue->project = text_argument(fcinfo, more + CREATE_PROJECT);
 	issue->subject = text_argument(fcinfo, more + CREATE_SUBJECT);
 	issue->prefix = text_argument(fcinfo, more + CREATE_PREFIX);
@@ -141,11 +132,11 @@ apikey_import(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("apikey_import()");
 	read_new_key(fcinfo, IMPORT_MORE, &key, &issue);
-	apikey_foreign_read(required_argument(fcinfo, IMPORT_ALGORITHM, "algorithm"),
-						required_argument(fcinfo, IMPORT_HASH, "hash"),
+	apikey_foreign_read(apikey_required_text(fcinfo, IMPORT_ALGORITHM, "algorithm"),
+						apikey_required_text(fcinfo, IMPORT_HASH, "hash"),
 						lookup, &foreign);
 	if (apikey_foreign_slow(foreign.algorithm) || lookup != NULL)
-		apikey_rule_lookup(required_argument(fcinfo, IMPORT_LOOKUP, "lookup"),
+		apikey_rule_lookup(apikey_required_text(fcinfo, IMPORT_LOOKUP, "lookup"),
 						   foreign.algorithm == APIKEY_ALGORITHM_SHA256_PART);
 	if (foreign.algorithm == APIKEY_ALGORITHM_HMAC_SHA256)
 		apikey_secret_require();
@@ -309,21 +300,27 @@ apikey_delete(PG_FUNCTION_ARGS)
 }
 
 /*
- * apikey_rotate(id uuid, grace interval) returns text
+ * apikey_rotate(id uuid, grace interval, expires_at timestamptz) returns text
  *		Makes a key's successor, and returns its text, which is stored nowhere.
  */
 PG_FUNCTION_INFO_V1(apikey_rotate);
 Datum
 apikey_rotate(PG_FUNCTION_ARGS)
 {
+	TimestampTz expires_at;
+	bool		given = PG_NARGS() > 2 && !PG_ARGISNULL(2);	/* not by the SQL of 0.1.0 */
+
 	PreventCommandIfReadOnly("apikey_rotate()");
 	if (PG_ARGISNULL(0))
 		apikey_refuse_null("id");
 	if (PG_ARGISNULL(1))
 		apikey_refuse_null("grace");
 	apikey_rule_span("grace", PG_GETARG_INTERVAL_P(1));
+	if (given)
+		expires_at = PG_GETARG_TIMESTAMPTZ(2);
 	PG_RETURN_TEXT_P(apikey_rotate_key(PG_GETARG_UUID_P(0),
-									   PG_GETARG_INTERVAL_P(1)));
+									   PG_GETARG_INTERVAL_P(1),
+									   given ? &expires_at : NULL));
 }
 
 /*

@@ -13,15 +13,6 @@
 
 #include "apikey.h"
 
-/* A text argument that must not be NULL. */
-static text *
-required_text(FunctionCallInfo fcinfo, int argument, const char *name)
-{
-	if (PG_ARGISNULL(argument))
-		apikey_refuse_null(name);
-	return PG_GETARG_TEXT_PP(argument);
-}
-
 /*
  * apikey_organization_create(name text) returns uuid
  *		The caller becomes its owner.
@@ -33,7 +24,7 @@ apikey_organization_create(PG_FUNCTION_ARGS)
 	ApikeyPlace place;
 
 	PreventCommandIfReadOnly("apikey_organization_create()");
-	apikey_place_create_organization(required_text(fcinfo, 0, "name"), &place);
+	apikey_place_create_organization(apikey_required_text(fcinfo, 0, "name"), &place);
 	PG_RETURN_UUID_P(apikey_place_organization(&place));
 }
 
@@ -64,7 +55,7 @@ PG_FUNCTION_INFO_V1(apikey_project_create);
 Datum
 apikey_project_create(PG_FUNCTION_ARGS)
 {
-	text	   *path = required_text(fcinfo, 0, "path");
+	text	   *path = apikey_required_text(fcinfo, 0, "path");
 	ApikeyPlace place;
 
 	PreventCommandIfReadOnly("apikey_project_create()");
@@ -85,7 +76,7 @@ PG_FUNCTION_INFO_V1(apikey_member_add);
 Datum
 apikey_member_add(PG_FUNCTION_ARGS)
 {
-	text	   *path = required_text(fcinfo, 0, "path");
+	text	   *path = apikey_required_text(fcinfo, 0, "path");
 	text	   *subject = PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3);
 	ApikeyPlace place;
 
@@ -112,7 +103,7 @@ PG_FUNCTION_INFO_V1(apikey_member_remove);
 Datum
 apikey_member_remove(PG_FUNCTION_ARGS)
 {
-	text	   *path = required_text(fcinfo, 0, "path");
+	text	   *path = apikey_required_text(fcinfo, 0, "path");
 	text	   *subject = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
 	ApikeyPlace place;
 
@@ -123,18 +114,41 @@ apikey_member_remove(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(apikey_member_remove_from(&place, PG_GETARG_OID(1), subject));
 }
 
+/* Opens the project, or the organization, of a path; raises for the other. */
+static void
+open_place(const text *path, bool is_project, ApikeyPlace *place)
+{
+	if (is_project !=
+		(memchr(VARDATA_ANY(path), '/', VARSIZE_ANY_EXHDR(path)) != NULL))
+		apikey_place_refuse_unknown(text_to_cstring(path), is_project);
+	apikey_place_open(path, place);
+}
+
+/*
+ * apikey_project_apply(path text) returns bigint
+ *		Lets the project's keys end within its max_ttl from now; how many did
+ *		not.
+ */
+PG_FUNCTION_INFO_V1(apikey_project_apply);
+Datum
+apikey_project_apply(PG_FUNCTION_ARGS)
+{
+	ApikeyPlace place;
+
+	PreventCommandIfReadOnly("apikey_project_apply()");
+	open_place(apikey_required_text(fcinfo, 0, "path"), true, &place);
+	PG_RETURN_INT64(apikey_apply_project(&place));
+}
+
 /* Drops the place that the arguments name, twice. */
 static Datum
 drop_place(FunctionCallInfo fcinfo, bool is_project)
 {
-	text	   *path = required_text(fcinfo, 0, "path");
-	text	   *confirmed = required_text(fcinfo, 1, "confirm_name");
+	text	   *path = apikey_required_text(fcinfo, 0, "path");
+	text	   *confirmed = apikey_required_text(fcinfo, 1, "confirm_name");
 	ApikeyPlace place;
 
-	if (is_project !=
-		(memchr(VARDATA_ANY(path), '/', VARSIZE_ANY_EXHDR(path)) != NULL))
-		apikey_place_refuse_unknown(text_to_cstring(path), is_project);
-	apikey_place_open(path, &place);
+	open_place(path, is_project, &place);
 	if (!apikey_same_text(path, confirmed))
 		apikey_refuse("confirm_name", "It must repeat the path.");
 	apikey_place_drop(&place);

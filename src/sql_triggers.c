@@ -258,6 +258,9 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 	apply_changes(&changes, &key);
 	project = apikey_manage_project(&key, &place);
 	apikey_rule_attributes(&key, project);
+	if (find_change(&changes, APIKEY_KEY_STARTS_AT) != NULL ||
+		find_change(&changes, APIKEY_KEY_EXPIRES_AT) != NULL)
+		apikey_rule_dates(&key, project);
 	if (find_change(&changes, APIKEY_KEY_RATE_LIMIT) != NULL)
 		apikey_rule_limit_held(&key);
 	if (project != NULL)

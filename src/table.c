@@ -367,10 +367,13 @@ refuse_published(const ApikeyTable *table, const ErrorData *error)
 
 /*
  * Is to be called where a row could not be written: tells a name that is taken
- * in the user's words, and all else as it is.
+ * in the user's words, and all else as it is.  By what it is taken the caller
+ * may not know, so nothing is said to exist; argument is where the name was
+ * given.
  */
 pg_noreturn static void
-rethrow(const ApikeyTable *table, const ApikeyRow *row, MemoryContext context)
+rethrow(const ApikeyTable *table, const ApikeyRow *row, const char *argument,
+		MemoryContext context)
 {
 	ErrorData  *error;
 
@@ -390,11 +393,16 @@ rethrow(const ApikeyTable *table, const ApikeyRow *row, MemoryContext context)
 	if (table->noun == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
-				 errmsg("%s", table->taken)));
+				 errmsg("%s", table->taken),
+				 apikey_error_about(argument,
+									psprintf("apikey_%s_taken", argument))));
 	ereport(ERROR,
 			(errcode(ERRCODE_UNIQUE_VIOLATION),
-			 errmsg("%s \"%s\" already exists", table->noun,
-					text_to_cstring(apikey_row_text(row, table->label)))));
+			 errmsg("%s name \"%s\" is taken", table->noun,
+					text_to_cstring(apikey_row_text(row, table->label))),
+			 apikey_error_about(argument,
+								psprintf("%s_%s_taken", table->name,
+										 table->columns[table->label].name))));
 }
 
 /*
@@ -482,7 +490,7 @@ apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
 	}
 	PG_CATCH();
 	{
-		rethrow(table, row, context);
+		rethrow(table, row, table->relabel, context);
 	}
 	PG_END_TRY();
 }
@@ -517,7 +525,7 @@ apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
 	}
 	PG_CATCH();
 	{
-		rethrow(table, row, context);
+		rethrow(table, row, table->argument, context);
 	}
 	PG_END_TRY();
 }

@@ -175,6 +175,8 @@ typedef struct ApikeyTable
 	const char *noun;			/* what a row is called in an error */
 	const char *taken;			/* without one: the error of a duplicate */
 	int			label;			/* the column that names a row there */
+	const char *argument;		/* where functions take it, or what is taken */
+	const char *relabel;		/* the same where they change it */
 	ApikeyRelation relation;
 	ApikeyRelation pkey;
 	const ApikeyColumn *columns;	/* in their order in the table */

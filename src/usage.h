@@ -91,6 +91,8 @@ extern void apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
 								 const ApikeyLimit *limit, int32 cost,
 								 TimestampTz now, ApikeyLimitState *state);
 extern void apikey_usage_copy(ApikeySlot *slot, ApikeyUse *use);
+extern void apikey_usage_carry_limit(const pg_uuid_t *from,
+									 const pg_uuid_t *to);
 extern bool apikey_usage_pending(const pg_uuid_t *id, int64 flushed,
 								 ApikeyUse *use);
 extern inet *apikey_usage_inet(const inet_struct *addr);

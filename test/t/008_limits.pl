@@ -47,6 +47,14 @@ pass('a shorter window is back sooner');
 sql("UPDATE apikeys SET rate_limit = NULL");
 is(sql("SELECT code, rate_remaining, detail FROM apikey_verify('$key')"), 'valid||', 'a limit that was taken away');
 
+# Rotating gives no fresh window.
+my $turned = create('turned', "rate_limit => 3, rate_window => '1 hour'");
+is(sql(join ';', map { "SELECT code FROM apikey_verify('$turned')" } 1 .. 2), "valid\nvalid", 'two of three');
+my $next = sql("SELECT apikey_rotate(apikey_id('$turned'), '1 hour')");
+is(sql(join ';', map { "SELECT code, rate_remaining FROM apikey_verify('$next')" } 1 .. 2), "valid|0\nrate_limited|0", 'the successor goes on');
+$next = sql("SELECT apikey_rotate(apikey_id('$next'))");
+is(sql("SELECT code FROM apikey_verify('$next')"), 'rate_limited', 'and the next one');
+
 # What is refused for any other reason spends nothing.
 my $refused = create('refused', "rate_limit => 2, rate_window => '1 hour', allowed_ips => '{10.0.0.0/8}'");
 is( sql(qq{SELECT code FROM apikey_verify('$refused');

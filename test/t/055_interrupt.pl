@@ -40,6 +40,7 @@ my %calls = (
 	apikey_organization_drop => q{SELECT apikey_organization_drop('acme', 'acme')},
 	apikey_project_create => q{SELECT apikey_project_create('acme/new', default_key => true)},
 	apikey_project_drop => q{SELECT apikey_project_drop('acme/pay', 'acme/pay')},
+	apikey_project_apply => q{SELECT apikey_project_apply('acme/pay')},
 	apikey_member_add => q{SELECT apikey_member_add('acme/pay', 'bert', 'owner')},
 	apikey_member_remove => q{SELECT apikey_member_remove('acme', 'bert')},
 	apikey_verify => qq{SELECT code FROM apikey_verify('$key', project => 'acme')},

@@ -1,0 +1,145 @@
+-- What each refusal says to a program: SQLSTATE, column (the argument),
+-- constraint (the rule), and to a person.
+SET intervalstyle = 'postgres';
+CREATE ROLE regress_apikey_anna;
+CREATE ROLE regress_apikey_olga;
+CREATE ROLE regress_apikey_outsider;
+GRANT EXECUTE ON FUNCTION apikey_organization_create, apikey_import TO regress_apikey_olga, regress_apikey_outsider;
+CREATE FUNCTION regress_refused(query text, OUT state text, OUT "column" text, OUT rule text, OUT message text,
+		OUT detail text) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE query;
+	message := 'not refused';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, "column" = COLUMN_NAME, rule = CONSTRAINT_NAME,
+		message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+
+END $$;
+CREATE TABLE regress_refusals (n serial, query text);
+GRANT SELECT ON regress_refusals TO PUBLIC;
+
+SET ROLE regress_apikey_olga;
+SELECT apikey_organization_create('shop') IS NOT NULL AS created;
+SELECT apikey_project_create('shop/web');
+SELECT apikey_project_create('shop/full');
+SELECT apikey_create('one') AS one, apikey_create('two') AS two, apikey_create('shops', 'shop/web') AS shops \gset
+SELECT apikey_id(:'one') AS one, apikey_id(:'shops') AS shops \gset
+UPDATE apikey_projects SET name_pattern = '[a-z]+', max_ttl = '90 days', terms = 'v1' WHERE path = 'shop/web';
+UPDATE apikey_projects SET max_keys = 0 WHERE path = 'shop/full';
+RESET ROLE;
+
+-- Of a key that is made.
+INSERT INTO regress_refusals (query) SELECT 'SELECT apikey_create(' || arguments || ')' FROM (VALUES
+	('NULL'),
+	('$$a$$'),
+	('$$two words$$'),
+	('$$one$$'),
+	('$$new$$, subject => $$$$'),
+	('$$new$$, prefix => $$Ak$$'),
+	('$$new$$, role => $$admin$$'),
+	('$$new$$, accept_terms => $$v1$$'),
+	('$$new$$, description => repeat($$x$$, 1001)'),
+	('$$new$$, scopes => NULL'),
+	('$$new$$, scopes => $${a b}$$'),
+	('$$new$$, scopes => $${{a},{b}}$$'),
+	('$$new$$, scopes => $${a,NULL}$$'),
+	('$$new$$, scopes => array_fill($$a$$::text, ARRAY[1001])'),
+	('$$new$$, allowed_ips => $${}$$'),
+	('$$new$$, metadata => NULL'),
+	('$$new$$, metadata => to_jsonb(repeat($$x$$, 70000))'),
+	('$$new$$, rate_window => NULL'),
+	('$$new$$, rate_window => $$1 month$$'),
+	('$$new$$, rate_limit => 0'),
+	('$$new$$, rate_limit => 1'),
+	('$$new$$, credits => -1'),
+	('$$new$$, credits => 1, credits_refill => 1'),
+	('$$new$$, credits => 1, credits_interval => $$1 day$$'),
+	('$$new$$, credits_refill => 1, credits_interval => $$1 day$$'),
+	('$$new$$, credits => 1, credits_refill => 0, credits_interval => $$1 day$$'),
+	('$$new$$, credits => 1, credits_refill => 1, credits_interval => $$0$$'),
+	('$$new$$, expires_at => now()'),
+	('$$new$$, expires_at => $$2020-01-01$$'),
+	('$$new$$, expires_at => $$infinity$$'),
+	('$$new$$, expires_at => $$-infinity$$'),
+	('$$new$$, expires_at => $$10000-01-01 00:00 UTC$$'),
+	('$$new$$, starts_at => $$infinity$$'),
+	('$$new$$, starts_at => $$-infinity$$'),
+	('$$new$$, starts_at => $$12000-01-01$$'),
+	('$$new$$, starts_at => $$2100-01-02$$, expires_at => $$2100-01-01$$'),
+	('$$Web-1$$, $$shop/web$$, accept_terms => $$v1$$, expires_at => now() + $$1 day$$::interval'),
+	('$$web$$, $$shop/web$$, expires_at => now() + $$1 day$$::interval'),
+	('$$web$$, $$shop/web$$, accept_terms => $$v1$$'),
+	('$$web$$, $$shop/web$$, accept_terms => $$v1$$, expires_at => now() + $$91 days$$::interval'),
+	('$$shops$$, $$shop/web$$, accept_terms => $$v1$$, expires_at => now() + $$1 day$$::interval'),
+	('$$web$$, $$shop/full$$'),
+	('$$web$$, $$shop/none$$')) AS calls (arguments);
+-- Of one that there is.
+INSERT INTO regress_refusals (query) VALUES
+	('SELECT apikey_rename(ONE, NULL)'),
+	('SELECT apikey_rename(ONE, $$a$$)'),
+	('SELECT apikey_rename(ONE, $$two$$)'),
+	('SELECT apikey_rename(SHOPS, $$Shops$$)'),
+	('SELECT apikey_rename(NULL, $$x$$)'),
+	('SELECT apikey_revoke(ONE, repeat($$x$$, 501))'),
+	('SELECT apikey_delete(ONE, $$another$$)'),
+	('SELECT apikey_rotate(ONE, $$-1 day$$)'),
+	('SELECT apikey_rotate(ONE, NULL)'),
+	('SELECT apikey_transfer(SHOPS, $$regress_apikey_outsider$$)'),
+	('SELECT apikey_transfer(SHOPS, NULL)'),
+	('SELECT apikey_credits_add(ONE, 0)'),
+	('SELECT apikey_purge($$-1 day$$)'),
+	('UPDATE apikeys SET expires_at = $$infinity$$ WHERE id = ONE'),
+	('UPDATE apikeys SET starts_at = $$10000-01-01 00:00 UTC$$ WHERE id = ONE'),
+	('UPDATE apikeys SET starts_at = now() + $$91 days$$::interval WHERE id = SHOPS'),
+	('UPDATE apikeys SET expires_at = now() + $$91 days$$::interval WHERE id = SHOPS'),
+	('UPDATE apikeys SET scopes = $${a b}$$ WHERE id = ONE');
+-- Of organizations and projects; what is taken is not said to exist.
+INSERT INTO regress_refusals (query) VALUES
+	('SELECT apikey_organization_create($$Shop$$)'),
+	('SELECT apikey_organization_create($$shop$$)'),
+	('SELECT apikey_project_create($$shop$$)'),
+	('SELECT apikey_project_create($$shop/web$$)'),
+	('SELECT apikey_organization_drop($$shop$$, $$shops$$)'),
+	('SELECT apikey_member_add($$shop$$, $$regress_apikey_anna$$, NULL)'),
+	('SELECT apikey_member_add($$shop$$, $$regress_apikey_anna$$, $$admin$$, $$$$)'),
+	('UPDATE apikey_projects SET name_pattern = $$($$ WHERE path = $$shop/web$$'),
+	('UPDATE apikey_projects SET max_ttl = $$0$$ WHERE path = $$shop/web$$'),
+	('UPDATE apikey_projects SET max_keys = -1 WHERE path = $$shop/web$$'),
+	('UPDATE apikey_projects SET terms = $$$$ WHERE path = $$shop/web$$'),
+	('UPDATE apikey_projects SET revealable = NULL WHERE path = $$shop/web$$'),
+	('SELECT apikey_import($$new$$, $$sha1$$, $$x$$)'),
+	('SELECT apikey_import($$new$$, $$sha256$$, $$x$$)'),
+	('SELECT apikey_import($$new$$, $$sha256$$, repeat($$0$$, 64), lookup => $$short$$)'),
+	('SELECT apikey_verify($$x$$, cost => -1)');
+\pset format unaligned
+SET ROLE regress_apikey_olga;
+SELECT r.query, f.* FROM regress_refusals r,
+	regress_refused(replace(replace(query, 'ONE', quote_literal(:'one')), 'SHOPS', quote_literal(:'shops'))) f ORDER BY n;
+
+-- Who may not know of it is told that it is taken, or that there is none, and
+-- never both that it exists and that it does not.
+SET ROLE regress_apikey_outsider;
+SELECT q, f.* FROM (VALUES (1, 'SELECT apikey_organization_create($$shop$$)'), (2, 'SELECT apikey_organization_drop($$shop$$, $$shop$$)'),
+	(3, 'SELECT apikey_project_create($$shop/web$$)'), (4, 'SELECT apikey_create($$x$$, $$shop/web$$)')) AS c (n, q), regress_refused(q) f ORDER BY n;
+\pset format aligned
+
+-- An import may be of what has ended; an UPDATE may end a key.  Dates that were
+-- written before the rule, or the project's, was do not stop other changes.
+SET ROLE regress_apikey_olga;
+SELECT apikey_import('ended', 'md5', md5('regress-errors'), expires_at => '2020-01-01') IS NOT NULL AS imported;
+UPDATE apikeys SET expires_at = '2021-01-01' WHERE name = 'ended' RETURNING status;
+RESET ROLE;
+UPDATE apikey_key SET expires_at = 'infinity', starts_at = '-infinity' WHERE name IN ('one', 'shops');
+SET ROLE regress_apikey_olga;
+UPDATE apikeys SET description = 'changed' WHERE name IN ('one', 'shops') RETURNING name, expires_at, description;
+UPDATE apikeys SET expires_at = now() + interval '1 day', starts_at = NULL WHERE name = 'shops' RETURNING name, starts_at;
+UPDATE apikeys SET scopes = '{x}' WHERE name = 'shops' RETURNING name, scopes;
+
+SELECT apikey_delete(id, name) FROM apikeys WHERE project IS NULL;
+SELECT apikey_organization_drop('shop', 'shop');
+RESET ROLE;
+DELETE FROM apikey_event;
+DROP TABLE regress_refusals;
+DROP FUNCTION regress_refused(text);
+REVOKE EXECUTE ON FUNCTION apikey_organization_create, apikey_import FROM regress_apikey_olga, regress_apikey_outsider;
+DROP ROLE regress_apikey_anna, regress_apikey_olga, regress_apikey_outsider;

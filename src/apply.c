@@ -1,0 +1,138 @@
+/*
+ * apply.c
+ *		Bringing the keys that a project has under a max_ttl it was given since.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "apikey.h"
+
+/* What the search for keys that end too late has found. */
+typedef struct Late
+{
+	TimestampTz latest;
+	List	   *ids;
+} Late;
+
+static bool
+is_late(const ApikeyRow *key, TimestampTz latest)
+{
+	return apikey_key_live(key) && apikey_rule_ends_after(key, latest);
+}
+
+static bool
+collect_late(const ApikeyRow *key, void *state)
+{
+	Late	   *late = state;
+
+	if (is_late(key, late->latest))
+	{
+		pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+		*id = *apikey_row_id(key);
+		late->ids = lappend(late->ids, id);
+	}
+	return true;
+}
+
+/* The younger first, as all lock keys that lock more than one. */
+static int
+compare_younger(const ListCell *one, const ListCell *two)
+{
+	return memcmp(lfirst(two), lfirst(one), sizeof(pg_uuid_t));
+}
+
+/* {"columns": ["expires_at"], "before": {...}, "after": {...}} */
+static char *
+ended_detail(const ApikeyRow *key, TimestampTz latest)
+{
+	StringInfoData before;
+	StringInfoData after;
+	StringInfoData json;
+
+	apikey_detail_begin(&before);
+	apikey_detail_value(&before, "expires_at", TIMESTAMPTZOID,
+						key->values[APIKEY_KEY_EXPIRES_AT],
+						key->nulls[APIKEY_KEY_EXPIRES_AT]);
+	apikey_detail_begin(&after);
+	apikey_detail_json(&after, "expires_at", apikey_json_time(latest));
+	apikey_detail_begin(&json);
+	apikey_detail_json(&json, "columns", "[\"expires_at\"]");
+	apikey_detail_json(&json, "before", apikey_detail_end(&before));
+	apikey_detail_json(&json, "after", apikey_detail_end(&after));
+	return apikey_detail_end(&json);
+}
+
+/* False where the key has gone, or ends in time, since it was found. */
+static bool
+end_key(const pg_uuid_t *id, TimestampTz latest)
+{
+	ApikeyRow	key;
+	char	   *detail;
+
+	if (!apikey_table_lock(&apikey_key_table, id, APIKEY_LOCK_UPDATE, &key) ||
+		!is_late(&key, latest))
+		return false;
+	detail = ended_detail(&key, latest);
+	apikey_row_set(&key, APIKEY_KEY_EXPIRES_AT, TimestampTzGetDatum(latest));
+	apikey_key_update(&key, APIKEY_EVENT_UPDATED, detail);
+	return true;
+}
+
+static int64
+end_keys(const List *ids, TimestampTz latest)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "apikey apply",
+												  ALLOCSET_DEFAULT_SIZES);
+	int64		count = 0;
+	ListCell   *cell;
+
+	foreach(cell, ids)
+	{
+		MemoryContext outer = MemoryContextSwitchTo(context);
+
+		CHECK_FOR_INTERRUPTS();
+		if (end_key(lfirst(cell), latest))
+			count++;
+		MemoryContextSwitchTo(outer);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+	return count;
+}
+
+/*
+ * Of an opened project, whose settings stay as they are while it is: the live
+ * keys that end later than its max_ttl from now, or never, end then.  Returns
+ * how many did not.
+ */
+int64
+apikey_apply_project(const ApikeyPlace *place)
+{
+	Late		late = {0};
+	StringInfoData json;
+	int64		count;
+
+	late.latest = apikey_rule_latest_end(GetCurrentTimestamp(),
+										 &place->project);
+	if (late.latest == DT_NOEND)
+		return 0;
+	apikey_key_scan_project(apikey_place_project(place), collect_late, &late);
+	list_sort(late.ids, compare_younger);
+	count = end_keys(late.ids, late.latest);
+
+	apikey_detail_begin(&json);
+	apikey_detail_value(&json, "max_ttl", INTERVALOID,
+						place->project.values[APIKEY_PROJECT_MAX_TTL], false);
+	apikey_detail_json(&json, "keys", psprintf(INT64_FORMAT, count));
+	apikey_event_place(place, APIKEY_EVENT_PROJECT_APPLIED,
+					   apikey_detail_end(&json));
+	return count;
+}
