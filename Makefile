@@ -2,11 +2,11 @@ EXTENSION = apikey
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" apikey.control)
 
 MODULE_big = apikey
-OBJS = src/account.o src/address.o src/apikey.o src/apply.o src/authority.o src/cache.o \
-	src/catalog.o src/complaint.o src/credential.o src/credit.o src/demand.o \
-	src/denial.o src/detail.o src/digest.o src/ended.o src/event.o \
-	src/expiry.o src/foreign.o src/generate.o src/identity.o src/import.o \
-	src/intact.o \
+OBJS = src/account.o src/address.o src/administrator.o src/apikey.o src/apply.o \
+	src/authority.o src/cache.o src/catalog.o src/complaint.o src/credential.o \
+	src/credit.o src/demand.o src/denial.o src/detail.o src/digest.o \
+	src/ended.o src/event.o src/expiry.o src/foreign.o src/generate.o \
+	src/grant.o src/identity.o src/import.o src/intact.o \
 	src/issue.o src/json.o src/key.o src/keytext.o src/lease.o src/limiter.o \
 	src/manage.o src/member.o src/notify.o src/pepper.o src/pgcrypto.o \
 	src/place.o src/principal.o src/purge.o src/redact.o src/redact_log.o \
@@ -27,7 +27,7 @@ SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 # Tests: a temporary server for each kind, so none needs to be running.
 REGRESS = install format texts keys verify whose names update errors owners subjects \
 	places vouch credits cache rotate purge reveal import identity matrix audit \
-	privileges defaults hostile planted contexts callers intact citus \
+	grants privileges defaults hostile planted contexts callers intact citus \
 	uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale

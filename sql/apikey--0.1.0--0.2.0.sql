@@ -640,3 +640,60 @@ CREATE INDEX apikey_event_place ON @extschema@.apikey_event
 -- Those of a dump of 0.1.0, which do not say whose key it was.
 CREATE INDEX apikey_event_unnamed ON @extschema@.apikey_event (key_id, id)
 	WHERE key_id IS NOT NULL AND key_owner_name IS NULL;
+-- Grants
+
+CREATE TABLE @extschema@.apikey_administrator (
+	id uuid NOT NULL,
+	role regrole NOT NULL,
+	role_name text NOT NULL,
+	granted_at timestamptz NOT NULL,
+	granted_by text NOT NULL,
+	CONSTRAINT apikey_administrator_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_administrator IS
+	'Roles that see every key and event, and may disable and revoke, while role and role_name are one role''s; see apikey_grant';
+ALTER TABLE @extschema@.apikey_administrator ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_administrator FROM PUBLIC;
+SELECT pg_extension_config_dump('@extschema@.apikey_administrator', '');
+CREATE FUNCTION @extschema@.apikey_grant(what text, to_role regrole)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_grant(text, regrole) IS
+	'Lets a role make organizations, import keys or read the statistics (what: organizations, import, stats), for whoever has the privileges of the extension''s owner; or serve as the role of other servers, or see every key and event and disable and revoke (servers, administer), for superusers.';
+
+CREATE FUNCTION @extschema@.apikey_ungrant(what text, from_role regrole)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_ungrant(text, regrole) IS
+	'Takes away what apikey_grant or GRANT has given to a role, with what that role has given on.';
+REVOKE ALL ON FUNCTION
+	@extschema@.apikey_grant(text, regrole),
+	@extschema@.apikey_ungrant(text, regrole)
+	FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.apikey_grant(text, regrole),
+	@extschema@.apikey_ungrant(text, regrole)
+	TO PUBLIC;
+GRANT SELECT ON @extschema@.apikey_stats TO pg_monitor;
+
+-- What the views do not let be done
+
+-- Each column may be tried: the triggers say what to call instead.
+DO $$
+DECLARE
+	tried record;
+BEGIN
+	FOR tried IN
+		SELECT a.attrelid::regclass::text AS view, string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) AS columns
+			FROM pg_extension e
+			JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+				AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+			JOIN pg_class c ON c.oid = d.objid AND c.relname IN ('apikeys', 'apikey_projects')
+			JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+			WHERE e.extname = 'apikey'
+			GROUP BY a.attrelid
+	LOOP
+		EXECUTE format('GRANT INSERT (%s), UPDATE (%1$s) ON %s TO PUBLIC', tried.columns, tried.view);
+	END LOOP;
+END
+$$;

@@ -244,6 +244,18 @@ CREATE TABLE @extschema@.apikey_credit (
 COMMENT ON TABLE @extschema@.apikey_credit IS
 	'Accounts of credits, each of a key or of a key and its successors; read them through the view apikeys';
 
+-- Whom superusers let see every key and event, and disable and revoke.
+CREATE TABLE @extschema@.apikey_administrator (
+	id uuid NOT NULL,
+	role regrole NOT NULL,
+	role_name text NOT NULL,
+	granted_at timestamptz NOT NULL,
+	granted_by text NOT NULL,
+	CONSTRAINT apikey_administrator_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE @extschema@.apikey_administrator IS
+	'Roles that see every key and event, and may disable and revoke, while role and role_name are one role''s; see apikey_grant';
+
 -- Names and OIDs are those of the time; nothing here refers to other tables.
 -- Whose key it was counts while key_owner and key_owner_name are one role's.
 CREATE TABLE @extschema@.apikey_event (
@@ -303,6 +315,7 @@ SELECT pg_extension_config_dump('@extschema@.apikey_import', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_reveal', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_usage', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_credit', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_administrator', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_event', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_event_id_seq', '');
 
@@ -503,6 +516,20 @@ CREATE FUNCTION @extschema@.apikey_project_drop(path text, confirm_name text)
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_project_drop(text, text) IS
 	'Removes a project with its members and keys, for owners; the events stay. confirm_name repeats path. 42704: no such project; 42501: not its owner; 22023: not confirmed.';
+
+-- Who may do what is not everybody's
+
+CREATE FUNCTION @extschema@.apikey_grant(what text, to_role regrole)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_grant(text, regrole) IS
+	'Lets a role make organizations, import keys or read the statistics (what: organizations, import, stats), for whoever has the privileges of the extension''s owner; or serve as the role of other servers, or see every key and event and disable and revoke (servers, administer), for superusers.';
+
+CREATE FUNCTION @extschema@.apikey_ungrant(what text, from_role regrole)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_ungrant(text, regrole) IS
+	'Takes away what apikey_grant or GRANT has given to a role, with what that role has given on.';
 
 -- Verification
 
@@ -859,6 +886,7 @@ ALTER TABLE @extschema@.apikey_import ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_reveal ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_usage ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_credit ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_administrator ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_event ENABLE ROW LEVEL SECURITY;
 CREATE POLICY apikey_organization_member ON @extschema@.apikey_organization FOR SELECT
 	USING (@extschema@._apikey_standing(id, NULL::uuid) IS NOT NULL);
@@ -1171,6 +1199,7 @@ REVOKE ALL ON @extschema@.apikey_import FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_reveal FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_usage FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_credit FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_administrator FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_event FROM PUBLIC;
 REVOKE ALL ON SEQUENCE @extschema@.apikey_event_id_seq FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_organizations FROM PUBLIC;
@@ -1211,6 +1240,25 @@ GRANT SELECT, UPDATE (description, scopes, role, starts_at, expires_at,
 	allowed_ips, metadata) ON @extschema@.apikeys TO PUBLIC;
 GRANT SELECT, UPDATE (members_can_view, name_pattern, max_ttl, max_keys, terms,
 	revealable) ON @extschema@.apikey_projects TO PUBLIC;
+-- Each column may be tried: the triggers say what to call instead.
+DO $$
+DECLARE
+	tried record;
+BEGIN
+	FOR tried IN
+		SELECT a.attrelid::regclass::text AS view, string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) AS columns
+			FROM pg_extension e
+			JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+				AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+			JOIN pg_class c ON c.oid = d.objid AND c.relname IN ('apikeys', 'apikey_projects')
+			JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+			WHERE e.extname = 'apikey'
+			GROUP BY a.attrelid
+	LOOP
+		EXECUTE format('GRANT INSERT (%s), UPDATE (%1$s) ON %s TO PUBLIC', tried.columns, tried.view);
+	END LOOP;
+END
+$$;
 -- Each decides by its caller.
 GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_id(text),
@@ -1235,6 +1283,8 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_organization_drop(text, text),
 	@extschema@.apikey_project_drop(text, text),
 	@extschema@.apikey_project_apply(text),
+	@extschema@.apikey_grant(text, regrole),
+	@extschema@.apikey_ungrant(text, regrole),
 	@extschema@.apikey_verify(text, text[], text, @extschema@.apikey_role, inet,
 		integer, regrole),
 	@extschema@.apikey_verify_digest(text, bytea, text[], text,
@@ -1266,6 +1316,8 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_events(bigint, uuid, text, text, bigint, bigint, bigint, bigint),
 	@extschema@._apikey_stats()
 	TO PUBLIC;
+-- Monitoring reads the statistics.
+GRANT SELECT ON @extschema@.apikey_stats TO pg_monitor;
 -- Organizations, imports and statistics are for whom the role that installs us says.
 DO $$
 DECLARE

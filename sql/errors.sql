@@ -6,13 +6,13 @@ CREATE ROLE regress_apikey_olga;
 CREATE ROLE regress_apikey_outsider;
 GRANT EXECUTE ON FUNCTION apikey_organization_create, apikey_import TO regress_apikey_olga, regress_apikey_outsider;
 CREATE FUNCTION regress_refused(query text, OUT state text, OUT "column" text, OUT rule text, OUT message text,
-		OUT detail text) LANGUAGE plpgsql AS $$
+		OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE query;
 	message := 'not refused';
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, "column" = COLUMN_NAME, rule = CONSTRAINT_NAME,
-		message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+		message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
 
 END $$;
 CREATE TABLE regress_refusals (n serial, query text);
@@ -121,6 +121,49 @@ SELECT r.query, f.* FROM regress_refusals r,
 SET ROLE regress_apikey_outsider;
 SELECT q, f.* FROM (VALUES (1, 'SELECT apikey_organization_create($$shop$$)'), (2, 'SELECT apikey_organization_drop($$shop$$, $$shop$$)'),
 	(3, 'SELECT apikey_project_create($$shop/web$$)'), (4, 'SELECT apikey_create($$x$$, $$shop/web$$)')) AS c (n, q), regress_refused(q) f ORDER BY n;
+\pset format aligned
+
+-- What a view does not let be done: which function does.
+\pset format unaligned
+SET ROLE regress_apikey_olga;
+CREATE TEMPORARY TABLE regress_writes (n serial, query text);
+GRANT SELECT ON regress_writes TO PUBLIC;
+INSERT INTO regress_writes (query) VALUES
+	('INSERT INTO apikeys (name) VALUES ($$x$$)'),
+	('DELETE FROM apikeys'),
+	('DELETE FROM apikeys WHERE false'),
+	('INSERT INTO apikey_projects (path) VALUES ($$x/y$$)'),
+	('DELETE FROM apikey_projects'),
+	('INSERT INTO apikey_organizations (name) VALUES ($$x$$)'),
+	('UPDATE apikey_organizations SET name = $$x$$'),
+	('DELETE FROM apikey_organizations'),
+	('INSERT INTO apikey_members (path) VALUES ($$x$$)'),
+	('UPDATE apikey_members SET role = $$owner$$'),
+	('DELETE FROM apikey_members'),
+	('INSERT INTO apikey_events (event) VALUES ($$x$$)'),
+	('UPDATE apikey_events SET event = $$x$$'),
+	('DELETE FROM apikey_events'),
+	('UPDATE apikey_projects SET path = $$shop/x$$'),
+	('UPDATE apikey_projects SET role = $$admin$$');
+INSERT INTO regress_writes (query) SELECT format('UPDATE apikeys SET %I = %L', attname,
+		CASE atttypid WHEN 'uuid'::regtype THEN '00000000-0000-0000-0000-000000000000' WHEN 'timestamptz'::regtype THEN '2001-01-01'
+			WHEN 'int8'::regtype THEN '99' WHEN 'inet'::regtype THEN '::1' WHEN 'bool'::regtype THEN 'true' ELSE 'x' END)
+	FROM pg_attribute WHERE attrelid = 'apikeys'::regclass AND attname IN ('id', 'name', 'masked_key', 'status', 'project', 'owner', 'subject',
+		'created_at', 'use_count', 'revoked_at', 'revoke_reason', 'rotated_to') ORDER BY attnum;
+SELECT r.query, f.* FROM regress_writes r, regress_refused(query) f ORDER BY n;
+-- superusers are told the same
+RESET ROLE;
+SELECT count(*) FILTER (WHERE state = '42501'), count(*) FROM regress_writes r, regress_refused(query) f;
+SET ROLE regress_apikey_outsider;
+-- and nobody can lock a view by that
+BEGIN;
+LOCK TABLE apikeys IN ROW EXCLUSIVE MODE;
+ROLLBACK;
+BEGIN;
+LOCK TABLE apikeys IN ACCESS EXCLUSIVE MODE;
+ROLLBACK;
+RESET ROLE;
+DROP TABLE regress_writes;
 \pset format aligned
 
 -- An import may be of what has ended; an UPDATE may end a key.  Dates that were

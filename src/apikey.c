@@ -84,6 +84,9 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 		previous_object_access(access, classId, objectId, subId, arg);
 	if (subId == 0)
 		on_database_or_extension(access, classId, objectId);
+	if (access == OAT_POST_ALTER && classId == ExtensionRelationId &&
+		objectId == get_extension_oid("apikey", true))
+		apikey_grant_follow_owner();
 	if (access == OAT_DROP && classId == AuthIdRelationId)
 		apikey_retire_role(objectId);
 }
@@ -239,6 +242,7 @@ _PG_init(void)
 	apikey_notify_init();
 	apikey_ended_init();
 	apikey_identity_init();
+	apikey_instead_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		apikey_redact_init();

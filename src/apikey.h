@@ -85,6 +85,11 @@ typedef enum ApikeyStatus
 	APIKEY_STATUS_REVOKED
 } ApikeyStatus;
 
+/* administrator.c */
+extern bool apikey_administers(void);
+extern bool apikey_administrator_add(Oid role);
+extern bool apikey_administrator_remove(Oid role);
+
 /* apply.c */
 extern int64 apikey_apply_project(const ApikeyPlace *place);
 
@@ -203,6 +208,7 @@ extern void apikey_event_key(const ApikeyRow *key, ApikeyEvent event,
 							 const char *detail);
 extern void apikey_event_denied(const ApikeyRow *key, Oid actor,
 								inet *client_addr, const char *detail);
+extern void apikey_event_change(ApikeyEvent event, const char *detail);
 extern const char *apikey_event_name(ApikeyEvent event);
 extern bool apikey_event_writable(void);
 extern void apikey_event_require_removable(void);
@@ -217,6 +223,10 @@ extern void apikey_event_member(const ApikeyPlace *place, ApikeyEvent event,
 extern void apikey_generate_id(pg_uuid_t *id);
 extern text *apikey_generate(const char *prefix, int prefix_len,
 							 pg_uuid_t *id, uint8 *digest);
+
+/* grant.c */
+extern void apikey_grant_change(const text *what, Oid role, bool grant);
+extern void apikey_grant_follow_owner(void);
 
 /* import.c */
 extern bool apikey_import_any(void);
@@ -401,6 +411,9 @@ extern ApikeyStatus apikey_status_at(const ApikeyRow *key,
 									 const ApikeyKeyState *state,
 									 TimestampTz now);
 extern const char *apikey_status_name(ApikeyStatus status);
+
+/* sql_triggers.c */
+extern void apikey_instead_init(void);
 
 /* unicode.c */
 typedef enum ApikeyCharClass

@@ -96,12 +96,14 @@ apikey_authority_grants(const ApikeyAuthority *authority, ApikeyRight right,
 	if (superuser() ||
 		(right == APIKEY_RIGHT_SEE && apikey_authority_sees_all()))
 		return true;
-	if (authority == NULL)
-		return own(key);
-	return granted_by_standing(authority, right,
-							   apikey_row_role(key, APIKEY_KEY_ROLE)) ||
+	if (authority == NULL ? own(key) :
+		granted_by_standing(authority, right,
+							apikey_row_role(key, APIKEY_KEY_ROLE)) ||
 		((right == APIKEY_RIGHT_SEE || right == APIKEY_RIGHT_REVOKE) &&
-		 own(key));
+		 own(key)))
+		return true;
+	return (right == APIKEY_RIGHT_SEE || right == APIKEY_RIGHT_REVOKE ||
+			right == APIKEY_RIGHT_DISABLE) && apikey_administers();
 }
 
 /* The same where what the caller is in the project is to be read. */

@@ -246,6 +246,16 @@ apikey_event_name(ApikeyEvent event)
 	return event_names[event];
 }
 
+/* Tells of what is about no key and no place. */
+void
+apikey_event_change(ApikeyEvent event, const char *detail)
+{
+	ApikeyRow	row;
+
+	apikey_row_clear(&row);
+	event_write(event, detail, &row);
+}
+
 /* Tells of an organization or project. */
 void
 apikey_event_place(const ApikeyPlace *place, ApikeyEvent event,

@@ -176,7 +176,8 @@ authorize(const ApikeyPlace *place, bool found, ApikeyRole needed)
 	if (standing >= needed)
 		return;
 	if (standing == APIKEY_ROLE_NONE &&
-		!(found && has_bypassrls_privilege(GetUserId())))
+		!(found && (has_bypassrls_privilege(GetUserId()) ||
+					apikey_administers())))
 		apikey_place_refuse_unknown(place->path, place->is_project);
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -9,12 +9,18 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "commands/extension.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "parser/analyze.h"
+#include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -54,6 +60,51 @@ value_differs(Form_pg_attribute attribute, Datum one, bool one_null,
 	return !datum_image_eq(one, two, attribute->attbyval, attribute->attlen);
 }
 
+/* Which function does what a view does not let be done. */
+typedef struct Instead
+{
+	const char *view;
+	const char *change;			/* a command, or the column of an UPDATE */
+	const char *function;
+} Instead;
+
+static const Instead instead[] = {
+	{"apikeys", "INSERT", "apikey_create"},
+	{"apikeys", "DELETE", "apikey_delete"},
+	{"apikeys", "name", "apikey_rename"},
+	{"apikeys", "owner", "apikey_transfer"},
+	{"apikeys", "subject", "apikey_transfer"},
+	{"apikeys", "status", "apikey_disable(), apikey_enable() or apikey_revoke"},
+	{"apikeys", "revoked_at", "apikey_revoke"},
+	{"apikeys", "revoke_reason", "apikey_revoke"},
+	{"apikeys", "rotated_to", "apikey_rotate"},
+	{"apikeys", "vouched_by", "apikey_transfer"},
+	{"apikeys", "vouched_by_subject", "apikey_transfer"},
+	{"apikey_projects", "INSERT", "apikey_project_create"},
+	{"apikey_projects", "DELETE", "apikey_project_drop"},
+	{"apikey_projects", "role", "apikey_member_add"},
+	{"apikey_organizations", "INSERT", "apikey_organization_create"},
+	{"apikey_organizations", "UPDATE", "apikey_member_add"},
+	{"apikey_organizations", "DELETE", "apikey_organization_drop"},
+	{"apikey_members", "INSERT", "apikey_member_add"},
+	{"apikey_members", "UPDATE", "apikey_member_add"},
+	{"apikey_members", "DELETE", "apikey_member_remove"},
+	{"apikey_events", "DELETE", "apikey_events_purge"}
+};
+
+/* For errhint: what to call; nothing where no function does it. */
+static int
+hint_instead(const char *view, const char *change)
+{
+	for (size_t i = 0; i < lengthof(instead); i++)
+	{
+		if (strcmp(instead[i].view, view) == 0 &&
+			strcmp(instead[i].change, change) == 0)
+			return errhint("Call %s().", instead[i].function);
+	}
+	return 0;
+}
+
 /* The table's column of a view's; raises where it cannot be updated. */
 static int
 writable_column(const ApikeyTable *table, Relation view, const char *name)
@@ -64,22 +115,79 @@ writable_column(const ApikeyTable *table, Relation view, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("column \"%s\" of view \"%s\" cannot be updated",
-						name, RelationGetRelationName(view))));
+						name, RelationGetRelationName(view)),
+				 hint_instead(RelationGetRelationName(view), name),
+				 apikey_error_about(name, "apikey_read_only")));
 	return column;
 }
 
 /* Rows are made and removed by functions alone. */
 pg_noreturn static void
-refuse_insert_or_delete(TriggerData *trigger)
+refuse_command(const char *view, const char *command)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ?
-			 errmsg("cannot insert into view \"%s\"",
-					RelationGetRelationName(trigger->tg_relation)) :
-			 errmsg("cannot delete from view \"%s\"",
-					RelationGetRelationName(trigger->tg_relation)),
-			 errhint("Use the functions of the extension.")));
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("cannot %s view \"%s\"",
+					strcmp(command, "INSERT") == 0 ? "insert into" :
+					strcmp(command, "UPDATE") == 0 ? "update" : "delete from",
+					view),
+			 hint_instead(view, command)));
+}
+
+static post_parse_analyze_hook_type previous_analyze = NULL;
+
+/* The command that a statement carries out on a relation; NULL for another. */
+static const char *
+command_name(const Query *query)
+{
+	switch (query->commandType)
+	{
+		case CMD_INSERT:
+			return "INSERT";
+		case CMD_UPDATE:
+			return "UPDATE";
+		case CMD_DELETE:
+			return "DELETE";
+		default:
+			return NULL;
+	}
+}
+
+/*
+ * Says what to call instead of a DELETE from one of our views, or of any change
+ * of one that has no trigger, before the server says that permission is denied,
+ * and no more.  DELETE cannot be granted for a trigger to say it: that would be
+ * a right to LOCK the view.
+ */
+static void
+on_analyze(ParseState *state, Query *query, APIKEY_JUMBLE_STATE *jumble)
+{
+	const char *command = command_name(query);
+	RangeTblEntry *target;
+	char	   *view;
+
+	if (previous_analyze)
+		previous_analyze(state, query, jumble);
+	if (command == NULL || query->resultRelation == 0)
+		return;
+	target = rt_fetch(query->resultRelation, query->rtable);
+	if (target->relkind != RELKIND_VIEW ||
+		getExtensionOfObject(RelationRelationId, target->relid) !=
+		get_extension_oid("apikey", true))
+		return;
+	view = get_rel_name(target->relid);
+	if (view != NULL &&
+		(query->commandType == CMD_DELETE ||
+		 (strcmp(view, "apikeys") != 0 && strcmp(view, "apikey_projects") != 0)))
+		refuse_command(view, command);
+}
+
+/* Once, when the library is loaded. */
+void
+apikey_instead_init(void)
+{
+	previous_analyze = post_parse_analyze_hook;
+	post_parse_analyze_hook = on_analyze;
 }
 
 /* What a trigger's rows differ in; raises for what cannot be changed. */
@@ -95,7 +203,9 @@ find_changes(FunctionCallInfo fcinfo, const ApikeyTable *table,
 		elog(ERROR, "an INSTEAD OF trigger was expected");
 	apikey_catalog_require(trigger->tg_relation);
 	if (!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-		refuse_insert_or_delete(trigger);
+		refuse_command(RelationGetRelationName(trigger->tg_relation),
+					   TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ?
+					   "INSERT" : "DELETE");
 
 	changes->count = 0;
 	desc = RelationGetDescr(trigger->tg_relation);

@@ -1,7 +1,7 @@
 /*
  * sql_upkeep.c
- *		The SQL functions that remove what is not needed any more, or write what
- *		is pending, and the trigger that keeps the trail.
+ *		The SQL functions that remove what is not needed any more, write what is
+ *		pending, or grant, and the trigger that keeps the trail.
  */
 #include "postgres.h"
 
@@ -50,6 +50,41 @@ apikey_events_purge(PG_FUNCTION_ARGS)
 	apikey_event_require_removable();
 	PG_RETURN_INT64((int64) apikey_event_purge(time_before(fcinfo,
 														   "apikey_events_purge()")));
+}
+
+/* Gives or takes what the arguments name. */
+static Datum
+change_grant(FunctionCallInfo fcinfo, const char *argument, bool grant)
+{
+	text	   *what = apikey_required_text(fcinfo, 0, "what");
+
+	if (PG_ARGISNULL(1))
+		apikey_refuse_null(argument);
+	apikey_grant_change(what, PG_GETARG_OID(1), grant);
+	PG_RETURN_VOID();
+}
+
+/*
+ * apikey_grant(what text, to_role regrole) returns void
+ *		For whoever has the privileges of the extension's owner, or superusers.
+ */
+PG_FUNCTION_INFO_V1(apikey_grant);
+Datum
+apikey_grant(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("apikey_grant()");
+	return change_grant(fcinfo, "to_role", true);
+}
+
+/*
+ * apikey_ungrant(what text, from_role regrole) returns void
+ */
+PG_FUNCTION_INFO_V1(apikey_ungrant);
+Datum
+apikey_ungrant(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("apikey_ungrant()");
+	return change_grant(fcinfo, "from_role", false);
 }
 
 /*

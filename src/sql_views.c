@@ -174,7 +174,7 @@ _apikey_event_visible_0_2(PG_FUNCTION_ARGS)
 									   PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1),
 									   PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2),
 									   PG_ARGISNULL(3) ? NULL : PG_GETARG_UUID_P(3))) ||
-				   owns_place(fcinfo, 4, 5));
+				   owns_place(fcinfo, 4, 5) || apikey_administers());
 }
 
 /*

@@ -1,0 +1,317 @@
+/*
+ * grant.c
+ *		Who may do what is not everybody's, given and taken.
+ *
+ * Functions and views that are not everybody's have their privileges in the
+ * server's catalogs, as all have, so that GRANT, REVOKE, dumps and \dp know of
+ * them.  They belong to the owner of the tables, whom nobody can ask, and the
+ * role that installed us, which has the grant option, may be gone: so whoever
+ * has the privileges of the extension's owner gives and takes them here.
+ *
+ * The objects are found among the extension's members, by their OIDs, and
+ * their privileges changed there: no name is resolved that the schema's owner
+ * could move.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "apikey.h"
+
+/* What can be given, and by whom. */
+typedef struct Privilege
+{
+	const char *what;
+	Oid			class;			/* functions, or relations */
+	const char *prefix;			/* of the objects' names, or a whole one */
+	bool		superusers;		/* is theirs to give */
+} Privilege;
+
+static const Privilege privileges[] = {
+	{"organizations", ProcedureRelationId, "apikey_organization_create", false},
+	{"import", ProcedureRelationId, "apikey_import", false},
+	{"stats", RelationRelationId, "apikey_stats", false},
+	{"servers", ProcedureRelationId, "apikey_server_", true},
+	{"servers", ProcedureRelationId, "apikey_flush", true},
+	{"administer", InvalidOid, NULL, true}	/* see administrator.c */
+};
+
+/* The first of the rows of a name. */
+static const Privilege *
+find_privilege(const text *what)
+{
+	for (size_t i = 0; i < lengthof(privileges); i++)
+	{
+		if (apikey_same_text(what, cstring_to_text(privileges[i].what)))
+			return &privileges[i];
+	}
+	apikey_refuse("what", "It is \"organizations\", \"import\", \"stats\", \"servers\" or \"administer\".");
+}
+
+/* The role that owns the extension, as its row has it now. */
+static Oid
+extension_owner(void)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Oid			owner = InvalidOid;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(get_extension_oid("apikey", false)));
+	/* SnapshotSelf: a hook comes before the change can be seen otherwise. */
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, SnapshotSelf, 1,
+							  &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return owner;
+}
+
+/* Raises where the caller may not give or take this. */
+static void
+authorize(const Privilege *privilege)
+{
+	if (superuser() ||
+		(!privilege->superusers &&
+		 has_privs_of_role(GetUserId(), extension_owner())))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to grant or revoke \"%s\"",
+					privilege->what),
+			 privilege->superusers ? errdetail("Only superusers may.") :
+			 errdetail("Whoever has the privileges of the extension's owner may.")));
+}
+
+/* The row of an object, locked as GRANT locks it, for its privileges to change. */
+static HeapTuple
+lock_object(Relation rel, Oid class, Oid object)
+{
+	for (;;)
+	{
+		HeapTuple	tuple = SearchSysCacheCopy1(get_object_catcache_oid(class),
+												ObjectIdGetDatum(object));
+		HeapTuple	again;
+		bool		same;
+
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for object %u", object);
+		LockTuple(rel, &tuple->t_self, ExclusiveLock);
+		again = SearchSysCacheCopy1(get_object_catcache_oid(class),
+									ObjectIdGetDatum(object));
+		same = HeapTupleIsValid(again) &&
+			ItemPointerEquals(&tuple->t_self, &again->t_self);
+		if (same)
+			return again;
+		UnlockTuple(rel, &tuple->t_self, ExclusiveLock);
+	}
+}
+
+/* Adds a role's right to what an object's privileges are. */
+static Acl *
+add_right(const Acl *acl, Oid owner, Oid role, AclMode mode, bool option)
+{
+	AclItem		item = {.ai_grantee = role, .ai_grantor = owner};
+
+	ACLITEM_SET_PRIVS_GOPTIONS(item, mode, option ? mode : ACL_NO_RIGHTS);
+	return aclupdate(acl, &item, ACL_MODECHG_ADD, owner, DROP_RESTRICT);
+}
+
+/* Takes it away, whoever gave it, and what the role gave on. */
+static Acl *
+remove_right(Acl *acl, Oid owner, Oid role, AclMode mode)
+{
+	bool		found;
+
+	do
+	{
+		const AclItem *items = ACL_DAT(acl);
+
+		found = false;
+		for (int i = 0; i < ACL_NUM(acl) && !found; i++)
+		{
+			AclItem		item = items[i];
+
+			if (item.ai_grantee != role || !(ACLITEM_GET_PRIVS(item) & mode))
+				continue;
+			ACLITEM_SET_PRIVS_GOPTIONS(item, mode, mode);
+			acl = aclupdate(acl, &item, ACL_MODECHG_DEL, owner, DROP_CASCADE);
+			found = true;
+		}
+	} while (found);
+	return acl;
+}
+
+/* How an object's privileges change. */
+typedef struct RightChange
+{
+	Oid			role;
+	bool		grant;
+	bool		option;			/* to give it on, too */
+} RightChange;
+
+/* Writes an object's changed privileges; false where they did not change. */
+static bool
+change_object(Oid class, Oid object, const RightChange *change)
+{
+	bool		function = class == ProcedureRelationId;
+	AclMode		mode = function ? ACL_EXECUTE : ACL_SELECT;
+	Relation	rel = table_open(class, RowExclusiveLock);
+	HeapTuple	tuple = lock_object(rel, class, object);
+	ItemPointerData locked = tuple->t_self;
+	int			column = get_object_attnum_acl(class);
+	bool		isnull = false;
+	Oid			owner = DatumGetObjectId(heap_getattr(tuple, get_object_attnum_owner(class),
+													  RelationGetDescr(rel), &isnull));
+	Datum		value = heap_getattr(tuple, column, RelationGetDescr(rel), &isnull);
+	Acl		   *before = isnull ?
+		acldefault(function ? OBJECT_FUNCTION : OBJECT_TABLE, owner) :
+		DatumGetAclPCopy(value);
+	Acl		   *after = change->grant ?
+		add_right(before, owner, change->role, mode, change->option) :
+		remove_right(before, owner, change->role, mode);
+	bool		differs = !aclequal(before, after);
+
+	if (differs)
+	{
+		Oid		   *old_members;
+		Oid		   *new_members;
+		int			old_count = aclmembers(before, &old_members);
+		int			new_count = aclmembers(after, &new_members);
+
+		value = PointerGetDatum(after);
+		isnull = false;
+		tuple = heap_modify_tuple_by_cols(tuple, RelationGetDescr(rel), 1,
+										  &column, &value, &isnull);
+		CatalogTupleUpdate(rel, &locked, tuple);
+		updateAclDependencies(class, object, 0, owner, old_count, old_members,
+							  new_count, new_members);
+	}
+	UnlockTuple(rel, &locked, ExclusiveLock);
+	table_close(rel, RowExclusiveLock);
+	if (differs)
+		CommandCounterIncrement();
+	return differs;
+}
+
+static bool
+named_by(const Privilege *privilege, Oid object)
+{
+	char	   *name = privilege->class == ProcedureRelationId ? get_func_name(object) :
+		get_rel_name(object);
+	size_t		len = strlen(privilege->prefix);
+
+	return name != NULL && strncmp(name, privilege->prefix, len) == 0 &&
+		(name[len] == '\0' || privilege->prefix[len - 1] == '_');
+}
+
+/* Of the extension's members, those of a privilege. */
+static List *
+find_objects(const Privilege *privilege)
+{
+	Relation	rel = table_open(DependRelationId, AccessShareLock);
+	List	   *found = NIL;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(ExtensionRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(get_extension_oid("apikey", false)));
+	scan = systable_beginscan(rel, DependReferenceIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend row = (Form_pg_depend) GETSTRUCT(tuple);
+
+		if (row->deptype == DEPENDENCY_EXTENSION &&
+			row->classid == privilege->class &&
+			named_by(privilege, row->objid))
+			found = lappend_oid(found, row->objid);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+static bool
+change_right(const Privilege *privilege, const RightChange *change)
+{
+	bool		differs = false;
+	ListCell   *cell;
+
+	if (privilege->prefix == NULL)
+		return change->grant ? apikey_administrator_add(change->role) :
+			apikey_administrator_remove(change->role);
+	for (const Privilege *each = privilege;
+		 each < privileges + lengthof(privileges) &&
+		 strcmp(each->what, privilege->what) == 0; each++)
+	{
+		foreach(cell, find_objects(each))
+			differs |= change_object(each->class, lfirst_oid(cell), change);
+	}
+	return differs;
+}
+
+/* Gives a role what is called so, or takes it away, with an event. */
+void
+apikey_grant_change(const text *what, Oid role, bool grant)
+{
+	const Privilege *privilege = find_privilege(what);
+	RightChange change = {.role = role, .grant = grant};
+	StringInfoData json;
+
+	authorize(privilege);
+	if (grant)
+		apikey_role_require(role);
+	if (!change_right(privilege, &change))
+		return;
+	apikey_detail_begin(&json);
+	apikey_detail_string(&json, "what", privilege->what);
+	apikey_detail_text(&json, "role", apikey_role_name_text(role, NULL));
+	apikey_event_change(grant ? APIKEY_EVENT_GRANTED : APIKEY_EVENT_UNGRANTED,
+						apikey_detail_end(&json));
+}
+
+/*
+ * The extension has got another owner, by REASSIGN OWNED: who owns it may do
+ * what who installed it might.
+ */
+void
+apikey_grant_follow_owner(void)
+{
+	RightChange change = {
+		.role = extension_owner(), .grant = true, .option = true
+	};
+
+	for (size_t i = 0; i < lengthof(privileges); i++)
+	{
+		if (!privileges[i].superusers)
+			(void) change_right(&privileges[i], &change);
+	}
+}
