@@ -594,6 +594,15 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_verify_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole),
 	@extschema@.apikey_check(text, text[], text, regrole, inet)
+	TO PUBLIC;
+
+-- Imports
+
+COMMENT ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[],
+		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
+		bigint, bigint, interval, cidr[], jsonb, text) IS
+	'Takes over a key that another system issued, by its hash in hexadecimal, base64 or base64url: sha256, sha512, md5, hmac-sha256 (under a secret of apikey.import_secret_file), sha256-part (of what is behind the last separator; lookup: what is before it); or, with lookup, what the key begins with, crypt (bcrypt) or pbkdf2-sha256 (as Django writes it). A key of this extension from another database: sha256, with its handle as lookup. The other arguments and errors are those of apikey_create; 22023: a bad algorithm, hash or lookup; 23505: a live key has this hash, id, or a lookup of which one is the beginning of the other; 55000: no secret.';
+
 -- Rotating to another end, and keys that a project's max_ttl came after.
 
 DROP FUNCTION @extschema@.apikey_rotate(uuid, interval);
@@ -649,7 +658,7 @@ CREATE TABLE @extschema@.apikey_administrator (
 	granted_at timestamptz NOT NULL,
 	granted_by text NOT NULL,
 	CONSTRAINT apikey_administrator_pkey PRIMARY KEY (id)
-);
+) USING heap;
 COMMENT ON TABLE @extschema@.apikey_administrator IS
 	'Roles that see every key and event, and may disable and revoke, while role and role_name are one role''s; see apikey_grant';
 ALTER TABLE @extschema@.apikey_administrator ENABLE ROW LEVEL SECURITY;

@@ -252,7 +252,7 @@ CREATE TABLE @extschema@.apikey_administrator (
 	granted_at timestamptz NOT NULL,
 	granted_by text NOT NULL,
 	CONSTRAINT apikey_administrator_pkey PRIMARY KEY (id)
-);
+) USING heap;
 COMMENT ON TABLE @extschema@.apikey_administrator IS
 	'Roles that see every key and event, and may disable and revoke, while role and role_name are one role''s; see apikey_grant';
 

@@ -507,7 +507,7 @@ apikey_table_remove(ApikeyWriter *writer, const ApikeyTable *table)
 	}
 	PG_CATCH();
 	{
-		rethrow(table, NULL, context);
+		rethrow(table, NULL, NULL, context);
 	}
 	PG_END_TRY();
 }
