@@ -14,7 +14,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -85,8 +84,7 @@ apikey_administers(void)
 {
 	bool		found = false;
 
-	if (OidIsValid(get_relname_relid(administrator_table.name,
-									 apikey_catalog()->schema)))
+	if (!apikey_catalog()->first_script)
 		visit_all(find_mine, &found);
 	return found;
 }

@@ -84,7 +84,7 @@ static const struct
 	[APIKEY_REL_USAGE] = {"apikey_usage", APIKEY_REL_USAGE},
 	[APIKEY_REL_USAGE_PKEY] = {"apikey_usage_pkey", APIKEY_REL_USAGE},
 	[APIKEY_REL_ADMINISTRATOR] = {"apikey_administrator", APIKEY_REL_ADMINISTRATOR},
-	[APIKEY_REL_ADMINISTRATOR_PKEY] = {"apikey_administrator_pkey", APIKEY_REL_ADMINISTRATOR},
+	[APIKEY_REL_ADMINISTRATOR_PKEY] = {"apikey_administrator_pkey", APIKEY_REL_ADMINISTRATOR, true},
 	[APIKEY_REL_EVENT] = {"apikey_event", APIKEY_REL_EVENT},
 	[APIKEY_REL_EVENT_PKEY] = {"apikey_event_pkey", APIKEY_REL_EVENT},
 	[APIKEY_REL_EVENT_KEY] = {"apikey_event_key", APIKEY_REL_EVENT},
