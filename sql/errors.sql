@@ -174,7 +174,8 @@ UPDATE apikeys SET expires_at = '2021-01-01' WHERE name = 'ended' RETURNING stat
 RESET ROLE;
 UPDATE apikey_key SET expires_at = 'infinity', starts_at = '-infinity' WHERE name IN ('one', 'shops');
 SET ROLE regress_apikey_olga;
-UPDATE apikeys SET description = 'changed' WHERE name IN ('one', 'shops') RETURNING name, expires_at, description;
+UPDATE apikeys SET description = 'changed' WHERE name = 'one' RETURNING name, expires_at, description;
+UPDATE apikeys SET description = 'changed' WHERE name = 'shops' RETURNING name, expires_at, description;
 UPDATE apikeys SET expires_at = now() + interval '1 day', starts_at = NULL WHERE name = 'shops' RETURNING name, starts_at;
 UPDATE apikeys SET scopes = '{x}' WHERE name = 'shops' RETURNING name, scopes;
 

@@ -20,11 +20,19 @@
 
 #include "apikey.h"
 
-/* May the caller see every key and event of the database? */
+/* May the caller see everything?  Superusers are among these. */
 bool
 apikey_authority_sees_all(void)
 {
-	return has_bypassrls_privilege(GetUserId());	/* superusers, too */
+	return has_bypassrls_privilege(GetUserId());
+}
+
+/* May it see every key and event of the database?  They raise nothing. */
+bool
+apikey_authority_sees_keys(void)
+{
+	return apikey_authority_sees_all() ||
+		(apikey_principal_readable() && apikey_administers());
 }
 
 /* What the caller is in a project, and whether its developers see its keys. */

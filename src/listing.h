@@ -35,7 +35,8 @@ typedef struct ApikeyViewedOrganization
 /* Whoever reads a view, during one listing. */
 typedef struct ApikeyViewer
 {
-	bool		sees_all;
+	bool		sees_places;	/* every organization, project, member */
+	bool		sees_all;		/* every key and event */
 	bool		sees_nothing;	/* it cannot be told who that is */
 	bool		by_subject;		/* only what is of its own subject is its own */
 	text	   *subject;

@@ -114,7 +114,7 @@ _apikey_organizations(PG_FUNCTION_ARGS)
 
 	places_open(&listing, fcinfo, &apikey_organization_table,
 				make_organization, NULL);
-	if (listing.viewer.sees_all)
+	if (listing.viewer.sees_places)
 		read_all(&listing, APIKEY_REL_ORGANIZATION_PKEY);
 	else
 		apikey_viewer_memberships(&listing.viewer, list_organization, &listing);
@@ -182,7 +182,7 @@ _apikey_projects(PG_FUNCTION_ARGS)
 	};
 
 	places_open(&listing, fcinfo, &apikey_project_table, make_project, &wanted);
-	if (listing.viewer.sees_all)
+	if (listing.viewer.sees_places)
 		read_all_projects(&listing);
 	else
 		apikey_viewer_projects(&listing.viewer, wanted.path, list_project,
@@ -269,7 +269,7 @@ _apikey_members(PG_FUNCTION_ARGS)
 	ApikeyListing listing;
 
 	places_open(&listing, fcinfo, &apikey_member_table, make_member, NULL);
-	if (listing.viewer.sees_all)
+	if (listing.viewer.sees_places)
 		read_all(&listing, APIKEY_REL_MEMBER_WHO);
 	else
 	{

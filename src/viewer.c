@@ -81,11 +81,12 @@ apikey_viewer_open(ApikeyViewer *viewer, Snapshot snapshot)
 {
 	viewer->snapshot = snapshot;
 	viewer->context = CurrentMemoryContext;
-	viewer->sees_all = apikey_authority_sees_all();
+	viewer->sees_places = apikey_authority_sees_all();
+	viewer->sees_all = apikey_authority_sees_keys();
 	viewer->sees_nothing = !viewer->sees_all && !apikey_principal_readable();
 	viewer->by_subject = apikey_principal_subjects_in_use();
 	viewer->subject = apikey_principal_subject_if_known();
-	viewer->roles = viewer->sees_all ? NIL : caller_roles();
+	viewer->roles = viewer->sees_places ? NIL : caller_roles();
 	viewer->projects = table_by_id("apikey viewed projects",
 								   sizeof(ApikeyViewedProject));
 	viewer->organizations = table_by_id("apikey viewed organizations",
