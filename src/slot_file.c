@@ -44,6 +44,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 
+#include "credit.h"
 #include "slot.h"
 #include "usage.h"
 
@@ -73,6 +74,27 @@ typedef struct KeptSlot
 	ApikeyDenial denial;
 	ApikeyLease lease;
 } KeptSlot;
+
+/* The file of version 0.1.0, which it removed at its start: slots, no more. */
+#define OLD_FILE_MAGIC	0x41504B34	/* "APK4" */
+
+typedef struct OldSlot
+{
+	ApikeyUse	use;
+	int64		denial_count;
+	TimestampTz denial_told_at;
+	int			denial_code;
+	Oid			denial_actor;
+	bool		denial_has_addr;
+	inet_struct denial_addr;
+	uint64		lease_number;
+	int64		lease_available;
+	int64		lease_low;
+	TimestampTz lease_until;
+	int64		lease_rest[5];
+	int32		lease_unsettled[3];
+	bool		lease_doomed;
+} OldSlot;
 
 static pg_crc32c
 crc_of(pg_crc32c crc, const void *data, size_t size)
@@ -326,6 +348,47 @@ restore_slots(FILE *file, const FileHeader *header)
 	}
 }
 
+/*
+ * Takes over what version 0.1.0 has left of counts, limits and leases: once, so
+ * it is removed first, and only after a clean end, as it was written at others
+ * as well.  A lease of it has no number: see account.c.
+ */
+static void
+take_over_old(FILE *file, const FileHeader *now)
+{
+	OldSlot		old;
+
+	if (durable_unlink(SLOT_FILE, LOG) != 0 || now->state != DB_SHUTDOWNED ||
+		file_exists(STANDBY_SIGNAL_FILE) || file_exists(RECOVERY_SIGNAL_FILE) ||
+		fseek(file, sizeof(uint32), SEEK_SET) != 0)
+		return;
+	while (fread(&old, sizeof(old), 1, file) == 1)
+	{
+		KeptSlot	kept;
+
+		memset(&kept, 0, sizeof(kept));
+		kept.use = old.use;
+		if (old.lease_number != 0)
+			kept.lease.number = APIKEY_LEASE_UNNUMBERED;
+		kept.lease.available = old.lease_available;
+		kept.lease.until = old.lease_until;
+		if (kept_slot_ok(&kept))
+			restore_slot(&kept, true);
+	}
+}
+
+/* Is it a file of version 0.1.0? */
+static bool
+file_is_old(FILE *file)
+{
+	uint32		magic;
+	bool		old = fread(&magic, sizeof(magic), 1, file) == 1 &&
+		magic == OLD_FILE_MAGIC;
+
+	rewind(file);
+	return old;
+}
+
 /* Reads the file, where it is this server's, into the empty slots. */
 static void
 read_file(void)
@@ -336,7 +399,12 @@ read_file(void)
 
 	if (file == NULL)
 		return;
-	if (!file_ok(file, &header))
+	if (file_is_old(file))
+	{
+		if (describe_server(&now))
+			take_over_old(file, &now);
+	}
+	else if (!file_ok(file, &header))
 		ereport(LOG,
 				(errmsg("file \"%s\" is damaged and is not used", SLOT_FILE),
 				 errdetail("What was pending of API keys when the server was shut down is lost.")));

@@ -63,6 +63,7 @@
 #define LINGER_MAX		1000	/* milliseconds without a call */
 #define TURN			(USECS_PER_SEC / 2)	/* while others are to be flushed */
 #define RETRY			1000	/* milliseconds, to get a worker process */
+#define PATIENCE		(5 * USECS_PER_SEC)	/* of what is to be flushed */
 #define REQUESTS_MAX	64		/* databases that are flushed on request */
 #define REQUEST_STEP	20		/* milliseconds between looks at one */
 #define REQUEST_MAX		(10 * USECS_PER_SEC)	/* without a worker process */
@@ -104,6 +105,7 @@ typedef struct Shared
 	bool		starved;		/* no worker process can be had */
 	bool		others_wait;	/* for prompt work, and there is none to go */
 	bool		others_flush;	/* when this one has had its turn */
+	uint32		turns;			/* so that another stage begins each time */
 	Seat		seats[SEATS];
 	Request		requests[REQUESTS_MAX];
 } Shared;
@@ -121,6 +123,8 @@ static Started started[SEATS];
 static Oid *to_flush = NULL;	/* in TopMemoryContext, as a queue */
 static int	to_flush_count = 0;
 static int	to_flush_room = 0;
+static TimestampTz flush_sent_at = 0;	/* a worker, to the first of these */
+static bool databases_listed = false;
 
 /* The worker's seat. */
 static Seat *my_seat = NULL;
@@ -228,13 +232,12 @@ dequeue_flush(void)
 static void
 enqueue_due(void)
 {
-	static bool listed = false;
 	List	   *databases = apikey_usage_databases();
 	ListCell   *cell;
 
-	if (!listed)
+	if (!databases_listed)
 		enqueue_flush(InvalidOid);
-	listed = true;
+	databases_listed = true;
 	databases = list_concat_unique_oid(databases, apikey_denial_databases());
 	databases = list_concat_unique_oid(databases, apikey_rehash_databases());
 	databases = list_concat_unique_oid(databases, apikey_credit_idle_databases());
@@ -286,6 +289,11 @@ ended(int number)
 	started[number].handle = NULL;
 	if (started[number].called_at == 0 || seat.reached)
 		return;
+	if (!OidIsValid(seat.database))
+	{
+		databases_listed = false;
+		return;
+	}
 	if (in_time)
 		apikey_stats_forget_database(seat.database);
 	apikey_lease_drop(seat.database);
@@ -471,39 +479,56 @@ flushing(void)
 	return result;
 }
 
-/*
- * Sends workers where they are waited for, round and round; then one where
- * something is to be flushed.
- */
-static void
-send_workers(void)
+/* Sends a worker to flush, if there is one; false where there is not. */
+static bool
+send_to_flush(void)
+{
+	if (to_flush_count == 0 || flushing())
+	{
+		flush_sent_at = GetCurrentTimestamp();
+		return true;
+	}
+	if (!send_worker(to_flush[0], true))
+		return false;
+	dequeue_flush();
+	flush_sent_at = GetCurrentTimestamp();
+	return true;
+}
+
+/* Sends workers where they are waited for, round and round. */
+static bool
+send_to_prompt(void)
 {
 	static uint32 turn = 0;
 	List	   *prompt = prompt_databases();
 	int			count = list_length(prompt);
-	bool		others_wait = false;
+	bool		all = true;
 
 	turn++;
 	for (int i = 0; i < count; i++)
 	{
-		Oid			database = list_nth_oid(prompt, (i + turn) % count);
-
-		if (!send_worker(database, false))
-			others_wait = true;
-		else
+		if (send_worker(list_nth_oid(prompt, (i + turn) % count), false))
 			(void) keep_one_waiting();
-	}
-	if (!others_wait && to_flush_count > 0 && !flushing())
-	{
-		if (send_worker(to_flush[0], true))
-			dequeue_flush();
 		else
-			others_wait = true;
+			all = false;
 	}
+	return all;
+}
+
+/* What is prompt comes first, but not for ever. */
+static void
+send_workers(void)
+{
+	bool		all;
+
+	if (GetCurrentTimestamp() >= flush_sent_at + PATIENCE)
+		all = send_to_flush() & send_to_prompt();
+	else
+		all = send_to_prompt() && send_to_flush();
 	SpinLockAcquire(&shared->mutex);
-	shared->others_wait = others_wait;
+	shared->others_wait = !all;
 	shared->others_flush = to_flush_count > 0;
-	for (int i = 0; others_wait && i < SEATS; i++)
+	for (int i = 0; !all && i < SEATS; i++)
 	{
 		if (shared->seats[i].state == SEAT_WORKING)
 			SetLatch(shared->seats[i].latch);
@@ -1012,6 +1037,17 @@ end_flush(bool more, uint64 requests)
 	wake_launcher();
 }
 
+static uint32
+next_turn(void)
+{
+	uint32		turn;
+
+	SpinLockAcquire(&shared->mutex);
+	turn = shared->turns++;
+	SpinLockRelease(&shared->mutex);
+	return turn;
+}
+
 /* Does all there is, a step of each stage in turn, and what is prompt between. */
 static void
 do_all(void)
@@ -1027,6 +1063,7 @@ do_all(void)
 	bool		done[lengthof(stages)] = {false};
 	TimestampTz end_of_turn = GetCurrentTimestamp() + TURN;
 	uint64		requests = requests_here();
+	uint32		turn = next_turn();
 	bool		more = true;
 	bool		leave = false;
 
@@ -1036,10 +1073,12 @@ do_all(void)
 		more = false;
 		for (size_t i = 0; i < lengthof(stages) && !leave; i++)
 		{
-			if (done[i])
+			size_t		stage = (i + turn) % lengthof(stages);
+
+			if (done[stage])
 				continue;
-			done[i] = !take_step(&stages[i], first);
-			more |= !done[i];
+			done[stage] = !take_step(&stages[stage], first);
+			more |= !done[stage];
 			be_prompt();
 			leave = must_leave(end_of_turn);
 		}

@@ -185,8 +185,37 @@ note 'Changes while the library is out.';
 	$node->restart;
 	is(verify($node, $key{zero}), 'exhausted|0', 'what was set holds');
 	is(left_of($node, 'plan'), 900, 'another interval ends a lease');
-	is(verify($node, $key{more}), 'valid|1003', 'what was added is added');
-	is(verify($node, $key{spent}), 'valid|997', 'what was spent is spent');
+	is(verify($node, $key{more}), 'valid|904', 'what was added is added; what was leased then was of another life');
+	is(verify($node, $key{spent}), 'valid|898', 'what was spent is spent');
+}
+
+note 'What version 0.1.0 has left in its file.';
+{
+	my $key = create('old', 'credits => 1000');
+	my $touched = create('touched', 'credits => 1000');
+	my $write = sub {
+		my ($database, @ids) = split /\|/, $node->safe_psql('postgres',
+			"SELECT (SELECT oid FROM pg_database WHERE datname = 'postgres'), max(id::text) FILTER (WHERE name = 'old'), max(id::text) FILTER (WHERE name = 'touched') FROM apikeys");
+		$node->stop;
+		open my $file, '>:raw', $node->data_dir . '/pg_stat/apikey.stat' or die $!;
+		print $file pack('L', 0x41504B34);
+		# A lease of 99 credits, and three uses.
+		print $file pack('L H32 x4 Q Q q C x18 x5 Q', $database, tr/-//dr, 3, 0, 0, 0, 0) . "\0" x 48 .
+			pack('Q q q q x40 x12 x4', 77, 99, 50, 0x7FFFFFFFFFFFFFFF) for @ids;
+		close $file;
+		$node->start;
+	};
+	$node->safe_psql('postgres', "UPDATE apikey_credit c SET balance = 900, generation = NULL FROM apikey_key k WHERE c.id = k.credits_account AND name IN ('old', 'touched')");
+	$node->safe_psql('postgres', "UPDATE apikeys SET credits = 5 WHERE name = 'touched'");
+	$write->();
+	ok(!-e $node->data_dir . '/pg_stat/apikey.stat', 'is taken once');
+	is(left_of($node, 'old'), 999, 'a lease is still good');
+	is(verify($node, $key), 'valid|998', 'and can be spent');
+	is(verify($node, $touched), 'valid|4', 'not where the row was written since');
+	is($node->safe_psql('postgres', "SELECT use_count FROM apikeys WHERE name = 'old'"), 4, 'uses are counted');
+	$node->safe_psql('postgres', 'SELECT apikey_flush()');
+	$write->();
+	is(verify($node, $key), 'valid|997', 'the same file again is worth nothing');
 }
 
 note 'Without the library, from many sessions: exactly what was granted.';
