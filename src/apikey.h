@@ -281,6 +281,7 @@ extern const ApikeyTable apikey_use_table;
 extern void apikey_use_new(ApikeyRow *use, const pg_uuid_t *key);
 extern TupleDesc apikey_key_descriptor(void);
 extern Oid	apikey_key_owner(const ApikeyRow *key);
+extern bool apikey_key_owner_stands(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_project(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_account(const ApikeyRow *key);
 extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
@@ -332,6 +333,7 @@ extern Oid	apikey_pgcrypto_function(const char *name, const Oid *types,
 
 /* principal.c */
 extern bool apikey_role_exists(Oid role);
+extern bool apikey_role_stands(Oid role, const text *name);
 extern void apikey_role_require(Oid role);
 extern bool apikey_role_is(Oid role, const text *name);
 extern text *apikey_role_name_text(Oid role, const text *last_known);

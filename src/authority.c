@@ -83,13 +83,14 @@ own(const ApikeyRow *key)
 	const text *subject;
 	Oid			voucher;
 
-	if (apikey_principal_matches(apikey_key_owner(key),
+	if (apikey_key_owner_stands(key) &&
+		apikey_principal_matches(apikey_key_owner(key),
 								 apikey_row_text(key, APIKEY_KEY_SUBJECT)))
 		return true;
 	if (apikey_key_project(key) == NULL)
 		return false;
 	voucher = apikey_status_voucher(key, &subject);
-	return apikey_role_exists(voucher) &&
+	return apikey_role_stands(voucher, apikey_row_text(key, APIKEY_KEY_VOUCHED_BY_NAME)) &&
 		apikey_principal_matches(voucher, subject);
 }
 

@@ -138,6 +138,14 @@ apikey_key_owner(const ApikeyRow *key)
 	return DatumGetObjectId(key->values[APIKEY_KEY_OWNER]);
 }
 
+/* Is there a key's owner still, rather than another role of its number? */
+bool
+apikey_key_owner_stands(const ApikeyRow *key)
+{
+	return apikey_role_stands(apikey_key_owner(key),
+							  apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
+}
+
 /* The id of a key's project; NULL for a personal key. */
 const pg_uuid_t *
 apikey_key_project(const ApikeyRow *key)
@@ -163,7 +171,7 @@ apikey_key_status(const ApikeyRow *key, TimestampTz now)
 {
 	ApikeyKeyState state = {
 		.revoked = !key->nulls[APIKEY_KEY_REVOKED_AT] ||
-		!apikey_role_exists(apikey_key_owner(key))
+		!apikey_key_owner_stands(key)
 	};
 
 	return apikey_status_at(key, &state, now);

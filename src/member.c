@@ -40,6 +40,14 @@ member_role_oid(const ApikeyRow *row)
 	return DatumGetObjectId(row->values[APIKEY_MEMBER_MEMBER]);
 }
 
+/* Is there a row's role still, rather than another of its number? */
+static bool
+member_stands(const ApikeyRow *row)
+{
+	return apikey_role_stands(member_role_oid(row),
+							  apikey_row_text(row, APIKEY_MEMBER_MEMBER_NAME));
+}
+
 /* Makes a scan key for a column that is a uuid, or null. */
 static void
 uuid_or_null_key(ScanKey key, AttrNumber column, const pg_uuid_t *value)
@@ -82,7 +90,7 @@ standing_visit(const ApikeyRow *row, void *state)
 	Standing   *standing = state;
 	ApikeyRole	role = apikey_row_role(row, APIKEY_MEMBER_ROLE);
 
-	if (role > standing->highest &&
+	if (role > standing->highest && member_stands(row) &&
 		apikey_principal_covered(standing->role, standing->subject,
 								 member_role_oid(row),
 								 apikey_row_text(row, APIKEY_MEMBER_SUBJECT)))
@@ -115,8 +123,9 @@ row_names(Oid role, const text *subject, const ApikeyRow *row)
 	Oid			member = member_role_oid(row);
 
 	/* A superuser has the privileges of every role, and is none of them. */
-	return (!superuser_arg(role) ||
-			is_member_of_role_nosuper(role, member)) &&
+	return member_stands(row) &&
+		(!superuser_arg(role) ||
+		 is_member_of_role_nosuper(role, member)) &&
 		apikey_principal_covered(role, subject, member,
 								 apikey_row_text(row, APIKEY_MEMBER_SUBJECT));
 }
@@ -172,7 +181,7 @@ member_visit(const ApikeyRow *row, void *state)
 		search->found = true;
 	}
 	else if (apikey_row_role(row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER &&
-			 apikey_role_exists(member_role_oid(row)))
+			 member_stands(row))
 		search->other_owners++;
 	return true;
 }

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -48,6 +49,30 @@ apikey_role_is(Oid role, const text *name)
 	return now != NULL && name != NULL &&
 		strlen(now) == VARSIZE_ANY_EXHDR(name) &&
 		memcmp(now, VARDATA_ANY(name), strlen(now)) == 0;
+}
+
+/*
+ * Is a role the one that a row means, which keeps the name beside the number?
+ * Where a number comes again after a drop that nobody has marked, the name is
+ * another.  So it is after a rename, but then the role's own row was updated,
+ * and one that was never updated since it was made was not renamed.
+ */
+bool
+apikey_role_stands(Oid role, const text *name)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	const char *now;
+	bool		stands;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	now = NameStr(((Form_pg_authid) GETSTRUCT(tuple))->rolname);
+	stands = name == NULL ||
+		(strlen(now) == VARSIZE_ANY_EXHDR(name) &&
+		 memcmp(now, VARDATA_ANY(name), strlen(now)) == 0) ||
+		(tuple->t_data->t_infomask & HEAP_UPDATED) != 0;
+	ReleaseSysCache(tuple);
+	return stands;
 }
 
 /*

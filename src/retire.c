@@ -61,7 +61,7 @@ collect_id(const ApikeyRow *key, void *state)
 		(search->current && !key->nulls[APIKEY_KEY_ROTATED_TO]) ||
 		(OidIsValid(search->owner) ?
 		 apikey_key_owner(key) != search->owner :
-		 apikey_role_exists(apikey_key_owner(key))))
+		 apikey_key_owner_stands(key)))
 		return true;
 	id = palloc(sizeof(pg_uuid_t));
 	*id = *apikey_row_id(key);

@@ -52,9 +52,10 @@ apikey_status_vouch(ApikeyRow *key)
 
 /* What a principal is in a project; nothing, where its role is gone. */
 static ApikeyRole
-standing_of(Oid role, const text *subject, const ApikeyPlace *place)
+standing_of(Oid role, const text *name, const text *subject,
+			const ApikeyPlace *place)
 {
-	if (!apikey_role_exists(role))
+	if (!apikey_role_stands(role, name))
 		return APIKEY_ROLE_NONE;
 	return apikey_member_standing(role, subject,
 								  apikey_place_organization(place),
@@ -69,12 +70,15 @@ lower_standing(const ApikeyRow *key, const ApikeyPlace *place)
 	const text *voucher_subject;
 	Oid			owner = apikey_key_owner(key);
 	Oid			voucher = apikey_status_voucher(key, &voucher_subject);
-	ApikeyRole	role = standing_of(owner, subject, place);
+	ApikeyRole	role = standing_of(owner, apikey_row_text(key, APIKEY_KEY_OWNER_NAME),
+								   subject, place);
 
 	if (role == APIKEY_ROLE_NONE ||
 		(voucher == owner && apikey_same_text(subject, voucher_subject)))
 		return role;
-	return Min(role, standing_of(voucher, voucher_subject, place));
+	return Min(role, standing_of(voucher,
+								 apikey_row_text(key, APIKEY_KEY_VOUCHED_BY_NAME),
+								 voucher_subject, place));
 }
 
 /*
@@ -86,7 +90,7 @@ apikey_status_read(const ApikeyRow *key, const ApikeyPlace *place,
 				   ApikeyKeyState *state)
 {
 	state->revoked = !key->nulls[APIKEY_KEY_REVOKED_AT] ||
-		!apikey_role_exists(apikey_key_owner(key));
+		!apikey_key_owner_stands(key);
 	state->forbidden = false;
 	state->role = APIKEY_ROLE_NONE;
 	if (apikey_key_project(key) == NULL)
