@@ -479,6 +479,19 @@ ALTER TABLE @extschema@.apikey_reveal ENABLE REPLICA TRIGGER apikey_reveal_arriv
 ALTER TABLE @extschema@.apikey_usage ENABLE REPLICA TRIGGER apikey_usage_arrived;
 ALTER TABLE @extschema@.apikey_credit ENABLE REPLICA TRIGGER apikey_credit_arrived;
 ALTER TABLE @extschema@.apikey_event ENABLE REPLICA TRIGGER apikey_event_arrived;
+
+CREATE FUNCTION @extschema@._apikey_named()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_named() IS
+	'Brings the names beside the roles of a row that is restored up to date; arguments: pairs of columns, of a role and of its name';
+CREATE TRIGGER apikey_key_named BEFORE INSERT ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('owner', 'owner_name', 'vouched_by', 'vouched_by_name');
+CREATE TRIGGER apikey_member_named BEFORE INSERT ON @extschema@.apikey_member
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('member', 'member_name');
+ALTER TABLE @extschema@.apikey_key ENABLE ALWAYS TRIGGER apikey_key_named;
+ALTER TABLE @extschema@.apikey_member ENABLE ALWAYS TRIGGER apikey_member_named;
+REVOKE ALL ON FUNCTION @extschema@._apikey_named() FROM PUBLIC;
 -- Verification
 
 DROP FUNCTION @extschema@.apikey_verify(text, text[], text, @extschema@.apikey_role, inet,

@@ -841,6 +841,18 @@ ALTER TABLE @extschema@.apikey_usage ENABLE REPLICA TRIGGER apikey_usage_arrived
 ALTER TABLE @extschema@.apikey_credit ENABLE REPLICA TRIGGER apikey_credit_arrived;
 ALTER TABLE @extschema@.apikey_event ENABLE REPLICA TRIGGER apikey_event_arrived;
 
+CREATE FUNCTION @extschema@._apikey_named()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_named() IS
+	'Brings the names beside the roles of a row that is restored up to date; arguments: pairs of columns, of a role and of its name';
+CREATE TRIGGER apikey_key_named BEFORE INSERT ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('owner', 'owner_name', 'vouched_by', 'vouched_by_name');
+CREATE TRIGGER apikey_member_named BEFORE INSERT ON @extschema@.apikey_member
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('member', 'member_name');
+ALTER TABLE @extschema@.apikey_key ENABLE ALWAYS TRIGGER apikey_key_named;
+ALTER TABLE @extschema@.apikey_member ENABLE ALWAYS TRIGGER apikey_member_named;
+
 CREATE FUNCTION @extschema@._apikey_event_kept()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
@@ -1209,6 +1221,7 @@ REVOKE ALL ON @extschema@.apikeys FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_events FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_stats FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_arrived() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_named() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_list_support(internal) FROM PUBLIC;

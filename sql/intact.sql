@@ -47,7 +47,7 @@ SELECT code FROM apikey_verify(:'key', :own);
 UPDATE apikey_key SET disabled = false WHERE name = 'one';
 SELECT code FROM apikey_verify(:'key', :own);
 RESET session_replication_role;
-ALTER TABLE apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived, ENABLE ALWAYS TRIGGER apikey_key_changed;
+ALTER TABLE apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived, ENABLE ALWAYS TRIGGER apikey_key_changed, ENABLE ALWAYS TRIGGER apikey_key_named;
 SELECT apikey_disable(apikey_id(:'key'));
 SELECT code FROM apikey_verify(:'key', :own);
 SELECT apikey_enable(apikey_id(:'key'));

@@ -27,7 +27,7 @@ INSERT INTO keys (what, key) VALUES ('bypass', apikey_create('mine'));
 RESET ROLE;
 SELECT apikey_import('theirs', 'md5', md5('imported key')) \g /dev/null
 ALTER TABLE keys OWNER TO CURRENT_USER;
-UPDATE apikey_key SET owner = 'regress_apikey_alice' WHERE name = 'theirs';
+UPDATE apikey_key SET owner = 'regress_apikey_alice', owner_name = 'regress_apikey_alice' WHERE name = 'theirs';
 INSERT INTO keys (what, key) VALUES ('alice, imported', 'imported key');
 
 -- The code that all functions agree upon.

@@ -363,3 +363,41 @@ _apikey_arrived(PG_FUNCTION_ARGS)
 		tuple = keep_revoked(trigger->tg_relation, tuple, before);
 	return PointerGetDatum(make_way(trigger->tg_relation, tuple, before));
 }
+
+/*
+ * _apikey_named(role column, name column, ...) returns trigger
+ *		Before a row is inserted by anything but replication: a dump gives a
+ *		role by its name of that time, so the one beside it, which may be older,
+ *		is brought up to date.
+ */
+PG_FUNCTION_INFO_V1(_apikey_named);
+Datum
+_apikey_named(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	HeapTuple	tuple;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		trigger->tg_trigger->tgnargs % 2 != 0)
+		elog(ERROR, "a BEFORE INSERT ROW trigger with pairs of arguments was expected");
+	apikey_catalog_require(trigger->tg_relation);
+
+	tuple = trigger->tg_trigtuple;
+	if (IsLogicalWorker())
+		return PointerGetDatum(tuple);
+	for (int pair = 0; 2 * pair < trigger->tg_trigger->tgnargs; pair++)
+	{
+		Holder		given = read_holder(trigger, pair, tuple);
+		const char *name = given.name == NULL ? NULL :
+			GetUserNameFromId(given.role, true);
+
+		if (name != NULL && strcmp(name, given.name) != 0)
+			tuple = with_column(trigger->tg_relation, tuple,
+								trigger->tg_trigger->tgargs[2 * pair + 1],
+								CStringGetTextDatum(name), false);
+	}
+	return PointerGetDatum(tuple);
+}

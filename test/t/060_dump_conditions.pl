@@ -96,6 +96,15 @@ is($code->($seventh, '7th'), 'valid', 'but one of a role whose name begins with 
 is($other->safe_psql('gone', q{SELECT count(apikey_import('again', 'md5', md5('from elsewhere')))}), '1', 'its hash may be imported again');
 is($code->('from elsewhere', 'postgres'), 'valid', 'and is the new key\'s');
 
+# A role that was renamed since its key was made is known by its new name.
+$node->safe_psql('postgres', 'CREATE ROLE carl; CREATE DATABASE renamed');
+my $carls = $node->safe_psql('renamed', q{CREATE EXTENSION apikey CASCADE; SET ROLE carl; SELECT apikey_create('one')});
+$node->safe_psql('postgres', 'ALTER ROLE carl RENAME TO charles');
+$node->command_ok([ 'pg_dump', '-f', "$dir/renamed.sql", 'renamed' ], 'a dump after a rename');
+$other->safe_psql('postgres', 'CREATE ROLE charles');
+restore($other, 'renamed', "$dir/renamed.sql");
+is($other->safe_psql('renamed', "SELECT code, owner FROM apikey_verify('$carls', owner => 'charles')"), 'valid|charles', 'a renamed role keeps its key');
+
 # A dump of 0.1.0 goes into this version, without its newer columns.
 $node->safe_psql('postgres', 'CREATE DATABASE first');
 $node->safe_psql('first', q{CREATE EXTENSION apikey VERSION '0.1.0' CASCADE});

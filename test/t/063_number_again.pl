@@ -41,6 +41,8 @@ ok(exists $taken{$anna} && exists $taken{$voucher}, 'as those of others') or dia
 is($ask->($taken{$anna}), "revoked\nvalid\nforbidden", 'who have neither the keys nor vouch for any');
 is(sql("SET ROLE $taken{$anna}; SELECT count(*) FROM apikey_projects"), '0', 'nor what they were in a project');
 is(sql("SET ROLE $taken{$anna}; SELECT count(*) FROM apikey_members"), '0', 'nor see its members');
+is(sql("SET ROLE $taken{$anna}; SELECT count(*) FROM apikeys"), '0', 'nor see a key');
+is(sql(q{SELECT status FROM apikeys WHERE name = 'one'}), 'revoked', 'the list says so');
 
 # A rename is another matter.
 sql('ALTER ROLE bert RENAME TO bernard');
