@@ -27,6 +27,7 @@ PG_MODULE_MAGIC;
 int			apikey_cache_entries = 100000;
 int			apikey_cache_memory = 8192;
 int			apikey_credits_lease = 1000;
+int			apikey_event_retention = 0;
 int			apikey_expiry_notice = 7 * SECS_PER_DAY;
 int			apikey_flush_interval = 10000;
 bool		apikey_notify = false;
@@ -167,6 +168,11 @@ _PG_init(void)
 							"A crash costs as many at most. Needs the library preloaded.",
 							&apikey_credits_lease, 1000, 1, 1000000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("apikey.event_retention",
+							"Time after which an event is removed.",
+							"0 keeps all. Needs the library preloaded.",
+							&apikey_event_retention, 0, 0, INT_MAX,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("apikey.expiry_notice",
 							"Time before a key expires at which an event tells so.",
 							"0 tells nothing. Needs the library preloaded.",

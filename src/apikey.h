@@ -214,6 +214,7 @@ extern const char *apikey_event_name(ApikeyEvent event);
 extern bool apikey_event_writable(void);
 extern void apikey_event_require_removable(void);
 extern uint64 apikey_event_purge(TimestampTz before);
+extern bool apikey_event_retain(void);
 extern void apikey_event_place(const ApikeyPlace *place, ApikeyEvent event,
 							   const char *detail);
 extern void apikey_event_member(const ApikeyPlace *place, ApikeyEvent event,

@@ -25,7 +25,9 @@
 #include "event.h"
 #include "usage.h"
 
-static bool purging = false;	/* in apikey_event_purge */
+#define RETAIN_AT_ONCE	1000	/* events in a transaction of the worker */
+
+static bool purging = false;	/* in remove_events */
 
 static const char *const event_names[] = {
 	[APIKEY_EVENT_CREATED] = "created",
@@ -347,16 +349,41 @@ purge(TimestampTz before)
 	return purge.rows;
 }
 
-/* Removes the events from before a time; returns how many. */
-uint64
-apikey_event_purge(TimestampTz before)
+/* The oldest first; there is nothing to be done after one that stays. */
+static bool
+retain_event(const ApikeyRow *row, void *state)
+{
+	Purge	   *purge = state;
+	uint64		before = purge->rows;
+
+	(void) purge_event(row, state);
+	return purge->rows > before && purge->rows < RETAIN_AT_ONCE;
+}
+
+static uint64
+retain(TimestampTz before)
+{
+	Purge		purge = {.before = before};
+	Snapshot	snapshot = apikey_latest_snapshot();
+
+	purge.writer = apikey_table_open(&apikey_event_table);
+	apikey_table_walk(&apikey_event_table, APIKEY_REL_EVENT_PKEY, NULL, 0,
+					  snapshot, retain_event, &purge);
+	apikey_table_close(purge.writer);
+	UnregisterSnapshot(snapshot);
+	return purge.rows;
+}
+
+/* Removes events from before a time by one of these; returns how many. */
+static uint64
+remove_events(uint64 (*work) (TimestampTz), TimestampTz before)
 {
 	uint64		rows;
 
 	purging = true;
 	PG_TRY();
 	{
-		rows = purge(before);
+		rows = work(before);
 	}
 	PG_FINALLY();
 	{
@@ -364,4 +391,25 @@ apikey_event_purge(TimestampTz before)
 	}
 	PG_END_TRY();
 	return rows;
+}
+
+/* Removes the events from before a time; returns how many. */
+uint64
+apikey_event_purge(TimestampTz before)
+{
+	return remove_events(purge, before);
+}
+
+/*
+ * For the worker, in a transaction: removes some of the events that are older
+ * than apikey.event_retention; true while there may be more.
+ */
+bool
+apikey_event_retain(void)
+{
+	if (apikey_event_retention == 0)
+		return false;
+	return remove_events(retain, GetCurrentTimestamp() -
+						 (TimestampTz) apikey_event_retention * USECS_PER_SEC) ==
+		RETAIN_AT_ONCE;
 }

@@ -64,6 +64,7 @@ typedef struct ApikeyStats
 extern int	apikey_max_tracked_keys;
 extern int	apikey_flush_interval;
 extern int	apikey_usage_interval;
+extern int	apikey_event_retention;
 extern int	apikey_expiry_notice;
 extern bool apikey_notify;
 

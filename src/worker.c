@@ -970,6 +970,18 @@ expiry_step(bool first)
 }
 
 static bool
+retain_step(bool first pg_attribute_unused())
+{
+	bool		more;
+
+	if (apikey_event_retention == 0 || !apikey_worker_begin())
+		return false;
+	more = apikey_event_retain();
+	apikey_worker_commit();
+	return more;
+}
+
+static bool
 return_step(bool first)
 {
 	return apikey_credit_return(first, flush_all);
@@ -1058,6 +1070,7 @@ do_all(void)
 		{"writing digests", rehash_step},
 		{"revoking the keys of dropped roles", retire_step},
 		{"telling of keys that expire", expiry_step},
+		{"removing events that are too old", retain_step},
 		{"giving back credits", return_step}
 	};
 	bool		done[lengthof(stages)] = {false};

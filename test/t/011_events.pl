@@ -132,5 +132,17 @@ is(sql("SELECT code FROM apikey_verify('$before')", "SELECT code FROM apikey_ver
 is(sql(qq{SELECT digest = hmac(digest('$before', 'sha256'), repeat('p', 40)::bytea, 'sha256')
 	FROM apikey_digest WHERE id = apikey_id('$before')}), 't', 'as pgcrypto has it');
 is(sql('SELECT max(v::int) > 3, array_agg(v ORDER BY v::int) @> ARRAY[$$2$$] FROM apikey_stats, jsonb_each_text(peppers) p (f, v)'), 't|t', 'one more');
+
+# Events are kept for ever, or as long as a superuser says; the worker removes
+# the others, a thousand at a time.
+sql(q{UPDATE apikey_event SET at = at - interval '2 days' WHERE key_name LIKE 'stream-%' OR id < (SELECT min(id) FROM apikey_event WHERE key_name LIKE 'stream-%')});
+my $old = sql(q{SELECT count(*) > 1500 FROM apikey_events WHERE at < now() - interval '1 day'});
+is($old, 't', 'more than a thousand are old');
+my $young = sql(q{SELECT count(*) FROM apikey_events WHERE at >= now() - interval '1 day'});
+is($node->psql('postgres', q{SET ROLE anna; SET apikey.event_retention = '1s'}), 3, 'not for everybody to say');
+sql(q{ALTER SYSTEM SET apikey.event_retention = '1d'}, 'SELECT pg_reload_conf()');
+sql("SELECT code FROM apikey_verify('$before')");
+comes(q{SELECT count(*) = 0 FROM apikey_events WHERE at < now() - interval '1 day'}, 'the old ones go');
+ok(sql(q{SELECT count(*) FROM apikey_events}) >= $young, 'the others stay');
 $node->stop;
 done_testing();
