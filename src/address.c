@@ -34,23 +34,24 @@ unmapped_address(inet *address)
 
 /* Is the client in one of the networks?  An unknown one is in none. */
 bool
-apikey_address_allowed(ArrayType *networks, inet *client)
+apikey_address_allowed(Datum networks, inet *client)
 {
+	ArrayType  *array;
 	Datum	   *elements;
 	int			count;
 
 	if (client == NULL)
 		return false;
 	client = unmapped_address(client);
-	deconstruct_array(networks, CIDROID, -1, false, TYPALIGN_INT,
-					  &elements, NULL, &count);
+	array = DatumGetArrayTypeP(networks);
+	deconstruct_array(array, CIDROID, -1, false, TYPALIGN_INT, &elements,
+					  NULL, &count);
 	for (int i = 0; i < count; i++)
 	{
 		inet	   *network;
 
 		CHECK_FOR_INTERRUPTS();
 		network = unmapped_address(DatumGetInetPP(elements[i]));
-
 		if (DatumGetBool(DirectFunctionCall2(network_subeq,
 											 InetPGetDatum(client),
 											 InetPGetDatum(network))))

@@ -11,9 +11,9 @@
  * looked up anew, which does no harm.
  *
  * Callbacks come at any time, so they only mark; memory is freed when the next
- * lookup begins, or something is stored, when nobody holds an entry.  A row read
- * while a message came in may be older than the message, and what a transaction
- * has written itself may yet be rolled back: neither is stored.
+ * lookup begins, or something is stored, when nobody holds an entry.  A row
+ * read while a message came in may be older than the message, and what a
+ * transaction has written itself may yet be rolled back: neither is stored.
  *
  * An entry is one piece of memory, with the columns that verification needs; it
  * is found only once it is whole.  All entries stand in a ring.  Where the
@@ -52,7 +52,8 @@ static const ApikeyKeyColumn kept_columns[] = {
 };
 
 #define KEPT_VALUES		(APIKEY_KEY_METADATA + 1)
-#define KEPT_ROW_BYTES	(offsetof(ApikeyRow, values) + KEPT_VALUES * sizeof(Datum))
+#define KEPT_ROW_BYTES \
+	(offsetof(ApikeyRow, values) + KEPT_VALUES * sizeof(Datum))
 
 /*
  * What each verification reads comes first, for the processor's cache.  Behind
@@ -466,8 +467,10 @@ copy_columns(const ApikeyRow *key, TupleDesc desc, CacheEntry *entry)
 static void
 widen_array(ApikeyRow *key, ApikeyKeyColumn column)
 {
+	Datum	   *value = &key->values[column];
+
 	if (!key->nulls[column])
-		key->values[column] = PointerGetDatum(DatumGetArrayTypeP(key->values[column]));
+		*value = PointerGetDatum(DatumGetArrayTypeP(*value));
 }
 
 /* Makes an entry of what was read of a key; NULL where it is too long. */

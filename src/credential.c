@@ -43,8 +43,8 @@ credential_identify(ApikeyCredential *credential, const char *bytes,
 }
 
 /*
- * Reads a credential from a key's text.  What follows the id is for
- * apikey_credential_native to look at, which a key that has been verified before can do
+ * Reads a credential from a key's text.  What follows the id is left for
+ * apikey_credential_native, which a key that has been verified before can do
  * without: it is what the proof is made of.
  */
 void

@@ -38,13 +38,30 @@ typedef struct Arguments
 } Arguments;
 
 static const Arguments of_key = {
-	.scopes = 1, .project = 2, .min_role = 3, .client_addr = 4, .cost = 5, .owner = 6
+	.scopes = 1,
+	.project = 2,
+	.min_role = 3,
+	.client_addr = 4,
+	.cost = 5,
+	.owner = 6
 };
+
 static const Arguments of_digest = {
-	.scopes = 2, .project = 3, .min_role = 4, .client_addr = 5, .cost = 6, .owner = 7
+	.scopes = 2,
+	.project = 3,
+	.min_role = 4,
+	.client_addr = 5,
+	.cost = 6,
+	.owner = 7
 };
+
 static const Arguments of_check = {
-	.scopes = 1, .project = 2, .owner = 3, .client_addr = 4, .min_role = ABSENT, .cost = ABSENT
+	.scopes = 1,
+	.project = 2,
+	.owner = 3,
+	.client_addr = 4,
+	.min_role = ABSENT,
+	.cost = ABSENT
 };
 
 /* A project's path; one too long to be any is as good as the empty one. */

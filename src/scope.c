@@ -147,8 +147,8 @@ apikey_scope_all_granted(Datum granted, Datum wanted)
 }
 
 /*
- * "missing_scopes": [...]: what is wanted and not granted.  Nothing stands there
- * for a text that is too long, or of an array that is too great.
+ * "missing_scopes": [...]: what is wanted and not granted.  A text that is too
+ * long does not stand there, nor does anything of an array that is too great.
  */
 void
 apikey_scope_missing(StringInfo json, Datum granted, Datum wanted)

@@ -47,8 +47,8 @@ apikey_code_name(ApikeyCode code)
 }
 
 /*
- * The digest of a key under the pepper that it is keyed with, if the file has
- * it: an operator who lost it is not to be taken for customers who lie.
+ * Finds the pepper that a key is keyed with; false, and told to the log, where
+ * the file does not have it.
  */
 static bool
 find_pepper(const ApikeyCredential *credential, int32 fingerprint,
@@ -290,8 +290,8 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 	if (code != APIKEY_CODE_VALID)
 		return code;
 	if (!key->nulls[APIKEY_KEY_ALLOWED_IPS] &&
-		!apikey_address_allowed(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]),
-						 demand->client_addr))
+		!apikey_address_allowed(key->values[APIKEY_KEY_ALLOWED_IPS],
+								demand->client_addr))
 		return APIKEY_CODE_IP_DENIED;
 	if (verdict->state.role < demand->min_role)
 		return APIKEY_CODE_INSUFFICIENT_ROLE;

@@ -17,7 +17,7 @@ typedef enum ApikeyShape
 {
 	APIKEY_SHAPE_MISSING,		/* NULL or empty: nothing was offered */
 	APIKEY_SHAPE_NONE,			/* no key's */
-	APIKEY_SHAPE_FOREIGN,		/* not one of ours: an imported key's, perhaps */
+	APIKEY_SHAPE_FOREIGN,		/* an imported key's, perhaps */
 	APIKEY_SHAPE_NATIVE			/* prefix and id are right */
 } ApikeyShape;
 
@@ -118,7 +118,7 @@ extern void apikey_demand_of_digest(FunctionCallInfo fcinfo,
 									ApikeyDemand *demand);
 
 /* address.c */
-extern bool apikey_address_allowed(ArrayType *networks, inet *client);
+extern bool apikey_address_allowed(Datum networks, inet *client);
 
 /* credential.c */
 extern void apikey_credential_from_key(NullableDatum key,

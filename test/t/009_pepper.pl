@@ -172,7 +172,7 @@ unlike(slurp_file($node->logfile, $log), $warning, 'and not again');
 write_file(0600, "$new\n");
 $node->reload;
 my $create = q{DO $$ BEGIN PERFORM apikey_create('passing'); RAISE SQLSTATE 'RB000'; EXCEPTION WHEN SQLSTATE 'RB000' THEN END $$; SELECT true};
-ok($node->poll_query_until('postgres', $create), 'usable');
+ok($node->poll_query_until('postgres', $create, "DO\nt"), 'usable');
 my @keys = map { sql("SELECT apikey_create('key-$_')") } 1 .. 3;
 write_file(0600, "$old\n");
 $node->reload;
