@@ -27,7 +27,6 @@ typedef struct DatabaseStats
 	pg_atomic_uint64 last_flush_at;
 	pg_atomic_uint64 retired;	/* the roles_dropped that were dealt with */
 	pg_atomic_uint64 visit_at;	/* when a key comes near its expiry */
-	pg_atomic_uint64 visits;	/* of the worker */
 } DatabaseStats;
 
 /* The lock guards whose the entries are, and is taken last. */
@@ -60,7 +59,6 @@ clear_entry(DatabaseStats *stats, Oid database)
 	pg_atomic_write_u64(&stats->last_flush_at, 0);
 	pg_atomic_write_u64(&stats->retired, 0);
 	pg_atomic_write_u64(&stats->visit_at, 0);	/* we do not know yet */
-	pg_atomic_write_u64(&stats->visits, 0);
 	stats->dormant = false;
 	stats->database = database;
 }
@@ -75,7 +73,6 @@ init_entry(DatabaseStats *stats)
 	pg_atomic_init_u64(&stats->last_flush_at, 0);
 	pg_atomic_init_u64(&stats->retired, 0);
 	pg_atomic_init_u64(&stats->visit_at, 0);
-	pg_atomic_init_u64(&stats->visits, 0);
 	stats->dormant = false;
 	stats->database = InvalidOid;
 }
@@ -325,20 +322,6 @@ apikey_stats_forget_database(Oid database)
 	if (stats != NULL)
 		clear_entry(stats, InvalidOid);
 	LWLockRelease(stats_lock);
-}
-
-/* The worker has got there. */
-void
-apikey_stats_reached(void)
-{
-	pg_atomic_fetch_add_u64(&my_stats()->visits, 1);
-}
-
-/* How often it has. */
-uint64
-apikey_stats_visits(Oid database)
-{
-	return pg_atomic_read_u64(&database_stats(database)->visits);
 }
 
 /* The databases that have to look for dropped roles, or are to be visited. */

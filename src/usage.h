@@ -117,8 +117,6 @@ extern void apikey_stats_visit_all(void);
 extern void apikey_stats_add_database(Oid database);
 extern void apikey_stats_rest_database(Oid database);
 extern void apikey_stats_forget_database(Oid database);
-extern void apikey_stats_reached(void);
-extern uint64 apikey_stats_visits(Oid database);
 extern List *apikey_stats_due(void);
 extern bool apikey_stats_read(ApikeyStats *result);
 
