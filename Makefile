@@ -11,6 +11,7 @@ OBJS = src/account.o src/address.o src/administrator.o src/apikey.o src/apply.o 
 	src/manage.o src/member.o src/notify.o src/pepper.o src/pgcrypto.o \
 	src/place.o src/principal.o src/purge.o src/redact.o src/redact_log.o \
 	src/rehash.o src/replica.o src/request.o src/retire.o src/reveal.o \
+	src/revocation.o \
 	src/rotate.o src/rules.o src/scope.o src/secret.o src/share.o src/slot.o \
 	src/slot_file.o src/sql_identity.o \
 	src/sql_keys.o src/sql_places.o src/sql_triggers.o src/sql_upkeep.o \
@@ -33,7 +34,7 @@ REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
 ISOLATION = create_create revoke_verify update_update drop_role last_owner \
 	max_keys member_verify rotate_verify rotate_rotate import_verify \
-	import_import spend_spend spend_delete rename_schema
+	import_import spend_spend spend_delete rename_schema revoke_open
 ISOLATION_OPTS = --inputdir=test --outputdir=test/output \
 	--temp-instance=./tmp_check_iso --temp-config=test/apikey.conf
 TAP_TESTS = 1

@@ -379,6 +379,39 @@ SELECT pg_extension_config_dump('@extschema@.apikey_import', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_reveal', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_usage', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_credit', '');
+
+-- Revocations
+
+-- Who may only revoke a key adds a row here, and locks none of the key's; it is
+-- taken into the key's row when that is locked next.
+CREATE TABLE @extschema@.apikey_revocation (
+	id uuid NOT NULL,
+	key_id uuid NOT NULL,
+	revoked_at timestamptz NOT NULL,
+	reason text,
+	revoked_by text NOT NULL,
+	revoked_by_subject text COLLATE "C",
+	CONSTRAINT apikey_revocation_pkey PRIMARY KEY (id)
+) USING heap;
+COMMENT ON TABLE @extschema@.apikey_revocation IS
+	'Revocations that are not in their key''s row yet; the view apikeys shows them';
+CREATE INDEX apikey_revocation_key ON @extschema@.apikey_revocation (key_id);
+CREATE TRIGGER apikey_revocation_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_revocation
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_revocation ENABLE ALWAYS TRIGGER apikey_revocation_changed;
+ALTER TABLE @extschema@.apikey_revocation ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_revocation FROM PUBLIC;
+SELECT pg_extension_config_dump('@extschema@.apikey_revocation', '');
+-- A subscriber would verify keys that are revoked there.
+DO $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_publication_rel WHERE prrelid = '@extschema@.apikey_key'::regclass) THEN
+		RAISE WARNING 'publications of table "apikey_key" do not have table "apikey_revocation" yet'
+			USING HINT = 'Add it to each of them, and refresh their subscriptions.';
+	END IF;
+END
+$$;
+
 -- Who vouches for a key sees it, too.
 CREATE FUNCTION @extschema@._apikey_visible(owner regrole, subject text, project uuid,
 		vouched_by regrole, vouched_by_subject text)
@@ -463,6 +496,8 @@ CREATE TRIGGER apikey_import_arrived BEFORE INSERT ON @extschema@.apikey_import
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
 CREATE TRIGGER apikey_reveal_arrived BEFORE INSERT ON @extschema@.apikey_reveal
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_revocation_arrived BEFORE INSERT ON @extschema@.apikey_revocation
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
 CREATE TRIGGER apikey_usage_arrived BEFORE INSERT ON @extschema@.apikey_usage
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
 CREATE TRIGGER apikey_credit_arrived BEFORE INSERT ON @extschema@.apikey_credit
@@ -476,6 +511,7 @@ ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
 ALTER TABLE @extschema@.apikey_digest ENABLE REPLICA TRIGGER apikey_digest_arrived;
 ALTER TABLE @extschema@.apikey_import ENABLE REPLICA TRIGGER apikey_import_arrived;
 ALTER TABLE @extschema@.apikey_reveal ENABLE REPLICA TRIGGER apikey_reveal_arrived;
+ALTER TABLE @extschema@.apikey_revocation ENABLE REPLICA TRIGGER apikey_revocation_arrived;
 ALTER TABLE @extschema@.apikey_usage ENABLE REPLICA TRIGGER apikey_usage_arrived;
 ALTER TABLE @extschema@.apikey_credit ENABLE REPLICA TRIGGER apikey_credit_arrived;
 ALTER TABLE @extschema@.apikey_event ENABLE REPLICA TRIGGER apikey_event_arrived;

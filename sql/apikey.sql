@@ -212,6 +212,21 @@ COMMENT ON TABLE @extschema@.apikey_reveal IS
 ALTER TABLE @extschema@.apikey_reveal
 	ALTER COLUMN ciphertext SET STATISTICS 0, ALTER COLUMN ciphertext SET STORAGE PLAIN;
 
+-- Who may only revoke a key adds a row here, and locks none of the key's; it is
+-- taken into the key's row when that is locked next.
+CREATE TABLE @extschema@.apikey_revocation (
+	id uuid NOT NULL,
+	key_id uuid NOT NULL,
+	revoked_at timestamptz NOT NULL,
+	reason text,
+	revoked_by text NOT NULL,
+	revoked_by_subject text COLLATE "C",
+	CONSTRAINT apikey_revocation_pkey PRIMARY KEY (id)
+) USING heap;
+COMMENT ON TABLE @extschema@.apikey_revocation IS
+	'Revocations that are not in their key''s row yet; the view apikeys shows them';
+CREATE INDEX apikey_revocation_key ON @extschema@.apikey_revocation (key_id);
+
 -- Apart from the keys, so that a use voids nothing that sessions remember; with
 -- room on each page for updates in place.
 CREATE TABLE @extschema@.apikey_usage (
@@ -316,6 +331,7 @@ SELECT pg_extension_config_dump('@extschema@.apikey_reveal', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_usage', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_credit', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_administrator', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_revocation', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_event', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_event_id_seq', '');
 
@@ -824,6 +840,8 @@ CREATE TRIGGER apikey_import_arrived BEFORE INSERT ON @extschema@.apikey_import
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
 CREATE TRIGGER apikey_reveal_arrived BEFORE INSERT ON @extschema@.apikey_reveal
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_revocation_arrived BEFORE INSERT ON @extschema@.apikey_revocation
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
 CREATE TRIGGER apikey_usage_arrived BEFORE INSERT ON @extschema@.apikey_usage
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
 CREATE TRIGGER apikey_credit_arrived BEFORE INSERT ON @extschema@.apikey_credit
@@ -837,6 +855,7 @@ ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
 ALTER TABLE @extschema@.apikey_digest ENABLE REPLICA TRIGGER apikey_digest_arrived;
 ALTER TABLE @extschema@.apikey_import ENABLE REPLICA TRIGGER apikey_import_arrived;
 ALTER TABLE @extschema@.apikey_reveal ENABLE REPLICA TRIGGER apikey_reveal_arrived;
+ALTER TABLE @extschema@.apikey_revocation ENABLE REPLICA TRIGGER apikey_revocation_arrived;
 ALTER TABLE @extschema@.apikey_usage ENABLE REPLICA TRIGGER apikey_usage_arrived;
 ALTER TABLE @extschema@.apikey_credit ENABLE REPLICA TRIGGER apikey_credit_arrived;
 ALTER TABLE @extschema@.apikey_event ENABLE REPLICA TRIGGER apikey_event_arrived;
@@ -874,6 +893,9 @@ CREATE TRIGGER apikey_key_changed AFTER UPDATE OR DELETE ON @extschema@.apikey_k
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
 CREATE TRIGGER apikey_digest_changed AFTER UPDATE OR DELETE ON @extschema@.apikey_digest
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+CREATE TRIGGER apikey_revocation_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_revocation
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_revocation ENABLE ALWAYS TRIGGER apikey_revocation_changed;
 CREATE TRIGGER apikey_project_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_project
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
 CREATE TRIGGER apikey_member_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_member
@@ -896,6 +918,7 @@ ALTER TABLE @extschema@.apikey_key ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_digest ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_import ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_reveal ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_revocation ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_usage ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_credit ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_administrator ENABLE ROW LEVEL SECURITY;
@@ -1209,6 +1232,7 @@ REVOKE ALL ON @extschema@.apikey_key FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_digest FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_import FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_reveal FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_revocation FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_usage FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_credit FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_administrator FROM PUBLIC;

@@ -440,7 +440,7 @@ forget_account(const ApikeyRow *row, void *state pg_attribute_unused())
 {
 	ApikeyRow	key;
 
-	if (apikey_table_lock(&apikey_key_table, apikey_row_id(row),
+	if (apikey_key_lock(apikey_row_id(row),
 						  APIKEY_LOCK_UPDATE, &key))
 	{
 		key.nulls[APIKEY_KEY_CREDITS_ACCOUNT] = true;

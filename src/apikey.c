@@ -89,7 +89,7 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 		objectId == get_extension_oid("apikey", true))
 		apikey_grant_follow_owner();
 	if (access == OAT_DROP && classId == AuthIdRelationId)
-		apikey_retire_role(objectId);
+		apikey_retire_role();
 }
 
 /* What is beyond a new bound is not to stay. */
@@ -244,6 +244,7 @@ _PG_init(void)
 	apikey_account_init();
 	apikey_lease_init();
 	apikey_retire_init();
+	apikey_revocation_init();
 	apikey_expiry_init();
 	apikey_notify_init();
 	apikey_ended_init();

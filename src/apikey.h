@@ -288,6 +288,11 @@ extern const pg_uuid_t *apikey_key_account(const ApikeyRow *key);
 extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
 extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
 									uint8 *digest, int32 *fingerprint);
+extern bool apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot,
+							 ApikeyRow *key);
+extern bool apikey_key_fetch_latest(const pg_uuid_t *id, ApikeyRow *key);
+extern bool apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock,
+							ApikeyRow *key);
 extern void apikey_key_scan_project(const pg_uuid_t *project,
 									ApikeyVisit visit, void *state);
 extern bool apikey_key_live(const ApikeyRow *key);
@@ -295,6 +300,7 @@ extern int64 apikey_key_count_live(const pg_uuid_t *project);
 extern bool apikey_key_find_predecessor(const pg_uuid_t *id, ApikeyRow *key);
 extern void apikey_key_insert(ApikeyRow *key, const uint8 *digest,
 							  ApikeyEvent event, const char *detail);
+extern void apikey_key_write(ApikeyRow *key);
 extern void apikey_key_update(ApikeyRow *key, ApikeyEvent event,
 							  const char *detail);
 extern void apikey_key_delete(const ApikeyRow *key);
@@ -320,7 +326,9 @@ extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
 extern void apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key);
 extern void apikey_manage_require_current(const ApikeyRow *key);
 extern void apikey_manage_retire(ApikeyRow *key);
-extern bool apikey_manage_revoke(ApikeyRow *key, text *reason);
+extern bool apikey_manage_revoke(const pg_uuid_t *id, text *reason);
+extern void apikey_manage_revoke_held(ApikeyRow *key, bool in_row,
+									  text *reason);
 extern bool apikey_manage_disable(ApikeyRow *key);
 extern void apikey_manage_delete(ApikeyRow *key);
 extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,
@@ -360,6 +368,16 @@ extern void apikey_reveal_keep(const ApikeyRow *key, const ApikeyRow *project,
 extern void apikey_reveal_forget(const ApikeyRow *key);
 extern bool apikey_reveal_can(const ApikeyRow *key);
 extern text *apikey_reveal_key(const ApikeyRow *key);
+
+/* revocation.c */
+extern void apikey_revocation_init(void);
+extern bool apikey_revocation_any(void);
+extern void apikey_revocation_changed(HeapTuple row, TupleDesc desc);
+extern void apikey_revocation_apply(ApikeyRow *key);
+extern void apikey_revocation_add(const ApikeyRow *key, text *reason);
+extern void apikey_revocation_forget(const ApikeyRow *key);
+extern void apikey_revocation_settle(ApikeyRow *key);
+extern bool apikey_revocation_settle_found(void);
 
 /* rotate.c */
 extern text *apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,

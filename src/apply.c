@@ -76,7 +76,7 @@ end_key(const pg_uuid_t *id, TimestampTz latest)
 	ApikeyRow	key;
 	char	   *detail;
 
-	if (!apikey_table_lock(&apikey_key_table, id, APIKEY_LOCK_UPDATE, &key) ||
+	if (!apikey_key_lock(id, APIKEY_LOCK_UPDATE, &key) ||
 		!is_late(&key, latest))
 		return false;
 	detail = ended_detail(&key, latest);

@@ -38,7 +38,7 @@
 #define KEY_BYTES_MAX	8192	/* a longer key is read each time */
 #define SPARE_KB		64		/* what an allocator may have at hand */
 #define ALL_KEYS		((Oid) 0xFFFFFFFF)
-#define IMPORTS			((Oid) 0xFFFFFFFE)
+#define FACT(fact)		((Oid) 0xFFFFFFFE - (fact))	/* APIKEY_FACT_ ... */
 
 /* The columns of a key that verification needs, and those up to the last. */
 static const ApikeyKeyColumn kept_columns[] = {
@@ -105,9 +105,16 @@ static dlist_head ring;			/* the next to be looked at first */
 static Size ring_bytes = 0;		/* of the entries in the ring */
 static bool all_stale = true;
 static bool wrote_in_transaction = false;
-static bool imports_known = false;	/* whether there is an imported key */
-static bool imports_any = false;
-static SubTransactionId imports_told = InvalidSubTransactionId;
+
+/* What is known of whether there is something of a kind at all. */
+typedef struct Fact
+{
+	bool		known;
+	bool		any;
+	SubTransactionId told;		/* in which a message was sent last */
+} Fact;
+
+static Fact facts[APIKEY_FACTS];
 static uint64 messages = 0;		/* counts what makes a row read before old */
 
 /* The OID that stands for a key in a message: of an id's random end. */
@@ -126,12 +133,16 @@ on_relation(Datum arg pg_attribute_unused(), Oid relid)
 	CachePlace *place;
 
 	messages++;
-	if (relid == IMPORTS)
-		imports_known = false;
+	for (int fact = 0; fact < APIKEY_FACTS; fact++)
+	{
+		if (relid == FACT(fact))
+			facts[fact].known = false;
+	}
 	if (!OidIsValid(relid) || relid == ALL_KEYS || apikey_catalog_has(relid))
 	{
 		all_stale = true;
-		imports_known = false;
+		for (int fact = 0; fact < APIKEY_FACTS; fact++)
+			facts[fact].known = false;
 	}
 	else if (!all_stale)
 	{
@@ -156,7 +167,8 @@ on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
 		event == XACT_EVENT_PREPARE)
 	{
 		wrote_in_transaction = false;
-		imports_told = InvalidSubTransactionId;
+		for (int fact = 0; fact < APIKEY_FACTS; fact++)
+			facts[fact].told = InvalidSubTransactionId;
 	}
 }
 
@@ -214,33 +226,33 @@ apikey_cache_all_changed(void)
 }
 
 /*
- * This transaction has imported a key, or removed one; once in each of its
- * subtransactions is enough.
+ * This transaction has added something of a kind, or removed it; once in each
+ * of its subtransactions is enough.
  */
 void
-apikey_cache_imports_changed(void)
+apikey_cache_fact_changed(ApikeyFact fact)
 {
-	imports_known = false;
-	if (imports_told == GetCurrentSubTransactionId())
+	facts[fact].known = false;
+	if (facts[fact].told == GetCurrentSubTransactionId())
 		return;
-	send_message(IMPORTS);
-	imports_told = GetCurrentSubTransactionId();
+	send_message(FACT(fact));
+	facts[fact].told = GetCurrentSubTransactionId();
 }
 
-/* Is it known whether there is an imported key? */
+/* Is it known whether there is something of a kind? */
 bool
-apikey_cache_knows_imports(bool *any)
+apikey_cache_knows(ApikeyFact fact, bool *any)
 {
-	*any = imports_any;
-	return imports_known;
+	*any = facts[fact].any;
+	return facts[fact].known;
 }
 
 /* Remembers what was found since apikey_cache_begin, if it still holds. */
 void
-apikey_cache_store_imports(uint64 begun, bool any)
+apikey_cache_store_fact(ApikeyFact fact, uint64 begun, bool any)
 {
-	imports_any = any;
-	imports_known = begun == messages;
+	facts[fact].any = any;
+	facts[fact].known = begun == messages;
 }
 
 /* Makes an empty table, of which nothing is stale. */

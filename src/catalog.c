@@ -85,6 +85,9 @@ static const struct
 	[APIKEY_REL_USAGE_PKEY] = {"apikey_usage_pkey", APIKEY_REL_USAGE},
 	[APIKEY_REL_ADMINISTRATOR] = {"apikey_administrator", APIKEY_REL_ADMINISTRATOR},
 	[APIKEY_REL_ADMINISTRATOR_PKEY] = {"apikey_administrator_pkey", APIKEY_REL_ADMINISTRATOR, true},
+	[APIKEY_REL_REVOCATION] = {"apikey_revocation", APIKEY_REL_REVOCATION, true},
+	[APIKEY_REL_REVOCATION_PKEY] = {"apikey_revocation_pkey", APIKEY_REL_REVOCATION, true},
+	[APIKEY_REL_REVOCATION_KEY] = {"apikey_revocation_key", APIKEY_REL_REVOCATION, true},
 	[APIKEY_REL_EVENT] = {"apikey_event", APIKEY_REL_EVENT},
 	[APIKEY_REL_EVENT_PKEY] = {"apikey_event_pkey", APIKEY_REL_EVENT},
 	[APIKEY_REL_EVENT_KEY] = {"apikey_event_key", APIKEY_REL_EVENT},
@@ -423,6 +426,13 @@ apikey_catalog_missing(ApikeyRelation table)
 			return (ApikeyRelation) i;
 	}
 	return APIKEY_RELATIONS;
+}
+
+/* Does a relation not exist yet, as the script has not been updated? */
+bool
+apikey_catalog_lacks(ApikeyRelation relation)
+{
+	return apikey_catalog()->first_script && relations[relation].later;
 }
 
 /* The OIDs of the enum's values. */

@@ -127,7 +127,7 @@ tell(const Denied *denied)
 	inet	   *addr = NULL;
 	ApikeyRow	key;
 
-	if (!apikey_table_fetch_latest(&apikey_key_table, &denied->id, &key))
+	if (!apikey_key_fetch_latest(&denied->id, &key))
 		return;
 	if (denial->has_addr)
 		addr = apikey_usage_inet(&denial->addr);

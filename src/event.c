@@ -173,7 +173,7 @@ apikey_event_owned(Oid owner, const text *owner_name, const text *subject,
 		return apikey_role_is(owner, owner_name) &&
 			apikey_principal_matches(owner, subject);
 	return id != NULL &&
-		apikey_table_fetch_latest(&apikey_key_table, id, &key) &&
+		apikey_key_fetch_latest(id, &key) &&
 		apikey_role_is(apikey_key_owner(&key),
 					   apikey_row_text(&key, APIKEY_KEY_OWNER_NAME)) &&
 		apikey_same_text(apikey_row_text(&key, APIKEY_KEY_SUBJECT), subject) &&

@@ -168,7 +168,7 @@ tell(ApikeyWriter *writer, const pg_uuid_t *id)
 {
 	ApikeyRow	key;
 
-	if (!apikey_table_fetch_latest(&apikey_key_table, id, &key) ||
+	if (!apikey_key_fetch_latest(id, &key) ||
 		key.nulls[APIKEY_KEY_EXPIRES_AT] || !mark(writer, &key))
 		return false;
 	if (apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)

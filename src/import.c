@@ -97,11 +97,11 @@ apikey_import_any(void)
 	uint64		begun;
 
 	AcceptInvalidationMessages();
-	if (apikey_cache_knows_imports(&any))
+	if (apikey_cache_knows(APIKEY_FACT_IMPORTS, &any))
 		return any;
 	begun = apikey_cache_begin();
 	any = look_for_any();
-	apikey_cache_store_imports(begun, any);
+	apikey_cache_store_fact(APIKEY_FACT_IMPORTS, begun, any);
 	return any;
 }
 
@@ -328,7 +328,7 @@ make_room(const ApikeyRow *row)
 {
 	ApikeyRow	key;
 
-	if (apikey_table_fetch_latest(&apikey_key_table, apikey_row_id(row), &key) &&
+	if (apikey_key_fetch_latest(apikey_row_id(row), &key) &&
 		apikey_key_live(&key))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
@@ -498,7 +498,7 @@ import_native(ApikeyRow *key, const ApikeyForeign *foreign,
 		memcmp(VARDATA_ANY(prefix), VARDATA_ANY(lookup), handle->prefix_len) != 0)
 		apikey_refuse("prefix", "It must be the one that the handle begins with.");
 	memcpy(id->data, handle->id, APIKEY_ID_BYTES);
-	if (apikey_table_fetch_latest(&apikey_key_table, id, &other))
+	if (apikey_key_fetch_latest(id, &other))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("an API key with this id already exists")));

@@ -3,10 +3,12 @@
  *		The rows of a key, and what they say of it.
  *
  * A key has a row in apikey_key and its stored digest in apikey_digest, a
- * narrow table that nobody but its owner reads.
+ * narrow table that nobody but its owner reads.  Its revocation may stand
+ * beside its row (see revocation.c): whoever reads the row reads it here.
  */
 #include "postgres.h"
 
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -195,6 +197,39 @@ apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot, uint8 *digest,
 	return true;
 }
 
+/* Reads a key's row as a snapshot shows it; false where there is none. */
+bool
+apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot, ApikeyRow *key)
+{
+	if (!apikey_table_fetch(&apikey_key_table, id, snapshot, key))
+		return false;
+	apikey_revocation_apply(key);
+	return true;
+}
+
+/* The same as committed now, with our own transaction's changes. */
+bool
+apikey_key_fetch_latest(const pg_uuid_t *id, ApikeyRow *key)
+{
+	if (!apikey_table_fetch_latest(&apikey_key_table, id, key))
+		return false;
+	apikey_revocation_apply(key);
+	return true;
+}
+
+/*
+ * Locks a key's row to the end of the transaction, reads its latest version and
+ * settles what revokes it; false where it is gone or, to skip it, locked.
+ */
+bool
+apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock, ApikeyRow *key)
+{
+	if (!apikey_table_lock(&apikey_key_table, id, lock, key))
+		return false;
+	apikey_revocation_settle(key);
+	return true;
+}
+
 /* Visits the keys of a project. */
 void
 apikey_key_scan_project(const pg_uuid_t *project, ApikeyVisit visit,
@@ -221,7 +256,10 @@ apikey_key_live(const ApikeyRow *key)
 static bool
 count_live(const ApikeyRow *row, void *state)
 {
-	if (apikey_key_live(row))
+	ApikeyRow	key = *row;
+
+	apikey_revocation_apply(&key);
+	if (apikey_key_live(&key))
 		(*(int64 *) state)++;
 	return true;
 }
@@ -273,8 +311,69 @@ apikey_key_find_predecessor(const pg_uuid_t *id, ApikeyRow *key)
 
 	ScanKeyInit(&scan_key, APIKEY_KEY_ROTATED_TO + 1, BTEqualStrategyNumber,
 				F_UUID_EQ, UUIDPGetDatum(id));
-	return apikey_table_find(&apikey_key_table, APIKEY_REL_KEY_ROTATED_TO,
-							 &scan_key, 1, key);
+	if (!apikey_table_find(&apikey_key_table, APIKEY_REL_KEY_ROTATED_TO,
+						   &scan_key, 1, key))
+		return false;
+	apikey_revocation_apply(key);
+	return true;
+}
+
+/* Makes a scan key for a column, which may be null. */
+static void
+column_key(ScanKey scan_key, const ApikeyRow *key, ApikeyKeyColumn column,
+		   Oid collation, RegProcedure equal)
+{
+	if (key->nulls[column])
+		ScanKeyEntryInitialize(scan_key, SK_ISNULL | SK_SEARCHNULL, column + 1,
+							   InvalidStrategy, InvalidOid, InvalidOid,
+							   InvalidOid, (Datum) 0);
+	else
+		ScanKeyEntryInitialize(scan_key, 0, column + 1, BTEqualStrategyNumber,
+							   InvalidOid, collation, equal,
+							   key->values[column]);
+}
+
+/* Finds the key whose row holds the name that another is to get. */
+static bool
+find_namesake(const ApikeyRow *key, ApikeyRow *namesake)
+{
+	ScanKeyData keys[3];
+
+	if (apikey_key_project(key) != NULL)
+	{
+		column_key(&keys[0], key, APIKEY_KEY_PROJECT, InvalidOid, F_UUID_EQ);
+		column_key(&keys[1], key, APIKEY_KEY_NAME, C_COLLATION_OID, F_TEXTEQ);
+		return apikey_table_find(&apikey_key_table, APIKEY_REL_KEY_PROJECT_NAME,
+								 keys, 2, namesake);
+	}
+	column_key(&keys[0], key, APIKEY_KEY_OWNER, InvalidOid, F_OIDEQ);
+	column_key(&keys[1], key, APIKEY_KEY_SUBJECT, C_COLLATION_OID, F_TEXTEQ);
+	column_key(&keys[2], key, APIKEY_KEY_NAME, C_COLLATION_OID, F_TEXTEQ);
+	return apikey_table_find(&apikey_key_table, APIKEY_REL_KEY_NAME, keys, 3,
+							 namesake);
+}
+
+/*
+ * A key is about to get its name: one that has it and is revoked, but not in
+ * its row yet, makes way.
+ */
+static void
+make_way(const ApikeyRow *key)
+{
+	ApikeyRow	namesake;
+	pg_uuid_t	id;
+
+	/* A dropped owner's key can be in the way in a project only. */
+	if ((apikey_key_project(key) == NULL && !apikey_revocation_any()) ||
+		!find_namesake(key, &namesake))
+		return;
+	apikey_revocation_apply(&namesake);
+	if (apikey_key_status(&namesake, 0) != APIKEY_STATUS_REVOKED)
+		return;
+	id = *apikey_row_id(&namesake);
+	if (apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &namesake) &&
+		namesake.nulls[APIKEY_KEY_REVOKED_AT])
+		apikey_manage_retire(&namesake);
 }
 
 /* Stores the SHA-256 of a key's text, as HMAC under the current pepper. */
@@ -302,7 +401,7 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
 {
 	int			path = apikey_storage_fix_path();	/* once for all */
 
-	apikey_retire_name(key);
+	make_way(key);
 	set_creator(key);
 	apikey_status_vouch(key);
 	refresh_names(key);
@@ -315,17 +414,24 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
 	apikey_storage_restore_path(path);
 }
 
-/* Writes back a key that was locked, and the event that tells of it. */
+/* Writes back a key that was locked. */
+void
+apikey_key_write(ApikeyRow *key)
+{
+	refresh_names(key);
+	apikey_table_update(&apikey_key_table, key);
+}
+
+/* The same for a change, and the event that tells of it. */
 void
 apikey_key_update(ApikeyRow *key, ApikeyEvent event, const char *detail)
 {
 	if (event == APIKEY_EVENT_RENAMED)
-		apikey_retire_name(key);
-	refresh_names(key);
+		make_way(key);
 	apikey_row_set(key, APIKEY_KEY_UPDATED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
 	apikey_expiry_note(key);
-	apikey_table_update(&apikey_key_table, key);
+	apikey_key_write(key);
 	apikey_event_key(key, event, detail);
 }
 
@@ -339,5 +445,6 @@ apikey_key_delete(const ApikeyRow *key)
 	apikey_table_delete(&apikey_digest_table, apikey_row_id(key), false);
 	apikey_table_delete(&apikey_use_table, apikey_row_id(key), false);
 	apikey_account_forget(key);
+	apikey_revocation_forget(key);
 	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);
 }

@@ -2,11 +2,18 @@
  * manage.c
  *		Changing keys that exist: who is let through, and in what state.
  *
- * Every change goes through apikey_manage_open, which decides before it locks
- * (a stranger must not make the owner wait) and again on the row it locked.
+ * A change goes through apikey_manage_open, which decides before it locks (a
+ * stranger must not make the owner wait) and again on the row it locked.  To
+ * revoke is no such change: it waits for nobody, and who may do nothing else
+ * with a key never has its row (see revocation.c).
+ *
+ * Whoever locks more than one row of keys and waits takes a key before the one
+ * that it has replaced: the younger first.  A project's row comes before those
+ * of its keys, and a key's before that of its account.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -37,7 +44,7 @@ authorize(const pg_uuid_t *id, bool found, ApikeyRight right,
 void
 apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key)
 {
-	if (!apikey_table_lock(&apikey_key_table, id, APIKEY_LOCK_UPDATE, key))
+	if (!apikey_key_lock(id, APIKEY_LOCK_UPDATE, key))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not change API key \"%s\" due to a concurrent change",
@@ -48,7 +55,7 @@ apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key)
 void
 apikey_manage_open(const pg_uuid_t *id, ApikeyRight right, ApikeyRow *key)
 {
-	bool		found = apikey_table_fetch_latest(&apikey_key_table, id, key);
+	bool		found = apikey_key_fetch_latest(id, key);
 
 	authorize(id, found, right, key);
 	apikey_manage_lock(id, key);
@@ -65,7 +72,7 @@ apikey_manage_open_in_project(const pg_uuid_t *id, ApikeyRight right,
 {
 	const ApikeyRow *project;
 
-	authorize(id, apikey_table_fetch_latest(&apikey_key_table, id, key), right,
+	authorize(id, apikey_key_fetch_latest(id, key), right,
 			  key);
 	project = apikey_manage_project(key, place);
 	if (project != NULL)
@@ -93,30 +100,6 @@ apikey_manage_require_current(const ApikeyRow *key)
 						apikey_id_string(apikey_row_id(key)))));
 }
 
-/* What is done to a locked key, and to those that it has replaced. */
-typedef void (*Change) (ApikeyRow *key, text *reason);
-
-static void
-revoke_key(ApikeyRow *key, text *reason)
-{
-	apikey_row_set(key, APIKEY_KEY_REVOKED_AT,
-				   TimestampTzGetDatum(GetCurrentTimestamp()));
-	apikey_row_set_pointer(key, APIKEY_KEY_REVOKE_REASON, reason);
-	apikey_key_update(key, APIKEY_EVENT_REVOKED,
-					  reason == NULL ? NULL :
-					  apikey_json_text("reason", reason));
-	apikey_reveal_forget(key);
-}
-
-static void
-disable_key(ApikeyRow *key, text *reason pg_attribute_unused())
-{
-	if (apikey_row_bool(key, APIKEY_KEY_DISABLED))
-		return;
-	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(true));
-	apikey_key_update(key, APIKEY_EVENT_DISABLED, NULL);
-}
-
 /* Could a key that was replaced still be used? */
 static bool
 in_grace(const ApikeyRow *key)
@@ -127,30 +110,81 @@ in_grace(const ApikeyRow *key)
 }
 
 /*
- * Does the same to what a locked key has replaced, and what that had replaced
- * before, as far as it is in its grace.  Everybody locks the younger key
- * first; one that is gone meanwhile needs nothing.
+ * Finds the next key that has to end with its successor: of what a key has
+ * replaced, and what that had replaced before, one in its grace.  id is that of
+ * the one before, and first that of the key itself.
  */
-static void
-change_predecessors(const ApikeyRow *key, Change change, text *reason)
+static bool
+next_predecessor(const pg_uuid_t *first, pg_uuid_t *id, ApikeyRow *key)
 {
-	pg_uuid_t	first = *apikey_row_id(key);
-	pg_uuid_t	id = first;
-	ApikeyRow	predecessor;
-
-	while (apikey_key_find_predecessor(&id, &predecessor))
+	while (apikey_key_find_predecessor(id, key))
 	{
 		CHECK_FOR_INTERRUPTS();
-		id = *apikey_row_id(&predecessor);
+		*id = *apikey_row_id(key);
 		/* A circle can only be made by hand. */
-		if (memcmp(&id, &first, sizeof(pg_uuid_t)) == 0)
-			break;
-		if (in_grace(&predecessor) &&
-			apikey_table_lock(&apikey_key_table, &id, APIKEY_LOCK_UPDATE,
-							  &predecessor) &&
-			in_grace(&predecessor))
-			change(&predecessor, reason);
+		if (memcmp(id, first, sizeof(pg_uuid_t)) == 0)
+			return false;
+		if (in_grace(key))
+			return true;
 	}
+	return false;
+}
+
+/* Revokes a locked key. */
+static void
+revoke_locked(ApikeyRow *key, text *reason)
+{
+	apikey_row_set(key, APIKEY_KEY_REVOKED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_row_set_pointer(key, APIKEY_KEY_REVOKE_REASON, reason);
+	apikey_key_update(key, APIKEY_EVENT_REVOKED,
+					  reason == NULL ? NULL :
+					  apikey_json_text("reason", reason));
+	apikey_reveal_forget(key);
+}
+
+/*
+ * Locks a key where that waits for nobody.  A transaction that sees the past
+ * cannot lock what has been changed since.
+ */
+static bool
+lock_free(const pg_uuid_t *id, ApikeyRow *key)
+{
+	return !IsolationUsesXactSnapshot() &&
+		apikey_key_lock(id, APIKEY_LOCK_UPDATE_SKIP, key);
+}
+
+/*
+ * Revokes a key that has been read: in its row, where the caller may have that
+ * and nobody has it locked, and else beside it.
+ */
+static void
+revoke_key(ApikeyRow *key, bool in_row, text *reason)
+{
+	pg_uuid_t	id = *apikey_row_id(key);
+
+	if (!in_row || !lock_free(&id, key))
+		apikey_revocation_add(key, reason);
+	else if (key->nulls[APIKEY_KEY_REVOKED_AT])
+		revoke_locked(key, reason);
+}
+
+/* Revokes, in the same way, what a key has replaced and is in its grace. */
+static void
+revoke_predecessors(const pg_uuid_t *first, bool in_row, text *reason)
+{
+	pg_uuid_t	id = *first;
+	ApikeyRow	predecessor;
+
+	while (next_predecessor(first, &id, &predecessor))
+		revoke_key(&predecessor, in_row, reason);
+}
+
+/* What a locked key has replaced ends where it ends. */
+void
+apikey_manage_revoke_predecessors(const ApikeyRow *key, text *reason)
+{
+	revoke_predecessors(apikey_row_id(key), true, reason);
 }
 
 /*
@@ -160,35 +194,77 @@ change_predecessors(const ApikeyRow *key, Change change, text *reason)
 void
 apikey_manage_retire(ApikeyRow *key)
 {
-	revoke_key(key, cstring_to_text("owner dropped"));
+	revoke_locked(key, cstring_to_text("owner dropped"));
 }
 
-/* Revokes a locked key; false where it already was. */
-bool
-apikey_manage_revoke(ApikeyRow *key, text *reason)
+/*
+ * May the caller have a key's row while it revokes the key?  Only where nobody
+ * greater could wait for it: who manages a project's keys today may have been
+ * removed before its transaction ends.
+ */
+static bool
+above_all(const ApikeyRow *key)
 {
-	if (!key->nulls[APIKEY_KEY_REVOKED_AT])
+	return superuser() || (apikey_key_project(key) == NULL &&
+						   apikey_key_owner(key) == GetUserId());
+}
+
+/*
+ * Revokes a key, for whoever may; false where it already was.  It waits for
+ * nobody, and in a project nobody waits for it.
+ */
+bool
+apikey_manage_revoke(const pg_uuid_t *id, text *reason)
+{
+	ApikeyRow	key;
+	bool		found = apikey_key_fetch_latest(id, &key);
+
+	authorize(id, found, APIKEY_RIGHT_REVOKE, &key);
+	if (!key.nulls[APIKEY_KEY_REVOKED_AT])
 		return false;
-	revoke_key(key, reason);
-	change_predecessors(key, revoke_key, reason);
+	apikey_manage_revoke_held(&key, above_all(&key), reason);
 	return true;
 }
 
-/* What a locked key has replaced ends where it ends. */
+/*
+ * Revokes a key that has been read, and was not revoked, for one who may; in
+ * its row only where the caller may have that.
+ */
 void
-apikey_manage_revoke_predecessors(const ApikeyRow *key, text *reason)
+apikey_manage_revoke_held(ApikeyRow *key, bool in_row, text *reason)
 {
-	change_predecessors(key, revoke_key, reason);
+	pg_uuid_t	id = *apikey_row_id(key);
+
+	revoke_key(key, in_row, reason);
+	revoke_predecessors(&id, in_row, reason);
+}
+
+static void
+disable_locked(ApikeyRow *key)
+{
+	if (apikey_row_bool(key, APIKEY_KEY_DISABLED))
+		return;
+	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(true));
+	apikey_key_update(key, APIKEY_EVENT_DISABLED, NULL);
 }
 
 /* Disables a locked key; false where it already was. */
 bool
 apikey_manage_disable(ApikeyRow *key)
 {
+	pg_uuid_t	first = *apikey_row_id(key);
+	pg_uuid_t	id = first;
+	ApikeyRow	predecessor;
+
 	if (apikey_row_bool(key, APIKEY_KEY_DISABLED))
 		return false;
-	disable_key(key, NULL);
-	change_predecessors(key, disable_key, NULL);
+	disable_locked(key);
+	while (next_predecessor(&first, &id, &predecessor))
+	{
+		if (apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &predecessor) &&
+			in_grace(&predecessor))
+			disable_locked(&predecessor);
+	}
 	return true;
 }
 
@@ -196,7 +272,7 @@ apikey_manage_disable(ApikeyRow *key)
 void
 apikey_manage_delete(ApikeyRow *key)
 {
-	change_predecessors(key, revoke_key, cstring_to_text("successor deleted"));
+	apikey_manage_revoke_predecessors(key, cstring_to_text("successor deleted"));
 	apikey_key_delete(key);
 }
 

@@ -37,9 +37,11 @@ static bool
 collect_ended(const ApikeyRow *key, void *state)
 {
 	Search	   *search = state;
+	ApikeyRow	row = *key;
 
 	search->last = *apikey_row_id(key);
-	if (ended_before(key, search->before))
+	apikey_revocation_apply(&row);
+	if (ended_before(&row, search->before))
 		search->ids[search->count++] = search->last;
 	return search->count < FOUND_MAX;
 }
@@ -68,9 +70,9 @@ purge_key(const pg_uuid_t *id, TimestampTz before)
 {
 	ApikeyRow	key;
 
-	if (!apikey_table_fetch_latest(&apikey_key_table, id, &key) ||
+	if (!apikey_key_fetch_latest(id, &key) ||
 		!apikey_authority_may(APIKEY_RIGHT_DELETE, &key) ||
-		!apikey_table_lock(&apikey_key_table, id, APIKEY_LOCK_UPDATE, &key) ||
+		!apikey_key_lock(id, APIKEY_LOCK_UPDATE, &key) ||
 		!apikey_authority_may(APIKEY_RIGHT_DELETE, &key) ||
 		!ended_before(&key, before))
 		return false;

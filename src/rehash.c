@@ -151,7 +151,7 @@ write_rehash(void *work)
 	ApikeyRow	key;
 	bool		updated = false;
 
-	if (!apikey_table_fetch_latest(&apikey_key_table, &rehash->id, &key))
+	if (!apikey_key_fetch_latest(&rehash->id, &key))
 		return;
 	if (rehash->native)
 		updated = update_digest(rehash, &apikey_digest_table,

@@ -248,7 +248,7 @@ revoke_displaced(const pg_uuid_t *id)
 	PG_TRY();
 	{
 		apikey_manage_lock(id, &key);
-		apikey_manage_revoke(&key, cstring_to_text(REPLACED));
+		apikey_manage_revoke_held(&key, true, cstring_to_text(REPLACED));
 	}
 	PG_FINALLY();
 	{

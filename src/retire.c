@@ -4,21 +4,20 @@
  *
  * Verification and the views take such a key for revoked as soon as the role
  * is gone.  That its row says so is for whoever reads the row elsewhere or
- * later: a dump, a new role that gets the OID.  In the session's own database
- * the drop itself marks the rows; in the others the worker does.
+ * later: a dump, a new role that gets the OID.  The drop itself only tells the
+ * worker, which goes through each database in small steps and leaves alone what
+ * is locked: DROP ROLE writes no key, and waits for nobody who has one.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_collation.h"
-#include "commands/extension.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
 #include "apikey.h"
 #include "usage.h"
 
-#define FOUND_MAX		500		/* the worker's next step finds more */
+#define FOUND_MAX		500		/* keys a step */
 
 static bool dropped_role = false;
 
@@ -42,12 +41,17 @@ apikey_retire_init(void)
 	RegisterXactCallback(on_transaction_end, NULL);
 }
 
-/* The keys that are to be looked at. */
+/* A role is being dropped in this session. */
+void
+apikey_retire_role(void)
+{
+	dropped_role = true;
+}
+
+/* A part of the worker's way through all keys, in the order of their ids. */
 typedef struct Search
 {
-	Oid			owner;			/* invalid: any that does not exist */
-	bool		current;		/* only what has not been replaced */
-	int			most;			/* 0: all */
+	pg_uuid_t	after;
 	List	   *ids;
 } Search;
 
@@ -58,31 +62,31 @@ collect_id(const ApikeyRow *key, void *state)
 	pg_uuid_t  *id;
 
 	if (!key->nulls[APIKEY_KEY_REVOKED_AT] ||
-		(search->current && !key->nulls[APIKEY_KEY_ROTATED_TO]) ||
-		(OidIsValid(search->owner) ?
-		 apikey_key_owner(key) != search->owner :
-		 apikey_key_owner_stands(key)))
+		apikey_key_owner_stands(key))
 		return true;
 	id = palloc(sizeof(pg_uuid_t));
 	*id = *apikey_row_id(key);
 	search->ids = lappend(search->ids, id);
-	return list_length(search->ids) != search->most;
+	return list_length(search->ids) < FOUND_MAX;
 }
 
-/* Looks through all keys. */
+/* Looks for the next keys of roles that do not exist. */
 static void
-search_all(Search *search)
+find_next(Search *search)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
 
-	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY, NULL, 0, snapshot,
-					  collect_id, search);
+	ScanKeyInit(&key, APIKEY_KEY_ID + 1, BTGreaterStrategyNumber, F_UUID_GT,
+				UUIDPGetDatum(&search->after));
+	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_PKEY, &key, 1,
+					  snapshot, collect_id, search);
 	UnregisterSnapshot(snapshot);
 }
 
-/* Returns how many could not be locked, if locked ones are left alone. */
+/* Returns how many could not be locked. */
 static int
-retire_all(List *ids, ApikeyLock lock)
+retire_all(List *ids)
 {
 	int			left = 0;
 	ListCell   *cell;
@@ -91,7 +95,7 @@ retire_all(List *ids, ApikeyLock lock)
 	{
 		ApikeyRow	key;
 
-		if (!apikey_table_lock(&apikey_key_table, lfirst(cell), lock, &key))
+		if (!apikey_key_lock(lfirst(cell), APIKEY_LOCK_UPDATE_SKIP, &key))
 			left++;
 		else if (key.nulls[APIKEY_KEY_REVOKED_AT])
 			apikey_manage_retire(&key);
@@ -99,62 +103,31 @@ retire_all(List *ids, ApikeyLock lock)
 	return left;
 }
 
-/* A role is being dropped in this session. */
-void
-apikey_retire_role(Oid role)
-{
-	Search		search = {.owner = role};
-
-	dropped_role = true;
-	if (!IsTransactionState() ||
-		!OidIsValid(get_extension_oid("apikey", true)))
-		return;
-	search_all(&search);
-	(void) retire_all(search.ids, APIKEY_LOCK_UPDATE);
-}
-
 /*
- * A project's key is about to get its name: keys that roles dropped since have
- * left there under it make way.
- */
-void
-apikey_retire_name(const ApikeyRow *key)
-{
-	Search		search = {.current = true};
-	Snapshot	snapshot;
-	ScanKeyData keys[2];
-
-	if (apikey_key_project(key) == NULL)
-		return;
-	ScanKeyInit(&keys[0], APIKEY_KEY_PROJECT + 1, BTEqualStrategyNumber,
-				F_UUID_EQ, key->values[APIKEY_KEY_PROJECT]);
-	ScanKeyEntryInitialize(&keys[1], 0, APIKEY_KEY_NAME + 1,
-						   BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
-						   F_TEXTEQ, key->values[APIKEY_KEY_NAME]);
-	snapshot = apikey_latest_snapshot();
-	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_PROJECT_NAME, keys, 2,
-					  snapshot, collect_id, &search);
-	UnregisterSnapshot(snapshot);
-	(void) retire_all(search.ids, APIKEY_LOCK_UPDATE);
-}
-
-/*
- * For the worker, in a transaction: keys of roles that were dropped in other
- * databases, or where the library was not loaded; true where there may be more
- * that can be had.
+ * For the worker, in a transaction: a step through the keys of dropped roles;
+ * false for the last.  What was locked is left for another way through.
  */
 bool
 apikey_retire_found(void)
 {
-	uint64		dropped = apikey_stats_roles_dropped();
-	Search		search = {.most = FOUND_MAX};
-	int			found;
-	int			left;
+	static bool begun = false;
+	static uint64 dropped;
+	static int	left;
+	static Search search;
 
-	search_all(&search);
-	found = list_length(search.ids);
-	left = retire_all(search.ids, APIKEY_LOCK_UPDATE_SKIP);
-	if (left == 0 && found < FOUND_MAX)
+	if (!begun)
+	{
+		dropped = apikey_stats_roles_dropped();
+		left = 0;
+		memset(&search, 0, sizeof(search));
+	}
+	search.ids = NIL;
+	find_next(&search);
+	left += retire_all(search.ids);
+	begun = list_length(search.ids) == FOUND_MAX;
+	if (begun)
+		search.after = *(pg_uuid_t *) llast(search.ids);
+	else if (left == 0)
 		apikey_stats_retired(dropped);
-	return found == FOUND_MAX && left < found;
+	return begun;
 }

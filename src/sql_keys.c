@@ -240,11 +240,12 @@ PG_FUNCTION_INFO_V1(apikey_revoke);
 Datum
 apikey_revoke(PG_FUNCTION_ARGS)
 {
-	ApikeyRow	key;
 	text	   *reason = reason_argument(fcinfo);
 
-	open_argument(fcinfo, "apikey_revoke()", APIKEY_RIGHT_REVOKE, &key);
-	PG_RETURN_BOOL(apikey_manage_revoke(&key, reason));
+	PreventCommandIfReadOnly("apikey_revoke()");
+	if (PG_ARGISNULL(0))
+		apikey_refuse_null("id");
+	PG_RETURN_BOOL(apikey_manage_revoke(PG_GETARG_UUID_P(0), reason));
 }
 
 /*
@@ -259,7 +260,6 @@ apikey_self_revoke(PG_FUNCTION_ARGS)
 	ApikeyRow	key;
 	ApikeyCredential credential;
 	ApikeyCode	code;
-	pg_uuid_t	id;
 	text	   *reason = reason_argument(fcinfo);
 
 	PreventCommandIfReadOnly("apikey_self_revoke()");
@@ -270,13 +270,11 @@ apikey_self_revoke(PG_FUNCTION_ARGS)
 	code = apikey_credential_find(&credential, &key);
 	if (code == APIKEY_CODE_UNAVAILABLE)
 		apikey_pepper_refuse();
-	if (code != APIKEY_CODE_VALID)
+	if (code != APIKEY_CODE_VALID ||
+		apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
 		PG_RETURN_BOOL(false);
-	id = *apikey_row_id(&key);
-	apikey_manage_lock(&id, &key);
-	if (apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
-		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(apikey_manage_revoke(&key, reason));
+	apikey_manage_revoke_held(&key, false, reason);
+	PG_RETURN_BOOL(true);
 }
 
 /*

@@ -508,6 +508,7 @@ makes(ApikeyListing *listing, ApikeyRow *key, Datum *values, bool *nulls)
 	const Wanted *wanted = listing->state;
 	const ApikeyViewedProject *project = project_of(listing, key);
 
+	apikey_revocation_apply(key);
 	for (size_t i = 0; i < lengthof(plain); i++)
 	{
 		values[plain[i].listed] = key->values[plain[i].stored];

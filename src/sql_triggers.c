@@ -435,8 +435,11 @@ _apikey_changed(PG_FUNCTION_ARGS)
 		if (strcmp(table, "apikey_key") == 0)
 			note_end(trigger, id);
 	}
+	else if (strcmp(table, "apikey_revocation") == 0)
+		apikey_revocation_changed(trigger->tg_trigtuple,
+								  RelationGetDescr(trigger->tg_relation));
 	else if (strcmp(table, "apikey_import") == 0)
-		apikey_cache_imports_changed();
+		apikey_cache_fact_changed(APIKEY_FACT_IMPORTS);
 	else
 		apikey_cache_all_changed();
 	return PointerGetDatum(NULL);

@@ -55,6 +55,9 @@ typedef enum ApikeyRelation
 	APIKEY_REL_USAGE_PKEY,
 	APIKEY_REL_ADMINISTRATOR,
 	APIKEY_REL_ADMINISTRATOR_PKEY,
+	APIKEY_REL_REVOCATION,
+	APIKEY_REL_REVOCATION_PKEY,
+	APIKEY_REL_REVOCATION_KEY,
 	APIKEY_REL_EVENT,
 	APIKEY_REL_EVENT_PKEY,
 	APIKEY_REL_EVENT_KEY,
@@ -97,6 +100,7 @@ extern const char *apikey_catalog_schema(void);
 extern Oid	apikey_catalog_relation(ApikeyRelation relation);
 extern const char *apikey_catalog_name(ApikeyRelation relation);
 extern ApikeyRelation apikey_catalog_missing(ApikeyRelation table);
+extern bool apikey_catalog_lacks(ApikeyRelation relation);
 extern bool apikey_catalog_has(Oid relid);
 extern void apikey_catalog_require(Relation rel);
 extern ApikeyRole apikey_role_from_datum(Datum value);

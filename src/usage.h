@@ -145,8 +145,7 @@ extern bool apikey_expiry_tell(TimestampTz *again);
 
 /* retire.c */
 extern void apikey_retire_init(void);
-extern void apikey_retire_role(Oid role);
-extern void apikey_retire_name(const ApikeyRow *key);
+extern void apikey_retire_role(void);
 extern bool apikey_retire_found(void);
 
 /* slot_file.c */

@@ -110,7 +110,7 @@ match_credential(const ApikeyCredential *credential, ApikeyRow *key)
 	}
 	apikey_digest_stored(pepper, credential->digest, offered);
 	found = apikey_digest_equal(stored, offered) && found &&
-		apikey_table_fetch(&apikey_key_table, &credential->id, snapshot, key);
+		apikey_key_fetch(&credential->id, snapshot, key);
 	UnregisterSnapshot(snapshot);
 	if (!found || !apikey_credential_has_prefix(credential, key))
 		return APIKEY_CODE_NOT_FOUND;
@@ -128,7 +128,7 @@ find_imported(const ApikeyCredential *credential, ApikeyImported *imported,
 			  ApikeyRow *key)
 {
 	return apikey_import_find(credential, imported) &&
-		apikey_table_fetch_latest(&apikey_key_table, &imported->id, key);
+		apikey_key_fetch_latest(&imported->id, key);
 }
 
 /*

@@ -88,13 +88,22 @@ typedef struct ApikeyVerdict
 } ApikeyVerdict;
 
 /* cache.c */
+
+/* Of what most databases have nothing. */
+typedef enum ApikeyFact
+{
+	APIKEY_FACT_IMPORTS,
+	APIKEY_FACT_REVOCATIONS,
+	APIKEY_FACTS
+} ApikeyFact;
+
 extern void apikey_cache_init(void);
 extern void apikey_cache_drop(void);
 extern void apikey_cache_key_changed(const pg_uuid_t *id);
 extern void apikey_cache_all_changed(void);
-extern void apikey_cache_imports_changed(void);
-extern bool apikey_cache_knows_imports(bool *any);
-extern void apikey_cache_store_imports(uint64 begun, bool any);
+extern void apikey_cache_fact_changed(ApikeyFact fact);
+extern bool apikey_cache_knows(ApikeyFact fact, bool *any);
+extern void apikey_cache_store_fact(ApikeyFact fact, uint64 begun, bool any);
 extern void apikey_cache_not_final(void);
 extern bool apikey_cache_lookup(const ApikeyCredential *credential,
 								ApikeyVerdict *verdict);

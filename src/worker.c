@@ -675,7 +675,7 @@ write_use(ApikeyWriter *writer, const ApikeyUse *use, int64 flush)
 	ScanKeyData key;
 	ApikeyRow	row;
 
-	if (!apikey_table_fetch_latest(&apikey_key_table, &use->id, &row))
+	if (!apikey_key_fetch_latest(&use->id, &row))
 		return true;
 	apikey_table_key(&key, &use->id);
 	if (apikey_table_take(writer, &apikey_use_table, &key,
@@ -950,6 +950,18 @@ retire_step(bool first pg_attribute_unused())
 }
 
 static bool
+settle_step(bool first pg_attribute_unused())
+{
+	bool		more;
+
+	if (!apikey_worker_begin())
+		return false;
+	more = apikey_revocation_settle_found();
+	apikey_worker_commit();
+	return more;
+}
+
+static bool
 expiry_step(bool first)
 {
 	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
@@ -1069,6 +1081,7 @@ do_all(void)
 		{"writing the events of refusals", denial_step},
 		{"writing digests", rehash_step},
 		{"revoking the keys of dropped roles", retire_step},
+		{"settling revocations", settle_step},
 		{"telling of keys that expire", expiry_step},
 		{"removing events that are too old", retain_step},
 		{"giving back credits", return_step}

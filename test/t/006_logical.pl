@@ -19,7 +19,7 @@ $publisher->safe_psql('postgres', q{
 	SELECT apikey_organization_create('acme');
 	SELECT apikey_project_create('acme/pay');
 	SELECT apikey_member_add('acme/pay', 'anna', 'admin');
-	CREATE PUBLICATION keys FOR TABLE apikey_key, apikey_digest, apikey_import, apikey_organization, apikey_project, apikey_member});
+	CREATE PUBLICATION keys FOR TABLE apikey_key, apikey_digest, apikey_revocation, apikey_import, apikey_organization, apikey_project, apikey_member});
 my $key = $publisher->safe_psql('postgres',
 	q{SET ROLE anna; SELECT apikey_create('one', 'acme/pay')});
 my $conninfo = $publisher->connstr . ' dbname=postgres';

@@ -66,7 +66,7 @@ for my $mode ('text_mode', 'binary_mode')
 		SELECT apikey_project_create('acme/pay');
 		SELECT apikey_member_add('acme/pay', 'anna', 'admin');
 		SELECT apikey_member_add('acme/pay', 'bert', 'developer');
-		CREATE PUBLICATION keys FOR TABLE apikey_key, apikey_digest, apikey_organization, apikey_project, apikey_member});
+		CREATE PUBLICATION keys FOR TABLE apikey_key, apikey_digest, apikey_revocation, apikey_organization, apikey_project, apikey_member});
 	$key{project} = create('anna', 'pay', 'acme/pay');
 	my $conninfo = $publisher->connstr . " dbname=$mode";
 	$subscriber->safe_psql($mode, "CREATE SUBSCRIPTION $slot CONNECTION '$conninfo' PUBLICATION keys WITH (binary = "
@@ -102,6 +102,23 @@ for my $mode ('text_mode', 'binary_mode')
 	is(answers($session, $key{project}), 'valid bert developer', "$mode: a transfer");
 	$publisher->safe_psql($mode, q{SELECT apikey_member_remove('acme/pay', 'bert')});
 	is(answers($session, $key{project}), 'forbidden bert', "$mode: a removed member");
+	# Who vouches is settled as who owns is.
+	$publisher->safe_psql($mode, q{
+		SELECT apikey_member_add('acme/pay', 'anna', 'admin');
+		SELECT apikey_member_add('acme/pay', 'bert', 'developer')});
+	$key{handed} = create('anna', 'handed', 'acme/pay');
+	$publisher->safe_psql($mode, qq{SET ROLE anna; SELECT apikey_transfer(apikey_id('$key{handed}'), 'bert')});
+	is(answers($session, $key{handed}), 'valid bert developer', "$mode: a key that is handed on");
+	is($subscriber->safe_psql($mode, "SELECT vouched_by, created_by FROM apikey_key WHERE name = 'handed'"),
+		'anna|anna', "$mode: who vouches for it");
+	$publisher->safe_psql($mode, q{SELECT apikey_member_remove('acme/pay', 'anna')});
+	is(answers($session, $key{handed}), 'forbidden bert', "$mode: its voucher has left");
+	$publisher->safe_psql($mode, q{SELECT apikey_member_add('acme/pay', 'anna', 'developer')});
+	is(answers($session, $key{handed}), 'valid bert developer', "$mode: and is back");
+	$publisher->safe_psql($mode, qq{SELECT apikey_self_revoke('$key{handed}')});
+	is(answers($session, $key{handed}), 'revoked bert developer', "$mode: its holder revokes it");
+	$publisher->safe_psql($mode, q{SELECT apikey_member_remove('acme/pay', 'bert')});
+
 	$publisher->safe_psql($mode, qq{SELECT apikey_revoke(apikey_id('$key{anna}'))});
 	is(answers($session, $key{anna}), 'revoked anna', "$mode: a revoked key");
 
