@@ -519,6 +519,7 @@ send_to_prompt(void)
 static void
 send_workers(void)
 {
+	Latch	   *working[SEATS] = {NULL};
 	bool		all;
 
 	if (GetCurrentTimestamp() >= flush_sent_at + PATIENCE)
@@ -531,9 +532,14 @@ send_workers(void)
 	for (int i = 0; !all && i < SEATS; i++)
 	{
 		if (shared->seats[i].state == SEAT_WORKING)
-			SetLatch(shared->seats[i].latch);
+			working[i] = shared->seats[i].latch;
 	}
 	SpinLockRelease(&shared->mutex);
+	for (int i = 0; i < SEATS; i++)
+	{
+		if (working[i] != NULL)
+			SetLatch(working[i]);
+	}
 }
 
 /* From here on there is a launcher, or none any more. */
