@@ -48,6 +48,9 @@ typedef struct Shared
 	int			buckets[FLEXIBLE_ARRAY_MEMBER]; /* the first in each; -1: none */
 } Shared;
 
+/* With its bucket and its part of the shares, a key takes 305 bytes at most. */
+StaticAssertDecl(sizeof(ApikeySlot) <= 288, "a slot has grown");
+
 static Shared *shared = NULL;
 static ApikeySlot *slots = NULL;
 static shmem_request_hook_type previous_request = NULL;
