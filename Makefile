@@ -28,8 +28,8 @@ SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 # Tests: a temporary server for each kind, so none needs to be running.
 REGRESS = install format texts keys verify whose names update errors owners subjects \
 	places vouch credits cache rotate purge reveal import identity matrix audit \
-	grants privileges defaults hostile planted contexts callers intact citus \
-	uninstall
+	grants privileges defaults hostile planted contexts callers intact \
+	barrier listing citus uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
 ISOLATION = create_create revoke_verify update_update drop_role last_owner \

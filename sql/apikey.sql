@@ -301,6 +301,8 @@ CREATE INDEX apikey_event_owner ON @extschema@.apikey_event (key_owner, id)
 	WHERE key_owner IS NOT NULL;
 CREATE INDEX apikey_event_owner_subject ON @extschema@.apikey_event
 	(key_owner, key_subject COLLATE "C", id) WHERE key_owner IS NOT NULL;
+CREATE INDEX apikey_event_owner_place ON @extschema@.apikey_event
+	(key_owner, place COLLATE "C", id) WHERE key_owner IS NOT NULL AND place IS NOT NULL;
 CREATE INDEX apikey_event_organization ON @extschema@.apikey_event (organization, id)
 	WHERE organization IS NOT NULL;
 CREATE INDEX apikey_event_organization_subject ON @extschema@.apikey_event

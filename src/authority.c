@@ -37,6 +37,15 @@ apikey_authority_sees_keys(void)
 
 /* What the caller is in a project, and whether its developers see its keys. */
 void
+apikey_authority_at(const ApikeyPlace *place, ApikeyAuthority *result)
+{
+	result->standing = apikey_place_standing(place);
+	result->members_can_view =
+		apikey_row_bool(&place->project, APIKEY_PROJECT_MEMBERS_CAN_VIEW);
+}
+
+/* The same of a project's id; nothing, where it is gone. */
+void
 apikey_authority_in_project(const pg_uuid_t *project, ApikeyAuthority *result)
 {
 	ApikeyPlace place;
@@ -44,11 +53,7 @@ apikey_authority_in_project(const pg_uuid_t *project, ApikeyAuthority *result)
 	result->standing = APIKEY_ROLE_NONE;
 	result->members_can_view = false;
 	if (apikey_place_fetch_project(project, &place))
-	{
-		result->standing = apikey_place_standing(&place);
-		result->members_can_view =
-			apikey_row_bool(&place.project, APIKEY_PROJECT_MEMBERS_CAN_VIEW);
-	}
+		apikey_authority_at(&place, result);
 }
 
 /* May the caller do this with a key of a project in which it is that? */

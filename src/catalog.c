@@ -93,6 +93,7 @@ static const struct
 	[APIKEY_REL_EVENT_KEY] = {"apikey_event_key", APIKEY_REL_EVENT},
 	[APIKEY_REL_EVENT_OWNER] = {"apikey_event_owner", APIKEY_REL_EVENT, true},
 	[APIKEY_REL_EVENT_OWNER_SUBJECT] = {"apikey_event_owner_subject", APIKEY_REL_EVENT, true},
+	[APIKEY_REL_EVENT_OWNER_PLACE] = {"apikey_event_owner_place", APIKEY_REL_EVENT, true},
 	[APIKEY_REL_EVENT_ORGANIZATION] = {"apikey_event_organization", APIKEY_REL_EVENT, true},
 	[APIKEY_REL_EVENT_ORGANIZATION_SUBJECT] = {"apikey_event_organization_subject", APIKEY_REL_EVENT, true},
 	[APIKEY_REL_EVENT_PLACE] = {"apikey_event_place", APIKEY_REL_EVENT, true},

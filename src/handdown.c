@@ -269,6 +269,17 @@ take_condition(HandDown *down, Node *condition)
 		down->complete = false;
 }
 
+/* All that stands in FROM; 0 where that is more, or something else. */
+static Index
+only_item(FromExpr *from)
+{
+	Node	   *item = (Node *) from;
+
+	while (IsA(item, FromExpr) && list_length(((FromExpr *) item)->fromlist) == 1)
+		item = linitial(((FromExpr *) item)->fromlist);
+	return IsA(item, RangeTblRef) ? ((RangeTblRef *) item)->rtindex : 0;
+}
+
 /*
  * Is the query around the view nothing but SELECT ... FROM view, with LIMIT?
  * Then it is no other but this view that it reads.
@@ -283,8 +294,7 @@ is_plain_select(const Query *query)
 		query->cteList == NIL && query->groupClause == NIL &&
 		query->groupingSets == NIL && query->havingQual == NULL &&
 		query->distinctClause == NIL && query->setOperations == NULL &&
-		query->rowMarks == NIL && list_length(query->jointree->fromlist) == 1 &&
-		IsA(linitial(query->jointree->fromlist), RangeTblRef);
+		query->rowMarks == NIL && only_item(query->jointree) != 0;
 }
 
 /* The result column that an expression of the query around the view is. */
@@ -337,7 +347,7 @@ take_limit(HandDown *down)
 	if (!down->complete || outer == NULL || !is_plain_select(outer->parse) ||
 		outer->append_rel_list != NIL)
 		return;
-	view = ((RangeTblRef *) linitial(outer->parse->jointree->fromlist))->rtindex;
+	view = only_item(outer->parse->jointree);
 	if (!planner_rt_fetch(view, outer)->security_barrier ||
 		outer->simple_rel_array[view] == NULL ||
 		outer->simple_rel_array[view]->baserestrictinfo != NIL ||

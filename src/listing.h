@@ -21,7 +21,7 @@ typedef struct ApikeyViewedProject
 	bool		exists;			/* as committed now */
 	ApikeyPlace place;			/* where it exists */
 	ApikeyAuthority authority;	/* what the caller is in it */
-	text	   *path;			/* as the query's snapshot has it; or NULL */
+	text	   *path;			/* NULL where the query's snapshot has none */
 } ApikeyViewedProject;
 
 /* An organization that a listing has met. */

@@ -254,15 +254,19 @@ read_owner(ApikeyListing *listing, Oid role)
 	const ApikeyViewer *viewer = &listing->viewer;
 	const Wanted *wanted = listing->state;
 	bool		own_subject = viewer->by_subject && !viewer->sees_all;
+	bool		of_subject = own_subject || wanted->subject != NULL;
 	ApikeyRange range;
 
-	apikey_range_start(&range, own_subject || wanted->subject != NULL ?
-					   APIKEY_REL_EVENT_OWNER_SUBJECT : APIKEY_REL_EVENT_OWNER);
+	apikey_range_start(&range, of_subject ? APIKEY_REL_EVENT_OWNER_SUBJECT :
+					   wanted->place != NULL ? APIKEY_REL_EVENT_OWNER_PLACE :
+					   APIKEY_REL_EVENT_OWNER);
 	apikey_range_key(&range, EVENT_KEY_OWNER, BTEqualStrategyNumber, F_OIDEQ,
 					 ObjectIdGetDatum(role));
-	if (own_subject || wanted->subject != NULL)
+	if (of_subject)
 		apikey_range_text(&range, EVENT_KEY_SUBJECT,
 						  own_subject ? viewer->subject : wanted->subject);
+	else if (wanted->place != NULL)
+		apikey_range_text(&range, EVENT_PLACE, wanted->place);
 	read_range(listing, &range, shows_own);
 }
 

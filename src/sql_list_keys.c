@@ -108,6 +108,7 @@ typedef struct Wanted
 	TimestampTz since;
 	TimestampTz before;
 	uint64		columns;		/* of the view, by their bits */
+	bool		complete;		/* the one project has been listed */
 } Wanted;
 
 static void
@@ -251,11 +252,17 @@ read_project(ApikeyListing *listing, const pg_uuid_t *id)
 static void
 read_viewed_project(ApikeyViewedProject *project, void *state)
 {
-	if (apikey_authority_lists(&project->authority))
-	{
-		project->listed = true;
-		read_project(state, &project->id);
-	}
+	ApikeyListing *listing = state;
+	Wanted	   *wanted = listing->state;
+	ApikeyRow	row;
+
+	if (!apikey_authority_lists(&project->authority))
+		return;
+	project->listed = true;
+	read_project(listing, &project->id);
+	wanted->complete = wanted->project != NULL &&
+		apikey_table_fetch(&apikey_project_table, &project->id,
+						   listing->viewer.snapshot, &row);
 }
 
 /* May keys of a role be wanted? */
@@ -357,7 +364,7 @@ read_visible(ApikeyListing *listing)
 
 	apikey_viewer_projects(viewer, wanted->project, read_viewed_project,
 						   listing);
-	foreach(cell, viewer->roles)
+	foreach(cell, wanted->complete ? NIL : viewer->roles)
 	{
 		if (owner_wanted(wanted, lfirst_oid(cell)) &&
 			(!viewer->by_subject || wanted->subject == NULL ||

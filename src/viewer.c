@@ -100,41 +100,7 @@ standing_known(void)
 	return superuser() || apikey_principal_readable();
 }
 
-static void
-read_project(ApikeyViewer *viewer, ApikeyViewedProject *project)
-{
-	ApikeyRow	row;
-
-	memset(&project->visited, 0,
-		   sizeof(*project) - offsetof(ApikeyViewedProject, visited));
-	project->exists = apikey_place_fetch_project(&project->id,
-												 &project->place);
-	if (project->exists && standing_known())
-		apikey_authority_in_project(&project->id, &project->authority);
-	if (apikey_table_fetch(&apikey_project_table, &project->id,
-						   viewer->snapshot, &row))
-		project->path = apikey_row_text(&row, APIKEY_PROJECT_PATH);
-}
-
-/* What is known of a project, read where it is met first. */
-ApikeyViewedProject *
-apikey_viewer_project(ApikeyViewer *viewer, const pg_uuid_t *id)
-{
-	bool		found;
-	ApikeyViewedProject *project = hash_search(viewer->projects, id,
-											   HASH_ENTER, &found);
-
-	if (!found)
-	{
-		MemoryContext context = MemoryContextSwitchTo(viewer->context);
-
-		read_project(viewer, project);
-		MemoryContextSwitchTo(context);
-	}
-	return project;
-}
-
-/* The same of an organization. */
+/* What is known of an organization, read where it is met first. */
 ApikeyViewedOrganization *
 apikey_viewer_organization(ApikeyViewer *viewer, const pg_uuid_t *id)
 {
@@ -150,6 +116,59 @@ apikey_viewer_organization(ApikeyViewer *viewer, const pg_uuid_t *id)
 			apikey_member_standing(GetUserId(), viewer->subject, id, NULL);
 	}
 	return organization;
+}
+
+/* What the caller is in a project.  No more than an owner is it anywhere. */
+static void
+read_authority(ApikeyViewer *viewer, ApikeyViewedProject *project)
+{
+	if (!standing_known())
+		return;
+	if (apikey_viewer_organization(viewer,
+								   apikey_place_organization(&project->place))->standing ==
+		APIKEY_ROLE_OWNER)
+		project->authority.standing = APIKEY_ROLE_OWNER;
+	else
+		apikey_authority_at(&project->place, &project->authority);
+}
+
+/* Reads what there is to know of a project.  Its path never changes. */
+static void
+read_project(ApikeyViewer *viewer, ApikeyViewedProject *project)
+{
+	ApikeyRow	row;
+
+	memset(&project->visited, 0,
+		   sizeof(*project) - offsetof(ApikeyViewedProject, visited));
+	project->exists = apikey_place_fetch_project(&project->id,
+												 &project->place);
+	if (project->exists)
+	{
+		read_authority(viewer, project);
+		project->path = apikey_row_text(&project->place.project,
+										APIKEY_PROJECT_PATH);
+	}
+	else if (apikey_table_fetch(&apikey_project_table, &project->id,
+								viewer->snapshot, &row))
+		project->path = apikey_row_text(&row, APIKEY_PROJECT_PATH);
+}
+
+/* The same of a project. */
+ApikeyViewedProject *
+apikey_viewer_project(ApikeyViewer *viewer, const pg_uuid_t *id)
+{
+	bool		found;
+	ApikeyViewedProject *project = hash_search(viewer->projects, id,
+											   HASH_ENTER, &found);
+
+	if (!found)
+	{
+		MemoryContext context = MemoryContextSwitchTo(viewer->context);
+
+		read_project(viewer, project);
+		MemoryContextSwitchTo(context);
+	}
+	return project;
 }
 
 /* May the viewer see a key? */
