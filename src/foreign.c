@@ -227,8 +227,8 @@ read_pbkdf2(const text *hash, ApikeyForeign *foreign)
 
 	if (read_rounds(c, &salt) == 0)
 		return false;
-	end = strchr(salt, '$');
-	if (end == NULL || end == salt || end - salt > PBKDF2_SALT_MAX ||
+	end = c + (salt - c) + strcspn(salt, "$");
+	if (*end == '\0' || end == salt || end - salt > PBKDF2_SALT_MAX ||
 		end - c > APIKEY_SALT_CHARS ||
 		!read_base64(end + 1, strlen(end + 1), bytes, sizeof(bytes)))
 		return false;

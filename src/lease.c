@@ -57,6 +57,7 @@
 #include "storage/condition_variable.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
+#include "utils/wait_event.h"
 
 #include "credit.h"
 #include "usage.h"

@@ -33,7 +33,7 @@ typedef struct Texts
 	int			count;
 	int			at;				/* how many have been taken */
 	const char *next;
-	const bits8 *nulls;			/* or NULL, where none is */
+	const uint8 *nulls;			/* or NULL, where none is */
 } Texts;
 
 static void

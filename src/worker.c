@@ -1259,7 +1259,7 @@ apikey_flush_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	/* A lease that did not get to a standby must not be handed out. */
-	pqsignal(SIGINT, SIG_IGN);
+	pqsignal(SIGINT, PG_SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 	before_shmem_exit(give_up_seat, (Datum) 0);
 	if (!wait_for_call())
