@@ -11,7 +11,7 @@ OBJS = src/account.o src/address.o src/administrator.o src/apikey.o src/apply.o 
 	src/manage.o src/member.o src/notify.o src/pepper.o src/pgcrypto.o \
 	src/place.o src/principal.o src/purge.o src/redact.o src/redact_log.o \
 	src/rehash.o src/replica.o src/request.o src/retire.o src/reveal.o \
-	src/revocation.o \
+	src/live.o src/revocation.o \
 	src/rotate.o src/rules.o src/scope.o src/secret.o src/share.o src/slot.o \
 	src/slot_file.o src/sql_identity.o \
 	src/sql_keys.o src/sql_places.o src/sql_triggers.o src/sql_upkeep.o \
@@ -27,14 +27,14 @@ SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 
 # Tests: a temporary server for each kind, so none needs to be running.
 REGRESS = install format texts keys verify whose names update errors owners subjects \
-	places vouch credits cache rotate purge reveal import identity matrix audit \
+	places vouch bounds credits cache rotate purge reveal import identity matrix audit \
 	grants privileges defaults hostile planted contexts callers intact \
 	barrier listing citus uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
 ISOLATION = create_create revoke_verify update_update drop_role last_owner \
 	max_keys member_verify rotate_verify rotate_rotate import_verify \
-	import_import spend_spend spend_delete rename_schema revoke_open
+	import_import spend_spend spend_delete rename_schema revoke_open place_locks
 ISOLATION_OPTS = --inputdir=test --outputdir=test/output \
 	--temp-instance=./tmp_check_iso --temp-config=test/apikey.conf
 TAP_TESTS = 1

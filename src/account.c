@@ -434,19 +434,44 @@ scan_keys(const pg_uuid_t *account, ApikeyVisit visit, void *state)
 	UnregisterSnapshot(snapshot);
 }
 
-/* Takes its account from a key; one that is gone meanwhile needs nothing. */
 static bool
-forget_account(const ApikeyRow *row, void *state pg_attribute_unused())
+collect_key(const ApikeyRow *row, void *state)
 {
-	ApikeyRow	key;
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
-	if (apikey_key_lock(apikey_row_id(row),
-						  APIKEY_LOCK_UPDATE, &key))
-	{
-		key.nulls[APIKEY_KEY_CREDITS_ACCOUNT] = true;
-		apikey_table_update(&apikey_key_table, &key);
-	}
+	*id = *apikey_row_id(row);
+	*(List **) state = lappend(*(List **) state, id);
 	return true;
+}
+
+static int
+younger_first(const ListCell *one, const ListCell *two)
+{
+	return memcmp(lfirst(two), lfirst(one), sizeof(pg_uuid_t));
+}
+
+/*
+ * Takes their account from the keys that have it, the younger first as whoever
+ * locks keys; one that is gone meanwhile needs nothing.
+ */
+static void
+forget_account(const pg_uuid_t *account)
+{
+	List	   *ids = NIL;
+	ListCell   *cell;
+
+	scan_keys(account, collect_key, &ids);
+	list_sort(ids, younger_first);
+	foreach(cell, ids)
+	{
+		ApikeyRow	key;
+
+		if (apikey_key_lock(lfirst(cell), APIKEY_LOCK_UPDATE, &key))
+		{
+			key.nulls[APIKEY_KEY_CREDITS_ACCOUNT] = true;
+			apikey_key_write(&key);
+		}
+	}
 }
 
 /* Closes an account, which is locked, of whichever keys. */
@@ -454,7 +479,7 @@ static void
 close_account(ApikeyRow *row)
 {
 	(void) apikey_account_take_out(row, true);
-	scan_keys(apikey_row_id(row), forget_account, NULL);
+	forget_account(apikey_row_id(row));
 	apikey_table_delete(&credit_table, apikey_row_id(row), false);
 	wrote_accounts = true;
 }

@@ -190,6 +190,13 @@ _PG_init(void)
 							   &apikey_import_secret_file, "",
 							   PGC_SUSET, GUC_SUPERUSER_ONLY,
 							   NULL, assign_import_secret_file, NULL);
+	DefineCustomIntVariable("apikey.max_keys_per_role",
+							"Sets how many live personal API keys a role may have.",
+							"Zero is no bound.",
+							&apikey_max_keys_per_role,
+							0, 0, INT_MAX,
+							PGC_SUSET,
+							0, NULL, NULL, NULL);
 	DefineCustomIntVariable("apikey.max_tracked_keys",
 							"Most keys whose use is gathered in shared memory.",
 							"Needs the library preloaded.",

@@ -284,6 +284,7 @@ extern const ApikeyTable apikey_use_table;
 extern void apikey_use_new(ApikeyRow *use, const pg_uuid_t *key);
 extern TupleDesc apikey_key_descriptor(void);
 extern Oid	apikey_key_owner(const ApikeyRow *key);
+extern void apikey_key_set_owner(ApikeyRow *key, Oid owner);
 extern bool apikey_key_owner_stands(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_project(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_account(const ApikeyRow *key);
@@ -295,10 +296,9 @@ extern bool apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot,
 extern bool apikey_key_fetch_latest(const pg_uuid_t *id, ApikeyRow *key);
 extern bool apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock,
 							ApikeyRow *key);
-extern void apikey_key_scan_project(const pg_uuid_t *project,
+extern void apikey_key_walk_project(const pg_uuid_t *project,
 									ApikeyVisit visit, void *state);
 extern bool apikey_key_live(const ApikeyRow *key);
-extern int64 apikey_key_count_live(const pg_uuid_t *project);
 extern bool apikey_key_find_predecessor(const pg_uuid_t *id, ApikeyRow *key);
 extern void apikey_key_insert(ApikeyRow *key, const uint8 *digest,
 							  ApikeyEvent event, const char *detail);
@@ -317,6 +317,12 @@ typedef enum ApikeyJson
 
 extern ApikeyJson apikey_json_member(const char *json, const char *member,
 									 char **value);
+
+/* live.c */
+extern int	apikey_max_keys_per_role;
+
+extern void apikey_live_require_room(const ApikeyRow *key,
+									 const ApikeyPlace *place);
 
 /* manage.c */
 extern void apikey_manage_open(const pg_uuid_t *id, ApikeyRight right,

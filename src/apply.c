@@ -124,7 +124,7 @@ apikey_apply_project(const ApikeyPlace *place)
 										 &place->project);
 	if (late.latest == DT_NOEND)
 		return 0;
-	apikey_key_scan_project(apikey_place_project(place), collect_late, &late);
+	apikey_key_walk_project(apikey_place_project(place), collect_late, &late);
 	list_sort(late.ids, compare_younger);
 	count = end_keys(late.ids, late.latest);
 

@@ -38,6 +38,7 @@
 #define KEY_BYTES_MAX	8192	/* a longer key is read each time */
 #define SPARE_KB		64		/* what an allocator may have at hand */
 #define ALL_KEYS		((Oid) 0xFFFFFFFF)
+#define KEYS_TOLD_MAX	256		/* in a subtransaction; then all keys are */
 #define FACT(fact)		((Oid) 0xFFFFFFFE - (fact))	/* APIKEY_FACT_ ... */
 
 /* The columns of a key that verification needs, and those up to the last. */
@@ -115,6 +116,8 @@ typedef struct Fact
 } Fact;
 
 static Fact facts[APIKEY_FACTS];
+static SubTransactionId told_in = InvalidSubTransactionId;
+static int	told_keys = 0;		/* in that subtransaction */
 static uint64 messages = 0;		/* counts what makes a row read before old */
 
 /* The OID that stands for a key in a message: of an id's random end. */
@@ -169,6 +172,7 @@ on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
 		wrote_in_transaction = false;
 		for (int fact = 0; fact < APIKEY_FACTS; fact++)
 			facts[fact].told = InvalidSubTransactionId;
+		told_in = InvalidSubTransactionId;
 	}
 }
 
@@ -211,11 +215,22 @@ send_message(Oid token)
 	wrote_in_transaction = true;
 }
 
-/* This transaction has changed a key; with its commit all processes know. */
+/*
+ * This transaction has changed a key; with its commit all processes know.  The
+ * server compares each message of a command with all before, so that what is
+ * changed in great numbers is told at once, for all keys.
+ */
 void
 apikey_cache_key_changed(const pg_uuid_t *id)
 {
-	send_message(key_token(id));
+	if (told_in != GetCurrentSubTransactionId())
+		told_keys = 0;
+	told_in = GetCurrentSubTransactionId();
+	if (told_keys < KEYS_TOLD_MAX)
+		send_message(key_token(id));
+	else if (told_keys == KEYS_TOLD_MAX)
+		send_message(ALL_KEYS);
+	told_keys += told_keys <= KEYS_TOLD_MAX;
 }
 
 /* This transaction has changed something on which many keys depend. */

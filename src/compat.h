@@ -45,6 +45,18 @@ apikey_find_setting(const char *name)
 	EvalPlanQualInit(epq, estate, NULL, NIL, -1)
 #endif
 
+/* A scan of an index by keys, without what 18 and 19 can count and hint. */
+#if PG_VERSION_NUM >= 190000
+#define apikey_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, NULL, nkeys, 0, 0)
+#elif PG_VERSION_NUM >= 180000
+#define apikey_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, NULL, nkeys, 0)
+#else
+#define apikey_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, nkeys, 0)
+#endif
+
 /* A subscription's tables are copied in text up to 15, whatever its option. */
 #define APIKEY_COPIES_IN_BINARY	(PG_VERSION_NUM >= 160000)
 

@@ -542,6 +542,7 @@ apikey_import_key(ApikeyRow *key, ApikeyIssue *issue,
 	apikey_key_insert(key, NULL, APIKEY_EVENT_IMPORTED,
 					  psprintf("{\"algorithm\": \"%s\"}",
 							   apikey_foreign_name(foreign->algorithm)));
+	apikey_live_require_room(key, apikey_key_project(key) == NULL ? NULL : &place);
 	insert_import(key, foreign, lookup);
 	if (lookup != NULL)
 		require_no_clash(lookup);

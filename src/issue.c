@@ -22,23 +22,6 @@ new_key_role(ApikeyRole standing, ApikeyRole wanted)
 	return wanted == APIKEY_ROLE_NONE ? standing : wanted;
 }
 
-static void
-require_room(const ApikeyPlace *place)
-{
-	if (place->project.nulls[APIKEY_PROJECT_MAX_KEYS] ||
-		apikey_key_count_live(apikey_place_project(place)) <
-		DatumGetInt32(place->project.values[APIKEY_PROJECT_MAX_KEYS]))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("project \"%s\" has as many API keys as it may",
-					place->path),
-			 errdetail("Its \"max_keys\" is %d.",
-					   DatumGetInt32(place->project.values[APIKEY_PROJECT_MAX_KEYS])),
-			 errhint("Revoke or delete keys that are not used any more."),
-			 apikey_error_about("project", "apikey_project_full")));
-}
-
 /* What a project has a part in. */
 static void
 issue_in_project(ApikeyRow *key, const ApikeyIssue *issue, ApikeyPlace *place)
@@ -52,7 +35,6 @@ issue_in_project(ApikeyRow *key, const ApikeyIssue *issue, ApikeyPlace *place)
 	apikey_rule_terms(issue->accept_terms, &place->project);
 	apikey_row_set_pointer(key, APIKEY_KEY_ACCEPTED_TERMS,
 						   issue->accept_terms);
-	require_room(place);
 }
 
 /*
@@ -108,7 +90,7 @@ apikey_issue_prepare(ApikeyRow *key, const ApikeyIssue *issue,
 	apikey_rule_dates(key, project);
 	apikey_rule_limit_held(key);
 	apikey_row_set_pointer(key, APIKEY_KEY_PREFIX, prefix);
-	apikey_row_set(key, APIKEY_KEY_OWNER, ObjectIdGetDatum(GetUserId()));
+	apikey_key_set_owner(key, GetUserId());
 	if (in_project)
 		require_member(key, place);
 	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(false));
@@ -150,6 +132,7 @@ apikey_issue(ApikeyRow *key, const ApikeyIssue *issue)
 					  key->nulls[APIKEY_KEY_ACCEPTED_TERMS] ? NULL :
 					  apikey_json_text("accepted_terms",
 									   apikey_row_text(key, APIKEY_KEY_ACCEPTED_TERMS)));
+	apikey_live_require_room(key, project == NULL ? NULL : &place);
 	apikey_reveal_keep(key, project, plaintext);
 	return plaintext;
 }

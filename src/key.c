@@ -140,6 +140,15 @@ apikey_key_owner(const ApikeyRow *key)
 	return DatumGetObjectId(key->values[APIKEY_KEY_OWNER]);
 }
 
+/* Makes a key that of a role. */
+void
+apikey_key_set_owner(ApikeyRow *key, Oid owner)
+{
+	apikey_row_set(key, APIKEY_KEY_OWNER, ObjectIdGetDatum(owner));
+	apikey_row_set_pointer(key, APIKEY_KEY_OWNER_NAME,
+						   apikey_role_name_text(owner, NULL));
+}
+
 /* Is there a key's owner still, rather than another role of its number? */
 bool
 apikey_key_owner_stands(const ApikeyRow *key)
@@ -230,9 +239,12 @@ apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock, ApikeyRow *key)
 	return true;
 }
 
-/* Visits the keys of a project. */
+/*
+ * Visits the keys of a project, the younger first: see manage.c.  What a row
+ * points to is gone when visit returns.
+ */
 void
-apikey_key_scan_project(const pg_uuid_t *project, ApikeyVisit visit,
+apikey_key_walk_project(const pg_uuid_t *project, ApikeyVisit visit,
 						void *state)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
@@ -240,8 +252,8 @@ apikey_key_scan_project(const pg_uuid_t *project, ApikeyVisit visit,
 
 	ScanKeyInit(&key, APIKEY_KEY_PROJECT + 1, BTEqualStrategyNumber,
 				F_UUID_EQ, UUIDPGetDatum(project));
-	apikey_table_scan(&apikey_key_table, APIKEY_REL_KEY_PROJECT, &key, 1,
-					  snapshot, visit, state);
+	apikey_table_walk_back(&apikey_key_table, APIKEY_REL_KEY_PROJECT, &key, 1,
+						   snapshot, visit, state);
 	UnregisterSnapshot(snapshot);
 }
 
@@ -253,32 +265,16 @@ apikey_key_live(const ApikeyRow *key)
 		apikey_key_status(key, 0) != APIKEY_STATUS_REVOKED;
 }
 
-static bool
-count_live(const ApikeyRow *row, void *state)
-{
-	ApikeyRow	key = *row;
-
-	apikey_revocation_apply(&key);
-	if (apikey_key_live(&key))
-		(*(int64 *) state)++;
-	return true;
-}
-
-/* How many keys of a project occupy their names. */
-int64
-apikey_key_count_live(const pg_uuid_t *project)
-{
-	int64		count = 0;
-
-	apikey_key_scan_project(project, count_live, &count);
-	return count;
-}
-
-/* What is stored of a role beside its OID is its name at each write. */
+/*
+ * What is stored of a role beside its OID is its name at each write, unless it
+ * is another role's that has got its number.
+ */
 static void
 refresh_name(ApikeyRow *key, ApikeyKeyColumn role, ApikeyKeyColumn name)
 {
-	if (!key->nulls[role])
+	if (!key->nulls[role] &&
+		apikey_role_stands(DatumGetObjectId(key->values[role]),
+						   apikey_row_text(key, name)))
 		apikey_row_set_pointer(key, name,
 							   apikey_role_name_text(DatumGetObjectId(key->values[role]),
 													 apikey_row_text(key, name)));

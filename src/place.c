@@ -3,8 +3,14 @@
  *		Organizations and projects: finding, making and dropping them.
  *
  * A place is an organization (acme) or a project of one (acme/payments).
- * Whatever changes a place or its members locks the organization's row first,
- * so such changes come one after the other.
+ *
+ * Who changes an organization's members locks its row, so that such changes
+ * come one after the other, and one owner is left.  Who makes a project in it,
+ * or changes a project's members or keys, only keeps the row that it hangs on
+ * from being removed; who changes a project's settings, that anybody else does.
+ * So nobody who makes keys holds up its project's owners in settings and
+ * members, nor a project's owner those of its organization.  To drop a place
+ * waits for all of them.
  */
 #include "postgres.h"
 
@@ -14,6 +20,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "apikey.h"
@@ -187,38 +194,44 @@ authorize(const ApikeyPlace *place, bool found, ApikeyRole needed)
 					place->path)));
 }
 
-/*
- * Opens an organization for a change by one of its owners, or a project for
- * one by its owners, and locks the organization.
- */
+/* Opens a place for its owners, its row locked. */
 void
-apikey_place_open(const text *path, ApikeyPlace *place)
+apikey_place_open_with(const text *path, ApikeyLock lock, ApikeyPlace *place)
 {
 	bool		found = find_place(path, place);
 
 	authorize(place, found, APIKEY_ROLE_OWNER);
-	found = apikey_table_lock(&apikey_organization_table,
-							  apikey_place_organization(place),
-							  APIKEY_LOCK_UPDATE, &place->organization) &&
-		find_place(path, place);
+	found = place->is_project ?
+		apikey_table_lock(&apikey_project_table, apikey_place_project(place),
+						  lock, &place->project) :
+		apikey_table_lock(&apikey_organization_table,
+						  apikey_place_organization(place), lock,
+						  &place->organization);
 	authorize(place, found, APIKEY_ROLE_OWNER);
 }
 
-/* The same for the project whose row has an id, which is locked too. */
+/* Opens a place for its members to be changed, by its owners. */
+void
+apikey_place_open(const text *path, ApikeyPlace *place)
+{
+	bool		is_project = memchr(VARDATA_ANY(path), '/',
+									VARSIZE_ANY_EXHDR(path)) != NULL;
+
+	apikey_place_open_with(path, is_project ? APIKEY_LOCK_KEEP :
+						   APIKEY_LOCK_CHANGE, place);
+}
+
+/* Opens the project whose row has an id for a change, by its owners. */
 void
 apikey_place_open_project(const pg_uuid_t *id, ApikeyPlace *place)
 {
-	bool		found = apikey_table_fetch_latest(&apikey_project_table, id,
-												  &place->project);
-
-	if (found)
-		apikey_place_open(apikey_row_text(&place->project,
-										  APIKEY_PROJECT_PATH), place);
-	if (!found || !apikey_table_lock(&apikey_project_table, id,
-									 APIKEY_LOCK_UPDATE, &place->project))
+	if (!apikey_table_fetch_latest(&apikey_project_table, id, &place->project))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not change project due to a concurrent change")));
+	apikey_place_open_with(apikey_row_text(&place->project,
+										   APIKEY_PROJECT_PATH),
+						   APIKEY_LOCK_CHANGE, place);
 }
 
 static void
@@ -233,9 +246,8 @@ lock_project(ApikeyPlace *place, ApikeyLock lock)
 }
 
 /*
- * Opens a project for keys to be made in it, by its admins: it can neither be
- * dropped nor its settings change before the transaction ends.  Where the
- * number of keys has a bound, whoever makes one waits for the others.
+ * Opens a project for keys to be made in it, by its admins: it cannot be
+ * dropped before the transaction ends.
  */
 void
 apikey_place_open_for_keys(const text *path, ApikeyPlace *place)
@@ -244,18 +256,15 @@ apikey_place_open_for_keys(const text *path, ApikeyPlace *place)
 
 	place->is_project = true;
 	authorize(place, found, APIKEY_ROLE_ADMIN);
-	if (place->project.nulls[APIKEY_PROJECT_MAX_KEYS])
-		lock_project(place, APIKEY_LOCK_SHARE);
-	if (!place->project.nulls[APIKEY_PROJECT_MAX_KEYS])
-		lock_project(place, APIKEY_LOCK_UPDATE);
+	lock_project(place, APIKEY_LOCK_KEEP);
 	authorize(place, true, APIKEY_ROLE_ADMIN);
 }
 
-/* Keeps a project as it is to the end of the transaction. */
+/* Keeps a project from being dropped to the end of the transaction. */
 void
 apikey_place_hold(ApikeyPlace *place)
 {
-	lock_project(place, APIKEY_LOCK_SHARE);
+	lock_project(place, APIKEY_LOCK_KEEP);
 }
 
 /* Reads the project of an id; false where it is gone. */
@@ -308,7 +317,8 @@ apikey_place_create_project(const text *path, ApikeyPlace *place)
 		!part_valid(slash + 1, strlen(slash + 1)))
 		apikey_refuse_by("apikey_project_path", "path", "A path is \"organization/project\". " PART_RULE);
 
-	apikey_place_open(cstring_to_text_with_len(whole, slash - whole), place);
+	apikey_place_open_with(cstring_to_text_with_len(whole, slash - whole),
+						   APIKEY_LOCK_KEEP, place);
 	apikey_generate_id(id);
 	apikey_row_clear(&place->project);
 	apikey_row_set_pointer(&place->project, APIKEY_PROJECT_ID, id);
@@ -327,11 +337,30 @@ apikey_place_create_project(const text *path, ApikeyPlace *place)
 	apikey_event_place(place, APIKEY_EVENT_PROJECT_CREATED, NULL);
 }
 
+/* Removes a key that is there still; state is a context for what it takes. */
 static bool
-delete_key(const ApikeyRow *row, void *state pg_attribute_unused())
+delete_key(const ApikeyRow *row, void *state)
 {
-	apikey_key_delete(row);
+	MemoryContext outer = MemoryContextSwitchTo(state);
+	pg_uuid_t	id = *apikey_row_id(row);
+	ApikeyRow	key;
+
+	if (apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &key))
+		apikey_key_delete(&key);
+	MemoryContextSwitchTo(outer);
+	MemoryContextReset(state);
 	return true;
+}
+
+static void
+delete_keys(const ApikeyPlace *place)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "apikey drop",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	apikey_key_walk_project(apikey_place_project(place), delete_key, context);
+	MemoryContextDelete(context);
 }
 
 static bool
@@ -345,7 +374,7 @@ static void
 drop_project(ApikeyPlace *place)
 {
 	lock_project(place, APIKEY_LOCK_UPDATE);
-	apikey_key_scan_project(apikey_place_project(place), delete_key, NULL);
+	delete_keys(place);
 	apikey_member_scan(apikey_place_organization(place),
 					   apikey_place_project(place), delete_member, NULL);
 	apikey_event_place(place, APIKEY_EVENT_PROJECT_DROPPED, NULL);

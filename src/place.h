@@ -78,6 +78,8 @@ extern ApikeyRole apikey_place_standing(const ApikeyPlace *place);
 pg_noreturn extern void apikey_place_refuse_unknown(const char *path,
 													bool is_project);
 extern void apikey_place_open(const text *path, ApikeyPlace *place);
+extern void apikey_place_open_with(const text *path, ApikeyLock lock,
+								   ApikeyPlace *place);
 extern void apikey_place_open_project(const pg_uuid_t *id, ApikeyPlace *place);
 extern void apikey_place_open_for_keys(const text *path, ApikeyPlace *place);
 extern void apikey_place_hold(ApikeyPlace *place);

@@ -1,6 +1,10 @@
 /*
  * purge.c
  *		Removing keys that ended long ago.
+ *
+ * Only what the caller may delete is looked at: the keys of the roles whose
+ * privileges it has, and of the projects that it administers, each through an
+ * index that begins with these.  So others' keys cost it nothing.
  */
 #include "postgres.h"
 
@@ -11,8 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "apikey.h"
-
-#define FOUND_MAX	10000		/* keys at once */
+#include "listing.h"
 
 /* Had a key ended before a time, revoked or expired, whichever came first? */
 static bool
@@ -24,45 +27,87 @@ ended_before(const ApikeyRow *key, TimestampTz before)
 		 DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) < before);
 }
 
-/* A part of the search for keys that had ended, in the order of their ids. */
+/* The search for keys that had ended. */
 typedef struct Search
 {
 	TimestampTz before;
-	pg_uuid_t	last;			/* looked at */
-	int			count;
-	pg_uuid_t	ids[FOUND_MAX];
+	Snapshot	snapshot;
+	int64		count;
+	int64		room;
+	pg_uuid_t  *ids;
 } Search;
 
 static bool
-collect_ended(const ApikeyRow *key, void *state)
+collect_ended(const ApikeyRow *row, void *state)
 {
 	Search	   *search = state;
-	ApikeyRow	row = *key;
+	ApikeyRow	key = *row;
 
-	search->last = *apikey_row_id(key);
-	apikey_revocation_apply(&row);
-	if (ended_before(&row, search->before))
-		search->ids[search->count++] = search->last;
-	return search->count < FOUND_MAX;
+	apikey_revocation_apply(&key);
+	if (!ended_before(&key, search->before))
+		return true;
+	if (search->count == search->room)
+	{
+		search->room *= 2;
+		search->ids = repalloc_huge(search->ids,
+									search->room * sizeof(pg_uuid_t));
+	}
+	search->ids[search->count++] = *apikey_row_id(&key);
+	return true;
 }
 
-/* Looks for the next keys that had ended, whosever they are. */
+/* Looks through the keys that have a value in a column. */
+static void
+search_keys(Search *search, ApikeyRelation index, ApikeyKeyColumn column,
+			RegProcedure equal, Datum value)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, column + 1, BTEqualStrategyNumber, equal, value);
+	apikey_table_walk(&apikey_key_table, index, &key, 1, search->snapshot,
+					  collect_ended, search);
+}
+
+static void
+search_project(ApikeyViewedProject *project, void *state)
+{
+	if (project->authority.standing >= APIKEY_ROLE_ADMIN)
+		search_keys(state, APIKEY_REL_KEY_PROJECT, APIKEY_KEY_PROJECT,
+					F_UUID_EQ, UUIDPGetDatum(&project->id));
+}
+
+/* The younger first, as whoever locks keys: see manage.c. */
+static int
+younger_first(const void *one, const void *two)
+{
+	return memcmp(two, one, sizeof(pg_uuid_t));
+}
+
+/* Looks for the keys that had ended, of those that the caller may delete. */
 static void
 find_ended(Search *search)
 {
-	Snapshot	snapshot = apikey_latest_snapshot();
-	ScanKeyData key;
+	ApikeyViewer viewer;
+	ListCell   *cell;
 
-	search->count = 0;
-	ScanKeyInit(&key, APIKEY_KEY_ID + 1, BTGreaterStrategyNumber, F_UUID_GT,
-				UUIDPGetDatum(&search->last));
-	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_PKEY, &key, 1,
-					  snapshot, collect_ended, search);
-	UnregisterSnapshot(snapshot);
+	search->snapshot = apikey_latest_snapshot();
+	apikey_viewer_open(&viewer, search->snapshot);
+	if (superuser())
+		apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY, NULL, 0,
+						  search->snapshot, collect_ended, search);
+	else
+	{
+		foreach(cell, viewer.roles)
+			search_keys(search, APIKEY_REL_KEY_OWNER, APIKEY_KEY_OWNER,
+						F_OIDEQ, ObjectIdGetDatum(lfirst_oid(cell)));
+		apikey_viewer_projects(&viewer, NULL, search_project, search);
+	}
+	UnregisterSnapshot(search->snapshot);
+	qsort(search->ids, search->count, sizeof(pg_uuid_t), younger_first);
 }
 
 /*
- * Removes a key, if it is there, the caller may, and it has ended still.  He
+ * Removes a key, if it is there, the caller may, and it has ended still.  It
  * is asked before the row is locked, so that nobody waits for a stranger.
  */
 static bool
@@ -90,26 +135,23 @@ apikey_purge_keys(TimestampTz before)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "apikey purge",
 												  ALLOCSET_DEFAULT_SIZES);
-	Search	   *search = palloc0(sizeof(Search));
+	Search		search = {.before = before, .room = 1024};
 	int64		purged = 0;
 
 	(void) apikey_principal_subject();	/* raises where it is not readable */
-	search->before = before;
-	do
+	search.ids = palloc(search.room * sizeof(pg_uuid_t));
+	find_ended(&search);
+	for (int64 i = 0; i < search.count; i++)
 	{
-		find_ended(search);
-		for (int i = 0; i < search->count; i++)
-		{
-			MemoryContext outer = MemoryContextSwitchTo(context);
+		MemoryContext outer = MemoryContextSwitchTo(context);
 
-			CHECK_FOR_INTERRUPTS();
-			if (purge_key(&search->ids[i], before))
-				purged++;
-			MemoryContextSwitchTo(outer);
-			MemoryContextReset(context);
-		}
-	} while (search->count == FOUND_MAX);
+		CHECK_FOR_INTERRUPTS();
+		if (purge_key(&search.ids[i], before))
+			purged++;
+		MemoryContextSwitchTo(outer);
+		MemoryContextReset(context);
+	}
 	MemoryContextDelete(context);
-	pfree(search);
+	pfree(search.ids);
 	return purged;
 }

@@ -43,7 +43,7 @@ set_owner(ApikeyRow *successor)
 {
 	if (apikey_key_project(successor) == NULL)
 		return;
-	apikey_row_set(successor, APIKEY_KEY_OWNER, ObjectIdGetDatum(GetUserId()));
+	apikey_key_set_owner(successor, GetUserId());
 	if (apikey_principal_subjects_in_use())
 		apikey_row_set_pointer(successor, APIKEY_KEY_SUBJECT,
 							   apikey_principal_new_subject(NULL, false));

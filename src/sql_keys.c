@@ -382,7 +382,7 @@ apikey_transfer(PG_FUNCTION_ARGS)
 	require_transferable(&key, new_owner, subject);
 
 	before = key;
-	apikey_row_set(&key, APIKEY_KEY_OWNER, ObjectIdGetDatum(new_owner));
+	apikey_key_set_owner(&key, new_owner);
 	apikey_row_set_pointer(&key, APIKEY_KEY_SUBJECT, subject);
 	apikey_status_vouch(&key);
 	apikey_key_update(&key, APIKEY_EVENT_TRANSFERRED,

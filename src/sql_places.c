@@ -116,12 +116,13 @@ apikey_member_remove(PG_FUNCTION_ARGS)
 
 /* Opens the project, or the organization, of a path; raises for the other. */
 static void
-open_place(const text *path, bool is_project, ApikeyPlace *place)
+open_place(const text *path, bool is_project, ApikeyLock lock,
+		   ApikeyPlace *place)
 {
 	if (is_project !=
 		(memchr(VARDATA_ANY(path), '/', VARSIZE_ANY_EXHDR(path)) != NULL))
 		apikey_place_refuse_unknown(text_to_cstring(path), is_project);
-	apikey_place_open(path, place);
+	apikey_place_open_with(path, lock, place);
 }
 
 /*
@@ -136,7 +137,8 @@ apikey_project_apply(PG_FUNCTION_ARGS)
 	ApikeyPlace place;
 
 	PreventCommandIfReadOnly("apikey_project_apply()");
-	open_place(apikey_required_text(fcinfo, 0, "path"), true, &place);
+	open_place(apikey_required_text(fcinfo, 0, "path"), true,
+			   APIKEY_LOCK_CHANGE, &place);
 	PG_RETURN_INT64(apikey_apply_project(&place));
 }
 
@@ -148,7 +150,7 @@ drop_place(FunctionCallInfo fcinfo, bool is_project)
 	text	   *confirmed = apikey_required_text(fcinfo, 1, "confirm_name");
 	ApikeyPlace place;
 
-	open_place(path, is_project, &place);
+	open_place(path, is_project, APIKEY_LOCK_UPDATE, &place);
 	if (!apikey_same_text(path, confirmed))
 		apikey_refuse("confirm_name", "It must repeat the path.");
 	apikey_place_drop(&place);

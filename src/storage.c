@@ -239,13 +239,18 @@ static bool
 lock_at(Relation rel, ItemPointer where, Snapshot snapshot, ApikeyLock lock,
 		TupleTableSlot *slot, bool *moved)
 {
+	static const LockTupleMode modes[] = {
+		[APIKEY_LOCK_KEEP] = LockTupleKeyShare,
+		[APIKEY_LOCK_CHANGE] = LockTupleNoKeyExclusive,
+		[APIKEY_LOCK_UPDATE] = LockTupleExclusive,
+		[APIKEY_LOCK_UPDATE_SKIP] = LockTupleExclusive
+	};
 	TM_FailureData failure;
 	TM_Result	result;
 
 	result = table_tuple_lock(rel, where, snapshot, slot,
 							  GetCurrentCommandId(false),
-							  lock == APIKEY_LOCK_SHARE ? LockTupleShare :
-							  LockTupleExclusive,
+							  modes[lock],
 							  lock == APIKEY_LOCK_UPDATE_SKIP ? LockWaitSkip :
 							  LockWaitBlock,
 							  IsolationUsesXactSnapshot() ? 0 :
@@ -285,10 +290,8 @@ apikey_storage_lock(Relation rel, Relation index, const ScanKeyData *keys,
 	bool		moved = false;
 	bool		found;
 
-	PreventCommandIfReadOnly(lock == APIKEY_LOCK_SHARE ? "SELECT FOR SHARE" :
-							 "SELECT FOR UPDATE");
-	PreventCommandIfParallelMode(lock == APIKEY_LOCK_SHARE ?
-								 "SELECT FOR SHARE" : "SELECT FOR UPDATE");
+	PreventCommandIfReadOnly("SELECT FOR UPDATE");
+	PreventCommandIfParallelMode("SELECT FOR UPDATE");
 	snapshot = statement_snapshot();
 	found = find_first(rel, index, keys, nkeys, snapshot, &where) &&
 		lock_at(rel, &where, snapshot, lock, slot, &moved);

@@ -181,8 +181,8 @@ typedef void (*Deform) (const ApikeyTable *table, HeapTuple tuple,
 
 static void
 visit_rows(const ApikeyTable *table, ApikeyRelation index,
-		   const ScanKeyData *keys, int nkeys, Snapshot snapshot,
-		   Deform deform, ApikeyVisit visit, void *state)
+		   const ScanKeyData *keys, int nkeys, ScanDirection direction,
+		   Snapshot snapshot, Deform deform, ApikeyVisit visit, void *state)
 {
 	Relation	rel = apikey_table_relation(table, AccessShareLock);
 	Relation	index_rel = apikey_table_index(table, index);
@@ -195,7 +195,7 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 		apikey_cache_not_final();
 	while (more &&
 		   HeapTupleIsValid(tuple = index_rel == NULL ? systable_getnext(scan) :
-							systable_getnext_ordered(scan, ForwardScanDirection)))
+							systable_getnext_ordered(scan, direction)))
 	{
 		ApikeyRow	row;
 
@@ -223,7 +223,8 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 				  const ScanKeyData *keys, int nkeys, Snapshot snapshot,
 				  ApikeyVisit visit, void *state)
 {
-	visit_rows(table, index, keys, nkeys, snapshot, apikey_table_copy, visit, state);
+	visit_rows(table, index, keys, nkeys, ForwardScanDirection, snapshot,
+			   apikey_table_copy, visit, state);
 }
 
 /*
@@ -236,7 +237,18 @@ apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,
 				  const ScanKeyData *keys, int nkeys, Snapshot snapshot,
 				  ApikeyVisit visit, void *state)
 {
-	visit_rows(table, index, keys, nkeys, snapshot, apikey_table_deform, visit, state);
+	visit_rows(table, index, keys, nkeys, ForwardScanDirection, snapshot,
+			   apikey_table_deform, visit, state);
+}
+
+/* The same from the end of an index's order. */
+void
+apikey_table_walk_back(const ApikeyTable *table, ApikeyRelation index,
+					   const ScanKeyData *keys, int nkeys, Snapshot snapshot,
+					   ApikeyVisit visit, void *state)
+{
+	visit_rows(table, index, keys, nkeys, BackwardScanDirection, snapshot,
+			   apikey_table_deform, visit, state);
 }
 
 /*
@@ -572,7 +584,7 @@ apikey_table_update(const ApikeyTable *table, const ApikeyRow *row)
 
 	apikey_table_key(&key, apikey_row_id(row));
 	require_row(table, apikey_table_take(writer, table, &key,
-										 APIKEY_LOCK_UPDATE, NULL));
+										 APIKEY_LOCK_CHANGE, NULL));
 	apikey_table_put(writer, table, row);
 	apikey_table_close(writer);
 }

@@ -110,7 +110,8 @@ extern const char *apikey_role_label(ApikeyRole role);
 
 typedef enum ApikeyLock
 {
-	APIKEY_LOCK_SHARE,
+	APIKEY_LOCK_KEEP,			/* the row stays, while others change it */
+	APIKEY_LOCK_CHANGE,			/* it stays, and nobody else changes it */
 	APIKEY_LOCK_UPDATE,
 	APIKEY_LOCK_UPDATE_SKIP		/* a row that is locked is not there */
 } ApikeyLock;
@@ -209,6 +210,11 @@ extern void apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,
 							  const ScanKeyData *keys, int nkeys,
 							  Snapshot snapshot, ApikeyVisit visit,
 							  void *state);
+extern void apikey_table_walk_back(const ApikeyTable *table,
+								   ApikeyRelation index,
+								   const ScanKeyData *keys, int nkeys,
+								   Snapshot snapshot, ApikeyVisit visit,
+								   void *state);
 extern void apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 							  const ScanKeyData *keys, int nkeys,
 							  Snapshot snapshot, ApikeyVisit visit,
