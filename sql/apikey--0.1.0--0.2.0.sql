@@ -528,6 +528,17 @@ CREATE TRIGGER apikey_member_named BEFORE INSERT ON @extschema@.apikey_member
 ALTER TABLE @extschema@.apikey_key ENABLE ALWAYS TRIGGER apikey_key_named;
 ALTER TABLE @extschema@.apikey_member ENABLE ALWAYS TRIGGER apikey_member_named;
 REVOKE ALL ON FUNCTION @extschema@._apikey_named() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@._apikey_event_named()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_event_named() IS
+	'Takes the name from an event that is restored where it does not fit the number of a role here; arguments: pairs of columns, of a role and of its name';
+CREATE TRIGGER apikey_event_named BEFORE INSERT ON @extschema@.apikey_event
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_event_named('key_owner', 'key_owner_name');
+ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_named;
+REVOKE ALL ON FUNCTION @extschema@._apikey_event_named() FROM PUBLIC;
+
 -- Verification
 
 DROP FUNCTION @extschema@.apikey_verify(text, text[], text, @extschema@.apikey_role, inet,
@@ -697,7 +708,8 @@ CREATE INDEX apikey_event_organization_subject ON @extschema@.apikey_event
 	WHERE organization IS NOT NULL AND key_subject IS NOT NULL;
 CREATE INDEX apikey_event_place ON @extschema@.apikey_event
 	(organization, place COLLATE "C", id) WHERE organization IS NOT NULL;
--- Those of a dump of 0.1.0, which do not say whose key it was.
+-- Those of a dump of 0.1.0, or of roles that were renamed or dropped before a
+-- dump, which do not say whose key it was.
 CREATE INDEX apikey_event_unnamed ON @extschema@.apikey_event (key_id, id)
 	WHERE key_id IS NOT NULL AND key_owner_name IS NULL;
 -- Grants

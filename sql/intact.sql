@@ -34,6 +34,23 @@ SELECT apikey_create('two');
 ROLLBACK;
 SELECT apikey_create('two') IS NOT NULL AS created;
 
+-- A role is dropped all the same: that its keys have ended needs no index.
+CREATE ROLE regress_apikey_leaver;
+SET ROLE regress_apikey_leaver;
+SELECT apikey_create('leavers') AS leavers \gset
+RESET ROLE;
+BEGIN;
+DROP INDEX apikey_key_owner, apikey_key_name, apikey_key_rotated_to, apikey_event_key;
+DROP ROLE regress_apikey_leaver;
+COMMIT;
+SELECT code FROM apikey_verify(:'leavers', :own);
+CREATE UNIQUE INDEX apikey_key_name ON apikey_key (owner, subject, name) NULLS NOT DISTINCT
+	WHERE revoked_at IS NULL AND rotated_to IS NULL AND project IS NULL;
+CREATE INDEX apikey_key_owner ON apikey_key (owner, created_at, id);
+CREATE UNIQUE INDEX apikey_key_rotated_to ON apikey_key (rotated_to) WHERE rotated_to IS NOT NULL;
+CREATE INDEX apikey_event_key ON apikey_event (key_id, id) WHERE key_id IS NOT NULL;
+SELECT code FROM apikey_verify(:'leavers', :own);
+
 -- As pg_restore --data-only --disable-triggers leaves triggers
 ALTER TABLE apikey_key DISABLE TRIGGER ALL;
 ALTER TABLE apikey_key ENABLE TRIGGER ALL;

@@ -205,6 +205,7 @@ typedef enum ApikeyEvent
 
 extern bool apikey_event_owned(Oid owner, const text *owner_name,
 							   const text *subject, const pg_uuid_t *id);
+extern bool apikey_event_unfit(Oid owner, const text *owner_name);
 extern char *apikey_event_handed(const ApikeyRow *before,
 								 const ApikeyRow *key);
 extern void apikey_event_key(const ApikeyRow *key, ApikeyEvent event,
@@ -434,6 +435,7 @@ typedef struct ApikeyKeyState
 } ApikeyKeyState;
 
 extern Oid	apikey_status_voucher(const ApikeyRow *key, const text **subject);
+extern const text *apikey_status_voucher_name(const ApikeyRow *key);
 extern void apikey_status_vouch(ApikeyRow *key);
 extern void apikey_status_read(const ApikeyRow *key, const ApikeyPlace *place,
 							   ApikeyKeyState *state);

@@ -95,7 +95,7 @@ own(const ApikeyRow *key)
 	if (apikey_key_project(key) == NULL)
 		return false;
 	voucher = apikey_status_voucher(key, &subject);
-	return apikey_role_stands(voucher, apikey_row_text(key, APIKEY_KEY_VOUCHED_BY_NAME)) &&
+	return apikey_role_stands(voucher, apikey_status_voucher_name(key)) &&
 		apikey_principal_matches(voucher, subject);
 }
 

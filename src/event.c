@@ -6,9 +6,11 @@
  * names and OIDs as they were.
  *
  * Whose key it was is stored as keys have it, by OID with the role's name at
- * that time beside it, and counts only while both are of one role: an OID
- * alone is somebody else's where a dump was restored or a dropped role's OID
- * has come again, and a name alone is, where a role was dropped and made anew.
+ * that time beside it, and is told by the same rule, apikey_role_stands.  But
+ * a dump holds the events of dropped roles, too, whose numbers are those of
+ * others where it is restored, and does not tell them from renamed roles.  So
+ * an event that comes from elsewhere keeps the name only while it fits the
+ * number (_apikey_event_named); one without a name is told by its key.
  * Who did it is a name, which decides nothing.
  */
 #include "postgres.h"
@@ -28,6 +30,7 @@
 #define RETAIN_AT_ONCE	1000	/* events in a transaction of the worker */
 
 static bool purging = false;	/* in remove_events */
+static bool inserting = false;	/* in event_insert */
 
 static const char *const event_names[] = {
 	[APIKEY_EVENT_CREATED] = "created",
@@ -115,7 +118,16 @@ event_insert(ApikeyEvent event, const char *detail, ApikeyRow *row)
 	if (detail != NULL)
 		apikey_row_set(row, EVENT_DETAIL,
 					   DirectFunctionCall1(jsonb_in, CStringGetDatum(detail)));
-	apikey_table_insert(&apikey_event_table, row);
+	inserting = true;
+	PG_TRY();
+	{
+		apikey_table_insert(&apikey_event_table, row);
+	}
+	PG_FINALLY();
+	{
+		inserting = false;
+	}
+	PG_END_TRY();
 	apikey_notify_event(event, id, now);
 }
 
@@ -159,9 +171,9 @@ set_key(const ApikeyRow *key, ApikeyRow *row)
 }
 
 /*
- * Was the key of an event the caller's?  Events from a dump of 0.1.0 know no
- * name, and an OID of wherever that was made: what they are about is the
- * caller's if the key is, and was that subject's.
+ * Was the key of an event the caller's?  Without a name there is but a number
+ * of elsewhere: what such an event is about is the caller's if the key is, and
+ * was that subject's.
  */
 bool
 apikey_event_owned(Oid owner, const text *owner_name, const text *subject,
@@ -170,12 +182,11 @@ apikey_event_owned(Oid owner, const text *owner_name, const text *subject,
 	ApikeyRow	key;
 
 	if (owner_name != NULL)
-		return apikey_role_is(owner, owner_name) &&
+		return apikey_role_stands(owner, owner_name) &&
 			apikey_principal_matches(owner, subject);
 	return id != NULL &&
 		apikey_key_fetch_latest(id, &key) &&
-		apikey_role_is(apikey_key_owner(&key),
-					   apikey_row_text(&key, APIKEY_KEY_OWNER_NAME)) &&
+		apikey_key_owner_stands(&key) &&
 		apikey_same_text(apikey_row_text(&key, APIKEY_KEY_SUBJECT), subject) &&
 		apikey_principal_matches(apikey_key_owner(&key), subject);
 }
@@ -190,6 +201,17 @@ apikey_event_own(const ApikeyRow *event)
 						   apikey_row_text(event, EVENT_KEY_SUBJECT),
 						   event->nulls[EVENT_KEY_ID] ? NULL :
 						   DatumGetUUIDP(event->values[EVENT_KEY_ID]));
+}
+
+/*
+ * Does an event that is inserted come from elsewhere, with a number and a name
+ * that are not one role's here?
+ */
+bool
+apikey_event_unfit(Oid owner, const text *owner_name)
+{
+	return !inserting && owner_name != NULL &&
+		!apikey_role_is(owner, owner_name);
 }
 
 /* Tells of a key; detail is the text of a JSON object, or NULL. */
@@ -218,13 +240,10 @@ char *
 apikey_event_handed(const ApikeyRow *before, const ApikeyRow *key)
 {
 	StringInfoData json;
-	ApikeyRow	after = *key;
 
-	/* The name stored in the row is the former owner's still. */
-	after.nulls[APIKEY_KEY_OWNER_NAME] = true;
 	apikey_detail_begin(&json);
 	add_owner(&json, "_before", before);
-	add_owner(&json, "", &after);
+	add_owner(&json, "", key);
 	return apikey_detail_end(&json);
 }
 

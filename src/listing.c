@@ -263,20 +263,35 @@ apikey_listing_read(ApikeyListing *listing, ApikeyRange *range)
 	reading_end(&reading);
 }
 
-/* Reads the newest row of a range alone; false where it is empty. */
-bool
-apikey_listing_first(ApikeyListing *listing, ApikeyRange *range, ApikeyRow *row)
+/* Reads a range's first row in a direction; false where it is empty. */
+static bool
+read_one(ApikeyListing *listing, ApikeyRange *range, ScanDirection direction,
+		 ApikeyRow *row)
 {
 	Reading		reading;
 	HeapTuple	tuple;
 
 	reading_begin(listing, range, &reading);
-	tuple = systable_getnext_ordered(reading.scan, BackwardScanDirection);
+	tuple = systable_getnext_ordered(reading.scan, direction);
 	if (HeapTupleIsValid(tuple))
 		apikey_table_copy(listing->table, tuple, RelationGetDescr(reading.rel),
 						  row);
 	reading_end(&reading);
 	return HeapTupleIsValid(tuple);
+}
+
+/* Reads the newest row of a range alone; false where it is empty. */
+bool
+apikey_listing_first(ApikeyListing *listing, ApikeyRange *range, ApikeyRow *row)
+{
+	return read_one(listing, range, BackwardScanDirection, row);
+}
+
+/* The same of the oldest. */
+bool
+apikey_listing_last(ApikeyListing *listing, ApikeyRange *range, ApikeyRow *row)
+{
+	return read_one(listing, range, ForwardScanDirection, row);
 }
 
 /*

@@ -54,6 +54,7 @@ typedef void (*ApikeyVisitMembership) (const ApikeyRow *member, void *state);
 typedef void (*ApikeyVisitProject) (ApikeyViewedProject *project, void *state);
 
 extern void apikey_viewer_open(ApikeyViewer *viewer, Snapshot snapshot);
+extern void apikey_viewer_open_own(ApikeyViewer *viewer, Snapshot snapshot);
 extern ApikeyViewedProject *apikey_viewer_project(ApikeyViewer *viewer,
 												  const pg_uuid_t *id);
 extern ApikeyViewedOrganization *apikey_viewer_organization(ApikeyViewer *viewer,
@@ -124,6 +125,8 @@ extern void apikey_listing_bound(ApikeyListing *listing, int64 most,
 extern void apikey_listing_read(ApikeyListing *listing, ApikeyRange *range);
 extern bool apikey_listing_first(ApikeyListing *listing, ApikeyRange *range,
 								 ApikeyRow *row);
+extern bool apikey_listing_last(ApikeyListing *listing, ApikeyRange *range,
+								ApikeyRow *row);
 extern Datum *apikey_listing_distinct(ApikeyListing *listing,
 									  ApikeyRelation index, int column,
 									  RegProcedure less, int *count);

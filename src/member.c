@@ -199,7 +199,7 @@ find_member(const ApikeyPlace *place, Oid member, const text *subject,
 	*last_owner = search.found && search.other_owners == 0 &&
 		apikey_place_project(place) == NULL &&
 		apikey_row_role(row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER &&
-		apikey_role_exists(member);
+		member_stands(row);
 	return search.found;
 }
 
@@ -225,9 +225,10 @@ apikey_member_put(const ApikeyPlace *place, Oid member, text *subject,
 
 	if (find_member(place, member, subject, &row, &last_owner))
 	{
+		bool		stands = member_stands(&row);
 		ApikeyRole	before = apikey_row_role(&row, APIKEY_MEMBER_ROLE);
 
-		if (before == role)
+		if (stands && before == role)
 			return;
 		if (last_owner)
 			refuse_last_owner(place);
@@ -235,8 +236,9 @@ apikey_member_put(const ApikeyPlace *place, Oid member, text *subject,
 		apikey_row_set_pointer(&row, APIKEY_MEMBER_MEMBER_NAME,
 							   apikey_role_name_text(member, NULL));
 		apikey_table_update(&apikey_member_table, &row);
-		apikey_event_member(place, APIKEY_EVENT_MEMBER_CHANGED, member, subject,
-							role, before);
+		apikey_event_member(place, stands ? APIKEY_EVENT_MEMBER_CHANGED :
+							APIKEY_EVENT_MEMBER_ADDED, member, subject, role,
+							stands ? before : APIKEY_ROLE_NONE);
 		return;
 	}
 

@@ -51,6 +51,24 @@ apikey_role_is(Oid role, const text *name)
 		memcmp(now, VARDATA_ANY(name), strlen(now)) == 0;
 }
 
+static const char *
+tuple_name(HeapTuple tuple)
+{
+	return NameStr(((Form_pg_authid) GETSTRUCT(tuple))->rolname);
+}
+
+/* The rule of apikey_role_stands, of a role's row. */
+static bool
+tuple_stands(HeapTuple tuple, const text *name)
+{
+	const char *now = tuple_name(tuple);
+
+	return name == NULL ||
+		(strlen(now) == VARSIZE_ANY_EXHDR(name) &&
+		 memcmp(now, VARDATA_ANY(name), strlen(now)) == 0) ||
+		(tuple->t_data->t_infomask & HEAP_UPDATED) != 0;
+}
+
 /*
  * Is a role the one that a row means, which keeps the name beside the number?
  * Where a number comes again after a drop that nobody has marked, the name is
@@ -61,31 +79,33 @@ bool
 apikey_role_stands(Oid role, const text *name)
 {
 	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
-	const char *now;
 	bool		stands;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
-	now = NameStr(((Form_pg_authid) GETSTRUCT(tuple))->rolname);
-	stands = name == NULL ||
-		(strlen(now) == VARSIZE_ANY_EXHDR(name) &&
-		 memcmp(now, VARDATA_ANY(name), strlen(now)) == 0) ||
-		(tuple->t_data->t_infomask & HEAP_UPDATED) != 0;
+	stands = tuple_stands(tuple, name);
 	ReleaseSysCache(tuple);
 	return stands;
 }
 
 /*
- * The name of a role or, where it has been dropped, the last one known, if
- * any, or else its number.
+ * The name of the role that a row means or, where that has been dropped, the
+ * last one known, if any, or else its number.
  */
 text *
 apikey_role_name_text(Oid role, const text *last_known)
 {
-	char	   *name = GetUserNameFromId(role, true);
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	text	   *name = NULL;
 
+	if (HeapTupleIsValid(tuple))
+	{
+		if (tuple_stands(tuple, last_known))
+			name = cstring_to_text(tuple_name(tuple));
+		ReleaseSysCache(tuple);
+	}
 	if (name != NULL)
-		return cstring_to_text(name);
+		return name;
 	return cstring_to_text(last_known != NULL ? text_to_cstring(last_known) :
 						   psprintf("%u", role));
 }

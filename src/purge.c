@@ -91,8 +91,9 @@ find_ended(Search *search)
 	ListCell   *cell;
 
 	search->snapshot = apikey_latest_snapshot();
-	apikey_viewer_open(&viewer, search->snapshot);
-	if (superuser())
+	apikey_viewer_open_own(&viewer, search->snapshot);
+	/* The SQL of 0.1.0 has no index that begins with the owner. */
+	if (superuser() || apikey_catalog_lacks(APIKEY_REL_KEY_OWNER))
 		apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY, NULL, 0,
 						  search->snapshot, collect_ended, search);
 	else

@@ -364,6 +364,50 @@ _apikey_arrived(PG_FUNCTION_ARGS)
 	return PointerGetDatum(make_way(trigger->tg_relation, tuple, before));
 }
 
+/* Raises unless called by a trigger like those two of ours. */
+static void
+require_before_insert(FunctionCallInfo fcinfo)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		trigger->tg_trigger->tgnargs % 2 != 0)
+		elog(ERROR, "a BEFORE INSERT ROW trigger with pairs of arguments was expected");
+	apikey_catalog_require(trigger->tg_relation);
+}
+
+/*
+ * _apikey_event_named(role column, name column) returns trigger
+ *		Before an event is inserted: one that comes from elsewhere loses the
+ *		name where it does not fit the number.  See event.c.
+ */
+PG_FUNCTION_INFO_V1(_apikey_event_named);
+Datum
+_apikey_event_named(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	HeapTuple	tuple;
+
+	require_before_insert(fcinfo);
+	tuple = trigger->tg_trigtuple;
+	if (IsLogicalWorker())
+		return PointerGetDatum(tuple);
+	for (int pair = 0; 2 * pair < trigger->tg_trigger->tgnargs; pair++)
+	{
+		Holder		given = read_holder(trigger, pair, tuple);
+
+		if (given.name != NULL &&
+			apikey_event_unfit(given.role, cstring_to_text(given.name)))
+			tuple = with_column(trigger->tg_relation, tuple,
+								trigger->tg_trigger->tgargs[2 * pair + 1],
+								(Datum) 0, true);
+	}
+	return PointerGetDatum(tuple);
+}
+
 /*
  * _apikey_named(role column, name column, ...) returns trigger
  *		Before a row is inserted by anything but replication: a dump gives a
@@ -377,14 +421,7 @@ _apikey_named(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	HeapTuple	tuple;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		trigger->tg_trigger->tgnargs % 2 != 0)
-		elog(ERROR, "a BEFORE INSERT ROW trigger with pairs of arguments was expected");
-	apikey_catalog_require(trigger->tg_relation);
-
+	require_before_insert(fcinfo);
 	tuple = trigger->tg_trigtuple;
 	if (IsLogicalWorker())
 		return PointerGetDatum(tuple);

@@ -265,13 +265,27 @@ read_viewed_project(ApikeyViewedProject *project, void *state)
 						   listing->viewer.snapshot, &row);
 }
 
-/* May keys of a role be wanted? */
+/*
+ * May keys with this owner's number be wanted?  Of a dropped role there is no
+ * name but in its keys; where its number has come again, they are older than
+ * those of the role that has it now.
+ */
 static bool
-owner_wanted(const Wanted *wanted, Oid role)
+owner_wanted(ApikeyListing *listing, Oid role)
 {
-	/* Of a dropped role there is no name but in its keys. */
-	return wanted->owner == NULL || !apikey_role_exists(role) ||
-		strcmp(NameStr(*wanted->owner), GetUserNameFromId(role, false)) == 0;
+	const Wanted *wanted = listing->state;
+	const char *name = GetUserNameFromId(role, true);
+	ApikeyRange range;
+	ApikeyRow	oldest;
+
+	if (wanted->owner == NULL || name == NULL ||
+		strcmp(NameStr(*wanted->owner), name) == 0)
+		return true;
+	apikey_range_start(&range, APIKEY_REL_KEY_OWNER);
+	apikey_range_key(&range, APIKEY_KEY_OWNER, BTEqualStrategyNumber, F_OIDEQ,
+					 ObjectIdGetDatum(role));
+	return apikey_listing_last(listing, &range, &oldest) &&
+		!apikey_key_owner_stands(&oldest);
 }
 
 /* Reads the keys whose owner is a role and, where that counts, the subject. */
@@ -349,7 +363,7 @@ read_all(ApikeyListing *listing)
 									 APIKEY_KEY_OWNER, F_OIDLT, &count);
 	for (int i = 0; i < count; i++)
 	{
-		if (owner_wanted(wanted, DatumGetObjectId(owners[i])))
+		if (owner_wanted(listing, DatumGetObjectId(owners[i])))
 			read_owner(listing, DatumGetObjectId(owners[i]));
 	}
 }
@@ -366,7 +380,7 @@ read_visible(ApikeyListing *listing)
 						   listing);
 	foreach(cell, wanted->complete ? NIL : viewer->roles)
 	{
-		if (owner_wanted(wanted, lfirst_oid(cell)) &&
+		if (owner_wanted(listing, lfirst_oid(cell)) &&
 			(!viewer->by_subject || wanted->subject == NULL ||
 			 apikey_same_text(viewer->subject, wanted->subject)))
 			read_owner(listing, lfirst_oid(cell));
@@ -502,9 +516,7 @@ make_principals(const ApikeyRow *key, Datum *values, bool *nulls)
 		return;
 	set_name(values, nulls, LIST_VOUCHED_BY,
 			 role_name(apikey_status_voucher(key, &subject),
-					   apikey_row_text(key, key->nulls[APIKEY_KEY_VOUCHED_BY] ?
-									   APIKEY_KEY_OWNER_NAME :
-									   APIKEY_KEY_VOUCHED_BY_NAME)));
+					   apikey_status_voucher_name(key)));
 	set_text(values, nulls, LIST_VOUCHED_BY_SUBJECT, subject);
 }
 

@@ -36,6 +36,14 @@ apikey_status_voucher(const ApikeyRow *key, const text **subject)
 		apikey_key_owner(key);
 }
 
+/* What the row calls it. */
+const text *
+apikey_status_voucher_name(const ApikeyRow *key)
+{
+	return apikey_row_text(key, key->nulls[APIKEY_KEY_VOUCHED_BY] ?
+						   APIKEY_KEY_OWNER_NAME : APIKEY_KEY_VOUCHED_BY_NAME);
+}
+
 /* From now on the caller vouches for a key that is written next. */
 void
 apikey_status_vouch(ApikeyRow *key)
@@ -77,7 +85,7 @@ lower_standing(const ApikeyRow *key, const ApikeyPlace *place)
 		(voucher == owner && apikey_same_text(subject, voucher_subject)))
 		return role;
 	return Min(role, standing_of(voucher,
-								 apikey_row_text(key, APIKEY_KEY_VOUCHED_BY_NAME),
+								 apikey_status_voucher_name(key),
 								 voucher_subject, place));
 }
 

@@ -93,6 +93,15 @@ apikey_viewer_open(ApikeyViewer *viewer, Snapshot snapshot)
 										sizeof(ApikeyViewedOrganization));
 }
 
+/* The same for what is the caller's own, whatever else it may see. */
+void
+apikey_viewer_open_own(ApikeyViewer *viewer, Snapshot snapshot)
+{
+	apikey_viewer_open(viewer, snapshot);
+	viewer->sees_places = viewer->sees_all = false;
+	viewer->roles = caller_roles();
+}
+
 /* Can it be told what the caller is anywhere? */
 static bool
 standing_known(void)
