@@ -21,7 +21,8 @@ OBJS = src/account.o src/address.o src/administrator.o src/apikey.o src/apply.o 
 OBJS += src/handdown.o src/listing.o src/sql_list_events.o \
 	src/sql_list_keys.o src/sql_list_places.o src/viewer.o
 # The first release, frozen, and a step from each release to the next.
-DATA = sql/apikey--0.1.0.sql $(wildcard sql/apikey--*--*.sql)
+DATA = sql/apikey--0.1.0.sql sql/apikey--0.1.0.control \
+	$(wildcard sql/apikey--*--*.sql)
 DATA_built = sql/apikey--$(EXTVERSION).sql
 SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 
@@ -34,7 +35,8 @@ REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
 ISOLATION = create_create revoke_verify update_update drop_role last_owner \
 	max_keys member_verify rotate_verify rotate_rotate import_verify \
-	import_import spend_spend spend_delete rename_schema revoke_open place_locks
+	import_import spend_spend spend_delete rename_schema rename_update \
+	revoke_open place_locks
 ISOLATION_OPTS = --inputdir=test --outputdir=test/output \
 	--temp-instance=./tmp_check_iso --temp-config=test/apikey.conf
 TAP_TESTS = 1

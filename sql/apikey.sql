@@ -3,6 +3,24 @@
 
 SET LOCAL search_path = pg_catalog, pg_temp;
 
+-- The schema's owner is nobody to trust with what a superuser runs: the schema
+-- keeps its name until this has committed, so that each name below is ours.
+DO $$
+DECLARE
+	ours oid;
+BEGIN
+	SELECT n.oid INTO STRICT ours
+		FROM pg_extension e
+		JOIN pg_namespace n ON n.oid = e.extnamespace
+		WHERE e.extname = 'apikey'
+		FOR UPDATE OF n;
+	IF to_regnamespace('@extschema@') IS DISTINCT FROM ours THEN
+		RAISE EXCEPTION 'schema of extension "apikey" was renamed by a concurrent transaction'
+			USING ERRCODE = 'serialization_failure';
+	END IF;
+END
+$$;
+
 -- Whoever may create objects beside ours could plant an overload of a function
 -- that takes keys, and catch one.
 DO $$

@@ -91,6 +91,16 @@ SELECT code FROM apikey_verify(:'key', :own);
 DROP PUBLICATION regress_apikey;
 ALTER TABLE apikey_key REPLICA IDENTITY DEFAULT;
 
+-- A table that is another's is not written to: its triggers would run with our rights
+CREATE ROLE regress_apikey_mallory;
+ALTER TABLE apikey_event OWNER TO regress_apikey_mallory;
+SELECT apikey_create('one');
+CREATE ROLE regress_apikey_super SUPERUSER;
+ALTER TABLE apikey_event OWNER TO regress_apikey_super;
+SELECT apikey_create('one') IS NOT NULL AS created;
+ALTER TABLE apikey_event OWNER TO CURRENT_USER;
+DROP ROLE regress_apikey_mallory, regress_apikey_super;
+
 -- The tables are heaps, whatever the default
 CREATE DATABASE regress_apikey_heap;
 \c regress_apikey_heap

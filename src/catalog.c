@@ -21,6 +21,7 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "miscadmin.h"
 #include "storage/sinval.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -231,6 +232,34 @@ catalog_is_index(Oid relid, ApikeyRelation table)
 	return IndexGetRelation(relid, true) == apikey_catalog_relation(table);
 }
 
+static Oid
+catalog_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * Is a table the extension's own?  Who owns the extension can add one to it, and
+ * its triggers would be run with the rights of the table of keys' owner: so it
+ * must be that owner's, or a superuser's, who may have updated the extension.
+ */
+static bool
+catalog_is_ours(Oid relid, ApikeyRelation relation)
+{
+	Oid			owner = catalog_owner(relid);
+
+	return getExtensionOfObject(RelationRelationId, relid) == extension_oid &&
+		(relation == APIKEY_REL_KEY || owner == catalog.tables_owner ||
+		 superuser_arg(owner));
+}
+
 /*
  * The OID of a relation of ours: a table must be the extension's own, and an
  * index one of that table.
@@ -254,7 +283,7 @@ catalog_find(ApikeyRelation relation)
 			refuse_foreign(name);
 		return relid;
 	}
-	if (getExtensionOfObject(RelationRelationId, relid) != extension_oid)
+	if (!catalog_is_ours(relid, relation))
 		refuse_foreign(name);
 	catalog_require_local(relid);
 	return relid;
@@ -265,19 +294,6 @@ const char *
 apikey_catalog_name(ApikeyRelation relation)
 {
 	return relations[relation].name;
-}
-
-static Oid
-catalog_owner(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
 }
 
 /* What a look at the system catalogs fills in. */

@@ -84,19 +84,28 @@ sub describe
 	return [split /\n/, $node->safe_psql($database, $describe)];
 }
 
-# By a role that is no superuser, into a schema of its own.
+# For a role that is no superuser, into a schema of its own.
 $node->safe_psql('postgres', q{
 	CREATE ROLE dba LOGIN;
 	CREATE DATABASE fresh OWNER dba;
 	CREATE DATABASE updated OWNER dba;});
-my %version = (fresh => $current, updated => '0.1.0');
-for my $database (sort keys %version)
-{
-	$node->safe_psql($database, qq{
-		SET SESSION AUTHORIZATION dba;
-		CREATE SCHEMA auth;
-		CREATE EXTENSION apikey SCHEMA auth VERSION '$version{$database}' CASCADE;});
-}
+$node->safe_psql($_, q{
+	SET SESSION AUTHORIZATION dba;
+	CREATE SCHEMA auth;
+	CREATE EXTENSION pgcrypto;}) for qw(fresh updated);
+$node->safe_psql('fresh', 'SET SESSION AUTHORIZATION dba; CREATE EXTENSION apikey SCHEMA auth');
+# Its dumps resolve names that the schema's owner can move.
+my $create_first = "CREATE EXTENSION apikey SCHEMA auth VERSION '0.1.0'";
+my ($rc, $out, $err) = $node->psql('updated', "SET SESSION AUTHORIZATION dba; $create_first");
+like($err, qr/permission denied to create extension "apikey"/, 'only a superuser installs 0.1.0 any more');
+# What 0.1.0 has done where its installer was none.
+$node->safe_psql('updated', qq{
+	$create_first;
+	UPDATE pg_extension SET extowner = 'dba'::regrole WHERE extname = 'apikey';
+	REVOKE GRANT OPTION FOR EXECUTE ON FUNCTION auth.apikey_organization_create, auth.apikey_import FROM CURRENT_USER;
+	REVOKE GRANT OPTION FOR SELECT ON auth.apikey_stats FROM CURRENT_USER;
+	GRANT EXECUTE ON FUNCTION auth.apikey_organization_create, auth.apikey_import TO dba WITH GRANT OPTION;
+	GRANT SELECT ON auth.apikey_stats TO dba WITH GRANT OPTION});
 $node->safe_psql('updated', 'SET SESSION AUTHORIZATION dba; ALTER EXTENSION apikey UPDATE');
 my $fresh = describe('fresh');
 cmp_ok(scalar @$fresh, '>', 500, 'an extension is made of much');
