@@ -88,7 +88,7 @@ for my $mode ('text_mode', 'binary_mode')
 		"valid anna\nvalid bert\nvalid anna admin", "$mode: each key is its owner's");
 	is(answers($session, @key{qw(leaver old)}), "not_found\nnot_found",
 		"$mode: the keys of a dropped and a renamed role are nobody's");
-	is($subscriber->safe_psql($mode, q{SELECT member, role FROM apikey_members WHERE path = 'acme/pay' ORDER BY 1::text}),
+	is($subscriber->safe_psql($mode, q{SELECT member, role FROM apikey_members WHERE path = 'acme/pay' ORDER BY member::text}),
 		"anna|admin\nbert|developer", "$mode: members");
 
 	# What is written later.
