@@ -71,6 +71,7 @@ for my $call (
 	"apikey_import('three', 'md5', md5('three'))",
 	"apikey_organization_create('new')", "apikey_project_create('acme/new')",
 	"apikey_member_add('acme', 'stays', 'owner')", "apikey_member_remove('acme', 'stays')",
+	"apikey_project_apply('acme/pay')", "apikey_grant('stats', 'stays')", "apikey_ungrant('stats', 'stays')",
 	"apikey_project_drop('acme/pay', 'acme/pay')", "apikey_organization_drop('acme', 'acme')")
 {
 	my ($result, $stdout, $stderr) = $standby->psql('postgres', "\\set VERBOSITY verbose\nSELECT $call", on_error_stop => 0);
