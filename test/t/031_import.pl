@@ -78,15 +78,16 @@ is($node->safe_psql('other', $reads), $reads_before, 'has no read of them');
 $node->safe_psql('other', qq{SELECT apikey_import('one', 'md5', '@{[md5_hex('other')]}'); SELECT code FROM apikey_verify('other')});
 my $log = -s $node->logfile;
 sql('DROP DATABASE other');
-for (1 .. 3)
+for (1 .. 8)
 {
 	my $flushed = sql(q{SELECT code, coalesce(last_flush_at, '-infinity') FROM apikey_verify('from elsewhere'), apikey_stats});
 	$flushed =~ s/valid\|// or die $flushed;
 	ok($node->poll_query_until('postgres', "SELECT last_flush_at > '$flushed' FROM apikey_stats"), 'a flush');
 }
-# The worker that was about to start while it was dropped, and no other.
+# The workers that were about to start while it was dropped, one a seat, and no
+# other, however often the others are looked after.
 my @missed = slurp_file($node->logfile, $log) =~ /FATAL:  database "?\d+"? does not exist/g;
-cmp_ok(scalar(@missed), '<=', 1, 'nothing is left for a dropped database');
+cmp_ok(scalar(@missed), '<=', 3, 'nothing is left for a dropped database');
 
 # Another pepper: the imported hash and the native digest hang on what was.
 write_file("$old\n");
