@@ -29,6 +29,7 @@ SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 # Tests: a temporary server for each kind, so none needs to be running.
 REGRESS = install format texts keys verify whose names update errors owners subjects \
 	places vouch bounds credits cache rotate purge reveal import identity matrix audit \
+	contract_names contract_places contract_keys contract_verify \
 	grants privileges defaults hostile planted contexts callers intact \
 	barrier listing citus uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
@@ -44,7 +45,8 @@ PROVE_TESTS = test/t/*.pl
 EXTRA_CLEAN = tmp_check tmp_check_iso results test/output log
 
 # As system headers, so that warnings are about our own code.
-PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server)
+PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) \
+	-DAPIKEY_VERSION='"$(EXTVERSION)"'
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)

@@ -18,6 +18,19 @@ BEGIN
 		RAISE EXCEPTION 'schema of extension "apikey" was renamed by a concurrent transaction'
 			USING ERRCODE = 'serialization_failure';
 	END IF;
+-- First what only this version's library has.  A server that has preloaded an
+-- older one, or a session that has called it, goes on with that one, whatever
+-- has been installed since: it would take the tables for those of before.
+DO $$
+BEGIN
+	CREATE FUNCTION @extschema@._apikey_list_support(internal)
+		RETURNS internal
+		LANGUAGE C STRICT AS 'MODULE_PATHNAME';
+EXCEPTION WHEN undefined_function THEN
+	RAISE EXCEPTION 'extension "apikey" cannot be updated under an older library'
+		USING ERRCODE = 'object_not_in_prerequisite_state',
+			  DETAIL = 'The library that is loaded has not been made for the version to update to.',
+			  HINT = 'Reconnect or, where "shared_preload_libraries" names the library, restart the server.';
 END
 $$;
 
@@ -50,9 +63,6 @@ ALTER TABLE @extschema@.apikey_key
 -- What the views read.  They begin with who may see, and no condition of a
 -- query reaches a table of ours but as an argument of theirs.
 
-CREATE FUNCTION @extschema@._apikey_list_support(internal)
-	RETURNS internal
-	LANGUAGE C STRICT AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@._apikey_list_support(internal) IS
 	'Gives the functions below the views, when a query is planned, what the query wants of them';
 REVOKE ALL ON FUNCTION @extschema@._apikey_list_support(internal) FROM PUBLIC;
@@ -442,9 +452,9 @@ ALTER POLICY apikey_key_owner ON @extschema@.apikey_key
 	USING (@extschema@._apikey_visible(owner, subject, project, vouched_by, vouched_by_subject));
 DROP FUNCTION @extschema@._apikey_visible(regrole, text, uuid);
 COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
-	'Hands a project''s key to another member of the project, and vouches for it; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked or was rotated.';
+	'Hands the project''s key of this id to new_owner and subject, another member of the project, and vouches for it; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023, 22004: not a member, a bad subject, a null; 55000: the key is revoked or was rotated.';
 COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval) IS
-	'Replaces a key by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
+	'Replaces the key of this id by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere. The old key goes on for grace, with none (0) it is revoked. The successor ends when the old key would have, or at expires_at, and no later than the project''s max_ttl from now, told by a notice. 42704: no such key; 42501: not the caller''s to manage; 22023, 22004: a negative or null grace, a bad expires_at, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
 -- The trail
 
 -- The trail.  Its view must not depend on a column whose type changes.
@@ -599,7 +609,7 @@ CREATE FUNCTION @extschema@.apikey_verify(
 	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify(text, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole) IS
-	'Verifies a key for what a request needs: one row, whatever the text; code tells why it is not valid. project or owner name whose key is accepted; without them only a personal key of the caller itself. 22023: a negative cost.';
+	'Verifies a key for what a request needs; returns one row, whatever the text, of which code tells why it is not valid. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how much of its limits is spent, 0 to ask only. 22023, 22004: a cost that is negative or null.';
 
 CREATE FUNCTION @extschema@.apikey_verify_digest(
 		handle text,
@@ -615,7 +625,7 @@ CREATE FUNCTION @extschema@.apikey_verify_digest(
 	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole) IS
-	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key.';
+	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how much of its limits is spent, 0 to ask only. 22023, 22004: a cost that is negative or null.';
 
 CREATE FUNCTION @extschema@.apikey_check(
 		key text,
@@ -626,7 +636,7 @@ CREATE FUNCTION @extschema@.apikey_check(
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_check(text, text[], text, regrole, inet) IS
-	'The verification of apikey_verify, told by yes or no.';
+	'The verification of a key by apikey_verify, limits and counts included, told by true or false. scopes: all that the request needs; project or owner: whose key is accepted, without them only a personal key of the caller itself; client_addr: where the request comes from. Raises nothing.';
 
 COMMENT ON FUNCTION @extschema@.apikey_pre_request() IS
 	'For PostgREST''s db-pre-request: authenticates the key in the request''s headers, one of apikey.request_project or apikey.request_owner; without a key, nobody. PT401, PT403, PT429, PT503: not valid, the code in the detail.';
@@ -679,7 +689,7 @@ GRANT EXECUTE ON FUNCTION
 COMMENT ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[],
 		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
 		bigint, bigint, interval, cidr[], jsonb, text) IS
-	'Takes over a key that another system issued, by its hash in hexadecimal, base64 or base64url: sha256, sha512, md5, hmac-sha256 (under a secret of apikey.import_secret_file), sha256-part (of what is behind the last separator; lookup: what is before it); or, with lookup, what the key begins with, crypt (bcrypt) or pbkdf2-sha256 (as Django writes it). A key of this extension from another database: sha256, with its handle as lookup. The other arguments and errors are those of apikey_create; 22023: a bad algorithm, hash or lookup; 23505: a live key has this hash, id, or a lookup of which one is the beginning of the other; 55000: no secret.';
+	'Takes over a key that another system issued, and returns its id. algorithm and hash: sha256, sha512, md5, hmac-sha256 (under a secret of apikey.import_secret_file), sha256-part (of what is behind the last separator; lookup: what is before it), in hexadecimal, base64 or base64url; or, with lookup, what the key begins with (8 characters or more), crypt (bcrypt of cost 4 to 12) or pbkdf2-sha256 (as Django writes it). A key of this extension from another database: sha256, with its handle as lookup. The other arguments are those of apikey_create: name, project, description, subject, scopes, role, starts_at, expires_at, prefix, rate_limit, rate_window, credits, credits_refill, credits_interval, allowed_ips, metadata, accept_terms; and so are the other errors. 22023: a bad algorithm, hash or lookup; 23505: a live key has this hash, id, or a lookup of which one is the beginning of the other; 55000: no secret.';
 
 -- Rotating to another end, and keys that a project's max_ttl came after.
 
@@ -689,13 +699,13 @@ CREATE FUNCTION @extschema@.apikey_rotate(id uuid, grace interval DEFAULT '0',
 	RETURNS text
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval, timestamptz) IS
-	'Replaces a key by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. The successor ends when the old key would have, or at expires_at, and no later than the project''s max_ttl from now, told by a notice. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, a bad expires_at, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
+	'Replaces the key of this id by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere. The old key goes on for grace, with none (0) it is revoked. The successor ends when the old key would have, or at expires_at, and no later than the project''s max_ttl from now, told by a notice. 42704: no such key; 42501: not the caller''s to manage; 22023, 22004: a negative or null grace, a bad expires_at, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
 
 CREATE FUNCTION @extschema@.apikey_project_apply(path text)
 	RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_project_apply(text) IS
-	'Brings the live keys of a project that end later than its max_ttl from now, or never, to end then, for owners; returns how many. 42704: no such project; 42501: not its owner.';
+	'Brings the live keys of the project of this path that end later than its max_ttl from now, or never, to end then, for owners; returns how many. 42704: no such project; 42501: not its owner; 22004: a null.';
 REVOKE ALL ON FUNCTION
 	@extschema@.apikey_rotate(uuid, interval, timestamptz),
 	@extschema@.apikey_project_apply(text)
@@ -710,7 +720,7 @@ GRANT EXECUTE ON FUNCTION
 COMMENT ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[],
 		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
 		bigint, bigint, interval, cidr[], jsonb, text) IS
-	'Takes over a key that another system issued, by its hash in hexadecimal, base64 or base64url: sha256, sha512, md5, hmac-sha256 (under a secret of apikey.import_secret_file), sha256-part (of what is behind the last separator; lookup: what is before it); or, with lookup, what the key begins with, crypt (bcrypt) or pbkdf2-sha256 (as Django writes it). A key of this extension from another database: sha256, with its handle as lookup. The other arguments and errors are those of apikey_create; 22023: a bad algorithm, hash or lookup; 23505: a live key has this hash, id, or a lookup of which one is the beginning of the other; 55000: no secret.';
+	'Takes over a key that another system issued, and returns its id. algorithm and hash: sha256, sha512, md5, hmac-sha256 (under a secret of apikey.import_secret_file), sha256-part (of what is behind the last separator; lookup: what is before it), in hexadecimal, base64 or base64url; or, with lookup, what the key begins with (8 characters or more), crypt (bcrypt of cost 4 to 12) or pbkdf2-sha256 (as Django writes it). A key of this extension from another database: sha256, with its handle as lookup. The other arguments are those of apikey_create: name, project, description, subject, scopes, role, starts_at, expires_at, prefix, rate_limit, rate_window, credits, credits_refill, credits_interval, allowed_ips, metadata, accept_terms; and so are the other errors. 22023: a bad algorithm, hash or lookup; 23505: a live key has this hash, id, or a lookup of which one is the beginning of the other; 55000: no secret.';
 DROP INDEX IF EXISTS @extschema@.apikey_event_key;
 CREATE INDEX apikey_event_key ON @extschema@.apikey_event (key_id, id) WHERE key_id IS NOT NULL;
 CREATE INDEX apikey_event_owner ON @extschema@.apikey_event (key_owner, id)
@@ -749,13 +759,13 @@ CREATE FUNCTION @extschema@.apikey_grant(what text, to_role regrole)
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_grant(text, regrole) IS
-	'Lets a role make organizations, import keys or read the statistics (what: organizations, import, stats), for whoever has the privileges of the extension''s owner; or serve as the role of other servers, or see every key and event and disable and revoke (servers, administer), for superusers.';
+	'Lets to_role make organizations, import keys or read the statistics (what: organizations, import, stats), for whoever has the privileges of the extension''s owner; or serve as the role of other servers, or see every key and event and disable and revoke (servers, administer), for superusers. 42501: not the caller''s to give; 42704: no such role; 22023, 22004: a bad argument.';
 
 CREATE FUNCTION @extschema@.apikey_ungrant(what text, from_role regrole)
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_ungrant(text, regrole) IS
-	'Takes away what apikey_grant or GRANT has given to a role, with what that role has given on.';
+	'Takes away from from_role what (organizations, import, stats, servers, administer) apikey_grant or GRANT has given to it, with what that role has given on. 42501: not the caller''s to take; 22023, 22004: a bad argument.';
 REVOKE ALL ON FUNCTION
 	@extschema@.apikey_grant(text, regrole),
 	@extschema@.apikey_ungrant(text, regrole)
@@ -787,3 +797,49 @@ BEGIN
 	END LOOP;
 END
 $$;
+
+-- What the functions say of themselves
+
+COMMENT ON FUNCTION @extschema@.apikey_create(text, text, text, text, text[],
+		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
+		bigint, bigint, interval, cidr[], jsonb, text) IS
+	'Makes an API key of the caller or, with project, in a project that it administers, and returns its text, which is stored nowhere. name: unique among the live keys there; description: free text; subject: the application''s user, a label where apikey.subject_setting is empty; scopes: what it grants; role: at most the creator''s, its own by default; starts_at, expires_at: from when, until when; prefix: apikey.prefix by default; rate_limit: how many pass in rate_window (1 second to 31 days); credits, credits_refill, credits_interval: what may be spent, and what it is set to how often; allowed_ips: from where; metadata: returned by verification; accept_terms: repeats the project''s terms. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project, or the role, has as many keys as it may; 55000: a rate limit without the library preloaded, or a pepper that cannot be used.';
+COMMENT ON FUNCTION @extschema@.apikey_rename(uuid, text) IS
+	'Gives the key of this id new_name. 42704: no such key; 42501: not the caller''s to manage; 22023, 22004, 23505: the name is bad, null or taken; 55000: the key is revoked or was rotated.';
+COMMENT ON FUNCTION @extschema@.apikey_disable(uuid) IS
+	'Makes the key of this id invalid until it is enabled again, and with it one in its grace that it has replaced, for good. Returns false where it was disabled or revoked already. 42704: no such key; 42501: not the caller''s to manage; 22004: a null.';
+COMMENT ON FUNCTION @extschema@.apikey_enable(uuid) IS
+	'Undoes apikey_disable for the key of this id; returns false where it was not disabled. 42704: no such key; 42501: not the caller''s to manage; 22004: a null; 55000: the key is revoked or was rotated.';
+COMMENT ON FUNCTION @extschema@.apikey_revoke(uuid, text) IS
+	'Makes the key of this id invalid at once and for good, and with it one in its grace that it has replaced. reason: at most 500 characters, no control character. Returns false where it was revoked already; of two at once both may be told true. 42704: no such key; 42501: not the caller''s to manage; 22023, 22004: a bad reason, a null id.';
+COMMENT ON FUNCTION @extschema@.apikey_self_revoke(text, text) IS
+	'Revokes the key whose text is given, whoever calls; returns true where this call revoked it, false for everything else. reason: at most 500 characters, no control character. 22023: a bad reason; 55000: a pepper that cannot be used.';
+COMMENT ON FUNCTION @extschema@.apikey_delete(uuid, text) IS
+	'Removes the key of this id; confirm_name must be its name. 42704: no such key; 42501: not the caller''s to manage; 22023, 22004: another name, a null.';
+COMMENT ON FUNCTION @extschema@.apikey_reveal(uuid) IS
+	'Returns the text of the key of this id again, if it was made while its project was revealable and the server had a pepper; each call is an event. 42704: no such key; 42501: not the caller''s to manage; 22004: a null; 55000: it cannot be revealed, or was revoked.';
+COMMENT ON FUNCTION @extschema@.apikey_purge(interval) IS
+	'Removes the keys that were revoked or expired longer ago than older_than, of those that the caller may delete, and returns how many. 22023, 22004: a negative interval, a null.';
+COMMENT ON FUNCTION @extschema@.apikey_events_purge(interval) IS
+	'Removes the events that are older than older_than, for superusers, and returns how many. 42501: not a superuser; 22023, 22004: a negative interval, a null.';
+COMMENT ON FUNCTION @extschema@.apikey_credits_add(uuid, bigint) IS
+	'Adds amount, 1 or more, to the credits of the key of this id; returns what is left then. 42704: no such key; 42501: not the caller''s to manage; 22023, 22004: a bad amount, a null; 55000: the key has no credits, or is revoked.';
+COMMENT ON FUNCTION @extschema@.apikey_organization_create(text) IS
+	'Makes an organization, whose owner the caller becomes, and returns its id. name: 1 to 64 characters a-z, 0-9 and "-", starting with a letter or digit. 22023, 22004: a bad name; 23505: it is taken.';
+COMMENT ON FUNCTION @extschema@.apikey_project_create(text, boolean) IS
+	'Makes the project of this path, "organization/project", for the organization''s owners; with default_key also a key called default, whose text it returns, else null. 42704: no such organization; 42501: not its owner; 22023, 22004: a bad path; 23505: it is taken.';
+COMMENT ON FUNCTION @extschema@.apikey_member_add(text, regrole,
+		@extschema@.apikey_role, text) IS
+	'Makes member, with subject that application''s user of it alone, a member of the organization or project of this path, as role, or changes its role, for owners. 42704: no such place or role; 42501: not its owner; 22023, 22004: a bad subject, a null; 55000: an organization must keep an owner.';
+COMMENT ON FUNCTION @extschema@.apikey_member_remove(text, regrole, text) IS
+	'Takes member, with subject that application''s user of it, from the organization or project of this path, for owners; returns false where it was none. 42704: no such place; 42501: not its owner; 22004: a null; 55000: an organization must keep an owner.';
+COMMENT ON FUNCTION @extschema@.apikey_organization_drop(text, text) IS
+	'Removes the organization of this path with its projects, members and keys, for owners; the events stay. confirm_name repeats path. Returns true. 42704: no such organization; 42501: not its owner; 22023, 22004: not confirmed.';
+COMMENT ON FUNCTION @extschema@.apikey_project_drop(text, text) IS
+	'Removes the project of this path with its members and keys, for owners; the events stay. confirm_name repeats path. Returns true. 42704: no such project; 42501: not its owner; 22023, 22004: not confirmed.';
+COMMENT ON FUNCTION @extschema@.apikey_authenticate(text, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'Verifies a key as apikey_verify does; to the end of the transaction the apikey_current_ functions and apikey_has_scope speak of this key, whose id is returned. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how much of its limits is spent, 0 to ask only. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null.';
+COMMENT ON FUNCTION @extschema@.apikey_authenticate_digest(text, bytea, text[], text,
+		@extschema@.apikey_role, inet, integer, regrole) IS
+	'apikey_authenticate without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how much of its limits is spent, 0 to ask only. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null.';

@@ -396,7 +396,7 @@ CREATE FUNCTION @extschema@.apikey_create(
 COMMENT ON FUNCTION @extschema@.apikey_create(text, text, text, text, text[],
 		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
 		bigint, bigint, interval, cidr[], jsonb, text) IS
-	'Makes an API key of the caller, or in a project that he administers, and returns its text, which is stored nowhere. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project is full; 55000: a rate limit without the library preloaded.';
+	'Makes an API key of the caller or, with project, in a project that it administers, and returns its text, which is stored nowhere. name: unique among the live keys there; description: free text; subject: the application''s user, a label where apikey.subject_setting is empty; scopes: what it grants; role: at most the creator''s, its own by default; starts_at, expires_at: from when, until when; prefix: apikey.prefix by default; rate_limit: how many pass in rate_window (1 second to 31 days); credits, credits_refill, credits_interval: what may be spent, and what it is set to how often; allowed_ips: from where; metadata: returned by verification; accept_terms: repeats the project''s terms. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project, or the role, has as many keys as it may; 55000: a rate limit without the library preloaded, or a pepper that cannot be used.';
 
 CREATE FUNCTION @extschema@.apikey_import(
 		name text,
@@ -424,75 +424,75 @@ CREATE FUNCTION @extschema@.apikey_import(
 COMMENT ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[],
 		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
 		bigint, bigint, interval, cidr[], jsonb, text) IS
-	'Takes over a key that another system issued, by its hash in hexadecimal, base64 or base64url: sha256, sha512, md5, hmac-sha256 (under a secret of apikey.import_secret_file), sha256-part (of what is behind the last separator; lookup: what is before it); or, with lookup, what the key begins with, crypt (bcrypt) or pbkdf2-sha256 (as Django writes it). A key of this extension from another database: sha256, with its handle as lookup. The other arguments and errors are those of apikey_create; 22023: a bad algorithm, hash or lookup; 23505: a live key has this hash, id, or a lookup of which one is the beginning of the other; 55000: no secret.';
+	'Takes over a key that another system issued, and returns its id. algorithm and hash: sha256, sha512, md5, hmac-sha256 (under a secret of apikey.import_secret_file), sha256-part (of what is behind the last separator; lookup: what is before it), in hexadecimal, base64 or base64url; or, with lookup, what the key begins with (8 characters or more), crypt (bcrypt of cost 4 to 12) or pbkdf2-sha256 (as Django writes it). A key of this extension from another database: sha256, with its handle as lookup. The other arguments are those of apikey_create: name, project, description, subject, scopes, role, starts_at, expires_at, prefix, rate_limit, rate_window, credits, credits_refill, credits_interval, allowed_ips, metadata, accept_terms; and so are the other errors. 22023: a bad algorithm, hash or lookup; 23505: a live key has this hash, id, or a lookup of which one is the beginning of the other; 55000: no secret.';
 
 CREATE FUNCTION @extschema@.apikey_rename(id uuid, new_name text)
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_rename(uuid, text) IS
-	'Gives a key another name. 42704: no such key; 42501: not the caller''s to manage; 22023, 23505: the name is bad or taken; 55000: the key is revoked or was rotated.';
+	'Gives the key of this id new_name. 42704: no such key; 42501: not the caller''s to manage; 22023, 22004, 23505: the name is bad, null or taken; 55000: the key is revoked or was rotated.';
 
 CREATE FUNCTION @extschema@.apikey_disable(id uuid)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_disable(uuid) IS
-	'Makes a key invalid until it is enabled again, and with it one in its grace that it has replaced, for good; false where it was disabled or revoked already. 42704: no such key; 42501: not the caller''s to manage.';
+	'Makes the key of this id invalid until it is enabled again, and with it one in its grace that it has replaced, for good. Returns false where it was disabled or revoked already. 42704: no such key; 42501: not the caller''s to manage; 22004: a null.';
 
 CREATE FUNCTION @extschema@.apikey_enable(id uuid)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_enable(uuid) IS
-	'Undoes apikey_disable; false where the key was not disabled. 42704: no such key; 42501: not the caller''s to manage; 55000: the key is revoked or was rotated.';
+	'Undoes apikey_disable for the key of this id; returns false where it was not disabled. 42704: no such key; 42501: not the caller''s to manage; 22004: a null; 55000: the key is revoked or was rotated.';
 
 CREATE FUNCTION @extschema@.apikey_revoke(id uuid, reason text DEFAULT NULL)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_revoke(uuid, text) IS
-	'Makes a key invalid at once and for good, and with it one in its grace that it has replaced; false where it was already. reason: at most 500 characters. 42704: no such key; 42501: not the caller''s to manage; 22023: a bad reason.';
+	'Makes the key of this id invalid at once and for good, and with it one in its grace that it has replaced. reason: at most 500 characters, no control character. Returns false where it was revoked already; of two at once both may be told true. 42704: no such key; 42501: not the caller''s to manage; 22023, 22004: a bad reason, a null id.';
 
 CREATE FUNCTION @extschema@.apikey_self_revoke(key text, reason text DEFAULT NULL)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_self_revoke(text, text) IS
-	'Revokes the key whose text is given, whoever calls; true where this call revoked it, false for everything else. 22023: a bad reason.';
+	'Revokes the key whose text is given, whoever calls; returns true where this call revoked it, false for everything else. reason: at most 500 characters, no control character. 22023: a bad reason; 55000: a pepper that cannot be used.';
 
 CREATE FUNCTION @extschema@.apikey_delete(id uuid, confirm_name text)
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_delete(uuid, text) IS
-	'Removes a key; confirm_name must be its name. 42704: no such key; 42501: not the caller''s to manage; 22023: another name.';
+	'Removes the key of this id; confirm_name must be its name. 42704: no such key; 42501: not the caller''s to manage; 22023, 22004: another name, a null.';
 
 CREATE FUNCTION @extschema@.apikey_rotate(id uuid, grace interval DEFAULT '0',
 		expires_at timestamptz DEFAULT NULL)
 	RETURNS text
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_rotate(uuid, interval, timestamptz) IS
-	'Replaces a key by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere; the old key goes on through its grace, with none it is revoked. The successor ends when the old key would have, or at expires_at, and no later than the project''s max_ttl from now, told by a notice. 42704: no such key; 42501: not the caller''s to manage; 22023: a negative grace, a bad expires_at, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
+	'Replaces the key of this id by a successor with its attributes, in a project the caller''s, and returns the successor''s text, which is stored nowhere. The old key goes on for grace, with none (0) it is revoked. The successor ends when the old key would have, or at expires_at, and no later than the project''s max_ttl from now, told by a notice. 42704: no such key; 42501: not the caller''s to manage; 22023, 22004: a negative or null grace, a bad expires_at, or an attribute that the project does not allow any more; 55000: the key is revoked, expired or was rotated already.';
 
 CREATE FUNCTION @extschema@.apikey_reveal(id uuid)
 	RETURNS text
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_reveal(uuid) IS
-	'The text of a key again, if it was made while its project was revealable and the server had a pepper; each call is an event. 42704: no such key; 42501: not the caller''s to manage; 55000: it cannot be revealed, or was revoked.';
+	'Returns the text of the key of this id again, if it was made while its project was revealable and the server had a pepper; each call is an event. 42704: no such key; 42501: not the caller''s to manage; 22004: a null; 55000: it cannot be revealed, or was revoked.';
 
 CREATE FUNCTION @extschema@.apikey_transfer(id uuid, new_owner regrole,
 		subject text DEFAULT NULL)
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_transfer(uuid, regrole, text) IS
-	'Hands a project''s key to another member of the project, and vouches for it; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023: not a member; 55000: the key is revoked or was rotated.';
+	'Hands the project''s key of this id to new_owner and subject, another member of the project, and vouches for it; a superuser may hand a personal key to anybody. 42704: no such key or role; 42501: not the caller''s to manage; 22023, 22004: not a member, a bad subject, a null; 55000: the key is revoked or was rotated.';
 
 CREATE FUNCTION @extschema@.apikey_purge(older_than interval)
 	RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_purge(interval) IS
-	'Removes the keys that were revoked or expired longer ago than that, of those that the caller may delete, and returns how many. 22023: a negative interval.';
+	'Removes the keys that were revoked or expired longer ago than older_than, of those that the caller may delete, and returns how many. 22023, 22004: a negative interval, a null.';
 
 CREATE FUNCTION @extschema@.apikey_events_purge(older_than interval)
 	RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_events_purge(interval) IS
-	'Removes the events that are older than that, for superusers, and returns how many. 42501: not a superuser; 22023: a negative interval.';
+	'Removes the events that are older than older_than, for superusers, and returns how many. 42501: not a superuser; 22023, 22004: a negative interval, a null.';
 
 CREATE FUNCTION @extschema@.apikey_flush()
 	RETURNS void
@@ -504,7 +504,7 @@ CREATE FUNCTION @extschema@.apikey_credits_add(id uuid, amount bigint)
 	RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_credits_add(uuid, bigint) IS
-	'Adds to the credits of a key, 1 or more; returns what is left then. 42704: no such key; 42501: not the caller''s to manage; 22023: a bad amount; 55000: the key has no credits, or is revoked.';
+	'Adds amount, 1 or more, to the credits of the key of this id; returns what is left then. 42704: no such key; 42501: not the caller''s to manage; 22023, 22004: a bad amount, a null; 55000: the key has no credits, or is revoked.';
 
 -- Organizations, projects, members
 
@@ -512,14 +512,14 @@ CREATE FUNCTION @extschema@.apikey_organization_create(name text)
 	RETURNS uuid
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_organization_create(text) IS
-	'Makes an organization, whose owner the caller becomes. name: 1 to 64 characters a-z, 0-9 and "-", starting with a letter or digit. 22023: a bad name; 23505: it is taken.';
+	'Makes an organization, whose owner the caller becomes, and returns its id. name: 1 to 64 characters a-z, 0-9 and "-", starting with a letter or digit. 22023, 22004: a bad name; 23505: it is taken.';
 
 CREATE FUNCTION @extschema@.apikey_project_create(path text,
 		default_key boolean DEFAULT false)
 	RETURNS text
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_project_create(text, boolean) IS
-	'Makes the project "organization/project", for the organization''s owners; with default_key also a key called default, whose text it returns. 42704: no such organization; 42501: not its owner; 22023: a bad path; 23505: it is taken.';
+	'Makes the project of this path, "organization/project", for the organization''s owners; with default_key also a key called default, whose text it returns, else null. 42704: no such organization; 42501: not its owner; 22023, 22004: a bad path; 23505: it is taken.';
 
 CREATE FUNCTION @extschema@.apikey_member_add(path text, member regrole,
 		role @extschema@.apikey_role, subject text DEFAULT NULL)
@@ -527,32 +527,32 @@ CREATE FUNCTION @extschema@.apikey_member_add(path text, member regrole,
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_member_add(text, regrole,
 		@extschema@.apikey_role, text) IS
-	'Adds a member to an organization or project, or changes its role, for owners. 42704: no such place or role; 42501: not its owner; 55000: an organization must keep an owner.';
+	'Makes member, with subject that application''s user of it alone, a member of the organization or project of this path, as role, or changes its role, for owners. 42704: no such place or role; 42501: not its owner; 22023, 22004: a bad subject, a null; 55000: an organization must keep an owner.';
 
 CREATE FUNCTION @extschema@.apikey_member_remove(path text, member regrole,
 		subject text DEFAULT NULL)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_member_remove(text, regrole, text) IS
-	'Removes a member of an organization or project, for owners; false where it was none. 42704: no such place; 42501: not its owner; 55000: an organization must keep an owner.';
+	'Takes member, with subject that application''s user of it, from the organization or project of this path, for owners; returns false where it was none. 42704: no such place; 42501: not its owner; 22004: a null; 55000: an organization must keep an owner.';
 
 CREATE FUNCTION @extschema@.apikey_organization_drop(path text, confirm_name text)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_organization_drop(text, text) IS
-	'Removes an organization with its projects, members and keys, for owners; the events stay. confirm_name repeats path. 42704: no such organization; 42501: not its owner; 22023: not confirmed.';
+	'Removes the organization of this path with its projects, members and keys, for owners; the events stay. confirm_name repeats path. Returns true. 42704: no such organization; 42501: not its owner; 22023, 22004: not confirmed.';
 
 CREATE FUNCTION @extschema@.apikey_project_apply(path text)
 	RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_project_apply(text) IS
-	'Brings the live keys of a project that end later than its max_ttl from now, or never, to end then, for owners; returns how many. 42704: no such project; 42501: not its owner.';
+	'Brings the live keys of the project of this path that end later than its max_ttl from now, or never, to end then, for owners; returns how many. 42704: no such project; 42501: not its owner; 22004: a null.';
 
 CREATE FUNCTION @extschema@.apikey_project_drop(path text, confirm_name text)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_project_drop(text, text) IS
-	'Removes a project with its members and keys, for owners; the events stay. confirm_name repeats path. 42704: no such project; 42501: not its owner; 22023: not confirmed.';
+	'Removes the project of this path with its members and keys, for owners; the events stay. confirm_name repeats path. Returns true. 42704: no such project; 42501: not its owner; 22023, 22004: not confirmed.';
 
 -- Who may do what is not everybody's
 
@@ -560,13 +560,13 @@ CREATE FUNCTION @extschema@.apikey_grant(what text, to_role regrole)
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_grant(text, regrole) IS
-	'Lets a role make organizations, import keys or read the statistics (what: organizations, import, stats), for whoever has the privileges of the extension''s owner; or serve as the role of other servers, or see every key and event and disable and revoke (servers, administer), for superusers.';
+	'Lets to_role make organizations, import keys or read the statistics (what: organizations, import, stats), for whoever has the privileges of the extension''s owner; or serve as the role of other servers, or see every key and event and disable and revoke (servers, administer), for superusers. 42501: not the caller''s to give; 42704: no such role; 22023, 22004: a bad argument.';
 
 CREATE FUNCTION @extschema@.apikey_ungrant(what text, from_role regrole)
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_ungrant(text, regrole) IS
-	'Takes away what apikey_grant or GRANT has given to a role, with what that role has given on.';
+	'Takes away from from_role what (organizations, import, stats, servers, administer) apikey_grant or GRANT has given to it, with what that role has given on. 42501: not the caller''s to take; 22023, 22004: a bad argument.';
 
 -- Verification
 
@@ -610,7 +610,7 @@ CREATE FUNCTION @extschema@.apikey_verify(
 	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify(text, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole) IS
-	'Verifies a key for what a request needs: one row, whatever the text; code tells why it is not valid. project or owner name whose key is accepted; without them only a personal key of the caller itself. 22023: a negative cost.';
+	'Verifies a key for what a request needs; returns one row, whatever the text, of which code tells why it is not valid. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how much of its limits is spent, 0 to ask only. 22023, 22004: a cost that is negative or null.';
 
 CREATE FUNCTION @extschema@.apikey_verify_digest(
 		handle text,
@@ -626,7 +626,7 @@ CREATE FUNCTION @extschema@.apikey_verify_digest(
 	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole) IS
-	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key.';
+	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how much of its limits is spent, 0 to ask only. 22023, 22004: a cost that is negative or null.';
 
 CREATE FUNCTION @extschema@.apikey_check(
 		key text,
@@ -637,7 +637,7 @@ CREATE FUNCTION @extschema@.apikey_check(
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_check(text, text[], text, regrole, inet) IS
-	'The verification of apikey_verify, told by yes or no.';
+	'The verification of a key by apikey_verify, limits and counts included, told by true or false. scopes: all that the request needs; project or owner: whose key is accepted, without them only a personal key of the caller itself; client_addr: where the request comes from. Raises nothing.';
 
 -- Who is calling: known to this process for the rest of the transaction.  A
 -- parallel worker does not know it, so what asks for it is restricted.
@@ -654,7 +654,7 @@ CREATE FUNCTION @extschema@.apikey_authenticate(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_authenticate(text, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole) IS
-	'Verifies as apikey_verify does; to the end of the transaction the apikey_current_ functions and apikey_has_scope speak of this key, whose id is returned. 28000: not valid, the code in the detail; 22023: a negative cost.';
+	'Verifies a key as apikey_verify does; to the end of the transaction the apikey_current_ functions and apikey_has_scope speak of this key, whose id is returned. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how much of its limits is spent, 0 to ask only. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null.';
 
 CREATE FUNCTION @extschema@.apikey_authenticate_digest(
 		handle text,
@@ -669,7 +669,7 @@ CREATE FUNCTION @extschema@.apikey_authenticate_digest(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_authenticate_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole) IS
-	'apikey_authenticate without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key.';
+	'apikey_authenticate without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how much of its limits is spent, 0 to ask only. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null.';
 
 CREATE FUNCTION @extschema@.apikey_pre_request()
 	RETURNS void

@@ -34,6 +34,8 @@
 #include "apikey.h"
 #include "verify.h"
 
+#define FIRST_VERSION	"0.1.0"
+
 static ApikeyCatalog catalog;
 static Oid	extension_oid;
 static bool catalog_valid = false;
@@ -337,6 +339,43 @@ look_for_relation(void *result, int which)
 	*(Oid *) result = catalog_find((ApikeyRelation) which);
 }
 
+/* Is the SQL of a version made for this library, or one that it goes on with? */
+static bool
+version_known(const char *version)
+{
+	return strcmp(version, FIRST_VERSION) == 0 ||
+		strcmp(version, APIKEY_VERSION) == 0;
+}
+
+/*
+ * Does the current database have the extension, and of a version that this
+ * library knows?
+ */
+bool
+apikey_extension_usable(void)
+{
+	Oid			schema;
+	char	   *version;
+
+	return OidIsValid(apikey_extension_find("apikey", &schema, &version)) &&
+		version_known(version);
+}
+
+/*
+ * Raises where the SQL is newer than the library, as in a session that was
+ * there before: what the tables mean is not known then.
+ */
+static void
+require_known_version(const char *version)
+{
+	if (!version_known(version))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"apikey\" is of version %s, which its library of version %s does not know",
+						version, APIKEY_VERSION),
+				 errhint("Reconnect or, where \"shared_preload_libraries\" names the library, restart the server.")));
+}
+
 static void
 look_for_extension(void *result, int which pg_attribute_unused())
 {
@@ -348,7 +387,8 @@ look_for_extension(void *result, int which pg_attribute_unused())
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"apikey\" does not exist")));
-	found->first_script = strcmp(version, "0.1.0") == 0;
+	require_known_version(version);
+	found->first_script = strcmp(version, FIRST_VERSION) == 0;
 	pfree(version);
 	catalog.schema = found->schema;
 	found->relations[APIKEY_REL_KEY] = catalog_find(APIKEY_REL_KEY);

@@ -179,6 +179,9 @@ apikey_credit_spend(const pg_uuid_t *account, ApikeySlotHint *hint,
 		*left = apikey_account_left(account, &row, &found);
 		return found ? APIKEY_CREDIT_SPENT : APIKEY_CREDIT_UNAVAILABLE;
 	}
+	/* The row has no place for what makes a lease good, or void. */
+	if (apikey_catalog()->first_script)
+		return APIKEY_CREDIT_UNAVAILABLE;
 	if (apikey_usage_shared() && !apikey_account_written())
 		return spend_of_lease(account, hint, cost, left);
 	return spend_directly(account, cost,

@@ -95,6 +95,7 @@ typedef struct ApikeyCatalog
 } ApikeyCatalog;
 
 extern const ApikeyCatalog *apikey_catalog(void);
+extern bool apikey_extension_usable(void);
 extern Oid	apikey_extension_find(const char *name, Oid *schema,
 								  char **version);
 extern const char *apikey_catalog_schema(void);

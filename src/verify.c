@@ -204,6 +204,8 @@ spend_credits(ApikeyVerdict *verdict, int32 cost)
 	if (spent == APIKEY_CREDIT_UNAVAILABLE)
 	{
 		apikey_complain(APIKEY_COMPLAINT_CREDITS,
+						apikey_catalog()->first_script ?
+						"Credits of API key %s are not spent before \"ALTER EXTENSION apikey UPDATE\"." :
 						"Credits of API key %s cannot be written now, or the worker that leases them does not answer.",
 						apikey_id_string(apikey_row_id(verdict->key)));
 		return APIKEY_CODE_UNAVAILABLE;

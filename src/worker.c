@@ -726,13 +726,16 @@ write_uses(List *uses, int64 flush)
 	return uses;
 }
 
-/* Begins a transaction in which our tables are there; false without them. */
+/*
+ * Begins a transaction in which our tables are there, as this library knows
+ * them; false without them.
+ */
 bool
 apikey_worker_begin(void)
 {
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (OidIsValid(get_extension_oid("apikey", true)))
+	if (apikey_extension_usable())
 		return true;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -795,15 +798,6 @@ list_databases(void)
 	CommitTransactionCommand();
 }
 
-/* Has the database got us? */
-static bool
-extension_here(void)
-{
-	if (!apikey_worker_begin())
-		return false;
-	apikey_worker_commit();
-	return true;
-}
 
 /*
  * A stage of the work: a step of it, the first or a later one, says whether
@@ -813,10 +807,23 @@ typedef struct Stage
 {
 	const char *doing;
 	bool		(*step) (bool first);
+	bool		older;			/* with the SQL of 0.1.0, too */
 } Stage;
 
 static MemoryContext step_context = NULL;
+static bool script_older = false;	/* here is the SQL of 0.1.0 still */
 static bool flush_all = false;	/* on request: also what would wait */
+
+/* Has the database got us, and of which version? */
+static bool
+extension_here(void)
+{
+	if (!apikey_worker_begin())
+		return false;
+	script_older = apikey_catalog()->first_script;
+	apikey_worker_commit();
+	return true;
+}
 
 static void
 add_stage(void *arg)
@@ -892,15 +899,18 @@ notify_step(bool first pg_attribute_unused())
 static void
 be_prompt(void)
 {
-	static const Stage leasing = {"leasing credits", lease_step};
-	static const Stage notifying = {"notifying", notify_step};
+	static const Stage leasing = {"leasing credits", lease_step, false};
+	static const Stage notifying = {"notifying", notify_step, false};
 
 	asked_count = apikey_lease_take_asked(MyDatabaseId, asked, PROMPT_BATCH);
 	while (asked_count > 0)
 	{
 		pg_uuid_t	account = asked[asked_count - 1];
 
-		(void) take_step(&leasing, true);
+		if (script_older)
+			asked_count--;
+		else
+			(void) take_step(&leasing, true);
 		/* Whatever came of it. */
 		apikey_lease_answer(MyDatabaseId, &account);
 	}
@@ -1083,14 +1093,14 @@ static void
 do_all(void)
 {
 	static const Stage stages[] = {
-		{"writing the use of keys", flush_step},
-		{"writing the events of refusals", denial_step},
-		{"writing digests", rehash_step},
-		{"revoking the keys of dropped roles", retire_step},
-		{"settling revocations", settle_step},
-		{"telling of keys that expire", expiry_step},
-		{"removing events that are too old", retain_step},
-		{"giving back credits", return_step}
+		{"writing the use of keys", flush_step, true},
+		{"writing the events of refusals", denial_step, false},
+		{"writing digests", rehash_step, false},
+		{"revoking the keys of dropped roles", retire_step, false},
+		{"settling revocations", settle_step, false},
+		{"telling of keys that expire", expiry_step, false},
+		{"removing events that are too old", retain_step, false},
+		{"giving back credits", return_step, false}
 	};
 	bool		done[lengthof(stages)] = {false};
 	TimestampTz end_of_turn = GetCurrentTimestamp() + TURN;
@@ -1100,6 +1110,8 @@ do_all(void)
 	bool		leave = false;
 
 	flush_all = requests > 0;
+	for (size_t i = 0; i < lengthof(stages); i++)
+		done[i] = script_older && !stages[i].older;
 	for (bool first = true; more && !leave; first = false)
 	{
 		more = false;
@@ -1168,11 +1180,20 @@ linger(void)
 	return !leave(true);
 }
 
-/* There is nothing of ours in this database: it is not visited again. */
+/*
+ * There is nothing of ours in this database, or of a version that only another
+ * library knows: it is not visited again, but what was gathered of the latter
+ * is kept.
+ */
 static void
 forget_this(void)
 {
-	apikey_ended_found();
+	StartTransactionCommand();
+	if (OidIsValid(get_extension_oid("apikey", true)))
+		apikey_stats_rest_database(MyDatabaseId);
+	else
+		apikey_ended_found();
+	CommitTransactionCommand();
 	end_flush(false, requests_here());
 }
 
@@ -1193,7 +1214,7 @@ work(void)
 		be_prompt();
 		if (my_seat->flush)
 			do_all();
-	} while (linger());
+	} while (linger() && extension_here());
 }
 
 /* The worker ends, and its seat is free, if it still is its own. */
