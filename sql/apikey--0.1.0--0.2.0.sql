@@ -18,6 +18,9 @@ BEGIN
 		RAISE EXCEPTION 'schema of extension "apikey" was renamed by a concurrent transaction'
 			USING ERRCODE = 'serialization_failure';
 	END IF;
+END
+$$;
+
 -- First what only this version's library has.  A server that has preloaded an
 -- older one, or a session that has called it, goes on with that one, whatever
 -- has been installed since: it would take the tables for those of before.
