@@ -293,7 +293,7 @@ extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
 extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
 									uint8 *digest, int32 *fingerprint);
 extern bool apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot,
-							 ApikeyRow *key);
+							 bool revocations, ApikeyRow *key);
 extern bool apikey_key_fetch_latest(const pg_uuid_t *id, ApikeyRow *key);
 extern bool apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock,
 							ApikeyRow *key);
@@ -380,9 +380,11 @@ extern text *apikey_reveal_key(const ApikeyRow *key);
 
 /* revocation.c */
 extern void apikey_revocation_init(void);
+extern bool apikey_revocation_any_in(Snapshot snapshot);
 extern bool apikey_revocation_any(void);
 extern void apikey_revocation_changed(HeapTuple row, TupleDesc desc);
-extern void apikey_revocation_apply(ApikeyRow *key);
+extern void apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot);
+extern void apikey_revocation_apply_latest(ApikeyRow *key);
 extern void apikey_revocation_add(const ApikeyRow *key, text *reason);
 extern void apikey_revocation_forget(const ApikeyRow *key);
 extern void apikey_revocation_settle(ApikeyRow *key);

@@ -206,13 +206,18 @@ apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot, uint8 *digest,
 	return true;
 }
 
-/* Reads a key's row as a snapshot shows it; false where there is none. */
+/*
+ * Reads a key's row as a snapshot shows it; false where there is none.
+ * revocations: what apikey_revocation_any said before the snapshot was taken.
+ */
 bool
-apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot, ApikeyRow *key)
+apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot, bool revocations,
+				 ApikeyRow *key)
 {
 	if (!apikey_table_fetch(&apikey_key_table, id, snapshot, key))
 		return false;
-	apikey_revocation_apply(key);
+	if (revocations)
+		apikey_revocation_apply(key, snapshot);
 	return true;
 }
 
@@ -220,10 +225,12 @@ apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot, ApikeyRow *key)
 bool
 apikey_key_fetch_latest(const pg_uuid_t *id, ApikeyRow *key)
 {
-	if (!apikey_table_fetch_latest(&apikey_key_table, id, key))
-		return false;
-	apikey_revocation_apply(key);
-	return true;
+	bool		revocations = apikey_revocation_any();
+	Snapshot	snapshot = apikey_latest_snapshot();
+	bool		found = apikey_key_fetch(id, snapshot, revocations, key);
+
+	UnregisterSnapshot(snapshot);
+	return found;
 }
 
 /*
@@ -304,14 +311,15 @@ bool
 apikey_key_find_predecessor(const pg_uuid_t *id, ApikeyRow *key)
 {
 	ScanKeyData scan_key;
+	pg_uuid_t	found;
 
 	ScanKeyInit(&scan_key, APIKEY_KEY_ROTATED_TO + 1, BTEqualStrategyNumber,
 				F_UUID_EQ, UUIDPGetDatum(id));
 	if (!apikey_table_find(&apikey_key_table, APIKEY_REL_KEY_ROTATED_TO,
 						   &scan_key, 1, key))
 		return false;
-	apikey_revocation_apply(key);
-	return true;
+	found = *apikey_row_id(key);
+	return apikey_key_fetch_latest(&found, key);
 }
 
 /* Makes a scan key for a column, which may be null. */
@@ -363,10 +371,10 @@ make_way(const ApikeyRow *key)
 	if ((apikey_key_project(key) == NULL && !apikey_revocation_any()) ||
 		!find_namesake(key, &namesake))
 		return;
-	apikey_revocation_apply(&namesake);
-	if (apikey_key_status(&namesake, 0) != APIKEY_STATUS_REVOKED)
-		return;
 	id = *apikey_row_id(&namesake);
+	if (!apikey_key_fetch_latest(&id, &namesake) ||
+		apikey_key_status(&namesake, 0) != APIKEY_STATUS_REVOKED)
+		return;
 	if (apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &namesake) &&
 		namesake.nulls[APIKEY_KEY_REVOKED_AT])
 		apikey_manage_retire(&namesake);

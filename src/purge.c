@@ -32,6 +32,7 @@ typedef struct Search
 {
 	TimestampTz before;
 	Snapshot	snapshot;
+	bool		revocations;
 	int64		count;
 	int64		room;
 	pg_uuid_t  *ids;
@@ -43,7 +44,8 @@ collect_ended(const ApikeyRow *row, void *state)
 	Search	   *search = state;
 	ApikeyRow	key = *row;
 
-	apikey_revocation_apply(&key);
+	if (search->revocations)
+		apikey_revocation_apply(&key, search->snapshot);
 	if (!ended_before(&key, search->before))
 		return true;
 	if (search->count == search->room)
@@ -90,6 +92,7 @@ find_ended(Search *search)
 	ApikeyViewer viewer;
 	ListCell   *cell;
 
+	search->revocations = apikey_revocation_any();
 	search->snapshot = apikey_latest_snapshot();
 	apikey_viewer_open_own(&viewer, search->snapshot);
 	/* The SQL of 0.1.0 has no index that begins with the owner. */

@@ -15,11 +15,14 @@
  * rows of keys are read by apikey_key_fetch and its kin in key.c, or handed to
  * apikey_revocation_apply, and by nobody in another way.  Whoever locks the
  * key's row next, or the worker, settles it: writes it there and removes it.
- * Of a key that has been deleted meanwhile a row is left over, which says
- * nothing and goes with the worker.
+ * So a key and what revokes it are read in one snapshot: in a later one the row
+ * may be gone that in the key's is not settled yet.  A locked key's is not
+ * settled by anybody else.  Of a key that has been deleted meanwhile a row is
+ * left over, which says nothing and goes with the worker.
  *
  * Most databases have none.  A process that has found none looks again only
- * after the message that the row's trigger sends with its commit.
+ * after the message that the row's trigger sends with its commit; that there is
+ * none holds of snapshots that are taken afterwards.
  */
 #include "postgres.h"
 
@@ -99,14 +102,16 @@ seen_one(const ApikeyRow *row pg_attribute_unused(), void *state)
 	return false;
 }
 
-/* Is there a row?  A table that never had one needs no reading. */
-static bool
-look_for_any(void)
+/*
+ * Does a snapshot show a revocation that is not in its key's row yet?  A table
+ * that never had one needs no reading.
+ */
+bool
+apikey_revocation_any_in(Snapshot snapshot)
 {
 	Relation	rel;
 	bool		empty;
 	bool		found = false;
-	Snapshot	snapshot;
 
 	if (apikey_catalog_lacks(APIKEY_REL_REVOCATION))
 		return false;
@@ -114,16 +119,23 @@ look_for_any(void)
 					 AccessShareLock);
 	empty = RelationGetNumberOfBlocks(rel) == 0;
 	table_close(rel, AccessShareLock);
-	if (empty)
-		return false;
-	snapshot = apikey_latest_snapshot();
-	apikey_table_scan(&revocation_table, APIKEY_REL_REVOCATION_PKEY, NULL, 0,
-					  snapshot, seen_one, &found);
-	UnregisterSnapshot(snapshot);
+	if (!empty)
+		apikey_table_scan(&revocation_table, APIKEY_REL_REVOCATION_PKEY, NULL,
+						  0, snapshot, seen_one, &found);
 	return found;
 }
 
-/* Is there a revocation that is not in its key's row yet? */
+static bool
+look_for_any(void)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	bool		any = apikey_revocation_any_in(snapshot);
+
+	UnregisterSnapshot(snapshot);
+	return any;
+}
+
+/* May there be one in a snapshot that is taken after this? */
 bool
 apikey_revocation_any(void)
 {
@@ -152,16 +164,15 @@ apikey_revocation_changed(HeapTuple row, TupleDesc desc)
 
 /* Visits the revocations of a key. */
 static void
-visit_key(const pg_uuid_t *id, ApikeyVisit visit, void *state)
+visit_key(const pg_uuid_t *id, Snapshot snapshot, ApikeyVisit visit,
+		  void *state)
 {
-	Snapshot	snapshot = apikey_latest_snapshot();
 	ScanKeyData key;
 
 	ScanKeyInit(&key, REVOCATION_KEY + 1, BTEqualStrategyNumber, F_UUID_EQ,
 				UUIDPGetDatum(id));
 	apikey_table_scan(&revocation_table, APIKEY_REL_REVOCATION_KEY, &key, 1,
 					  snapshot, visit, state);
-	UnregisterSnapshot(snapshot);
 }
 
 /* Takes the earliest of a key's revocations into its row. */
@@ -181,23 +192,36 @@ apply_visit(const ApikeyRow *row, void *state)
 }
 
 /*
- * Lets a revocation count in a key's row that has just been read: the row is as
- * it will be when it is settled.
+ * Lets a revocation count in a key's row that was read in a snapshot: the row
+ * is as it will be when it is settled.
  */
 void
-apikey_revocation_apply(ApikeyRow *key)
+apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot)
 {
 	TimestampTz at;
 
-	if (!key->nulls[APIKEY_KEY_REVOKED_AT] || !apikey_revocation_any())
+	if (!key->nulls[APIKEY_KEY_REVOKED_AT])
 		return;
-	visit_key(apikey_row_id(key), apply_visit, key);
+	visit_key(apikey_row_id(key), snapshot, apply_visit, key);
 	if (key->nulls[APIKEY_KEY_REVOKED_AT])
 		return;
 	at = DatumGetTimestampTz(key->values[APIKEY_KEY_REVOKED_AT]);
 	if (key->nulls[APIKEY_KEY_UPDATED_AT] ||
 		DatumGetTimestampTz(key->values[APIKEY_KEY_UPDATED_AT]) < at)
 		apikey_row_set(key, APIKEY_KEY_UPDATED_AT, TimestampTzGetDatum(at));
+}
+
+/* The same in a row that is locked, or that is read in no snapshot. */
+void
+apikey_revocation_apply_latest(ApikeyRow *key)
+{
+	Snapshot	snapshot;
+
+	if (!apikey_revocation_any())
+		return;
+	snapshot = apikey_latest_snapshot();
+	apikey_revocation_apply(key, snapshot);
+	UnregisterSnapshot(snapshot);
 }
 
 /* Revokes a key beside its row, and tells so. */
@@ -265,10 +289,13 @@ void
 apikey_revocation_forget(const ApikeyRow *key)
 {
 	Found		found = {0};
+	Snapshot	snapshot;
 
 	if (!apikey_revocation_any())
 		return;
-	visit_key(apikey_row_id(key), found_visit, &found);
+	snapshot = apikey_latest_snapshot();
+	visit_key(apikey_row_id(key), snapshot, found_visit, &found);
+	UnregisterSnapshot(snapshot);
 	remove_rows(found.ids);
 }
 
@@ -283,7 +310,7 @@ apikey_revocation_settle(ApikeyRow *key)
 
 	if (!apikey_revocation_any())
 		return;
-	apikey_revocation_apply(key);
+	apikey_revocation_apply_latest(key);
 	if (before && !key->nulls[APIKEY_KEY_REVOKED_AT])
 	{
 		apikey_key_write(key);

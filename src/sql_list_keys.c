@@ -107,6 +107,7 @@ typedef struct Wanted
 	bool		has_before;
 	TimestampTz since;
 	TimestampTz before;
+	bool		revocations;	/* that are not in their keys' rows */
 	uint64		columns;		/* of the view, by their bits */
 	bool		complete;		/* the one project has been listed */
 } Wanted;
@@ -527,7 +528,8 @@ makes(ApikeyListing *listing, ApikeyRow *key, Datum *values, bool *nulls)
 	const Wanted *wanted = listing->state;
 	const ApikeyViewedProject *project = project_of(listing, key);
 
-	apikey_revocation_apply(key);
+	if (wanted->revocations)
+		apikey_revocation_apply(key, listing->viewer.snapshot);
 	for (size_t i = 0; i < lengthof(plain); i++)
 	{
 		values[plain[i].listed] = key->values[plain[i].stored];
@@ -575,6 +577,7 @@ _apikey_keys(PG_FUNCTION_ARGS)
 	listing.minor = APIKEY_KEY_ID;
 	listing.makes = makes;
 	listing.state = &wanted;
+	wanted.revocations = apikey_revocation_any_in(listing.viewer.snapshot);
 	if (!PG_ARGISNULL(ARG_MOST))
 		apikey_listing_bound(&listing, PG_GETARG_INT64(ARG_MOST),
 							 PG_ARGISNULL(ARG_SKIP) ? 0 : PG_GETARG_INT64(ARG_SKIP));

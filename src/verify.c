@@ -97,9 +97,11 @@ match_credential(const ApikeyCredential *credential, ApikeyRow *key)
 	uint8		offered[APIKEY_DIGEST_BYTES];
 	int32		fingerprint;
 	const ApikeyPepper *pepper = apikey_pepper_current();
+	bool		revocations;
 	bool		found;
 
 	AcceptInvalidationMessages();
+	revocations = apikey_revocation_any();
 	snapshot = apikey_latest_snapshot();
 	found = apikey_key_fetch_digest(&credential->id, snapshot, stored,
 									&fingerprint);
@@ -110,7 +112,7 @@ match_credential(const ApikeyCredential *credential, ApikeyRow *key)
 	}
 	apikey_digest_stored(pepper, credential->digest, offered);
 	found = apikey_digest_equal(stored, offered) && found &&
-		apikey_key_fetch(&credential->id, snapshot, key);
+		apikey_key_fetch(&credential->id, snapshot, revocations, key);
 	UnregisterSnapshot(snapshot);
 	if (!found || !apikey_credential_has_prefix(credential, key))
 		return APIKEY_CODE_NOT_FOUND;
