@@ -20,6 +20,9 @@ OBJS = src/account.o src/address.o src/administrator.o src/apikey.o src/apply.o 
 	src/verify.o src/worker.o
 OBJS += src/handdown.o src/listing.o src/sql_list_events.o \
 	src/sql_list_keys.o src/sql_list_places.o src/viewer.o
+OBJS += src/bound.o src/charge.o src/costs.o src/deleted.o src/limit.o \
+	src/mark.o src/tally.o src/period.o src/sql_limits.o \
+	src/sql_list_limits.o
 # The first release, frozen, and a step from each release to the next.
 DATA = sql/apikey--0.1.0.sql sql/apikey--0.1.0.control \
 	$(wildcard sql/apikey--*--*.sql)
@@ -28,7 +31,7 @@ SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 
 # Tests: a temporary server for each kind, so none needs to be running.
 REGRESS = install format texts keys verify whose names update errors owners subjects \
-	places vouch bounds credits cache rotate purge reveal import identity matrix audit \
+	places vouch bounds credits limits cache rotate purge reveal import identity matrix audit \
 	contract_names contract_places contract_keys contract_verify \
 	grants privileges defaults hostile planted contexts callers intact \
 	barrier listing citus uninstall

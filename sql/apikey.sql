@@ -271,11 +271,58 @@ CREATE TABLE @extschema@.apikey_credit (
 	generation bigint,
 	lease bigint,
 	leased bigint,
-	CONSTRAINT apikey_credit_pkey PRIMARY KEY (id),
-	CONSTRAINT apikey_credit_balance CHECK (balance >= 0)
+	anchor timestamptz,
+	overdraft bigint,
+	low_told timestamptz,
+	exhausted_told timestamptz,
+	CONSTRAINT apikey_credit_pkey PRIMARY KEY (id)
 ) USING heap WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.apikey_credit IS
-	'Accounts of credits, each of a key or of a key and its successors; read them through the view apikeys';
+	'Accounts, each of a key and its successors or, where anchor is not null, of a limit; read them through the views apikeys and apikey_limits';
+
+-- The long form of rate_limit and credits: of a key, of a subject, of a place,
+-- or of a subject in a place.  The index finds a holder's, and lets it have one
+-- of each unit, kind and period: one month is not 30 days.
+CREATE TABLE @extschema@.apikey_limit (
+	id uuid NOT NULL,
+	key uuid,
+	organization uuid,
+	project uuid,
+	owner regrole,
+	owner_name text,
+	subject text COLLATE "C",
+	unit text COLLATE "C" NOT NULL,
+	kind text COLLATE "C" NOT NULL,
+	amount bigint NOT NULL,
+	period interval,
+	shared boolean NOT NULL,
+	overdraft bigint NOT NULL,
+	starts_at timestamptz NOT NULL,
+	created_at timestamptz NOT NULL,
+	created_by text NOT NULL,
+	CONSTRAINT apikey_limit_pkey PRIMARY KEY (id)
+) USING heap;
+COMMENT ON TABLE @extschema@.apikey_limit IS
+	'Limits of keys, subjects, projects and organizations; read them through the view apikey_limits';
+CREATE UNIQUE INDEX apikey_limit_holder ON @extschema@.apikey_limit
+	(key, organization, project, owner, subject, unit, kind, interval_send(period))
+	NULLS NOT DISTINCT;
+
+-- Whose a deleted key was, for a day: charges that come late still count.
+CREATE TABLE @extschema@.apikey_deleted (
+	id uuid NOT NULL,
+	owner regrole NOT NULL,
+	owner_name text NOT NULL,
+	subject text COLLATE "C",
+	organization uuid,
+	project uuid,
+	path text,
+	deleted_at timestamptz NOT NULL,
+	CONSTRAINT apikey_deleted_pkey PRIMARY KEY (id)
+) USING heap;
+COMMENT ON TABLE @extschema@.apikey_deleted IS
+	'Keys that were deleted less than a day ago, and whose they were; see apikey_charge';
+CREATE INDEX apikey_deleted_at ON @extschema@.apikey_deleted (deleted_at);
 
 -- Whom superusers let see every key and event, and disable and revoke.
 CREATE TABLE @extschema@.apikey_administrator (
@@ -352,6 +399,10 @@ SELECT pg_extension_config_dump('@extschema@.apikey_reveal', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_usage', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_credit', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_administrator', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_limit',
+	'WHERE owner IS NULL OR owner::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
+SELECT pg_extension_config_dump('@extschema@.apikey_deleted',
+	'WHERE owner::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
 SELECT pg_extension_config_dump('@extschema@.apikey_revocation', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_event', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_event_id_seq', '');
@@ -554,6 +605,42 @@ CREATE FUNCTION @extschema@.apikey_project_drop(path text, confirm_name text)
 COMMENT ON FUNCTION @extschema@.apikey_project_drop(text, text) IS
 	'Removes the project of this path with its members and keys, for owners; the events stay. confirm_name repeats path. Returns true. 42704: no such project; 42501: not its owner; 22023, 22004: not confirmed.';
 
+-- Limits
+
+CREATE FUNCTION @extschema@.apikey_limit_set(
+		unit text,
+		amount bigint,
+		period interval,
+		kind text DEFAULT 'rate',
+		key uuid DEFAULT NULL,
+		path text DEFAULT NULL,
+		subject text DEFAULT NULL,
+		shared boolean DEFAULT false,
+		overdraft bigint DEFAULT 0)
+	RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_limit_set(text, bigint, interval, text, uuid, text, text, boolean, bigint) IS
+	'Limits a key, the personal keys of the caller''s role with a subject, a project or organization (path), or a subject there, and returns the limit''s id; replaces the holder''s limit of the same unit, kind and period, and keeps what was spent. unit: requests, or what costs name; kind: rate (amount at once, then evenly over period), quota (amount each period) or balance (amount once, period null); shared: over all servers together; overdraft: how far charges may go below zero. 22023, 22004: a bad argument, or a ninth limit; 42704: no such holder; 42501: not the caller''s to limit, or looser by a caller that has a subject; 55000: the library is not preloaded.';
+
+CREATE FUNCTION @extschema@.apikey_limit_add(id uuid, amount bigint)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_limit_add(uuid, bigint) IS
+	'Adds an amount, 1 or more, to the balance of this id; returns what is left then. 42704: no such limit; 42501: not the caller''s to change; 22023: a bad amount; 22004: a null; 55000: not a balance, or the library is not preloaded.';
+
+CREATE FUNCTION @extschema@.apikey_limit_drop(id uuid)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_limit_drop(uuid) IS
+	'Removes the limit of this id; returns true. 42704: no such limit; 42501: not the caller''s to drop; 22004: a null; 55000: the library is not preloaded.';
+
+CREATE FUNCTION @extschema@.apikey_charge(key uuid, costs jsonb, project text DEFAULT NULL,
+		owner regrole DEFAULT NULL)
+	RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_charge(uuid, jsonb, text, regrole) IS
+	'Spends of a key''s limits what a request has turned out to cost, {"unit": amount}, or gives back what the key has spent, with negative amounts; refuses nothing: what is beyond an overdraft, or of a rate beyond one more amount, is dropped, with an event. project and owner as for apikey_verify; a deleted key is charged for a day. 42704: no such key; 22023, 22004: bad costs; 55000: it cannot be charged now, and was not, or the library is not preloaded.';
+
 -- Who may do what is not everybody's
 
 CREATE FUNCTION @extschema@.apikey_grant(what text, to_role regrole)
@@ -604,13 +691,14 @@ CREATE FUNCTION @extschema@.apikey_verify(
 		min_role @extschema@.apikey_role DEFAULT NULL,
 		client_addr inet DEFAULT NULL,
 		cost integer DEFAULT 1,
-		owner regrole DEFAULT NULL)
+		owner regrole DEFAULT NULL,
+		costs jsonb DEFAULT NULL)
 	RETURNS SETOF @extschema@.apikey_verification
 	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
 	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify(text, text[], text,
-		@extschema@.apikey_role, inet, integer, regrole) IS
-	'Verifies a key for what a request needs; returns one row, whatever the text, of which code tells why it is not valid. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how much of its limits is spent, 0 to ask only. 22023, 22004: a cost that is negative or null.';
+		@extschema@.apikey_role, inet, integer, regrole, jsonb) IS
+	'Verifies a key for what a request needs; returns one row, whatever the text, of which code tells why it is not valid. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 22023, 22004: a cost that is negative or null, or costs that are none.';
 
 CREATE FUNCTION @extschema@.apikey_verify_digest(
 		handle text,
@@ -620,13 +708,14 @@ CREATE FUNCTION @extschema@.apikey_verify_digest(
 		min_role @extschema@.apikey_role DEFAULT NULL,
 		client_addr inet DEFAULT NULL,
 		cost integer DEFAULT 1,
-		owner regrole DEFAULT NULL)
+		owner regrole DEFAULT NULL,
+		costs jsonb DEFAULT NULL)
 	RETURNS SETOF @extschema@.apikey_verification
 	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
 	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify_digest(text, bytea, text[], text,
-		@extschema@.apikey_role, inet, integer, regrole) IS
-	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how much of its limits is spent, 0 to ask only. 22023, 22004: a cost that is negative or null.';
+		@extschema@.apikey_role, inet, integer, regrole, jsonb) IS
+	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 22023, 22004: a cost that is negative or null, or costs that are none.';
 
 CREATE FUNCTION @extschema@.apikey_check(
 		key text,
@@ -649,12 +738,13 @@ CREATE FUNCTION @extschema@.apikey_authenticate(
 		min_role @extschema@.apikey_role DEFAULT NULL,
 		client_addr inet DEFAULT NULL,
 		cost integer DEFAULT 1,
-		owner regrole DEFAULT NULL)
+		owner regrole DEFAULT NULL,
+		costs jsonb DEFAULT NULL)
 	RETURNS uuid
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_authenticate(text, text[], text,
-		@extschema@.apikey_role, inet, integer, regrole) IS
-	'Verifies a key as apikey_verify does; to the end of the transaction the apikey_current_ functions and apikey_has_scope speak of this key, whose id is returned. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how much of its limits is spent, 0 to ask only. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null.';
+		@extschema@.apikey_role, inet, integer, regrole, jsonb) IS
+	'Verifies a key as apikey_verify does; to the end of the transaction the apikey_current_ functions and apikey_has_scope speak of this key, whose id is returned. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null, or costs that are none.';
 
 CREATE FUNCTION @extschema@.apikey_authenticate_digest(
 		handle text,
@@ -664,12 +754,13 @@ CREATE FUNCTION @extschema@.apikey_authenticate_digest(
 		min_role @extschema@.apikey_role DEFAULT NULL,
 		client_addr inet DEFAULT NULL,
 		cost integer DEFAULT 1,
-		owner regrole DEFAULT NULL)
+		owner regrole DEFAULT NULL,
+		costs jsonb DEFAULT NULL)
 	RETURNS uuid
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_authenticate_digest(text, bytea, text[], text,
-		@extschema@.apikey_role, inet, integer, regrole) IS
-	'apikey_authenticate without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how much of its limits is spent, 0 to ask only. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null.';
+		@extschema@.apikey_role, inet, integer, regrole, jsonb) IS
+	'apikey_authenticate without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null, or costs that are none.';
 
 CREATE FUNCTION @extschema@.apikey_pre_request()
 	RETURNS void
@@ -822,6 +913,22 @@ CREATE FUNCTION @extschema@._apikey_stats(OUT since timestamptz, OUT verificatio
 COMMENT ON FUNCTION @extschema@._apikey_stats() IS
 	'What this server has counted of verifications in the current database; all null where the library is not preloaded';
 
+CREATE FUNCTION @extschema@._apikey_limits()
+	RETURNS TABLE (
+		id uuid, key_id uuid, path text, role_name name, subject text, unit text, kind text,
+		amount bigint, period interval, shared boolean, overdraft bigint, remaining bigint,
+		resets_at timestamptz, created_at timestamptz, created_by name)
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 100
+	AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_limits() IS
+	'The limits of the keys, subjects, projects and organizations that the caller sees';
+
+CREATE FUNCTION @extschema@._apikey_limit_write()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_limit_write() IS
+	'Carries out UPDATE of the view apikey_limits, and refuses INSERT and DELETE';
+
 CREATE FUNCTION @extschema@._apikey_key_write()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
@@ -901,6 +1008,25 @@ COMMENT ON FUNCTION @extschema@._apikey_event_named() IS
 CREATE TRIGGER apikey_event_named BEFORE INSERT ON @extschema@.apikey_event
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_event_named('key_owner', 'key_owner_name');
 ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_named;
+
+-- Sessions remember the limits of keys.
+CREATE TRIGGER apikey_limit_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_limit
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name');
+CREATE TRIGGER apikey_limit_named BEFORE INSERT ON @extschema@.apikey_limit
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('owner', 'owner_name');
+CREATE TRIGGER apikey_limit_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_limit
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_limit ENABLE REPLICA TRIGGER apikey_limit_arrived;
+ALTER TABLE @extschema@.apikey_limit ENABLE ALWAYS TRIGGER apikey_limit_named;
+ALTER TABLE @extschema@.apikey_limit ENABLE ALWAYS TRIGGER apikey_limit_changed;
+ALTER TABLE @extschema@.apikey_limit ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER apikey_deleted_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_deleted
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name');
+CREATE TRIGGER apikey_deleted_named BEFORE INSERT ON @extschema@.apikey_deleted
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('owner', 'owner_name');
+ALTER TABLE @extschema@.apikey_deleted ENABLE REPLICA TRIGGER apikey_deleted_arrived;
+ALTER TABLE @extschema@.apikey_deleted ENABLE ALWAYS TRIGGER apikey_deleted_named;
+ALTER TABLE @extschema@.apikey_deleted ENABLE ROW LEVEL SECURITY;
 
 CREATE FUNCTION @extschema@._apikey_event_kept()
 	RETURNS trigger
@@ -1206,6 +1332,60 @@ COMMENT ON COLUMN @extschema@.apikey_events.detail IS
 COMMENT ON COLUMN @extschema@.apikey_events.key_subject IS
 	'The application''s user whose key it was; a label where apikey.subject_setting is empty';
 
+CREATE VIEW @extschema@.apikey_limits WITH (security_barrier) AS
+	SELECT
+		l.id,
+		l.key_id,
+		l.path COLLATE "C" AS path,
+		l.role_name,
+		l.subject COLLATE "C" AS subject,
+		l.unit COLLATE "C" AS unit,
+		l.kind COLLATE "C" AS kind,
+		l.amount,
+		l.period,
+		l.shared,
+		l.overdraft,
+		l.remaining,
+		l.resets_at,
+		l.created_at,
+		l.created_by
+	FROM @extschema@._apikey_limits() l;
+COMMENT ON VIEW @extschema@.apikey_limits IS
+	'The limits of the keys, subjects, projects and organizations that the caller sees; UPDATE amount, period, shared and overdraft to change one';
+COMMENT ON COLUMN @extschema@.apikey_limits.id IS
+	'Identifies the limit';
+COMMENT ON COLUMN @extschema@.apikey_limits.key_id IS
+	'The key that it limits; null for another holder';
+COMMENT ON COLUMN @extschema@.apikey_limits.path IS
+	'The project or organization whose keys it limits; null for another holder';
+COMMENT ON COLUMN @extschema@.apikey_limits.role_name IS
+	'The role whose personal keys with the subject it limits; null for another holder';
+COMMENT ON COLUMN @extschema@.apikey_limits.subject IS
+	'The application''s user whose keys it limits; null: of whichever';
+COMMENT ON COLUMN @extschema@.apikey_limits.unit IS
+	'What it counts: requests, or what costs name';
+COMMENT ON COLUMN @extschema@.apikey_limits.kind IS
+	'rate, quota or balance';
+COMMENT ON COLUMN @extschema@.apikey_limits.amount IS
+	'How much: at once and over the period, each period, or once';
+COMMENT ON COLUMN @extschema@.apikey_limits.period IS
+	'How long the period is; null for a balance';
+COMMENT ON COLUMN @extschema@.apikey_limits.shared IS
+	'Does a rate hold over all servers together?';
+COMMENT ON COLUMN @extschema@.apikey_limits.overdraft IS
+	'How far charges may overdraw a quota or balance';
+COMMENT ON COLUMN @extschema@.apikey_limits.remaining IS
+	'What is left of it; null where that is not known here';
+COMMENT ON COLUMN @extschema@.apikey_limits.resets_at IS
+	'When a rate is whole again, or the quota''s period ends; null for a balance';
+COMMENT ON COLUMN @extschema@.apikey_limits.created_at IS
+	'When it was set first';
+COMMENT ON COLUMN @extschema@.apikey_limits.created_by IS
+	'The role that did';
+
+CREATE TRIGGER apikey_limits_write INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.apikey_limits
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_limit_write();
+
 CREATE VIEW @extschema@.apikey_stats AS
 	SELECT
 		s.since,
@@ -1266,6 +1446,11 @@ REVOKE ALL ON @extschema@.apikey_revocation FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_usage FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_credit FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_administrator FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_limit FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_deleted FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_limits FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_limits() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_limit_write() FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_event FROM PUBLIC;
 REVOKE ALL ON SEQUENCE @extschema@.apikey_event_id_seq FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_organizations FROM PUBLIC;
@@ -1308,6 +1493,7 @@ GRANT SELECT, UPDATE (description, scopes, role, starts_at, expires_at,
 	allowed_ips, metadata) ON @extschema@.apikeys TO PUBLIC;
 GRANT SELECT, UPDATE (members_can_view, name_pattern, max_ttl, max_keys, terms,
 	revealable) ON @extschema@.apikey_projects TO PUBLIC;
+GRANT SELECT, UPDATE (amount, period, shared, overdraft) ON @extschema@.apikey_limits TO PUBLIC;
 -- Each column may be tried: the triggers say what to call instead.
 DO $$
 DECLARE
@@ -1318,7 +1504,7 @@ BEGIN
 			FROM pg_extension e
 			JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
 				AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
-			JOIN pg_class c ON c.oid = d.objid AND c.relname IN ('apikeys', 'apikey_projects')
+			JOIN pg_class c ON c.oid = d.objid AND c.relname IN ('apikeys', 'apikey_projects', 'apikey_limits')
 			JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 			WHERE e.extname = 'apikey'
 			GROUP BY a.attrelid
@@ -1351,17 +1537,21 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_organization_drop(text, text),
 	@extschema@.apikey_project_drop(text, text),
 	@extschema@.apikey_project_apply(text),
+	@extschema@.apikey_limit_set(text, bigint, interval, text, uuid, text, text, boolean, bigint),
+	@extschema@.apikey_limit_add(uuid, bigint),
+	@extschema@.apikey_limit_drop(uuid),
+	@extschema@.apikey_charge(uuid, jsonb, text, regrole),
 	@extschema@.apikey_grant(text, regrole),
 	@extschema@.apikey_ungrant(text, regrole),
 	@extschema@.apikey_verify(text, text[], text, @extschema@.apikey_role, inet,
-		integer, regrole),
+		integer, regrole, jsonb),
 	@extschema@.apikey_verify_digest(text, bytea, text[], text,
-		@extschema@.apikey_role, inet, integer, regrole),
+		@extschema@.apikey_role, inet, integer, regrole, jsonb),
 	@extschema@.apikey_check(text, text[], text, regrole, inet),
 	@extschema@.apikey_authenticate(text, text[], text, @extschema@.apikey_role,
-		inet, integer, regrole),
+		inet, integer, regrole, jsonb),
 	@extschema@.apikey_authenticate_digest(text, bytea, text[], text,
-		@extschema@.apikey_role, inet, integer, regrole),
+		@extschema@.apikey_role, inet, integer, regrole, jsonb),
 	@extschema@.apikey_pre_request(),
 	@extschema@.apikey_current_key(),
 	@extschema@.apikey_current_project(),
@@ -1382,6 +1572,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_members(),
 	@extschema@._apikey_keys(uuid, name, text, text, timestamptz, timestamptz, bigint, bigint, bigint),
 	@extschema@._apikey_events(bigint, uuid, text, text, bigint, bigint, bigint, bigint),
+	@extschema@._apikey_limits(),
 	@extschema@._apikey_stats()
 	TO PUBLIC;
 -- Monitoring reads the statistics.

@@ -27,11 +27,11 @@ INSERT INTO regress_contract VALUES
 	('function', 'apikey_transfer', '(id uuid, new_owner regrole, subject text DEFAULT NULL::text) -> void'),
 	('function', 'apikey_credits_add', '(id uuid, amount bigint) -> bigint'),
 	('function', 'apikey_reveal', '(id uuid) -> text'),
-	('function', 'apikey_authenticate_digest', '(handle text, digest bytea, scopes text[] DEFAULT NULL::text[], project text DEFAULT NULL::text, min_role apikey_role DEFAULT NULL::apikey_role, client_addr inet DEFAULT NULL::inet, cost integer DEFAULT 1, owner regrole DEFAULT NULL::regrole) -> uuid'),
-	('function', 'apikey_verify', '(key text, scopes text[] DEFAULT NULL::text[], project text DEFAULT NULL::text, min_role apikey_role DEFAULT NULL::apikey_role, client_addr inet DEFAULT NULL::inet, cost integer DEFAULT 1, owner regrole DEFAULT NULL::regrole) -> SETOF apikey_verification'),
-	('function', 'apikey_verify_digest', '(handle text, digest bytea, scopes text[] DEFAULT NULL::text[], project text DEFAULT NULL::text, min_role apikey_role DEFAULT NULL::apikey_role, client_addr inet DEFAULT NULL::inet, cost integer DEFAULT 1, owner regrole DEFAULT NULL::regrole) -> SETOF apikey_verification'),
+	('function', 'apikey_authenticate_digest', '(handle text, digest bytea, scopes text[] DEFAULT NULL::text[], project text DEFAULT NULL::text, min_role apikey_role DEFAULT NULL::apikey_role, client_addr inet DEFAULT NULL::inet, cost integer DEFAULT 1, owner regrole DEFAULT NULL::regrole, costs jsonb DEFAULT NULL::jsonb) -> uuid'),
+	('function', 'apikey_verify', '(key text, scopes text[] DEFAULT NULL::text[], project text DEFAULT NULL::text, min_role apikey_role DEFAULT NULL::apikey_role, client_addr inet DEFAULT NULL::inet, cost integer DEFAULT 1, owner regrole DEFAULT NULL::regrole, costs jsonb DEFAULT NULL::jsonb) -> SETOF apikey_verification'),
+	('function', 'apikey_verify_digest', '(handle text, digest bytea, scopes text[] DEFAULT NULL::text[], project text DEFAULT NULL::text, min_role apikey_role DEFAULT NULL::apikey_role, client_addr inet DEFAULT NULL::inet, cost integer DEFAULT 1, owner regrole DEFAULT NULL::regrole, costs jsonb DEFAULT NULL::jsonb) -> SETOF apikey_verification'),
 	('function', 'apikey_check', '(key text, scopes text[] DEFAULT NULL::text[], project text DEFAULT NULL::text, owner regrole DEFAULT NULL::regrole, client_addr inet DEFAULT NULL::inet) -> boolean'),
-	('function', 'apikey_authenticate', '(key text, scopes text[] DEFAULT NULL::text[], project text DEFAULT NULL::text, min_role apikey_role DEFAULT NULL::apikey_role, client_addr inet DEFAULT NULL::inet, cost integer DEFAULT 1, owner regrole DEFAULT NULL::regrole) -> uuid'),
+	('function', 'apikey_authenticate', '(key text, scopes text[] DEFAULT NULL::text[], project text DEFAULT NULL::text, min_role apikey_role DEFAULT NULL::apikey_role, client_addr inet DEFAULT NULL::inet, cost integer DEFAULT 1, owner regrole DEFAULT NULL::regrole, costs jsonb DEFAULT NULL::jsonb) -> uuid'),
 	('function', 'apikey_pre_request', '() -> void'),
 	('function', 'apikey_current_key', '() -> uuid'),
 	('function', 'apikey_current_project', '() -> text'),
@@ -45,7 +45,11 @@ INSERT INTO regress_contract VALUES
 	('function', 'apikey_events_purge', '(older_than interval) -> bigint'),
 	('function', 'apikey_grant', '(what text, to_role regrole) -> void'),
 	('function', 'apikey_ungrant', '(what text, from_role regrole) -> void'),
-	('function', 'apikey_flush', '() -> void');
+	('function', 'apikey_flush', '() -> void'),
+	('function', 'apikey_limit_set', '(unit text, amount bigint, period interval, kind text DEFAULT ''rate''::text, key uuid DEFAULT NULL::uuid, path text DEFAULT NULL::text, subject text DEFAULT NULL::text, shared boolean DEFAULT false, overdraft bigint DEFAULT 0) -> uuid'),
+	('function', 'apikey_limit_add', '(id uuid, amount bigint) -> bigint'),
+	('function', 'apikey_limit_drop', '(id uuid) -> boolean'),
+	('function', 'apikey_charge', '(key uuid, costs jsonb, project text DEFAULT NULL::text, owner regrole DEFAULT NULL::regrole) -> void');
 
 -- views and the result of verification: their first columns, in order
 INSERT INTO regress_contract VALUES
@@ -54,6 +58,7 @@ INSERT INTO regress_contract VALUES
 	('columns', 'apikey_members', 'path text, member regrole, subject text, role apikey_role, created_at timestamp with time zone, created_by text'),
 	('columns', 'apikeys', 'id uuid, name text, masked_key text, description text, status text, project text, owner name, subject text, role apikey_role, scopes text[], created_at timestamp with time zone, starts_at timestamp with time zone, expires_at timestamp with time zone, last_used_at timestamp with time zone, last_used_addr inet, use_count bigint, denied_count bigint, rate_limit integer, rate_window interval, credits bigint, credits_refill bigint, credits_interval interval, allowed_ips cidr[], metadata jsonb, revoked_at timestamp with time zone, revoke_reason text, rotated_to uuid, effective_role apikey_role, created_by name, created_by_subject text, updated_at timestamp with time zone, revealable boolean, accepted_terms text, vouched_by name, vouched_by_subject text'),
 	('columns', 'apikey_events', 'id bigint, at timestamp with time zone, event text, key_id uuid, key_name text, project text, actor name, actor_subject text, client_addr inet, detail jsonb, key_subject text'),
+	('columns', 'apikey_limits', 'id uuid, key_id uuid, path text, role_name name, subject text, unit text, kind text, amount bigint, period interval, shared boolean, overdraft bigint, remaining bigint, resets_at timestamp with time zone, created_at timestamp with time zone, created_by name'),
 	('columns', 'apikey_stats', 'since timestamp with time zone, verifications jsonb, tracked_keys bigint, evictions bigint, not_attributed bigint, last_flush_at timestamp with time zone, peppers jsonb'),
 	('columns', 'apikey_verification', 'valid boolean, code text, key_id uuid, name text, project text, owner name, subject text, role apikey_role, scopes text[], metadata jsonb, expires_at timestamp with time zone, credits bigint, rate_remaining integer, rate_reset_at timestamp with time zone, detail jsonb');
 

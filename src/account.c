@@ -13,6 +13,10 @@
  * changes and when it ends, but not when they are added to or refilled: a lease
  * of another generation is worth nothing.
  *
+ * A limit's account is the same under the limit's id, but its periods are
+ * period.c's, from an anchor, and charges may overdraw it: then its balance is
+ * negative.
+ *
  * A row of version 0.1.0 has no generation and no lease.  What that version has
  * leased of it, and left in its file, is good for it until its row is first
  * written here: whoever writes it takes that lease over, by the number
@@ -34,6 +38,8 @@
 #include "utils/timestamp.h"
 
 #include "credit.h"
+#include "limit.h"
+#include "period.h"
 #include "usage.h"
 
 typedef enum CreditColumn
@@ -46,7 +52,11 @@ typedef enum CreditColumn
 	CREDIT_GRANTED_AT,
 	CREDIT_GENERATION,			/* null: 0, and not written since 0.1.0 */
 	CREDIT_LEASE,
-	CREDIT_LEASED
+	CREDIT_LEASED,
+	CREDIT_ANCHOR,				/* null: of a key's credits; else of a limit */
+	CREDIT_OVERDRAFT,			/* null: 0 */
+	CREDIT_LOW_TOLD,			/* the period's end of the last such event */
+	CREDIT_EXHAUSTED_TOLD
 } CreditColumn;
 
 static const ApikeyColumn credit_columns[] = {
@@ -58,7 +68,11 @@ static const ApikeyColumn credit_columns[] = {
 	[CREDIT_GRANTED_AT] = {"granted_at", TIMESTAMPTZOID, false},
 	[CREDIT_GENERATION] = {"generation", INT8OID, false},
 	[CREDIT_LEASE] = {"lease", INT8OID, false},
-	[CREDIT_LEASED] = {"leased", INT8OID, false}
+	[CREDIT_LEASED] = {"leased", INT8OID, false},
+	[CREDIT_ANCHOR] = {"anchor", TIMESTAMPTZOID, false},
+	[CREDIT_OVERDRAFT] = {"overdraft", INT8OID, false},
+	[CREDIT_LOW_TOLD] = {"low_told", TIMESTAMPTZOID, false},
+	[CREDIT_EXHAUSTED_TOLD] = {"exhausted_told", TIMESTAMPTZOID, false}
 };
 
 static ApikeyTable credit_table = {
@@ -186,25 +200,50 @@ time_after(TimestampTz start, const Interval *interval, int64 times)
 												 span));
 }
 
-/* Refills an account that is due: once, however long ago that was. */
-static bool
-refill_due(ApikeyRow *row, TimestampTz now)
+/* The first of a key's refills after a time, counted from one that is due. */
+static TimestampTz
+refill_after(const ApikeyRow *row, TimestampTz start, TimestampTz now)
 {
-	TimestampTz start = next_refill(row);
-	Interval   *interval;
+	Interval   *interval = DatumGetIntervalP(row->values[CREDIT_REFILL_INTERVAL]);
 	int64		times;
 
-	if (now < start)
-		return false;
-	interval = DatumGetIntervalP(row->values[CREDIT_REFILL_INTERVAL]);
 	/* A month has 28 days or more: this many intervals or fewer have gone. */
 	times = (now - start) /
 		(interval->time + (interval->day + interval->month * (int64) 28) *
 		 USECS_PER_DAY) + 1;
 	while (times > 1 && time_after(start, interval, times - 1) > now)
 		times--;
+	return time_after(start, interval, times);
+}
+
+/* When the period of a limit's account ends that a time is in. */
+static TimestampTz
+period_end(const ApikeyRow *row, TimestampTz now)
+{
+	TimestampTz begin;
+	TimestampTz end;
+
+	apikey_period_at(DatumGetIntervalP(row->values[CREDIT_REFILL_INTERVAL]),
+					 DatumGetTimestampTz(row->values[CREDIT_ANCHOR]),
+					 now, &begin, &end);
+	return end;
+}
+
+/*
+ * Refills an account that is due: once, however long ago that was, and never
+ * again for a time that has been, whatever the clock says.
+ */
+static bool
+refill_due(ApikeyRow *row, TimestampTz now)
+{
+	TimestampTz start = next_refill(row);
+
+	if (now < start)
+		return false;
 	apikey_row_set(row, CREDIT_REFILL_AT,
-				   TimestampTzGetDatum(time_after(start, interval, times)));
+				   TimestampTzGetDatum(row->nulls[CREDIT_ANCHOR] ?
+									   refill_after(row, start, now) :
+									   period_end(row, now)));
 	row->values[CREDIT_BALANCE] = row->values[CREDIT_REFILL];
 	/* Of what was granted before, nothing is left. */
 	apikey_account_set_lease(row, 0, 0);
@@ -520,6 +559,126 @@ apikey_account_update(ApikeyRow *key, bool set_anew)
 	apikey_account_write_here(&row);
 }
 
+/*
+ * Fills in what a limit's account is refilled by; where its period begins anew,
+ * that is now, and what has been told is of another one.
+ */
+static void
+set_limit(ApikeyRow *row, const ApikeyRow *limit, bool restart,
+		  TimestampTz now)
+{
+	bool		quota = !limit->nulls[APIKEY_LIMIT_PERIOD];
+
+	row->values[CREDIT_REFILL] = limit->values[APIKEY_LIMIT_AMOUNT];
+	row->values[CREDIT_REFILL_INTERVAL] = limit->values[APIKEY_LIMIT_PERIOD];
+	row->nulls[CREDIT_REFILL] = row->nulls[CREDIT_REFILL_INTERVAL] = !quota;
+	apikey_row_set(row, CREDIT_ANCHOR, limit->values[APIKEY_LIMIT_STARTS_AT]);
+	apikey_row_set(row, CREDIT_OVERDRAFT, limit->values[APIKEY_LIMIT_OVERDRAFT]);
+	apikey_row_set(row, CREDIT_GRANTED_AT, TimestampTzGetDatum(now));
+	if (restart && quota)
+		apikey_row_set(row, CREDIT_REFILL_AT,
+					   TimestampTzGetDatum(period_end(row, now)));
+	row->nulls[CREDIT_LOW_TOLD] = row->nulls[CREDIT_EXHAUSTED_TOLD] = true;
+}
+
+/* Opens the account of a quota or balance, under the limit's own id. */
+void
+apikey_account_of_limit_create(const ApikeyRow *limit)
+{
+	ApikeyRow	row;
+
+	apikey_row_clear(&row);
+	apikey_row_set_pointer(&row, CREDIT_ID, apikey_row_id(limit));
+	apikey_row_set(&row, CREDIT_BALANCE, limit->values[APIKEY_LIMIT_AMOUNT]);
+	set_limit(&row, limit, true, GetCurrentTimestamp());
+	apikey_row_set(&row, CREDIT_GENERATION, Int64GetDatum(0));
+	apikey_table_insert(&credit_table, &row);
+	wrote_accounts = true;
+}
+
+/*
+ * A limit has changed by so much.  What was spent stays spent; where there is
+ * less than before, or another period, nothing that is leased counts any more.
+ */
+void
+apikey_account_of_limit_changed(const ApikeyRow *limit, int64 more,
+								bool restart)
+{
+	ApikeyRow	row;
+
+	if (!apikey_account_hold(apikey_row_id(limit), APIKEY_LOCK_UPDATE, &row))
+		refuse_missing();
+	if (more < 0 || restart ||
+		DatumGetInt64(limit->values[APIKEY_LIMIT_OVERDRAFT]) <
+		int8_or_zero(&row, CREDIT_OVERDRAFT))
+	{
+		apikey_account_put_back(&row, apikey_account_take_out(&row, true));
+		raise_generation(&row);
+	}
+	apikey_account_set_balance(&row, apikey_account_balance(&row) + more);
+	set_limit(&row, limit, restart, GetCurrentTimestamp());
+	apikey_account_write_here(&row);
+	apikey_lease_changed(apikey_row_id(limit));
+}
+
+/* A limit is dropped, and its account with it, if it has one. */
+void
+apikey_account_of_limit_drop(const pg_uuid_t *id)
+{
+	ApikeyRow	row;
+
+	if (!apikey_table_lock(&credit_table, id, APIKEY_LOCK_UPDATE, &row))
+		return;
+	(void) apikey_account_take_out(&row, true);
+	apikey_table_delete(&credit_table, id, false);
+	wrote_accounts = true;
+}
+
+/* How far an account may be overdrawn by charges. */
+int64
+apikey_account_overdraft(const ApikeyRow *row)
+{
+	return int8_or_zero(row, CREDIT_OVERDRAFT);
+}
+
+/* When an account is refilled next; the end of time where it is not. */
+TimestampTz
+apikey_account_refill_at(const ApikeyRow *row)
+{
+	return next_refill(row);
+}
+
+/* What an account is refilled to, and how often; NULL where it is not. */
+const Interval *
+apikey_account_refill(const ApikeyRow *row, int64 *amount)
+{
+	if (row->nulls[CREDIT_REFILL_INTERVAL])
+		return NULL;
+	*amount = DatumGetInt64(row->values[CREDIT_REFILL]);
+	return DatumGetIntervalP(row->values[CREDIT_REFILL_INTERVAL]);
+}
+
+/*
+ * Marks an account as told of, for its period; false where it is already, or
+ * that would be waiting for somebody.
+ */
+bool
+apikey_account_mark_told(const pg_uuid_t *account, bool exhausted)
+{
+	CreditColumn column = exhausted ? CREDIT_EXHAUSTED_TOLD : CREDIT_LOW_TOLD;
+	bool		refilled;
+	ApikeyRow	row;
+
+	if (!apikey_account_lock(account, APIKEY_LOCK_UPDATE_SKIP, &row, &refilled) ||
+		refilled ||
+		(!row.nulls[column] &&
+		 DatumGetTimestampTz(row.values[column]) == next_refill(&row)))
+		return false;
+	apikey_row_set(&row, column, TimestampTzGetDatum(next_refill(&row)));
+	apikey_account_write(&row);
+	return true;
+}
+
 /* What the search for the keys of an account has come to. */
 typedef struct Sharing
 {
@@ -577,6 +736,7 @@ apikey_account_add(const pg_uuid_t *account, int64 amount)
 	apikey_account_set_balance(&row, balance);
 	apikey_row_set(&row, CREDIT_GRANTED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	row.nulls[CREDIT_LOW_TOLD] = row.nulls[CREDIT_EXHAUSTED_TOLD] = true;
 	apikey_account_write_here(&row);
 	apikey_lease_changed(account);
 	return total;

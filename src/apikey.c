@@ -19,6 +19,7 @@
 #include "credit.h"
 #include "foreign.h"
 #include "identity.h"
+#include "tally.h"
 #include "usage.h"
 #include "verify.h"
 
@@ -250,6 +251,7 @@ _PG_init(void)
 	apikey_cache_init();
 	apikey_account_init();
 	apikey_lease_init();
+	apikey_tally_init();
 	apikey_retire_init();
 	apikey_revocation_init();
 	apikey_expiry_init();

@@ -200,7 +200,12 @@ typedef enum ApikeyEvent
 	APIKEY_EVENT_MEMBER_CHANGED,
 	APIKEY_EVENT_PROJECT_APPLIED,
 	APIKEY_EVENT_GRANTED,
-	APIKEY_EVENT_UNGRANTED
+	APIKEY_EVENT_UNGRANTED,
+	APIKEY_EVENT_LIMIT_SET,
+	APIKEY_EVENT_LIMIT_DROPPED,
+	APIKEY_EVENT_LIMIT_LOW,
+	APIKEY_EVENT_LIMIT_EXHAUSTED,
+	APIKEY_EVENT_OVERDRAWN
 } ApikeyEvent;
 
 extern bool apikey_event_owned(Oid owner, const text *owner_name,
@@ -213,6 +218,8 @@ extern void apikey_event_key(const ApikeyRow *key, ApikeyEvent event,
 extern void apikey_event_denied(const ApikeyRow *key, Oid actor,
 								inet *client_addr, const char *detail);
 extern void apikey_event_change(ApikeyEvent event, const char *detail);
+extern void apikey_event_subject(Oid owner, const text *subject,
+								 ApikeyEvent event, const char *detail);
 extern const char *apikey_event_name(ApikeyEvent event);
 extern bool apikey_event_writable(void);
 extern void apikey_event_require_removable(void);

@@ -33,9 +33,10 @@
 #include "utils/syscache.h"
 
 #include "apikey.h"
+#include "bound.h"
 #include "verify.h"
 
-#define KEY_BYTES_MAX	8192	/* a longer key is read each time */
+#define KEY_BYTES_MAX	16384	/* a longer key is read each time */
 #define SPARE_KB		64		/* what an allocator may have at hand */
 #define ALL_KEYS		((Oid) 0xFFFFFFFF)
 #define KEYS_TOLD_MAX	256		/* in a subtransaction; then all keys are */
@@ -72,6 +73,7 @@ typedef struct CacheEntry
 	bool		used;			/* since it was last at the ring's end */
 	ApikeyKeyState state;		/* of the verdict, */
 	char	   *project;		/* as this */
+	ApikeyBounds *bounds;		/* and these; or NULL */
 	uint8		digest[APIKEY_DIGEST_BYTES];
 	TimestampTz touched;		/* when its last use was written */
 	dlist_node	node;			/* of the ring */
@@ -308,6 +310,19 @@ entry_matches(const CacheEntry *entry, const ApikeyCredential *credential)
 		apikey_credential_has_prefix(credential, ENTRY_KEY(entry));
 }
 
+static void
+fill_verdict(CacheEntry *entry, ApikeyVerdict *verdict)
+{
+	entry->used = true;
+	verdict->key = ENTRY_KEY(entry);
+	verdict->project = entry->project;
+	verdict->state = entry->state;
+	verdict->bounds = entry->bounds;
+	verdict->rated = verdict->credited = false;
+	verdict->hint = &entry->hint;
+	verdict->row = &entry->row;
+}
+
 /*
  * Finds what is known of a key whose secret has matched before.  The verdict
  * points into the table; it holds until the next lookup.
@@ -323,13 +338,25 @@ apikey_cache_lookup(const ApikeyCredential *credential,
 	entry = find_entry(&credential->id);
 	if (entry == NULL || entry->stale || !entry_matches(entry, credential))
 		return false;
-	entry->used = true;
-	verdict->key = ENTRY_KEY(entry);
-	verdict->project = entry->project;
-	verdict->state = entry->state;
-	verdict->rated = verdict->credited = false;
-	verdict->hint = &entry->hint;
-	verdict->row = &entry->row;
+	fill_verdict(entry, verdict);
+	return true;
+}
+
+/*
+ * The same of a key by its id, for whoever does not offer it: what is known of
+ * it is no secret to us.
+ */
+bool
+apikey_cache_lookup_id(const pg_uuid_t *id, ApikeyVerdict *verdict)
+{
+	CacheEntry *entry;
+
+	if (all_stale)
+		reset_entries();
+	entry = find_entry(id);
+	if (entry == NULL || entry->stale)
+		return false;
+	fill_verdict(entry, verdict);
 	return true;
 }
 
@@ -486,6 +513,13 @@ copy_columns(const ApikeyRow *key, TupleDesc desc, CacheEntry *entry)
 		copy->values[column] = PointerGetDatum(next);
 		next += MAXALIGN(size);
 	}
+	if (entry->bounds != NULL)
+	{
+		Size		size = APIKEY_BOUNDS_BYTES(entry->bounds->count);
+
+		entry->bounds = memcpy(next, entry->bounds, size);
+		next += MAXALIGN(size);
+	}
 	if (entry->project != NULL)
 		entry->project = strcpy(next, entry->project);
 }
@@ -513,6 +547,8 @@ make_entry(const ApikeyCredential *credential, const ApikeyVerdict *verdict)
 	widen_array(&key, APIKEY_KEY_ALLOWED_IPS);
 	bytes = MAXALIGN(sizeof(CacheEntry)) + MAXALIGN(KEPT_ROW_BYTES) +
 		columns_bytes(&key, desc) +
+		(verdict->bounds == NULL ? 0 :
+		 MAXALIGN(APIKEY_BOUNDS_BYTES(verdict->bounds->count))) +
 		(verdict->project == NULL ? 0 : strlen(verdict->project) + 1);
 	if (bytes > KEY_BYTES_MAX || !make_room(bytes, NULL))
 		return NULL;
@@ -525,6 +561,7 @@ make_entry(const ApikeyCredential *credential, const ApikeyVerdict *verdict)
 	entry->state = verdict->state;
 	entry->hint = verdict->fresh;
 	entry->project = verdict->project;
+	entry->bounds = verdict->bounds;
 	copy_columns(&key, desc, entry);
 	return entry;
 }

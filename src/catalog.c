@@ -101,7 +101,13 @@ static const struct
 	[APIKEY_REL_EVENT_ORGANIZATION_SUBJECT] = {"apikey_event_organization_subject", APIKEY_REL_EVENT, true},
 	[APIKEY_REL_EVENT_PLACE] = {"apikey_event_place", APIKEY_REL_EVENT, true},
 	[APIKEY_REL_EVENT_UNNAMED] = {"apikey_event_unnamed", APIKEY_REL_EVENT, true},
-	[APIKEY_REL_EVENT_ID_SEQ] = {"apikey_event_id_seq", APIKEY_REL_EVENT_ID_SEQ}
+	[APIKEY_REL_EVENT_ID_SEQ] = {"apikey_event_id_seq", APIKEY_REL_EVENT_ID_SEQ},
+	[APIKEY_REL_LIMIT] = {"apikey_limit", APIKEY_REL_LIMIT},
+	[APIKEY_REL_LIMIT_PKEY] = {"apikey_limit_pkey", APIKEY_REL_LIMIT, true},
+	[APIKEY_REL_LIMIT_HOLDER] = {"apikey_limit_holder", APIKEY_REL_LIMIT, true},
+	[APIKEY_REL_DELETED] = {"apikey_deleted", APIKEY_REL_DELETED},
+	[APIKEY_REL_DELETED_PKEY] = {"apikey_deleted_pkey", APIKEY_REL_DELETED, true},
+	[APIKEY_REL_DELETED_AT] = {"apikey_deleted_at", APIKEY_REL_DELETED, true}
 };
 
 static const char *const role_names[APIKEY_ROLES] = {

@@ -38,7 +38,6 @@ typedef struct RowSpend
 	const pg_uuid_t *account;
 	int64		cost;
 	TimestampTz until;			/* so long a lock is waited for */
-	int64		left;
 	ApikeyCreditVerdict verdict;
 } RowSpend;
 
@@ -86,46 +85,69 @@ spend_in_row(void *state)
 		balance -= spend->cost;
 		apikey_account_set_balance(&row, balance);
 	}
-	spend->left = balance;
 	apikey_account_write_here(&row);
 }
 
-/* Spends in the row, with the transaction, where that may be written. */
+/* Reads what is left, where that is not known yet. */
+static void
+look_up(ApikeySpending *spending)
+{
+	ApikeyRow	row;
+
+	spending->left = apikey_account_left(spending->account, &row,
+										 &spending->known);
+	if (spending->known)
+		spending->until = apikey_account_refill_at(&row);
+}
+
+/* Until when a verification may wait in all, from when it begins to. */
+static TimestampTz
+wait_until(ApikeySpending *spending)
+{
+	if (spending->wait_until == 0)
+		spending->wait_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														   WAIT_MAX);
+	return spending->wait_until;
+}
+
+/*
+ * Spends in the row, with the transaction, where that may be written.  A charge
+ * does not write.
+ */
 static ApikeyCreditVerdict
-spend_directly(const pg_uuid_t *account, int64 cost, TimestampTz until,
-			   int64 *left)
+spend_directly(ApikeySpending *spending)
 {
 	RowSpend	spend = {
-		.account = account,
-		.cost = cost,
-		.until = until,
+		.account = spending->account,
+		.cost = spending->cost,
+		.until = wait_until(spending),
 		.verdict = APIKEY_CREDIT_UNAVAILABLE
 	};
-	ApikeyRow	row;
-	bool		found;
 
-	if (XactReadOnly || IsInParallelMode() || RecoveryInProgress() ||
+	if (spending->charge ||
+		XactReadOnly || IsInParallelMode() || RecoveryInProgress() ||
 		!apikey_storage_try(spend_in_row, &spend) ||
 		spend.verdict == APIKEY_CREDIT_UNAVAILABLE)
 		return APIKEY_CREDIT_UNAVAILABLE;
-	*left = apikey_usage_shared() ?
-		apikey_account_left(account, &row, &found) : spend.left;
+	spending->in_row = true;
+	spending->taken = spend.verdict == APIKEY_CREDIT_SPENT ? spending->cost : 0;
+	look_up(spending);
 	return spend.verdict;
 }
 
 /* Asks the worker for a lease and waits a little for it. */
 static ApikeyCreditVerdict
-spend_waiting(const pg_uuid_t *account, ApikeySlotHint *hint, int64 cost,
-			  TimestampTz until, int64 *left)
+spend_waiting(ApikeySpending *spending)
 {
 	ApikeyCreditVerdict verdict;
+	TimestampTz until = wait_until(spending);
 
 	apikey_lease_prepare_to_wait();
-	while ((verdict = apikey_lease_spend(account, hint, cost,
-										 left)) == APIKEY_CREDIT_ASK &&
+	while ((verdict = apikey_lease_spend(spending)) == APIKEY_CREDIT_ASK &&
 		   GetCurrentTimestamp() < until)
 	{
-		apikey_lease_ask(account, cost, true);
+		apikey_lease_ask(spending->account, Max(spending->cost, 1), true,
+						 spending->charge);
 		if (!apikey_worker_at_hand())
 			break;
 		apikey_lease_wait(WAIT_STEP);
@@ -136,30 +158,21 @@ spend_waiting(const pg_uuid_t *account, ApikeySlotHint *hint, int64 cost,
 
 /* Spends of a lease, where one can be had. */
 static ApikeyCreditVerdict
-spend_of_lease(const pg_uuid_t *account, ApikeySlotHint *hint, int64 cost,
-			   int64 *left)
+spend_of_lease(ApikeySpending *spending)
 {
-	ApikeyCreditVerdict verdict = apikey_lease_spend(account, hint, cost, left);
+	ApikeyCreditVerdict verdict = apikey_lease_spend(spending);
 
 	if (verdict == APIKEY_CREDIT_ASK && RecoveryInProgress())
 		verdict = APIKEY_CREDIT_UNAVAILABLE;
 	if (verdict == APIKEY_CREDIT_ASK)
 	{
-		TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-														WAIT_MAX);
-
-		verdict = spend_waiting(account, hint, cost, until, left);
+		verdict = spend_waiting(spending);
 		if (verdict == APIKEY_CREDIT_ASK)
 			return apikey_worker_at_hand() ? APIKEY_CREDIT_UNAVAILABLE :
-				spend_directly(account, cost, until, left);
+				spend_directly(spending);
 	}
-	if (*left < 0 && verdict != APIKEY_CREDIT_UNAVAILABLE)
-	{
-		ApikeyRow	row;
-		bool		found;
-
-		*left = apikey_account_left(account, &row, &found);
-	}
+	if (!spending->known && verdict != APIKEY_CREDIT_UNAVAILABLE)
+		look_up(spending);
 	return verdict;
 }
 
@@ -168,25 +181,69 @@ spend_of_lease(const pg_uuid_t *account, ApikeySlotHint *hint, int64 cost,
  * back with a rollback.
  */
 ApikeyCreditVerdict
-apikey_credit_spend(const pg_uuid_t *account, ApikeySlotHint *hint,
-					int64 cost, int64 *left)
+apikey_credit_spend(ApikeySpending *spending)
 {
-	if (cost == 0)
+	spending->taken = 0;
+	spending->in_row = false;
+	if (spending->cost == 0)
 	{
-		ApikeyRow	row;
-		bool		found;
-
-		*left = apikey_account_left(account, &row, &found);
-		return found ? APIKEY_CREDIT_SPENT : APIKEY_CREDIT_UNAVAILABLE;
+		look_up(spending);
+		return spending->known ? APIKEY_CREDIT_SPENT :
+			APIKEY_CREDIT_UNAVAILABLE;
 	}
 	/* The row has no place for what makes a lease good, or void. */
 	if (apikey_catalog()->first_script)
 		return APIKEY_CREDIT_UNAVAILABLE;
 	if (apikey_usage_shared() && !apikey_account_written())
-		return spend_of_lease(account, hint, cost, left);
-	return spend_directly(account, cost,
-						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													  WAIT_MAX), left);
+		return spend_of_lease(spending);
+	return spend_directly(spending);
+}
+
+/* Puts back into the row what was spent in it just now. */
+static void
+unspend_in_row(void *state)
+{
+	const ApikeySpending *spending = state;
+	ApikeyRow	row;
+
+	if (!apikey_account_hold(spending->account, APIKEY_LOCK_UPDATE, &row))
+		return;
+	apikey_account_put_back(&row, spending->taken);
+	apikey_account_write_here(&row);
+}
+
+/* Puts back what was spent just now, as something else was refused. */
+void
+apikey_credit_unspend(const ApikeySpending *spending)
+{
+	if (spending->taken == 0)
+		return;
+	if (spending->in_row)
+		(void) apikey_storage_try(unspend_in_row,
+								  unconstify(ApikeySpending *, spending));
+	else
+		apikey_lease_unspend(spending->account, spending->taken);
+}
+
+/*
+ * Gives back so much of what was spent before; UNAVAILABLE where no lease can
+ * be had that it could go into.
+ */
+ApikeyCreditVerdict
+apikey_credit_refund(ApikeySpending *spending)
+{
+	ApikeySpending asking = *spending;
+
+	asking.cost = 0;
+	asking.charge = true;
+	if (apikey_lease_give_back(spending->account, spending->hint, spending->cost))
+		return APIKEY_CREDIT_SPENT;
+	if (RecoveryInProgress() || spend_waiting(&asking) != APIKEY_CREDIT_SPENT)
+		return APIKEY_CREDIT_UNAVAILABLE;
+	spending->wait_until = asking.wait_until;
+	return apikey_lease_give_back(spending->account, spending->hint,
+								  spending->cost) ?
+		APIKEY_CREDIT_SPENT : APIKEY_CREDIT_UNAVAILABLE;
 }
 
 /*
@@ -194,12 +251,16 @@ apikey_credit_spend(const pg_uuid_t *account, ApikeySlotHint *hint,
  * asked for in any case, unless the account has not got so much.
  */
 static int64
-lease_more(int64 balance, const ApikeyLease *lease)
+lease_more(int64 balance, int64 overdraft, const ApikeyLease *lease)
 {
 	int64		total = apikey_credits_sum(balance, lease->available);
 	int64		size = Max(Min(balance / 10, apikey_credits_lease),
 						   Min(LEASE_MIN, apikey_credits_lease));
 
+	/* A charge gets what there is, and what may be overdrawn. */
+	if (lease->overdrawing && lease->wanted_most > lease->available)
+		return Max(0, Min(lease->wanted_most - lease->available,
+						  apikey_credits_sum(balance, overdraft)));
 	if (lease->wanted_least > total)
 		return 0;
 	size = Max(size, lease->wanted_most <= total ? lease->wanted_most :
@@ -244,7 +305,8 @@ make_offer(const pg_uuid_t *account, ApikeyOffer *offer)
 	apikey_account_lease(&row, &lease_row);
 	if (!apikey_lease_settle(account, &lease_row, &lease))
 		return;
-	offer->amount = lease_more(apikey_account_balance(&row), &lease);
+	offer->amount = lease_more(apikey_account_balance(&row),
+							   apikey_account_overdraft(&row), &lease);
 	offer->left = apikey_account_balance(&row) - offer->amount;
 	if (offer->amount == 0 && lease.matched)
 	{

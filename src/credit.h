@@ -30,6 +30,25 @@ apikey_credits_sum(int64 one, int64 other)
 	return pg_add_s64_overflow(one, other, &sum) ? PG_INT64_MAX : sum;
 }
 
+/*
+ * What is to be spent of an account, and what has come of it.  A charge, of
+ * what has been used already, may overdraw the account, and takes what it can.
+ */
+typedef struct ApikeySpending
+{
+	const pg_uuid_t *account;
+	ApikeySlotHint *hint;
+	int64		cost;			/* 0 only asks */
+	bool		charge;
+	int64		overdraft;		/* of a charge */
+	TimestampTz wait_until;		/* for the worker, at most; 0: not waiting yet */
+	int64		taken;
+	bool		known;			/* what follows is */
+	int64		left;			/* below 0: it is overdrawn */
+	TimestampTz until;			/* when it is refilled; the end of time: never */
+	bool		in_row;			/* spent in the row itself */
+} ApikeySpending;
+
 /* Setting, in apikey.c. */
 extern int	apikey_credits_lease;
 
@@ -49,13 +68,16 @@ typedef struct ApikeyLeaseRow
 
 /* lease.c: in memory; an account is an id, of whatever it is */
 extern void apikey_lease_init(void);
-extern ApikeyCreditVerdict apikey_lease_spend(const pg_uuid_t *account,
-											  ApikeySlotHint *hint,
-											  int64 cost, int64 *left);
+extern ApikeyCreditVerdict apikey_lease_spend(ApikeySpending *spending);
+extern void apikey_lease_unspend(const pg_uuid_t *account, int64 amount);
+extern bool apikey_lease_give_back(const pg_uuid_t *account,
+								   ApikeySlotHint *hint, int64 amount);
+extern bool apikey_lease_told(const pg_uuid_t *account, ApikeySlotHint *hint,
+							  bool exhausted);
 extern bool apikey_lease_state(const pg_uuid_t *account,
 							   const ApikeyLeaseRow *row, int64 *available);
 extern void apikey_lease_ask(const pg_uuid_t *account, int64 wanted,
-							 bool waiting);
+							 bool waiting, bool overdrawing);
 extern void apikey_lease_prepare_to_wait(void);
 extern void apikey_lease_wait(long milliseconds);
 extern void apikey_lease_end_wait(void);
@@ -114,10 +136,22 @@ extern void apikey_account_update(ApikeyRow *key, bool set_anew);
 extern void apikey_account_forget(const ApikeyRow *key);
 extern int64 apikey_account_add(const pg_uuid_t *account, int64 amount);
 
+/* account.c: those of limits */
+extern void apikey_account_of_limit_create(const ApikeyRow *limit);
+extern void apikey_account_of_limit_changed(const ApikeyRow *limit,
+											int64 more, bool restart);
+extern void apikey_account_of_limit_drop(const pg_uuid_t *id);
+extern int64 apikey_account_overdraft(const ApikeyRow *row);
+extern TimestampTz apikey_account_refill_at(const ApikeyRow *row);
+extern const Interval *apikey_account_refill(const ApikeyRow *row,
+											 int64 *amount);
+extern bool apikey_account_mark_told(const pg_uuid_t *account,
+									 bool exhausted);
+
 /* credit.c */
-extern ApikeyCreditVerdict apikey_credit_spend(const pg_uuid_t *account,
-											   ApikeySlotHint *hint,
-											   int64 cost, int64 *left);
+extern ApikeyCreditVerdict apikey_credit_spend(ApikeySpending *spending);
+extern void apikey_credit_unspend(const ApikeySpending *spending);
+extern ApikeyCreditVerdict apikey_credit_refund(ApikeySpending *spending);
 extern void apikey_credit_grant(const pg_uuid_t *account);
 extern List *apikey_credit_idle_databases(void);
 extern bool apikey_credit_return(bool first, bool even_used);

@@ -35,6 +35,7 @@ typedef struct Arguments
 	int			client_addr;
 	int			cost;
 	int			owner;
+	int			costs;
 } Arguments;
 
 static const Arguments of_key = {
@@ -43,7 +44,8 @@ static const Arguments of_key = {
 	.min_role = 3,
 	.client_addr = 4,
 	.cost = 5,
-	.owner = 6
+	.owner = 6,
+	.costs = 7
 };
 
 static const Arguments of_digest = {
@@ -52,7 +54,8 @@ static const Arguments of_digest = {
 	.min_role = 4,
 	.client_addr = 5,
 	.cost = 6,
-	.owner = 7
+	.owner = 7,
+	.costs = 8
 };
 
 static const Arguments of_check = {
@@ -61,7 +64,8 @@ static const Arguments of_check = {
 	.owner = 3,
 	.client_addr = 4,
 	.min_role = ABSENT,
-	.cost = ABSENT
+	.cost = ABSENT,
+	.costs = ABSENT
 };
 
 /* A project's path; one too long to be any is as good as the empty one. */
@@ -90,6 +94,8 @@ read_demand(FunctionCallInfo fcinfo, const Arguments *at, ApikeyDemand *demand)
 		if (demand->cost < 0)
 			apikey_refuse("cost", "A cost must not be negative.");
 	}
+	if (GIVEN(at->costs))
+		demand->costs = apikey_costs_read(PG_GETARG_DATUM(at->costs), false);
 	demand->by_scopes = GIVEN(at->scopes);
 	if (demand->by_scopes)
 		demand->scopes = PG_GETARG_DATUM(at->scopes);

@@ -18,6 +18,7 @@
 
 #include "credit.h"
 #include "foreign.h"
+#include "mark.h"
 #include "usage.h"
 
 typedef enum EndedKind
@@ -100,6 +101,7 @@ forget_database(Oid database)
 	apikey_rehash_forget_database(database);
 	apikey_notify_drop(database);
 	apikey_lease_drop(database);
+	apikey_mark_drop(database);
 }
 
 /* For the worker: our tables are not in this database. */

@@ -57,7 +57,12 @@ static const char *const event_names[] = {
 	[APIKEY_EVENT_MEMBER_CHANGED] = "member_changed",
 	[APIKEY_EVENT_PROJECT_APPLIED] = "project_applied",
 	[APIKEY_EVENT_GRANTED] = "granted",
-	[APIKEY_EVENT_UNGRANTED] = "ungranted"
+	[APIKEY_EVENT_UNGRANTED] = "ungranted",
+	[APIKEY_EVENT_LIMIT_SET] = "limit_set",
+	[APIKEY_EVENT_LIMIT_DROPPED] = "limit_dropped",
+	[APIKEY_EVENT_LIMIT_LOW] = "limit_low",
+	[APIKEY_EVENT_LIMIT_EXHAUSTED] = "limit_exhausted",
+	[APIKEY_EVENT_OVERDRAWN] = "overdrawn"
 };
 
 static const ApikeyColumn event_columns[] = {
@@ -274,6 +279,21 @@ apikey_event_change(ApikeyEvent event, const char *detail)
 	ApikeyRow	row;
 
 	apikey_row_clear(&row);
+	event_write(event, detail, &row);
+}
+
+/* Tells of what is about the personal keys of a role with a subject. */
+void
+apikey_event_subject(Oid owner, const text *subject, ApikeyEvent event,
+					 const char *detail)
+{
+	ApikeyRow	row;
+
+	apikey_row_clear(&row);
+	apikey_row_set(&row, EVENT_KEY_OWNER, ObjectIdGetDatum(owner));
+	apikey_row_set_pointer(&row, EVENT_KEY_OWNER_NAME,
+						   apikey_role_name_text(owner, NULL));
+	apikey_row_set_pointer(&row, EVENT_KEY_SUBJECT, subject);
 	event_write(event, detail, &row);
 }
 

@@ -18,6 +18,8 @@
 
 #include "apikey.h"
 #include "credit.h"
+#include "deleted.h"
+#include "limit.h"
 #include "usage.h"
 
 static const ApikeyColumn key_columns[] = {
@@ -449,6 +451,8 @@ apikey_key_delete(const ApikeyRow *key)
 	apikey_table_delete(&apikey_digest_table, apikey_row_id(key), false);
 	apikey_table_delete(&apikey_use_table, apikey_row_id(key), false);
 	apikey_account_forget(key);
+	apikey_limit_drop_of_key(apikey_row_id(key));
+	apikey_deleted_note(key);
 	apikey_revocation_forget(key);
 	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);
 }

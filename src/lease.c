@@ -42,6 +42,9 @@
  * matters.  Only the numbers of the row decide, so a lease of a file or of a
  * worker that died is not lost where the row still has it.
  *
+ * An account may be overdrawn for charges: its row is below zero then by what
+ * of the lease is a debt, and no verification spends that.
+ *
  * Who needs more than is there asks the worker and waits.  What a transaction
  * has spent goes back into the lease when it, or the subtransaction it was
  * spent in, rolls back, if the lease is of the same era: that changes when what
@@ -90,7 +93,8 @@ typedef struct Spend
 {
 	pg_uuid_t	account;
 	uint64		era;			/* of the lease */
-	int64		amount;			/* goes back into it on rollback */
+	int64		amount;			/* goes back into it on rollback, */
+	int64		back;			/* and this when it is committed */
 	Effect		effect;
 	int			level;			/* of the subtransaction */
 } Spend;
@@ -143,6 +147,7 @@ apikey_lease_from_file(ApikeyLease *lease)
 	lease->left_at = 0;
 	lease->unsettled = 0;
 	lease->wanted_least = lease->wanted_most = 0;
+	lease->overdrawing = lease->low_told = lease->exhausted_told = false;
 }
 
 static ApikeySlot *
@@ -199,6 +204,7 @@ record_spend(const pg_uuid_t *account, ApikeyLease *lease, int64 amount,
 	spend->account = *account;
 	spend->era = lease->era;
 	spend->amount = amount;
+	spend->back = 0;
 	spend->effect = effect;
 	spend->level = level;
 	lease->unsettled++;
@@ -225,7 +231,10 @@ take_offer(ApikeyLease *lease)
 	lease->generation = lease->offer.generation;
 	lease->available = apikey_credits_sum(lease->available,
 										  lease->offer.amount);
+	if (lease->until != lease->offer.until)
+		lease->low_told = lease->exhausted_told = false;
 	lease->until = lease->offer.until;
+	lease->left = lease->offer.left;
 	lease->offer.number = 0;
 }
 
@@ -262,14 +271,17 @@ settle_spend(const Spend *spend, bool committed)
 	SpinLockAcquire(&slot->mutex);
 	if (lease->unsettled > 0)
 		lease->unsettled--;
-	if (lease->era == spend->era && !committed)
-		lease->available += spend->amount;
+	if (lease->era == spend->era)
+		lease->available = apikey_credits_sum(lease->available,
+											  committed ? spend->back :
+											  spend->amount);
 	if (lease->era == spend->era && committed && spend->effect == EFFECT_END)
 		end_lease(lease);
 	if (spend->effect != EFFECT_NONE && committed)
 	{
 		lease->left_at = 0;
 		lease->changes++;
+		lease->low_told = lease->exhausted_told = false;
 	}
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
@@ -336,13 +348,64 @@ apikey_lease_init(void)
 }
 
 /*
- * Spends of an account's lease; cost 0 only asks.  "left" is what is left of
- * the account, or -1 where that is not known.  ASK where the worker has to say
- * first; UNAVAILABLE where there is no room for the account.
+ * How much of a lease may be spent.  What is in it of an account that has been
+ * overdrawn for it is for charges alone.
+ */
+static int64
+spendable(const ApikeyLease *lease, bool charge)
+{
+	return charge || lease->left >= 0 ? lease->available :
+		lease->available + lease->left;
+}
+
+/* Is it known that an account has less than that, if it has nothing to add? */
+static bool
+known_to_lack(const ApikeyLease *lease, const ApikeySpending *spending,
+			  TimestampTz now)
+{
+	if (lease->left_at == 0 || now - lease->left_at >= LEFT_KNOWN_FOR)
+		return false;
+	if (spending->charge)
+		return lease->left + spending->overdraft <= 0;
+	return apikey_credits_sum(lease->available, lease->left) < spending->cost;
+}
+
+/* Takes what a lease has; its slot's mutex is held. */
+static ApikeyCreditVerdict
+take_of_lease(ApikeyLease *lease, ApikeySpending *spending, TimestampTz now)
+{
+	ApikeyCreditVerdict verdict = APIKEY_CREDIT_ASK;
+
+	if (spendable(lease, spending->charge) >= spending->cost)
+	{
+		verdict = APIKEY_CREDIT_SPENT;
+		spending->taken = spending->cost;
+	}
+	else if (known_to_lack(lease, spending, now))
+	{
+		verdict = spending->charge ? APIKEY_CREDIT_SPENT :
+			APIKEY_CREDIT_EXHAUSTED;
+		spending->taken = spending->charge ? lease->available : 0;
+	}
+	if (spending->taken > 0)
+	{
+		lease->available -= spending->taken;
+		record_spend(spending->account, lease, spending->taken, EFFECT_NONE);
+	}
+	if (verdict == APIKEY_CREDIT_SPENT)
+		lease->spent_at = now;
+	spending->known = lease->left_at != 0;
+	spending->left = apikey_credits_sum(lease->available, lease->left);
+	spending->until = lease->until;
+	return verdict;
+}
+
+/*
+ * Spends of an account's lease; cost 0 only asks.  ASK where the worker has to
+ * say first; UNAVAILABLE where there is no room for the account.
  */
 ApikeyCreditVerdict
-apikey_lease_spend(const pg_uuid_t *account, ApikeySlotHint *hint, int64 cost,
-				   int64 *left)
+apikey_lease_spend(ApikeySpending *spending)
 {
 	ApikeyCreditVerdict verdict = APIKEY_CREDIT_ASK;
 	TimestampTz now = GetCurrentTimestamp();
@@ -351,37 +414,130 @@ apikey_lease_spend(const pg_uuid_t *account, ApikeySlotHint *hint, int64 cost,
 	ApikeySlot *slot;
 	LWLock	   *lock;
 
-	*left = -1;
+	spending->taken = 0;
+	spending->known = spending->in_row = false;
 	reserve_spend();
-	slot = open_slot(account, hint, &lock);
+	slot = open_slot(spending->account, spending->hint, &lock);
 	if (slot == NULL)
 		return APIKEY_CREDIT_UNAVAILABLE;
 	lease = &slot->lease;
 	SpinLockAcquire(&slot->mutex);
 	if (lease->matched && now < lease->until)
 	{
-		bool		known = lease->left_at != 0;
-
-		if (lease->available >= cost)
-		{
-			verdict = APIKEY_CREDIT_SPENT;
-			lease->available -= cost;
-			lease->spent_at = now;
-			if (cost > 0)
-				record_spend(account, lease, cost, EFFECT_NONE);
-			low = lease->available < lease->low && lease->wanted_most == 0 &&
-				!(known && lease->left == 0);
-		}
-		else if (known && now - lease->left_at < LEFT_KNOWN_FOR &&
-				 apikey_credits_sum(lease->available, lease->left) < cost)
-			verdict = APIKEY_CREDIT_EXHAUSTED;
-		*left = known ? apikey_credits_sum(lease->available, lease->left) : -1;
+		verdict = take_of_lease(lease, spending, now);
+		low = verdict == APIKEY_CREDIT_SPENT &&
+			lease->available < lease->low && lease->wanted_most == 0 &&
+			!(spending->known && lease->left <= 0);
 	}
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	if (low)
-		apikey_lease_ask(account, 1, false);
+		apikey_lease_ask(spending->account, 1, false, false);
 	return verdict;
+}
+
+/* What this subtransaction has spent of a lease of an era; NULL for nothing. */
+static Spend *
+own_spend(const pg_uuid_t *account, uint64 era)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	for (int i = spend_count - 1; i >= 0 && spends[i].level >= level; i--)
+	{
+		if (spends[i].effect == EFFECT_NONE && spends[i].era == era &&
+			memcmp(&spends[i].account, account, sizeof(pg_uuid_t)) == 0)
+			return &spends[i];
+	}
+	return NULL;
+}
+
+/* Puts back so much of what it has spent; the slot's mutex is held. */
+static int64
+undo_own(const pg_uuid_t *account, ApikeyLease *lease, int64 amount)
+{
+	Spend	   *spend = own_spend(account, lease->era);
+
+	if (spend == NULL)
+		return 0;
+	amount = Min(amount, spend->amount);
+	spend->amount -= amount;
+	lease->available = apikey_credits_sum(lease->available, amount);
+	return amount;
+}
+
+/*
+ * Puts back what was spent just now, as something else was refused.  Where the
+ * lease has ended since, it is lost with it.
+ */
+void
+apikey_lease_unspend(const pg_uuid_t *account, int64 amount)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = find_slot(account, &lock);
+
+	if (slot == NULL)
+		return;
+	SpinLockAcquire(&slot->mutex);
+	(void) undo_own(account, &slot->lease, amount);
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+}
+
+/*
+ * Gives back what has been spent of an account: what this subtransaction has
+ * spent at once, the rest with the commit, as nobody may spend what comes back
+ * and then does not.  False where there is no lease that it could go into.
+ */
+bool
+apikey_lease_give_back(const pg_uuid_t *account, ApikeySlotHint *hint,
+					   int64 amount)
+{
+	bool		open = false;
+	LWLock	   *lock;
+	ApikeySlot *slot;
+
+	reserve_spend();
+	slot = open_slot(account, hint, &lock);
+	if (slot == NULL)
+		return false;
+	SpinLockAcquire(&slot->mutex);
+	if (slot->lease.matched && GetCurrentTimestamp() < slot->lease.until)
+	{
+		open = true;
+		amount -= undo_own(account, &slot->lease, amount);
+		if (amount > 0)
+		{
+			record_spend(account, &slot->lease, 0, EFFECT_CHANGE);
+			spends[spend_count - 1].back = amount;
+		}
+	}
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+	return open;
+}
+
+/*
+ * Has it been told in this period that an account is low, or exhausted?  It is
+ * from now on.
+ */
+bool
+apikey_lease_told(const pg_uuid_t *account, ApikeySlotHint *hint,
+				  bool exhausted)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = apikey_slot_find(MyDatabaseId, account, hint, &lock);
+	bool	   *told;
+	bool		before;
+
+	if (slot == NULL)
+		return true;
+	told = exhausted ? &slot->lease.exhausted_told : &slot->lease.low_told;
+	SpinLockAcquire(&slot->mutex);
+	before = *told;
+	*told = true;
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+	return before;
 }
 
 /* Puts an account on the list of those that somebody asks for. */
@@ -405,7 +561,7 @@ enqueue(const ApikeySlotKey *key, bool waiting)
 
 /* Says how much is wanted, at least and at most; 0 for nothing any more. */
 static void
-set_wanted(const pg_uuid_t *account, int64 wanted)
+set_wanted(const pg_uuid_t *account, int64 wanted, bool overdrawing)
 {
 	LWLock	   *lock;
 	ApikeySlot *slot = find_slot(account, &lock);
@@ -422,16 +578,18 @@ set_wanted(const pg_uuid_t *account, int64 wanted)
 		lease->wanted_least = Min(lease->wanted_least, wanted);
 		lease->wanted_most = Max(lease->wanted_most, wanted);
 	}
+	lease->overdrawing = wanted > 0 && (lease->overdrawing || overdrawing);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 }
 
 /*
  * Asks the worker for a lease of so much at least, for somebody who waits for
- * it, or has enough for now.
+ * it, or has enough for now; or, overdrawing, of as much as there can be of it.
  */
 void
-apikey_lease_ask(const pg_uuid_t *account, int64 wanted, bool waiting)
+apikey_lease_ask(const pg_uuid_t *account, int64 wanted, bool waiting,
+				 bool overdrawing)
 {
 	ApikeySlotKey key;
 
@@ -439,11 +597,11 @@ apikey_lease_ask(const pg_uuid_t *account, int64 wanted, bool waiting)
 	key.database = MyDatabaseId;
 	key.id = *account;
 	/* The worker may answer as soon as it is on the list. */
-	set_wanted(account, wanted);
+	set_wanted(account, wanted, overdrawing);
 	if (enqueue(&key, waiting))
 		apikey_worker_call(MyDatabaseId);
 	else if (!waiting)
-		set_wanted(account, 0);
+		set_wanted(account, 0, false);
 }
 
 /* Waiting for the worker: between the first and the last, any number. */
@@ -597,6 +755,7 @@ apikey_lease_answer(Oid database, const pg_uuid_t *account)
 	{
 		SpinLockAcquire(&slot->mutex);
 		slot->lease.wanted_least = slot->lease.wanted_most = 0;
+		slot->lease.overdrawing = false;
 		SpinLockRelease(&slot->mutex);
 		LWLockRelease(lock);
 	}

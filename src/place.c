@@ -24,6 +24,7 @@
 #include "utils/snapmgr.h"
 
 #include "apikey.h"
+#include "limit.h"
 #include "redact.h"
 
 #define PART_MAX	64			/* characters of a name in a path */
@@ -377,6 +378,8 @@ drop_project(ApikeyPlace *place)
 	delete_keys(place);
 	apikey_member_scan(apikey_place_organization(place),
 					   apikey_place_project(place), delete_member, NULL);
+	apikey_limit_drop_of_place(apikey_place_organization(place),
+							   apikey_place_project(place));
 	apikey_event_place(place, APIKEY_EVENT_PROJECT_DROPPED, NULL);
 	apikey_table_delete(&apikey_project_table, apikey_place_project(place),
 						true);
@@ -415,6 +418,7 @@ apikey_place_drop(ApikeyPlace *place)
 	UnregisterSnapshot(snapshot);
 	apikey_member_scan(apikey_place_organization(place), NULL, delete_member,
 					   NULL);
+	apikey_limit_drop_of_place(apikey_place_organization(place), NULL);
 	apikey_event_place(place, APIKEY_EVENT_ORGANIZATION_DROPPED, NULL);
 	apikey_table_delete(&apikey_organization_table,
 						apikey_place_organization(place), true);

@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "apikey.h"
+#include "limit.h"
 #include "usage.h"
 
 /*
@@ -165,6 +166,7 @@ apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
 					  psprintf("{\"rotated_from\": \"%s\"}",
 							   apikey_id_string(id)));
 	apikey_reveal_keep(&successor, project, plaintext);
+	apikey_limit_follow(apikey_row_id(&old), apikey_row_id(&successor));
 	apikey_usage_carry_limit(apikey_row_id(&old), apikey_row_id(&successor));
 	return plaintext;
 }

@@ -25,7 +25,9 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
+#include "mark.h"
 #include "slot.h"
+#include "tally.h"
 #include "usage.h"
 
 #define PARTITIONS		16
@@ -91,6 +93,8 @@ request_memory(void)
 	RequestAddinShmemSpace(apikey_lease_size());
 	RequestAddinShmemSpace(apikey_notify_size());
 	RequestAddinShmemSpace(apikey_worker_size());
+	RequestAddinShmemSpace(apikey_mark_size());
+	RequestAddinShmemSpace(apikey_tally_size());
 	RequestNamedLWLockTranche("apikey", PARTITIONS + 3);
 }
 
@@ -141,7 +145,8 @@ key_slot(int number, const ApikeySlotKey *key, uint32 hash)
 	pg_atomic_write_u64(&slot->last_used_at, 0);
 	pg_atomic_write_u64(&slot->arrival, 0);
 	SpinLockInit(&slot->mutex);
-	slot->ended = slot->has_addr = slot->flush_done = false;
+	slot->ended = slot->has_addr = slot->flush_done = slot->in_debt = false;
+	slot->arrival_rest = 0;
 	memset(&slot->flush, 0, sizeof(slot->flush));
 	memset(&slot->denial, 0, sizeof(slot->denial));
 	memset(&slot->lease, 0, sizeof(slot->lease));
@@ -587,6 +592,8 @@ start_memory(void)
 	apikey_notify_start(&locks[2].lock);
 	apikey_share_start();
 	apikey_worker_start();
+	apikey_mark_start();
+	apikey_tally_start();
 	shared = ShmemInitStruct("apikey", shared_size(), &found);
 	slots = ShmemInitStruct("apikey slots",
 							mul_size(apikey_max_tracked_keys,

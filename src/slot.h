@@ -61,11 +61,15 @@ typedef struct ApikeyLease
 	int64		number;			/* as the account's row has it; 0: none */
 	int64		generation;		/* likewise */
 	bool		matched;		/* a worker on a primary has seen that */
+	bool		overdrawing;	/* what is wanted is for a charge, too */
+	bool		low_told;		/* in this period, as far as is known here */
+	bool		exhausted_told;
 	int64		available;
 	int64		low;			/* below it more is asked for */
 	TimestampTz until;			/* when the account is refilled */
-	int64		left;			/* in the row, when it was looked at */
-	TimestampTz left_at;		/* 0: what is left is not known */
+	int64		left;			/* in the row, when it was looked at; below 0
+								 * so much of what is available is a debt */
+	TimestampTz left_at;		/* 0: it may be more by now */
 	TimestampTz spent_at;		/* the last time */
 	uint64		era;			/* another one: nothing goes back into it */
 	int32		unsettled;		/* spends that may be undone */
@@ -113,8 +117,10 @@ typedef struct ApikeySlot
 	pg_atomic_uint64 arrival;	/* the limiter's state: see limiter.c */
 	ApikeyFlush flush;			/* the last one */
 	bool		flush_done;		/* the counters are without it */
+	bool		in_debt;		/* the limiter: see limiter.c */
 	inet_struct addr;			/* of the last use, where it was given */
 	ApikeyDenial denial;		/* see denial.c */
+	uint32		arrival_rest;	/* by which arrival is rounded up */
 	ApikeyLease lease;			/* see lease.c */
 } ApikeySlot;
 

@@ -71,6 +71,7 @@ typedef struct KeptSlot
 	ApikeyUse	use;
 	Oid			owner;
 	bool		ended;
+	bool		in_debt;
 	ApikeyDenial denial;
 	ApikeyLease lease;
 } KeptSlot;
@@ -142,6 +143,7 @@ keep_slot(ApikeySlot *slot, TimestampTz now, KeptSlot *kept)
 	apikey_usage_copy(slot, &kept->use);
 	kept->owner = apikey_share_role(slot->holder);
 	kept->ended = slot->ended;
+	kept->in_debt = slot->in_debt;
 	kept->denial = slot->denial;
 	kept->lease = slot->lease;
 	return true;
@@ -316,6 +318,7 @@ restore_slot(const KeptSlot *kept, bool whole)
 		return;
 	pg_atomic_write_u64(&slot->arrival, kept->use.arrival);
 	slot->ended = kept->ended;
+	slot->in_debt = kept->in_debt;
 	if (!whole)
 		return;
 	pg_atomic_write_u64(&slot->uses, kept->use.uses);

@@ -1,6 +1,6 @@
 /*
  * sql_triggers.c
- *		UPDATE of the views apikeys and apikey_projects.
+ *		UPDATE of the views apikeys, apikey_projects and apikey_limits.
  *
  * The trigger takes the columns that differ between the old and the new row
  * of the view, and writes them into the table's row, locked, unless one of
@@ -28,8 +28,11 @@
 
 #include "apikey.h"
 #include "credit.h"
+#include "limit.h"
 #include "usage.h"
 #include "verify.h"
+
+#define PREDECESSORS_MAX	16	/* looked for one by one */
 
 /* A column that an UPDATE changes. */
 typedef struct Change
@@ -89,7 +92,10 @@ static const Instead instead[] = {
 	{"apikey_members", "INSERT", "apikey_member_add"},
 	{"apikey_members", "UPDATE", "apikey_member_add"},
 	{"apikey_members", "DELETE", "apikey_member_remove"},
-	{"apikey_events", "DELETE", "apikey_events_purge"}
+	{"apikey_events", "DELETE", "apikey_events_purge"},
+	{"apikey_limits", "INSERT", "apikey_limit_set"},
+	{"apikey_limits", "DELETE", "apikey_limit_drop"},
+	{"apikey_limits", "remaining", "apikey_limit_add"}
 };
 
 /* For errhint: what to call; nothing where no function does it. */
@@ -178,7 +184,8 @@ on_analyze(ParseState *state, Query *query, APIKEY_JUMBLE_STATE *jumble)
 	view = get_rel_name(target->relid);
 	if (view != NULL &&
 		(query->commandType == CMD_DELETE ||
-		 (strcmp(view, "apikeys") != 0 && strcmp(view, "apikey_projects") != 0)))
+		 (strcmp(view, "apikeys") != 0 && strcmp(view, "apikey_projects") != 0 &&
+		  strcmp(view, "apikey_limits") != 0)))
 		refuse_command(view, command);
 }
 
@@ -407,6 +414,35 @@ note_end(TriggerData *trigger, const pg_uuid_t *id)
 }
 
 /*
+ * The limits of a key are those of what it has replaced, too, in their grace.
+ * Keys of a place or subject are not looked for: all are looked at anew.
+ */
+static void
+limits_changed(TriggerData *trigger, HeapTuple row)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	bool		isnull;
+	Datum		key = heap_getattr(row, APIKEY_LIMIT_KEY + 1, desc, &isnull);
+	ApikeyRow	predecessor;
+	pg_uuid_t	id;
+
+	if (isnull)
+	{
+		apikey_cache_all_changed();
+		return;
+	}
+	id = *DatumGetUUIDP(key);
+	for (int i = 0; i < PREDECESSORS_MAX; i++)
+	{
+		apikey_cache_key_changed(&id);
+		if (!apikey_key_find_predecessor(&id, &predecessor))
+			return;
+		id = *apikey_row_id(&predecessor);
+	}
+	apikey_cache_all_changed();
+}
+
+/*
  * _apikey_changed() returns trigger
  *		After each change of a row on which verification depends: what the
  *		processes have remembered of it is void with our commit.
@@ -440,6 +476,13 @@ _apikey_changed(PG_FUNCTION_ARGS)
 								  RelationGetDescr(trigger->tg_relation));
 	else if (strcmp(table, "apikey_import") == 0)
 		apikey_cache_fact_changed(APIKEY_FACT_IMPORTS);
+	else if (strcmp(table, "apikey_limit") == 0)
+	{
+		apikey_cache_fact_changed(APIKEY_FACT_LIMITS);
+		limits_changed(trigger, trigger->tg_trigtuple);
+		if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+			limits_changed(trigger, trigger->tg_newtuple);
+	}
 	else
 		apikey_cache_all_changed();
 	return PointerGetDatum(NULL);
@@ -466,5 +509,29 @@ _apikey_project_write(PG_FUNCTION_ARGS)
 	apikey_table_update(&apikey_project_table, &place.project);
 	apikey_event_place(&place, APIKEY_EVENT_PROJECT_UPDATED,
 					   changes_detail(&changes));
+	return updated_row(fcinfo);
+}
+
+/*
+ * _apikey_limit_write() returns trigger
+ *		INSTEAD OF UPDATE of the view apikey_limits.
+ */
+PG_FUNCTION_INFO_V1(_apikey_limit_write);
+Datum
+_apikey_limit_write(PG_FUNCTION_ARGS)
+{
+	Changes		changes;
+	ApikeyRow	before;
+	ApikeyRow	limit;
+
+	find_changes(fcinfo, &apikey_limit_table, &changes);
+	if (changes.count == 0)
+		return updated_row(fcinfo);
+
+	apikey_limit_open_row(changes.id, &before);
+	limit = before;
+	apply_changes(&changes, &limit);
+	apikey_limit_rule(&limit);
+	apikey_limit_change(&before, &limit, changes_detail(&changes));
 	return updated_row(fcinfo);
 }

@@ -13,6 +13,7 @@
 #include "utils/tuplestore.h"
 
 #include "apikey.h"
+#include "bound.h"
 #include "usage.h"
 #include "verify.h"
 
@@ -123,13 +124,32 @@ append_successor(StringInfo json, const ApikeyVerdict *verdict)
 					 apikey_json_time(stops_at));
 }
 
+/*
+ * "limit": the one that has refused; or, to whoever has named costs and may
+ * pass, "limits": all.
+ */
+static void
+append_limits(StringInfo json, const ApikeyVerdict *verdict,
+			  const ApikeyDemand *demand)
+{
+	const char *separator = json->len > 0 ? ", " : "";
+
+	if ((verdict->code == APIKEY_CODE_RATE_LIMITED ||
+		 verdict->code == APIKEY_CODE_EXHAUSTED) && verdict->refused_by >= 0)
+		appendStringInfo(json, "%s\"limit\": %s", separator,
+						 apikey_bound_json(verdict, verdict->refused_by));
+	else if (verdict->code == APIKEY_CODE_VALID && demand->costs != NULL)
+		appendStringInfo(json, "%s\"limits\": %s", separator,
+						 apikey_bounds_json(verdict));
+}
+
 /* The object of all that there is to tell; false for nothing. */
 static bool
 verdict_detail(const ApikeyVerdict *verdict, const ApikeyDemand *demand,
 			   Datum *detail)
 {
 	StringInfoData json;
-	ApikeyLimit limit;
+	ApikeyRate	rate;
 
 	initStringInfo(&json);
 	if (verdict->code == APIKEY_CODE_INSUFFICIENT_SCOPE)
@@ -139,10 +159,11 @@ verdict_detail(const ApikeyVerdict *verdict, const ApikeyDemand *demand,
 	if (verdict->code == APIKEY_CODE_IP_DENIED)
 		appendStringInfo(&json, "\"client_addr\": \"%s\"",
 						 demand->client_addr == NULL ? "missing" : "denied");
-	if (apikey_limiter_of(verdict->key, &limit))
-		appendStringInfo(&json, "%s\"rate_limit\": %d, \"rate_window_seconds\": %.15g",
-						 json.len > 0 ? ", " : "", limit.tokens,
-						 (double) limit.window / APIKEY_LIMITER_UNITS / USECS_PER_SEC);
+	if (apikey_limiter_of(verdict->key, &rate))
+		appendStringInfo(&json, "%s\"rate_limit\": " INT64_FORMAT ", \"rate_window_seconds\": %.15g",
+						 json.len > 0 ? ", " : "", rate.tokens,
+						 (double) rate.window / APIKEY_LIMITER_UNITS / USECS_PER_SEC);
+	append_limits(&json, verdict, demand);
 	append_successor(&json, verdict);
 	if (json.len == 0)
 		return false;
@@ -289,8 +310,8 @@ verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 
 	begin_result(fcinfo);
 	apikey_verify_credential(credential, demand, &verdict);
-	keep = verdict.code == APIKEY_CODE_VALID && !verdict.rated &&
-		!verdict.credited && verdict.row != NULL;
+	keep = verdict.code == APIKEY_CODE_VALID && verdict.bounds == NULL &&
+		demand->costs == NULL && verdict.row != NULL;
 	if (keep && *verdict.row != NULL)
 		row = *verdict.row;
 	else

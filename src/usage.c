@@ -65,13 +65,13 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 }
 
 /*
- * Spends of a key's limit, where it can be: not without shared memory, and not
- * where there is no room for another key.
+ * Spends of a rate limit, a key's or any other, where it can be: not without
+ * shared memory, and not where there is no room for another slot.
  */
 ApikeyLimitVerdict
 apikey_usage_limit(const pg_uuid_t *id, ApikeySlotHint *hint,
-				   const ApikeyLimit *limit, int32 cost, TimestampTz now,
-				   ApikeyLimitState *state)
+				   const ApikeyRate *rate, int64 cost, TimestampTz now,
+				   ApikeyRateState *state)
 {
 	LWLock	   *lock;
 	ApikeySlot *slot = !apikey_usage_shared() ? NULL :
@@ -80,8 +80,8 @@ apikey_usage_limit(const pg_uuid_t *id, ApikeySlotHint *hint,
 
 	if (slot == NULL)
 		return APIKEY_LIMIT_UNAVAILABLE;
-	passed = apikey_limiter_take(&slot->arrival, limit,
-								 now * APIKEY_LIMITER_UNITS, cost, state);
+	passed = apikey_limiter_take(slot, rate, now * APIKEY_LIMITER_UNITS, cost,
+								 state);
 	LWLockRelease(lock);
 	return passed ? APIKEY_LIMIT_PASSED : APIKEY_LIMIT_REACHED;
 }
@@ -89,17 +89,55 @@ apikey_usage_limit(const pg_uuid_t *id, ApikeySlotHint *hint,
 /* Gives back what apikey_usage_limit took, and tells what is left then. */
 void
 apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
-					 const ApikeyLimit *limit, int32 cost, TimestampTz now,
-					 ApikeyLimitState *state)
+					 const ApikeyRate *rate, int64 cost, TimestampTz now,
+					 ApikeyRateState *state)
 {
 	LWLock	   *lock;
 	ApikeySlot *slot = apikey_slot_find(MyDatabaseId, id, hint, &lock);
 
 	if (slot == NULL)
 		return;					/* its database has been dropped */
-	apikey_limiter_return(&slot->arrival, limit, cost);
-	(void) apikey_limiter_take(&slot->arrival, limit,
-							   now * APIKEY_LIMITER_UNITS, 0, state);
+	apikey_limiter_return(slot, rate, now * APIKEY_LIMITER_UNITS, cost);
+	(void) apikey_limiter_take(slot, rate, now * APIKEY_LIMITER_UNITS, 0,
+							   state);
+	LWLockRelease(lock);
+}
+
+/*
+ * Spends what has been used already, into debt; tells how much of it.  False
+ * where there is no room for the slot.
+ */
+bool
+apikey_usage_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
+					const ApikeyRate *rate, int64 cost, TimestampTz now,
+					int64 *taken)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = apikey_slot_open(MyDatabaseId, id, hint, &lock);
+
+	if (slot == NULL)
+		return false;
+	*taken = apikey_limiter_charge(slot, rate, now * APIKEY_LIMITER_UNITS,
+								   cost);
+	LWLockRelease(lock);
+	return true;
+}
+
+/* What is left of a rate limit, for who only looks: no slot is made for it. */
+void
+apikey_usage_look(const pg_uuid_t *id, const ApikeyRate *rate,
+				  TimestampTz now, ApikeyRateState *state)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = !apikey_usage_shared() ? NULL :
+		apikey_slot_find(MyDatabaseId, id, NULL, &lock);
+
+	state->remaining = rate->tokens;
+	state->reset = now * APIKEY_LIMITER_UNITS;
+	if (slot == NULL)
+		return;
+	(void) apikey_limiter_take(slot, rate, now * APIKEY_LIMITER_UNITS, 0,
+							   state);
 	LWLockRelease(lock);
 }
 

@@ -28,19 +28,19 @@ typedef struct ApikeyUse
 /* Time in the limiter is in nanoseconds: this many to a microsecond. */
 #define APIKEY_LIMITER_UNITS	1000
 
-/* So many tokens in so long. */
-typedef struct ApikeyLimit
+/* So many tokens in so long: the time in the limiter's units. */
+typedef struct ApikeyRate
 {
-	int32		tokens;
+	int64		tokens;
 	int64		window;
-} ApikeyLimit;
+} ApikeyRate;
 
 /* What is left of it, and when this cost passes or, if it did, all is back. */
-typedef struct ApikeyLimitState
+typedef struct ApikeyRateState
 {
-	int32		remaining;
+	int64		remaining;
 	int64		reset;			/* 0: never */
-} ApikeyLimitState;
+} ApikeyRateState;
 
 typedef enum ApikeyLimitVerdict
 {
@@ -69,12 +69,18 @@ extern int	apikey_expiry_notice;
 extern bool apikey_notify;
 
 /* limiter.c */
-extern bool apikey_limiter_of(const ApikeyRow *key, ApikeyLimit *limit);
-extern bool apikey_limiter_take(pg_atomic_uint64 *arrival,
-								const ApikeyLimit *limit, int64 now,
-								int32 cost, ApikeyLimitState *state);
-extern void apikey_limiter_return(pg_atomic_uint64 *arrival,
-								  const ApikeyLimit *limit, int32 cost);
+extern bool apikey_limiter_of(const ApikeyRow *key, ApikeyRate *rate);
+extern bool apikey_limiter_take(ApikeySlot *slot, const ApikeyRate *rate,
+								int64 now, int64 cost,
+								ApikeyRateState *state);
+extern int64 apikey_limiter_charge(ApikeySlot *slot, const ApikeyRate *rate,
+								   int64 now, int64 cost);
+extern void apikey_limiter_return(ApikeySlot *slot, const ApikeyRate *rate,
+								  int64 now, int64 tokens);
+extern void apikey_limiter_return_time(ApikeySlot *slot,
+									   const ApikeyRate *rate, int64 now,
+									   int64 time);
+extern int64 apikey_limiter_time(const ApikeyRate *rate, int64 tokens);
 
 /* slot.c */
 extern bool apikey_usage_shared(void);
@@ -85,12 +91,17 @@ extern void apikey_usage_note(ApikeyCode code, const pg_uuid_t *id,
 							  bool counts, TimestampTz now);
 extern ApikeyLimitVerdict apikey_usage_limit(const pg_uuid_t *id,
 											 ApikeySlotHint *hint,
-											 const ApikeyLimit *limit,
-											 int32 cost, TimestampTz now,
-											 ApikeyLimitState *state);
+											 const ApikeyRate *rate,
+											 int64 cost, TimestampTz now,
+											 ApikeyRateState *state);
 extern void apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
-								 const ApikeyLimit *limit, int32 cost,
-								 TimestampTz now, ApikeyLimitState *state);
+								 const ApikeyRate *rate, int64 cost,
+								 TimestampTz now, ApikeyRateState *state);
+extern bool apikey_usage_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
+								const ApikeyRate *rate, int64 cost,
+								TimestampTz now, int64 *taken);
+extern void apikey_usage_look(const pg_uuid_t *id, const ApikeyRate *rate,
+							  TimestampTz now, ApikeyRateState *state);
 extern void apikey_usage_copy(ApikeySlot *slot, ApikeyUse *use);
 extern void apikey_usage_carry_limit(const pg_uuid_t *from,
 									 const pg_uuid_t *to);

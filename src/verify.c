@@ -14,8 +14,9 @@
 #include "utils/timestamp.h"
 
 #include "apikey.h"
+#include "bound.h"
 #include "complaint.h"
-#include "credit.h"
+#include "deleted.h"
 #include "foreign.h"
 #include "usage.h"
 #include "verify.h"
@@ -149,100 +150,6 @@ apikey_credential_find(ApikeyCredential *credential, ApikeyRow *key)
 		APIKEY_CODE_VALID : APIKEY_CODE_NOT_FOUND;
 }
 
-/* Tells what is left of a limit. */
-static void
-set_rate(ApikeyVerdict *verdict, const ApikeyLimitState *state)
-{
-	verdict->rated = true;
-	verdict->rate_remaining = state->remaining;
-	verdict->rate_reset_at = (state->reset + APIKEY_LIMITER_UNITS - 1) /
-		APIKEY_LIMITER_UNITS;
-}
-
-static void
-complain_of_limit(const ApikeyVerdict *verdict)
-{
-	const char *id = apikey_id_string(apikey_row_id(verdict->key));
-
-	if (apikey_usage_shared())
-		apikey_complain(APIKEY_COMPLAINT_ROOM,
-						"There is no room in shared memory for the rate limit of API key %s.",
-						id);
-	else
-		apikey_complain(APIKEY_COMPLAINT_PRELOAD,
-						"API key %s has a rate limit, and the library \"apikey\" is not in \"shared_preload_libraries\".",
-						id);
-}
-
-static ApikeyCode
-spend_limit(ApikeyVerdict *verdict, const ApikeyLimit *limit, int32 cost)
-{
-	ApikeyLimitState state;
-	ApikeyLimitVerdict passed;
-
-	passed = apikey_usage_limit(apikey_row_id(verdict->key), verdict->hint,
-								limit, cost, verdict->at, &state);
-	if (passed == APIKEY_LIMIT_UNAVAILABLE)
-	{
-		complain_of_limit(verdict);
-		return APIKEY_CODE_UNAVAILABLE;
-	}
-	set_rate(verdict, &state);
-	return passed == APIKEY_LIMIT_PASSED ? APIKEY_CODE_VALID :
-		APIKEY_CODE_RATE_LIMITED;
-}
-
-static ApikeyCode
-spend_credits(ApikeyVerdict *verdict, int32 cost)
-{
-	const pg_uuid_t *account = apikey_key_account(verdict->key);
-	bool		own = memcmp(account, apikey_row_id(verdict->key),
-							 sizeof(pg_uuid_t)) == 0;
-	ApikeySlotHint other = {.owner = apikey_key_owner(verdict->key)};
-	ApikeyCreditVerdict spent;
-
-	spent = apikey_credit_spend(account, own ? verdict->hint : &other, cost,
-								&verdict->credits);
-	if (spent == APIKEY_CREDIT_UNAVAILABLE)
-	{
-		apikey_complain(APIKEY_COMPLAINT_CREDITS,
-						apikey_catalog()->first_script ?
-						"Credits of API key %s are not spent before \"ALTER EXTENSION apikey UPDATE\"." :
-						"Credits of API key %s cannot be written now, or the worker that leases them does not answer.",
-						apikey_id_string(apikey_row_id(verdict->key)));
-		return APIKEY_CODE_UNAVAILABLE;
-	}
-	verdict->credited = true;
-	return spent == APIKEY_CREDIT_SPENT ? APIKEY_CODE_VALID :
-		APIKEY_CODE_EXHAUSTED;
-}
-
-/*
- * Spends what a key that passes everything else is limited in.  What is then
- * refused for want of credits returns its tokens.
- */
-static ApikeyCode
-spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
-{
-	ApikeyLimit limit;
-	ApikeyLimitState state = {0};
-	bool		limited = apikey_limiter_of(verdict->key, &limit);
-	ApikeyCode	code = APIKEY_CODE_VALID;
-
-	if (limited)
-		code = spend_limit(verdict, &limit, demand->cost);
-	if (code != APIKEY_CODE_VALID || apikey_key_account(verdict->key) == NULL)
-		return code;
-	code = spend_credits(verdict, demand->cost);
-	if (limited && code != APIKEY_CODE_VALID)
-	{
-		apikey_usage_unlimit(apikey_row_id(verdict->key), verdict->hint,
-							 &limit, demand->cost, verdict->at, &state);
-		set_rate(verdict, &state);
-	}
-	return code;
-}
-
 /*
  * Is it a key of whom the caller names?  A project's key is taken for nothing
  * but its project's: anyone may make a project and have others own keys there.
@@ -264,6 +171,60 @@ judge_whose(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
 	if (!personal && !demand->by_owner)
 		return APIKEY_CODE_WRONG_PROJECT;
 	return personal && owned ? APIKEY_CODE_VALID : APIKEY_CODE_WRONG_OWNER;
+}
+
+/* Fills in a verdict on a key that has been read just now, in a place or none. */
+static void
+complete_at(ApikeyVerdict *verdict, const ApikeyRow *key,
+			const ApikeyPlace *place)
+{
+	verdict->key = key;
+	verdict->project = place == NULL ? NULL : place->path;
+	verdict->rated = verdict->credited = false;
+	verdict->bounds = apikey_bounds_read(key, place);
+	verdict->row = NULL;
+	memset(&verdict->fresh, 0, sizeof(verdict->fresh));
+	verdict->fresh.owner = apikey_key_owner(key);
+	verdict->hint = &verdict->fresh;
+}
+
+/* The same where its place is still to be read. */
+static void
+complete(ApikeyVerdict *verdict, const ApikeyRow *key)
+{
+	const pg_uuid_t *project = apikey_key_project(key);
+	ApikeyPlace place;
+	bool		found = project != NULL &&
+		apikey_place_fetch_project(project, &place);
+
+	complete_at(verdict, key, found ? &place : NULL);
+	apikey_status_read(key, found ? &place : NULL, &verdict->state);
+}
+
+/*
+ * Fills in a verdict on the key of an id, for whoever does not offer the key
+ * but would be told of it, and whose key it is.  False where there is none such.
+ */
+bool
+apikey_verify_known(const pg_uuid_t *id, const ApikeyDemand *demand,
+					ApikeyVerdict *verdict)
+{
+	ApikeyRow  *key = palloc(sizeof(ApikeyRow));
+	ApikeyPlace place;
+
+	AcceptInvalidationMessages();
+	verdict->at = GetCurrentTimestamp();
+	verdict->known = true;
+	if (!apikey_cache_lookup_id(id, verdict))
+	{
+		if (apikey_key_fetch_latest(id, key))
+			complete(verdict, key);
+		else if (apikey_deleted_fetch(id, key, &place))
+			complete_at(verdict, key, &place);
+		else
+			return false;
+	}
+	return judge_whose(verdict, demand) == APIKEY_CODE_VALID;
 }
 
 /* What a key whose secret has matched is good for. */
@@ -303,26 +264,8 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 		!apikey_scope_all_granted(key->values[APIKEY_KEY_SCOPES],
 								  demand->scopes))
 		return APIKEY_CODE_INSUFFICIENT_SCOPE;
-	return spend(verdict, demand);
-}
-
-/* Fills in a verdict on a key that has been read just now. */
-static void
-complete(ApikeyVerdict *verdict, const ApikeyRow *key)
-{
-	const pg_uuid_t *project = apikey_key_project(key);
-	ApikeyPlace place;
-	bool		found = project != NULL &&
-		apikey_place_fetch_project(project, &place);
-
-	verdict->key = key;
-	verdict->project = found ? place.path : NULL;
-	verdict->rated = verdict->credited = false;
-	verdict->row = NULL;
-	memset(&verdict->fresh, 0, sizeof(verdict->fresh));
-	verdict->fresh.owner = apikey_key_owner(key);
-	verdict->hint = &verdict->fresh;
-	apikey_status_read(key, found ? &place : NULL, &verdict->state);
+	return verdict->bounds == NULL ? APIKEY_CODE_VALID :
+		apikey_bounds_spend(verdict, demand);
 }
 
 /*

@@ -33,6 +33,23 @@ typedef struct ApikeyCredential
 	uint8		digest[APIKEY_DIGEST_BYTES];	/* then only after apikey_credential_digest */
 } ApikeyCredential;
 
+struct ApikeyBounds;
+struct ApikeyBoundState;
+
+/* So much of a unit. */
+typedef struct ApikeyCost
+{
+	const char *unit;			/* within the JSON it was read from */
+	int			len;
+	int64		amount;
+} ApikeyCost;
+
+typedef struct ApikeyCosts
+{
+	int			count;
+	ApikeyCost	list[FLEXIBLE_ARRAY_MEMBER];
+} ApikeyCosts;
+
 /* What a request needs of a key; NULL and false ask for nothing. */
 typedef struct ApikeyDemand
 {
@@ -44,6 +61,7 @@ typedef struct ApikeyDemand
 	Oid			owner;			/* whose key; see judge_whose */
 	bool		by_owner;		/* the caller has named the owner */
 	int32		cost;			/* 0 asks without spending */
+	ApikeyCosts *costs;			/* of other units; NULL: none are named */
 } ApikeyDemand;
 
 /* The verdicts: the first that applies, in this order, VALID last. */
@@ -82,6 +100,9 @@ typedef struct ApikeyVerdict
 	TimestampTz rate_reset_at;	/* 0: never */
 	bool		credited;		/* what follows is known */
 	int64		credits;
+	struct ApikeyBounds *bounds;	/* its limits; NULL for none */
+	struct ApikeyBoundState *states;	/* of each, once it was judged by them */
+	int			refused_by;		/* the number of one of them; -1: none */
 	ApikeySlotHint *hint;		/* where the key's slot is, or */
 	ApikeySlotHint fresh;		/* of a key that is not remembered */
 	HeapTuple  *row;			/* where the row that tells VALID is kept */
@@ -94,6 +115,7 @@ typedef enum ApikeyFact
 {
 	APIKEY_FACT_IMPORTS,
 	APIKEY_FACT_REVOCATIONS,
+	APIKEY_FACT_LIMITS,
 	APIKEY_FACTS
 } ApikeyFact;
 
@@ -107,6 +129,8 @@ extern void apikey_cache_store_fact(ApikeyFact fact, uint64 begun, bool any);
 extern void apikey_cache_not_final(void);
 extern bool apikey_cache_lookup(const ApikeyCredential *credential,
 								ApikeyVerdict *verdict);
+extern bool apikey_cache_lookup_id(const pg_uuid_t *id,
+								   ApikeyVerdict *verdict);
 extern bool apikey_cache_touch(const ApikeyCredential *credential,
 							   TimestampTz now, TimestampTz before);
 extern void apikey_cache_keep_row(ApikeyVerdict *verdict, HeapTuple row);
@@ -126,6 +150,10 @@ extern void apikey_demand_of_digest(FunctionCallInfo fcinfo,
 									ApikeyCredential *credential,
 									ApikeyDemand *demand);
 
+/* costs.c */
+extern ApikeyCosts *apikey_costs_read(Datum json, bool charge);
+extern int64 apikey_costs_of(const ApikeyCosts *costs, const char *unit);
+
 /* address.c */
 extern bool apikey_address_allowed(Datum networks, inet *client);
 
@@ -144,6 +172,9 @@ extern void apikey_credential_digest(ApikeyCredential *credential);
 extern const char *apikey_code_name(ApikeyCode code);
 extern ApikeyCode apikey_credential_find(ApikeyCredential *credential,
 										 ApikeyRow *key);
+extern bool apikey_verify_known(const pg_uuid_t *id,
+								const ApikeyDemand *demand,
+								ApikeyVerdict *verdict);
 extern void apikey_verify_credential(ApikeyCredential *credential,
 									 const ApikeyDemand *demand,
 									 ApikeyVerdict *verdict);

@@ -52,7 +52,9 @@
 #include "utils/timestamp.h"
 
 #include "credit.h"
+#include "deleted.h"
 #include "foreign.h"
+#include "mark.h"
 #include "usage.h"
 
 #define SEATS			3
@@ -239,6 +241,7 @@ enqueue_due(void)
 		enqueue_flush(InvalidOid);
 	databases_listed = true;
 	databases = list_concat_unique_oid(databases, apikey_denial_databases());
+	databases = list_concat_unique_oid(databases, apikey_mark_databases());
 	databases = list_concat_unique_oid(databases, apikey_rehash_databases());
 	databases = list_concat_unique_oid(databases, apikey_credit_idle_databases());
 	databases = list_concat_unique_oid(databases, apikey_stats_due());
@@ -948,6 +951,18 @@ denial_step(bool first)
 }
 
 static bool
+mark_step(bool first pg_attribute_unused())
+{
+	return apikey_mark_tell();
+}
+
+static bool
+deleted_step(bool first pg_attribute_unused())
+{
+	return apikey_deleted_forget();
+}
+
+static bool
 rehash_step(bool first pg_attribute_unused())
 {
 	return apikey_rehash_flush();
@@ -1095,6 +1110,8 @@ do_all(void)
 	static const Stage stages[] = {
 		{"writing the use of keys", flush_step, true},
 		{"writing the events of refusals", denial_step, false},
+		{"writing the events of limits", mark_step, false},
+		{"forgetting deleted keys", deleted_step, false},
 		{"writing digests", rehash_step, false},
 		{"revoking the keys of dropped roles", retire_step, false},
 		{"settling revocations", settle_step, false},

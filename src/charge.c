@@ -1,0 +1,131 @@
+/*
+ * charge.c
+ *		Charging a key what a request has turned out to cost, or giving back.
+ *
+ * A charge is of the limits that a verification of the key would spend of, and
+ * does not refuse: a rate goes into debt, by one more of its amount, a quota or
+ * balance to its overdraft.  What is beyond is dropped, and told of.  Nothing
+ * is written here; where one limit cannot take part now, an error undoes what
+ * others have taken.
+ *
+ * What is given back is at most what the key has spent in the present period,
+ * as tally.c knows it.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "bound.h"
+#include "credit.h"
+#include "tally.h"
+#include "usage.h"
+
+pg_noreturn static void
+refuse_now(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot charge the API key now"),
+			 errdetail("A limit has no room in shared memory, or the worker that leases of it does not answer."),
+			 errhint("Charge it again.")));
+}
+
+static void
+tell_dropped(const ApikeyVerdict *verdict, const ApikeyBound *bound,
+			 int64 dropped)
+{
+	if (dropped > 0)
+		apikey_tally_dropped(apikey_row_id(verdict->key), bound, dropped);
+}
+
+static void
+charge_rate(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost)
+{
+	ApikeyBoundState state = {0};
+	int64		taken;
+
+	if (!apikey_usage_charge(&bound->id, &bound->hint, &bound->rate, cost,
+							 verdict->at, &taken))
+		refuse_now();
+	apikey_tally_rate_charged(apikey_row_id(verdict->key), bound, taken);
+	apikey_tally_spent(apikey_row_id(verdict->key), bound, &state, taken);
+	tell_dropped(verdict, bound, cost - taken);
+}
+
+static void
+charge_account(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
+			   TimestampTz *wait_until, ApikeyBoundState *state)
+{
+	ApikeySpending spending = {
+		.account = &bound->id,
+		.hint = &bound->hint,
+		.cost = cost,
+		.charge = true,
+		.overdraft = bound->overdraft,
+		.wait_until = *wait_until
+	};
+
+	if (apikey_credit_spend(&spending) != APIKEY_CREDIT_SPENT)
+		refuse_now();
+	*wait_until = spending.wait_until;
+	state->known = spending.known;
+	state->remaining = spending.left;
+	state->resets_at = spending.until == DT_NOEND ? 0 : spending.until;
+	apikey_tally_spent(apikey_row_id(verdict->key), bound, state,
+					   spending.taken);
+	tell_dropped(verdict, bound, cost - spending.taken);
+}
+
+/* Gives back of a limit what the key has spent of it, at most. */
+static void
+give_back(ApikeyVerdict *verdict, ApikeyBound *bound, int64 amount,
+		  TimestampTz *wait_until)
+{
+	ApikeyBoundState state = {0};
+	ApikeySpending spending = {
+		.account = &bound->id,
+		.hint = &bound->hint,
+		.wait_until = *wait_until
+	};
+
+	if (bound->kind == APIKEY_LIMIT_RATE)
+	{
+		apikey_tally_give_back_rate(apikey_row_id(verdict->key), bound, amount);
+		return;
+	}
+	apikey_bound_ask(bound, verdict->at, &state);
+	amount = apikey_tally_take(apikey_row_id(verdict->key), bound, &state,
+							   amount);
+	if (amount == 0)
+		return;
+	spending.cost = amount;
+	if (apikey_credit_refund(&spending) != APIKEY_CREDIT_SPENT)
+		refuse_now();
+	*wait_until = spending.wait_until;
+}
+
+/* Charges a key that has limits. */
+void
+apikey_charge_key(ApikeyVerdict *verdict, const ApikeyCosts *costs)
+{
+	ApikeyBounds *bounds = verdict->bounds;
+	TimestampTz wait_until = 0;
+
+	verdict->refused_by = -1;
+	verdict->states = palloc0(bounds->count * sizeof(ApikeyBoundState));
+	for (int i = 0; i < bounds->count; i++)
+	{
+		ApikeyBound *bound = &bounds->list[i];
+		int64		cost = apikey_costs_of(costs, bound->unit);
+
+		if (cost < 0)
+			give_back(verdict, bound, -cost, &wait_until);
+		else if (cost > 0 && bound->kind == APIKEY_LIMIT_RATE)
+			charge_rate(verdict, bound, cost);
+		else if (cost > 0)
+			charge_account(verdict, bound, cost, &wait_until,
+						   &verdict->states[i]);
+	}
+	apikey_mark_bounds(verdict, APIKEY_CODE_VALID);
+}
