@@ -14,10 +14,33 @@ is($meta->{provides}{apikey}{version}, $version, 'META.json, the extension');
 is($newest, $version, 'CHANGELOG.md');
 ok(-e $meta->{provides}{apikey}{docfile}, 'its documentation');
 
-# Every function of the install script is in README.md.
-my $readme = slurp_file('README.md');
-my %public = map { $_ => 1 }
-  slurp_file('sql/apikey.sql') =~ /CREATE FUNCTION \@extschema\@\.(apikey_\w+)/g;
-is(join(' ', grep { $readme !~ /\b$_\b/ } sort keys %public),
-	'', 'functions that README.md does not name');
+# README.md is short, and docs/reference.md names whatever a user may meet.
+my @readme = split /\n/, slurp_file('README.md');
+cmp_ok(scalar(@readme), '<=', 250, 'README.md has at most 250 lines');
+my $reference = slurp_file('docs/reference.md');
+my $script = slurp_file('sql/apikey.sql');
+my $code = join '', map { slurp_file($_) } grep { !/unicode_ranges/ } glob('src/*.c src/*/*.c');
+my @views = $script =~ /^(CREATE VIEW .*?;)$/msg;
+my %named = (
+	functions => [ $script =~ /CREATE FUNCTION \@extschema\@\.(apikey_\w+)/g ],
+	views => [ map { /(apikey\w*)/ } map { /extschema\@\.(\w+)/ } @views ],
+	columns => [ map { /COMMENT ON COLUMN \@extschema\@\.\w+\.(\w+)/g } $script ],
+	settings => [ $code =~ /DefineCustom\w+\("(apikey\.\w+)"/g ],
+	events => [ $code =~ /\[APIKEY_EVENT_\w+\] = "(\w+)"/g ],
+	codes => [ $code =~ /\[APIKEY_CODE_\w+\] = "(\w+)"/g ],
+	rules => [ $code =~ /apikey_refuse_by\("(\w+)"/g ]);
+for my $kind (sort keys %named)
+{
+	my %names = map { $_ => 1 } @{ $named{$kind} };
+	cmp_ok(scalar(keys %names), '>', 4, "the project has $kind");
+	is(join(' ', grep { $reference !~ /\b\Q$_\E\b/ } sort keys %names), '', "docs/reference.md names all $kind");
+}
+
+# What is linked from a page is there.
+for my $page ('README.md', 'CONTRIBUTING.md', glob('docs/*.md examples/README.md examples/*/README.md'))
+{
+	my $folder = $page =~ m,(.*/), ? $1 : '';
+	my @links = map { s/#.*//r } slurp_file($page) =~ /\]\((?!https?:)([^)]+)\)/g;
+	is(join(' ', grep { $_ ne '' && !-e "$folder$_" } @links), '', "$page: what it links to is there");
+}
 done_testing();

@@ -1,0 +1,32 @@
+# Every block of SQL and shell of the documents, as it is written: test/Document.pm
+# says how.
+use strict;
+use warnings;
+use lib 'test';
+use Document;
+use Example;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my @pages = @ARGV ? @ARGV : ('README.md', glob('docs/*.md'), glob('examples/README.md examples/*/README.md'));
+@pages = split ' ', $ENV{APIKEY_DOCUMENTS} if $ENV{APIKEY_DOCUMENTS};
+
+find_program(@$_) for [ 'curl', 'curl' ], [ 'node', 'nodejs' ], [ 'npm', 'npm' ], [ 'openssl', 'openssl' ];
+cannot_run('psycopg 3 is not installed (Debian: python3-psycopg)')
+	if system("/usr/bin/python3 -c 'import psycopg' >/dev/null 2>&1") != 0;
+install_packages('node');	# can they be had?
+for my $page (grep { blocks_of($_) } @pages)
+{
+	run_page($page);
+}
+
+# No example takes any key at all: it says whose, or the page says why it may.
+for my $page (@pages)
+{
+	for my $block (grep { $_->{language} =~ /^(sh|sql|js|python)$/ } blocks_of($page))
+	{
+		my @calls = $block->{text} =~ s/^.*-- the caller's own keys$//mgr =~ /\bapikey_(?:verify|check|authenticate)(?:_digest)?(\((?:[^()]|(?1))*\))/g;
+		like($_, qr/\b(?:project|owner) +=> /, "$page, line $block->{line}: says whose keys it takes") for @calls;
+	}
+}
+done_testing();
