@@ -36,9 +36,15 @@ SELECT id FROM _apikey_events(NULL, apikey_id(:'key'), NULL, 'acme/pay', 0, 9223
 SELECT path FROM _apikey_projects(NULL, 'acme/pay');
 SELECT path FROM _apikey_members();
 SELECT name FROM _apikey_organizations();
+-- what the planner calls, nobody else can: by its type, or by itself
+DO $$
+BEGIN
+	PERFORM _apikey_list_support(NULL);
+EXCEPTION WHEN feature_not_supported OR undefined_function THEN
+	RAISE NOTICE 'refused';
+END $$;
 \set VERBOSITY sqlstate
 -- fail
-SELECT _apikey_list_support(NULL);
 SELECT _apikey_stats();
 SELECT _apikey_changed();
 SELECT _apikey_arrived();
