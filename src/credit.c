@@ -129,6 +129,9 @@ spend_directly(ApikeySpending *spending)
 		!apikey_storage_try(spend_in_row, &spend) ||
 		spend.verdict == APIKEY_CREDIT_UNAVAILABLE)
 		return APIKEY_CREDIT_UNAVAILABLE;
+	/* What is told as spent is not to come back with a crash. */
+	if (spend.verdict == APIKEY_CREDIT_SPENT)
+		ForceSyncCommit();
 	spending->in_row = true;
 	spending->taken = spend.verdict == APIKEY_CREDIT_SPENT ? spending->cost : 0;
 	look_up(spending);
