@@ -135,7 +135,8 @@ call_all('old', 'postgres');
 call_all('old', 'regress_apikey_anna');
 $node->safe_psql('old', 'CREATE ROLE regress_apikey_leaver; DROP ROLE regress_apikey_leaver');
 
-# The worker does not go round and round over what it cannot do there.
+# The worker does not go round and round over what it cannot do there: a few
+# transactions at each flush, of which there are twenty, and no word of it.
 sub quiet
 {
 	my ($database, $most, $name) = @_;
@@ -150,7 +151,7 @@ sub quiet
 	cmp_ok($busy, '<', $most, "$name: transactions");
 }
 codes('old');
-quiet('old', 1000, 'with the SQL of 0.1.0');
+quiet('old', 400, 'with the SQL of 0.1.0');
 $node->safe_psql('old', 'ALTER EXTENSION apikey UPDATE');
 is(codes('old'), 'valid valid valid revoked disabled valid valid valid not_found valid', 'after the update too');
 
@@ -165,7 +166,7 @@ for my $query ("SELECT code FROM apikey_verify('$key{personal}')", "SELECT apike
 is($node->safe_psql('old', "SELECT apikey_id('$key{personal}') IS NOT NULL"), 't', 'what reads no table is not');
 $node->safe_psql('old', 'CREATE ROLE regress_apikey_leaver; DROP ROLE regress_apikey_leaver');
 $node->restart;
-quiet('old', 5, 'SQL that it does not know, the worker leaves alone');
+quiet('old', 400, 'SQL that it does not know, the worker leaves alone');
 $node->safe_psql('old', 'DROP EXTENSION apikey');
 $node->safe_psql('postgres', 'DROP DATABASE old');
 
