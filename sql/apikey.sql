@@ -189,7 +189,7 @@ CREATE TABLE @extschema@.apikey_digest (
 	CONSTRAINT apikey_digest_pkey PRIMARY KEY (id)
 ) USING heap;
 COMMENT ON TABLE @extschema@.apikey_digest IS
-	'HMAC-SHA-256(pepper, SHA-256(key)) of each key; pepper: the fingerprint of the one it hangs on, 0 for the empty one';
+	'HMAC-SHA-256(pepper, SHA-256(key)) of each key; pepper: the fingerprint of the one that it is keyed with, 0 for the empty one';
 -- Digests stay out of pg_statistic.
 ALTER TABLE @extschema@.apikey_digest
 	ALTER COLUMN digest SET STATISTICS 0, ALTER COLUMN digest SET STORAGE PLAIN;
@@ -698,7 +698,7 @@ CREATE FUNCTION @extschema@.apikey_verify(
 	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify(text, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole, jsonb) IS
-	'Verifies a key for what a request needs; returns one row, whatever the text, of which code tells why it is not valid. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 22023, 22004: a cost that is negative or null, or costs that are none.';
+	'Verifies a key for what a request needs; returns one row, whatever the text, of which code tells why it is not valid. scopes: each scope that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 22023, 22004: a cost that is negative or null, or costs that are none.';
 
 CREATE FUNCTION @extschema@.apikey_verify_digest(
 		handle text,
@@ -715,7 +715,7 @@ CREATE FUNCTION @extschema@.apikey_verify_digest(
 	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole, jsonb) IS
-	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 22023, 22004: a cost that is negative or null, or costs that are none.';
+	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: each scope that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 22023, 22004: a cost that is negative or null, or costs that are none.';
 
 CREATE FUNCTION @extschema@.apikey_check(
 		key text,
@@ -726,7 +726,7 @@ CREATE FUNCTION @extschema@.apikey_check(
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_check(text, text[], text, regrole, inet) IS
-	'The verification of a key by apikey_verify, limits and counts included, told by true or false. scopes: all that the request needs; project or owner: whose key is accepted, without them only a personal key of the caller itself; client_addr: where the request comes from. Raises nothing.';
+	'The verification of a key by apikey_verify, limits and counts included, told by true or false. scopes: each scope that the request needs; project or owner: whose key is accepted, without them only a personal key of the caller itself; client_addr: where the request comes from. Raises nothing.';
 
 -- Who is calling: known to this process for the rest of the transaction.  A
 -- parallel worker does not know it, so what asks for it is restricted.
@@ -744,7 +744,7 @@ CREATE FUNCTION @extschema@.apikey_authenticate(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_authenticate(text, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole, jsonb) IS
-	'Verifies a key as apikey_verify does; to the end of the transaction the apikey_current_ functions and apikey_has_scope speak of this key, whose id is returned. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null, or costs that are none.';
+	'Verifies a key as apikey_verify does; to the end of the transaction the apikey_current_ functions and apikey_has_scope speak of this key, whose id is returned. scopes: each scope that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null, or costs that are none.';
 
 CREATE FUNCTION @extschema@.apikey_authenticate_digest(
 		handle text,
@@ -760,7 +760,7 @@ CREATE FUNCTION @extschema@.apikey_authenticate_digest(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_authenticate_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole, jsonb) IS
-	'apikey_authenticate without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: all that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null, or costs that are none.';
+	'apikey_authenticate without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: each scope that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null, or costs that are none.';
 
 CREATE FUNCTION @extschema@.apikey_pre_request()
 	RETURNS void
@@ -1402,7 +1402,7 @@ CREATE VIEW @extschema@.apikey_stats AS
 					GROUP BY 1) p) AS peppers
 	FROM @extschema@._apikey_stats() s;
 COMMENT ON VIEW @extschema@.apikey_stats IS
-	'What this server has counted of verifications in the current database since its start, and how many keys hang on which pepper, by fingerprint';
+	'What this server has counted of verifications in the current database since its start, and how many keys are keyed with which pepper, by fingerprint';
 
 -- Privileges: nothing to anybody but what stands here.
 

@@ -186,7 +186,7 @@ _PG_init(void)
 							&apikey_flush_interval, 10000, 100, 3600000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.import_secret_file",
-							   "File of the secrets that imported keys of hmac-sha256 hang on.",
+							   "File of the secrets that imported keys of hmac-sha256 are keyed with.",
 							   "One a line, as it is or after hex: or base64:. Empty: none.",
 							   &apikey_import_secret_file, "",
 							   PGC_SUSET, GUC_SUPERUSER_ONLY,
@@ -211,7 +211,7 @@ _PG_init(void)
 							 &apikey_notify, false, PGC_SUSET, 0,
 							 NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.pepper_file",
-							   "File of the secrets that stored digests hang on.",
+							   "File of the secrets that stored digests are keyed with.",
 							   "One a line, of at least 32 bytes; the first is current, the others are still accepted. Empty: none.",
 							   &apikey_pepper_file, "",
 							   PGC_SUSET, GUC_SUPERUSER_ONLY,

@@ -129,7 +129,7 @@ apikey_digest_stored(const ApikeyPepper *pepper, const uint8 *digest,
 }
 
 /*
- * Four bytes by which rows say which pepper they hang on, of a digest of
+ * Four bytes by which rows say which pepper they are keyed with, of a digest of
  * another purpose than the stored ones; never that of the empty pepper.
  */
 int32

@@ -190,7 +190,10 @@ apikey_key_status(const ApikeyRow *key, TimestampTz now)
 	return apikey_status_at(key, &state, now);
 }
 
-/* Reads a key's stored digest and which pepper it hangs on; false for none. */
+/*
+ * Reads a key's stored digest and which pepper it is keyed with; false for
+ * none.
+ */
 bool
 apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot, uint8 *digest,
 						int32 *fingerprint)

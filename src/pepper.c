@@ -1,6 +1,6 @@
 /*
  * pepper.c
- *		The server's secret that stored digests hang on.
+ *		The server's secret that stored digests are keyed with.
  *
  * apikey.pepper_file has one pepper a line: the first is current, the others
  * are still accepted.  Without the setting the pepper is the empty one, and
@@ -177,7 +177,7 @@ read_peppers(const char *path)
 
 /*
  * Can digests be computed?  Reads the file where that is due; then what was
- * verified before may hang on a pepper that is gone.
+ * verified before may be keyed with a pepper that is gone.
  */
 bool
 apikey_pepper_usable(void)

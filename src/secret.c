@@ -1,6 +1,6 @@
 /*
  * secret.c
- *		The secrets of other systems that hashes of imported keys hang on.
+ *		The secrets of other systems that hashes of imported keys are keyed with.
  *
  * apikey.import_secret_file has one a line, and each is tried; a line that
  * begins with "hex:" or "base64:" says the bytes so.  The file is kept as the
@@ -162,6 +162,6 @@ apikey_secret_require(void)
 	if (secret_count == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("keys of \"hmac-sha256\" hang on a secret that this server does not have"),
+				 errmsg("keys of \"hmac-sha256\" are keyed with a secret that this server does not have"),
 				 errhint("Name a file with it in \"apikey.import_secret_file\".")));
 }
