@@ -14,7 +14,8 @@
  *   remembered, since nobody would tell of its change.
  *
  * What was looked at is known until an invalidation names one of the tables;
- * a change of its indexes and triggers sends one.
+ * a change of its indexes and triggers sends one.  An open table's list of
+ * triggers lasts only until the catalogs are looked at next.
  */
 #include "postgres.h"
 
@@ -83,6 +84,7 @@ fires_too_seldom(const Trigger *trigger)
 static char *
 trigger_repairs(Relation rel)
 {
+	const char *schema = apikey_catalog_schema();
 	const TriggerDesc *triggers = rel->trigdesc;
 	StringInfoData sql;
 
@@ -93,7 +95,7 @@ trigger_repairs(Relation rel)
 
 		if (fires_too_seldom(trigger))
 			appendStringInfo(&sql, " ALTER TABLE %s.%s ENABLE %s TRIGGER %s;",
-							 apikey_catalog_schema(),
+							 schema,
 							 RelationGetRelationName(rel),
 							 on_arrival(trigger) ? "REPLICA" : "ALWAYS",
 							 trigger->tgname);
@@ -105,12 +107,13 @@ trigger_repairs(Relation rel)
 static bool
 triggers_intact(Relation rel, ApikeyRelation table)
 {
-	const TriggerDesc *triggers = rel->trigdesc;
+	const TriggerDesc *triggers;
 	bool		intact = true;
 
 	begin();
 	if (known_triggers[table] != UNKNOWN)
 		return known_triggers[table] == INTACT;
+	triggers = rel->trigdesc;
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 		intact = intact && !fires_too_seldom(&triggers->triggers[i]);
 	known_triggers[table] = intact ? INTACT : ALTERED;
