@@ -20,9 +20,9 @@ OBJS = src/account.o src/address.o src/administrator.o src/apikey.o src/apply.o 
 	src/verify.o src/worker.o
 OBJS += src/handdown.o src/listing.o src/sql_list_events.o \
 	src/sql_list_keys.o src/sql_list_places.o src/viewer.o
-OBJS += src/bound.o src/charge.o src/costs.o src/deleted.o src/limit.o \
+OBJS += src/bound.o src/charge.o src/costs.o src/deleted.o src/history.o src/limit.o \
 	src/mark.o src/tally.o src/period.o src/sql_limits.o \
-	src/sql_list_limits.o
+	src/sql_list_limits.o src/sql_list_history.o
 # The first release, frozen, and a step from each release to the next.
 DATA = sql/apikey--0.1.0.sql sql/apikey--0.1.0.control \
 	$(wildcard sql/apikey--*--*.sql)

@@ -876,10 +876,37 @@ CREATE TABLE @extschema@.apikey_deleted (
 COMMENT ON TABLE @extschema@.apikey_deleted IS
 	'Keys that were deleted less than a day ago, and whose they were; see apikey_charge';
 CREATE INDEX apikey_deleted_at ON @extschema@.apikey_deleted (deleted_at);
+
+-- By hours, and then by days.  The id is made of key, beginning and step; names
+-- and OIDs are those of the time, as in events.
+CREATE TABLE @extschema@.apikey_history (
+	id uuid NOT NULL,
+	key_id uuid NOT NULL,
+	key_name text NOT NULL,
+	key_owner regrole NOT NULL,
+	key_owner_name text,
+	key_subject text COLLATE "C",
+	place text COLLATE "C",
+	organization uuid,
+	project uuid,
+	starts_at timestamptz NOT NULL,
+	step interval NOT NULL,
+	use_count bigint NOT NULL,
+	denied jsonb NOT NULL,
+	spent jsonb NOT NULL,
+	CONSTRAINT apikey_history_pkey PRIMARY KEY (id)
+) USING heap WITH (fillfactor = 70);
+COMMENT ON TABLE @extschema@.apikey_history IS
+	'The use of keys by hours and days; read it through the view apikey_usage_history';
+CREATE INDEX apikey_history_place ON @extschema@.apikey_history (organization, project, starts_at)
+	WHERE organization IS NOT NULL;
+CREATE INDEX apikey_history_owner ON @extschema@.apikey_history (key_owner, starts_at);
+CREATE INDEX apikey_history_step ON @extschema@.apikey_history (step, starts_at);
 SELECT pg_extension_config_dump('@extschema@.apikey_limit',
 	'WHERE owner IS NULL OR owner::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
 SELECT pg_extension_config_dump('@extschema@.apikey_deleted',
 	'WHERE owner::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
+SELECT pg_extension_config_dump('@extschema@.apikey_history', '');
 
 -- Limits
 
@@ -927,6 +954,15 @@ CREATE FUNCTION @extschema@._apikey_limits()
 COMMENT ON FUNCTION @extschema@._apikey_limits() IS
 	'The limits of the keys, subjects, projects and organizations that the caller sees';
 
+CREATE FUNCTION @extschema@._apikey_usage_history()
+	RETURNS TABLE (
+		key_id uuid, key_name text, project text, subject text, starts_at timestamptz,
+		step interval, use_count bigint, denied jsonb, spent jsonb)
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 1000
+	AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_usage_history() IS
+	'The use of the keys whose events the caller may see, by hours and days';
+
 CREATE FUNCTION @extschema@._apikey_limit_write()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
@@ -950,6 +986,13 @@ CREATE TRIGGER apikey_deleted_named BEFORE INSERT ON @extschema@.apikey_deleted
 ALTER TABLE @extschema@.apikey_deleted ENABLE REPLICA TRIGGER apikey_deleted_arrived;
 ALTER TABLE @extschema@.apikey_deleted ENABLE ALWAYS TRIGGER apikey_deleted_named;
 ALTER TABLE @extschema@.apikey_deleted ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER apikey_history_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_history
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('key_owner', 'key_owner_name');
+CREATE TRIGGER apikey_history_named BEFORE INSERT ON @extschema@.apikey_history
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_event_named('key_owner', 'key_owner_name');
+ALTER TABLE @extschema@.apikey_history ENABLE REPLICA TRIGGER apikey_history_arrived;
+ALTER TABLE @extschema@.apikey_history ENABLE ALWAYS TRIGGER apikey_history_named;
+ALTER TABLE @extschema@.apikey_history ENABLE ROW LEVEL SECURITY;
 
 CREATE VIEW @extschema@.apikey_limits WITH (security_barrier) AS
 	SELECT
@@ -1005,8 +1048,44 @@ COMMENT ON COLUMN @extschema@.apikey_limits.created_by IS
 CREATE TRIGGER apikey_limits_write INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.apikey_limits
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_limit_write();
 
+CREATE VIEW @extschema@.apikey_usage_history WITH (security_barrier) AS
+	SELECT
+		h.key_id,
+		h.key_name,
+		h.project,
+		h.subject,
+		h.starts_at,
+		h.step,
+		h.use_count,
+		h.denied,
+		h.spent
+	FROM @extschema@._apikey_usage_history() h;
+COMMENT ON VIEW @extschema@.apikey_usage_history IS
+	'The use of the keys whose events the caller may see, by hours and, for longer, by days';
+COMMENT ON COLUMN @extschema@.apikey_usage_history.key_id IS
+	'The key';
+COMMENT ON COLUMN @extschema@.apikey_usage_history.key_name IS
+	'What the key was called then';
+COMMENT ON COLUMN @extschema@.apikey_usage_history.project IS
+	'The path of its project; null for a personal key';
+COMMENT ON COLUMN @extschema@.apikey_usage_history.subject IS
+	'The application''s user whose key it was; a label where apikey.subject_setting is empty';
+COMMENT ON COLUMN @extschema@.apikey_usage_history.starts_at IS
+	'When the hour or day began, in UTC';
+COMMENT ON COLUMN @extschema@.apikey_usage_history.step IS
+	'1 hour or 1 day';
+COMMENT ON COLUMN @extschema@.apikey_usage_history.use_count IS
+	'How often it was verified as valid, a cost of 0 excepted';
+COMMENT ON COLUMN @extschema@.apikey_usage_history.denied IS
+	'How often it was refused though its secret matched, by code';
+COMMENT ON COLUMN @extschema@.apikey_usage_history.spent IS
+	'What it spent of units that it is limited in, less what was given back';
+
 REVOKE ALL ON @extschema@.apikey_limit FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_deleted FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_history FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_usage_history FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_usage_history() FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_limits FROM PUBLIC;
 REVOKE ALL ON FUNCTION
 	@extschema@._apikey_limits(),
@@ -1018,12 +1097,14 @@ REVOKE ALL ON FUNCTION
 	FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_limits(),
+	@extschema@._apikey_usage_history(),
 	@extschema@.apikey_limit_set(text, bigint, interval, text, uuid, text, text, boolean, bigint),
 	@extschema@.apikey_limit_add(uuid, bigint),
 	@extschema@.apikey_limit_drop(uuid),
 	@extschema@.apikey_charge(uuid, jsonb, text, regrole)
 	TO PUBLIC;
 GRANT SELECT, UPDATE (amount, period, shared, overdraft) ON @extschema@.apikey_limits TO PUBLIC;
+GRANT SELECT ON @extschema@.apikey_usage_history TO PUBLIC;
 
 -- What the views do not let be done
 

@@ -18,6 +18,7 @@
 #include "complaint.h"
 #include "credit.h"
 #include "foreign.h"
+#include "history.h"
 #include "identity.h"
 #include "tally.h"
 #include "usage.h"
@@ -31,6 +32,8 @@ int			apikey_credits_lease = 1000;
 int			apikey_event_retention = 0;
 int			apikey_expiry_notice = 7 * SECS_PER_DAY;
 int			apikey_flush_interval = 10000;
+int			apikey_history_days = 400;
+int			apikey_history_hours = 168;
 bool		apikey_notify = false;
 int			apikey_max_tracked_keys = 100000;
 int			apikey_usage_interval = 60;
@@ -185,6 +188,16 @@ _PG_init(void)
 							"Needs the library preloaded.",
 							&apikey_flush_interval, 10000, 100, 3600000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("apikey.history_days",
+							"Days for which the use of keys is kept by the day.",
+							"0 keeps none. Needs the library preloaded.",
+							&apikey_history_days, 400, 0, 36500,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("apikey.history_hours",
+							"Hours for which the use of keys is kept by the hour, before it is summed to days.",
+							"0 keeps days only. Needs the library preloaded.",
+							&apikey_history_hours, 168, 0, 87600,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.import_secret_file",
 							   "File of the secrets that imported keys of hmac-sha256 are keyed with.",
 							   "One a line, as it is or after hex: or base64:. Empty: none.",

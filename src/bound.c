@@ -194,6 +194,20 @@ compare_bounds(const void *one, const void *two)
 	return result != 0 ? result : memcmp(&a->id, &b->id, sizeof(pg_uuid_t));
 }
 
+static void
+find_first_of_units(ApikeyBounds *bounds)
+{
+	for (int i = 0; i < bounds->count; i++)
+	{
+		bounds->list[i].first_of_unit = true;
+		for (int j = 0; j < i; j++)
+		{
+			if (strcmp(bounds->list[i].unit, bounds->list[j].unit) == 0)
+				bounds->list[i].first_of_unit = false;
+		}
+	}
+}
+
 /*
  * What a key is bound by; NULL for nothing.  Its place is NULL for a personal
  * key.
@@ -230,6 +244,7 @@ apikey_bounds_read(const ApikeyRow *key, const ApikeyPlace *place)
 		return NULL;
 	qsort(gathering.bounds->list, gathering.bounds->count, sizeof(ApikeyBound),
 		  compare_bounds);
+	find_first_of_units(gathering.bounds);
 	return gathering.bounds;
 }
 
@@ -418,6 +433,9 @@ count_spent(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
 
 		apikey_tally_spent(apikey_row_id(verdict->key), bound,
 						   &verdict->states[i], cost_of(bound, demand));
+		if (bound->first_of_unit)
+			apikey_tally_unit(apikey_row_id(verdict->key), bound->unit,
+							  cost_of(bound, demand));
 	}
 }
 

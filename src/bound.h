@@ -29,6 +29,7 @@ typedef struct ApikeyBound
 	uint8		rank;			/* within a holder */
 	bool		short_form;		/* the key's rate_limit or credits */
 	bool		of_requests;
+	bool		first_of_unit;	/* in the list */
 	char		unit[APIKEY_UNIT_MAX + 1];
 	int64		amount;			/* of the short form's credits: not known */
 	int64		overdraft;

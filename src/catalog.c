@@ -107,7 +107,12 @@ static const struct
 	[APIKEY_REL_LIMIT_HOLDER] = {"apikey_limit_holder", APIKEY_REL_LIMIT, true},
 	[APIKEY_REL_DELETED] = {"apikey_deleted", APIKEY_REL_DELETED},
 	[APIKEY_REL_DELETED_PKEY] = {"apikey_deleted_pkey", APIKEY_REL_DELETED, true},
-	[APIKEY_REL_DELETED_AT] = {"apikey_deleted_at", APIKEY_REL_DELETED, true}
+	[APIKEY_REL_DELETED_AT] = {"apikey_deleted_at", APIKEY_REL_DELETED, true},
+	[APIKEY_REL_HISTORY] = {"apikey_history", APIKEY_REL_HISTORY},
+	[APIKEY_REL_HISTORY_PKEY] = {"apikey_history_pkey", APIKEY_REL_HISTORY, true},
+	[APIKEY_REL_HISTORY_PLACE] = {"apikey_history_place", APIKEY_REL_HISTORY, true},
+	[APIKEY_REL_HISTORY_OWNER] = {"apikey_history_owner", APIKEY_REL_HISTORY, true},
+	[APIKEY_REL_HISTORY_STEP] = {"apikey_history_step", APIKEY_REL_HISTORY, true}
 };
 
 static const char *const role_names[APIKEY_ROLES] = {

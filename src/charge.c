@@ -39,7 +39,7 @@ tell_dropped(const ApikeyVerdict *verdict, const ApikeyBound *bound,
 		apikey_tally_dropped(apikey_row_id(verdict->key), bound, dropped);
 }
 
-static void
+static int64
 charge_rate(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost)
 {
 	ApikeyBoundState state = {0};
@@ -51,9 +51,10 @@ charge_rate(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost)
 	apikey_tally_rate_charged(apikey_row_id(verdict->key), bound, taken);
 	apikey_tally_spent(apikey_row_id(verdict->key), bound, &state, taken);
 	tell_dropped(verdict, bound, cost - taken);
+	return taken;
 }
 
-static void
+static int64
 charge_account(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
 			   TimestampTz *wait_until, ApikeyBoundState *state)
 {
@@ -75,10 +76,11 @@ charge_account(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
 	apikey_tally_spent(apikey_row_id(verdict->key), bound, state,
 					   spending.taken);
 	tell_dropped(verdict, bound, cost - spending.taken);
+	return spending.taken;
 }
 
 /* Gives back of a limit what the key has spent of it, at most. */
-static void
+static int64
 give_back(ApikeyVerdict *verdict, ApikeyBound *bound, int64 amount,
 		  TimestampTz *wait_until)
 {
@@ -92,17 +94,41 @@ give_back(ApikeyVerdict *verdict, ApikeyBound *bound, int64 amount,
 	if (bound->kind == APIKEY_LIMIT_RATE)
 	{
 		apikey_tally_give_back_rate(apikey_row_id(verdict->key), bound, amount);
-		return;
+		return 0;
 	}
 	apikey_bound_ask(bound, verdict->at, &state);
 	amount = apikey_tally_take(apikey_row_id(verdict->key), bound, &state,
 							   amount);
 	if (amount == 0)
-		return;
+		return 0;
 	spending.cost = amount;
 	if (apikey_credit_refund(&spending) != APIKEY_CREDIT_SPENT)
 		refuse_now();
 	*wait_until = spending.wait_until;
+	return -amount;
+}
+
+/* What came of a charge, by unit: the most that a limit of it took or got. */
+static void
+count_units(const ApikeyVerdict *verdict, const int64 *taken)
+{
+	const ApikeyBounds *bounds = verdict->bounds;
+
+	for (int i = 0; i < bounds->count; i++)
+	{
+		int64		most = taken[i];
+
+		if (!bounds->list[i].first_of_unit)
+			continue;
+		for (int j = i + 1; j < bounds->count; j++)
+		{
+			if (strcmp(bounds->list[j].unit, bounds->list[i].unit) == 0 &&
+				(most < 0 || taken[j] < 0 ? taken[j] < most : taken[j] > most))
+				most = taken[j];
+		}
+		apikey_tally_unit(apikey_row_id(verdict->key), bounds->list[i].unit,
+						  most);
+	}
 }
 
 /* Charges a key that has limits. */
@@ -111,6 +137,7 @@ apikey_charge_key(ApikeyVerdict *verdict, const ApikeyCosts *costs)
 {
 	ApikeyBounds *bounds = verdict->bounds;
 	TimestampTz wait_until = 0;
+	int64	   *taken = palloc0(bounds->count * sizeof(int64));
 
 	verdict->refused_by = -1;
 	verdict->states = palloc0(bounds->count * sizeof(ApikeyBoundState));
@@ -120,12 +147,13 @@ apikey_charge_key(ApikeyVerdict *verdict, const ApikeyCosts *costs)
 		int64		cost = apikey_costs_of(costs, bound->unit);
 
 		if (cost < 0)
-			give_back(verdict, bound, -cost, &wait_until);
+			taken[i] = give_back(verdict, bound, -cost, &wait_until);
 		else if (cost > 0 && bound->kind == APIKEY_LIMIT_RATE)
-			charge_rate(verdict, bound, cost);
+			taken[i] = charge_rate(verdict, bound, cost);
 		else if (cost > 0)
-			charge_account(verdict, bound, cost, &wait_until,
-						   &verdict->states[i]);
+			taken[i] = charge_account(verdict, bound, cost, &wait_until,
+									  &verdict->states[i]);
 	}
+	count_units(verdict, taken);
 	apikey_mark_bounds(verdict, APIKEY_CODE_VALID);
 }

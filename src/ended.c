@@ -18,6 +18,7 @@
 
 #include "credit.h"
 #include "foreign.h"
+#include "history.h"
 #include "mark.h"
 #include "usage.h"
 
@@ -102,6 +103,7 @@ forget_database(Oid database)
 	apikey_notify_drop(database);
 	apikey_lease_drop(database);
 	apikey_mark_drop(database);
+	apikey_history_drop(database);
 }
 
 /* For the worker: our tables are not in this database. */

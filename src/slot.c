@@ -25,6 +25,7 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
+#include "history.h"
 #include "mark.h"
 #include "slot.h"
 #include "tally.h"
@@ -94,6 +95,7 @@ request_memory(void)
 	RequestAddinShmemSpace(apikey_notify_size());
 	RequestAddinShmemSpace(apikey_worker_size());
 	RequestAddinShmemSpace(apikey_mark_size());
+	RequestAddinShmemSpace(apikey_history_size());
 	RequestAddinShmemSpace(apikey_tally_size());
 	RequestNamedLWLockTranche("apikey", PARTITIONS + 3);
 }
@@ -593,6 +595,7 @@ start_memory(void)
 	apikey_share_start();
 	apikey_worker_start();
 	apikey_mark_start();
+	apikey_history_start();
 	apikey_tally_start();
 	shared = ShmemInitStruct("apikey", shared_size(), &found);
 	slots = ShmemInitStruct("apikey slots",

@@ -31,6 +31,7 @@
 #include "utils/memutils.h"
 
 #include "credit.h"
+#include "history.h"
 #include "mark.h"
 #include "tally.h"
 #include "usage.h"
@@ -63,7 +64,8 @@ typedef enum DoneKind
 {
 	DONE_TALLY,					/* spent, or taken out of the tally */
 	DONE_RATE,					/* what is given back to a rate, as a time */
-	DONE_DROPPED				/* what a charge could not take */
+	DONE_DROPPED,				/* what a charge could not take */
+	DONE_UNIT					/* spent of a unit, for the history */
 } DoneKind;
 
 /* What a transaction has done, as long as it may be undone. */
@@ -73,6 +75,7 @@ typedef struct Done
 	int			level;			/* of the subtransaction */
 	pg_uuid_t	key;
 	pg_uuid_t	limit;
+	char		unit[APIKEY_UNIT_MAX + 1];
 	bool		of_rate;
 	ApikeyRate	rate;
 	TimestampTz until;			/* the period's end; of a rate 0 */
@@ -308,6 +311,35 @@ apikey_tally_spent(const pg_uuid_t *key, const ApikeyBound *bound,
 	what->pending += amount;
 }
 
+/* A key has spent of a unit, or given back. */
+void
+apikey_tally_unit(const pg_uuid_t *key, const char *unit, int64 amount)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	Done	   *new;
+
+	for (int i = done_count - 1; i >= 0 && done[i].level == level &&
+		 i >= done_count - APIKEY_BOUNDS_MAX; i--)
+	{
+		if (done[i].kind == DONE_UNIT && strcmp(done[i].unit, unit) == 0 &&
+			memcmp(&done[i].key, key, sizeof(pg_uuid_t)) == 0)
+		{
+			done[i].pending += amount;
+			return;
+		}
+	}
+	if (amount == 0)
+		return;
+	make_room();
+	new = &done[done_count++];
+	memset(new, 0, sizeof(*new));
+	new->kind = DONE_UNIT;
+	new->level = level;
+	new->key = *key;
+	strlcpy(new->unit, unit, sizeof(new->unit));
+	new->pending = amount;
+}
+
 /* What this transaction has spent of a limit, and not given back. */
 static int64
 pending_of(const Done *like)
@@ -437,6 +469,11 @@ settle(const Done *what, bool committed)
 				apikey_mark_overdrawn(&what->limit, &what->key, what->pending);
 			else
 				apikey_mark_release();
+			break;
+		case DONE_UNIT:
+			if (committed)
+				apikey_history_spent(MyDatabaseId, &what->key, what->unit,
+									 what->pending);
 			break;
 	}
 }

@@ -12,6 +12,8 @@ extern void apikey_tally_start(void);
 extern void apikey_tally_init(void);
 extern void apikey_tally_spent(const pg_uuid_t *key, const ApikeyBound *bound,
 							   const ApikeyBoundState *state, int64 amount);
+extern void apikey_tally_unit(const pg_uuid_t *key, const char *unit,
+							  int64 amount);
 extern int64 apikey_tally_take(const pg_uuid_t *key, const ApikeyBound *bound,
 							   const ApikeyBoundState *state, int64 amount);
 extern void apikey_tally_give_back_rate(const pg_uuid_t *key,

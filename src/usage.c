@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+#include "history.h"
 #include "slot.h"
 #include "usage.h"
 
@@ -62,6 +63,8 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 		apikey_denial_note(slot, code, client_addr);
 	}
 	LWLockRelease(lock);
+	if (code != APIKEY_CODE_VALID)
+		apikey_history_denied(id, apikey_code_name(code));
 }
 
 /*

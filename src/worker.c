@@ -54,6 +54,7 @@
 #include "credit.h"
 #include "deleted.h"
 #include "foreign.h"
+#include "history.h"
 #include "mark.h"
 #include "usage.h"
 
@@ -242,6 +243,7 @@ enqueue_due(void)
 	databases_listed = true;
 	databases = list_concat_unique_oid(databases, apikey_denial_databases());
 	databases = list_concat_unique_oid(databases, apikey_mark_databases());
+	databases = list_concat_unique_oid(databases, apikey_history_databases());
 	databases = list_concat_unique_oid(databases, apikey_rehash_databases());
 	databases = list_concat_unique_oid(databases, apikey_credit_idle_databases());
 	databases = list_concat_unique_oid(databases, apikey_stats_due());
@@ -683,8 +685,9 @@ write_use(ApikeyWriter *writer, const ApikeyUse *use, int64 flush)
 {
 	ScanKeyData key;
 	ApikeyRow	row;
+	ApikeyRow	used;
 
-	if (!apikey_key_fetch_latest(&use->id, &row))
+	if (!apikey_key_fetch_latest(&use->id, &used))
 		return true;
 	apikey_table_key(&key, &use->id);
 	if (apikey_table_take(writer, &apikey_use_table, &key,
@@ -692,6 +695,7 @@ write_use(ApikeyWriter *writer, const ApikeyUse *use, int64 flush)
 	{
 		add_use(&row, use, flush);
 		apikey_table_put(writer, &apikey_use_table, &row);
+		apikey_history_used(&used, use->uses);
 		return true;
 	}
 	if (!apikey_table_absent(writer, &apikey_use_table, &key))
@@ -699,6 +703,7 @@ write_use(ApikeyWriter *writer, const ApikeyUse *use, int64 flush)
 	apikey_use_new(&row, &use->id);
 	add_use(&row, use, flush);
 	apikey_table_add(writer, &apikey_use_table, &row);
+	apikey_history_used(&used, use->uses);
 	return true;
 }
 
@@ -957,6 +962,18 @@ mark_step(bool first pg_attribute_unused())
 }
 
 static bool
+history_step(bool first)
+{
+	return apikey_history_write(first);
+}
+
+static bool
+history_retain_step(bool first pg_attribute_unused())
+{
+	return apikey_history_retain();
+}
+
+static bool
 deleted_step(bool first pg_attribute_unused())
 {
 	return apikey_deleted_forget();
@@ -1111,6 +1128,8 @@ do_all(void)
 		{"writing the use of keys", flush_step, true},
 		{"writing the events of refusals", denial_step, false},
 		{"writing the events of limits", mark_step, false},
+		{"writing the history of use", history_step, false},
+		{"summing the history of use", history_retain_step, false},
 		{"forgetting deleted keys", deleted_step, false},
 		{"writing digests", rehash_step, false},
 		{"revoking the keys of dropped roles", retire_step, false},

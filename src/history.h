@@ -1,0 +1,47 @@
+/*
+ * history.h
+ *		The use of keys by hours and days.
+ */
+#ifndef APIKEY_HISTORY_H
+#define APIKEY_HISTORY_H
+
+#include "apikey.h"
+
+/* The columns of apikey_history, in their order there. */
+typedef enum ApikeyHistoryColumn
+{
+	HISTORY_ID,
+	HISTORY_KEY_ID,
+	HISTORY_KEY_NAME,
+	HISTORY_KEY_OWNER,
+	HISTORY_KEY_OWNER_NAME,
+	HISTORY_KEY_SUBJECT,
+	HISTORY_PLACE,
+	HISTORY_ORGANIZATION,
+	HISTORY_PROJECT,
+	HISTORY_STARTS_AT,
+	HISTORY_STEP,
+	HISTORY_USE_COUNT,
+	HISTORY_DENIED,
+	HISTORY_SPENT
+} ApikeyHistoryColumn;
+
+/* Settings, in apikey.c. */
+extern int	apikey_history_hours;
+extern int	apikey_history_days;
+
+/* history.c */
+extern const ApikeyTable apikey_history_table;
+
+extern Size apikey_history_size(void);
+extern void apikey_history_start(void);
+extern void apikey_history_denied(const pg_uuid_t *key, const char *code);
+extern void apikey_history_spent(Oid database, const pg_uuid_t *key,
+								 const char *unit, int64 amount);
+extern void apikey_history_used(const ApikeyRow *key, uint64 uses);
+extern List *apikey_history_databases(void);
+extern void apikey_history_drop(Oid database);
+extern bool apikey_history_write(bool first);
+extern bool apikey_history_retain(void);
+
+#endif							/* APIKEY_HISTORY_H */

@@ -1,0 +1,67 @@
+# The history of use: by hours, then by days, to whom the key's events are shown.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '1h'
+});
+$node->start;
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION apikey CASCADE;
+	CREATE ROLE anna; CREATE ROLE bert; CREATE ROLE cleo;
+	GRANT EXECUTE ON FUNCTION apikey_organization_create TO anna;
+	SET ROLE anna;
+	SELECT apikey_organization_create('acme');
+	SELECT apikey_project_create('acme/pay');
+	SELECT apikey_member_add('acme/pay', 'bert', 'owner')});
+sub sql { my ($role, @sql) = @_; return $node->safe_psql('postgres', "SET ROLE $role; " . join '; ', @sql) }
+my $key = sql('anna', "SELECT apikey_create('one', 'acme/pay', subject => 'carl')");
+my $own = sql('anna', "SELECT apikey_create('own')");
+sql('anna', "SELECT apikey_limit_set('tokens', 1000, '31 days', path => 'acme'), apikey_limit_set('tokens', 1000, '31 days', path => 'acme/pay')");
+my $costs = sub { return "SELECT code FROM apikey_verify('$key', project => 'acme', costs => '{\"tokens\": $_[0]}')" };
+is(sql('anna', $costs->(100), $costs->(50), $costs->(900), "SELECT code FROM apikey_verify('$key', project => 'other')",
+	"SELECT code FROM apikey_verify('$key', project => 'other')", "SELECT code FROM apikey_verify('$own')"),
+	"valid\nvalid\nrate_limited\nwrong_project\nwrong_project\nvalid", 'used');
+sql('anna', "SELECT apikey_charge(apikey_id('$key'), '{\"tokens\": 30, \"images\": 5}', 'acme')", 'BEGIN', $costs->(7), 'ROLLBACK');
+my $seen = "SELECT key_name, project, subject, starts_at = date_trunc('hour', now(), 'UTC'), step, use_count, denied, spent FROM apikey_usage_history ORDER BY key_name";
+is(sql('anna', $seen), '', 'nothing yet');
+$node->safe_psql('postgres', 'SELECT apikey_flush()');
+is(sql('anna', $seen), qq{one|acme/pay|carl|t|01:00:00|3|{"rate_limited": 1, "wrong_project": 2}|{"tokens": 180}
+own|||t|01:00:00|1|{}|{}}, 'an hour of each');
+is(sql('bert', 'SELECT key_name FROM apikey_usage_history'), 'one', 'the project\'s owner sees its keys');
+is(sql('cleo', 'SELECT key_name FROM apikey_usage_history'), '', 'a stranger none');
+is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT key_id) FROM apikey_usage_history'), '2|2', 'a superuser all, each once');
+# More of the same hour is added to its row.
+is(sql('anna', $costs->(10), "SELECT apikey_check('$key')"), "valid\nf", 'used again');
+$node->safe_psql('postgres', 'SELECT apikey_flush()');
+is(sql('anna', "$seen LIMIT 1"), 'one|acme/pay|carl|t|01:00:00|4|{"rate_limited": 1, "wrong_project": 3}|{"tokens": 190}', 'to the same row');
+# Old hours are summed to days, old days removed.
+$node->safe_psql('postgres', q{
+	CREATE TEMP TABLE old AS SELECT * FROM apikey_history WHERE key_name = 'one';
+	INSERT INTO apikey_history SELECT gen_random_uuid(), key_id, key_name, key_owner, key_owner_name, key_subject, place, organization, project,
+		date_trunc('day', now(), 'UTC') - h * interval '1 hour', step, use_count, denied, spent FROM old, (VALUES (240), (239), (239 + 480 * 24)) v (h)});
+$node->safe_psql('postgres', 'SELECT apikey_flush()');
+is(sql('anna', q{SELECT step, use_count, denied, spent, starts_at = date_trunc('day', starts_at, 'UTC') FROM apikey_usage_history WHERE starts_at < now() - interval '2 days'}),
+	'1 day|8|{"rate_limited": 2, "wrong_project": 6}|{"tokens": 380}|t', 'a day of what was kept long enough');
+$node->safe_psql('postgres', "ALTER SYSTEM SET apikey.history_days = 5");
+$node->reload;
+ok($node->poll_query_until('postgres', "SELECT pg_reload_conf() AND apikey_flush() IS NOT NULL AND NOT EXISTS (SELECT FROM apikey_usage_history WHERE step = '1 day')"), 'days end');
+# Without hours there are days.
+$node->safe_psql('postgres', "ALTER SYSTEM SET apikey.history_hours = 0");
+$node->reload;
+ok($node->poll_query_until('postgres', "SELECT apikey_flush() IS NOT NULL AND NOT EXISTS (SELECT FROM apikey_usage_history WHERE step = '1 hour')"), 'no hours any more');
+is(sql('anna', "SELECT key_name, step, use_count FROM apikey_usage_history ORDER BY 1"), "one|1 day|4\nown|1 day|1", 'summed');
+sql('anna', "SELECT apikey_check('$own')");
+$node->safe_psql('postgres', 'SELECT apikey_flush()');
+is(sql('anna', "SELECT step, use_count FROM apikey_usage_history WHERE key_name = 'own'"), '1 day|2', 'and days are written');
+# It stays when the key is gone, as its events do.
+sql('anna', "SELECT apikey_delete(apikey_id('$own'), 'own')");
+is(sql('anna', "SELECT use_count FROM apikey_usage_history WHERE key_name = 'own'"), '2', 'of a key that is gone');
+$node->stop;
+done_testing();
