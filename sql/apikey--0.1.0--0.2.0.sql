@@ -1105,6 +1105,89 @@ GRANT EXECUTE ON FUNCTION
 	TO PUBLIC;
 GRANT SELECT, UPDATE (amount, period, shared, overdraft) ON @extschema@.apikey_limits TO PUBLIC;
 GRANT SELECT ON @extschema@.apikey_usage_history TO PUBLIC;
+-- Monitoring
+
+CREATE FUNCTION @extschema@._apikey_stats_codes()
+	RETURNS TABLE (code text, verifications bigint)
+	LANGUAGE C STABLE PARALLEL SAFE ROWS 17 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_stats_codes() IS
+	'How often this server has answered with each code in the current database; null where the library is not preloaded';
+
+CREATE FUNCTION @extschema@._apikey_peppers()
+	RETURNS TABLE (fingerprint text, place integer, current boolean, keys bigint)
+	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 3 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_peppers() IS
+	'The peppers of this server, and how many keys hang on each';
+
+CREATE FUNCTION @extschema@.apikey_health()
+	RETURNS TABLE (name text, severity text, value text, hint text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 15 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_health() IS
+	'Whether all that this server needs to verify keys in the current database is as it should be: SELECT * FROM apikey_health() WHERE severity <> ''ok'' names what is not, and what to do about it. It raises nothing. For whom the statistics are.';
+
+CREATE OR REPLACE VIEW @extschema@.apikey_stats AS
+	SELECT
+		s.since,
+		s.verifications,
+		s.tracked_keys,
+		s.evictions,
+		s.not_attributed,
+		s.last_flush_at,
+		(SELECT coalesce(jsonb_object_agg(p.fingerprint, p.keys), '{}'::jsonb)
+			FROM @extschema@._apikey_peppers() p WHERE p.keys > 0) AS peppers
+	FROM @extschema@._apikey_stats() s;
+
+CREATE VIEW @extschema@.apikey_stats_codes AS
+	SELECT c.code, c.verifications FROM @extschema@._apikey_stats_codes() c;
+COMMENT ON VIEW @extschema@.apikey_stats_codes IS
+	'How often this server has answered with each code in the current database since its start: every code, zeros included; null where the library is not preloaded';
+
+CREATE VIEW @extschema@.apikey_peppers AS
+	SELECT p.fingerprint, p.place, p.current, p.keys FROM @extschema@._apikey_peppers() p;
+COMMENT ON VIEW @extschema@.apikey_peppers IS
+	'The peppers of this server, and those that keys hang on. Up to 2 MB of digests keys are counted; above that the last count is told, a minute old at most, or a thousand times what counting takes where that is longer; apikey_flush() counts anew';
+COMMENT ON COLUMN @extschema@.apikey_peppers.fingerprint IS
+	'Four bytes by which rows say which pepper they hang on; 00000000: the empty one';
+COMMENT ON COLUMN @extschema@.apikey_peppers.place IS
+	'Its line in the file, or in what the command prints; null where it is not there: its keys are unavailable, but those of 00000000';
+COMMENT ON COLUMN @extschema@.apikey_peppers.current IS
+	'Do new keys hang on it?';
+COMMENT ON COLUMN @extschema@.apikey_peppers.keys IS
+	'Keys that hang on it, imported ones included';
+
+REVOKE ALL ON @extschema@.apikey_stats_codes, @extschema@.apikey_peppers FROM PUBLIC;
+REVOKE ALL ON FUNCTION
+	@extschema@._apikey_stats_codes(),
+	@extschema@._apikey_peppers(),
+	@extschema@.apikey_health()
+	FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	@extschema@._apikey_stats_codes(),
+	@extschema@._apikey_peppers()
+	TO PUBLIC;
+-- Whoever may read the statistics may read these too.
+DO $$
+DECLARE
+	given record;
+BEGIN
+	FOR given IN
+		SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role,
+			CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option
+			FROM pg_extension e
+			JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+				AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+			JOIN pg_class c ON c.oid = d.objid AND c.relname = 'apikey_stats',
+			LATERAL aclexplode(c.relacl) AS a
+			WHERE e.extname = 'apikey' AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
+			ORDER BY 2 DESC
+	LOOP
+		EXECUTE format('GRANT SELECT ON @extschema@.apikey_stats_codes, @extschema@.apikey_peppers TO %s%s',
+			given.role, given.option);
+		EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_health() TO %s%s',
+			given.role, given.option);
+	END LOOP;
+END
+$$;
 
 -- What the views do not let be done
 

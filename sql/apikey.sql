@@ -965,6 +965,24 @@ CREATE FUNCTION @extschema@._apikey_limit_write()
 COMMENT ON FUNCTION @extschema@._apikey_limit_write() IS
 	'Carries out UPDATE of the view apikey_limits, and refuses INSERT and DELETE';
 
+CREATE FUNCTION @extschema@._apikey_stats_codes()
+	RETURNS TABLE (code text, verifications bigint)
+	LANGUAGE C STABLE PARALLEL SAFE ROWS 17 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_stats_codes() IS
+	'How often this server has answered with each code in the current database; null where the library is not preloaded';
+
+CREATE FUNCTION @extschema@._apikey_peppers()
+	RETURNS TABLE (fingerprint text, place integer, current boolean, keys bigint)
+	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 3 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_peppers() IS
+	'The peppers of this server, and how many keys hang on each';
+
+CREATE FUNCTION @extschema@.apikey_health()
+	RETURNS TABLE (name text, severity text, value text, hint text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 15 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_health() IS
+	'Whether all that this server needs to verify keys in the current database is as it should be: SELECT * FROM apikey_health() WHERE severity <> ''ok'' names what is not, and what to do about it. It raises nothing. For whom the statistics are.';
+
 CREATE FUNCTION @extschema@._apikey_key_write()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
@@ -1471,14 +1489,28 @@ CREATE VIEW @extschema@.apikey_stats AS
 		s.not_attributed,
 		s.last_flush_at,
 		(SELECT coalesce(jsonb_object_agg(p.fingerprint, p.keys), '{}'::jsonb)
-			FROM (SELECT lpad(to_hex(d.pepper), 8, '0') AS fingerprint, count(*) AS keys
-					FROM (SELECT pepper FROM @extschema@.apikey_digest
-						  UNION ALL
-						  SELECT pepper FROM @extschema@.apikey_import WHERE pepper IS NOT NULL) d
-					GROUP BY 1) p) AS peppers
+			FROM @extschema@._apikey_peppers() p WHERE p.keys > 0) AS peppers
 	FROM @extschema@._apikey_stats() s;
 COMMENT ON VIEW @extschema@.apikey_stats IS
 	'What this server has counted of verifications in the current database since its start, and how many keys are keyed with which pepper, by fingerprint';
+
+CREATE VIEW @extschema@.apikey_stats_codes AS
+	SELECT c.code, c.verifications FROM @extschema@._apikey_stats_codes() c;
+COMMENT ON VIEW @extschema@.apikey_stats_codes IS
+	'How often this server has answered with each code in the current database since its start: every code, zeros included; null where the library is not preloaded';
+
+CREATE VIEW @extschema@.apikey_peppers AS
+	SELECT p.fingerprint, p.place, p.current, p.keys FROM @extschema@._apikey_peppers() p;
+COMMENT ON VIEW @extschema@.apikey_peppers IS
+	'The peppers of this server, and those that keys hang on. Up to 2 MB of digests keys are counted; above that the last count is told, a minute old at most, or a thousand times what counting takes where that is longer; apikey_flush() counts anew';
+COMMENT ON COLUMN @extschema@.apikey_peppers.fingerprint IS
+	'Four bytes by which rows say which pepper they hang on; 00000000: the empty one';
+COMMENT ON COLUMN @extschema@.apikey_peppers.place IS
+	'Its line in the file, or in what the command prints; null where it is not there: its keys are unavailable, but those of 00000000';
+COMMENT ON COLUMN @extschema@.apikey_peppers.current IS
+	'Do new keys hang on it?';
+COMMENT ON COLUMN @extschema@.apikey_peppers.keys IS
+	'Keys that hang on it, imported ones included';
 
 -- Privileges: nothing to anybody but what stands here.
 
@@ -1538,11 +1570,16 @@ REVOKE ALL ON @extschema@.apikey_members FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikeys FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_events FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_stats FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_stats_codes FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_peppers FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_arrived() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_named() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_event_named() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_stats_codes() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_peppers() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_health() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_list_support(internal) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_organizations() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_projects(uuid, text) FROM PUBLIC;
@@ -1654,10 +1691,14 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_events(bigint, uuid, text, text, bigint, bigint, bigint, bigint),
 	@extschema@._apikey_limits(),
 	@extschema@._apikey_usage_history(),
-	@extschema@._apikey_stats()
+	@extschema@._apikey_stats(),
+	@extschema@._apikey_stats_codes(),
+	@extschema@._apikey_peppers()
 	TO PUBLIC;
 -- Monitoring reads the statistics.
-GRANT SELECT ON @extschema@.apikey_stats TO pg_monitor;
+GRANT SELECT ON @extschema@.apikey_stats, @extschema@.apikey_stats_codes,
+	@extschema@.apikey_peppers TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.apikey_health() TO pg_monitor;
 -- Organizations, imports and statistics are for whom the role that installs us says.
 DO $$
 DECLARE
@@ -1668,7 +1709,9 @@ BEGIN
 	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[], '
 		'@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval, '
 		'bigint, bigint, interval, cidr[], jsonb, text) TO %I WITH GRANT OPTION', installer);
-	EXECUTE format('GRANT SELECT ON @extschema@.apikey_stats TO %I WITH GRANT OPTION', installer);
+	EXECUTE format('GRANT SELECT ON @extschema@.apikey_stats, @extschema@.apikey_stats_codes, '
+		'@extschema@.apikey_peppers TO %I WITH GRANT OPTION', installer);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_health() TO %I WITH GRANT OPTION', installer);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_flush() TO %I WITH GRANT OPTION', installer);
 END
 $$;

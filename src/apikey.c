@@ -20,6 +20,8 @@
 #include "foreign.h"
 #include "history.h"
 #include "identity.h"
+#include "pepper_count.h"
+#include "source.h"
 #include "tally.h"
 #include "usage.h"
 #include "verify.h"
@@ -37,6 +39,7 @@ int			apikey_history_hours = 168;
 bool		apikey_notify = false;
 int			apikey_max_tracked_keys = 100000;
 int			apikey_usage_interval = 60;
+char	   *apikey_pepper_command = NULL;
 char	   *apikey_pepper_file = NULL;
 char	   *apikey_prefix = NULL;
 bool		apikey_redact = true;
@@ -105,7 +108,7 @@ assign_cache_bound(int newval pg_attribute_unused(),
 }
 
 static void
-assign_pepper_file(const char *newval pg_attribute_unused(),
+assign_pepper_source(const char *newval pg_attribute_unused(),
 				   void *extra pg_attribute_unused())
 {
 	apikey_pepper_forget();
@@ -151,6 +154,7 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 	{
 		refuse_connection_option("apikey.import_secret_file");
+		refuse_connection_option("apikey.pepper_command");
 		refuse_connection_option("apikey.pepper_file");
 		refuse_connection_option("apikey.request_owner");
 		refuse_connection_option("apikey.request_project");
@@ -223,12 +227,18 @@ _PG_init(void)
 							 "Needs the library preloaded.",
 							 &apikey_notify, false, PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+	DefineCustomStringVariable("apikey.pepper_command",
+							   "Shell command that prints what apikey.pepper_file would hold.",
+							   "It is run by the server's user, and has ten seconds. Empty: none.",
+							   &apikey_pepper_command, "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY,
+							   NULL, assign_pepper_source, NULL);
 	DefineCustomStringVariable("apikey.pepper_file",
 							   "File of the secrets that stored digests are keyed with.",
 							   "One a line, of at least 32 bytes; the first is current, the others are still accepted. Empty: none.",
 							   &apikey_pepper_file, "",
 							   PGC_SUSET, GUC_SUPERUSER_ONLY,
-							   NULL, assign_pepper_file, NULL);
+							   NULL, assign_pepper_source, NULL);
 	DefineCustomStringVariable("apikey.prefix",
 							   "Prefix of keys created without one of their own.",
 							   NULL, &apikey_prefix, "ak",
@@ -275,11 +285,12 @@ _PG_init(void)
 	if (process_shared_preload_libraries_in_progress)
 	{
 		apikey_redact_init();
+		apikey_pepper_count_init();
 		apikey_rehash_init();
 		apikey_slot_init();
 		apikey_slot_file_init();
 		apikey_worker_init();
-		apikey_pepper_look();
+		apikey_vault_init();
 	}
 	previous_object_access = object_access_hook;
 	object_access_hook = on_object_access;

@@ -26,6 +26,7 @@
 /* Settings, in apikey.c. */
 extern int	apikey_cache_entries;
 extern int	apikey_cache_memory;
+extern char *apikey_pepper_command;
 extern char *apikey_pepper_file;
 extern char *apikey_prefix;
 extern bool apikey_redact;
@@ -130,13 +131,11 @@ typedef struct ApikeyPepper
 	int32		fingerprint;
 	char	   *bytes;
 	size_t		len;
+	int			line;			/* where it stands */
 } ApikeyPepper;
 
-struct stat;
-
 extern void apikey_pepper_forget(void);
-extern const char *apikey_pepper_file_problem(const char *path,
-											  const struct stat *status);
+extern bool apikey_pepper_configured(void);
 extern bool apikey_pepper_usable(void);
 extern void apikey_pepper_complain(void);
 extern void apikey_pepper_look(void);

@@ -496,6 +496,14 @@ apikey_catalog_missing(ApikeyRelation table)
 	return APIKEY_RELATIONS;
 }
 
+/* Is it a table, with columns and triggers? */
+bool
+apikey_catalog_is_table(ApikeyRelation relation)
+{
+	return relations[relation].table == relation &&
+		relation != APIKEY_REL_EVENT_ID_SEQ;
+}
+
 /* Does a relation not exist yet, as the script has not been updated? */
 bool
 apikey_catalog_lacks(ApikeyRelation relation)

@@ -29,9 +29,9 @@ static const struct
 	const char *hint;
 }			complaints[APIKEY_COMPLAINTS] = {
 	[APIKEY_COMPLAINT_PEPPER_FILE] = {WARNING,
-	"Make the file that \"apikey.pepper_file\" names usable, and reload the server's configuration."},
+	"Make the file that \"apikey.pepper_file\" names, or what \"apikey.pepper_command\" prints, usable, and reload the server's configuration."},
 	[APIKEY_COMPLAINT_PEPPER_GONE] = {WARNING,
-	"Add the pepper to the file that \"apikey.pepper_file\" names, below the current one, and reload the server's configuration."},
+	"Add the pepper to the file that \"apikey.pepper_file\" names, or to what \"apikey.pepper_command\" prints, below the current one, and reload the server's configuration."},
 	[APIKEY_COMPLAINT_TABLES] = {WARNING,
 	APIKEY_MISSING_HINT},
 	[APIKEY_COMPLAINT_IMPORT] = {WARNING,

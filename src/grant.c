@@ -52,6 +52,9 @@ static const Privilege privileges[] = {
 	{"organizations", ProcedureRelationId, "apikey_organization_create", false},
 	{"import", ProcedureRelationId, "apikey_import", false},
 	{"stats", RelationRelationId, "apikey_stats", false},
+	{"stats", RelationRelationId, "apikey_stats_codes", false},
+	{"stats", RelationRelationId, "apikey_peppers", false},
+	{"stats", ProcedureRelationId, "apikey_health", false},
 	{"servers", ProcedureRelationId, "apikey_server_", true},
 	{"servers", ProcedureRelationId, "apikey_flush", true},
 	{"administer", InvalidOid, NULL, true}	/* see administrator.c */

@@ -19,6 +19,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "lib/stringinfo.h"
@@ -164,6 +165,18 @@ apikey_intact_require(Relation rel, ApikeyRelation table)
 {
 	require_indexes(rel, table);
 	require_triggers(rel, table);
+}
+
+/* What repairs the triggers of a table; empty where they are intact. */
+char *
+apikey_intact_repairs(ApikeyRelation table)
+{
+	Relation	rel = table_open(apikey_catalog_relation(table),
+								 AccessShareLock);
+	char	   *repairs = trigger_repairs(rel);
+
+	table_close(rel, AccessShareLock);
+	return repairs;
 }
 
 /* The name of an index that is missing; NULL for none. */

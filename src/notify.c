@@ -42,6 +42,8 @@ typedef struct Queue
 {
 	LWLock	   *lock;			/* guards the rest; held for a look through it */
 	int			count;
+	int64		dropped;		/* that could not be told */
+	TimestampTz dropped_at;		/* the last time; 0: never */
 	Notice		notices[QUEUE_MAX];
 } Queue;
 
@@ -49,6 +51,7 @@ static Queue *queue = NULL;
 static Pending *pending = NULL; /* in TopTransactionContext */
 static int	pending_count = 0;
 static int	pending_room = 0;
+static int	pending_beyond = 0; /* of this transaction, that find no room */
 
 Size
 apikey_notify_size(void)
@@ -66,6 +69,17 @@ apikey_notify_start(LWLock *lock)
 		return;
 	queue->lock = lock;
 	queue->count = 0;
+	queue->dropped = queue->dropped_at = 0;
+}
+
+/* So many are not told; the lock is held, exclusively. */
+static void
+drop(int count)
+{
+	if (count == 0)
+		return;
+	queue->dropped += count;
+	queue->dropped_at = GetCurrentTimestamp();
 }
 
 /* An event has been written: to be told when it is committed. */
@@ -74,9 +88,14 @@ apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at)
 {
 	Pending    *new;
 
-	/* More than the queue holds would not be told. */
-	if (!apikey_notify || queue == NULL || pending_count >= QUEUE_MAX)
+	if (!apikey_notify || queue == NULL)
 		return;
+	/* More than the queue holds would not be told. */
+	if (pending_count >= QUEUE_MAX)
+	{
+		pending_beyond++;
+		return;
+	}
 	if (pending == NULL)
 	{
 		pending_room = 16;
@@ -100,9 +119,12 @@ apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at)
 static void
 enqueue_pending(void)
 {
+	int			told = 0;
+
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < pending_count && queue->count < QUEUE_MAX; i++)
-		queue->notices[queue->count++] = pending[i].notice;
+	while (told < pending_count && queue->count < QUEUE_MAX)
+		queue->notices[queue->count++] = pending[told++].notice;
+	drop(pending_count - told + pending_beyond);
 	LWLockRelease(queue->lock);
 	apikey_worker_call(MyDatabaseId);
 }
@@ -116,7 +138,7 @@ on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
 	if (event == XACT_EVENT_COMMIT && pending_count > 0)
 		enqueue_pending();
 	pending = NULL;
-	pending_count = 0;
+	pending_count = pending_beyond = 0;
 }
 
 static void
@@ -200,6 +222,8 @@ take(Oid database, Notice *taken)
 			queue->notices[kept++] = queue->notices[i];
 	}
 	queue->count = kept;
+	if (taken == NULL)
+		drop(count);
 	LWLockRelease(queue->lock);
 	return count;
 }
@@ -228,4 +252,17 @@ apikey_notify_send(void)
 							  apikey_json_time(taken[i].at), taken[i].id));
 	apikey_worker_commit();
 	return true;
+}
+
+/* For apikey_health(): what there is to notify, and what was not. */
+void
+apikey_notify_read(ApikeyNotices *notices)
+{
+	LWLockAcquire(queue->lock, LW_SHARED);
+	notices->waiting = 0;
+	for (int i = 0; i < queue->count; i++)
+		notices->waiting += queue->notices[i].database == MyDatabaseId;
+	notices->dropped = queue->dropped;
+	notices->dropped_at = queue->dropped_at;
+	LWLockRelease(queue->lock);
 }

@@ -9,23 +9,18 @@
  */
 #include "postgres.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "common/base64.h"
-#include "storage/fd.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "foreign.h"
-
-#define FILE_BYTES_MAX	65536
+#include "source.h"
 
 char	   *apikey_import_secret_file;
 
 static ApikeySecret *secrets = NULL;
 static int	secret_count = 0;
-static const char *problem = NULL;
+static char problem[MAXPGPATH + 256];	/* why it cannot be used; or empty */
 static bool loaded = false;
 static TimestampTz loaded_for = 0;	/* the configuration's time of reload */
 
@@ -60,19 +55,13 @@ read_line(const char *line, size_t len, char *out)
 	return len;
 }
 
-/* Takes a line of the file; an empty one is ignored. */
+/* Takes a line of the file. */
 static const char *
-add_secret(const char *line, size_t len)
+add_secret(const char *line, size_t len, int number pg_attribute_unused())
 {
-	char	   *bytes;
-	int			count;
+	char	   *bytes = MemoryContextAlloc(TopMemoryContext, len);
+	int			count = read_line(line, len, bytes);
 
-	if (len > 0 && line[len - 1] == '\r')
-		len--;
-	if (strspn(line, " \t") >= len)
-		return NULL;
-	bytes = MemoryContextAlloc(TopMemoryContext, len);
-	count = read_line(line, len, bytes);
 	if (count < 1)
 	{
 		pfree(bytes);
@@ -87,57 +76,36 @@ add_secret(const char *line, size_t len)
 	return NULL;
 }
 
-static const char *
-read_secrets(FILE *file)
+/* Reads the secrets, or says what keeps us from it. */
+static void
+read_secrets(void)
 {
-	char	   *content = palloc(FILE_BYTES_MAX + 1);
-	size_t		len = fread(content, 1, FILE_BYTES_MAX, file);
-	const char *found = NULL;
+	ApikeySource *source = apikey_source_new();
 
-	content[len] = '\0';
-	for (char *line = content; line < content + len && found == NULL;)
-	{
-		size_t		length = strcspn(line, "\n");
-
-		found = add_secret(line, length);
-		line += length + 1;
-	}
-	explicit_bzero(content, FILE_BYTES_MAX + 1);
-	pfree(content);
-	return found == NULL && secret_count == 0 ? "has no secret." : found;
-}
-
-static const char *
-read_file(const char *path)
-{
-	struct stat status;
-	const char *found;
-	FILE	   *file = AllocateFile(path, "r");
-
-	if (file == NULL)
-		return "cannot be read.";
-	found = fstat(fileno(file), &status) != 0 ? "cannot be read." :
-		apikey_pepper_file_problem(path, &status);
-	if (found == NULL)
-		found = read_secrets(file);
-	FreeFile(file);
-	return found;
+	apikey_source_read(source, apikey_import_secret_file);
+	apikey_source_lines(source, add_secret);
+	strlcpy(problem, source->problem, sizeof(problem));
+	if (problem[0] == '\0' && secret_count == 0)
+		snprintf(problem, sizeof(problem), "%s has no secret.", source->subject);
+	apikey_source_free(source);
 }
 
 /* Why the file cannot be used, or NULL; reads it where that is due. */
 const char *
 apikey_secret_problem(void)
 {
-	if (loaded && loaded_for == PgReloadTime)
-		return problem;
-	drop_secrets();
-	problem = apikey_import_secret_file[0] == '\0' ? NULL :
-		read_file(apikey_import_secret_file);
-	if (problem != NULL)
+	if (!loaded || loaded_for != PgReloadTime)
+	{
 		drop_secrets();
-	loaded = true;
-	loaded_for = PgReloadTime;
-	return problem;
+		problem[0] = '\0';
+		if (apikey_import_secret_file[0] != '\0')
+			read_secrets();
+		if (problem[0] != '\0')
+			drop_secrets();
+		loaded = true;
+		loaded_for = PgReloadTime;
+	}
+	return problem[0] == '\0' ? NULL : problem;
 }
 
 /* The secrets one after the other; NULL after the last. */
@@ -158,7 +126,7 @@ apikey_secret_require(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the file that \"apikey.import_secret_file\" names cannot be used"),
-				 errdetail_log("It %s", found)));
+				 errdetail_log("%s", found)));
 	if (secret_count == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -265,3 +265,26 @@ apikey_share_role(int number)
 {
 	return shares->holders[number].role;
 }
+
+/*
+ * How many slots are held in a database, or in all; -1 where the database has
+ * no holder of its own.
+ */
+int
+apikey_share_count(Oid database)
+{
+	int			number = find_holder(database, InvalidOid);
+	int			count = 0;
+
+	if (OidIsValid(database) && number < 0 && shares->databases >=
+		Min(apikey_max_tracked_keys, DATABASES_MAX))
+		return -1;
+	if (OidIsValid(database))
+		return slots_of(number);
+	for (int i = 0; i < shares->used; i++)
+	{
+		if (shares->holders[i].whole == i)
+			count += shares->holders[i].slots;
+	}
+	return count;
+}

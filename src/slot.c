@@ -619,3 +619,20 @@ apikey_slot_init(void)
 	previous_startup = shmem_startup_hook;
 	shmem_startup_hook = start_memory;
 }
+
+/* How many slots are used in a database, or in all. */
+int
+apikey_slot_used(Oid database)
+{
+	int			count;
+
+	LWLockAcquire(shared->control, LW_SHARED);
+	count = apikey_share_count(database);
+	LWLockRelease(shared->control);
+	if (count >= 0)
+		return count;
+	count = 0;
+	for (int i = 0; i < apikey_max_tracked_keys; i++)
+		count += slots[i].used && slots[i].key.database == database;
+	return count;
+}

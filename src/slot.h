@@ -149,6 +149,7 @@ extern bool apikey_slot_flushed(ApikeySlot *slot);
 extern bool apikey_slot_at_rest(ApikeySlot *slot, TimestampTz now);
 extern void apikey_slot_end(Oid database, const pg_uuid_t *id, bool gone);
 extern void apikey_slot_forget_database(Oid database);
+extern int	apikey_slot_used(Oid database);
 
 /* slot_file.c */
 extern void apikey_slot_file_start(void);
@@ -161,6 +162,7 @@ extern int	apikey_share_charge(Oid database, Oid role);
 extern void apikey_share_discharge(int holder);
 extern int	apikey_share_giver(Oid database, Oid role);
 extern Oid	apikey_share_role(int holder);
+extern int	apikey_share_count(Oid database);
 
 /* ended.c */
 extern void apikey_ended_init(void);

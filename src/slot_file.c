@@ -432,8 +432,9 @@ apikey_slot_file_start(void)
 }
 
 /*
- * On a standby: writes the file each flush interval.  Elsewhere, or once it has
- * been promoted, this process has nothing to do and ends for good.
+ * On a standby: writes the file each flush interval, and looks at the peppers
+ * after each reload.  Elsewhere, or once it has been promoted, this process has
+ * nothing to do and ends for good.
  */
 void
 apikey_keeper_main(Datum arg pg_attribute_unused())
@@ -453,6 +454,7 @@ apikey_keeper_main(Datum arg pg_attribute_unused())
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			apikey_pepper_look();
 		}
 		if (!ShutdownRequestPending && describe_server(&header) &&
 			header.state == DB_IN_ARCHIVE_RECOVERY)

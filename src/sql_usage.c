@@ -12,8 +12,10 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
+#include "utils/tuplestore.h"
 
 #include "credit.h"
+#include "pepper_count.h"
 #include "usage.h"
 
 /* A row of what a function returns. */
@@ -113,18 +115,23 @@ codes_json(const ApikeyStats *stats)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
+static bool
+may_read(const char *view_name)
+{
+	Oid			view = get_relname_relid(view_name, apikey_catalog()->schema);
+
+	return OidIsValid(view) &&
+		(pg_class_aclcheck(view, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
+		 pg_attribute_aclcheck_all(view, GetUserId(), ACL_SELECT,
+								   ACLMASK_ANY) == ACLCHECK_OK);
+}
+
 /* A view's functions are called as its reader: who may read it may ask. */
 static void
-require_stats_reader(void)
+require_reader(const char *view)
 {
-	Oid			view = get_relname_relid("apikey_stats",
-										 apikey_catalog()->schema);
-
-	if (!OidIsValid(view) ||
-		(pg_class_aclcheck(view, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
-		 pg_attribute_aclcheck_all(view, GetUserId(), ACL_SELECT,
-								   ACLMASK_ANY) != ACLCHECK_OK))
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, "apikey_stats");
+	if (!may_read(view) && !may_read("apikey_stats"))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, view);
 }
 
 /*
@@ -141,7 +148,7 @@ _apikey_stats(PG_FUNCTION_ARGS)
 	Datum		values[6] = {0};
 	bool		nulls[6];
 
-	require_stats_reader();
+	require_reader("apikey_stats");
 	memset(nulls, true, sizeof(nulls));
 	if (apikey_stats_read(&stats))
 	{
@@ -155,4 +162,107 @@ _apikey_stats(PG_FUNCTION_ARGS)
 		nulls[5] = stats.last_flush_at == 0;
 	}
 	PG_RETURN_DATUM(result_row(fcinfo, values, nulls));
+}
+
+/*
+ * _apikey_stats_codes() returns setof (code text, verifications bigint)
+ *		Every code; null where the library is not preloaded.
+ */
+PG_FUNCTION_INFO_V1(_apikey_stats_codes);
+Datum
+_apikey_stats_codes(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ApikeyStats stats;
+	bool		counted;
+
+	require_reader("apikey_stats_codes");
+	InitMaterializedSRF(fcinfo, 0);
+	counted = apikey_stats_read(&stats);
+	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
+	{
+		Datum		values[2] = {
+			CStringGetTextDatum(apikey_code_name((ApikeyCode) i)),
+			Int64GetDatum((int64) stats.codes[i])
+		};
+		bool		nulls[2] = {false, !counted};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	PG_RETURN_NULL();
+}
+
+/* Adds a pepper to the result. */
+static void
+put_pepper(const ReturnSetInfo *result, int32 fingerprint,
+		   const ApikeyPepper *pepper, int64 keys)
+{
+	bool		usable = apikey_pepper_usable();
+	bool		placed = pepper != NULL && pepper->line > 0;
+	Datum		values[4] = {
+		CStringGetTextDatum(psprintf("%08x", (uint32) fingerprint)),
+		Int32GetDatum(placed ? pepper->line : 0),
+		BoolGetDatum(usable && fingerprint == apikey_pepper_current()->fingerprint),
+		Int64GetDatum(keys)
+	};
+	bool		nulls[4] = {false, !placed, false, false};
+
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+static int64
+keys_of(const ApikeyPepperCounts *counts, int32 fingerprint)
+{
+	for (int i = 0; i < counts->count; i++)
+	{
+		if (counts->peppers[i].fingerprint == fingerprint)
+			return counts->peppers[i].keys;
+	}
+	return 0;
+}
+
+/* Is a pepper in the file, or in what the command prints? */
+static bool
+has_place(int32 fingerprint)
+{
+	const ApikeyPepper *pepper = apikey_pepper_find(fingerprint);
+
+	return pepper != NULL && pepper->line > 0;
+}
+
+/*
+ * _apikey_peppers() returns setof (fingerprint text, place integer,
+ *									current boolean, keys bigint)
+ *		The peppers that there are, in their order, then those that keys hang
+ *		on; the empty one where it is current, or keys hang on it.
+ */
+PG_FUNCTION_INFO_V1(_apikey_peppers);
+Datum
+_apikey_peppers(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		usable;
+	ApikeyPepperCounts counts;
+	const ApikeyPepper *pepper;
+
+	require_reader("apikey_peppers");
+	InitMaterializedSRF(fcinfo, 0);
+	usable = apikey_pepper_usable();
+	(void) apikey_pepper_count(&counts, true);
+	for (int i = 0; usable && (pepper = apikey_pepper_nth(i)) != NULL; i++)
+	{
+		if ((pepper->line > 0 || pepper == apikey_pepper_current()) &&
+			apikey_pepper_find(pepper->fingerprint) == pepper)
+			put_pepper(result, pepper->fingerprint, pepper,
+					   keys_of(&counts, pepper->fingerprint));
+	}
+	for (int i = 0; i < counts.count; i++)
+	{
+		int32		fingerprint = counts.peppers[i].fingerprint;
+
+		if (!has_place(fingerprint) &&
+			!(usable && fingerprint == apikey_pepper_current()->fingerprint))
+			put_pepper(result, fingerprint, NULL, counts.peppers[i].keys);
+	}
+	PG_RETURN_NULL();
 }

@@ -27,6 +27,7 @@ typedef struct DatabaseStats
 	pg_atomic_uint64 last_flush_at;
 	pg_atomic_uint64 retired;	/* the roles_dropped that were dealt with */
 	pg_atomic_uint64 visit_at;	/* when a key comes near its expiry */
+	pg_atomic_uint64 called_at; /* a worker, first since one was done; 0: none */
 } DatabaseStats;
 
 /* The lock guards whose the entries are, and is taken last. */
@@ -59,6 +60,7 @@ clear_entry(DatabaseStats *stats, Oid database)
 	pg_atomic_write_u64(&stats->last_flush_at, 0);
 	pg_atomic_write_u64(&stats->retired, 0);
 	pg_atomic_write_u64(&stats->visit_at, 0);	/* we do not know yet */
+	pg_atomic_write_u64(&stats->called_at, 0);
 	stats->dormant = false;
 	stats->database = database;
 }
@@ -73,6 +75,7 @@ init_entry(DatabaseStats *stats)
 	pg_atomic_init_u64(&stats->last_flush_at, 0);
 	pg_atomic_init_u64(&stats->retired, 0);
 	pg_atomic_init_u64(&stats->visit_at, 0);
+	pg_atomic_init_u64(&stats->called_at, 0);
 	stats->dormant = false;
 	stats->database = InvalidOid;
 }
@@ -346,6 +349,40 @@ apikey_stats_due(void)
 	return databases;
 }
 
+/* There is something for a worker to do in a database. */
+void
+apikey_stats_called(Oid database)
+{
+	uint64		none = 0;
+
+	if (OidIsValid(database))
+		(void) pg_atomic_compare_exchange_u64(&database_stats(database)->called_at,
+											  &none, (uint64) GetCurrentTimestamp());
+}
+
+/* A worker has done all there was to be done in its own. */
+void
+apikey_stats_served(void)
+{
+	pg_atomic_write_u64(&my_stats()->called_at, 0);
+}
+
+/* Since when this database waits for a worker to be done; 0: it does not. */
+TimestampTz
+apikey_stats_waiting_since(void)
+{
+	return (TimestampTz) pg_atomic_read_u64(&my_stats()->called_at);
+}
+
+/* Of what apikey_stats_read tells, what costs nothing. */
+void
+apikey_stats_read_times(ApikeyStats *result)
+{
+	result->since = all->since;
+	result->last_flush_at =
+		(TimestampTz) pg_atomic_read_u64(&my_stats()->last_flush_at);
+}
+
 /* What is told of the current database; false where nothing is counted. */
 bool
 apikey_stats_read(ApikeyStats *result)
@@ -356,19 +393,11 @@ apikey_stats_read(ApikeyStats *result)
 	if (!apikey_usage_shared())
 		return false;
 	stats = my_stats();
-	result->since = all->since;
+	apikey_stats_read_times(result);
 	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
 		result->codes[i] = pg_atomic_read_u64(&stats->codes[i]);
-	for (int i = 0; i < apikey_slot_count(); i++)
-	{
-		ApikeySlot *slot = apikey_slot_at(i);
-
-		if (slot->used && slot->key.database == MyDatabaseId)
-			result->tracked_keys++;
-	}
+	result->tracked_keys = apikey_slot_used(MyDatabaseId);
 	result->evictions = pg_atomic_read_u64(&stats->evictions);
 	result->not_attributed = pg_atomic_read_u64(&stats->not_attributed);
-	result->last_flush_at =
-		(TimestampTz) pg_atomic_read_u64(&stats->last_flush_at);
 	return true;
 }

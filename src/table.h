@@ -113,6 +113,7 @@ extern const char *apikey_catalog_schema(void);
 extern Oid	apikey_catalog_relation(ApikeyRelation relation);
 extern const char *apikey_catalog_name(ApikeyRelation relation);
 extern ApikeyRelation apikey_catalog_missing(ApikeyRelation table);
+extern bool apikey_catalog_is_table(ApikeyRelation relation);
 extern bool apikey_catalog_lacks(ApikeyRelation relation);
 extern bool apikey_catalog_has(Oid relid);
 extern void apikey_catalog_require(Relation rel);
@@ -136,6 +137,7 @@ typedef enum ApikeyLock
 /* intact.c */
 extern void apikey_intact_require(Relation rel, ApikeyRelation table);
 extern bool apikey_intact_to_remember(Relation rel, ApikeyRelation table);
+extern char *apikey_intact_repairs(ApikeyRelation table);
 extern const char *apikey_intact_problem(void);
 
 /* storage.c */

@@ -129,6 +129,10 @@ extern void apikey_stats_add_database(Oid database);
 extern void apikey_stats_rest_database(Oid database);
 extern void apikey_stats_forget_database(Oid database);
 extern List *apikey_stats_due(void);
+extern void apikey_stats_called(Oid database);
+extern void apikey_stats_served(void);
+extern TimestampTz apikey_stats_waiting_since(void);
+extern void apikey_stats_read_times(ApikeyStats *result);
 extern bool apikey_stats_read(ApikeyStats *result);
 
 /* touch.c */
@@ -142,6 +146,16 @@ extern List *apikey_denial_databases(void);
 extern bool apikey_denial_tell(bool first, bool all);
 
 /* notify.c */
+
+/* What this server has to notify, and what it did not. */
+typedef struct ApikeyNotices
+{
+	int			waiting;		/* in this database */
+	int64		dropped;		/* in any, since the start */
+	TimestampTz dropped_at;		/* the last time; 0: never */
+} ApikeyNotices;
+
+extern void apikey_notify_read(ApikeyNotices *notices);
 extern void apikey_notify_init(void);
 extern void apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at);
 extern List *apikey_notify_databases(void);
@@ -173,6 +187,7 @@ extern void apikey_begun_extension(Oid database);
 extern void apikey_worker_init(void);
 extern void apikey_worker_call(Oid database);
 extern bool apikey_worker_at_hand(void);
+extern bool apikey_worker_launched(void);
 extern void apikey_worker_flush(void);
 extern bool apikey_worker_begin(void);
 extern void apikey_worker_commit(void);

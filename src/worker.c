@@ -56,6 +56,7 @@
 #include "foreign.h"
 #include "history.h"
 #include "mark.h"
+#include "pepper_count.h"
 #include "usage.h"
 
 #define SEATS			3
@@ -185,6 +186,18 @@ apikey_worker_at_hand(void)
 	return result;
 }
 
+/* Is there a launcher, whether or not it can get a worker? */
+bool
+apikey_worker_launched(void)
+{
+	bool		result;
+
+	SpinLockAcquire(&shared->mutex);
+	result = shared->launcher != NULL;
+	SpinLockRelease(&shared->mutex);
+	return result;
+}
+
 static void
 wake_launcher(void)
 {
@@ -247,8 +260,12 @@ enqueue_due(void)
 	databases = list_concat_unique_oid(databases, apikey_rehash_databases());
 	databases = list_concat_unique_oid(databases, apikey_credit_idle_databases());
 	databases = list_concat_unique_oid(databases, apikey_stats_due());
+	databases = list_concat_unique_oid(databases, apikey_pepper_count_databases());
 	foreach(cell, databases)
+	{
+		apikey_stats_called(lfirst_oid(cell));
 		enqueue_flush(lfirst_oid(cell));
+	}
 }
 
 /* Those that apikey_flush() waits for. */
@@ -1047,6 +1064,12 @@ return_step(bool first)
 	return apikey_credit_return(first, flush_all);
 }
 
+static bool
+count_step(bool first)
+{
+	return apikey_pepper_count_step(first, flush_all);
+}
+
 /* Does somebody want to drop, rename or copy this database? */
 static bool
 database_wanted(void)
@@ -1136,7 +1159,8 @@ do_all(void)
 		{"settling revocations", settle_step, false},
 		{"telling of keys that expire", expiry_step, false},
 		{"removing events that are too old", retain_step, false},
-		{"giving back credits", return_step, false}
+		{"giving back credits", return_step, false},
+		{"counting the keys of peppers", count_step, false}
 	};
 	bool		done[lengthof(stages)] = {false};
 	TimestampTz end_of_turn = GetCurrentTimestamp() + TURN;
@@ -1165,6 +1189,8 @@ do_all(void)
 	}
 	for (size_t i = 0; i < lengthof(stages); i++)
 		more |= !done[i];
+	if (!more)
+		apikey_stats_served();
 	end_flush(more, requests);
 }
 
