@@ -19,6 +19,7 @@ OBJS = src/account.o src/address.o src/administrator.o src/apikey.o src/apply.o 
 	src/storage.o src/table.o src/touch.o src/unicode.o src/usage.o \
 	src/verify.o src/worker.o
 OBJS += src/health.o src/pepper_count.o src/vault.o
+OBJS += src/find.o src/hold.o src/sql_scan.o src/sql_token.o src/token.o src/tokentext.o
 OBJS += src/handdown.o src/listing.o src/sql_list_events.o \
 	src/sql_list_keys.o src/sql_list_places.o src/viewer.o
 OBJS += src/bound.o src/charge.o src/costs.o src/deleted.o src/history.o src/limit.o \
@@ -35,7 +36,7 @@ REGRESS = install format texts keys verify whose names update errors owners subj
 	places vouch bounds credits limits cache rotate purge reveal import identity matrix audit \
 	contract_names contract_places contract_keys contract_verify contract_audit \
 	grants privileges defaults hostile planted contexts callers intact \
-	barrier listing health citus uninstall
+	barrier listing health tokens scan holds citus uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
 ISOLATION = create_create revoke_verify update_update drop_role last_owner \

@@ -1188,6 +1188,51 @@ BEGIN
 	END LOOP;
 END
 $$;
+-- Names of dropped organizations
+
+CREATE TABLE @extschema@.apikey_name_hold (
+	id uuid NOT NULL,
+	name text COLLATE "C" NOT NULL,
+	until timestamptz NOT NULL,
+	role regrole,
+	role_name text,
+	subject text COLLATE "C",
+	CONSTRAINT apikey_name_hold_pkey PRIMARY KEY (id)
+) USING heap;
+COMMENT ON TABLE @extschema@.apikey_name_hold IS
+	'Names of dropped organizations that are not everybody''s until then; with a role, and subject, who may have one again';
+CREATE INDEX apikey_name_hold_name ON @extschema@.apikey_name_hold (name);
+ALTER TABLE @extschema@.apikey_name_hold ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_name_hold FROM PUBLIC;
+SELECT pg_extension_config_dump('@extschema@.apikey_name_hold',
+	'WHERE role IS NULL OR role::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
+CREATE TRIGGER apikey_name_hold_named BEFORE INSERT ON @extschema@.apikey_name_hold
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('role', 'role_name');
+ALTER TABLE @extschema@.apikey_name_hold ENABLE ALWAYS TRIGGER apikey_name_hold_named;
+
+-- Tokens
+
+CREATE FUNCTION @extschema@.apikey_token_create(key text, ttl interval DEFAULT '15 minutes',
+		scopes text[] DEFAULT NULL)
+	RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_token_create(text, interval, text[]) IS
+	'Returns a token, which verifies like the key whose text is given, for that long (1 second to 24 hours) and with no more than the scopes named; null: the key''s at each use. 28000: the key does not verify, or does not grant the scopes, with the code in the detail; 55000: there is no pepper. Where a handle and a digest are asked for, the token is the handle, and the digest null.';
+
+CREATE FUNCTION @extschema@.apikey_scan(content text)
+	RETURNS TABLE (masked_key text, key_id uuid, code text, at integer)
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_scan(text) IS
+	'The keys and tokens in any text that the caller may see, masked: what a verification would say that names whose they are, and at which character, from 1, each begins. Spends and counts nothing.';
+
+REVOKE ALL ON FUNCTION @extschema@.apikey_scan(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.apikey_scan(text) TO PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_token_create(text, interval, text[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.apikey_token_create(text, interval, text[]) TO PUBLIC;
+DROP TRIGGER apikey_import_changed ON @extschema@.apikey_import;
+CREATE TRIGGER apikey_import_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_import
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_import ENABLE ALWAYS TRIGGER apikey_import_changed;
 
 -- What the views do not let be done
 

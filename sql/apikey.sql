@@ -362,6 +362,20 @@ CREATE TABLE @extschema@.apikey_administrator (
 COMMENT ON TABLE @extschema@.apikey_administrator IS
 	'Roles that see every key and event, and may disable and revoke, while role and role_name are one role''s; see apikey_grant';
 
+-- What others may not wait for.
+CREATE TABLE @extschema@.apikey_name_hold (
+	id uuid NOT NULL,
+	name text COLLATE "C" NOT NULL,
+	until timestamptz NOT NULL,
+	role regrole,
+	role_name text,
+	subject text COLLATE "C",
+	CONSTRAINT apikey_name_hold_pkey PRIMARY KEY (id)
+) USING heap;
+COMMENT ON TABLE @extschema@.apikey_name_hold IS
+	'Names of dropped organizations that are not everybody''s until then; with a role, and subject, who may have one again';
+CREATE INDEX apikey_name_hold_name ON @extschema@.apikey_name_hold (name);
+
 -- Names and OIDs are those of the time; nothing here refers to other tables.
 -- Whose key it was: key_owner, whose name at that time was key_owner_name.
 CREATE TABLE @extschema@.apikey_event (
@@ -425,6 +439,8 @@ SELECT pg_extension_config_dump('@extschema@.apikey_reveal', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_usage', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_credit', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_administrator', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_name_hold',
+	'WHERE role IS NULL OR role::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
 SELECT pg_extension_config_dump('@extschema@.apikey_limit',
 	'WHERE owner IS NULL OR owner::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
 SELECT pg_extension_config_dump('@extschema@.apikey_deleted',
@@ -533,6 +549,19 @@ CREATE FUNCTION @extschema@.apikey_self_revoke(key text, reason text DEFAULT NUL
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_self_revoke(text, text) IS
 	'Revokes the key whose text is given, whoever calls; returns true where this call revoked it, false for everything else. reason: at most 500 characters, no control character. 22023: a bad reason; 55000: a pepper that cannot be used.';
+
+CREATE FUNCTION @extschema@.apikey_token_create(key text, ttl interval DEFAULT '15 minutes',
+		scopes text[] DEFAULT NULL)
+	RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_token_create(text, interval, text[]) IS
+	'Returns a token, which verifies like the key whose text is given, for that long (1 second to 24 hours) and with no more than the scopes named; null: the key''s at each use. 28000: the key does not verify, or does not grant the scopes, with the code in the detail; 55000: there is no pepper. Where a handle and a digest are asked for, the token is the handle, and the digest null.';
+
+CREATE FUNCTION @extschema@.apikey_scan(content text)
+	RETURNS TABLE (masked_key text, key_id uuid, code text, at integer)
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_scan(text) IS
+	'The keys and tokens in any text that the caller may see, masked: what a verification would say that names whose they are, and at which character, from 1, each begins. Spends and counts nothing.';
 
 CREATE FUNCTION @extschema@.apikey_delete(id uuid, confirm_name text)
 	RETURNS void
@@ -1053,6 +1082,9 @@ CREATE TRIGGER apikey_member_named BEFORE INSERT ON @extschema@.apikey_member
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('member', 'member_name');
 ALTER TABLE @extschema@.apikey_key ENABLE ALWAYS TRIGGER apikey_key_named;
 ALTER TABLE @extschema@.apikey_member ENABLE ALWAYS TRIGGER apikey_member_named;
+CREATE TRIGGER apikey_name_hold_named BEFORE INSERT ON @extschema@.apikey_name_hold
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('role', 'role_name');
+ALTER TABLE @extschema@.apikey_name_hold ENABLE ALWAYS TRIGGER apikey_name_hold_named;
 
 CREATE FUNCTION @extschema@._apikey_event_named()
 	RETURNS trigger
@@ -1119,8 +1151,8 @@ CREATE TRIGGER apikey_member_changed AFTER INSERT OR UPDATE OR DELETE ON @extsch
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
 ALTER TABLE @extschema@.apikey_key ENABLE ALWAYS TRIGGER apikey_key_changed;
 ALTER TABLE @extschema@.apikey_digest ENABLE ALWAYS TRIGGER apikey_digest_changed;
--- Sessions remember whether there is an imported key at all.
-CREATE TRIGGER apikey_import_changed AFTER INSERT OR DELETE ON @extschema@.apikey_import
+-- Sessions remember whether there is an imported key at all, and its tokens.
+CREATE TRIGGER apikey_import_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_import
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
 ALTER TABLE @extschema@.apikey_import ENABLE ALWAYS TRIGGER apikey_import_changed;
 ALTER TABLE @extschema@.apikey_project ENABLE ALWAYS TRIGGER apikey_project_changed;
@@ -1139,6 +1171,7 @@ ALTER TABLE @extschema@.apikey_revocation ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_usage ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_credit ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_administrator ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_name_hold ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.apikey_event ENABLE ROW LEVEL SECURITY;
 CREATE POLICY apikey_organization_member ON @extschema@.apikey_organization FOR SELECT
 	USING (@extschema@._apikey_standing(id, NULL::uuid) IS NOT NULL);
@@ -1554,6 +1587,7 @@ REVOKE ALL ON @extschema@.apikey_revocation FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_usage FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_credit FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_administrator FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_name_hold FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_limit FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_deleted FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_history FROM PUBLIC;
@@ -1642,6 +1676,8 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.apikey_enable(uuid),
 	@extschema@.apikey_revoke(uuid, text),
 	@extschema@.apikey_self_revoke(text, text),
+	@extschema@.apikey_token_create(text, interval, text[]),
+	@extschema@.apikey_scan(text),
 	@extschema@.apikey_delete(uuid, text),
 	@extschema@.apikey_rotate(uuid, interval, timestamptz),
 	@extschema@.apikey_reveal(uuid),

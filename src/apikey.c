@@ -36,6 +36,7 @@ int			apikey_expiry_notice = 7 * SECS_PER_DAY;
 int			apikey_flush_interval = 10000;
 int			apikey_history_days = 400;
 int			apikey_history_hours = 168;
+int			apikey_name_hold = 30 * SECS_PER_DAY;
 bool		apikey_notify = false;
 int			apikey_max_tracked_keys = 100000;
 int			apikey_usage_interval = 60;
@@ -55,7 +56,7 @@ static bool
 check_prefix(char **newval, void **extra pg_attribute_unused(),
 			 GucSource source pg_attribute_unused())
 {
-	if (apikey_text_prefix_valid(*newval, strlen(*newval)))
+	if (apikey_text_prefix_new(*newval, strlen(*newval)))
 		return true;
 	GUC_check_errdetail(APIKEY_PREFIX_RULE);
 	return false;
@@ -155,6 +156,7 @@ _PG_init(void)
 	{
 		refuse_connection_option("apikey.import_secret_file");
 		refuse_connection_option("apikey.pepper_command");
+		refuse_connection_option("apikey.name_hold");
 		refuse_connection_option("apikey.pepper_file");
 		refuse_connection_option("apikey.request_owner");
 		refuse_connection_option("apikey.request_project");
@@ -222,6 +224,11 @@ _PG_init(void)
 							process_shared_preload_libraries_in_progress ?
 							PGC_POSTMASTER : PGC_SIGHUP,
 							0, NULL, NULL, NULL);
+	DefineCustomIntVariable("apikey.name_hold",
+							"Time for which the name of a dropped organization is its former owners'.",
+							"0 lets everybody have it at once.",
+							&apikey_name_hold, 30 * SECS_PER_DAY, 0, INT_MAX,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomBoolVariable("apikey.notify",
 							 "Sends NOTIFY apikey after the commit of each event.",
 							 "Needs the library preloaded.",

@@ -27,6 +27,7 @@
 extern int	apikey_cache_entries;
 extern int	apikey_cache_memory;
 extern char *apikey_pepper_command;
+extern int	apikey_name_hold;
 extern char *apikey_pepper_file;
 extern char *apikey_prefix;
 extern bool apikey_redact;
@@ -239,6 +240,10 @@ extern text *apikey_generate(const char *prefix, int prefix_len,
 extern void apikey_grant_change(const text *what, Oid role, bool grant);
 extern void apikey_grant_follow_owner(void);
 
+/* hold.c */
+extern void apikey_hold_name(const ApikeyPlace *organization);
+extern bool apikey_hold_take(const ApikeyPlace *organization);
+
 /* import.c */
 extern bool apikey_import_any(void);
 extern text *apikey_import_last_four(const pg_uuid_t *id, Snapshot snapshot);
@@ -415,6 +420,7 @@ extern void apikey_rule_reason(const text *value);
 extern void apikey_rule_lookup(const text *value, bool of_part);
 extern void apikey_rule_span(const char *argument, const Interval *value);
 extern void apikey_rule_subject(const text *value);
+extern void apikey_rule_scopes(Datum scopes);
 extern void apikey_rule_prefix(const char *prefix, int len);
 extern void apikey_rule_terms(const text *accepted, const ApikeyRow *project);
 extern void apikey_rule_limit_held(const ApikeyRow *key);
@@ -430,6 +436,7 @@ extern void apikey_rule_project(const ApikeyRow *project);
 /* scope.c */
 extern bool apikey_scope_granted(Datum granted, Datum wanted);
 extern bool apikey_scope_all_granted(Datum granted, Datum wanted);
+extern ArrayType *apikey_scope_common(ArrayType *one, ArrayType *two);
 extern void apikey_scope_missing(StringInfo json, Datum granted, Datum wanted);
 
 /* status.c */

@@ -15,6 +15,11 @@
  * read while a message came in may be older than the message, and what a
  * transaction has written itself may yet be rolled back: neither is stored.
  *
+ * A token has an entry of its own, of its key as the token leaves it.  It is
+ * found by its proof, and nothing leads to it from its key; so it remembers the
+ * count of messages that had come for the key, and for any that shares its
+ * counter, when it was stored.
+ *
  * An entry is one piece of memory, with the columns that verification needs; it
  * is found only once it is whole.  All entries stand in a ring.  Where the
  * settings allow no more, the oldest goes that has not been used since it was
@@ -34,9 +39,10 @@
 
 #include "apikey.h"
 #include "bound.h"
-#include "verify.h"
+#include "token.h"
 
 #define KEY_BYTES_MAX	16384	/* a longer key is read each time */
+#define KEY_COUNTERS	2048	/* of messages, each for many keys */
 #define SPARE_KB		64		/* what an allocator may have at hand */
 #define ALL_KEYS		((Oid) 0xFFFFFFFF)
 #define KEYS_TOLD_MAX	256		/* in a subtransaction; then all keys are */
@@ -71,6 +77,11 @@ typedef struct CacheEntry
 	bool		stale;
 	bool		proven;			/* else the proof is not known */
 	bool		used;			/* since it was last at the ring's end */
+	Oid			place;			/* see place_of */
+	uint32		messages;		/* of a token: that had come for its key */
+	size_t		signed_len;		/* of a token, else 0 */
+	const char *signed_text;	/* of a token: all that its proof proves */
+	ApikeyTokenSpan span;		/* of a token */
 	ApikeyKeyState state;		/* of the verdict, */
 	char	   *project;		/* as this */
 	ApikeyBounds *bounds;		/* and these; or NULL */
@@ -82,10 +93,10 @@ typedef struct CacheEntry
 #define ENTRY_KEY(entry) \
 	((ApikeyRow *) ((char *) (entry) + MAXALIGN(sizeof(CacheEntry))))
 
-/* Where the entry of a token is; dynahash costs several times as much. */
+/* Where an entry is; dynahash costs several times as much. */
 typedef struct CachePlace
 {
-	Oid			token;			/* see key_token */
+	Oid			token;			/* see key_token and place_of */
 	char		status;
 	CacheEntry *entry;
 } CachePlace;
@@ -121,6 +132,7 @@ static Fact facts[APIKEY_FACTS];
 static SubTransactionId told_in = InvalidSubTransactionId;
 static int	told_keys = 0;		/* in that subtransaction */
 static uint64 messages = 0;		/* counts what makes a row read before old */
+static uint32 key_messages[KEY_COUNTERS];	/* by the end of a key's OID */
 
 /* The OID that stands for a key in a message: of an id's random end. */
 static Oid
@@ -130,6 +142,13 @@ key_token(const pg_uuid_t *id)
 
 	memcpy(&token, id->data + UUID_LEN - sizeof(token), sizeof(token));
 	return token | 0x80000000;
+}
+
+/* What counts the messages for a key, by the OID that stands for it. */
+static uint32 *
+key_counter(Oid token)
+{
+	return &key_messages[token % KEY_COUNTERS];
 }
 
 static void
@@ -151,6 +170,7 @@ on_relation(Datum arg pg_attribute_unused(), Oid relid)
 	}
 	else if (!all_stale)
 	{
+		(*key_counter(relid))++;
 		place = place_lookup(places, relid);
 		if (place != NULL)
 			place->entry->stale = true;
@@ -288,15 +308,66 @@ reset_entries(void)
 	all_stale = false;
 }
 
-/* The entry of an id, even a stale one; NULL where there is none. */
+/*
+ * Where the entry of a credential stands: a key's at its OID, a token's at a
+ * part of its proof without the highest bit, which every key's has.  The OID of
+ * a relation that changes may be a token's place: then it is looked up anew.
+ */
+static Oid
+place_of(const ApikeyCredential *credential)
+{
+	Oid			place;
+
+	if (credential->shape != APIKEY_SHAPE_TOKEN)
+		return key_token(&credential->id);
+	memcpy(&place, credential->proof, sizeof(place));
+	return place & 0x7FFFFFFF;
+}
+
+/* How much of a token's text its proof proves; 0 for a key. */
+static size_t
+signed_len(const ApikeyCredential *credential)
+{
+	return credential->shape == APIKEY_SHAPE_TOKEN ?
+		credential->text_len - APIKEY_TOKEN_PROOF_CHARS : 0;
+}
+
+/* The entry of a key's id, even a stale one; NULL where there is none. */
 static CacheEntry *
-find_entry(const pg_uuid_t *id)
+find_key_entry(const pg_uuid_t *id)
 {
 	CachePlace *place = place_lookup(places, key_token(id));
 
 	return place != NULL &&
 		memcmp(&place->entry->id, id, sizeof(pg_uuid_t)) == 0 ?
 		place->entry : NULL;
+}
+
+/*
+ * The entry of what a credential names.  What a token says of itself is no
+ * secret.
+ */
+static CacheEntry *
+find_entry(const ApikeyCredential *credential)
+{
+	CachePlace *place;
+	size_t		len = signed_len(credential);
+
+	if (len == 0)
+		return find_key_entry(&credential->id);
+	place = place_lookup(places, place_of(credential));
+	return place != NULL && place->entry->signed_len == len &&
+		memcmp(place->entry->signed_text, credential->prefix, len) == 0 ?
+		place->entry : NULL;
+}
+
+/* Does an entry not stand any more for what is in the tables? */
+static bool
+is_stale(const CacheEntry *entry)
+{
+	return entry->stale ||
+		(entry->signed_len > 0 &&
+		 entry->messages != *key_counter(key_token(&entry->id)));
 }
 
 /* Is this what has matched before?  Of a handle's caller we had no proof. */
@@ -318,6 +389,7 @@ fill_verdict(CacheEntry *entry, ApikeyVerdict *verdict)
 	verdict->project = entry->project;
 	verdict->state = entry->state;
 	verdict->bounds = entry->bounds;
+	verdict->span = entry->signed_len > 0 ? &entry->span : NULL;
 	verdict->rated = verdict->credited = false;
 	verdict->hint = &entry->hint;
 	verdict->row = &entry->row;
@@ -328,16 +400,16 @@ fill_verdict(CacheEntry *entry, ApikeyVerdict *verdict)
  * points into the table; it holds until the next lookup.
  */
 bool
-apikey_cache_lookup(const ApikeyCredential *credential,
-					ApikeyVerdict *verdict)
+apikey_cache_lookup(ApikeyCredential *credential, ApikeyVerdict *verdict)
 {
 	CacheEntry *entry;
 
 	if (all_stale)
 		reset_entries();
-	entry = find_entry(&credential->id);
-	if (entry == NULL || entry->stale || !entry_matches(entry, credential))
+	entry = find_entry(credential);
+	if (entry == NULL || is_stale(entry) || !entry_matches(entry, credential))
 		return false;
+	credential->id = entry->id;
 	fill_verdict(entry, verdict);
 	return true;
 }
@@ -353,7 +425,7 @@ apikey_cache_lookup_id(const pg_uuid_t *id, ApikeyVerdict *verdict)
 
 	if (all_stale)
 		reset_entries();
-	entry = find_entry(id);
+	entry = find_key_entry(id);
 	if (entry == NULL || entry->stale)
 		return false;
 	fill_verdict(entry, verdict);
@@ -368,7 +440,7 @@ bool
 apikey_cache_touch(const ApikeyCredential *credential, TimestampTz now,
 				   TimestampTz before)
 {
-	CacheEntry *entry = all_stale ? NULL : find_entry(&credential->id);
+	CacheEntry *entry = all_stale ? NULL : find_entry(credential);
 
 	if (entry == NULL)
 		return true;
@@ -406,7 +478,7 @@ entry_bytes(const CacheEntry *entry)
 static void
 forget(CacheEntry *entry)
 {
-	CachePlace *place = place_lookup(places, key_token(&entry->id));
+	CachePlace *place = place_lookup(places, entry->place);
 
 	if (place != NULL && place->entry == entry)
 		place_delete(places, place->token);
@@ -437,7 +509,7 @@ make_room(Size bytes, const CacheEntry *kept)
 
 		if (entry == kept && !dlist_has_next(&ring, &entry->node))
 			return false;
-		if (entry != kept && (!entry->used || entry->stale))
+		if (entry != kept && (!entry->used || is_stale(entry)))
 		{
 			forget(entry);
 			continue;
@@ -486,8 +558,8 @@ columns_bytes(const ApikeyRow *key, TupleDesc desc)
 	return bytes;
 }
 
-/* Copies what verification needs of a key into an entry. */
-static void
+/* Copies what verification needs of a key into an entry; returns its end. */
+static char *
 copy_columns(const ApikeyRow *key, TupleDesc desc, CacheEntry *entry)
 {
 	ApikeyRow  *copy = ENTRY_KEY(entry);
@@ -520,8 +592,10 @@ copy_columns(const ApikeyRow *key, TupleDesc desc, CacheEntry *entry)
 		entry->bounds = memcpy(next, entry->bounds, size);
 		next += MAXALIGN(size);
 	}
-	if (entry->project != NULL)
-		entry->project = strcpy(next, entry->project);
+	if (entry->project == NULL)
+		return next;
+	entry->project = strcpy(next, entry->project);
+	return next + strlen(next) + 1;
 }
 
 /* Arrays are read where they stand, which takes a header of full length. */
@@ -549,7 +623,8 @@ make_entry(const ApikeyCredential *credential, const ApikeyVerdict *verdict)
 		columns_bytes(&key, desc) +
 		(verdict->bounds == NULL ? 0 :
 		 MAXALIGN(APIKEY_BOUNDS_BYTES(verdict->bounds->count))) +
-		(verdict->project == NULL ? 0 : strlen(verdict->project) + 1);
+		(verdict->project == NULL ? 0 : strlen(verdict->project) + 1) +
+		signed_len(credential);
 	if (bytes > KEY_BYTES_MAX || !make_room(bytes, NULL))
 		return NULL;
 	entry = MemoryContextAllocZero(entries_context, bytes);
@@ -562,7 +637,13 @@ make_entry(const ApikeyCredential *credential, const ApikeyVerdict *verdict)
 	entry->hint = verdict->fresh;
 	entry->project = verdict->project;
 	entry->bounds = verdict->bounds;
-	copy_columns(&key, desc, entry);
+	entry->place = place_of(credential);
+	entry->signed_len = signed_len(credential);
+	entry->signed_text = memcpy(copy_columns(&key, desc, entry),
+								credential->prefix, entry->signed_len);
+	entry->messages = *key_counter(key_token(&credential->id));
+	if (verdict->span != NULL)
+		entry->span = *verdict->span;
 	return entry;
 }
 
@@ -587,7 +668,7 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 		return;
 	dlist_push_tail(&ring, &entry->node);
 	ring_bytes += entry_bytes(entry);
-	place = place_insert(places, key_token(&entry->id), &found);
+	place = place_insert(places, entry->place, &found);
 	if (found)
 	{
 		CacheEntry *other = place->entry;

@@ -10,7 +10,7 @@
 #include "access/detoast.h"
 
 #include "apikey.h"
-#include "verify.h"
+#include "token.h"
 
 #define TEXT_BYTES_MAX	512		/* more is malformed unseen */
 #define PROVING_DIGITS	(APIKEY_SECRET_DIGITS + APIKEY_CHECKSUM_DIGITS)
@@ -42,8 +42,22 @@ credential_identify(ApikeyCredential *credential, const char *bytes,
 	memcpy(credential->id.data, parsed->id, APIKEY_ID_BYTES);
 }
 
+/* Takes a text that begins as a token does for one. */
+static bool
+token_head(const char *bytes, size_t len, ApikeyCredential *credential)
+{
+	if (!apikey_token_parse_head(bytes, len, &credential->prefix_len))
+		return false;
+	credential->shape = APIKEY_SHAPE_TOKEN;
+	credential->prefix = bytes;
+	credential->text_len = len;
+	apikey_digest_proof("", 0, bytes + len - APIKEY_TOKEN_PROOF_CHARS,
+						APIKEY_TOKEN_PROOF_CHARS, credential->proof);
+	return true;
+}
+
 /*
- * Reads a credential from a key's text.  What follows the id is left for
+ * Reads a credential from a key's text, or a token's.  What follows the id is left for
  * apikey_credential_native, which a key that has been verified before can do
  * without: it is what the proof is made of.
  */
@@ -66,7 +80,7 @@ apikey_credential_from_key(NullableDatum key, ApikeyCredential *credential)
 							bytes + len - PROVING_DIGITS, PROVING_DIGITS,
 							credential->proof);
 	}
-	else if (apikey_import_any())
+	else if (!token_head(bytes, len, credential) && apikey_import_any())
 		credential->shape = APIKEY_SHAPE_FOREIGN;
 }
 
@@ -92,7 +106,20 @@ apikey_credential_native(const ApikeyCredential *credential)
 					  apikey_text_checksum_ok(text, len)));
 }
 
-/* The same from a key's handle and the SHA-256 of its text. */
+/* Is this a token's text, its checksum right?  Takes it apart. */
+bool
+apikey_credential_token(const ApikeyCredential *credential,
+						ApikeyTokenText *token)
+{
+	return credential->shape == APIKEY_SHAPE_TOKEN &&
+		apikey_token_parse(credential->prefix, credential->text_len, token) &&
+		apikey_text_checksum_ok(credential->prefix, credential->text_len);
+}
+
+/*
+ * The same from a key's handle and the SHA-256 of its text, or from a token and
+ * no digest.
+ */
 void
 apikey_credential_from_digest(NullableDatum handle, NullableDatum digest,
 							  ApikeyCredential *credential)
@@ -104,6 +131,8 @@ apikey_credential_from_digest(NullableDatum handle, NullableDatum digest,
 	const char *bytes = short_text(handle, &len, &credential->shape);
 	const char *digest_bytes = short_text(digest, &digest_len, &digest_shape);
 
+	if (bytes != NULL && digest.isnull && token_head(bytes, len, credential))
+		return;
 	if (bytes == NULL || !apikey_text_parse_handle(bytes, len, &parsed) ||
 		digest_bytes == NULL || digest_len != APIKEY_DIGEST_BYTES)
 		return;

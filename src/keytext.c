@@ -233,6 +233,24 @@ apikey_text_prefix_valid(const char *prefix, size_t len)
 	return true;
 }
 
+/*
+ * May a new key have this prefix?  What a token of it begins with is not what a
+ * key of another one begins with.
+ */
+bool
+apikey_text_prefix_new(const char *prefix, size_t len)
+{
+	if (!apikey_text_prefix_valid(prefix, len) ||
+		(len >= 2 && memcmp(prefix + len - 2, "_t", 2) == 0))
+		return false;
+	for (size_t i = 0; i + 3 <= len; i++)
+	{
+		if (memcmp(prefix + i, "_t_", 3) == 0)
+			return false;
+	}
+	return true;
+}
+
 /* Reads prefix and id, after which body_digits are to follow in all. */
 static bool
 parse_head(const char *text, size_t len, size_t body_digits, ApikeyText *out)
@@ -285,6 +303,59 @@ apikey_text_checksum_ok(const char *text, size_t len)
 		found == text_crc32(text, len - APIKEY_CHECKSUM_DIGITS);
 }
 
+/* Writes the checksum of a text behind it. */
+void
+apikey_text_checksum_write(char *text, size_t len)
+{
+	digits_write(text_crc32(text, len), text + len, APIKEY_CHECKSUM_DIGITS);
+}
+
+/*
+ * The register of a CRC before it took a byte, from that after it.  By the
+ * highest four bits of a table's entry it is known which one it is.
+ */
+static uint32_t
+crc_undo(uint32_t crc, uint8_t byte)
+{
+	static const uint8_t entries[16] = {
+		0, 1, 3, 2, 6, 7, 5, 4, 13, 12, 14, 15, 11, 10, 8, 9
+	};
+
+	for (int half = 0; half < 2; half++)
+	{
+		uint32_t	digit = entries[crc >> 28];
+
+		crc = (crc ^ crc_tables[0][digit]) << 4 | digit;
+	}
+	return crc ^ byte;
+}
+
+/*
+ * How long is the prefix, before a separator, with which a text up to its end
+ * has the right checksum?  0 where there is none.  From the checksum back to
+ * where the prefix may begin, so each byte is looked at once.
+ */
+size_t
+apikey_text_find_prefix(const char *text, size_t separator, size_t end)
+{
+	uint32_t	crc;
+	size_t		at = end - APIKEY_CHECKSUM_DIGITS;
+
+	if (!checksum_read(text + at, &crc))
+		return 0;
+	crc = ~crc;
+	while (at > separator)
+		crc = crc_undo(crc, (uint8_t) text[--at]);
+	while (at > 0 && separator - at < APIKEY_PREFIX_MAX)
+	{
+		crc = crc_undo(crc, (uint8_t) text[--at]);
+		if (crc == 0xFFFFFFFF &&
+			apikey_text_prefix_valid(text + at, separator - at))
+			return separator - at;
+	}
+	return 0;
+}
+
 /* The same for a handle: a key without its secret and checksum. */
 bool
 apikey_text_parse_handle(const char *text, size_t len, ApikeyText *out)
@@ -309,8 +380,6 @@ apikey_text_format(const char *prefix, size_t prefix_len,
 	at += APIKEY_ID_DIGITS;
 	memcpy(at, secret, APIKEY_SECRET_DIGITS);
 	at += APIKEY_SECRET_DIGITS;
-	digits_write(text_crc32(out, (size_t) (at - out)), at,
-				 APIKEY_CHECKSUM_DIGITS);
-	at += APIKEY_CHECKSUM_DIGITS;
-	return (size_t) (at - out);
+	apikey_text_checksum_write(out, (size_t) (at - out));
+	return (size_t) (at - out) + APIKEY_CHECKSUM_DIGITS;
 }

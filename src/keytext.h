@@ -30,17 +30,21 @@ typedef struct ApikeyText
 	uint8_t		id[APIKEY_ID_BYTES];
 } ApikeyText;
 
-/* The rule of apikey_text_prefix_valid in words. */
+/* The rule of apikey_text_prefix_new in words. */
 #define APIKEY_PREFIX_RULE \
-	"A prefix has 1 to 20 characters a-z, 0-9 and \"_\", starting with a letter."
+	"A prefix has 1 to 20 characters a-z, 0-9 and \"_\", starting with a letter, no \"_t_\" in it and no \"_t\" at its end."
 
 extern size_t apikey_text_span(const char *text, size_t len);
 extern size_t apikey_text_find_run(const char *text, size_t len, size_t least);
 extern bool apikey_text_prefix_valid(const char *prefix, size_t len);
+extern bool apikey_text_prefix_new(const char *prefix, size_t len);
+extern size_t apikey_text_find_prefix(const char *text, size_t separator,
+									  size_t end);
 extern bool apikey_text_parse(const char *text, size_t len, ApikeyText *out);
 extern bool apikey_text_parse_head(const char *text, size_t len,
 								   ApikeyText *out);
 extern bool apikey_text_checksum_ok(const char *text, size_t len);
+extern void apikey_text_checksum_write(char *text, size_t len);
 extern bool apikey_text_parse_handle(const char *text, size_t len,
 									 ApikeyText *out);
 extern size_t apikey_text_format(const char *prefix, size_t prefix_len,

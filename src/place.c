@@ -301,6 +301,10 @@ apikey_place_create_organization(const text *name, ApikeyPlace *place)
 	apikey_row_set(&place->organization, APIKEY_ORGANIZATION_CREATED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
 	apikey_table_insert(&apikey_organization_table, &place->organization);
+	if (!apikey_hold_take(place))
+		apikey_table_refuse_taken(&apikey_organization_table,
+								  &place->organization,
+								  apikey_organization_table.argument);
 	apikey_event_place(place, APIKEY_EVENT_ORGANIZATION_CREATED, NULL);
 	apikey_member_put(place, GetUserId(), apikey_principal_new_subject(NULL, false),
 					  APIKEY_ROLE_OWNER);
@@ -416,6 +420,7 @@ apikey_place_drop(ApikeyPlace *place)
 	apikey_table_scan(&apikey_project_table, APIKEY_REL_PROJECT_ORGANIZATION,
 					  &key, 1, snapshot, drop_visited_project, place);
 	UnregisterSnapshot(snapshot);
+	apikey_hold_name(place);
 	apikey_member_scan(apikey_place_organization(place), NULL, delete_member,
 					   NULL);
 	apikey_limit_drop_of_place(apikey_place_organization(place), NULL);

@@ -22,19 +22,24 @@
 
 /*
  * The token of an Authorization header that is of the scheme Bearer and whose
- * token has a key's shape; others are somebody else's, such as a JWT.
+ * token has the shape of a key, or of a token of ours; others are somebody
+ * else's, such as a JWT.
  */
 static text *
 bearer_key(const char *authorization)
 {
 	const char *token = authorization + strlen(BEARER);
 	ApikeyText	parsed;
+	ApikeyTokenText short_lived;
+	size_t		len;
 
 	if (pg_strncasecmp(authorization, BEARER, strlen(BEARER)) != 0 ||
 		*token != ' ')
 		return NULL;
 	token += strspn(token, " ");
-	return apikey_text_parse(token, strlen(token), &parsed) ?
+	len = strlen(token);
+	return apikey_text_parse(token, len, &parsed) ||
+		apikey_token_parse(token, len, &short_lived) ?
 		cstring_to_text(token) : NULL;
 }
 

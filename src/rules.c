@@ -256,7 +256,7 @@ apikey_rule_subject(const text *value)
 void
 apikey_rule_prefix(const char *prefix, int len)
 {
-	if (!apikey_text_prefix_valid(prefix, len))
+	if (!apikey_text_prefix_new(prefix, len))
 		apikey_refuse("prefix", APIKEY_PREFIX_RULE);
 }
 
@@ -311,12 +311,14 @@ scope_valid(const text *scope)
 	return true;
 }
 
-static void
-rule_scopes(ArrayType *scopes)
+/* The scopes of a key, or of a token. */
+void
+apikey_rule_scopes(Datum scopes)
 {
 	int			count;
-	Datum	   *elements = list_elements("scopes", scopes, TEXTOID, -1, false,
-										 TYPALIGN_INT, &count);
+	Datum	   *elements = list_elements("scopes", DatumGetArrayTypeP(scopes),
+										 TEXTOID, -1, false, TYPALIGN_INT,
+										 &count);
 
 	for (int i = 0; i < count; i++)
 	{
@@ -510,7 +512,7 @@ apikey_rule_attributes(const ApikeyRow *key, const ApikeyRow *project)
 	if (project == NULL && !key->nulls[APIKEY_KEY_ROLE])
 		apikey_refuse("role", "A personal key has no role.");
 
-	rule_scopes(DatumGetArrayTypeP(key->values[APIKEY_KEY_SCOPES]));
+	apikey_rule_scopes(key->values[APIKEY_KEY_SCOPES]);
 	if (!key->nulls[APIKEY_KEY_DESCRIPTION])
 		rule_description(DatumGetTextPP(key->values[APIKEY_KEY_DESCRIPTION]));
 	if (!key->nulls[APIKEY_KEY_ALLOWED_IPS])

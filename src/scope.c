@@ -147,6 +147,41 @@ apikey_scope_all_granted(Datum granted, Datum wanted)
 }
 
 /*
+ * Adds to what there is of scopes those of one array that another grants, but
+ * for what is granted already; returns how many there are.
+ */
+static int
+add_granted(ArrayType *one, ArrayType *other, Datum *scopes, int count)
+{
+	ArrayType  *before = construct_array(scopes, count, TEXTOID, -1, false,
+										 TYPALIGN_INT);
+	Texts		texts;
+	const text *scope;
+
+	texts_begin(&texts, one);
+	while (texts_next(&texts, &scope))
+	{
+		if (scope != NULL && granted_one(other, scope) &&
+			!granted_one(before, scope))
+			scopes[count++] = PointerGetDatum(scope);
+	}
+	return count;
+}
+
+/* The scopes that grant what both of two arrays grant, and no more. */
+ArrayType *
+apikey_scope_common(ArrayType *one, ArrayType *two)
+{
+	int			most = ArrayGetNItems(ARR_NDIM(one), ARR_DIMS(one)) +
+		ArrayGetNItems(ARR_NDIM(two), ARR_DIMS(two));
+	Datum	   *scopes = palloc(sizeof(Datum) * Max(most, 1));
+	int			count = add_granted(two, one, scopes, 0);
+
+	count = add_granted(one, two, scopes, count);
+	return construct_array(scopes, count, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/*
  * "missing_scopes": [...]: what is wanted and not granted.  A text that is too
  * long does not stand there, nor does anything of an array that is too great.
  */

@@ -259,12 +259,14 @@ apikey_self_revoke(PG_FUNCTION_ARGS)
 {
 	ApikeyRow	key;
 	ApikeyCredential credential;
+	ApikeyTokenText token;
 	ApikeyCode	code;
 	text	   *reason = reason_argument(fcinfo);
 
 	PreventCommandIfReadOnly("apikey_self_revoke()");
 	apikey_credential_from_key(fcinfo->args[0], &credential);
-	if (credential.shape < APIKEY_SHAPE_FOREIGN)
+	if (credential.shape < APIKEY_SHAPE_FOREIGN ||
+		apikey_credential_token(&credential, &token))
 		PG_RETURN_BOOL(false);
 	apikey_pepper_require();
 	code = apikey_credential_find(&credential, &key);

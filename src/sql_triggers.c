@@ -28,6 +28,7 @@
 
 #include "apikey.h"
 #include "credit.h"
+#include "foreign.h"
 #include "limit.h"
 #include "usage.h"
 #include "verify.h"
@@ -413,6 +414,21 @@ note_end(TriggerData *trigger, const pg_uuid_t *id)
 		apikey_ended_key(id, gone);
 }
 
+/* What is stored of an imported key proves its tokens. */
+static void
+import_changed(const TriggerData *trigger)
+{
+	bool		isnull;
+	Datum		id = heap_getattr(trigger->tg_trigtuple, APIKEY_IMPORT_ID + 1,
+								  RelationGetDescr(trigger->tg_relation),
+								  &isnull);
+
+	if (!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		apikey_cache_fact_changed(APIKEY_FACT_IMPORTS);
+	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		apikey_cache_key_changed(DatumGetUUIDP(id));
+}
+
 /*
  * The limits of a key are those of what it has replaced, too, in their grace.
  * Keys of a place or subject are not looked for: all are looked at anew.
@@ -475,7 +491,7 @@ _apikey_changed(PG_FUNCTION_ARGS)
 		apikey_revocation_changed(trigger->tg_trigtuple,
 								  RelationGetDescr(trigger->tg_relation));
 	else if (strcmp(table, "apikey_import") == 0)
-		apikey_cache_fact_changed(APIKEY_FACT_IMPORTS);
+		import_changed(trigger);
 	else if (strcmp(table, "apikey_limit") == 0)
 	{
 		apikey_cache_fact_changed(APIKEY_FACT_LIMITS);

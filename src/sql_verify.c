@@ -39,17 +39,29 @@ enum
 };
 
 /*
- * Reads a text's shape from an argument; false where it is wrong or NULL.
+ * Reads a text's shape, a key's or a token's, from an argument; false where it
+ * is wrong or NULL.
  */
 static bool
 parse_argument(FunctionCallInfo fcinfo, int argument, text **value,
 			   ApikeyText *parsed)
 {
+	ApikeyTokenText token;
+	const char *bytes;
+	size_t		len;
+
 	if (PG_ARGISNULL(argument))
 		return false;
 	*value = PG_GETARG_TEXT_PP(argument);
-	return apikey_text_parse(VARDATA_ANY(*value), VARSIZE_ANY_EXHDR(*value),
-							 parsed);
+	bytes = VARDATA_ANY(*value);
+	len = VARSIZE_ANY_EXHDR(*value);
+	if (apikey_text_parse(bytes, len, parsed))
+		return true;
+	if (!apikey_token_parse(bytes, len, &token))
+		return false;
+	parsed->prefix_len = token.prefix_len;
+	memcpy(parsed->id, token.id, APIKEY_ID_BYTES);
+	return true;
 }
 
 static Datum
@@ -165,6 +177,10 @@ verdict_detail(const ApikeyVerdict *verdict, const ApikeyDemand *demand,
 						 (double) rate.window / APIKEY_LIMITER_UNITS / USECS_PER_SEC);
 	append_limits(&json, verdict, demand);
 	append_successor(&json, verdict);
+	if (verdict->span != NULL)
+		appendStringInfo(&json, "%s\"token_expires_at\": %s",
+						 json.len > 0 ? ", " : "",
+						 apikey_json_time(verdict->span->end));
 	if (json.len == 0)
 		return false;
 	*detail = DirectFunctionCall1(jsonb_in,

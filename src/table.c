@@ -378,10 +378,25 @@ refuse_published(const ApikeyTable *table, const ErrorData *error)
 }
 
 /*
+ * Raises that a row's name is taken.  By what the caller may not know, so
+ * nothing is said to exist; argument is where the name was given.
+ */
+void
+apikey_table_refuse_taken(const ApikeyTable *table, const ApikeyRow *row,
+						  const char *argument)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg("%s name \"%s\" is taken", table->noun,
+					text_to_cstring(apikey_row_text(row, table->label))),
+			 apikey_error_about(argument,
+								psprintf("%s_%s_taken", table->name,
+										 table->columns[table->label].name))));
+}
+
+/*
  * Is to be called where a row could not be written: tells a name that is taken
- * in the user's words, and all else as it is.  By what it is taken the caller
- * may not know, so nothing is said to exist; argument is where the name was
- * given.
+ * in the user's words, and all else as it is.
  */
 pg_noreturn static void
 rethrow(const ApikeyTable *table, const ApikeyRow *row, const char *argument,
@@ -408,13 +423,7 @@ rethrow(const ApikeyTable *table, const ApikeyRow *row, const char *argument,
 				 errmsg("%s", table->taken),
 				 apikey_error_about(argument,
 									psprintf("apikey_%s_taken", argument))));
-	ereport(ERROR,
-			(errcode(ERRCODE_UNIQUE_VIOLATION),
-			 errmsg("%s name \"%s\" is taken", table->noun,
-					text_to_cstring(apikey_row_text(row, table->label))),
-			 apikey_error_about(argument,
-								psprintf("%s_%s_taken", table->name,
-										 table->columns[table->label].name))));
+	apikey_table_refuse_taken(table, row, argument);
 }
 
 /*

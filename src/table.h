@@ -12,6 +12,8 @@
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
 
+#include "compat.h"
+
 #define APIKEY_COLUMNS_MAX	48
 
 /* Our tables, and what else we open; catalog.c has their names. */
@@ -55,6 +57,9 @@ typedef enum ApikeyRelation
 	APIKEY_REL_USAGE_PKEY,
 	APIKEY_REL_ADMINISTRATOR,
 	APIKEY_REL_ADMINISTRATOR_PKEY,
+	APIKEY_REL_NAME_HOLD,
+	APIKEY_REL_NAME_HOLD_PKEY,
+	APIKEY_REL_NAME_HOLD_NAME,
 	APIKEY_REL_REVOCATION,
 	APIKEY_REL_REVOCATION_PKEY,
 	APIKEY_REL_REVOCATION_KEY,
@@ -242,6 +247,9 @@ extern bool apikey_table_fetch_latest(const ApikeyTable *table,
 									  const pg_uuid_t *id, ApikeyRow *row);
 extern bool apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
 							  ApikeyLock lock, ApikeyRow *row);
+pg_noreturn extern void apikey_table_refuse_taken(const ApikeyTable *table,
+												  const ApikeyRow *row,
+												  const char *argument);
 extern void apikey_table_insert(const ApikeyTable *table,
 								const ApikeyRow *row);
 extern void apikey_table_update(const ApikeyTable *table,

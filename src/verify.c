@@ -18,8 +18,8 @@
 #include "complaint.h"
 #include "deleted.h"
 #include "foreign.h"
+#include "token.h"
 #include "usage.h"
-#include "verify.h"
 
 static const char *const code_names[] = {
 	[APIKEY_CODE_VALID] = "valid",
@@ -51,16 +51,15 @@ apikey_code_name(ApikeyCode code)
  * Finds the pepper that a key is keyed with; false, and told to the log, where
  * the file does not have it.
  */
-static bool
-find_pepper(const ApikeyCredential *credential, int32 fingerprint,
-			const ApikeyPepper **pepper)
+bool
+apikey_verify_find_pepper(const pg_uuid_t *id, int32 fingerprint,
+						  const ApikeyPepper **pepper)
 {
 	*pepper = apikey_pepper_find(fingerprint);
 	if (*pepper == NULL)
 		apikey_complain(APIKEY_COMPLAINT_PEPPER_GONE,
 						"API key %s is keyed with the pepper of fingerprint %08x, which is not in the file.",
-						apikey_id_string(&credential->id),
-						(uint32) fingerprint);
+						apikey_id_string(id), (uint32) fingerprint);
 	return *pepper != NULL;
 }
 
@@ -88,10 +87,12 @@ undecidable(void)
 /*
  * Does a key have this credential?  Then VALID, and the key is filled in.  It
  * is read as committed now, with our own transaction's changes, whatever the
- * isolation level.
+ * isolation level.  Tells whether another pepper than the current one is the
+ * key's.
  */
 static ApikeyCode
-match_credential(const ApikeyCredential *credential, ApikeyRow *key)
+match_credential(const ApikeyCredential *credential, ApikeyRow *key,
+				 bool *outdated)
 {
 	Snapshot	snapshot;
 	uint8		stored[APIKEY_DIGEST_BYTES] = {0};
@@ -106,7 +107,8 @@ match_credential(const ApikeyCredential *credential, ApikeyRow *key)
 	snapshot = apikey_latest_snapshot();
 	found = apikey_key_fetch_digest(&credential->id, snapshot, stored,
 									&fingerprint);
-	if (found && !find_pepper(credential, fingerprint, &pepper))
+	if (found &&
+		!apikey_verify_find_pepper(&credential->id, fingerprint, &pepper))
 	{
 		UnregisterSnapshot(snapshot);
 		return APIKEY_CODE_UNAVAILABLE;
@@ -117,8 +119,7 @@ match_credential(const ApikeyCredential *credential, ApikeyRow *key)
 	UnregisterSnapshot(snapshot);
 	if (!found || !apikey_credential_has_prefix(credential, key))
 		return APIKEY_CODE_NOT_FOUND;
-	if (fingerprint != apikey_pepper_current()->fingerprint)
-		apikey_rehash_native(credential);
+	*outdated = fingerprint != apikey_pepper_current()->fingerprint;
 	return APIKEY_CODE_VALID;
 }
 
@@ -135,18 +136,21 @@ find_imported(const ApikeyCredential *credential, ApikeyImported *imported,
 }
 
 /*
- * Finds the key whose text this is, native or imported.  UNAVAILABLE where that
- * cannot be told.
+ * Finds the key whose text this is, native or imported; a token's is none.
+ * UNAVAILABLE where that cannot be told.
  */
 ApikeyCode
 apikey_credential_find(ApikeyCredential *credential, ApikeyRow *key)
 {
 	ApikeyImported imported;
+	ApikeyTokenText token;
+	bool		outdated;
 
 	apikey_credential_digest(credential);
 	if (apikey_credential_native(credential))
-		return match_credential(credential, key);
-	return apikey_import_any() && find_imported(credential, &imported, key) ?
+		return match_credential(credential, key, &outdated);
+	return !apikey_credential_token(credential, &token) &&
+		apikey_import_any() && find_imported(credential, &imported, key) ?
 		APIKEY_CODE_VALID : APIKEY_CODE_NOT_FOUND;
 }
 
@@ -183,6 +187,7 @@ complete_at(ApikeyVerdict *verdict, const ApikeyRow *key,
 	verdict->rated = verdict->credited = false;
 	verdict->bounds = apikey_bounds_read(key, place);
 	verdict->row = NULL;
+	verdict->span = NULL;
 	memset(&verdict->fresh, 0, sizeof(verdict->fresh));
 	verdict->fresh.owner = apikey_key_owner(key);
 	verdict->hint = &verdict->fresh;
@@ -227,14 +232,23 @@ apikey_verify_known(const pg_uuid_t *id, const ApikeyDemand *demand,
 	return judge_whose(verdict, demand) == APIKEY_CODE_VALID;
 }
 
-/* What a key whose secret has matched is good for. */
+/* What a token adds to what its key is now, which ends with it. */
 static ApikeyCode
-judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
+judge_span(const ApikeyVerdict *verdict, ApikeyCode code)
 {
-	const ApikeyRow *key = verdict->key;
-	ApikeyCode	code;
+	if (apikey_token_early(verdict->span, verdict->at))
+		return APIKEY_CODE_NOT_YET_VALID;
+	return apikey_token_ended(verdict->span, verdict->at) ?
+		APIKEY_CODE_EXPIRED : code;
+}
 
-	switch (apikey_status_at(key, &verdict->state, verdict->at))
+/* Is a key one that is in force, whatever it is wanted for? */
+static ApikeyCode
+judge_state(const ApikeyVerdict *verdict)
+{
+	ApikeyCode	code = APIKEY_CODE_VALID;
+
+	switch (apikey_status_at(verdict->key, &verdict->state, verdict->at))
 	{
 		case APIKEY_STATUS_REVOKED:
 			return APIKEY_CODE_REVOKED;
@@ -245,15 +259,21 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 		case APIKEY_STATUS_EXPIRED:
 			return APIKEY_CODE_EXPIRED;
 		case APIKEY_STATUS_FORBIDDEN:
-			return APIKEY_CODE_FORBIDDEN;
+			code = APIKEY_CODE_FORBIDDEN;
+			break;
 		case APIKEY_STATUS_RETIRING:
 		case APIKEY_STATUS_ACTIVE:
 			break;
 	}
+	return verdict->span == NULL ? code : judge_span(verdict, code);
+}
 
-	code = judge_whose(verdict, demand);
-	if (code != APIKEY_CODE_VALID)
-		return code;
+/* Is a key good for what is wanted, whoever's it is? */
+static ApikeyCode
+judge_use(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
+{
+	const ApikeyRow *key = verdict->key;
+
 	if (!key->nulls[APIKEY_KEY_ALLOWED_IPS] &&
 		!apikey_address_allowed(key->values[APIKEY_KEY_ALLOWED_IPS],
 								demand->client_addr))
@@ -264,8 +284,68 @@ judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 		!apikey_scope_all_granted(key->values[APIKEY_KEY_SCOPES],
 								  demand->scopes))
 		return APIKEY_CODE_INSUFFICIENT_SCOPE;
+	return APIKEY_CODE_VALID;
+}
+
+/* Spends what a key that passes everything else is limited in. */
+static ApikeyCode
+spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
+{
 	return verdict->bounds == NULL ? APIKEY_CODE_VALID :
 		apikey_bounds_spend(verdict, demand);
+}
+
+/* What a key whose secret has matched is good for. */
+static ApikeyCode
+judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
+{
+	ApikeyCode	code = judge_state(verdict);
+
+	if (code == APIKEY_CODE_VALID)
+		code = judge_whose(verdict, demand);
+	if (code == APIKEY_CODE_VALID)
+		code = judge_use(verdict, demand);
+	return code == APIKEY_CODE_VALID ? spend(verdict, demand) : code;
+}
+
+/*
+ * Reads a native key, or a token's, and what it is in its project.  VALID where
+ * the secret matches.
+ */
+static ApikeyCode
+read_key(ApikeyCredential *credential, ApikeyVerdict *verdict, bool *outdated)
+{
+	ApikeyRow  *key;
+	ApikeyTokenText token;
+	bool		of_token = apikey_credential_token(credential, &token);
+	ApikeyCode	code;
+
+	if (!of_token && !apikey_credential_native(credential))
+		return APIKEY_CODE_MALFORMED;
+	if (undecidable())
+		return APIKEY_CODE_UNAVAILABLE;
+
+	key = palloc(sizeof(ApikeyRow));
+	*outdated = false;
+	if (of_token)
+	{
+		memcpy(credential->id.data, token.id, UUID_LEN);
+		code = apikey_token_match(credential->prefix, &token, key);
+	}
+	else
+	{
+		apikey_credential_digest(credential);
+		code = match_credential(credential, key, outdated);
+	}
+	if (code != APIKEY_CODE_VALID)
+		return code;
+	complete(verdict, key);
+	if (of_token)
+	{
+		apikey_token_narrow(&token, key, &verdict->fresh_span);
+		verdict->span = &verdict->fresh_span;
+	}
+	return APIKEY_CODE_VALID;
 }
 
 /*
@@ -277,25 +357,19 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict)
 {
 	uint64		begun;
 	bool		usable;
+	bool		outdated;
 	ApikeyCode	code;
-	ApikeyRow  *key;
 
 	usable = apikey_pepper_usable();
 	AcceptInvalidationMessages();
 	if (usable && apikey_cache_lookup(credential, verdict))
 		return APIKEY_CODE_VALID;
-	if (!apikey_credential_native(credential))
-		return APIKEY_CODE_MALFORMED;
-	if (undecidable())
-		return APIKEY_CODE_UNAVAILABLE;
-
-	apikey_credential_digest(credential);
 	begun = apikey_cache_begin();
-	key = palloc(sizeof(ApikeyRow));
-	code = match_credential(credential, key);
+	code = read_key(credential, verdict, &outdated);
 	if (code != APIKEY_CODE_VALID)
 		return code;
-	complete(verdict, key);
+	if (outdated)
+		apikey_rehash_native(credential);
 	apikey_cache_store(begun, credential, verdict);
 	return APIKEY_CODE_VALID;
 }
@@ -356,7 +430,7 @@ may_be_imported(const ApikeyCredential *credential, ApikeyCode code)
 {
 	return code == APIKEY_CODE_MALFORMED &&
 		(credential->shape == APIKEY_SHAPE_FOREIGN ||
-		 (credential->shape == APIKEY_SHAPE_NATIVE && apikey_import_any()));
+		 (credential->shape > APIKEY_SHAPE_FOREIGN && apikey_import_any()));
 }
 
 /* The verdict on a credential. */
@@ -365,7 +439,7 @@ apikey_verify_credential(ApikeyCredential *credential,
 						 const ApikeyDemand *demand, ApikeyVerdict *verdict)
 {
 	verdict->code = APIKEY_CODE_MALFORMED;
-	if (credential->shape == APIKEY_SHAPE_NATIVE)
+	if (credential->shape > APIKEY_SHAPE_FOREIGN)
 		verdict->code = find_key(credential, verdict);
 	else if (credential->shape == APIKEY_SHAPE_MISSING)
 		verdict->code = APIKEY_CODE_MISSING;
@@ -379,4 +453,85 @@ apikey_verify_credential(ApikeyCredential *credential,
 		return;
 	}
 	note(credential, demand, verdict);
+}
+
+/* Reads any key, native or imported, or a token's, without remembering it. */
+static ApikeyCode
+read_any(ApikeyCredential *credential, ApikeyVerdict *verdict)
+{
+	ApikeyImported imported;
+	ApikeyRow  *key;
+	bool		outdated;
+	ApikeyCode	code = APIKEY_CODE_MALFORMED;
+
+	AcceptInvalidationMessages();
+	if (credential->shape == APIKEY_SHAPE_MISSING)
+		return APIKEY_CODE_MISSING;
+	if (credential->shape > APIKEY_SHAPE_FOREIGN)
+		code = read_key(credential, verdict, &outdated);
+	if (!may_be_imported(credential, code))
+		return code;
+
+	apikey_credential_digest(credential);
+	if (undecidable())
+		return APIKEY_CODE_UNAVAILABLE;
+	key = palloc(sizeof(ApikeyRow));
+	if (!find_imported(credential, &imported, key))
+		return imported.problem == NULL ? code : APIKEY_CODE_UNAVAILABLE;
+	complete(verdict, key);
+	return APIKEY_CODE_VALID;
+}
+
+/*
+ * Is this a key, and no token, that is in force and grants some scopes, whoever's it
+ * is?  The verdict tells of it.  Nothing is spent or counted, and nothing is
+ * written of a use.
+ */
+ApikeyCode
+apikey_verify_held(ApikeyCredential *credential, const ArrayType *scopes,
+				   ApikeyVerdict *verdict)
+{
+	ApikeyTokenText token;
+	ApikeyCode	code;
+
+	if (apikey_credential_token(credential, &token))
+		return APIKEY_CODE_MALFORMED;
+	code = read_any(credential, verdict);
+	if (code != APIKEY_CODE_VALID)
+		return code;
+	verdict->at = GetCurrentTimestamp();
+	code = judge_state(verdict);
+	if (code == APIKEY_CODE_VALID && scopes != NULL &&
+		!apikey_scope_all_granted(verdict->key->values[APIKEY_KEY_SCOPES],
+								  PointerGetDatum(scopes)))
+		code = APIKEY_CODE_INSUFFICIENT_SCOPE;
+	return code;
+}
+
+/*
+ * What a native key, or a token's, would be told if it were asked for by whose it
+ * is: the verdict tells of it where the secret matches.  Nothing is spent or
+ * counted, but what is used up is told.
+ */
+ApikeyCode
+apikey_verify_seen(ApikeyCredential *credential, ApikeyVerdict *verdict)
+{
+	static const ApikeyDemand nothing = {.cost = 0};
+	ApikeyCode	code = read_any(credential, verdict);
+
+	verdict->known = code == APIKEY_CODE_VALID;
+	if (!verdict->known)
+		return code;
+	verdict->at = GetCurrentTimestamp();
+	code = judge_state(verdict);
+	if (code == APIKEY_CODE_VALID)
+		code = judge_use(verdict, &nothing);
+	if (code == APIKEY_CODE_VALID)
+		code = spend(verdict, &nothing);
+	if (code != APIKEY_CODE_VALID)
+		return code;
+	if (verdict->rated && verdict->rate_remaining < 1)
+		return APIKEY_CODE_RATE_LIMITED;
+	return verdict->credited && verdict->credits < 1 ?
+		APIKEY_CODE_EXHAUSTED : APIKEY_CODE_VALID;
 }

@@ -11,6 +11,7 @@
 
 #include "apikey.h"
 #include "slot.h"
+#include "tokentext.h"
 
 /* What a text offered as a key can be, before anything is looked up. */
 typedef enum ApikeyShape
@@ -18,10 +19,14 @@ typedef enum ApikeyShape
 	APIKEY_SHAPE_MISSING,		/* NULL or empty: nothing was offered */
 	APIKEY_SHAPE_NONE,			/* no key's */
 	APIKEY_SHAPE_FOREIGN,		/* an imported key's, perhaps */
-	APIKEY_SHAPE_NATIVE			/* prefix and id are right */
+	APIKEY_SHAPE_NATIVE,		/* a key's: prefix and id are right */
+	APIKEY_SHAPE_TOKEN			/* a token's: where its prefix ends is right */
 } ApikeyShape;
 
-/* What a caller offers; beyond the shape only of NATIVE and FOREIGN. */
+/*
+ * What a caller offers; beyond the shape only of NATIVE, FOREIGN and TOKEN.  The
+ * id of a token is not known before it has been found.
+ */
 typedef struct ApikeyCredential
 {
 	ApikeyShape shape;
@@ -29,7 +34,7 @@ typedef struct ApikeyCredential
 	const char *prefix;			/* within the text it came from */
 	size_t		prefix_len;
 	size_t		text_len;		/* where prefix begins the whole key, or 0 */
-	uint8		proof[APIKEY_DIGEST_BYTES]; /* then: see apikey_digest_proof */
+	uint8		proof[APIKEY_DIGEST_BYTES]; /* then: of the proving characters */
 	uint8		digest[APIKEY_DIGEST_BYTES];	/* then only after apikey_credential_digest */
 } ApikeyCredential;
 
@@ -64,6 +69,13 @@ typedef struct ApikeyDemand
 	ApikeyCosts *costs;			/* of other units; NULL: none are named */
 } ApikeyDemand;
 
+/* From when to when a token lasts. */
+typedef struct ApikeyTokenSpan
+{
+	TimestampTz begin;
+	TimestampTz end;
+} ApikeyTokenSpan;
+
 /* The verdicts: the first that applies, in this order, VALID last. */
 typedef enum ApikeyCode
 {
@@ -94,6 +106,8 @@ typedef struct ApikeyVerdict
 	const ApikeyRow *key;
 	char	   *project;		/* path; NULL for a personal key */
 	ApikeyKeyState state;		/* what it is, but for the time */
+	const ApikeyTokenSpan *span;	/* of a token; NULL for a key */
+	ApikeyTokenSpan fresh_span; /* of a token that is not remembered */
 	bool		known;			/* the secret matched: there is a key */
 	bool		rated;			/* what follows is known */
 	int32		rate_remaining;
@@ -127,7 +141,7 @@ extern void apikey_cache_fact_changed(ApikeyFact fact);
 extern bool apikey_cache_knows(ApikeyFact fact, bool *any);
 extern void apikey_cache_store_fact(ApikeyFact fact, uint64 begun, bool any);
 extern void apikey_cache_not_final(void);
-extern bool apikey_cache_lookup(const ApikeyCredential *credential,
+extern bool apikey_cache_lookup(ApikeyCredential *credential,
 								ApikeyVerdict *verdict);
 extern bool apikey_cache_lookup_id(const pg_uuid_t *id,
 								   ApikeyVerdict *verdict);
@@ -166,10 +180,19 @@ extern void apikey_credential_from_digest(NullableDatum handle,
 extern bool apikey_credential_has_prefix(const ApikeyCredential *credential,
 										 const ApikeyRow *key);
 extern bool apikey_credential_native(const ApikeyCredential *credential);
+extern bool apikey_credential_token(const ApikeyCredential *credential,
+									ApikeyTokenText *token);
 extern void apikey_credential_digest(ApikeyCredential *credential);
 
 /* verify.c */
 extern const char *apikey_code_name(ApikeyCode code);
+extern bool apikey_verify_find_pepper(const pg_uuid_t *id, int32 fingerprint,
+									  const ApikeyPepper **pepper);
+extern ApikeyCode apikey_verify_seen(ApikeyCredential *credential,
+									 ApikeyVerdict *verdict);
+extern ApikeyCode apikey_verify_held(ApikeyCredential *credential,
+									 const ArrayType *scopes,
+									 ApikeyVerdict *verdict);
 extern ApikeyCode apikey_credential_find(ApikeyCredential *credential,
 										 ApikeyRow *key);
 extern bool apikey_verify_known(const pg_uuid_t *id,

@@ -48,6 +48,8 @@ $key{imported} = 'imported';
 my %owner = (kept => 'stays', gone => 'leaves', odd => '"odd ""name"', revoked => 'stays',
 	imported => $old->safe_psql('postgres', 'SELECT current_user'));
 $old->safe_psql('postgres', qq{
+	SELECT apikey_organization_create('former'), apikey_member_add('former', 'stays', 'owner'), apikey_member_add('former', 'leaves', 'owner');
+	SELECT apikey_organization_drop('former', 'former');
 	SELECT apikey_revoke(apikey_id('$key{revoked}'), 'lost');
 	DROP ROLE leaves;
 	CREATE ROLE leaves;});
@@ -106,6 +108,15 @@ for my $format ('plain', 'custom', 'directory')
 			} qw(kept project odd revoked gone of_stays then_leaves of_leaves then_stays imported)),
 		"valid\nvalid\nvalid\nrevoked\nnot_found\nvalid\nnot_found\nnot_found\nvalid\nvalid",
 		"verification, $format");
+	$new->safe_psql($format, 'GRANT EXECUTE ON FUNCTION apikey_organization_create(text) TO PUBLIC');
+	for ('two', 'leaves')
+	{
+		my $stderr;
+		$new->psql($format, "SET ROLE $_; SELECT apikey_organization_create('former')", stderr => \$stderr);
+		like($stderr, qr/ERROR:  organization name "former" is taken/, "the name of a dropped organization is not $_\'s, $format");
+	}
+	is($new->safe_psql($format, q{SET ROLE stays; SELECT apikey_organization_create('former') IS NOT NULL}), 't',
+		"but a former owner's, $format");
 	is( $new->safe_psql($format, q{SELECT apikey_rename(id, 'kept-on') FROM apikeys WHERE name = 'kept';
 			SELECT event FROM apikey_events ORDER BY id DESC LIMIT 1}),
 		"\nrenamed", "the trail goes on, $format");

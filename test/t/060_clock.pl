@@ -53,10 +53,12 @@ sub set_clock
 	close $file;
 }
 set_clock(0);
+append_to_file("$dir/pepper", 'p' x 40);
+chmod 0600, "$dir/pepper";
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'\nautovacuum = off");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'\nautovacuum = off\napikey.pepper_file = '$dir/pepper'");
 {
 	local $ENV{LD_PRELOAD} = "$dir/clock.so";
 	local $ENV{CLOCK_FILE} = "$dir/wrong";
@@ -89,6 +91,18 @@ set_clock(-10 * 86400);
 is(answer("SELECT code FROM apikey_verify('$back')"), 'rate_limited', 'a clock that was set back 10 days');
 ok($node->poll_query_until('postgres', "SELECT rate_remaining = 2 FROM apikey_verify('$back', cost => 0)"),
 	'holds a key up for one window');
+
+# A token lasts no longer for it, nor begins before it was made.
+my $short = $node->safe_psql('postgres', "SELECT apikey_token_create(apikey_create('of-token'), '1 second')");
+my $day = $node->safe_psql('postgres', "SELECT apikey_token_create('$back', '24 hours')");
+is(answer("SELECT code FROM apikey_verify('$day', cost => 0)"), 'valid', 'a token');
+set_clock(-20 * 86400);
+is(answer("SELECT code FROM apikey_verify('$day', cost => 0)"), 'not_yet_valid', 'and the clock set back');
+is(answer("SELECT code FROM apikey_verify('$short')"), 'not_yet_valid', 'and for one that had ended');
+set_clock(-10 * 86400 + 3);
+is(answer("SELECT code FROM apikey_verify('$short')"), 'expired', 'put right again');
+is(answer("SELECT code FROM apikey_verify('$day', cost => 0)"), 'valid', 'for both');
+set_clock(-10 * 86400);
 
 # Exactly as many as ever pass under load.
 my $loaded = $node->safe_psql('postgres', q{SELECT apikey_create('loaded', rate_limit => 500, rate_window => '31 days')});
