@@ -8,16 +8,19 @@ import psycopg
 STATUS = {"forbidden": "403 Forbidden", "insufficient_role": "403 Forbidden", "insufficient_scope": "403 Forbidden",
           "rate_limited": "429 Too Many Requests", "exhausted": "429 Too Many Requests", "unavailable": "503 Service Unavailable"}
 KEY = re.compile("[a-z][a-z0-9_]{0,19}_[0-9A-Za-z]{61}")
+TOKEN = re.compile("[a-z][a-z0-9_]{0,19}_t_[0-9A-Za-z_-]{40,480}")
 db = psycopg.connect(autocommit=True)  # PGHOST, PGDATABASE, PGUSER, PGPASSWORD
 
 def verify(key, scope, address):
     # PostgreSQL gets the key's first part and a digest, so no log can hold the key.
-    if key and not KEY.fullmatch(key):
-        key = "-" * 40
+    # A token goes as it is; what is neither is not passed on.
+    handle, digest = key if TOKEN.fullmatch(key) or not key else "-", None
+    if KEY.fullmatch(key):
+        handle, digest = key[:-39], hashlib.sha256(key.encode()).digest()
     return db.execute("""SELECT valid, code, subject, rate_reset_at
                          FROM auth.apikey_verify_digest(%s, %s, owner => 'shop_app', scopes => ARRAY[%s],
                              client_addr => %s::inet)""",
-                      (key[:-39], hashlib.sha256(key.encode()).digest(), scope, address)).fetchone()
+                      (handle, digest, scope, address)).fetchone()
 
 def application(environ, start_response):
     valid, code, customer, reset_at = verify(environ.get("HTTP_X_API_KEY", ""), "invoices:read", environ["REMOTE_ADDR"])

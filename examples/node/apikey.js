@@ -12,14 +12,16 @@ const STATUS = {
 };
 
 // PostgreSQL never gets the key, so its logs cannot tell it: the key without
-// its last 39 characters names it, the digest proves it. What has not the shape
-// of one key (two headers arrive as one text) is not passed on: "-" is no key.
+// its last 39 characters names it, the digest proves it. A token goes as it is.
+// What has not the shape of one (two headers arrive as one text) is not passed
+// on: "-" is no key.
 function credential(req) {
   const bearer = /^bearer +(.*)$/i.exec(req.get('authorization') ?? '');
   const key = req.get('x-api-key') || bearer?.[1] || '';
   if (key === '') return ['', null];
-  if (!/^[a-z][a-z0-9_]{0,19}_[0-9A-Za-z]{61}$/.test(key)) return ['-', null];
-  return [key.slice(0, -39), createHash('sha256').update(key).digest()];
+  if (/^[a-z][a-z0-9_]{0,19}_[0-9A-Za-z]{61}$/.test(key))
+    return [key.slice(0, -39), createHash('sha256').update(key).digest()];
+  return [/^[a-z][a-z0-9_]{0,19}_t_[0-9A-Za-z_-]{40,480}$/.test(key) ? key : '-', null];
 }
 
 function seconds(until) {

@@ -10,13 +10,16 @@ db = psycopg.connect(user="web", autocommit=True)  # and PGHOST, PGDATABASE, ...
 def invoices(environ, start_response):
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     key = environ.get("HTTP_X_API_KEY") or (token.strip() if scheme.lower() == "bearer" else "")
-    if key and not re.fullmatch("[a-z][a-z0-9_]{0,19}_[0-9A-Za-z]{61}", key):
-        key = "-" * 40  # no key; two headers, say: PostgreSQL, and its log, get keys' handles only
+    if re.fullmatch("[a-z][a-z0-9_]{0,19}_[0-9A-Za-z]{61}", key):  # PostgreSQL, and its log, get the handle only
+        credential = (key[:-39], hashlib.sha256(key.encode()).digest())
+    else:  # a token goes as it is; what is neither, two headers, say, is not passed on
+        token = re.fullmatch("[a-z][a-z0-9_]{0,19}_t_[0-9A-Za-z_-]{40,480}", key)
+        credential = (key if token or not key else "-", None)
     try:
         with db.transaction():  # known as the key to its end
             db.execute("""SELECT auth.apikey_authenticate_digest(%s, %s, project => 'acme',
                               scopes => '{invoices:read}', client_addr => %s::inet)""",
-                       (key[:-39], hashlib.sha256(key.encode()).digest(), environ["REMOTE_ADDR"]))
+                       (*credential, environ["REMOTE_ADDR"]))
             rows = db.execute("SELECT id, customer, amount::float FROM api.invoice ORDER BY id").fetchall()
         status, body = "200 OK", [dict(zip(("id", "customer", "amount"), row)) for row in rows]
     except psycopg.errors.InvalidAuthorizationSpecification as refused:

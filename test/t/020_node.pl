@@ -8,7 +8,10 @@ use Test::More;
 
 my $nodejs = find_program('node', 'nodejs');
 my $dir = install_packages('node');
-my $server = protected_server("log_statement = 'all'");
+my $pepper = PostgreSQL::Test::Utils::tempdir() . '/pepper';
+append_to_file($pepper, 'p' x 40);
+chmod 0600, $pepper;
+my $server = protected_server("log_statement = 'all'", "apikey.pepper_file = '$pepper'");
 my $reader = create_key($server, q{'reader', 'acme/payments', scopes => '{invoices:read}'});
 my $writer = create_key($server, q{'writer', 'acme/payments', scopes => '{invoices:write}'});
 my $other = create_key($server, q{'other', 'acme/website', scopes => '{invoices:*}'});
@@ -73,12 +76,17 @@ like($response->{headers}{ratelimit}, qr/^"key";r=0;t=\d+$/, 'with nothing left'
 like($response->{headers}{'retry-after'}, qr/^(11\d\d|1200)$/, 'and when to come again');
 ok(!exists get('/invoices', { 'x-api-key' => $reader })->{headers}{ratelimit}, 'no limit, no header');
 
+# Tokens.
+my $token = $server->safe_psql('postgres', "SELECT auth.apikey_token_create('$reader')");
+is(get('/invoices', { 'x-api-key' => $token })->{status}, 200, 'a token of a key');
+is(get('/invoices', { authorization => "Bearer $token" })->{status}, 200, 'as a Bearer token');
+
 # At once.
 $server->safe_psql('postgres', q{SELECT auth.apikey_revoke(id) FROM auth.apikeys WHERE name = 'reader'});
 status_is({ 'x-api-key' => $reader }, 401, 'revoked', 'revoked');
 $server->safe_psql('postgres', q{ALTER SYSTEM SET apikey.pepper_file = '/nonexistent'});
 $server->reload;
-$server->poll_query_until('postgres', q{SELECT current_setting('apikey.pepper_file') <> ''});
+$server->poll_query_until('postgres', q{SELECT current_setting('apikey.pepper_file') = '/nonexistent'});
 my $until = time + $PostgreSQL::Test::Utils::timeout_default;
 do { $response = get('/invoices', { 'x-api-key' => $writer }) } until $response->{status} == 503 || time > $until;
 is("$response->{status} $response->{content}", '503 {"error":"unavailable"}', 'no decision');

@@ -11,7 +11,10 @@ use Test::More;
 my $python = '/usr/bin/python3';
 cannot_run('psycopg 3 is not installed (Debian: python3-psycopg)')
 	if system("$python -c 'import psycopg' >/dev/null 2>&1") != 0;
-my $server = protected_server("log_statement = 'all'");
+my $pepper = PostgreSQL::Test::Utils::tempdir() . '/pepper';
+append_to_file($pepper, 'p' x 40);
+chmod 0600, $pepper;
+my $server = protected_server("log_statement = 'all'", "apikey.pepper_file = '$pepper'");
 my $reader = create_key($server, q{'reader', 'acme/payments', scopes => '{invoices:read}'});
 my $writer = create_key($server, q{'writer', 'acme/payments', scopes => '{invoices:write}'});
 my $limited = create_key($server, q{'limited', 'acme/website', scopes => '{*}', rate_limit => 1, rate_window => '1 hour'});
@@ -37,8 +40,13 @@ status_is({ 'x-api-key' => $writer }, 403, '{"error": "insufficient_scope"}', 'w
 status_is({ 'x-api-key' => $limited }, 200, '[{"id": 3, "customer": "Linus", "amount": 7.0}]', 'another project, limited');
 status_is({ 'x-api-key' => $limited }, 429, '{"error": "rate_limited"}', 'over the limit');
 status_is({ 'x-api-key' => $reader }, 200, $rows, 'each request anew');
+my $token = $server->safe_psql('postgres', "SELECT auth.apikey_token_create('$reader')");
+status_is({ 'x-api-key' => $token }, 200, $rows, 'a token of the key');
+status_is({ authorization => "Bearer $token" }, 200, $rows, 'as a Bearer token, too');
+status_is({ 'x-api-key' => substr($token, 0, -6) . '000000' }, 401, '{"error": "malformed"}', 'a wrong one');
 $server->safe_psql('postgres', q{SELECT auth.apikey_revoke(id) FROM auth.apikeys WHERE name = 'reader'});
 status_is({ 'x-api-key' => $reader }, 401, '{"error": "revoked"}', 'revoked');
+status_is({ 'x-api-key' => $token }, 401, '{"error": "revoked"}', 'and its token');
 
 my $log = stop_program($api) . slurp_file($server->logfile);
 is(scalar(() = $log =~ /\Q$_\E/g), 0, 'not in a log') for map { substr $_, -39 } $reader, $writer, $limited;
