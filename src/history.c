@@ -33,6 +33,7 @@
 
 #define WAYS			8		/* counters in a set */
 #define SETS_AT_ONCE	2000	/* looked through in a step */
+#define COUNTERS_AT_ONCE	250	/* written in a step */
 #define SUMMED_AT_ONCE	200		/* rows in a transaction */
 
 static const ApikeyColumn history_columns[] = {
@@ -466,33 +467,48 @@ write_counters(const Counter *counters, int count)
 	}
 }
 
+/* What was copied out of a set. */
+typedef struct Copied
+{
+	Set		   *set;
+	int			count;
+	Counter		counters[WAYS];
+} Copied;
+
 /*
- * For the worker: writes what has gathered in some of the sets; true while
- * there may be more.
+ * For the worker: writes what has gathered in some of the sets, few enough
+ * that others do not wait, in one transaction; true while there may be more.
  */
 bool
 apikey_history_write(bool first)
 {
 	static uint32 next = 0;
-	Counter		counters[WAYS];
+	Copied	   *copied = palloc(COUNTERS_AT_ONCE * sizeof(Copied));
+	int			sets = 0;
+	int			counters = 0;
 
 	if (first)
 		next = 0;
-	for (int i = 0; i < SETS_AT_ONCE && next < shared->count; i++)
+	for (int i = 0; i < SETS_AT_ONCE && next < shared->count &&
+		 counters < COUNTERS_AT_ONCE; i++)
 	{
 		Set		   *set = &shared->sets[next++];
-		int			count;
 
 		if (!set_has(set, MyDatabaseId))
 			continue;
-		count = copy_counters(set, counters);
-		if (count > 0 && apikey_worker_begin())
-		{
-			write_counters(counters, count);
-			apikey_worker_commit();
-		}
-		subtract(set, counters, count);
+		copied[sets].set = set;
+		copied[sets].count = copy_counters(set, copied[sets].counters);
+		counters += copied[sets].count;
+		sets += copied[sets].count > 0;
 	}
+	if (counters > 0 && apikey_worker_begin())
+	{
+		for (int i = 0; i < sets; i++)
+			write_counters(copied[i].counters, copied[i].count);
+		apikey_worker_commit();
+	}
+	for (int i = 0; i < sets; i++)
+		subtract(copied[i].set, copied[i].counters, copied[i].count);
 	return next < shared->count;
 }
 

@@ -3,7 +3,9 @@
 // the views are left out: nobody may read them, and the names would collide.
 import graphile from 'graphile-utils';
 
-const tables = ['apikey_event', 'apikey_key', 'apikey_member', 'apikey_organization', 'apikey_project'];
+const tables = [
+  'apikey_event', 'apikey_key', 'apikey_limit', 'apikey_member', 'apikey_organization', 'apikey_project',
+];
 
 export const extension = {
   includeExtensionResources: true,

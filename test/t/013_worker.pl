@@ -28,6 +28,19 @@ for my $database ('postgres', @databases)
 }
 sub create { my ($database, $name, $more) = @_; return $node->safe_psql($database, "SELECT apikey_create('$name', $more)") }
 sub code { my ($database, $key, $begin) = @_; return $node->safe_psql($database, ($begin // '') . "SELECT code FROM apikey_verify('$key')") }
+# What the third call says at the latest, each of which waits 100 ms at most:
+# on a busy machine one may come too early.
+sub soon
+{
+	my ($database, $key, $cost) = @_;
+	my $code;
+	for (1 .. 3)
+	{
+		$code = $node->safe_psql($database, "SELECT code FROM apikey_verify('$key', cost => $cost)");
+		last if $code ne 'unavailable';
+	}
+	return $code;
+}
 sub starts { my @lines = slurp_file($node->logfile) =~ /starting background worker process "apikey worker"/g; return scalar @lines }
 sub flush_interval { $node->safe_psql('postgres', "ALTER SYSTEM SET apikey.flush_interval = '$_[0]'; SELECT pg_reload_conf()") }
 
@@ -58,7 +71,7 @@ note 'What is much in one database holds up no other.';
 	{
 		my $start = time;
 		# Each needs a lease: the one before is given back, or too small.
-		$codes{ $node->safe_psql('d2', "SELECT code FROM apikey_verify('$other', cost => " . (200 + 10 * $_) . ')') }++;
+		$codes{ soon('d2', $other, 200 + 10 * $_) }++;
 		$slowest = time - $start if time - $start > $slowest;
 		usleep(20_000);
 	}
@@ -84,8 +97,8 @@ note 'Accounts that somebody has locked hold up no others.';
 	my %codes;
 	for (1 .. 10)
 	{
-		$codes{ $node->safe_psql('d3', "SELECT code FROM apikey_verify('$free', cost => " . (200 + 10 * $_) . ')') }++;
-		$codes{ $node->safe_psql('d4', "SELECT code FROM apikey_verify('$other', cost => " . (200 + 10 * $_) . ')') }++;
+		$codes{ soon('d3', $free, 200 + 10 * $_) }++;
+		$codes{ soon('d4', $other, 200 + 10 * $_) }++;
 	}
 	is_deeply(\%codes, { valid => 20 }, 'leases while sixteen ask in vain');
 	$_->finish for @askers;

@@ -152,12 +152,13 @@ for my $mode ('text_mode', 'binary_mode')
 	$publisher->safe_psql($mode, q{UPDATE apikey_key SET description = 'seen again' WHERE owner_name IN ('eva', 'bert')});
 	is(answers($session, @key{qw(eva later)}), "revoked eva\nvalid bert", "$mode: and after an update");
 
-	# With the names made fresh as README says, another copy has the keys of
+	# With the names made fresh as docs/keys.md says, another copy has the keys of
 	# the renamed role too, as his.
 	if (!$binary)
 	{
-		my @refresh = slurp_file('README.md') =~ /^(UPDATE apikey_(?:key SET owner|member SET member)_name .*;)$/mg;
-		is(@refresh, 2, 'README says how to refresh names');
+		my @refresh = slurp_file('docs/keys.md') =~ /^(UPDATE auth\.apikey_(?:key SET owner|member SET member)_name [^;]*;)$/mg;
+		s/auth\.// for @refresh;
+		is(@refresh, 2, 'docs/keys.md says how to refresh names');
 		$publisher->safe_psql($mode, join "\n", @refresh);
 		$subscriber->safe_psql('postgres', 'CREATE DATABASE again');
 		$subscriber->safe_psql('postgres', 'CREATE ROLE dora');

@@ -25,9 +25,11 @@ sql(q{SET ROLE anna;
 my $key = sql(q{SET ROLE anna; SELECT apikey_create('one', 'acme/pay', rate_limit => 2, rate_window => '31 days')});
 my $id = sql("SELECT apikey_id('$key')");
 my $metered = sql(q{SET ROLE anna; SELECT apikey_id(apikey_create('metered', 'acme/pay', credits => 10))});
+my $limit = sql(qq{SET ROLE anna; SELECT apikey_limit_set('calls', 5, NULL, 'balance', key => '$id')});
 
-# Each by its name, functions that wait first.  Flushing and granting wait for
-# none of the locks here.
+# Each by its name, functions that wait first.  Flushing, granting, a look at
+# the server's health, and a token where there is no pepper, wait for none of
+# the locks here.
 my %calls = (
 	apikey_create => q{SELECT apikey_create('two', 'acme/pay')},
 	apikey_rename => qq{SELECT apikey_rename('$id', 'new')},
@@ -52,6 +54,11 @@ my %calls = (
 	apikey_reveal => qq{SELECT apikey_reveal('$id')},
 	apikey_import => q{SELECT apikey_import('old', 'md5', md5('old'), project => 'acme/pay')},
 	apikey_purge => q{SELECT apikey_purge('0')},
+	apikey_limit_set => qq{SELECT apikey_limit_set('pages', 5, '1 minute', key => '$id')},
+	apikey_limit_add => qq{SELECT apikey_limit_add('$limit', 1)},
+	apikey_limit_drop => qq{SELECT apikey_limit_drop('$limit')},
+	apikey_charge => qq{SELECT apikey_charge('$id', '{"calls": 1}', project => 'acme')},
+	apikey_scan => qq{SELECT code FROM apikey_scan('$key')},
 	apikey_authenticate => qq{SELECT apikey_authenticate('$key', project => 'acme')},
 	apikey_authenticate_digest => qq{SELECT apikey_authenticate_digest(left('$key', -39), sha256('$key'), project => 'acme')},
 	apikey_pre_request => q{SELECT apikey_pre_request()},
@@ -63,7 +70,7 @@ is( sql(q{SELECT string_agg(DISTINCT p.proname, ' ' ORDER BY p.proname) FROM pg_
 		JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
 		JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'apikey'
 		WHERE p.provolatile = 'v' AND p.proname !~ '^_'
-		AND p.proname NOT IN ('apikey_events_purge', 'apikey_flush', 'apikey_grant', 'apikey_ungrant')}),
+		AND p.proname NOT IN ('apikey_events_purge', 'apikey_flush', 'apikey_grant', 'apikey_ungrant', 'apikey_health', 'apikey_token_create')}),
 	join(' ', sort grep { !/ / } keys %calls), 'every function that is not for superusers alone is here');
 
 my $tables = sql(q{SELECT string_agg(c.oid::regclass::text, ', ') FROM pg_class c
@@ -90,7 +97,7 @@ my %held = (
 	tables => "LOCK TABLE $tables IN ACCESS EXCLUSIVE MODE",
 	rows => 'SELECT count(*) FROM (SELECT FROM apikey_key FOR UPDATE) k, (SELECT FROM apikey_project FOR UPDATE) p,'
 	  . ' (SELECT FROM apikey_organization FOR UPDATE) o, (SELECT FROM apikey_digest FOR UPDATE) d');
-my %free = (rows => qr/^(apikey_(verify|authenticate)(_digest)?|apikey_check|apikey_(self_)?revoke|apikey_pre_request|apikey_reveal|apikey_purge|SELECT .*|apikey_organization_create)$/);
+my %free = (rows => qr/^(apikey_(verify|authenticate)(_digest)?|apikey_check|apikey_(self_)?revoke|apikey_pre_request|apikey_reveal|apikey_purge|apikey_charge|apikey_scan|SELECT .*|apikey_organization_create)$/);
 
 # The locks of the transaction that goes on, weak ones on what was looked at
 # apart; and what PostgreSQL keeps of a subtransaction that was undone.
