@@ -2,29 +2,36 @@ EXTENSION = apikey
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" apikey.control)
 
 MODULE_big = apikey
-OBJS = src/account.o src/address.o src/administrator.o src/apikey.o src/apply.o \
-	src/authority.o src/cache.o src/catalog.o src/complaint.o src/credential.o \
-	src/credit.o src/demand.o src/denial.o src/detail.o src/digest.o \
-	src/ended.o src/event.o src/expiry.o src/foreign.o src/generate.o \
-	src/grant.o src/identity.o src/import.o src/intact.o \
-	src/issue.o src/json.o src/key.o src/keytext.o src/lease.o src/limiter.o \
-	src/manage.o src/member.o src/notify.o src/pepper.o src/pgcrypto.o \
-	src/place.o src/principal.o src/purge.o src/redact.o src/redact_log.o \
-	src/rehash.o src/replica.o src/request.o src/retire.o src/reveal.o \
-	src/live.o src/revocation.o \
-	src/rotate.o src/rules.o src/scope.o src/secret.o src/share.o src/slot.o \
-	src/slot_file.o src/sql_identity.o \
-	src/sql_keys.o src/source.o src/sql_places.o src/sql_triggers.o src/sql_upkeep.o \
-	src/sql_usage.o src/sql_verify.o src/sql_views.o src/stats.o src/status.o \
-	src/storage.o src/table.o src/touch.o src/unicode.o src/usage.o \
-	src/verify.o src/worker.o
-OBJS += src/health.o src/pepper_count.o src/vault.o
-OBJS += src/find.o src/hold.o src/sql_scan.o src/sql_token.o src/token.o src/tokentext.o
-OBJS += src/handdown.o src/listing.o src/sql_list_events.o \
-	src/sql_list_keys.o src/sql_list_places.o src/viewer.o
-OBJS += src/bound.o src/charge.o src/costs.o src/deleted.o src/history.o src/limit.o \
-	src/mark.o src/tally.o src/period.o src/sql_limits.o \
-	src/sql_list_limits.o src/sql_list_history.o
+OBJS = src/apikey.o
+OBJS += src/text/address.o src/text/digest.o src/text/find.o src/text/generate.o \
+	src/text/json.o src/text/keytext.o src/text/redact.o src/text/scope.o src/text/tokentext.o \
+	src/text/unicode.o
+OBJS += src/store/cache.o src/store/catalog.o src/store/complaint.o src/store/detail.o \
+	src/store/intact.o src/store/pgcrypto.o src/store/storage.o src/store/table.o
+OBJS += src/memory/limiter.o src/memory/share.o src/memory/slot.o src/memory/slot_file.o \
+	src/memory/stats.o
+OBJS += src/secrets/pepper.o src/secrets/secret.o src/secrets/source.o src/secrets/vault.o
+OBJS += src/access/administrator.o src/access/grant.o src/access/hold.o src/access/member.o \
+	src/access/place.o src/access/principal.o src/access/rules.o
+OBJS += src/events/event.o src/events/notify.o
+OBJS += src/keys/apply.o src/keys/authority.o src/keys/deleted.o src/keys/expiry.o \
+	src/keys/foreign.o src/keys/import.o src/keys/issue.o src/keys/key.o src/keys/live.o \
+	src/keys/manage.o src/keys/pepper_count.o src/keys/purge.o src/keys/rehash.o \
+	src/keys/retire.o src/keys/reveal.o src/keys/revocation.o src/keys/rotate.o src/keys/status.o
+OBJS += src/credits/account.o src/credits/credit.o src/credits/lease.o
+OBJS += src/limits/bound.o src/limits/charge.o src/limits/costs.o src/limits/limit.o \
+	src/limits/mark.o src/limits/period.o src/limits/tally.o
+OBJS += src/usage/denial.o src/usage/ended.o src/usage/history.o src/usage/touch.o \
+	src/usage/usage.o
+OBJS += src/verify/credential.o src/verify/demand.o src/verify/identity.o src/verify/request.o \
+	src/verify/token.o src/verify/verify.o
+OBJS += src/worker/worker.o
+OBJS += src/sql/handdown.o src/sql/health.o src/sql/listing.o src/sql/redact_log.o \
+	src/sql/replica.o src/sql/sql_identity.o src/sql/sql_keys.o src/sql/sql_limits.o \
+	src/sql/sql_list_events.o src/sql/sql_list_history.o src/sql/sql_list_keys.o \
+	src/sql/sql_list_limits.o src/sql/sql_list_places.o src/sql/sql_places.o src/sql/sql_scan.o \
+	src/sql/sql_token.o src/sql/sql_triggers.o src/sql/sql_upkeep.o src/sql/sql_usage.o \
+	src/sql/sql_verify.o src/sql/sql_views.o src/sql/viewer.o
 # The first release, frozen, and a step from each release to the next.
 DATA = sql/apikey--0.1.0.sql sql/apikey--0.1.0.control \
 	$(wildcard sql/apikey--*--*.sql)
@@ -50,7 +57,7 @@ PROVE_TESTS = test/t/*.pl
 EXTRA_CLEAN = tmp_check tmp_check_iso results test/output log
 
 # As system headers, so that warnings are about our own code.
-PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) \
+PG_CPPFLAGS = -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	-DAPIKEY_VERSION='"$(EXTVERSION)"'
 
 PG_CONFIG ?= pg_config

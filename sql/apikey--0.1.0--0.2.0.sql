@@ -487,7 +487,7 @@ CREATE POLICY apikey_event_owner ON @extschema@.apikey_event FOR SELECT
 REVOKE ALL ON FUNCTION @extschema@._apikey_event_visible(regrole, text, text, uuid, uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@._apikey_event_visible(regrole, text, text, uuid, uuid, uuid) TO PUBLIC;
 -- Credits.  A row that has no generation may still have a lease that version
--- 0.1.0 has left in its file: src/account.c has how it is counted once.
+-- 0.1.0 has left in its file: src/credits/account.c has how it is counted once.
 
 ALTER TABLE @extschema@.apikey_credit
 	ADD COLUMN generation bigint,

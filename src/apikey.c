@@ -15,16 +15,16 @@
 
 #include "apikey.h"
 #include "compat.h"
-#include "complaint.h"
-#include "credit.h"
-#include "foreign.h"
-#include "history.h"
-#include "identity.h"
-#include "pepper_count.h"
-#include "source.h"
-#include "tally.h"
-#include "usage.h"
-#include "verify.h"
+#include "store/complaint.h"
+#include "credits/credit.h"
+#include "keys/foreign.h"
+#include "usage/history.h"
+#include "verify/identity.h"
+#include "keys/pepper_count.h"
+#include "secrets/source.h"
+#include "limits/tally.h"
+#include "usage/usage.h"
+#include "verify/verify.h"
 
 PG_MODULE_MAGIC;
 

@@ -17,9 +17,9 @@
 #include "utils/uuid.h"
 
 #include "compat.h"
-#include "keytext.h"
-#include "place.h"
-#include "table.h"
+#include "text/keytext.h"
+#include "access/place.h"
+#include "store/table.h"
 
 #define APIKEY_DIGEST_BYTES	32
 

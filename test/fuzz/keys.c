@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "keytext.h"
-#include "redact.h"
+#include "text/keytext.h"
+#include "text/redact.h"
 
 #define TEXT_BYTES_MAX	4096
 #define KEYS_MAX		4

@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "find.h"
-#include "redact.h"
-#include "tokentext.h"
+#include "text/find.h"
+#include "text/redact.h"
+#include "text/tokentext.h"
 
 #define TEXT_BYTES_MAX	4096
 #define TOKENS_MAX		4

@@ -1,0 +1,584 @@
+/*
+ * rules.c
+ *		What each value of a key may be; the one place where it is refused.
+ *
+ * A refusal names the argument (also as the error's column) and the rule (as
+ * its constraint), so that a form can show it where it belongs, and says the
+ * rule, with the values that it has here, in its detail; the value that was
+ * refused is never repeated.  A value that breaks a rule is SQLSTATE 22023,
+ * none where one must be is 22004.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+
+#include "usage/usage.h"
+
+#define NAME_CHARS_MIN		2
+#define NAME_CHARS_MAX		64
+#define NAME_BYTES_MAX		1024	/* no 64 characters in NFC came from more */
+#define SCOPE_MAX			200
+#define LIST_MAX			1000
+#define METADATA_BYTES_MAX	65536
+
+/* The parts of an error that programs read: which argument, which rule. */
+int
+apikey_error_about(const char *argument, const char *constraint)
+{
+	err_generic_string(PG_DIAG_COLUMN_NAME, argument);
+	return err_generic_string(PG_DIAG_CONSTRAINT_NAME, constraint);
+}
+
+/* Raises 22023 for an argument, with the rule that it broke, and its name. */
+void
+apikey_refuse_by(const char *constraint, const char *argument,
+				 const char *rule)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for \"%s\"", argument),
+			 errdetail("%s", rule),
+			 apikey_error_about(argument, constraint)));
+}
+
+/* The same where an argument has one rule alone, which is called after it. */
+void
+apikey_refuse(const char *argument, const char *rule)
+{
+	apikey_refuse_by(psprintf("apikey_%s", argument), argument, rule);
+}
+
+/* Raises 22004 for an argument that must have a value. */
+void
+apikey_refuse_null(const char *argument)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("\"%s\" must not be null", argument),
+			 apikey_error_about(argument,
+								psprintf("apikey_%s_required", argument))));
+}
+
+/* A text argument that must not be null. */
+text *
+apikey_required_text(FunctionCallInfo fcinfo, int number, const char *argument)
+{
+	if (PG_ARGISNULL(number))
+		apikey_refuse_null(argument);
+	return PG_GETARG_TEXT_PP(number);
+}
+
+/* Letters, marks after a letter, digits, '_' and '-'. */
+static bool
+name_characters_valid(const pg_wchar *codes, int count)
+{
+	bool		takes_mark = false;
+
+	for (int i = 0; i < count; i++)
+	{
+		switch (apikey_unicode_class(codes[i]))
+		{
+			case APIKEY_CHAR_LETTER:
+				takes_mark = true;
+				break;
+			case APIKEY_CHAR_MARK:
+				if (!takes_mark)
+					return false;
+				break;
+			case APIKEY_CHAR_DIGIT:
+				takes_mark = false;
+				break;
+			default:
+				if (codes[i] != '_' && codes[i] != '-')
+					return false;
+				takes_mark = false;
+		}
+	}
+	return true;
+}
+
+/* No control, format or white-space characters? */
+static bool
+all_visible(const pg_wchar *codes, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (apikey_unicode_class(codes[i]) == APIKEY_CHAR_NONE)
+			return false;
+	}
+	return true;
+}
+
+/* A project's pattern as one that matches whole texts. */
+static text *
+whole_pattern(const text *pattern)
+{
+	return cstring_to_text(psprintf("^(?:%s)$", text_to_cstring(pattern)));
+}
+
+static bool
+pattern_matches(text *pattern, text *value)
+{
+	return DatumGetBool(DirectFunctionCall2Coll(textregexeq, C_COLLATION_OID,
+												PointerGetDatum(value),
+												PointerGetDatum(pattern)));
+}
+
+pg_noreturn static void
+refuse_name(const char *argument, const text *pattern)
+{
+	if (pattern == NULL)
+		apikey_refuse_by("apikey_key_name", argument,
+						 "A name has 2 to 64 characters: letters with their marks and decimal digits of any script, \"_\" and \"-\".");
+	apikey_refuse_by("apikey_key_name_pattern", argument,
+					 psprintf("A name has 1 to 64 characters, no control, format or white-space character among them, and matches the project's \"name_pattern\", \"%s\".",
+							  text_to_cstring(pattern)));
+}
+
+/*
+ * A key's name, as it is to be stored.  A project's pattern stands in place
+ * of the rule about characters.
+ */
+text *
+apikey_rule_name(const char *argument, text *value, const ApikeyRow *project)
+{
+	text	   *pattern = project == NULL ? NULL :
+		apikey_row_text(project, APIKEY_PROJECT_NAME_PATTERN);
+	pg_wchar   *codes;
+	int			count;
+
+	if (VARSIZE_ANY_EXHDR(value) > NAME_BYTES_MAX ||
+		apikey_unicode_decode(value, &count) == NULL)
+		refuse_name(argument, pattern);
+
+	value = apikey_unicode_nfc(value);
+	codes = apikey_unicode_decode(value, &count);
+	if (count < (pattern == NULL ? NAME_CHARS_MIN : 1) || count > NAME_CHARS_MAX ||
+		!(pattern == NULL ? name_characters_valid(codes, count) :
+		  all_visible(codes, count) &&
+		  pattern_matches(whole_pattern(pattern), value)))
+		refuse_name(argument, pattern);
+	return value;
+}
+
+/* Has a text control characters (category Cc)? */
+static bool
+has_control_characters(const text *value)
+{
+	int			count;
+	pg_wchar   *codes = apikey_unicode_decode(value, &count);
+
+	/* Bytes of unknown meaning: what ASCII calls a control is one. */
+	if (codes == NULL)
+	{
+		for (size_t i = 0; i < VARSIZE_ANY_EXHDR(value); i++)
+		{
+			unsigned char c = VARDATA_ANY(value)[i];
+
+			if (c < 0x20 || c == 0x7F)
+				return true;
+		}
+		return false;
+	}
+
+	for (int i = 0; i < count; i++)
+	{
+		if (codes[i] < 0x20 || (codes[i] >= 0x7F && codes[i] <= 0x9F))
+			return true;
+	}
+	return false;
+}
+
+static int
+text_characters(const text *value)
+{
+	return pg_mbstrlen_with_len(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+}
+
+/* The reason of a revocation. */
+void
+apikey_rule_reason(const text *value)
+{
+	if (text_characters(value) > 500 || has_control_characters(value))
+		apikey_refuse("reason", "A reason has at most 500 characters, none of them control characters.");
+}
+
+/* What an imported key begins with; of a part, how short it may be is known. */
+void
+apikey_rule_lookup(const text *value, bool of_part)
+{
+	int			length = text_characters(value);
+
+	if (length > 100 || (!of_part && length < 8) || length == 0)
+		apikey_refuse("lookup", "A lookup is what the key begins with, 8 to 100 characters.");
+}
+
+/* At most so much that a date it leads to can be written anywhere. */
+static bool
+within_century(const Interval *value)
+{
+	Interval	century = {.month = 12 * 100};
+
+	return DatumGetBool(DirectFunctionCall2(interval_le, IntervalPGetDatum(value),
+											IntervalPGetDatum(&century)));
+}
+
+/* A length of time from now, back or ahead, that leads to a date. */
+void
+apikey_rule_span(const char *argument, const Interval *value)
+{
+	Interval	zero = {0};
+
+	if (!DatumGetBool(DirectFunctionCall2(interval_ge, IntervalPGetDatum(value),
+										  IntervalPGetDatum(&zero))) ||
+		!within_century(value))
+		apikey_refuse(argument, "The interval is not negative, and at most 100 years.");
+}
+
+/* The application's user that a key belongs to. */
+void
+apikey_rule_subject(const text *value)
+{
+	int			length = text_characters(value);
+
+	if (length < 1 || length > 255 || has_control_characters(value))
+		apikey_refuse("subject", "A subject has 1 to 255 characters, none of them control characters.");
+}
+
+void
+apikey_rule_prefix(const char *prefix, int len)
+{
+	if (!apikey_text_prefix_new(prefix, len))
+		apikey_refuse("prefix", APIKEY_PREFIX_RULE);
+}
+
+/*
+ * The elements of a one-dimensional array without NULLs and not too long.
+ */
+static Datum *
+list_elements(const char *argument, ArrayType *list, Oid type, int typlen,
+			  bool typbyval, char typalign, int *count)
+{
+	Datum	   *elements;
+
+	if (ARR_NDIM(list) > 1)
+		apikey_refuse_by(psprintf("apikey_%s_dimensions", argument), argument,
+						 "The array must have one dimension.");
+	if (array_contains_nulls(list))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("\"%s\" must not contain nulls", argument),
+				 apikey_error_about(argument,
+									psprintf("apikey_%s_elements_required", argument))));
+	deconstruct_array(list, type, typlen, typbyval, typalign,
+					  &elements, NULL, count);
+	if (*count > LIST_MAX)
+		apikey_refuse_by(psprintf("apikey_%s_count", argument), argument,
+						 psprintf("The array has at most %d elements.", LIST_MAX));
+	return elements;
+}
+
+/* 1 to 200 visible characters; "*" only alone or after a final ":". */
+static bool
+scope_valid(const text *scope)
+{
+	int			count;
+	pg_wchar   *codes;
+
+	if (VARSIZE_ANY_EXHDR(scope) > SCOPE_MAX * MAX_MULTIBYTE_CHAR_LEN)
+		return false;
+	codes = apikey_unicode_decode(scope, &count);
+	if (codes == NULL || count < 1 || count > SCOPE_MAX)
+		return false;
+	for (int i = 0; i < count; i++)
+	{
+		ApikeyCharClass class = apikey_unicode_class(codes[i]);
+
+		if (class == APIKEY_CHAR_NONE || class == APIKEY_CHAR_HIDDEN)
+			return false;
+		if (codes[i] == '*' &&
+			(i != count - 1 || (i > 0 && codes[i - 1] != ':')))
+			return false;
+	}
+	return true;
+}
+
+/* The scopes of a key, or of a token. */
+void
+apikey_rule_scopes(Datum scopes)
+{
+	int			count;
+	Datum	   *elements = list_elements("scopes", DatumGetArrayTypeP(scopes),
+										 TEXTOID, -1, false, TYPALIGN_INT,
+										 &count);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (!scope_valid(DatumGetTextPP(elements[i])))
+			apikey_refuse("scopes", "A scope has 1 to 200 printable characters, no blank, and \"*\" only alone or after a final \":\".");
+	}
+}
+
+static void
+rule_addresses(ArrayType *addresses)
+{
+	int			count;
+
+	list_elements("allowed_ips", addresses, CIDROID, -1, false, TYPALIGN_INT,
+				  &count);
+	if (count == 0)
+		apikey_refuse("allowed_ips", "The array must not be empty; null allows every address.");
+}
+
+/* A limit of 1 or more in 1 second to 31 days. */
+static void
+rule_rate(const ApikeyRow *key)
+{
+	Interval   *window;
+
+	if (key->nulls[APIKEY_KEY_RATE_WINDOW])
+		apikey_refuse_null("rate_window");
+	window = DatumGetIntervalP(key->values[APIKEY_KEY_RATE_WINDOW]);
+	if (window->month != 0 || window->day < -31 || window->day > 31 ||
+		window->time < -31 * USECS_PER_DAY || window->time > 31 * USECS_PER_DAY ||
+		window->day * USECS_PER_DAY + window->time < USECS_PER_SEC ||
+		window->day * USECS_PER_DAY + window->time > 31 * USECS_PER_DAY)
+		apikey_refuse("rate_window", "A window is 1 second to 31 days long, without months.");
+	if (!key->nulls[APIKEY_KEY_RATE_LIMIT] &&
+		DatumGetInt32(key->values[APIKEY_KEY_RATE_LIMIT]) < 1)
+		apikey_refuse("rate_limit", "A limit is 1 or more; null is none.");
+}
+
+/* Whoever sets a limit needs somebody to hold it. */
+void
+apikey_rule_limit_held(const ApikeyRow *key)
+{
+	if (!key->nulls[APIKEY_KEY_RATE_LIMIT] && !apikey_usage_shared())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a rate limit needs the library \"apikey\" to be preloaded"),
+				 errhint("Add it to shared_preload_libraries and restart the server.")));
+}
+
+/* Credits of 0 or more; a refill and its interval go together, with credits. */
+static void
+rule_credits(const ApikeyRow *key)
+{
+	Interval   *interval;
+
+	if (!key->nulls[APIKEY_KEY_CREDITS] &&
+		DatumGetInt64(key->values[APIKEY_KEY_CREDITS]) < 0)
+		apikey_refuse("credits", "Credits are 0 or more; null is no limit.");
+	if (key->nulls[APIKEY_KEY_CREDITS_REFILL] !=
+		key->nulls[APIKEY_KEY_CREDITS_INTERVAL])
+		apikey_refuse_by("apikey_credits_refill_pair",
+						 key->nulls[APIKEY_KEY_CREDITS_REFILL] ?
+						 "credits_interval" : "credits_refill",
+						 "A refill needs both an amount and an interval.");
+	if (key->nulls[APIKEY_KEY_CREDITS_REFILL])
+		return;
+	if (key->nulls[APIKEY_KEY_CREDITS])
+		apikey_refuse_by("apikey_credits_refill_held", "credits_refill",
+						 "Only a key with credits can be refilled.");
+	if (DatumGetInt64(key->values[APIKEY_KEY_CREDITS_REFILL]) < 1)
+		apikey_refuse("credits_refill", "A refill is 1 or more.");
+	interval = DatumGetIntervalP(key->values[APIKEY_KEY_CREDITS_INTERVAL]);
+	if (interval->month < 0 || interval->month > 1200 ||
+		interval->day < 0 || interval->day > 36500 ||
+		interval->time < 0 || interval->time > 36500 * USECS_PER_DAY ||
+		(interval->month == 0 && interval->day == 0 &&
+		 interval->time < USECS_PER_SEC))
+		apikey_refuse("credits_interval", "An interval is 1 second to 100 years long.");
+}
+
+static void
+rule_description(const text *value)
+{
+	if (text_characters(value) > 1000)
+		apikey_refuse("description", "A description has at most 1000 characters.");
+}
+
+/* The terms of a project, which whoever makes a key in it must accept. */
+void
+apikey_rule_terms(const text *accepted, const ApikeyRow *project)
+{
+	text	   *terms = project == NULL ? NULL :
+		apikey_row_text(project, APIKEY_PROJECT_TERMS);
+
+	if (terms == NULL && accepted != NULL)
+		apikey_refuse_by("apikey_accept_terms_none", "accept_terms",
+						 "There are no terms to accept.");
+	if (!apikey_same_text(terms, accepted))
+		apikey_refuse("accept_terms", "It must equal the \"terms\" of the project.");
+}
+
+static TimestampTz
+column_time(const ApikeyRow *row, int column)
+{
+	return DatumGetTimestampTz(row->values[column]);
+}
+
+/* A date is one that people, and JSON, can write: no infinity, no year 10000. */
+static void
+rule_date(const ApikeyRow *key, int column, const char *argument)
+{
+	TimestampTz end = (date2j(10000, 1, 1) - POSTGRES_EPOCH_JDATE) *
+		USECS_PER_DAY;
+
+	if (!key->nulls[column] &&
+		(TIMESTAMP_NOT_FINITE(column_time(key, column)) ||
+		 column_time(key, column) >= end))
+		apikey_refuse_by("apikey_date", argument,
+						 "A date is finite, and in the year 9999 or before.");
+}
+
+/* The latest end that a project's max_ttl leaves to what begins at a time. */
+TimestampTz
+apikey_rule_latest_end(TimestampTz begin, const ApikeyRow *project)
+{
+	if (project == NULL || project->nulls[APIKEY_PROJECT_MAX_TTL])
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(begin),
+												   project->values[APIKEY_PROJECT_MAX_TTL]));
+}
+
+/* Does a key end later than that, or never? */
+bool
+apikey_rule_ends_after(const ApikeyRow *key, TimestampTz latest)
+{
+	return latest != DT_NOEND &&
+		(key->nulls[APIKEY_KEY_EXPIRES_AT] ||
+		 column_time(key, APIKEY_KEY_EXPIRES_AT) > latest);
+}
+
+/*
+ * When a key starts and ends, for whoever makes it or changes either: what an
+ * older key has stays, and its other columns can be written.
+ */
+void
+apikey_rule_dates(const ApikeyRow *key, const ApikeyRow *project)
+{
+	TimestampTz latest = apikey_rule_latest_end(column_time(key, APIKEY_KEY_CREATED_AT),
+												project);
+
+	rule_date(key, APIKEY_KEY_STARTS_AT, "starts_at");
+	rule_date(key, APIKEY_KEY_EXPIRES_AT, "expires_at");
+	if (!key->nulls[APIKEY_KEY_STARTS_AT] &&
+		!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
+		column_time(key, APIKEY_KEY_EXPIRES_AT) <=
+		column_time(key, APIKEY_KEY_STARTS_AT))
+		apikey_refuse_by("apikey_expires_after_start", "expires_at",
+						 "A key must expire later than it starts.");
+	if (apikey_rule_ends_after(key, latest))
+		apikey_refuse_by("apikey_expires_within_max_ttl", "expires_at",
+						 psprintf("A key of this project expires within %s of being created, its \"max_ttl\".",
+								  DatumGetCString(DirectFunctionCall1(interval_out,
+																	  project->values[APIKEY_PROJECT_MAX_TTL]))));
+}
+
+/* A key that is created is good for some time. */
+void
+apikey_rule_not_ended(const ApikeyRow *key)
+{
+	if (!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
+		column_time(key, APIKEY_KEY_EXPIRES_AT) <=
+		column_time(key, APIKEY_KEY_CREATED_AT))
+		apikey_refuse_by("apikey_expires_later", "expires_at",
+						 "A key must expire later than it is created.");
+}
+
+/*
+ * The attributes that creating and updating a key have in common; of its
+ * project, NULL for a personal key, only that there is one counts.
+ */
+void
+apikey_rule_attributes(const ApikeyRow *key, const ApikeyRow *project)
+{
+	if (key->nulls[APIKEY_KEY_SCOPES])
+		apikey_refuse_null("scopes");
+	if (key->nulls[APIKEY_KEY_METADATA])
+		apikey_refuse_null("metadata");
+	if (project != NULL && key->nulls[APIKEY_KEY_ROLE])
+		apikey_refuse_null("role");
+	if (project == NULL && !key->nulls[APIKEY_KEY_ROLE])
+		apikey_refuse("role", "A personal key has no role.");
+
+	apikey_rule_scopes(key->values[APIKEY_KEY_SCOPES]);
+	if (!key->nulls[APIKEY_KEY_DESCRIPTION])
+		rule_description(DatumGetTextPP(key->values[APIKEY_KEY_DESCRIPTION]));
+	if (!key->nulls[APIKEY_KEY_ALLOWED_IPS])
+		rule_addresses(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]));
+	rule_rate(key);
+	rule_credits(key);
+	if (toast_raw_datum_size(key->values[APIKEY_KEY_METADATA]) > METADATA_BYTES_MAX)
+		apikey_refuse("metadata", "The metadata of a key has at most 64 kB.");
+}
+
+/* A name pattern must compile as it stands and as whole_pattern. */
+static void
+rule_name_pattern(text *pattern)
+{
+	static const char rule[] =
+	"A name pattern is a regular expression of 1 to 200 characters, without embedded options.";
+	int			length = text_characters(pattern);
+
+	if (length < 1 || length > 200)
+		apikey_refuse("name_pattern", rule);
+	PG_TRY();
+	{
+		text	   *nothing = cstring_to_text("");
+
+		pattern_matches(pattern, nothing);
+		pattern_matches(whole_pattern(pattern), nothing);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_INVALID_REGULAR_EXPRESSION)
+			PG_RE_THROW();
+		FlushErrorState();
+		apikey_refuse("name_pattern", rule);
+	}
+	PG_END_TRY();
+}
+
+static bool
+ttl_valid(const Interval *ttl)
+{
+	Interval	zero = {0};
+
+	return DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(ttl),
+											IntervalPGetDatum(&zero))) &&
+		within_century(ttl);
+}
+
+/* The settings of a project. */
+void
+apikey_rule_project(const ApikeyRow *project)
+{
+	const text *terms = apikey_row_text(project, APIKEY_PROJECT_TERMS);
+
+	if (project->nulls[APIKEY_PROJECT_MEMBERS_CAN_VIEW])
+		apikey_refuse_null("members_can_view");
+	if (project->nulls[APIKEY_PROJECT_REVEALABLE])
+		apikey_refuse_null("revealable");
+	if (!project->nulls[APIKEY_PROJECT_NAME_PATTERN])
+		rule_name_pattern(apikey_row_text(project, APIKEY_PROJECT_NAME_PATTERN));
+	if (!project->nulls[APIKEY_PROJECT_MAX_TTL] &&
+		!ttl_valid(DatumGetIntervalP(project->values[APIKEY_PROJECT_MAX_TTL])))
+		apikey_refuse("max_ttl", "The longest life of a key is positive, and at most 100 years.");
+	if (!project->nulls[APIKEY_PROJECT_MAX_KEYS] &&
+		DatumGetInt32(project->values[APIKEY_PROJECT_MAX_KEYS]) < 0)
+		apikey_refuse("max_keys", "The number of keys must not be negative.");
+	if (terms != NULL &&
+		(text_characters(terms) < 1 || text_characters(terms) > 10000))
+		apikey_refuse("terms", "Terms have 1 to 10000 characters.");
+}

@@ -1,0 +1,454 @@
+/*
+ * event.c
+ *		The trail: what was done to what, by whom.
+ *
+ * An event is written in the transaction of the change it tells of, and keeps
+ * names and OIDs as they were.
+ *
+ * Whose key it was is stored as keys have it, by OID with the role's name at
+ * that time beside it, and is told by the same rule, apikey_role_stands.  But
+ * a dump holds the events of dropped roles, too, whose numbers are those of
+ * others where it is restored, and does not tell them from renamed roles.  So
+ * an event that comes from elsewhere keeps the name only while it fits the
+ * number (_apikey_event_named); one without a name is told by its key.
+ * Who did it is a name, which decides nothing.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "apikey.h"
+#include "events/event.h"
+#include "usage/usage.h"
+
+#define RETAIN_AT_ONCE	1000	/* events in a transaction of the worker */
+
+static bool purging = false;	/* in remove_events */
+static bool inserting = false;	/* in event_insert */
+
+static const char *const event_names[] = {
+	[APIKEY_EVENT_CREATED] = "created",
+	[APIKEY_EVENT_UPDATED] = "updated",
+	[APIKEY_EVENT_RENAMED] = "renamed",
+	[APIKEY_EVENT_DISABLED] = "disabled",
+	[APIKEY_EVENT_ENABLED] = "enabled",
+	[APIKEY_EVENT_REVOKED] = "revoked",
+	[APIKEY_EVENT_DELETED] = "deleted",
+	[APIKEY_EVENT_ROTATED] = "rotated",
+	[APIKEY_EVENT_REVEALED] = "revealed",
+	[APIKEY_EVENT_IMPORTED] = "imported",
+	[APIKEY_EVENT_REHASHED] = "rehashed",
+	[APIKEY_EVENT_DENIED] = "denied",
+	[APIKEY_EVENT_EXPIRING] = "expiring",
+	[APIKEY_EVENT_TRANSFERRED] = "transferred",
+	[APIKEY_EVENT_MEMBER_ADDED] = "member_added",
+	[APIKEY_EVENT_MEMBER_REMOVED] = "member_removed",
+	[APIKEY_EVENT_ORGANIZATION_CREATED] = "organization_created",
+	[APIKEY_EVENT_ORGANIZATION_DROPPED] = "organization_dropped",
+	[APIKEY_EVENT_PROJECT_CREATED] = "project_created",
+	[APIKEY_EVENT_PROJECT_UPDATED] = "project_updated",
+	[APIKEY_EVENT_PROJECT_DROPPED] = "project_dropped",
+	[APIKEY_EVENT_MEMBER_CHANGED] = "member_changed",
+	[APIKEY_EVENT_PROJECT_APPLIED] = "project_applied",
+	[APIKEY_EVENT_GRANTED] = "granted",
+	[APIKEY_EVENT_UNGRANTED] = "ungranted",
+	[APIKEY_EVENT_LIMIT_SET] = "limit_set",
+	[APIKEY_EVENT_LIMIT_DROPPED] = "limit_dropped",
+	[APIKEY_EVENT_LIMIT_LOW] = "limit_low",
+	[APIKEY_EVENT_LIMIT_EXHAUSTED] = "limit_exhausted",
+	[APIKEY_EVENT_OVERDRAWN] = "overdrawn"
+};
+
+static const ApikeyColumn event_columns[] = {
+	[EVENT_ID] = {"id", INT8OID, false},
+	[EVENT_AT] = {"at", TIMESTAMPTZOID, false},
+	[EVENT_EVENT] = {"event", TEXTOID, false},
+	[EVENT_KEY_ID] = {"key_id", UUIDOID, false},
+	[EVENT_KEY_NAME] = {"key_name", TEXTOID, false},
+	[EVENT_KEY_OWNER] = {"key_owner", REGROLEOID, false},
+	[EVENT_KEY_SUBJECT] = {"key_subject", TEXTOID, false},
+	[EVENT_PLACE] = {"place", TEXTOID, false},
+	[EVENT_ORGANIZATION] = {"organization", UUIDOID, false},
+	[EVENT_PROJECT] = {"project", UUIDOID, false},
+	[EVENT_ACTOR] = {"actor", TEXTOID, false},
+	[EVENT_ACTOR_OID] = {"actor_oid", OIDOID, false},
+	[EVENT_ACTOR_SUBJECT] = {"actor_subject", TEXTOID, false},
+	[EVENT_CLIENT_ADDR] = {"client_addr", INETOID, false},
+	[EVENT_DETAIL] = {"detail", JSONBOID, false},
+	[EVENT_KEY_OWNER_NAME] = {"key_owner_name", TEXTOID, false}
+};
+
+const ApikeyTable apikey_event_table = {
+	.name = "apikey_event",
+	.relation = APIKEY_REL_EVENT,
+	.pkey = APIKEY_REL_EVENT_PKEY,
+	.columns = event_columns,
+	.count = lengthof(event_columns)
+};
+
+/* The address that the client has connected from, if it has one. */
+static void
+set_client_addr(ApikeyRow *row)
+{
+	LOCAL_FCINFO(call, 0);
+
+	InitFunctionCallInfoData(*call, NULL, 0, InvalidOid, NULL, NULL);
+	row->values[EVENT_CLIENT_ADDR] = inet_client_addr(call);
+	row->nulls[EVENT_CLIENT_ADDR] = call->isnull;
+}
+
+static void
+set_actor(ApikeyRow *row, Oid actor)
+{
+	apikey_row_set_pointer(row, EVENT_ACTOR, apikey_role_name_text(actor, NULL));
+}
+
+/* Writes an event, of which what it is about, and who did it, is filled in. */
+static void
+event_insert(ApikeyEvent event, const char *detail, ApikeyRow *row)
+{
+	Oid			sequence = apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ);
+	int64		id = apikey_storage_next_number(sequence);
+	TimestampTz now = GetCurrentTimestamp();
+
+	apikey_row_set(row, EVENT_ID, Int64GetDatum(id));
+	apikey_row_set(row, EVENT_AT, TimestampTzGetDatum(now));
+	apikey_row_set(row, EVENT_EVENT, CStringGetTextDatum(event_names[event]));
+	if (detail != NULL)
+		apikey_row_set(row, EVENT_DETAIL,
+					   DirectFunctionCall1(jsonb_in, CStringGetDatum(detail)));
+	inserting = true;
+	PG_TRY();
+	{
+		apikey_table_insert(&apikey_event_table, row);
+	}
+	PG_FINALLY();
+	{
+		inserting = false;
+	}
+	PG_END_TRY();
+	apikey_notify_event(event, id, now);
+}
+
+/* The same of what the caller does. */
+static void
+event_write(ApikeyEvent event, const char *detail, ApikeyRow *row)
+{
+	set_actor(row, GetUserId());
+	apikey_row_set_pointer(row, EVENT_ACTOR_SUBJECT,
+						   apikey_principal_subject_if_known());
+	set_client_addr(row);
+	event_insert(event, detail, row);
+}
+
+static void
+set_place(const ApikeyPlace *place, ApikeyRow *row)
+{
+	apikey_row_set(row, EVENT_PLACE, CStringGetTextDatum(place->path));
+	apikey_row_set_pointer(row, EVENT_ORGANIZATION,
+						   apikey_place_organization(place));
+	apikey_row_set_pointer(row, EVENT_PROJECT,
+						   place->is_project ? apikey_place_project(place) : NULL);
+}
+
+static void
+set_key(const ApikeyRow *key, ApikeyRow *row)
+{
+	ApikeyPlace place;
+
+	apikey_row_set(row, EVENT_KEY_ID, key->values[APIKEY_KEY_ID]);
+	apikey_row_set(row, EVENT_KEY_NAME, key->values[APIKEY_KEY_NAME]);
+	apikey_row_set(row, EVENT_KEY_OWNER, key->values[APIKEY_KEY_OWNER]);
+	apikey_row_set_pointer(row, EVENT_KEY_OWNER_NAME,
+						   apikey_role_name_text(apikey_key_owner(key),
+												 apikey_row_text(key, APIKEY_KEY_OWNER_NAME)));
+	apikey_row_set_pointer(row, EVENT_KEY_SUBJECT,
+						   apikey_row_text(key, APIKEY_KEY_SUBJECT));
+	if (apikey_key_project(key) != NULL &&
+		apikey_place_fetch_project(apikey_key_project(key), &place))
+		set_place(&place, row);
+}
+
+/*
+ * Was the key of an event the caller's?  Without a name there is but a number
+ * of elsewhere: what such an event is about is the caller's if the key is, and
+ * was that subject's.
+ */
+bool
+apikey_event_owned(Oid owner, const text *owner_name, const text *subject,
+				   const pg_uuid_t *id)
+{
+	ApikeyRow	key;
+
+	if (owner_name != NULL)
+		return apikey_role_stands(owner, owner_name) &&
+			apikey_principal_matches(owner, subject);
+	return id != NULL &&
+		apikey_key_fetch_latest(id, &key) &&
+		apikey_key_owner_stands(&key) &&
+		apikey_same_text(apikey_row_text(&key, APIKEY_KEY_SUBJECT), subject) &&
+		apikey_principal_matches(apikey_key_owner(&key), subject);
+}
+
+/* The same of an event's row. */
+bool
+apikey_event_own(const ApikeyRow *event)
+{
+	return !event->nulls[EVENT_KEY_OWNER] &&
+		apikey_event_owned(DatumGetObjectId(event->values[EVENT_KEY_OWNER]),
+						   apikey_row_text(event, EVENT_KEY_OWNER_NAME),
+						   apikey_row_text(event, EVENT_KEY_SUBJECT),
+						   event->nulls[EVENT_KEY_ID] ? NULL :
+						   DatumGetUUIDP(event->values[EVENT_KEY_ID]));
+}
+
+/*
+ * Does an event that is inserted come from elsewhere, with a number and a name
+ * that are not one role's here?
+ */
+bool
+apikey_event_unfit(Oid owner, const text *owner_name)
+{
+	return !inserting && owner_name != NULL &&
+		!apikey_role_is(owner, owner_name);
+}
+
+/* Tells of a key; detail is the text of a JSON object, or NULL. */
+void
+apikey_event_key(const ApikeyRow *key, ApikeyEvent event, const char *detail)
+{
+	ApikeyRow	row;
+
+	apikey_row_clear(&row);
+	set_key(key, &row);
+	event_write(event, detail, &row);
+}
+
+static void
+add_owner(StringInfo json, const char *suffix, const ApikeyRow *key)
+{
+	apikey_detail_text(json, psprintf("owner%s", suffix),
+					   apikey_role_name_text(apikey_key_owner(key),
+											 apikey_row_text(key, APIKEY_KEY_OWNER_NAME)));
+	apikey_detail_text(json, psprintf("subject%s", suffix),
+					   apikey_row_text(key, APIKEY_KEY_SUBJECT));
+}
+
+/* What there is to tell of a key that goes from one owner to another. */
+char *
+apikey_event_handed(const ApikeyRow *before, const ApikeyRow *key)
+{
+	StringInfoData json;
+
+	apikey_detail_begin(&json);
+	add_owner(&json, "_before", before);
+	add_owner(&json, "", key);
+	return apikey_detail_end(&json);
+}
+
+/* Tells of a key that somebody else was refused with, from an address. */
+void
+apikey_event_denied(const ApikeyRow *key, Oid actor, inet *client_addr,
+					const char *detail)
+{
+	ApikeyRow	row;
+
+	apikey_row_clear(&row);
+	set_key(key, &row);
+	set_actor(&row, actor);
+	apikey_row_set_pointer(&row, EVENT_CLIENT_ADDR, client_addr);
+	event_insert(APIKEY_EVENT_DENIED, detail, &row);
+}
+
+const char *
+apikey_event_name(ApikeyEvent event)
+{
+	return event_names[event];
+}
+
+/* Tells of what is about no key and no place. */
+void
+apikey_event_change(ApikeyEvent event, const char *detail)
+{
+	ApikeyRow	row;
+
+	apikey_row_clear(&row);
+	event_write(event, detail, &row);
+}
+
+/* Tells of what is about the personal keys of a role with a subject. */
+void
+apikey_event_subject(Oid owner, const text *subject, ApikeyEvent event,
+					 const char *detail)
+{
+	ApikeyRow	row;
+
+	apikey_row_clear(&row);
+	apikey_row_set(&row, EVENT_KEY_OWNER, ObjectIdGetDatum(owner));
+	apikey_row_set_pointer(&row, EVENT_KEY_OWNER_NAME,
+						   apikey_role_name_text(owner, NULL));
+	apikey_row_set_pointer(&row, EVENT_KEY_SUBJECT, subject);
+	event_write(event, detail, &row);
+}
+
+/* Tells of an organization or project. */
+void
+apikey_event_place(const ApikeyPlace *place, ApikeyEvent event,
+				   const char *detail)
+{
+	ApikeyRow	row;
+
+	apikey_row_clear(&row);
+	set_place(place, &row);
+	event_write(event, detail, &row);
+}
+
+/* Tells of a member, and of the role it had before. */
+void
+apikey_event_member(const ApikeyPlace *place, ApikeyEvent event, Oid member,
+					const text *subject, ApikeyRole role, ApikeyRole before)
+{
+	StringInfoData json;
+
+	apikey_detail_begin(&json);
+	apikey_detail_text(&json, "member", apikey_role_name_text(member, NULL));
+	if (subject != NULL)
+		apikey_detail_text(&json, "subject", subject);
+	apikey_detail_string(&json, "role", apikey_role_label(role));
+	if (before != APIKEY_ROLE_NONE)
+		apikey_detail_string(&json, "role_before", apikey_role_label(before));
+	apikey_event_place(place, event, apikey_detail_end(&json));
+}
+
+/* Locks the trail for events, unless that would be waiting for somebody. */
+bool
+apikey_event_writable(void)
+{
+	return apikey_table_free(&apikey_event_table);
+}
+
+/*
+ * Raises unless it is a superuser who changes or removes events: the tables'
+ * owner may not, but for carrying out a superuser's purge.
+ */
+void
+apikey_event_require_removable(void)
+{
+	if (!purging && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to change or remove events"),
+				 errdetail("Only superusers may.")));
+}
+
+/* A purge: from before when, by what, how many. */
+typedef struct Purge
+{
+	TimestampTz before;
+	ApikeyWriter *writer;
+	uint64		rows;
+} Purge;
+
+static bool
+purge_event(const ApikeyRow *row, void *state)
+{
+	Purge	   *purge = state;
+	ScanKeyData key;
+
+	if (DatumGetTimestampTz(row->values[EVENT_AT]) >= purge->before)
+		return true;
+	ScanKeyInit(&key, EVENT_ID + 1, BTEqualStrategyNumber, F_INT8EQ,
+				row->values[EVENT_ID]);
+	if (apikey_table_take(purge->writer, &apikey_event_table, &key,
+						  APIKEY_LOCK_UPDATE, NULL))
+	{
+		apikey_table_remove(purge->writer, &apikey_event_table);
+		purge->rows++;
+	}
+	return true;
+}
+
+static uint64
+purge(TimestampTz before)
+{
+	Purge		purge = {.before = before};
+	Snapshot	snapshot = apikey_latest_snapshot();
+
+	purge.writer = apikey_table_open(&apikey_event_table);
+	apikey_table_walk(&apikey_event_table, APIKEY_REL_EVENT, NULL, 0, snapshot,
+					  purge_event, &purge);
+	apikey_table_close(purge.writer);
+	UnregisterSnapshot(snapshot);
+	return purge.rows;
+}
+
+/* The oldest first; there is nothing to be done after one that stays. */
+static bool
+retain_event(const ApikeyRow *row, void *state)
+{
+	Purge	   *purge = state;
+	uint64		before = purge->rows;
+
+	(void) purge_event(row, state);
+	return purge->rows > before && purge->rows < RETAIN_AT_ONCE;
+}
+
+static uint64
+retain(TimestampTz before)
+{
+	Purge		purge = {.before = before};
+	Snapshot	snapshot = apikey_latest_snapshot();
+
+	purge.writer = apikey_table_open(&apikey_event_table);
+	apikey_table_walk(&apikey_event_table, APIKEY_REL_EVENT_PKEY, NULL, 0,
+					  snapshot, retain_event, &purge);
+	apikey_table_close(purge.writer);
+	UnregisterSnapshot(snapshot);
+	return purge.rows;
+}
+
+/* Removes events from before a time by one of these; returns how many. */
+static uint64
+remove_events(uint64 (*work) (TimestampTz), TimestampTz before)
+{
+	uint64		rows;
+
+	purging = true;
+	PG_TRY();
+	{
+		rows = work(before);
+	}
+	PG_FINALLY();
+	{
+		purging = false;
+	}
+	PG_END_TRY();
+	return rows;
+}
+
+/* Removes the events from before a time; returns how many. */
+uint64
+apikey_event_purge(TimestampTz before)
+{
+	return remove_events(purge, before);
+}
+
+/*
+ * For the worker, in a transaction: removes some of the events that are older
+ * than apikey.event_retention; true while there may be more.
+ */
+bool
+apikey_event_retain(void)
+{
+	if (apikey_event_retention == 0)
+		return false;
+	return remove_events(retain, GetCurrentTimestamp() -
+						 (TimestampTz) apikey_event_retention * USECS_PER_SEC) ==
+		RETAIN_AT_ONCE;
+}

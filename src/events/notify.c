@@ -1,0 +1,268 @@
+/*
+ * notify.c
+ *		NOTIFY apikey, after the commit of what an event tells of.
+ *
+ * In the changing transaction itself a NOTIFY would make commits wait for one
+ * another, and let any session that listens hold them up.  So what a
+ * transaction has written is handed to the worker when it has committed.  It
+ * is a hint: where the queue is full, or after a crash, some do not come.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/async.h"
+#include "miscadmin.h"
+#include "storage/shmem.h"
+#include "storage/lwlock.h"
+#include "utils/memutils.h"
+
+#include "usage/usage.h"
+
+#define CHANNEL			"apikey"
+#define QUEUE_MAX		4096
+#define SENT_AT_ONCE	256
+
+/* An event, as it is told. */
+typedef struct Notice
+{
+	Oid			database;
+	ApikeyEvent event;
+	int64		id;
+	TimestampTz at;
+} Notice;
+
+/* An event of this transaction. */
+typedef struct Pending
+{
+	Notice		notice;
+	int			level;			/* of the subtransaction */
+} Pending;
+
+typedef struct Queue
+{
+	LWLock	   *lock;			/* guards the rest; held for a look through it */
+	int			count;
+	int64		dropped;		/* that could not be told */
+	TimestampTz dropped_at;		/* the last time; 0: never */
+	Notice		notices[QUEUE_MAX];
+} Queue;
+
+static Queue *queue = NULL;
+static Pending *pending = NULL; /* in TopTransactionContext */
+static int	pending_count = 0;
+static int	pending_room = 0;
+static int	pending_beyond = 0; /* of this transaction, that find no room */
+
+Size
+apikey_notify_size(void)
+{
+	return sizeof(Queue);
+}
+
+void
+apikey_notify_start(LWLock *lock)
+{
+	bool		found;
+
+	queue = ShmemInitStruct("apikey notices", sizeof(Queue), &found);
+	if (found)
+		return;
+	queue->lock = lock;
+	queue->count = 0;
+	queue->dropped = queue->dropped_at = 0;
+}
+
+/* So many are not told; the lock is held, exclusively. */
+static void
+drop(int count)
+{
+	if (count == 0)
+		return;
+	queue->dropped += count;
+	queue->dropped_at = GetCurrentTimestamp();
+}
+
+/* An event has been written: to be told when it is committed. */
+void
+apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at)
+{
+	Pending    *new;
+
+	if (!apikey_notify || queue == NULL)
+		return;
+	/* More than the queue holds would not be told. */
+	if (pending_count >= QUEUE_MAX)
+	{
+		pending_beyond++;
+		return;
+	}
+	if (pending == NULL)
+	{
+		pending_room = 16;
+		pending = MemoryContextAlloc(TopTransactionContext,
+									 pending_room * sizeof(Pending));
+	}
+	else if (pending_count == pending_room)
+	{
+		pending_room *= 2;
+		pending = repalloc(pending, pending_room * sizeof(Pending));
+	}
+	new = &pending[pending_count++];
+	new->notice.database = MyDatabaseId;
+	new->notice.event = event;
+	new->notice.id = id;
+	new->notice.at = at;
+	new->level = GetCurrentTransactionNestLevel();
+}
+
+/* Hands over what the transaction has committed. */
+static void
+enqueue_pending(void)
+{
+	int			told = 0;
+
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	while (told < pending_count && queue->count < QUEUE_MAX)
+		queue->notices[queue->count++] = pending[told++].notice;
+	drop(pending_count - told + pending_beyond);
+	LWLockRelease(queue->lock);
+	apikey_worker_call(MyDatabaseId);
+}
+
+static void
+on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	if (event == XACT_EVENT_COMMIT && pending_count > 0)
+		enqueue_pending();
+	pending = NULL;
+	pending_count = pending_beyond = 0;
+}
+
+static void
+on_subtransaction_end(SubXactEvent event,
+					  SubTransactionId subid pg_attribute_unused(),
+					  SubTransactionId parent pg_attribute_unused(),
+					  void *arg pg_attribute_unused())
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		while (pending_count > 0 && pending[pending_count - 1].level >= level)
+			pending_count--;
+	}
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		for (int i = pending_count - 1; i >= 0 && pending[i].level >= level; i--)
+			pending[i].level = level - 1;
+	}
+}
+
+/* Once, when the library is loaded. */
+void
+apikey_notify_init(void)
+{
+	RegisterXactCallback(on_transaction_end, NULL);
+	RegisterSubXactCallback(on_subtransaction_end, NULL);
+}
+
+/* The databases of what is to be told. */
+List *
+apikey_notify_databases(void)
+{
+	Oid			last = InvalidOid;
+	List	   *databases = NIL;
+
+	LWLockAcquire(queue->lock, LW_SHARED);
+	for (int i = 0; i < queue->count; i++)
+	{
+		if (queue->notices[i].database != last)
+			databases = list_append_unique_oid(databases,
+											   queue->notices[i].database);
+		last = queue->notices[i].database;
+	}
+	LWLockRelease(queue->lock);
+	return databases;
+}
+
+/* Is something to be told in a database? */
+bool
+apikey_notify_waiting(Oid database)
+{
+	bool		waiting = false;
+
+	LWLockAcquire(queue->lock, LW_SHARED);
+	for (int i = 0; i < queue->count && !waiting; i++)
+		waiting = queue->notices[i].database == database;
+	LWLockRelease(queue->lock);
+	return waiting;
+}
+
+/* Takes what is to be told in a database, so many at most; NULL for none. */
+static int
+take(Oid database, Notice *taken)
+{
+	int			count = 0;
+	int			kept = 0;
+
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < queue->count; i++)
+	{
+		if (queue->notices[i].database == database &&
+			(taken == NULL || count < SENT_AT_ONCE))
+		{
+			if (taken != NULL)
+				taken[count] = queue->notices[i];
+			count++;
+		}
+		else
+			queue->notices[kept++] = queue->notices[i];
+	}
+	queue->count = kept;
+	if (taken == NULL)
+		drop(count);
+	LWLockRelease(queue->lock);
+	return count;
+}
+
+/* Drops what is to be told in a database that no worker can reach. */
+void
+apikey_notify_drop(Oid database)
+{
+	if (queue != NULL)
+		take(database, NULL);
+}
+
+/* For the worker: tells what is to be told; false where nothing was. */
+bool
+apikey_notify_send(void)
+{
+	Notice		taken[SENT_AT_ONCE];
+	int			count = take(MyDatabaseId, taken);
+
+	if (count == 0 || !apikey_worker_begin())
+		return false;
+	for (int i = 0; i < count; i++)
+		Async_Notify(CHANNEL,
+					 psprintf("{\"event\": \"%s\", \"at\": %s, \"event_id\": " INT64_FORMAT "}",
+							  apikey_event_name(taken[i].event),
+							  apikey_json_time(taken[i].at), taken[i].id));
+	apikey_worker_commit();
+	return true;
+}
+
+/* For apikey_health(): what there is to notify, and what was not. */
+void
+apikey_notify_read(ApikeyNotices *notices)
+{
+	LWLockAcquire(queue->lock, LW_SHARED);
+	notices->waiting = 0;
+	for (int i = 0; i < queue->count; i++)
+		notices->waiting += queue->notices[i].database == MyDatabaseId;
+	notices->dropped = queue->dropped;
+	notices->dropped_at = queue->dropped_at;
+	LWLockRelease(queue->lock);
+}

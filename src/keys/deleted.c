@@ -1,0 +1,163 @@
+/*
+ * deleted.c
+ *		What is kept of a deleted key: whose it was, for a day.
+ *
+ * What a call has cost is known when it is over, and its key may have been
+ * deleted by then.  Its subject, its project and its organization are charged
+ * for it all the same.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "keys/deleted.h"
+#include "usage/usage.h"
+
+#define KEPT_FOR		USECS_PER_DAY
+#define FORGOTTEN_AT_ONCE	500	/* in a transaction */
+
+typedef enum DeletedColumn
+{
+	DELETED_ID,
+	DELETED_OWNER,
+	DELETED_OWNER_NAME,
+	DELETED_SUBJECT,
+	DELETED_ORGANIZATION,
+	DELETED_PROJECT,
+	DELETED_PATH,
+	DELETED_AT
+} DeletedColumn;
+
+static const ApikeyColumn deleted_columns[] = {
+	[DELETED_ID] = {"id", UUIDOID, false},
+	[DELETED_OWNER] = {"owner", REGROLEOID, false},
+	[DELETED_OWNER_NAME] = {"owner_name", TEXTOID, false},
+	[DELETED_SUBJECT] = {"subject", TEXTOID, false},
+	[DELETED_ORGANIZATION] = {"organization", UUIDOID, false},
+	[DELETED_PROJECT] = {"project", UUIDOID, false},
+	[DELETED_PATH] = {"path", TEXTOID, false},
+	[DELETED_AT] = {"deleted_at", TIMESTAMPTZOID, false}
+};
+
+static const ApikeyTable deleted_table = {
+	.name = "apikey_deleted",
+	.relation = APIKEY_REL_DELETED,
+	.pkey = APIKEY_REL_DELETED_PKEY,
+	.columns = deleted_columns,
+	.count = lengthof(deleted_columns)
+};
+
+/* A key is being deleted.  Without the library nothing is ever charged. */
+void
+apikey_deleted_note(const ApikeyRow *key)
+{
+	const pg_uuid_t *project = apikey_key_project(key);
+	ApikeyPlace place;
+	ApikeyRow	row;
+
+	if (!apikey_usage_shared())
+		return;
+	apikey_row_clear(&row);
+	row.values[DELETED_ID] = key->values[APIKEY_KEY_ID];
+	row.nulls[DELETED_ID] = false;
+	apikey_row_set(&row, DELETED_OWNER, key->values[APIKEY_KEY_OWNER]);
+	apikey_row_set_pointer(&row, DELETED_OWNER_NAME,
+						   apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
+	apikey_row_set_pointer(&row, DELETED_SUBJECT,
+						   apikey_row_text(key, APIKEY_KEY_SUBJECT));
+	if (project != NULL && apikey_place_fetch_project(project, &place))
+	{
+		apikey_row_set_pointer(&row, DELETED_ORGANIZATION,
+							   apikey_place_organization(&place));
+		apikey_row_set_pointer(&row, DELETED_PROJECT, project);
+		apikey_row_set(&row, DELETED_PATH, CStringGetTextDatum(place.path));
+	}
+	apikey_row_set(&row, DELETED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_table_insert(&deleted_table, &row);
+}
+
+/*
+ * What charges need of a key that was deleted less than a day ago, and of its
+ * place, as both were; false where there is none.
+ */
+bool
+apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key, ApikeyPlace *place)
+{
+	ApikeyRow	row;
+
+	if (!apikey_table_fetch_latest(&deleted_table, id, &row) ||
+		DatumGetTimestampTz(row.values[DELETED_AT]) + KEPT_FOR <=
+		GetCurrentTimestamp() ||
+		!apikey_role_stands(DatumGetObjectId(row.values[DELETED_OWNER]),
+							apikey_row_text(&row, DELETED_OWNER_NAME)))
+		return false;
+	apikey_row_clear(key);
+	apikey_row_set_pointer(key, APIKEY_KEY_ID, id);
+	apikey_row_set(key, APIKEY_KEY_OWNER, row.values[DELETED_OWNER]);
+	apikey_row_set_pointer(key, APIKEY_KEY_OWNER_NAME,
+						   apikey_row_text(&row, DELETED_OWNER_NAME));
+	apikey_row_set_pointer(key, APIKEY_KEY_SUBJECT,
+						   apikey_row_text(&row, DELETED_SUBJECT));
+	memset(place, 0, sizeof(*place));
+	if (row.nulls[DELETED_PROJECT])
+		return true;
+	apikey_row_set(key, APIKEY_KEY_PROJECT, row.values[DELETED_PROJECT]);
+	place->is_project = true;
+	place->path = text_to_cstring(apikey_row_text(&row, DELETED_PATH));
+	apikey_row_set(&place->project, APIKEY_PROJECT_ID,
+				   row.values[DELETED_PROJECT]);
+	apikey_row_set(&place->project, APIKEY_PROJECT_ORGANIZATION,
+				   row.values[DELETED_ORGANIZATION]);
+	return true;
+}
+
+/* Rows that have been kept long enough, and what removes them. */
+typedef struct Search
+{
+	ApikeyWriter *writer;
+	int			count;
+} Search;
+
+static bool
+forget(const ApikeyRow *row, void *state)
+{
+	Search	   *search = state;
+	ScanKeyData key;
+
+	apikey_table_key(&key, apikey_row_id(row));
+	if (apikey_table_take(search->writer, &deleted_table, &key,
+						  APIKEY_LOCK_UPDATE_SKIP, NULL))
+		apikey_table_remove(search->writer, &deleted_table);
+	return ++search->count < FORGOTTEN_AT_ONCE;
+}
+
+/*
+ * For the worker: removes some of the rows that were kept long enough; true
+ * while there may be more.
+ */
+bool
+apikey_deleted_forget(void)
+{
+	Search		search = {0};
+	Snapshot	snapshot;
+	ScanKeyData key;
+
+	if (!apikey_worker_begin())
+		return false;
+	ScanKeyInit(&key, DELETED_AT + 1, BTLessEqualStrategyNumber,
+				F_TIMESTAMPTZ_LE,
+				TimestampTzGetDatum(GetCurrentTimestamp() - KEPT_FOR));
+	search.writer = apikey_table_open(&deleted_table);
+	snapshot = apikey_latest_snapshot();
+	apikey_table_walk(&deleted_table, APIKEY_REL_DELETED_AT, &key, 1, snapshot,
+					  forget, &search);
+	UnregisterSnapshot(snapshot);
+	apikey_table_close(search.writer);
+	apikey_worker_commit();
+	return search.count == FORGOTTEN_AT_ONCE;
+}

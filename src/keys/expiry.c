@@ -1,0 +1,232 @@
+/*
+ * expiry.c
+ *		Events of keys that will expire: once a key and time, by the worker.
+ *
+ * A database is visited when the next of its keys comes near: the worker says
+ * when that is, and whoever gives a key another time says so with his commit.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "usage/usage.h"
+
+#define TOLD_AT_ONCE	250		/* keys; the worker's next step finds more */
+#define LOOK_EACH		USECS_PER_HOUR
+#define LOOK_AGAIN		USECS_PER_MINUTE	/* at what somebody has locked */
+
+static TimestampTz earliest = DT_NOEND; /* that this transaction has set */
+
+/* So long before it expires a key is told of. */
+static TimestampTz
+notice_before(TimestampTz expires_at)
+{
+	return expires_at - (TimestampTz) apikey_expiry_notice * USECS_PER_SEC;
+}
+
+/* A key is being written: when it will be told of. */
+void
+apikey_expiry_note(const ApikeyRow *key)
+{
+	TimestampTz expires_at;
+
+	if (key->nulls[APIKEY_KEY_EXPIRES_AT] || apikey_expiry_notice == 0)
+		return;
+	expires_at = DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]);
+	if (!TIMESTAMP_NOT_FINITE(expires_at))
+		earliest = Min(earliest, notice_before(expires_at));
+}
+
+static void
+on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	if (event != XACT_EVENT_ABORT && earliest != DT_NOEND)
+		apikey_stats_visit(earliest);
+	earliest = DT_NOEND;
+}
+
+/* Once, when the library is loaded. */
+void
+apikey_expiry_init(void)
+{
+	RegisterXactCallback(on_transaction_end, NULL);
+}
+
+/* Has a key been told of, as far as a row of its use says? */
+static bool
+told(const ApikeyRow *use, const ApikeyRow *key)
+{
+	return !use->nulls[APIKEY_USE_EXPIRY_TOLD] &&
+		DatumGetTimestampTz(use->values[APIKEY_USE_EXPIRY_TOLD]) ==
+		DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]);
+}
+
+/* The search for keys that are near and nobody was told of. */
+typedef struct Search
+{
+	TimestampTz until;
+	Snapshot	snapshot;
+	MemoryContext scratch;
+	List	   *ids;
+} Search;
+
+static bool
+collect_near(const ApikeyRow *key, void *state)
+{
+	Search	   *search = state;
+	MemoryContext context;
+	ApikeyRow	use;
+	bool		known;
+
+	if (DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) > search->until)
+		return false;
+	context = MemoryContextSwitchTo(search->scratch);
+	known = !key->nulls[APIKEY_KEY_ROTATED_TO] ||
+		(apikey_table_fetch(&apikey_use_table, apikey_row_id(key),
+							search->snapshot, &use) && told(&use, key));
+	MemoryContextSwitchTo(context);
+	MemoryContextReset(search->scratch);
+	if (!known)
+	{
+		pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+		*id = *apikey_row_id(key);
+		search->ids = lappend(search->ids, id);
+	}
+	return list_length(search->ids) < TOLD_AT_ONCE;
+}
+
+/* Visits the keys that expire after a time, in their order, but the revoked. */
+static void
+walk_after(TimestampTz after, Snapshot snapshot, ApikeyVisit visit,
+		   void *state)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, APIKEY_KEY_EXPIRES_AT + 1, BTGreaterStrategyNumber,
+				F_TIMESTAMPTZ_GT, TimestampTzGetDatum(after));
+	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_EXPIRES_AT, &key, 1,
+					  snapshot, visit, state);
+}
+
+/* The ids of the keys that are near and nobody was told of. */
+static List *
+find_near(TimestampTz until)
+{
+	Search		search = {.until = until};
+
+	search.snapshot = apikey_latest_snapshot();
+	search.scratch = AllocSetContextCreate(CurrentMemoryContext,
+										   "apikey expiry",
+										   ALLOCSET_SMALL_SIZES);
+	walk_after(GetCurrentTimestamp(), search.snapshot, collect_near, &search);
+	MemoryContextDelete(search.scratch);
+	UnregisterSnapshot(search.snapshot);
+	return search.ids;
+}
+
+/*
+ * Marks a key as told of; false where it is, or where that would be waiting
+ * for somebody: it is left for the next time.
+ */
+static bool
+mark(ApikeyWriter *writer, const ApikeyRow *key)
+{
+	ScanKeyData id;
+	ApikeyRow	use;
+
+	apikey_table_key(&id, apikey_row_id(key));
+	if (apikey_table_take(writer, &apikey_use_table, &id,
+						  APIKEY_LOCK_UPDATE_SKIP, &use))
+	{
+		if (told(&use, key))
+			return false;
+		apikey_row_set(&use, APIKEY_USE_EXPIRY_TOLD,
+					   key->values[APIKEY_KEY_EXPIRES_AT]);
+		apikey_table_put(writer, &apikey_use_table, &use);
+		return true;
+	}
+	if (!apikey_table_absent(writer, &apikey_use_table, &id))
+		return false;
+	apikey_use_new(&use, apikey_row_id(key));
+	apikey_row_set(&use, APIKEY_USE_EXPIRY_TOLD,
+				   key->values[APIKEY_KEY_EXPIRES_AT]);
+	apikey_table_add(writer, &apikey_use_table, &use);
+	return true;
+}
+
+/* Tells of a key; false where it is left for the next time. */
+static bool
+tell(ApikeyWriter *writer, const pg_uuid_t *id)
+{
+	ApikeyRow	key;
+
+	if (!apikey_key_fetch_latest(id, &key) ||
+		key.nulls[APIKEY_KEY_EXPIRES_AT] || !mark(writer, &key))
+		return false;
+	if (apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
+		return true;
+	apikey_event_key(&key, APIKEY_EVENT_EXPIRING,
+					 psprintf("{\"expires_at\": %s}",
+							  apikey_json_time(DatumGetTimestampTz(key.values[APIKEY_KEY_EXPIRES_AT]))));
+	return true;
+}
+
+static bool
+take_expiry(const ApikeyRow *key, void *state)
+{
+	*(TimestampTz *) state =
+		DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]);
+	return false;
+}
+
+/* When the first key expires that is not near yet; the end of time for none. */
+static TimestampTz
+next_expiry(TimestampTz after)
+{
+	TimestampTz next = DT_NOEND;
+	Snapshot	snapshot = apikey_latest_snapshot();
+
+	walk_after(after, snapshot, take_expiry, &next);
+	UnregisterSnapshot(snapshot);
+	return next;
+}
+
+/*
+ * For the worker, in a transaction: tells of keys that are near, and when to
+ * look again; true where there may be more to tell now.  Keys that came by COPY
+ * or replication have not been noted, so that is soon enough for them too.
+ */
+bool
+apikey_expiry_tell(TimestampTz *again)
+{
+	TimestampTz until = GetCurrentTimestamp() +
+		(TimestampTz) apikey_expiry_notice * USECS_PER_SEC;
+	TimestampTz next;
+	List	   *ids;
+	ListCell   *cell;
+	ApikeyWriter *writer;
+	int			left = 0;
+
+	*again = DT_NOEND;
+	if (apikey_expiry_notice == 0)
+		return false;
+	ids = find_near(until);
+	writer = apikey_table_open(&apikey_use_table);
+	foreach(cell, ids)
+		left += tell(writer, lfirst(cell)) ? 0 : 1;
+	apikey_table_close(writer);
+	next = list_length(ids) == TOLD_AT_ONCE ? until : next_expiry(until);
+	*again = Min(GetCurrentTimestamp() + LOOK_EACH,
+				 next == DT_NOEND ? DT_NOEND : notice_before(next));
+	if (left > 0)
+		*again = Min(*again, GetCurrentTimestamp() + LOOK_AGAIN);
+	return list_length(ids) == TOLD_AT_ONCE && left < TOLD_AT_ONCE;
+}

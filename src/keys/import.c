@@ -1,0 +1,557 @@
+/*
+ * import.c
+ *		The rows of imported keys, and finding one by its text.
+ *
+ * Another system's key has no id in its text, so it is found by a digest: in
+ * the form of native keys, HMAC(pepper, SHA-256(text)), once it has been
+ * verified, and before that by one of the hash that was imported.  That hash
+ * itself is not stored, for what is stored must be worth nothing without the
+ * pepper; of crypt the salt is, which says nothing about the key.
+ *
+ * What a wrong text costs is bounded: each cheap hash is computed once, and of
+ * the slow ones at most one, since no key's lookup is the beginning of
+ * another's, so that one probe of an index leads to the only key that a text
+ * may belong to.  That takes as long for a wrong text as for the right one;
+ * that a text begins with somebody's lookup, which is no secret, can be told.
+ *
+ * A key of this extension, of another database, is taken with the id that its
+ * handle has: its text is never looked for here.
+ *
+ * Most databases have no imported key.  A process that has found none looks
+ * again only after the message that an import sends with its commit.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "keys/foreign.h"
+
+static const ApikeyColumn import_columns[] = {
+	[APIKEY_IMPORT_ID] = {"id", UUIDOID, false},
+	[APIKEY_IMPORT_ALGORITHM] = {"algorithm", TEXTOID, false},
+	[APIKEY_IMPORT_FOREIGN_DIGEST] = {"foreign_digest", BYTEAOID, false},
+	[APIKEY_IMPORT_FOREIGN_PEPPER] = {"foreign_pepper", INT4OID, false},
+	[APIKEY_IMPORT_DIGEST] = {"digest", BYTEAOID, false},
+	[APIKEY_IMPORT_PEPPER] = {"pepper", INT4OID, false},
+	[APIKEY_IMPORT_LOOKUP] = {"lookup", TEXTOID, false},
+	[APIKEY_IMPORT_SALT] = {"salt", TEXTOID, false},
+	[APIKEY_IMPORT_LAST_FOUR] = {"last_four", TEXTOID, false}
+};
+
+#define HASH_TAKEN	"this hash or lookup is taken"
+
+const ApikeyTable apikey_import_table = {
+	.name = "apikey_import",
+	.taken = HASH_TAKEN,
+	.argument = "hash",
+	.relation = APIKEY_REL_IMPORT,
+	.pkey = APIKEY_REL_IMPORT_PKEY,
+	.columns = import_columns,
+	.count = lengthof(import_columns)
+};
+
+static bool
+seen_one(const ApikeyRow *row pg_attribute_unused(), void *state)
+{
+	*(bool *) state = true;
+	return false;
+}
+
+/* Is there an imported key?  A table that never had one needs no reading. */
+static bool
+look_for_any(void)
+{
+	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_IMPORT),
+								 AccessShareLock);
+	bool		empty = RelationGetNumberOfBlocks(rel) == 0;
+	bool		found = false;
+	Snapshot	snapshot;
+
+	table_close(rel, AccessShareLock);
+	if (empty)
+		return false;
+	snapshot = apikey_latest_snapshot();
+	apikey_table_scan(&apikey_import_table, APIKEY_REL_IMPORT_PKEY, NULL, 0, snapshot,
+					  seen_one, &found);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/* May a text that is no native key be an imported one? */
+bool
+apikey_import_any(void)
+{
+	bool		any;
+	uint64		begun;
+
+	AcceptInvalidationMessages();
+	if (apikey_cache_knows(APIKEY_FACT_IMPORTS, &any))
+		return any;
+	begun = apikey_cache_begin();
+	any = look_for_any();
+	apikey_cache_store_fact(APIKEY_FACT_IMPORTS, begun, any);
+	return any;
+}
+
+/* The last characters of an imported key, once they are known. */
+text *
+apikey_import_last_four(const pg_uuid_t *id, Snapshot snapshot)
+{
+	ApikeyRow	row;
+
+	return apikey_table_fetch(&apikey_import_table, id, snapshot, &row) ?
+		apikey_row_text(&row, APIKEY_IMPORT_LAST_FOUR) : NULL;
+}
+
+/* Is a column the digest that is offered, under that pepper? */
+static bool
+digest_matches(const ApikeyRow *row, int column, const uint8 *offered)
+{
+	bytea	   *stored;
+
+	if (row->nulls[column])
+		return false;
+	stored = DatumGetByteaPP(row->values[column]);
+	return VARSIZE_ANY_EXHDR(stored) == APIKEY_DIGEST_BYTES &&
+		apikey_digest_equal((const uint8 *) VARDATA_ANY(stored), offered);
+}
+
+/*
+ * Finds the row that has a digest, under any pepper, in a column that an index
+ * is on.
+ */
+static bool
+find_by_digest(int column, ApikeyRelation index, const uint8 *digest,
+			   ApikeyRow *row, const ApikeyPepper **pepper)
+{
+	for (int i = 0; (*pepper = apikey_pepper_nth(i)) != NULL; i++)
+	{
+		uint8		offered[APIKEY_DIGEST_BYTES];
+		ScanKeyData key;
+
+		apikey_digest_stored(*pepper, digest, offered);
+		ScanKeyInit(&key, column + 1, BTEqualStrategyNumber, F_BYTEAEQ,
+					PointerGetDatum(apikey_digest_bytea(offered)));
+		if (apikey_table_find(&apikey_import_table, index, &key, 1, row) &&
+			digest_matches(row, column, offered))
+			return true;
+	}
+	return false;
+}
+
+/* Has any row this digest of the native form? */
+bool
+apikey_import_has_digest(const uint8 *digest)
+{
+	ScanKeyData key;
+	ApikeyRow	row;
+
+	ScanKeyInit(&key, APIKEY_IMPORT_DIGEST + 1, BTEqualStrategyNumber,
+				F_BYTEAEQ, PointerGetDatum(apikey_digest_bytea(digest)));
+	return apikey_table_find(&apikey_import_table, APIKEY_REL_IMPORT_DIGEST,
+							 &key, 1, &row);
+}
+
+/* Finds the row whose lookup is a text or, of all others, next to it. */
+static bool
+find_next_to(const char *bytes, size_t len, bool before, ApikeyRow *row)
+{
+	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_IMPORT),
+								 AccessShareLock);
+	Relation	index = index_open(apikey_catalog_relation(APIKEY_REL_IMPORT_LOOKUP),
+								   AccessShareLock);
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	pg_uuid_t	id;
+
+	ScanKeyEntryInitialize(&key, 0, APIKEY_IMPORT_LOOKUP + 1,
+						   before ? BTLessEqualStrategyNumber :
+						   BTGreaterEqualStrategyNumber,
+						   InvalidOid, C_COLLATION_OID,
+						   before ? F_TEXT_LE : F_TEXT_GE,
+						   PointerGetDatum(cstring_to_text_with_len(bytes, len)));
+	scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
+	tuple = systable_getnext_ordered(scan, before ? BackwardScanDirection :
+									 ForwardScanDirection);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+
+		id = *DatumGetUUIDP(heap_getattr(tuple, APIKEY_IMPORT_ID + 1,
+										 RelationGetDescr(rel), &isnull));
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	UnregisterSnapshot(snapshot);
+	return HeapTupleIsValid(tuple) &&
+		apikey_table_fetch_latest(&apikey_import_table, &id, row);
+}
+
+static bool
+begins_with(const char *bytes, size_t len, const text *beginning)
+{
+	return beginning != NULL && len >= VARSIZE_ANY_EXHDR(beginning) &&
+		memcmp(bytes, VARDATA_ANY(beginning),
+			   VARSIZE_ANY_EXHDR(beginning)) == 0;
+}
+
+/* Finds the row of the key whose hash by a slow algorithm a text has. */
+static bool
+find_slowly(const char *bytes, size_t len, ApikeyRow *row,
+			const char **problem)
+{
+	const ApikeyPepper *pepper;
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	uint8		offered[APIKEY_DIGEST_BYTES];
+
+	/* Verified before, it would have been found by its digest. */
+	if (!find_next_to(bytes, len, true, row) ||
+		!begins_with(bytes, len, apikey_row_text(row, APIKEY_IMPORT_LOOKUP)) ||
+		!row->nulls[APIKEY_IMPORT_DIGEST] || row->nulls[APIKEY_IMPORT_SALT])
+		return false;
+	pepper = apikey_pepper_find(DatumGetInt32(row->values[APIKEY_IMPORT_FOREIGN_PEPPER]));
+	if (pepper == NULL)
+		return false;
+	*problem = apikey_foreign_slowly(text_to_cstring(apikey_row_text(row, APIKEY_IMPORT_ALGORITHM)),
+									 text_to_cstring(apikey_row_text(row, APIKEY_IMPORT_SALT)),
+									 bytes, len, digest);
+	if (*problem != NULL)
+		return false;
+	apikey_digest_stored(pepper, digest, offered);
+	return digest_matches(row, APIKEY_IMPORT_FOREIGN_DIGEST, offered);
+}
+
+/* Finds the row that was imported with a hash and not verified since. */
+static bool
+find_by_hash(const uint8 *digest, ApikeyRow *row)
+{
+	const ApikeyPepper *pepper;
+
+	return find_by_digest(APIKEY_IMPORT_FOREIGN_DIGEST, APIKEY_REL_IMPORT_FOREIGN,
+						  digest, row, &pepper) &&
+		row->nulls[APIKEY_IMPORT_DIGEST];
+}
+
+/* Finds the row of the key whose hash by a cheap algorithm a text has. */
+static bool
+find_cheaply(const char *bytes, size_t len, ApikeyRow *row)
+{
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	const ApikeySecret *secret;
+
+	for (int i = 0; i <= APIKEY_ALGORITHM_SHA512; i++)
+	{
+		if (apikey_foreign_digest((ApikeyAlgorithm) i, bytes, len, digest) &&
+			find_by_hash(digest, row))
+			return true;
+	}
+	for (int i = 0; (secret = apikey_secret_nth(i)) != NULL; i++)
+	{
+		apikey_foreign_hmac(secret->bytes, secret->len, bytes, len, digest);
+		if (find_by_hash(digest, row))
+			return true;
+	}
+	return false;
+}
+
+/* Finds the row of the key of which a text's part has the hash. */
+static bool
+find_by_part(const char *bytes, size_t len, bool bound, ApikeyRow *row)
+{
+	size_t		head;
+
+	for (int i = 0; (head = apikey_foreign_head(bytes, len, i)) != SIZE_MAX; i++)
+	{
+		uint8		digest[APIKEY_DIGEST_BYTES];
+
+		if (head == 0)
+			continue;
+		apikey_foreign_part(bytes, len, head, bound, digest);
+		if (find_by_hash(digest, row))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Finds the imported key that a text is.  Peppers must be usable.  A key that
+ * has been verified is found by nothing but its digest of the native form.
+ */
+bool
+apikey_import_find(const ApikeyCredential *credential,
+				   ApikeyImported *imported)
+{
+	const ApikeyPepper *pepper;
+	ApikeyRow	row;
+
+	const char *bytes = credential->prefix;
+	size_t		len = credential->text_len;
+
+	imported->problem = NULL;
+	imported->stale = true;
+	if (find_by_digest(APIKEY_IMPORT_DIGEST, APIKEY_REL_IMPORT_DIGEST,
+					   credential->digest, &row, &pepper))
+		imported->stale = pepper != apikey_pepper_current();
+	else if (find_by_part(bytes, len, false, &row))
+		imported->stale = false;	/* what is before is not the key's */
+	else if (!find_cheaply(bytes, len, &row) &&
+			 !find_by_part(bytes, len, true, &row) &&
+			 !find_slowly(bytes, len, &row, &imported->problem))
+	{
+		if (imported->problem == NULL)
+			imported->problem = apikey_secret_problem() == NULL ? NULL :
+				"The file that \"apikey.import_secret_file\" names cannot be used.";
+		return false;
+	}
+	imported->id = *apikey_row_id(&row);
+	return true;
+}
+
+/* Raises where a row's key is live; what has ended makes room. */
+static void
+make_room(const ApikeyRow *row)
+{
+	ApikeyRow	key;
+
+	if (apikey_key_fetch_latest(apikey_row_id(row), &key) &&
+		apikey_key_live(&key))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg(HASH_TAKEN),
+				 apikey_error_about("hash", "apikey_hash_taken")));
+	apikey_table_delete(&apikey_import_table, apikey_row_id(row), true);
+}
+
+static void
+make_room_for_hash(const ApikeyForeign *foreign)
+{
+	const ApikeyPepper *pepper;
+	ApikeyRow	row;
+
+	while (find_by_digest(APIKEY_IMPORT_FOREIGN_DIGEST, APIKEY_REL_IMPORT_FOREIGN,
+						  foreign->digest, &row, &pepper))
+		make_room(&row);
+	while (foreign->algorithm == APIKEY_ALGORITHM_SHA256 &&
+		   find_by_digest(APIKEY_IMPORT_DIGEST, APIKEY_REL_IMPORT_DIGEST,
+						  foreign->sha256, &row, &pepper))
+		make_room(&row);
+}
+
+/* No lookup is the beginning of another; keys that have ended make room. */
+static void
+make_room_for_lookup(const text *lookup)
+{
+	const char *bytes = VARDATA_ANY(lookup);
+	size_t		len = VARSIZE_ANY_EXHDR(lookup);
+	ApikeyRow	row;
+
+	while (find_next_to(bytes, len, true, &row) &&
+		   begins_with(bytes, len, apikey_row_text(&row, APIKEY_IMPORT_LOOKUP)))
+		make_room(&row);
+	while (find_next_to(bytes, len, false, &row))
+	{
+		text	   *other = apikey_row_text(&row, APIKEY_IMPORT_LOOKUP);
+
+		if (!begins_with(VARDATA_ANY(other), VARSIZE_ANY_EXHDR(other), lookup))
+			break;
+		make_room(&row);
+	}
+}
+
+/*
+ * Is the lookup that is next to one, committed or not, the beginning of it, or
+ * begun by it?  Then *other is the transaction that may yet take it back or
+ * remove it, or invalid.
+ */
+static bool
+clashes_with_next(text *lookup, bool before, TransactionId *other)
+{
+	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_IMPORT),
+								 AccessShareLock);
+	Relation	index = index_open(apikey_catalog_relation(APIKEY_REL_IMPORT_LOOKUP),
+								   AccessShareLock);
+	SnapshotData dirty;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		clashes = false;
+
+	InitDirtySnapshot(dirty);
+	ScanKeyEntryInitialize(&key, 0, APIKEY_IMPORT_LOOKUP + 1,
+						   before ? BTLessStrategyNumber :
+						   BTGreaterStrategyNumber,
+						   InvalidOid, C_COLLATION_OID,
+						   before ? F_TEXT_LT : F_TEXT_GT,
+						   PointerGetDatum(lookup));
+	scan = systable_beginscan_ordered(rel, index, &dirty, 1, &key);
+	tuple = systable_getnext_ordered(scan, before ? BackwardScanDirection :
+									 ForwardScanDirection);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		text	   *next = DatumGetTextPP(heap_getattr(tuple, APIKEY_IMPORT_LOOKUP + 1,
+													   RelationGetDescr(rel),
+													   &isnull));
+
+		*other = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
+		clashes = before ?
+			begins_with(VARDATA_ANY(lookup), VARSIZE_ANY_EXHDR(lookup), next) :
+			begins_with(VARDATA_ANY(next), VARSIZE_ANY_EXHDR(next), lookup);
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return clashes;
+}
+
+/*
+ * Is to be called with the row of a lookup written: of two that clash, whoever
+ * writes later sees the other's, and waits for that one alone, as for an equal
+ * one in the unique index.
+ */
+static void
+require_no_clash(text *lookup)
+{
+	for (int before = 0; before < 2; before++)
+	{
+		TransactionId other;
+
+		while (clashes_with_next(lookup, before, &other))
+		{
+			if (!TransactionIdIsValid(other))
+				ereport(ERROR,
+						(errcode(ERRCODE_UNIQUE_VIOLATION),
+						 errmsg(HASH_TAKEN)));
+			XactLockTableWait(other, NULL, NULL, XLTW_None);
+		}
+	}
+}
+
+static void
+insert_import(const ApikeyRow *key, const ApikeyForeign *foreign,
+			  const text *lookup)
+{
+	const ApikeyPepper *pepper = apikey_pepper_current();
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	ApikeyRow	row;
+
+	apikey_digest_stored(pepper, foreign->digest, digest);
+	apikey_row_clear(&row);
+	apikey_row_set_pointer(&row, APIKEY_IMPORT_ID, apikey_row_id(key));
+	apikey_row_set_pointer(&row, APIKEY_IMPORT_ALGORITHM,
+						   cstring_to_text(apikey_foreign_name(foreign->algorithm)));
+	apikey_row_set_pointer(&row, APIKEY_IMPORT_FOREIGN_DIGEST, apikey_digest_bytea(digest));
+	apikey_row_set(&row, APIKEY_IMPORT_FOREIGN_PEPPER,
+				   Int32GetDatum(pepper->fingerprint));
+	apikey_row_set_pointer(&row, APIKEY_IMPORT_LOOKUP, lookup);
+	if (foreign->salt[0] != '\0')
+		apikey_row_set_pointer(&row, APIKEY_IMPORT_SALT,
+							   cstring_to_text(foreign->salt));
+	apikey_table_insert(&apikey_import_table, &row);
+}
+
+/*
+ * Reads a lookup as the handle of a native key; false where it is none.  What
+ * is native cannot be known by another hash.
+ */
+static bool
+read_handle(const ApikeyForeign *foreign, const text *lookup,
+			ApikeyText *handle)
+{
+	const char *bytes = lookup == NULL ? "" : VARDATA_ANY(lookup);
+	size_t		len = lookup == NULL ? 0 : VARSIZE_ANY_EXHDR(lookup);
+
+	if (apikey_text_parse(bytes, len, handle))
+		apikey_refuse("lookup", "It must not be a whole key.");
+	if (!apikey_text_parse_handle(bytes, len, handle))
+		return false;
+	if (foreign->algorithm != APIKEY_ALGORITHM_SHA256)
+		apikey_refuse("algorithm", "A key of this extension, whose lookup is its handle, is imported by \"sha256\".");
+	return true;
+}
+
+/* Takes over a key of this extension from another database, with its id. */
+static void
+import_native(ApikeyRow *key, const ApikeyForeign *foreign,
+			  const text *lookup, const ApikeyText *handle)
+{
+	text	   *prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	ApikeyRow	other;
+
+	if (VARSIZE_ANY_EXHDR(prefix) != handle->prefix_len ||
+		memcmp(VARDATA_ANY(prefix), VARDATA_ANY(lookup), handle->prefix_len) != 0)
+		apikey_refuse("prefix", "It must be the one that the handle begins with.");
+	memcpy(id->data, handle->id, APIKEY_ID_BYTES);
+	if (apikey_key_fetch_latest(id, &other))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("an API key with this id already exists")));
+	apikey_row_set_pointer(key, APIKEY_KEY_ID, id);
+	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR, cstring_to_text(""));
+	apikey_key_insert(key, foreign->sha256, APIKEY_EVENT_IMPORTED,
+					  "{\"algorithm\": \"sha256\", \"native\": true}");
+}
+
+/*
+ * Takes over a key whose attributes are set in a row, under the rules of one
+ * that is made here.
+ */
+void
+apikey_import_key(ApikeyRow *key, ApikeyIssue *issue,
+				  const ApikeyForeign *foreign, text *lookup)
+{
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	ApikeyPlace place;
+	ApikeyText	handle;
+	bool		native = read_handle(foreign, lookup, &handle);
+
+	if (native && issue->prefix == NULL)
+		issue->prefix = cstring_to_text_with_len(VARDATA_ANY(lookup),
+												 handle.prefix_len);
+	apikey_issue_prepare(key, issue, &place);
+	if (native)
+	{
+		import_native(key, foreign, lookup, &handle);
+		return;
+	}
+	make_room_for_hash(foreign);
+	/* The others are found by their hash, and need none. */
+	if (!apikey_foreign_slow(foreign->algorithm))
+		lookup = NULL;
+	if (lookup != NULL)
+		make_room_for_lookup(lookup);
+	apikey_generate_id(id);
+	apikey_row_set_pointer(key, APIKEY_KEY_ID, id);
+	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR, cstring_to_text(""));
+	apikey_key_insert(key, NULL, APIKEY_EVENT_IMPORTED,
+					  psprintf("{\"algorithm\": \"%s\"}",
+							   apikey_foreign_name(foreign->algorithm)));
+	apikey_live_require_room(key, apikey_key_project(key) == NULL ? NULL : &place);
+	insert_import(key, foreign, lookup);
+	if (lookup != NULL)
+		require_no_clash(lookup);
+}
+
+/* Removes what makes a key an imported one. */
+void
+apikey_import_forget(const ApikeyRow *key)
+{
+	if (apikey_import_any())
+		apikey_table_delete(&apikey_import_table, apikey_row_id(key), false);
+}

@@ -1,0 +1,461 @@
+/*
+ * key.c
+ *		The rows of a key, and what they say of it.
+ *
+ * A key has a row in apikey_key and its stored digest in apikey_digest, a
+ * narrow table that nobody but its owner reads.  Its revocation may stand
+ * beside its row (see revocation.c): whoever reads the row reads it here.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "apikey.h"
+#include "credits/credit.h"
+#include "keys/deleted.h"
+#include "limits/limit.h"
+#include "usage/usage.h"
+
+static const ApikeyColumn key_columns[] = {
+	[APIKEY_KEY_ID] = {"id", UUIDOID, false},
+	[APIKEY_KEY_PROJECT] = {"project", UUIDOID, false},
+	[APIKEY_KEY_OWNER] = {"owner", REGROLEOID, false},
+	[APIKEY_KEY_ROLE] = {"role", InvalidOid, true},
+	[APIKEY_KEY_DISABLED] = {"disabled", BOOLOID, false},
+	[APIKEY_KEY_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false},
+	[APIKEY_KEY_STARTS_AT] = {"starts_at", TIMESTAMPTZOID, true},
+	[APIKEY_KEY_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID, true},
+	[APIKEY_KEY_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID, false},
+	[APIKEY_KEY_ROTATED_TO] = {"rotated_to", UUIDOID, false},
+	[APIKEY_KEY_RATE_LIMIT] = {"rate_limit", INT4OID, true},
+	[APIKEY_KEY_RATE_WINDOW] = {"rate_window", INTERVALOID, true},
+	[APIKEY_KEY_CREDITS_ACCOUNT] = {"credits_account", UUIDOID, false},
+	[APIKEY_KEY_OWNER_NAME] = {"owner_name", TEXTOID, false},
+	[APIKEY_KEY_PREFIX] = {"prefix", TEXTOID, false},
+	[APIKEY_KEY_LAST_FOUR] = {"last_four", TEXTOID, false},
+	[APIKEY_KEY_NAME] = {"name", TEXTOID, false},
+	[APIKEY_KEY_SUBJECT] = {"subject", TEXTOID, false},
+	[APIKEY_KEY_DESCRIPTION] = {"description", TEXTOID, true},
+	[APIKEY_KEY_SCOPES] = {"scopes", TEXTARRAYOID, true},
+	[APIKEY_KEY_ALLOWED_IPS] = {"allowed_ips", CIDRARRAYOID, true},
+	[APIKEY_KEY_METADATA] = {"metadata", JSONBOID, true},
+	[APIKEY_KEY_REVOKE_REASON] = {"revoke_reason", TEXTOID, false},
+	[APIKEY_KEY_ACCEPTED_TERMS] = {"accepted_terms", TEXTOID, false},
+	[APIKEY_KEY_VOUCHED_BY] = {"vouched_by", REGROLEOID, false},
+	[APIKEY_KEY_VOUCHED_BY_NAME] = {"vouched_by_name", TEXTOID, false},
+	[APIKEY_KEY_VOUCHED_BY_SUBJECT] = {"vouched_by_subject", TEXTOID, false},
+	[APIKEY_KEY_CREATED_BY] = {"created_by", TEXTOID, false},
+	[APIKEY_KEY_CREATED_BY_SUBJECT] = {"created_by_subject", TEXTOID, false},
+	[APIKEY_KEY_UPDATED_AT] = {"updated_at", TIMESTAMPTZOID, false},
+	[APIKEY_KEY_ENABLED_AT] = {"enabled_at", TIMESTAMPTZOID, false},
+	[APIKEY_KEY_CREDITS] = {"credits", INT8OID, true},
+	[APIKEY_KEY_CREDITS_REFILL] = {"credits_refill", INT8OID, true},
+	[APIKEY_KEY_CREDITS_INTERVAL] = {"credits_interval", INTERVALOID, true}
+};
+
+ApikeyTable apikey_key_table = {
+	.name = "apikey_key",
+	.noun = "API key",
+	.label = APIKEY_KEY_NAME,
+	.argument = "name",
+	.relabel = "new_name",
+	.relation = APIKEY_REL_KEY,
+	.pkey = APIKEY_REL_KEY_PKEY,
+	.columns = key_columns,
+	.count = APIKEY_KEY_CREDITS,
+	.derived = lengthof(key_columns) - APIKEY_KEY_CREDITS
+};
+
+static const ApikeyColumn digest_columns[] = {
+	[APIKEY_DIGEST_ID] = {"id", UUIDOID, false},
+	[APIKEY_DIGEST_DIGEST] = {"digest", BYTEAOID, false},
+	[APIKEY_DIGEST_PEPPER] = {"pepper", INT4OID, false}
+};
+
+const ApikeyTable apikey_digest_table = {
+	.name = "apikey_digest",
+	.relation = APIKEY_REL_DIGEST,
+	.pkey = APIKEY_REL_DIGEST_PKEY,
+	.columns = digest_columns,
+	.count = lengthof(digest_columns)
+};
+
+static const ApikeyColumn use_columns[] = {
+	[APIKEY_USE_ID] = {"id", UUIDOID, false},
+	[APIKEY_USE_USE_COUNT] = {"use_count", INT8OID, false},
+	[APIKEY_USE_DENIED_COUNT] = {"denied_count", INT8OID, false},
+	[APIKEY_USE_LAST_USED_AT] = {"last_used_at", TIMESTAMPTZOID, false},
+	[APIKEY_USE_LAST_USED_ADDR] = {"last_used_addr", INETOID, false},
+	[APIKEY_USE_FLUSH] = {"flush", INT8OID, false},
+	[APIKEY_USE_EXPIRY_TOLD] = {"expiry_told", TIMESTAMPTZOID, false}
+};
+
+/* Written by touch.c, worker.c and expiry.c; here it ends. */
+const ApikeyTable apikey_use_table = {
+	.name = "apikey_usage",
+	.relation = APIKEY_REL_USAGE,
+	.pkey = APIKEY_REL_USAGE_PKEY,
+	.columns = use_columns,
+	.count = lengthof(use_columns)
+};
+
+/* The row of a key that has not been used yet. */
+void
+apikey_use_new(ApikeyRow *use, const pg_uuid_t *key)
+{
+	apikey_row_clear(use);
+	apikey_row_set_pointer(use, APIKEY_USE_ID, key);
+	apikey_row_set(use, APIKEY_USE_USE_COUNT, Int64GetDatum(0));
+	apikey_row_set(use, APIKEY_USE_DENIED_COUNT, Int64GetDatum(0));
+}
+
+/* A descriptor of a key's row, kept for the life of the process. */
+TupleDesc
+apikey_key_descriptor(void)
+{
+	static TupleDesc desc = NULL;
+	static Oid	role_type;		/* all that may change in it */
+	Oid			current = apikey_catalog()->role_type;
+
+	if (desc == NULL || role_type != current)
+	{
+		MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
+
+		if (desc != NULL)
+			FreeTupleDesc(desc);
+		desc = apikey_table_descriptor(&apikey_key_table);
+		role_type = current;
+		MemoryContextSwitchTo(context);
+	}
+	return desc;
+}
+
+Oid
+apikey_key_owner(const ApikeyRow *key)
+{
+	return DatumGetObjectId(key->values[APIKEY_KEY_OWNER]);
+}
+
+/* Makes a key that of a role. */
+void
+apikey_key_set_owner(ApikeyRow *key, Oid owner)
+{
+	apikey_row_set(key, APIKEY_KEY_OWNER, ObjectIdGetDatum(owner));
+	apikey_row_set_pointer(key, APIKEY_KEY_OWNER_NAME,
+						   apikey_role_name_text(owner, NULL));
+}
+
+/* Is there a key's owner still, rather than another role of its number? */
+bool
+apikey_key_owner_stands(const ApikeyRow *key)
+{
+	return apikey_role_stands(apikey_key_owner(key),
+							  apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
+}
+
+/* The id of a key's project; NULL for a personal key. */
+const pg_uuid_t *
+apikey_key_project(const ApikeyRow *key)
+{
+	return key->nulls[APIKEY_KEY_PROJECT] ? NULL :
+		DatumGetUUIDP(key->values[APIKEY_KEY_PROJECT]);
+}
+
+/* The id of the account of a key's credits; NULL where it has none. */
+const pg_uuid_t *
+apikey_key_account(const ApikeyRow *key)
+{
+	return key->nulls[APIKEY_KEY_CREDITS_ACCOUNT] ? NULL :
+		DatumGetUUIDP(key->values[APIKEY_KEY_CREDITS_ACCOUNT]);
+}
+
+/*
+ * What a key itself is at an instant, whoever owner and voucher are in its
+ * project: for whoever changes it, and may.
+ */
+ApikeyStatus
+apikey_key_status(const ApikeyRow *key, TimestampTz now)
+{
+	ApikeyKeyState state = {
+		.revoked = !key->nulls[APIKEY_KEY_REVOKED_AT] ||
+		!apikey_key_owner_stands(key)
+	};
+
+	return apikey_status_at(key, &state, now);
+}
+
+/*
+ * Reads a key's stored digest and which pepper it is keyed with; false for
+ * none.
+ */
+bool
+apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot, uint8 *digest,
+						int32 *fingerprint)
+{
+	ApikeyRow	row;
+	bytea	   *stored;
+
+	if (!apikey_table_fetch(&apikey_digest_table, id, snapshot, &row))
+		return false;
+	*fingerprint = DatumGetInt32(row.values[APIKEY_DIGEST_PEPPER]);
+	stored = DatumGetByteaPP(row.values[APIKEY_DIGEST_DIGEST]);
+	if (VARSIZE_ANY_EXHDR(stored) != APIKEY_DIGEST_BYTES)
+		return false;
+	memcpy(digest, VARDATA_ANY(stored), APIKEY_DIGEST_BYTES);
+	return true;
+}
+
+/*
+ * Reads a key's row as a snapshot shows it; false where there is none.
+ * revocations: what apikey_revocation_any said before the snapshot was taken.
+ */
+bool
+apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot, bool revocations,
+				 ApikeyRow *key)
+{
+	if (!apikey_table_fetch(&apikey_key_table, id, snapshot, key))
+		return false;
+	if (revocations)
+		apikey_revocation_apply(key, snapshot);
+	return true;
+}
+
+/* The same as committed now, with our own transaction's changes. */
+bool
+apikey_key_fetch_latest(const pg_uuid_t *id, ApikeyRow *key)
+{
+	bool		revocations = apikey_revocation_any();
+	Snapshot	snapshot = apikey_latest_snapshot();
+	bool		found = apikey_key_fetch(id, snapshot, revocations, key);
+
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
+ * Locks a key's row to the end of the transaction, reads its latest version and
+ * settles what revokes it; false where it is gone or, to skip it, locked.
+ */
+bool
+apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock, ApikeyRow *key)
+{
+	if (!apikey_table_lock(&apikey_key_table, id, lock, key))
+		return false;
+	apikey_revocation_settle(key);
+	return true;
+}
+
+/*
+ * Visits the keys of a project, the younger first: see manage.c.  What a row
+ * points to is gone when visit returns.
+ */
+void
+apikey_key_walk_project(const pg_uuid_t *project, ApikeyVisit visit,
+						void *state)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
+
+	ScanKeyInit(&key, APIKEY_KEY_PROJECT + 1, BTEqualStrategyNumber,
+				F_UUID_EQ, UUIDPGetDatum(project));
+	apikey_table_walk_back(&apikey_key_table, APIKEY_REL_KEY_PROJECT, &key, 1,
+						   snapshot, visit, state);
+	UnregisterSnapshot(snapshot);
+}
+
+/* Does a key occupy its name and its place: neither revoked nor replaced? */
+bool
+apikey_key_live(const ApikeyRow *key)
+{
+	return key->nulls[APIKEY_KEY_ROTATED_TO] &&
+		apikey_key_status(key, 0) != APIKEY_STATUS_REVOKED;
+}
+
+/*
+ * What is stored of a role beside its OID is its name at each write, unless it
+ * is another role's that has got its number.
+ */
+static void
+refresh_name(ApikeyRow *key, ApikeyKeyColumn role, ApikeyKeyColumn name)
+{
+	if (!key->nulls[role] &&
+		apikey_role_stands(DatumGetObjectId(key->values[role]),
+						   apikey_row_text(key, name)))
+		apikey_row_set_pointer(key, name,
+							   apikey_role_name_text(DatumGetObjectId(key->values[role]),
+													 apikey_row_text(key, name)));
+}
+
+static void
+refresh_names(ApikeyRow *key)
+{
+	refresh_name(key, APIKEY_KEY_OWNER, APIKEY_KEY_OWNER_NAME);
+	refresh_name(key, APIKEY_KEY_VOUCHED_BY, APIKEY_KEY_VOUCHED_BY_NAME);
+}
+
+/* Notes that the caller makes a key. */
+static void
+set_creator(ApikeyRow *key)
+{
+	apikey_row_set_pointer(key, APIKEY_KEY_CREATED_BY,
+						   apikey_role_name_text(GetUserId(), NULL));
+	apikey_row_set_pointer(key, APIKEY_KEY_CREATED_BY_SUBJECT,
+						   apikey_principal_subject());
+	key->nulls[APIKEY_KEY_UPDATED_AT] = true;
+	key->nulls[APIKEY_KEY_ENABLED_AT] = true;
+}
+
+/* Finds the key that has been replaced by the one of an id; false for none. */
+bool
+apikey_key_find_predecessor(const pg_uuid_t *id, ApikeyRow *key)
+{
+	ScanKeyData scan_key;
+	pg_uuid_t	found;
+
+	ScanKeyInit(&scan_key, APIKEY_KEY_ROTATED_TO + 1, BTEqualStrategyNumber,
+				F_UUID_EQ, UUIDPGetDatum(id));
+	if (!apikey_table_find(&apikey_key_table, APIKEY_REL_KEY_ROTATED_TO,
+						   &scan_key, 1, key))
+		return false;
+	found = *apikey_row_id(key);
+	return apikey_key_fetch_latest(&found, key);
+}
+
+/* Makes a scan key for a column, which may be null. */
+static void
+column_key(ScanKey scan_key, const ApikeyRow *key, ApikeyKeyColumn column,
+		   Oid collation, RegProcedure equal)
+{
+	if (key->nulls[column])
+		ScanKeyEntryInitialize(scan_key, SK_ISNULL | SK_SEARCHNULL, column + 1,
+							   InvalidStrategy, InvalidOid, InvalidOid,
+							   InvalidOid, (Datum) 0);
+	else
+		ScanKeyEntryInitialize(scan_key, 0, column + 1, BTEqualStrategyNumber,
+							   InvalidOid, collation, equal,
+							   key->values[column]);
+}
+
+/* Finds the key whose row holds the name that another is to get. */
+static bool
+find_namesake(const ApikeyRow *key, ApikeyRow *namesake)
+{
+	ScanKeyData keys[3];
+
+	if (apikey_key_project(key) != NULL)
+	{
+		column_key(&keys[0], key, APIKEY_KEY_PROJECT, InvalidOid, F_UUID_EQ);
+		column_key(&keys[1], key, APIKEY_KEY_NAME, C_COLLATION_OID, F_TEXTEQ);
+		return apikey_table_find(&apikey_key_table, APIKEY_REL_KEY_PROJECT_NAME,
+								 keys, 2, namesake);
+	}
+	column_key(&keys[0], key, APIKEY_KEY_OWNER, InvalidOid, F_OIDEQ);
+	column_key(&keys[1], key, APIKEY_KEY_SUBJECT, C_COLLATION_OID, F_TEXTEQ);
+	column_key(&keys[2], key, APIKEY_KEY_NAME, C_COLLATION_OID, F_TEXTEQ);
+	return apikey_table_find(&apikey_key_table, APIKEY_REL_KEY_NAME, keys, 3,
+							 namesake);
+}
+
+/*
+ * A key is about to get its name: one that has it and is revoked, but not in
+ * its row yet, makes way.
+ */
+static void
+make_way(const ApikeyRow *key)
+{
+	ApikeyRow	namesake;
+	pg_uuid_t	id;
+
+	/* A dropped owner's key can be in the way in a project only. */
+	if ((apikey_key_project(key) == NULL && !apikey_revocation_any()) ||
+		!find_namesake(key, &namesake))
+		return;
+	id = *apikey_row_id(&namesake);
+	if (!apikey_key_fetch_latest(&id, &namesake) ||
+		apikey_key_status(&namesake, 0) != APIKEY_STATUS_REVOKED)
+		return;
+	if (apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &namesake) &&
+		namesake.nulls[APIKEY_KEY_REVOKED_AT])
+		apikey_manage_retire(&namesake);
+}
+
+/* Stores the SHA-256 of a key's text, as HMAC under the current pepper. */
+static void
+insert_digest(const ApikeyRow *key, const uint8 *digest)
+{
+	uint8		stored[APIKEY_DIGEST_BYTES];
+	ApikeyRow	row;
+
+	apikey_digest_stored(apikey_pepper_current(), digest, stored);
+	apikey_row_set_pointer(&row, APIKEY_DIGEST_ID, apikey_row_id(key));
+	apikey_row_set_pointer(&row, APIKEY_DIGEST_DIGEST,
+						   apikey_digest_bytea(stored));
+	apikey_row_set(&row, APIKEY_DIGEST_PEPPER, Int32GetDatum(apikey_pepper_current()->fingerprint));
+	apikey_table_insert(&apikey_digest_table, &row);
+}
+
+/*
+ * Stores a new key under the SHA-256 of its text, NULL for an imported one,
+ * and the event that tells of it.  The caller has made it, and vouches for it.
+ */
+void
+apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
+				  const char *detail)
+{
+	int			path = apikey_storage_fix_path();	/* once for all */
+
+	make_way(key);
+	set_creator(key);
+	apikey_status_vouch(key);
+	refresh_names(key);
+	apikey_account_create(key);
+	apikey_expiry_note(key);
+	apikey_table_insert(&apikey_key_table, key);
+	if (digest != NULL)
+		insert_digest(key, digest);
+	apikey_event_key(key, event, detail);
+	apikey_storage_restore_path(path);
+}
+
+/* Writes back a key that was locked. */
+void
+apikey_key_write(ApikeyRow *key)
+{
+	refresh_names(key);
+	apikey_table_update(&apikey_key_table, key);
+}
+
+/* The same for a change, and the event that tells of it. */
+void
+apikey_key_update(ApikeyRow *key, ApikeyEvent event, const char *detail)
+{
+	if (event == APIKEY_EVENT_RENAMED)
+		make_way(key);
+	apikey_row_set(key, APIKEY_KEY_UPDATED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_expiry_note(key);
+	apikey_key_write(key);
+	apikey_event_key(key, event, detail);
+}
+
+/* Removes a key, digest and all. */
+void
+apikey_key_delete(const ApikeyRow *key)
+{
+	apikey_event_key(key, APIKEY_EVENT_DELETED, NULL);
+	apikey_reveal_forget(key);
+	apikey_import_forget(key);
+	apikey_table_delete(&apikey_digest_table, apikey_row_id(key), false);
+	apikey_table_delete(&apikey_use_table, apikey_row_id(key), false);
+	apikey_account_forget(key);
+	apikey_limit_drop_of_key(apikey_row_id(key));
+	apikey_deleted_note(key);
+	apikey_revocation_forget(key);
+	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);
+}

@@ -1,0 +1,161 @@
+/*
+ * purge.c
+ *		Removing keys that ended long ago.
+ *
+ * Only what the caller may delete is looked at: the keys of the roles whose
+ * privileges it has, and of the projects that it administers, each through an
+ * index that begins with these.  So others' keys cost it nothing.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "apikey.h"
+#include "sql/listing.h"
+
+/* Had a key ended before a time, revoked or expired, whichever came first? */
+static bool
+ended_before(const ApikeyRow *key, TimestampTz before)
+{
+	return (!key->nulls[APIKEY_KEY_REVOKED_AT] &&
+			DatumGetTimestampTz(key->values[APIKEY_KEY_REVOKED_AT]) < before) ||
+		(!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
+		 DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) < before);
+}
+
+/* The search for keys that had ended. */
+typedef struct Search
+{
+	TimestampTz before;
+	Snapshot	snapshot;
+	bool		revocations;
+	int64		count;
+	int64		room;
+	pg_uuid_t  *ids;
+} Search;
+
+static bool
+collect_ended(const ApikeyRow *row, void *state)
+{
+	Search	   *search = state;
+	ApikeyRow	key = *row;
+
+	if (search->revocations)
+		apikey_revocation_apply(&key, search->snapshot);
+	if (!ended_before(&key, search->before))
+		return true;
+	if (search->count == search->room)
+	{
+		search->room *= 2;
+		search->ids = repalloc_huge(search->ids,
+									search->room * sizeof(pg_uuid_t));
+	}
+	search->ids[search->count++] = *apikey_row_id(&key);
+	return true;
+}
+
+/* Looks through the keys that have a value in a column. */
+static void
+search_keys(Search *search, ApikeyRelation index, ApikeyKeyColumn column,
+			RegProcedure equal, Datum value)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, column + 1, BTEqualStrategyNumber, equal, value);
+	apikey_table_walk(&apikey_key_table, index, &key, 1, search->snapshot,
+					  collect_ended, search);
+}
+
+static void
+search_project(ApikeyViewedProject *project, void *state)
+{
+	if (project->authority.standing >= APIKEY_ROLE_ADMIN)
+		search_keys(state, APIKEY_REL_KEY_PROJECT, APIKEY_KEY_PROJECT,
+					F_UUID_EQ, UUIDPGetDatum(&project->id));
+}
+
+/* The younger first, as whoever locks keys: see manage.c. */
+static int
+younger_first(const void *one, const void *two)
+{
+	return memcmp(two, one, sizeof(pg_uuid_t));
+}
+
+/* Looks for the keys that had ended, of those that the caller may delete. */
+static void
+find_ended(Search *search)
+{
+	ApikeyViewer viewer;
+	ListCell   *cell;
+
+	search->revocations = apikey_revocation_any();
+	search->snapshot = apikey_latest_snapshot();
+	apikey_viewer_open_own(&viewer, search->snapshot);
+	/* The SQL of 0.1.0 has no index that begins with the owner. */
+	if (superuser() || apikey_catalog_lacks(APIKEY_REL_KEY_OWNER))
+		apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY, NULL, 0,
+						  search->snapshot, collect_ended, search);
+	else
+	{
+		foreach(cell, viewer.roles)
+			search_keys(search, APIKEY_REL_KEY_OWNER, APIKEY_KEY_OWNER,
+						F_OIDEQ, ObjectIdGetDatum(lfirst_oid(cell)));
+		apikey_viewer_projects(&viewer, NULL, search_project, search);
+	}
+	UnregisterSnapshot(search->snapshot);
+	qsort(search->ids, search->count, sizeof(pg_uuid_t), younger_first);
+}
+
+/*
+ * Removes a key, if it is there, the caller may, and it has ended still.  It
+ * is asked before the row is locked, so that nobody waits for a stranger.
+ */
+static bool
+purge_key(const pg_uuid_t *id, TimestampTz before)
+{
+	ApikeyRow	key;
+
+	if (!apikey_key_fetch_latest(id, &key) ||
+		!apikey_authority_may(APIKEY_RIGHT_DELETE, &key) ||
+		!apikey_key_lock(id, APIKEY_LOCK_UPDATE, &key) ||
+		!apikey_authority_may(APIKEY_RIGHT_DELETE, &key) ||
+		!ended_before(&key, before))
+		return false;
+	apikey_manage_delete(&key);
+	return true;
+}
+
+/*
+ * Removes the keys that had ended before a time, of those that the caller may
+ * delete; returns how many.
+ */
+int64
+apikey_purge_keys(TimestampTz before)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "apikey purge",
+												  ALLOCSET_DEFAULT_SIZES);
+	Search		search = {.before = before, .room = 1024};
+	int64		purged = 0;
+
+	(void) apikey_principal_subject();	/* raises where it is not readable */
+	search.ids = palloc(search.room * sizeof(pg_uuid_t));
+	find_ended(&search);
+	for (int64 i = 0; i < search.count; i++)
+	{
+		MemoryContext outer = MemoryContextSwitchTo(context);
+
+		CHECK_FOR_INTERRUPTS();
+		if (purge_key(&search.ids[i], before))
+			purged++;
+		MemoryContextSwitchTo(outer);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+	pfree(search.ids);
+	return purged;
+}

@@ -1,0 +1,133 @@
+/*
+ * retire.c
+ *		Revoking the keys of dropped roles, in their rows.
+ *
+ * Verification and the views take such a key for revoked as soon as the role
+ * is gone.  That its row says so is for whoever reads the row elsewhere or
+ * later: a dump, a new role that gets the OID.  The drop itself only tells the
+ * worker, which goes through each database in small steps and leaves alone what
+ * is locked: DROP ROLE writes no key, and waits for nobody who has one.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+#include "apikey.h"
+#include "usage/usage.h"
+
+#define FOUND_MAX		500		/* keys a step */
+
+static bool dropped_role = false;
+
+static void
+on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+	{
+		if (dropped_role)
+			apikey_stats_role_dropped();
+		dropped_role = false;
+	}
+	else if (event == XACT_EVENT_ABORT)
+		dropped_role = false;
+}
+
+/* Once, when the library is loaded. */
+void
+apikey_retire_init(void)
+{
+	RegisterXactCallback(on_transaction_end, NULL);
+}
+
+/* A role is being dropped in this session. */
+void
+apikey_retire_role(void)
+{
+	dropped_role = true;
+}
+
+/* A part of the worker's way through all keys, in the order of their ids. */
+typedef struct Search
+{
+	pg_uuid_t	after;
+	List	   *ids;
+} Search;
+
+static bool
+collect_id(const ApikeyRow *key, void *state)
+{
+	Search	   *search = state;
+	pg_uuid_t  *id;
+
+	if (!key->nulls[APIKEY_KEY_REVOKED_AT] ||
+		apikey_key_owner_stands(key))
+		return true;
+	id = palloc(sizeof(pg_uuid_t));
+	*id = *apikey_row_id(key);
+	search->ids = lappend(search->ids, id);
+	return list_length(search->ids) < FOUND_MAX;
+}
+
+/* Looks for the next keys of roles that do not exist. */
+static void
+find_next(Search *search)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
+
+	ScanKeyInit(&key, APIKEY_KEY_ID + 1, BTGreaterStrategyNumber, F_UUID_GT,
+				UUIDPGetDatum(&search->after));
+	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_PKEY, &key, 1,
+					  snapshot, collect_id, search);
+	UnregisterSnapshot(snapshot);
+}
+
+/* Returns how many could not be locked. */
+static int
+retire_all(List *ids)
+{
+	int			left = 0;
+	ListCell   *cell;
+
+	foreach(cell, ids)
+	{
+		ApikeyRow	key;
+
+		if (!apikey_key_lock(lfirst(cell), APIKEY_LOCK_UPDATE_SKIP, &key))
+			left++;
+		else if (key.nulls[APIKEY_KEY_REVOKED_AT])
+			apikey_manage_retire(&key);
+	}
+	return left;
+}
+
+/*
+ * For the worker, in a transaction: a step through the keys of dropped roles;
+ * false for the last.  What was locked is left for another way through.
+ */
+bool
+apikey_retire_found(void)
+{
+	static bool begun = false;
+	static uint64 dropped;
+	static int	left;
+	static Search search;
+
+	if (!begun)
+	{
+		dropped = apikey_stats_roles_dropped();
+		left = 0;
+		memset(&search, 0, sizeof(search));
+	}
+	search.ids = NIL;
+	find_next(&search);
+	left += retire_all(search.ids);
+	begun = list_length(search.ids) == FOUND_MAX;
+	if (begun)
+		search.after = *(pg_uuid_t *) llast(search.ids);
+	else if (left == 0)
+		apikey_stats_retired(dropped);
+	return begun;
+}

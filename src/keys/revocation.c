@@ -1,0 +1,378 @@
+/*
+ * revocation.c
+ *		Revocations that wait for nobody, and for which nobody waits.
+ *
+ * Whoever holds a key's text may revoke it, and so may its creators, who may do
+ * nothing else with it, and members of its project, who may have been removed
+ * before their transaction ends.  None of them may hold up those who manage the
+ * key, by a transaction that is left open or prepared.  So such a revocation
+ * touches no row of the key: it is a row of its own, in a table to which
+ * anybody entitled adds.  A superuser, and a personal key's owner, write into
+ * the key's row where that is free; where somebody has it locked, such a row is
+ * added too, so that to revoke never waits.
+ *
+ * The key is revoked from the moment the row is there, committed or our own:
+ * rows of keys are read by apikey_key_fetch and its kin in key.c, or handed to
+ * apikey_revocation_apply, and by nobody in another way.  Whoever locks the
+ * key's row next, or the worker, settles it: writes it there and removes it.
+ * So a key and what revokes it are read in one snapshot: in a later one the row
+ * may be gone that in the key's is not settled yet.  A locked key's is not
+ * settled by anybody else.  Of a key that has been deleted meanwhile a row is
+ * left over, which says nothing and goes with the worker.
+ *
+ * Most databases have none.  A process that has found none looks again only
+ * after the message that the row's trigger sends with its commit; that there is
+ * none holds of snapshots that are taken afterwards.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_subscription.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "apikey.h"
+#include "usage/usage.h"
+#include "verify/verify.h"
+
+#define SETTLED_AT_ONCE	500	/* the worker's next step finds more */
+
+/* The columns of apikey_revocation, in their order there. */
+enum
+{
+	REVOCATION_ID,
+	REVOCATION_KEY,
+	REVOCATION_REVOKED_AT,
+	REVOCATION_REASON,
+	REVOCATION_REVOKED_BY,
+	REVOCATION_REVOKED_BY_SUBJECT
+};
+
+static const ApikeyColumn revocation_columns[] = {
+	[REVOCATION_ID] = {"id", UUIDOID, false},
+	[REVOCATION_KEY] = {"key_id", UUIDOID, false},
+	[REVOCATION_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID, false},
+	[REVOCATION_REASON] = {"reason", TEXTOID, false},
+	[REVOCATION_REVOKED_BY] = {"revoked_by", TEXTOID, false},
+	[REVOCATION_REVOKED_BY_SUBJECT] = {"revoked_by_subject", TEXTOID, false}
+};
+
+static ApikeyTable revocation_table = {
+	.name = "apikey_revocation",
+	.relation = APIKEY_REL_REVOCATION,
+	.pkey = APIKEY_REL_REVOCATION_PKEY,
+	.columns = revocation_columns,
+	.count = lengthof(revocation_columns)
+};
+
+static bool added = false;		/* in this transaction */
+
+static void
+on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	/* The worker settles it soon. */
+	if (added && event == XACT_EVENT_COMMIT && apikey_usage_shared())
+		apikey_stats_visit(GetCurrentTimestamp());
+	added = false;
+}
+
+/* Once, when the library is loaded. */
+void
+apikey_revocation_init(void)
+{
+	RegisterXactCallback(on_transaction_end, NULL);
+}
+
+static bool
+seen_one(const ApikeyRow *row pg_attribute_unused(), void *state)
+{
+	*(bool *) state = true;
+	return false;
+}
+
+/*
+ * Does a snapshot show a revocation that is not in its key's row yet?  A table
+ * that never had one needs no reading.
+ */
+bool
+apikey_revocation_any_in(Snapshot snapshot)
+{
+	Relation	rel;
+	bool		empty;
+	bool		found = false;
+
+	if (apikey_catalog_lacks(APIKEY_REL_REVOCATION))
+		return false;
+	rel = table_open(apikey_catalog_relation(APIKEY_REL_REVOCATION),
+					 AccessShareLock);
+	empty = RelationGetNumberOfBlocks(rel) == 0;
+	table_close(rel, AccessShareLock);
+	if (!empty)
+		apikey_table_scan(&revocation_table, APIKEY_REL_REVOCATION_PKEY, NULL,
+						  0, snapshot, seen_one, &found);
+	return found;
+}
+
+static bool
+look_for_any(void)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	bool		any = apikey_revocation_any_in(snapshot);
+
+	UnregisterSnapshot(snapshot);
+	return any;
+}
+
+/* May there be one in a snapshot that is taken after this? */
+bool
+apikey_revocation_any(void)
+{
+	bool		any;
+	uint64		begun;
+
+	AcceptInvalidationMessages();
+	if (apikey_cache_knows(APIKEY_FACT_REVOCATIONS, &any))
+		return any;
+	begun = apikey_cache_begin();
+	any = look_for_any();
+	apikey_cache_store_fact(APIKEY_FACT_REVOCATIONS, begun, any);
+	return any;
+}
+
+/* A row has been added or removed: to be told with the commit. */
+void
+apikey_revocation_changed(HeapTuple row, TupleDesc desc)
+{
+	bool		isnull;
+
+	apikey_cache_key_changed(DatumGetUUIDP(heap_getattr(row, REVOCATION_KEY + 1,
+														desc, &isnull)));
+	apikey_cache_fact_changed(APIKEY_FACT_REVOCATIONS);
+}
+
+/* Visits the revocations of a key. */
+static void
+visit_key(const pg_uuid_t *id, Snapshot snapshot, ApikeyVisit visit,
+		  void *state)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, REVOCATION_KEY + 1, BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(id));
+	apikey_table_scan(&revocation_table, APIKEY_REL_REVOCATION_KEY, &key, 1,
+					  snapshot, visit, state);
+}
+
+/* Takes the earliest of a key's revocations into its row. */
+static bool
+apply_visit(const ApikeyRow *row, void *state)
+{
+	ApikeyRow  *key = state;
+	TimestampTz at = DatumGetTimestampTz(row->values[REVOCATION_REVOKED_AT]);
+
+	if (!key->nulls[APIKEY_KEY_REVOKED_AT] &&
+		DatumGetTimestampTz(key->values[APIKEY_KEY_REVOKED_AT]) <= at)
+		return true;
+	apikey_row_set(key, APIKEY_KEY_REVOKED_AT, TimestampTzGetDatum(at));
+	apikey_row_set_pointer(key, APIKEY_KEY_REVOKE_REASON,
+						   apikey_row_text(row, REVOCATION_REASON));
+	return true;
+}
+
+/*
+ * Lets a revocation count in a key's row that was read in a snapshot: the row
+ * is as it will be when it is settled.
+ */
+void
+apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot)
+{
+	TimestampTz at;
+
+	if (!key->nulls[APIKEY_KEY_REVOKED_AT])
+		return;
+	visit_key(apikey_row_id(key), snapshot, apply_visit, key);
+	if (key->nulls[APIKEY_KEY_REVOKED_AT])
+		return;
+	at = DatumGetTimestampTz(key->values[APIKEY_KEY_REVOKED_AT]);
+	if (key->nulls[APIKEY_KEY_UPDATED_AT] ||
+		DatumGetTimestampTz(key->values[APIKEY_KEY_UPDATED_AT]) < at)
+		apikey_row_set(key, APIKEY_KEY_UPDATED_AT, TimestampTzGetDatum(at));
+}
+
+/* The same in a row that is locked, or that is read in no snapshot. */
+void
+apikey_revocation_apply_latest(ApikeyRow *key)
+{
+	Snapshot	snapshot;
+
+	if (!apikey_revocation_any())
+		return;
+	snapshot = apikey_latest_snapshot();
+	apikey_revocation_apply(key, snapshot);
+	UnregisterSnapshot(snapshot);
+}
+
+/* Revokes a key beside its row, and tells so. */
+void
+apikey_revocation_add(const ApikeyRow *key, text *reason)
+{
+	ApikeyRow	row;
+	pg_uuid_t	id;
+
+	apikey_generate_id(&id);
+	apikey_row_clear(&row);
+	apikey_row_set_pointer(&row, REVOCATION_ID, &id);
+	apikey_row_set_pointer(&row, REVOCATION_KEY, apikey_row_id(key));
+	apikey_row_set(&row, REVOCATION_REVOKED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_row_set_pointer(&row, REVOCATION_REASON, reason);
+	apikey_row_set_pointer(&row, REVOCATION_REVOKED_BY,
+						   apikey_role_name_text(GetUserId(), NULL));
+	apikey_row_set_pointer(&row, REVOCATION_REVOKED_BY_SUBJECT,
+						   apikey_principal_subject_if_known());
+	apikey_table_insert(&revocation_table, &row);
+	added = true;
+	apikey_event_key(key, APIKEY_EVENT_REVOKED,
+					 reason == NULL ? NULL : apikey_json_text("reason", reason));
+}
+
+/* The ids of rows, and of their keys, collected in the current context. */
+typedef struct Found
+{
+	int			limit;			/* 0: none */
+	List	   *ids;
+	List	   *keys;
+} Found;
+
+static pg_uuid_t *
+copy_id(const ApikeyRow *row, int column)
+{
+	pg_uuid_t  *copy = palloc(sizeof(pg_uuid_t));
+
+	*copy = *DatumGetUUIDP(row->values[column]);
+	return copy;
+}
+
+static bool
+found_visit(const ApikeyRow *row, void *state)
+{
+	Found	   *found = state;
+
+	found->ids = lappend(found->ids, copy_id(row, REVOCATION_ID));
+	found->keys = lappend(found->keys, copy_id(row, REVOCATION_KEY));
+	return found->limit == 0 || list_length(found->ids) < found->limit;
+}
+
+static void
+remove_rows(List *ids)
+{
+	ListCell   *cell;
+
+	foreach(cell, ids)
+		apikey_table_delete(&revocation_table, lfirst(cell), false);
+}
+
+/* Removes what revokes a key that is locked. */
+void
+apikey_revocation_forget(const ApikeyRow *key)
+{
+	Found		found = {0};
+	Snapshot	snapshot;
+
+	if (!apikey_revocation_any())
+		return;
+	snapshot = apikey_latest_snapshot();
+	visit_key(apikey_row_id(key), snapshot, found_visit, &found);
+	UnregisterSnapshot(snapshot);
+	remove_rows(found.ids);
+}
+
+/*
+ * Writes the revocation of a locked key into its row, if there is one.  It has
+ * been told of, and what the key had replaced has rows of its own.
+ */
+void
+apikey_revocation_settle(ApikeyRow *key)
+{
+	bool		before = key->nulls[APIKEY_KEY_REVOKED_AT];
+
+	if (!apikey_revocation_any())
+		return;
+	apikey_revocation_apply_latest(key);
+	if (before && !key->nulls[APIKEY_KEY_REVOKED_AT])
+	{
+		apikey_key_write(key);
+		apikey_reveal_forget(key);
+	}
+	apikey_revocation_forget(key);
+}
+
+/*
+ * Does this database take changes of another?  Then what settles a revocation
+ * comes from there: done here, it could be undone by what was written there
+ * before.
+ */
+static bool
+subscribed(void)
+{
+	Relation	rel = table_open(SubscriptionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&key, Anum_pg_subscription_subdbid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(MyDatabaseId));
+	scan = systable_beginscan(rel, SubscriptionNameIndexId, true, NULL, 1, &key);
+	found = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * For the worker, in a transaction: settles revocations whose keys nobody has
+ * locked, and removes those whose keys are gone; true where there may be more
+ * that can be had.
+ */
+bool
+apikey_revocation_settle_found(void)
+{
+	Found		found = {.limit = SETTLED_AT_ONCE};
+	Snapshot	snapshot;
+	ListCell   *id;
+	ListCell   *key_id;
+	int			settled = 0;
+
+	if (!apikey_revocation_any() || subscribed())
+		return false;
+	snapshot = apikey_latest_snapshot();
+	apikey_table_scan(&revocation_table, APIKEY_REL_REVOCATION_PKEY, NULL, 0,
+					  snapshot, found_visit, &found);
+	UnregisterSnapshot(snapshot);
+	forboth(id, found.ids, key_id, found.keys)
+	{
+		ApikeyRow	key;
+
+		CHECK_FOR_INTERRUPTS();
+		if (apikey_key_lock(lfirst(key_id), APIKEY_LOCK_UPDATE_SKIP, &key))
+			settled++;
+		else if (!apikey_key_fetch_latest(lfirst(key_id), &key))
+		{
+			apikey_table_delete(&revocation_table, lfirst(id), false);
+			settled++;
+		}
+	}
+	return list_length(found.ids) == SETTLED_AT_ONCE && settled > 0;
+}

@@ -1,0 +1,172 @@
+/*
+ * rotate.c
+ *		Replacing a key by a successor that has its attributes.
+ *
+ * The old key goes on through its grace, in which it shows its successor and
+ * when it stops; manage.c ends it with the successor.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+
+#include "apikey.h"
+#include "limits/limit.h"
+#include "usage/usage.h"
+
+/*
+ * Raises where a key has been replaced already, or has ended and its successor
+ * is not given another end.
+ */
+static void
+require_rotatable(const ApikeyRow *key, const TimestampTz *expires_at)
+{
+	apikey_manage_require_current(key);
+	if (expires_at == NULL && !key->nulls[APIKEY_KEY_EXPIRES_AT] &&
+		DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) <=
+		GetCurrentTimestamp())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("API key \"%s\" has expired",
+						apikey_id_string(apikey_row_id(key))),
+				 errhint("Its successor would expire at the same time: give it another \"expires_at\".")));
+}
+
+/*
+ * A project's key goes to whoever rotates it, subject included; while subjects
+ * are not in use, what a key has is a label, and stays.  A personal key stays
+ * its owner's.
+ */
+static void
+set_owner(ApikeyRow *successor)
+{
+	if (apikey_key_project(successor) == NULL)
+		return;
+	apikey_key_set_owner(successor, GetUserId());
+	if (apikey_principal_subjects_in_use())
+		apikey_row_set_pointer(successor, APIKEY_KEY_SUBJECT,
+							   apikey_principal_new_subject(NULL, false));
+}
+
+/*
+ * A successor ends when its predecessor would have, or when the caller says;
+ * where its project has a max_ttl, no later than that from now.
+ */
+static void
+set_end(ApikeyRow *successor, const TimestampTz *expires_at,
+		const ApikeyRow *project)
+{
+	TimestampTz latest = apikey_rule_latest_end(DatumGetTimestampTz(successor->values[APIKEY_KEY_CREATED_AT]),
+												project);
+
+	if (expires_at != NULL)
+	{
+		apikey_row_set(successor, APIKEY_KEY_EXPIRES_AT,
+					   TimestampTzGetDatum(*expires_at));
+		apikey_rule_dates(successor, NULL);
+		apikey_rule_not_ended(successor);
+	}
+	if (!apikey_rule_ends_after(successor, latest))
+		return;
+	apikey_row_set(successor, APIKEY_KEY_EXPIRES_AT,
+				   TimestampTzGetDatum(latest));
+	apikey_rule_dates(successor, NULL);
+	ereport(NOTICE,
+			(errmsg("the successor expires within the \"max_ttl\" of its project"),
+			 errdetail("That is %s from now.",
+					   DatumGetCString(DirectFunctionCall1(interval_out,
+														   project->values[APIKEY_PROJECT_MAX_TTL])))));
+}
+
+/*
+ * Fills in what a key's successor is: the same but for its text and, in a
+ * project, its owner, who is the caller, and its role, at most the caller's.
+ * What its project has come to ask of values holds; its name is the one it has.
+ */
+static text *
+make_successor(const ApikeyRow *old, const ApikeyPlace *place,
+			   const TimestampTz *expires_at, ApikeyRow *successor,
+			   uint8 *digest)
+{
+	const ApikeyRow *project = place == NULL ? NULL : &place->project;
+
+	*successor = *old;
+	apikey_row_set(successor, APIKEY_KEY_CREATED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	if (place != NULL)
+		apikey_row_set(successor, APIKEY_KEY_ROLE,
+					   apikey_role_datum(Min(apikey_row_role(old, APIKEY_KEY_ROLE),
+											 apikey_place_standing(place))));
+	apikey_rule_attributes(successor, project);
+	set_end(successor, expires_at, project);
+	apikey_rule_limit_held(successor);
+	set_owner(successor);
+	return apikey_issue_text(successor, digest);
+}
+
+/* Ends the old key at that time; where that is now, it is revoked. */
+static void
+retire(ApikeyRow *old, const ApikeyRow *successor, TimestampTz stops_at)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	text	   *reason = cstring_to_text("rotated");
+
+	if (!old->nulls[APIKEY_KEY_EXPIRES_AT])
+		stops_at = Min(stops_at,
+					   DatumGetTimestampTz(old->values[APIKEY_KEY_EXPIRES_AT]));
+	apikey_row_set(old, APIKEY_KEY_ROTATED_TO,
+				   successor->values[APIKEY_KEY_ID]);
+	apikey_row_set(old, APIKEY_KEY_EXPIRES_AT, TimestampTzGetDatum(stops_at));
+	if (stops_at <= now)
+	{
+		apikey_row_set(old, APIKEY_KEY_REVOKED_AT, TimestampTzGetDatum(now));
+		apikey_row_set_pointer(old, APIKEY_KEY_REVOKE_REASON, reason);
+	}
+	apikey_key_update(old, APIKEY_EVENT_ROTATED,
+					  psprintf("{\"rotated_to\": \"%s\", \"stops_at\": %s}",
+							   apikey_id_string(apikey_row_id(successor)),
+							   apikey_json_time(stops_at)));
+	if (stops_at <= now)
+	{
+		apikey_reveal_forget(old);
+		apikey_manage_revoke_predecessors(old, reason);
+	}
+}
+
+/*
+ * Replaces a key, for who may change it, and returns its successor's text,
+ * which is stored nowhere.
+ */
+text *
+apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
+				  const TimestampTz *expires_at)
+{
+	ApikeyRow	old;
+	ApikeyRow	successor;
+	ApikeyPlace place;
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	const ApikeyRow *project;
+	Datum		stops_at;
+	text	   *plaintext;
+
+	apikey_pepper_require();
+	project = apikey_manage_open_in_project(id, APIKEY_RIGHT_CHANGE, &old,
+											&place);
+	require_rotatable(&old, expires_at);
+	plaintext = make_successor(&old, project == NULL ? NULL : &place, expires_at,
+							   &successor, digest);
+	stops_at = DirectFunctionCall2(timestamptz_pl_interval,
+								   successor.values[APIKEY_KEY_CREATED_AT],
+								   IntervalPGetDatum(grace));
+	/* The old one first: its name is its successor's. */
+	retire(&old, &successor, DatumGetTimestampTz(stops_at));
+	apikey_key_insert(&successor, digest, APIKEY_EVENT_CREATED,
+					  psprintf("{\"rotated_from\": \"%s\"}",
+							   apikey_id_string(id)));
+	apikey_reveal_keep(&successor, project, plaintext);
+	apikey_limit_follow(apikey_row_id(&old), apikey_row_id(&successor));
+	apikey_usage_carry_limit(apikey_row_id(&old), apikey_row_id(&successor));
+	return plaintext;
+}

@@ -1,0 +1,83 @@
+/*
+ * bound.h
+ *		What a key is bound by: its own limits and those of its holders.
+ */
+#ifndef APIKEY_BOUND_H
+#define APIKEY_BOUND_H
+
+#include "limits/limit.h"
+#include "usage/usage.h"
+
+/* Its own rate_limit and credits, and so many a holder. */
+#define APIKEY_BOUNDS_MAX	(2 + 5 * 8)
+
+/* Whose a limit is, in the order in which they refuse. */
+typedef enum ApikeyBoundHolder
+{
+	APIKEY_HOLDER_KEY,
+	APIKEY_HOLDER_SUBJECT,
+	APIKEY_HOLDER_PROJECT,
+	APIKEY_HOLDER_ORGANIZATION
+} ApikeyBoundHolder;
+
+/* One limit that a key is bound by; see bound.c for their order. */
+typedef struct ApikeyBound
+{
+	pg_uuid_t	id;				/* of its slot and account */
+	uint8		holder;			/* ApikeyBoundHolder */
+	uint8		kind;			/* ApikeyLimitKind */
+	uint8		rank;			/* within a holder */
+	bool		short_form;		/* the key's rate_limit or credits */
+	bool		of_requests;
+	bool		first_of_unit;	/* in the list */
+	char		unit[APIKEY_UNIT_MAX + 1];
+	int64		amount;			/* of the short form's credits: not known */
+	int64		overdraft;
+	bool		periodic;		/* what follows is a period */
+	Interval	period;
+	TimestampTz starts_at;
+	ApikeyRate	rate;			/* of a rate */
+	TimestampTz low_until;		/* it was told, as far as this process knows */
+	TimestampTz exhausted_until;
+	ApikeySlotHint hint;
+} ApikeyBound;
+
+/* All of a key, in one piece of memory. */
+typedef struct ApikeyBounds
+{
+	int			count;
+	ApikeyBound list[FLEXIBLE_ARRAY_MEMBER];
+} ApikeyBounds;
+
+#define APIKEY_BOUNDS_BYTES(count) \
+	(offsetof(ApikeyBounds, list) + (count) * sizeof(ApikeyBound))
+
+/* What is left of one. */
+typedef struct ApikeyBoundState
+{
+	bool		known;
+	int64		remaining;
+	TimestampTz resets_at;		/* 0: never */
+} ApikeyBoundState;
+
+/* Rotations in a row that are followed. */
+#define APIKEY_SUCCESSORS_MAX	64
+
+/* bound.c */
+extern ApikeyBounds *apikey_bounds_read(const ApikeyRow *key,
+										const ApikeyPlace *place);
+extern ApikeyCode apikey_bounds_spend(ApikeyVerdict *verdict,
+									  const ApikeyDemand *demand);
+extern void apikey_bound_look(const ApikeyRow *limit, ApikeyBoundState *state);
+extern void apikey_bound_ask(const ApikeyBound *bound, TimestampTz now,
+							 ApikeyBoundState *state);
+extern char *apikey_bound_json(const ApikeyVerdict *verdict, int number);
+extern char *apikey_bounds_json(const ApikeyVerdict *verdict);
+
+/* charge.c */
+extern void apikey_charge_key(ApikeyVerdict *verdict, const ApikeyCosts *costs);
+
+/* mark.c */
+extern void apikey_mark_bounds(const ApikeyVerdict *verdict, ApikeyCode code);
+
+#endif							/* APIKEY_BOUND_H */

@@ -1,0 +1,159 @@
+/*
+ * charge.c
+ *		Charging a key what a request has turned out to cost, or giving back.
+ *
+ * A charge is of the limits that a verification of the key would spend of, and
+ * does not refuse: a rate goes into debt, by one more of its amount, a quota or
+ * balance to its overdraft.  What is beyond is dropped, and told of.  Nothing
+ * is written here; where one limit cannot take part now, an error undoes what
+ * others have taken.
+ *
+ * What is given back is at most what the key has spent in the present period,
+ * as tally.c knows it.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "limits/bound.h"
+#include "credits/credit.h"
+#include "limits/tally.h"
+#include "usage/usage.h"
+
+pg_noreturn static void
+refuse_now(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot charge the API key now"),
+			 errdetail("A limit has no room in shared memory, or the worker that leases of it does not answer."),
+			 errhint("Charge it again.")));
+}
+
+static void
+tell_dropped(const ApikeyVerdict *verdict, const ApikeyBound *bound,
+			 int64 dropped)
+{
+	if (dropped > 0)
+		apikey_tally_dropped(apikey_row_id(verdict->key), bound, dropped);
+}
+
+static int64
+charge_rate(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost)
+{
+	ApikeyBoundState state = {0};
+	int64		taken;
+
+	if (!apikey_usage_charge(&bound->id, &bound->hint, &bound->rate, cost,
+							 verdict->at, &taken))
+		refuse_now();
+	apikey_tally_rate_charged(apikey_row_id(verdict->key), bound, taken);
+	apikey_tally_spent(apikey_row_id(verdict->key), bound, &state, taken);
+	tell_dropped(verdict, bound, cost - taken);
+	return taken;
+}
+
+static int64
+charge_account(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
+			   TimestampTz *wait_until, ApikeyBoundState *state)
+{
+	ApikeySpending spending = {
+		.account = &bound->id,
+		.hint = &bound->hint,
+		.cost = cost,
+		.charge = true,
+		.overdraft = bound->overdraft,
+		.wait_until = *wait_until
+	};
+
+	if (apikey_credit_spend(&spending) != APIKEY_CREDIT_SPENT)
+		refuse_now();
+	*wait_until = spending.wait_until;
+	state->known = spending.known;
+	state->remaining = spending.left;
+	state->resets_at = spending.until == DT_NOEND ? 0 : spending.until;
+	apikey_tally_spent(apikey_row_id(verdict->key), bound, state,
+					   spending.taken);
+	tell_dropped(verdict, bound, cost - spending.taken);
+	return spending.taken;
+}
+
+/* Gives back of a limit what the key has spent of it, at most. */
+static int64
+give_back(ApikeyVerdict *verdict, ApikeyBound *bound, int64 amount,
+		  TimestampTz *wait_until)
+{
+	ApikeyBoundState state = {0};
+	ApikeySpending spending = {
+		.account = &bound->id,
+		.hint = &bound->hint,
+		.wait_until = *wait_until
+	};
+
+	if (bound->kind == APIKEY_LIMIT_RATE)
+	{
+		apikey_tally_give_back_rate(apikey_row_id(verdict->key), bound, amount);
+		return 0;
+	}
+	apikey_bound_ask(bound, verdict->at, &state);
+	amount = apikey_tally_take(apikey_row_id(verdict->key), bound, &state,
+							   amount);
+	if (amount == 0)
+		return 0;
+	spending.cost = amount;
+	if (apikey_credit_refund(&spending) != APIKEY_CREDIT_SPENT)
+		refuse_now();
+	*wait_until = spending.wait_until;
+	return -amount;
+}
+
+/* What came of a charge, by unit: the most that a limit of it took or got. */
+static void
+count_units(const ApikeyVerdict *verdict, const int64 *taken)
+{
+	const ApikeyBounds *bounds = verdict->bounds;
+
+	for (int i = 0; i < bounds->count; i++)
+	{
+		int64		most = taken[i];
+
+		if (!bounds->list[i].first_of_unit)
+			continue;
+		for (int j = i + 1; j < bounds->count; j++)
+		{
+			if (strcmp(bounds->list[j].unit, bounds->list[i].unit) == 0 &&
+				(most < 0 || taken[j] < 0 ? taken[j] < most : taken[j] > most))
+				most = taken[j];
+		}
+		apikey_tally_unit(apikey_row_id(verdict->key), bounds->list[i].unit,
+						  most);
+	}
+}
+
+/* Charges a key that has limits. */
+void
+apikey_charge_key(ApikeyVerdict *verdict, const ApikeyCosts *costs)
+{
+	ApikeyBounds *bounds = verdict->bounds;
+	TimestampTz wait_until = 0;
+	int64	   *taken = palloc0(bounds->count * sizeof(int64));
+
+	verdict->refused_by = -1;
+	verdict->states = palloc0(bounds->count * sizeof(ApikeyBoundState));
+	for (int i = 0; i < bounds->count; i++)
+	{
+		ApikeyBound *bound = &bounds->list[i];
+		int64		cost = apikey_costs_of(costs, bound->unit);
+
+		if (cost < 0)
+			taken[i] = give_back(verdict, bound, -cost, &wait_until);
+		else if (cost > 0 && bound->kind == APIKEY_LIMIT_RATE)
+			taken[i] = charge_rate(verdict, bound, cost);
+		else if (cost > 0)
+			taken[i] = charge_account(verdict, bound, cost, &wait_until,
+									  &verdict->states[i]);
+	}
+	count_units(verdict, taken);
+	apikey_mark_bounds(verdict, APIKEY_CODE_VALID);
+}

@@ -1,0 +1,27 @@
+/*
+ * tally.h
+ *		What keys have spent of limits, and may give back.
+ */
+#ifndef APIKEY_TALLY_H
+#define APIKEY_TALLY_H
+
+#include "limits/bound.h"
+
+extern Size apikey_tally_size(void);
+extern void apikey_tally_start(void);
+extern void apikey_tally_init(void);
+extern void apikey_tally_spent(const pg_uuid_t *key, const ApikeyBound *bound,
+							   const ApikeyBoundState *state, int64 amount);
+extern void apikey_tally_unit(const pg_uuid_t *key, const char *unit,
+							  int64 amount);
+extern int64 apikey_tally_take(const pg_uuid_t *key, const ApikeyBound *bound,
+							   const ApikeyBoundState *state, int64 amount);
+extern void apikey_tally_give_back_rate(const pg_uuid_t *key,
+										const ApikeyBound *bound,
+										int64 amount);
+extern void apikey_tally_rate_charged(const pg_uuid_t *key,
+									  const ApikeyBound *bound, int64 taken);
+extern void apikey_tally_dropped(const pg_uuid_t *key,
+								 const ApikeyBound *bound, int64 dropped);
+
+#endif							/* APIKEY_TALLY_H */

@@ -1,0 +1,229 @@
+/*
+ * limiter.c
+ *		Rate limits by the generic cell rate algorithm (ITU-T I.371, annex A).
+ *
+ * The state of a limit is a time, the theoretical arrival time: when all that
+ * was spent will have come back.  So many tokens pass at once, then evenly as
+ * many in each window.  How far it is ahead of now is the limit's position: a
+ * token moves it by window / tokens.
+ *
+ * The time is kept in nanoseconds, rounded up, and by how much in parts of one,
+ * so that any number of tokens is as exact as one.  A token that takes no whole
+ * number of parts takes one more; so many parts are let through that as many
+ * tokens as there are pass at once all the same.
+ *
+ * A charge, of what has been used already, may move it by one more window: the
+ * limit is in debt then.  Beyond that it is never: where the time says so, the
+ * window has become shorter, or the clock has been set back.
+ *
+ * All of it is guarded by the slot's mutex.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "usage/usage.h"
+
+#ifndef HAVE_INT128
+#error "apikey needs a compiler with 128-bit integers"
+#endif
+
+#define PARTS_BITS		32		/* parts of a nanosecond, as powers of two */
+#define PARTS_LET		(1 << 27)	/* at most, through */
+
+/* So many parts take that many tokens, rounded up. */
+static int128
+parts_of(const ApikeyRate *rate, int64 tokens)
+{
+	int128		product = (int128) tokens * rate->window;
+	int128		whole = product / rate->tokens;
+	int128		rest = product - whole * rate->tokens;
+
+	return (whole << PARTS_BITS) +
+		((rest << PARTS_BITS) + rate->tokens - 1) / rate->tokens;
+}
+
+/* So many tokens, and no part of one, take that many parts. */
+static int64
+tokens_in(const ApikeyRate *rate, int128 parts)
+{
+	int128		whole = parts >> PARTS_BITS;
+	int128		rest = parts - (whole << PARTS_BITS);
+
+	return (int64) ((whole * rate->tokens +
+					 ((rest * rate->tokens) >> PARTS_BITS)) / rate->window);
+}
+
+/* As far as verifications move a limit. */
+static int128
+room_of(const ApikeyRate *rate)
+{
+	return ((int128) rate->window << PARTS_BITS) +
+		Min(rate->tokens, PARTS_LET);
+}
+
+/* What came back before now is not saved up. */
+static int128
+read_position(const ApikeySlot *slot, uint64 arrival, int64 now)
+{
+	int128		position = ((int128) ((int64) arrival - now) << PARTS_BITS) -
+		slot->arrival_rest;
+
+	return Max(position, 0);
+}
+
+static void
+write_position(ApikeySlot *slot, const ApikeyRate *rate, int128 position,
+			   int64 now)
+{
+	int128		ahead = (position + ((int64) 1 << PARTS_BITS) - 1) >> PARTS_BITS;
+
+	pg_atomic_write_u64(&slot->arrival, (uint64) (now + (int64) ahead));
+	slot->arrival_rest = (uint32) ((ahead << PARTS_BITS) - position);
+	slot->in_debt = position > room_of(rate);
+}
+
+/*
+ * Locks a limit and reads where it is.  Others may have been here since the
+ * caller's clock was read, so another one is, which tells before anything is
+ * put right.
+ */
+static int128
+lock_position(ApikeySlot *slot, const ApikeyRate *rate, int64 *now)
+{
+	int128		most = room_of(rate);
+	int128		position;
+	int64		later;
+
+	SpinLockAcquire(&slot->mutex);
+	position = read_position(slot, pg_atomic_read_u64(&slot->arrival), *now);
+	if (position <= most)
+		return position;
+	SpinLockRelease(&slot->mutex);
+
+	later = GetCurrentTimestamp() * APIKEY_LIMITER_UNITS;
+	*now = Max(*now, later);
+	SpinLockAcquire(&slot->mutex);
+	position = read_position(slot, pg_atomic_read_u64(&slot->arrival), *now);
+	most += slot->in_debt ? most : 0;
+	if (position > most)
+	{
+		position = most;
+		write_position(slot, rate, position, *now);
+	}
+	return position;
+}
+
+/* When a position ahead of now is, in whole units. */
+static int64
+time_of(int128 position, int64 now)
+{
+	return now + (int64) ((position + ((int64) 1 << PARTS_BITS) - 1) >>
+						  PARTS_BITS);
+}
+
+/* Takes cost tokens, if they are there, and tells what is left. */
+bool
+apikey_limiter_take(ApikeySlot *slot, const ApikeyRate *rate, int64 now,
+					int64 cost, ApikeyRateState *state)
+{
+	int128		room = room_of(rate);
+	int128		parts = cost == 0 || cost > rate->tokens ? 0 :
+		parts_of(rate, cost);
+	int128		position = lock_position(slot, rate, &now);
+	bool		passed = cost == 0 ||
+		(cost <= rate->tokens && position + parts <= room);
+
+	if (passed && cost > 0)
+	{
+		position += parts;
+		write_position(slot, rate, position, now);
+	}
+	SpinLockRelease(&slot->mutex);
+	state->remaining = position >= room ? 0 :
+		Min(tokens_in(rate, room - position), rate->tokens);
+	if (passed)
+		state->reset = time_of(position, now);
+	else
+		state->reset = cost > rate->tokens ? 0 :
+			time_of(position + parts - room, now);
+	return passed;
+}
+
+/*
+ * Takes tokens that have been used, whether they are there or not, but for what
+ * would be more than a window in debt; returns how many.
+ */
+int64
+apikey_limiter_charge(ApikeySlot *slot, const ApikeyRate *rate, int64 now,
+					  int64 cost)
+{
+	int128		most = 2 * room_of(rate);
+	int64		taken = Min(cost, 2 * rate->tokens);
+	int128		parts = parts_of(rate, taken);
+	int128		position = lock_position(slot, rate, &now);
+
+	if (position + parts > most)
+	{
+		taken = position >= most ? 0 :
+			Min(taken, tokens_in(rate, most - position));
+		parts = parts_of(rate, taken);
+	}
+	if (taken > 0)
+		write_position(slot, rate, position + parts, now);
+	SpinLockRelease(&slot->mutex);
+	return taken;
+}
+
+static void
+move_back(ApikeySlot *slot, const ApikeyRate *rate, int64 now, int128 parts)
+{
+	int128		position = lock_position(slot, rate, &now);
+
+	if (position > 0)
+		write_position(slot, rate, Max(position - parts, 0), now);
+	SpinLockRelease(&slot->mutex);
+}
+
+/* Gives back what was taken, as far as it has not come back by itself. */
+void
+apikey_limiter_return(ApikeySlot *slot, const ApikeyRate *rate, int64 now,
+					  int64 tokens)
+{
+	move_back(slot, rate, now, parts_of(rate, tokens));
+}
+
+/* The same of what comes back in that time. */
+void
+apikey_limiter_return_time(ApikeySlot *slot, const ApikeyRate *rate, int64 now,
+						   int64 time)
+{
+	move_back(slot, rate, now, (int128) time << PARTS_BITS);
+}
+
+/*
+ * How long so many tokens take to come back, rounded up; no longer than all
+ * that can be out.
+ */
+int64
+apikey_limiter_time(const ApikeyRate *rate, int64 tokens)
+{
+	tokens = Min(tokens, 2 * rate->tokens);
+	return (int64) ((parts_of(rate, tokens) + ((int64) 1 << PARTS_BITS) - 1) >>
+					PARTS_BITS);
+}
+
+/* The limit of a key; false where it has none. */
+bool
+apikey_limiter_of(const ApikeyRow *key, ApikeyRate *rate)
+{
+	Interval   *window;
+
+	if (key->nulls[APIKEY_KEY_RATE_LIMIT])
+		return false;
+	window = DatumGetIntervalP(key->values[APIKEY_KEY_RATE_WINDOW]);
+	rate->tokens = DatumGetInt32(key->values[APIKEY_KEY_RATE_LIMIT]);
+	rate->window = ((int64) window->day * USECS_PER_DAY + window->time) *
+		APIKEY_LIMITER_UNITS;
+	return true;
+}

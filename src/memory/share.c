@@ -1,0 +1,290 @@
+/*
+ * share.c
+ *		Who holds how many slots of shared memory, and who has to give way.
+ *
+ * A slot is held by the role that owns its key, in its database.  While there
+ * is room, each takes what it asks for.  Where there is none, who holds least
+ * is served: the database with the most slots gives way to one that has fewer,
+ * and in it the role with the most; within a database the role with the most
+ * gives way to one that has fewer.  So nobody keeps more than its share while
+ * another waits, and who is within its share loses nothing: whoever has the
+ * most of all has more than the average, and no role can take from itself.
+ *
+ * There are holders for half as many roles as there are slots; the roles
+ * beyond share one in each database, and databases beyond a number share one.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_authid.h"
+#include "common/hashfn.h"
+#include "storage/shmem.h"
+
+#include "memory/slot.h"
+#include "usage/usage.h"
+
+#define DATABASES_MAX	1024	/* with a holder of their own */
+#define OTHER_ROLES		BOOTSTRAP_SUPERUSERID	/* and keys nobody knows of */
+
+typedef struct Holder
+{
+	Oid			database;
+	Oid			role;			/* invalid: it stands for the database */
+	int			slots;			/* 0: it is free */
+	int			whole;			/* its database's holder; of which: itself */
+	int			next;			/* in its bucket, or among the free; -1: none */
+} Holder;
+
+typedef struct Shares
+{
+	int			databases;
+	int			used;			/* holders from this number on are untouched */
+	int			free;			/* the first of those that are free again */
+	int			free_count;		/* of both kinds */
+	Holder		holders[FLEXIBLE_ARRAY_MEMBER];
+} Shares;
+
+static Shares *shares = NULL;
+static int *buckets = NULL;
+
+/* One for the databases and one for the roles of each that have none. */
+static int
+holder_count(void)
+{
+	return apikey_max_tracked_keys / 2 +
+		2 * Min(apikey_max_tracked_keys, DATABASES_MAX) + 2;
+}
+
+static int
+bucket_count(void)
+{
+	return apikey_max_tracked_keys / 2;
+}
+
+static Size
+shares_size(void)
+{
+	return add_size(offsetof(Shares, holders),
+					mul_size(holder_count(), sizeof(Holder)));
+}
+
+Size
+apikey_share_size(void)
+{
+	return add_size(add_size(shares_size(),
+							 mul_size(bucket_count(), sizeof(int))),
+					2 * PG_CACHE_LINE_SIZE);
+}
+
+void
+apikey_share_start(void)
+{
+	bool		found;
+
+	shares = ShmemInitStruct("apikey shares", shares_size(), &found);
+	buckets = ShmemInitStruct("apikey share buckets",
+							  mul_size(bucket_count(), sizeof(int)), &found);
+	if (found)
+		return;
+	shares->databases = shares->used = 0;
+	shares->free = -1;
+	shares->free_count = holder_count();
+	for (int i = 0; i < bucket_count(); i++)
+		buckets[i] = -1;
+}
+
+static int *
+bucket_of(Oid database, Oid role)
+{
+	return &buckets[hash_combine(murmurhash32(database), murmurhash32(role)) %
+					bucket_count()];
+}
+
+/* The number of a holder; -1 where there is none. */
+static int
+find_holder(Oid database, Oid role)
+{
+	int			number = *bucket_of(database, role);
+
+	while (number >= 0 && (shares->holders[number].database != database ||
+						   shares->holders[number].role != role))
+		number = shares->holders[number].next;
+	return number;
+}
+
+/* Makes one; the caller has seen to it that there is room. */
+static int
+make_holder(Oid database, Oid role, int whole)
+{
+	int		   *bucket = bucket_of(database, role);
+	int			number = shares->free;
+	Holder	   *holder;
+
+	if (number < 0)
+		number = shares->used++;
+	else
+		shares->free = shares->holders[number].next;
+	shares->free_count--;
+	holder = &shares->holders[number];
+	holder->database = database;
+	holder->role = role;
+	holder->slots = 0;
+	holder->whole = whole < 0 ? number : whole;
+	holder->next = *bucket;
+	*bucket = number;
+	return number;
+}
+
+static void
+drop_holder(int number)
+{
+	Holder	   *holder = &shares->holders[number];
+	int		   *link = bucket_of(holder->database, holder->role);
+
+	while (*link != number)
+		link = &shares->holders[*link].next;
+	*link = holder->next;
+	if (holder->whole == number && OidIsValid(holder->database))
+		shares->databases--;
+	holder->next = shares->free;
+	shares->free = number;
+	shares->free_count++;
+}
+
+/* The holder that stands for a database, or for all beyond a number. */
+static int
+database_holder(Oid *database, bool make)
+{
+	int			number = find_holder(*database, InvalidOid);
+
+	if (number < 0 && shares->databases >=
+		Min(apikey_max_tracked_keys, DATABASES_MAX))
+	{
+		*database = InvalidOid;
+		number = find_holder(InvalidOid, InvalidOid);
+	}
+	if (number < 0 && make)
+	{
+		number = make_holder(*database, InvalidOid, -1);
+		if (OidIsValid(*database))
+			shares->databases++;
+	}
+	return number;
+}
+
+/* That of a role in it; of those beyond a number the same. */
+static int
+role_holder(Oid database, Oid role, int whole, bool make)
+{
+	int			number;
+
+	/* In its database each may need that of the roles beyond. */
+	int			kept = 2 * Min(apikey_max_tracked_keys, DATABASES_MAX) + 2;
+
+	if (!OidIsValid(role))
+		role = OTHER_ROLES;
+	number = find_holder(database, role);
+	if (number < 0 && shares->free_count <= kept)
+	{
+		role = OTHER_ROLES;
+		number = find_holder(database, role);
+	}
+	if (number < 0 && make)
+		number = make_holder(database, role, whole);
+	return number;
+}
+
+/* Charges a slot to a role; returns its holder, for the slot to keep. */
+int
+apikey_share_charge(Oid database, Oid role)
+{
+	int			whole = database_holder(&database, true);
+	int			number = role_holder(database, role, whole, true);
+
+	shares->holders[whole].slots++;
+	shares->holders[number].slots++;
+	return number;
+}
+
+void
+apikey_share_discharge(int number)
+{
+	int			whole = shares->holders[number].whole;
+
+	if (--shares->holders[number].slots == 0)
+		drop_holder(number);
+	if (--shares->holders[whole].slots == 0)
+		drop_holder(whole);
+}
+
+static int
+slots_of(int number)
+{
+	return number < 0 ? 0 : shares->holders[number].slots;
+}
+
+/* The database with the most slots or, in a database, the role with the most. */
+static int
+greatest(int whole)
+{
+	int			most = -1;
+
+	for (int i = 0; i < shares->used; i++)
+	{
+		const Holder *holder = &shares->holders[i];
+		bool		wanted = whole < 0 ? holder->whole == i :
+			holder->whole == whole && i != whole;
+
+		if (wanted && holder->slots > slots_of(most))
+			most = i;
+	}
+	return most;
+}
+
+/*
+ * The holder that has to give up one of its slots to a role; -1 where none
+ * has: the role has its share.
+ */
+int
+apikey_share_giver(Oid database, Oid role)
+{
+	int			mine = database_holder(&database, false);
+	int			most = greatest(-1);
+
+	if (most >= 0 && slots_of(most) > slots_of(mine) + 1)
+		return greatest(most);
+	if (mine < 0)
+		return -1;
+	most = greatest(mine);
+	return slots_of(most) > slots_of(role_holder(database, role, mine, false)) + 1 ?
+		most : -1;
+}
+
+/* In whose name a slot is charged. */
+Oid
+apikey_share_role(int number)
+{
+	return shares->holders[number].role;
+}
+
+/*
+ * How many slots are held in a database, or in all; -1 where the database has
+ * no holder of its own.
+ */
+int
+apikey_share_count(Oid database)
+{
+	int			number = find_holder(database, InvalidOid);
+	int			count = 0;
+
+	if (OidIsValid(database) && number < 0 && shares->databases >=
+		Min(apikey_max_tracked_keys, DATABASES_MAX))
+		return -1;
+	if (OidIsValid(database))
+		return slots_of(number);
+	for (int i = 0; i < shares->used; i++)
+	{
+		if (shares->holders[i].whole == i)
+			count += shares->holders[i].slots;
+	}
+	return count;
+}

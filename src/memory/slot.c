@@ -1,0 +1,638 @@
+/*
+ * slot.c
+ *		The slots of shared memory: who has which, and who gives one up.
+ *
+ * A slot is at rest when nothing is lost with it: it has nothing to flush and
+ * no refusal to tell, its limiter has all back, and no lease is out.  Where no
+ * slot is free, one at rest is taken, whosever it is.  Where none is found, who
+ * has less than others takes one of theirs: see share.c.  So a limit is never
+ * forgotten to make room for its own role's keys, nor for anybody's who has as
+ * much.  What is taken then is what is least missed, of some found at random:
+ * those that hold up the longest are the last to be, and nobody can choose.
+ *
+ * In recovery nothing can be flushed.  There, counts keep no slot from being
+ * taken: they go to what is not attributed.
+ *
+ * Where no slot can be had, a use is counted as not attributed, and a limit
+ * cannot be held.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+
+#include "usage/history.h"
+#include "limits/mark.h"
+#include "memory/slot.h"
+#include "limits/tally.h"
+#include "usage/usage.h"
+
+#define PARTITIONS		16
+#define REST_LOOKED_AT	1024	/* slots, to find one at rest */
+#define GIVEN_LOOKED_AT	4096	/* of a holder's, to find the one to take, */
+#define GIVEN_COMPARED	16		/* or so many that can be taken */
+#define GIVEN_TRIES		8		/* it has changed meanwhile */
+
+/* What is lost with a slot; more is the time for which its limiter holds up. */
+#define LOSS_NONE		0
+#define LOSS_COUNTS		1
+#define LOSS_LEASE		PG_INT64_MAX	/* never taken */
+
+typedef struct Shared
+{
+	LWLock	   *control;
+	LWLockPadded *partitions;
+	pg_atomic_uint32 clock;		/* where the next search for rest begins */
+	int			free;			/* the first on the stack; -1: none */
+	int			buckets[FLEXIBLE_ARRAY_MEMBER]; /* the first in each; -1: none */
+} Shared;
+
+/* With its bucket and its part of the shares, a key takes 305 bytes at most. */
+StaticAssertDecl(sizeof(ApikeySlot) <= 288, "a slot has grown");
+
+static Shared *shared = NULL;
+static ApikeySlot *slots = NULL;
+static shmem_request_hook_type previous_request = NULL;
+static shmem_startup_hook_type previous_startup = NULL;
+
+/* Has the library been preloaded, so that there is shared memory? */
+bool
+apikey_usage_shared(void)
+{
+	return shared != NULL;
+}
+
+/* Each partition has as many, one for a slot. */
+static int
+buckets_of_partition(void)
+{
+	return (apikey_max_tracked_keys + PARTITIONS - 1) / PARTITIONS;
+}
+
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(Shared, buckets),
+					mul_size(PARTITIONS,
+							 mul_size(buckets_of_partition(), sizeof(int))));
+}
+
+static void
+request_memory(void)
+{
+	if (previous_request)
+		previous_request();
+	RequestAddinShmemSpace(shared_size());
+	RequestAddinShmemSpace(mul_size(apikey_max_tracked_keys,
+									sizeof(ApikeySlot)));
+	RequestAddinShmemSpace(apikey_share_size());
+	RequestAddinShmemSpace(apikey_stats_size());
+	RequestAddinShmemSpace(apikey_lease_size());
+	RequestAddinShmemSpace(apikey_notify_size());
+	RequestAddinShmemSpace(apikey_worker_size());
+	RequestAddinShmemSpace(apikey_mark_size());
+	RequestAddinShmemSpace(apikey_history_size());
+	RequestAddinShmemSpace(apikey_tally_size());
+	RequestNamedLWLockTranche("apikey", PARTITIONS + 3);
+}
+
+static uint32
+hash_key(const ApikeySlotKey *key)
+{
+	return hash_bytes((const unsigned char *) key, sizeof(ApikeySlotKey));
+}
+
+static int *
+bucket_of(uint32 hash)
+{
+	return &shared->buckets[hash % PARTITIONS * buckets_of_partition() +
+							hash / PARTITIONS % buckets_of_partition()];
+}
+
+static LWLock *
+partition_lock(uint32 hash)
+{
+	return &shared->partitions[hash % PARTITIONS].lock;
+}
+
+static bool
+slot_has_key(const ApikeySlot *slot, const ApikeySlotKey *key)
+{
+	return slot->used && memcmp(&slot->key, key, sizeof(ApikeySlotKey)) == 0;
+}
+
+/* The number of a key's slot, whose partition is locked; -1 for none. */
+static int
+find_number(const ApikeySlotKey *key, uint32 hash)
+{
+	int			number = *bucket_of(hash);
+
+	while (number >= 0 && !slot_has_key(&slots[number], key))
+		number = slots[number].next;
+	return number;
+}
+
+/* Makes a slot a key's; its partition is locked, or nobody else is there. */
+static void
+key_slot(int number, const ApikeySlotKey *key, uint32 hash)
+{
+	ApikeySlot *slot = &slots[number];
+
+	pg_atomic_write_u64(&slot->uses, 0);
+	pg_atomic_write_u64(&slot->denials, 0);
+	pg_atomic_write_u64(&slot->last_used_at, 0);
+	pg_atomic_write_u64(&slot->arrival, 0);
+	SpinLockInit(&slot->mutex);
+	slot->ended = slot->has_addr = slot->flush_done = slot->in_debt = false;
+	slot->arrival_rest = 0;
+	memset(&slot->flush, 0, sizeof(slot->flush));
+	memset(&slot->denial, 0, sizeof(slot->denial));
+	memset(&slot->lease, 0, sizeof(slot->lease));
+	slot->key = *key;
+	slot->next = *bucket_of(hash);
+	slot->used = true;
+	*bucket_of(hash) = number;
+}
+
+/* Takes a slot from its key; its partition is locked. */
+static void
+unkey_slot(int number, uint32 hash)
+{
+	int		   *link = bucket_of(hash);
+
+	while (*link != number)
+		link = &slots[*link].next;
+	*link = slots[number].next;
+	slots[number].used = false;
+	/* Who holds a hint and our lock must not find the old key again. */
+	memset(&slots[number].key, 0, sizeof(ApikeySlotKey));
+}
+
+/* Takes a free slot in hand, for a role; -1 where there is none. */
+static int
+take_free_slot(Oid database, Oid role)
+{
+	int			number;
+
+	LWLockAcquire(shared->control, LW_EXCLUSIVE);
+	number = shared->free;
+	if (number >= 0)
+	{
+		shared->free = slots[number].next;
+		slots[number].holder = apikey_share_charge(database, role);
+	}
+	LWLockRelease(shared->control);
+	return number;
+}
+
+/* Gives back a slot that was in hand. */
+static void
+free_slot(int number)
+{
+	LWLockAcquire(shared->control, LW_EXCLUSIVE);
+	apikey_share_discharge(slots[number].holder);
+	slots[number].holder = -1;
+	slots[number].next = shared->free;
+	shared->free = number;
+	LWLockRelease(shared->control);
+}
+
+/* Is there nothing to flush? */
+bool
+apikey_slot_flushed(ApikeySlot *slot)
+{
+	return pg_atomic_read_u64(&slot->uses) == 0 &&
+		pg_atomic_read_u64(&slot->denials) == 0;
+}
+
+/* How much is lost with a slot, as it seems where it is not locked. */
+static int64
+slot_loss(ApikeySlot *slot, TimestampTz now)
+{
+	int64		arrival = (int64) pg_atomic_read_u64(&slot->arrival);
+
+	if (!apikey_lease_at_rest(slot, now))
+		return LOSS_LEASE;
+	if (arrival > now * APIKEY_LIMITER_UNITS)
+		return LOSS_COUNTS + (arrival - now * APIKEY_LIMITER_UNITS);
+	return apikey_slot_flushed(slot) && apikey_denial_at_rest(slot) ?
+		LOSS_NONE : LOSS_COUNTS;
+}
+
+/* Is nothing lost with a slot? */
+bool
+apikey_slot_at_rest(ApikeySlot *slot, TimestampTz now)
+{
+	return slot_loss(slot, now) == LOSS_NONE;
+}
+
+/*
+ * What counts of a slot that is given up are told of nowhere; a flush that is
+ * on its way may yet tell of its part.
+ */
+static uint64
+lost_counts(ApikeySlot *slot)
+{
+	uint64		counts = pg_atomic_read_u64(&slot->uses) +
+		pg_atomic_read_u64(&slot->denials);
+
+	if (slot->flush.number != 0 && !slot->flush_done)
+		counts -= Min(counts, (uint64) slot->flush.uses + slot->flush.denials);
+	return counts;
+}
+
+/*
+ * Takes a slot in hand that is still that key's, if no more is lost with it
+ * than so much.  Of a holder it may be any; -1: of whichever.
+ */
+static bool
+evict_slot(int number, int holder, int64 loss, TimestampTz now)
+{
+	ApikeySlot *slot = &slots[number];
+	ApikeySlotKey key = slot->key;
+	uint32		hash = hash_key(&key);
+	uint64		counts = 0;
+	bool		evicted;
+
+	LWLockAcquire(partition_lock(hash), LW_EXCLUSIVE);
+	evicted = slot_has_key(slot, &key) &&
+		(holder < 0 || slot->holder == holder) &&
+		slot_loss(slot, now) <= loss;
+	if (evicted)
+	{
+		counts = lost_counts(slot);
+		unkey_slot(number, hash);
+	}
+	LWLockRelease(partition_lock(hash));
+	if (evicted)
+		apikey_stats_evicted(key.database, counts);
+	return evicted;
+}
+
+/*
+ * Takes the next slot in hand that is at rest, round the clock; gives up after
+ * a while, with -1.
+ */
+static int
+evict_resting(TimestampTz now)
+{
+	int64		loss = RecoveryInProgress() ? LOSS_COUNTS : LOSS_NONE;
+
+	for (int i = 0; i < Min(apikey_max_tracked_keys, REST_LOOKED_AT); i++)
+	{
+		int			number = pg_atomic_fetch_add_u32(&shared->clock, 1) %
+			apikey_max_tracked_keys;
+
+		/* Read without a lock: evict_slot looks again. */
+		if (slots[number].used && slot_loss(&slots[number], now) <= loss &&
+			evict_slot(number, -1, loss, now))
+			return number;
+	}
+	return -1;
+}
+
+/*
+ * Of a holder's slots, some found at random, the one that is least missed; -1
+ * where none can be taken.  "loss" comes as LOSS_LEASE.  A lease is called
+ * back: it is idle from now on.
+ */
+static int
+least_missed(int holder, TimestampTz now, int64 *loss)
+{
+	int			start = (int) pg_prng_uint64_range(&pg_global_prng_state, 0,
+												   apikey_max_tracked_keys - 1);
+	int			least = -1;
+	int			compared = 0;
+
+	for (int i = 0; i < apikey_max_tracked_keys && compared < GIVEN_COMPARED &&
+		 (i < GIVEN_LOOKED_AT || compared == 0); i++)
+	{
+		int			number = (start + i) % apikey_max_tracked_keys;
+		ApikeySlot *slot = &slots[number];
+		int64		this;
+
+		if (!slot->used || slot->holder != holder)
+			continue;
+		this = slot_loss(slot, now);
+		if (this == LOSS_LEASE)
+			slot->lease.spent_at = 0;
+		else
+		{
+			compared++;
+			if (this < *loss)
+			{
+				least = number;
+				*loss = this;
+			}
+		}
+	}
+	return least;
+}
+
+/* Takes a slot in hand of who has more than a role; -1 where nobody has. */
+static int
+evict_given(Oid database, Oid role, TimestampTz now)
+{
+	for (int i = 0; i < GIVEN_TRIES; i++)
+	{
+		int64		loss = LOSS_LEASE;
+		int			giver;
+		int			number;
+
+		LWLockAcquire(shared->control, LW_SHARED);
+		giver = apikey_share_giver(database, role);
+		LWLockRelease(shared->control);
+		if (giver < 0)
+			break;
+		number = least_missed(giver, now, &loss);
+		if (number < 0)
+			break;
+		if (evict_slot(number, giver, loss, now))
+			return number;
+	}
+	return -1;
+}
+
+/* Takes a slot in hand for a role; -1 where there is no room for it. */
+static int
+take_slot(Oid database, Oid role, bool spare)
+{
+	int			number = take_free_slot(database, role);
+	TimestampTz now;
+
+	if (number >= 0)
+		return number;
+	now = GetCurrentTimestamp();
+	number = evict_resting(now);
+	if (number < 0 && !spare)
+		number = evict_given(database, role, now);
+	if (number >= 0)
+	{
+		LWLockAcquire(shared->control, LW_EXCLUSIVE);
+		apikey_share_discharge(slots[number].holder);
+		slots[number].holder = apikey_share_charge(database, role);
+		LWLockRelease(shared->control);
+	}
+	return number;
+}
+
+/* The number of slots, and each, to be looked through without a lock. */
+int
+apikey_slot_count(void)
+{
+	return shared == NULL ? 0 : apikey_max_tracked_keys;
+}
+
+ApikeySlot *
+apikey_slot_at(int number)
+{
+	return &slots[number];
+}
+
+/*
+ * Finds a key's slot, its partition locked shared for the caller to release;
+ * NULL where it has none.  A hint saves the search where it is right.
+ */
+ApikeySlot *
+apikey_slot_find(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
+				 LWLock **lock)
+{
+	ApikeySlotKey key = {.database = database, .id = *id};
+	bool		hinted = hint != NULL && hint->known;
+	uint32		hash = hinted ? hint->hash : hash_key(&key);
+	int			number;
+
+	*lock = partition_lock(hash);
+	LWLockAcquire(*lock, LW_SHARED);
+	if (hinted && slot_has_key(&slots[hint->number], &key))
+		return &slots[hint->number];
+	number = find_number(&key, hash);
+	if (number < 0)
+	{
+		LWLockRelease(*lock);
+		return NULL;
+	}
+	if (hint != NULL)
+	{
+		hint->hash = hash;
+		hint->number = number;
+		hint->known = true;
+	}
+	return &slots[number];
+}
+
+/* Gives a key a slot; false where there is no room. */
+static bool
+make_slot(const ApikeySlotKey *key, Oid role, bool spare)
+{
+	uint32		hash = hash_key(key);
+	int			number = take_slot(key->database, role, spare);
+	bool		found;
+
+	if (number < 0)
+		return false;
+	LWLockAcquire(partition_lock(hash), LW_EXCLUSIVE);
+	found = find_number(key, hash) >= 0;
+	if (!found)
+		key_slot(number, key, hash);
+	LWLockRelease(partition_lock(hash));
+	if (found)
+		free_slot(number);
+	return true;
+}
+
+static ApikeySlot *
+open_slot(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint, bool spare,
+		  LWLock **lock)
+{
+	ApikeySlotKey key = {.database = database, .id = *id};
+	ApikeySlot *slot;
+
+	while ((slot = apikey_slot_find(database, id, hint, lock)) == NULL)
+	{
+		if (!make_slot(&key, hint == NULL ? InvalidOid : hint->owner, spare))
+			return NULL;
+	}
+	return slot;
+}
+
+/*
+ * The same, of a key that need not have one yet; NULL where there is no room.
+ * The hint says in whose name a slot is made.
+ */
+ApikeySlot *
+apikey_slot_open(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
+				 LWLock **lock)
+{
+	return open_slot(database, id, hint, false, lock);
+}
+
+/* The same to count only: nobody's limit is given up for it. */
+ApikeySlot *
+apikey_slot_open_spare(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
+					   LWLock **lock)
+{
+	return open_slot(database, id, hint, true, lock);
+}
+
+/*
+ * While shared memory is being made: an empty slot for what the file has of a
+ * key; NULL where there is no room, or the key has one already.
+ */
+ApikeySlot *
+apikey_slot_restore(const ApikeySlotKey *key, Oid owner)
+{
+	uint32		hash = hash_key(key);
+	int			number;
+
+	if (find_number(key, hash) >= 0)
+		return NULL;
+	number = take_free_slot(key->database, owner);
+	if (number < 0)
+		return NULL;
+	key_slot(number, key, hash);
+	return &slots[number];
+}
+
+/* Frees a key's slot: at rest only, or whatever is in it. */
+static void
+drop_slot(const ApikeySlotKey *key, bool even_busy)
+{
+	uint32		hash = hash_key(key);
+	bool		dropped = false;
+	int			number;
+
+	LWLockAcquire(partition_lock(hash), LW_EXCLUSIVE);
+	number = find_number(key, hash);
+	if (number >= 0 &&
+		(even_busy ||
+		 apikey_slot_at_rest(&slots[number], GetCurrentTimestamp())))
+	{
+		unkey_slot(number, hash);
+		dropped = true;
+	}
+	LWLockRelease(partition_lock(hash));
+	if (dropped)
+		free_slot(number);
+}
+
+/*
+ * A key has ended for good: its limit holds nothing up any more, and its slot
+ * is free as soon as what it has is flushed; of a key that is gone at once.
+ */
+void
+apikey_slot_end(Oid database, const pg_uuid_t *id, bool gone)
+{
+	ApikeySlotKey key = {.database = database, .id = *id};
+	LWLock	   *lock;
+	ApikeySlot *slot;
+
+	if (shared == NULL)
+		return;
+	if (!gone && (slot = apikey_slot_find(database, id, NULL, &lock)) != NULL)
+	{
+		pg_atomic_write_u64(&slot->arrival, 0);
+		slot->ended = true;
+		LWLockRelease(lock);
+	}
+	drop_slot(&key, gone);
+}
+
+/* A database is being dropped, or our tables in it. */
+void
+apikey_slot_forget_database(Oid database)
+{
+	for (int i = 0; i < apikey_slot_count(); i++)
+	{
+		ApikeySlotKey key = slots[i].key;
+
+		if (slots[i].used && key.database == database)
+			drop_slot(&key, true);
+	}
+}
+
+/* Makes shared memory empty. */
+static void
+make_slots(LWLockPadded *locks)
+{
+	shared->control = &locks[0].lock;
+	shared->partitions = &locks[3];
+	pg_atomic_init_u32(&shared->clock, 0);
+	shared->free = -1;
+	for (int i = 0; i < PARTITIONS * buckets_of_partition(); i++)
+		shared->buckets[i] = -1;
+	for (int i = apikey_max_tracked_keys - 1; i >= 0; i--)
+	{
+		memset(&slots[i], 0, sizeof(ApikeySlot));
+		pg_atomic_init_u64(&slots[i].uses, 0);
+		pg_atomic_init_u64(&slots[i].denials, 0);
+		pg_atomic_init_u64(&slots[i].last_used_at, 0);
+		pg_atomic_init_u64(&slots[i].arrival, 0);
+		slots[i].holder = -1;
+		slots[i].next = shared->free;
+		shared->free = i;
+	}
+}
+
+static void
+start_memory(void)
+{
+	LWLockPadded *locks;
+	bool		found;
+
+	if (previous_startup)
+		previous_startup();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	locks = GetNamedLWLockTranche("apikey");
+	apikey_stats_start(&locks[1].lock);
+	apikey_lease_start();
+	apikey_notify_start(&locks[2].lock);
+	apikey_share_start();
+	apikey_worker_start();
+	apikey_mark_start();
+	apikey_history_start();
+	apikey_tally_start();
+	shared = ShmemInitStruct("apikey", shared_size(), &found);
+	slots = ShmemInitStruct("apikey slots",
+							mul_size(apikey_max_tracked_keys,
+									 sizeof(ApikeySlot)),
+							&found);
+	if (!found)
+	{
+		make_slots(locks);
+		apikey_slot_file_start();
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* Once, while the library is being preloaded. */
+void
+apikey_slot_init(void)
+{
+	previous_request = shmem_request_hook;
+	shmem_request_hook = request_memory;
+	previous_startup = shmem_startup_hook;
+	shmem_startup_hook = start_memory;
+}
+
+/* How many slots are used in a database, or in all. */
+int
+apikey_slot_used(Oid database)
+{
+	int			count;
+
+	LWLockAcquire(shared->control, LW_SHARED);
+	count = apikey_share_count(database);
+	LWLockRelease(shared->control);
+	if (count >= 0)
+		return count;
+	count = 0;
+	for (int i = 0; i < apikey_max_tracked_keys; i++)
+		count += slots[i].used && slots[i].key.database == database;
+	return count;
+}

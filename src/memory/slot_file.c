@@ -1,0 +1,482 @@
+/*
+ * slot_file.c
+ *		The file in which what is in the slots outlives the server.
+ *
+ * A server that is shut down in peace leaves it, and its next start reads it.
+ * Which that is, the control file says, not that a process ended with 0: an
+ * immediate stop does that, too, and leaves locks that killed processes held.
+ *
+ *		written				by					read where the control file says
+ *		shut down			the postmaster		shut down, at that checkpoint
+ *		shut down in		the postmaster		shut down in recovery, or in
+ *		recovery								recovery, on that timeline
+ *		in recovery			a process, each		the same
+ *							flush interval
+ *
+ * So a file holds for one life of a server: once a server has come up and may
+ * have written of it into the tables, its control file says something else.
+ * It is never removed before; a start that fails leaves it for the next.  On a
+ * standby nothing is written into the tables, so there what was last written
+ * holds after a crash, too, until the promotion.
+ *
+ * What a primary left and a standby finds, after a switchover or in a copy,
+ * others may have or get as well: of that, limits hold on, leases do not, and
+ * counts are not attributed.  What a base backup brings along is another's.
+ *
+ * The content is checked before any of it is used: by its sizes, its checksum
+ * and, each by itself, what its values may be.
+ */
+#include "postgres.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "port/pg_crc32c.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+
+#include "credits/credit.h"
+#include "memory/slot.h"
+#include "usage/usage.h"
+
+#define SLOT_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/apikey.stat"
+#define SLOT_FILE_MAGIC	0x41504B35	/* "APK5" */
+
+/* What the file begins with, and what it is written of. */
+typedef struct FileHeader
+{
+	uint32		magic;
+	uint32		slot_size;		/* of what is kept of each slot */
+	uint64		system;			/* the cluster, as its control file names it */
+	XLogRecPtr	checkpoint;
+	uint64		count;			/* of slots */
+	TimeLineID	timeline;
+	uint32		state;			/* DBState */
+	pg_crc32c	crc;			/* of the slots */
+	pg_crc32c	header_crc;		/* of what stands before */
+} FileHeader;
+
+/* What the file keeps of a slot. */
+typedef struct KeptSlot
+{
+	ApikeyUse	use;
+	Oid			owner;
+	bool		ended;
+	bool		in_debt;
+	ApikeyDenial denial;
+	ApikeyLease lease;
+} KeptSlot;
+
+/* The file of version 0.1.0, which it removed at its start: slots, no more. */
+#define OLD_FILE_MAGIC	0x41504B34	/* "APK4" */
+
+typedef struct OldSlot
+{
+	ApikeyUse	use;
+	int64		denial_count;
+	TimestampTz denial_told_at;
+	int			denial_code;
+	Oid			denial_actor;
+	bool		denial_has_addr;
+	inet_struct denial_addr;
+	uint64		lease_number;
+	int64		lease_available;
+	int64		lease_low;
+	TimestampTz lease_until;
+	int64		lease_rest[5];
+	int32		lease_unsettled[3];
+	bool		lease_doomed;
+} OldSlot;
+
+static pg_crc32c
+crc_of(pg_crc32c crc, const void *data, size_t size)
+{
+	COMP_CRC32C(crc, data, size);
+	return crc;
+}
+
+static pg_crc32c
+header_crc(const FileHeader *header)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	crc = crc_of(crc, header, offsetof(FileHeader, header_crc));
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+/* What a file written now is of; false where the control file is broken. */
+static bool
+describe_server(FileHeader *header)
+{
+	bool		crc_ok;
+	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
+
+	memset(header, 0, sizeof(*header));
+	header->magic = SLOT_FILE_MAGIC;
+	header->slot_size = sizeof(KeptSlot);
+	header->system = control->system_identifier;
+	header->checkpoint = control->checkPoint;
+	header->timeline = control->checkPointCopy.ThisTimeLineID;
+	header->state = control->state;
+	pfree(control);
+	return crc_ok;
+}
+
+/* Copies out a slot; false where there is nothing to keep. */
+static bool
+keep_slot(ApikeySlot *slot, TimestampTz now, KeptSlot *kept)
+{
+	memset(kept, 0, sizeof(*kept));
+	if (!slot->used || apikey_slot_at_rest(slot, now))
+		return false;
+	apikey_usage_copy(slot, &kept->use);
+	kept->owner = apikey_share_role(slot->holder);
+	kept->ended = slot->ended;
+	kept->in_debt = slot->in_debt;
+	kept->denial = slot->denial;
+	kept->lease = slot->lease;
+	return true;
+}
+
+/* The same while others are at work. */
+static bool
+keep_busy_slot(ApikeySlot *slot, TimestampTz now, KeptSlot *kept)
+{
+	ApikeySlotKey key = slot->key;
+	LWLock	   *lock;
+	bool		any;
+
+	if (!slot->used)
+		return false;
+	slot = apikey_slot_find(key.database, &key.id, NULL, &lock);
+	if (slot == NULL)
+		return false;
+	SpinLockAcquire(&slot->mutex);
+	any = keep_slot(slot, now, kept);
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+	return any;
+}
+
+/* Writes the slots and then, knowing their sum, the header. */
+static bool
+write_slots(FILE *file, FileHeader *header, bool busy)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	KeptSlot	kept;
+
+	if (fseek(file, sizeof(*header), SEEK_SET) != 0)
+		return false;
+	INIT_CRC32C(header->crc);
+	for (int i = 0; i < apikey_slot_count(); i++)
+	{
+		if (!(busy ? keep_busy_slot : keep_slot) (apikey_slot_at(i), now, &kept))
+			continue;
+		if (fwrite(&kept, sizeof(kept), 1, file) != 1)
+			return false;
+		header->crc = crc_of(header->crc, &kept, sizeof(kept));
+		header->count++;
+	}
+	FIN_CRC32C(header->crc);
+	header->header_crc = header_crc(header);
+	return fseek(file, 0, SEEK_SET) == 0 &&
+		fwrite(header, sizeof(*header), 1, file) == 1;
+}
+
+/* Replaces the file, unless nothing has changed since it was last written. */
+static void
+write_file(FileHeader *header, bool busy)
+{
+	static pg_crc32c last = 0;
+	FILE	   *file = AllocateFile(SLOT_FILE ".tmp", PG_BINARY_W);
+	bool		written = file != NULL && write_slots(file, header, busy);
+
+	if (file != NULL && FreeFile(file) != 0)
+		written = false;
+	if (!written)
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", SLOT_FILE ".tmp")));
+	if (!written || (busy && header->header_crc == last))
+		unlink(SLOT_FILE ".tmp");
+	else if (durable_rename(SLOT_FILE ".tmp", SLOT_FILE, LOG) == 0)
+		last = header->header_crc;
+}
+
+/*
+ * The postmaster ends: in peace, if the control file says so.  Then all other
+ * processes have ended in order, and nobody holds a lock.
+ */
+static void
+write_at_end(int code, Datum arg pg_attribute_unused())
+{
+	FileHeader	header;
+
+	if (code == 0 && apikey_usage_shared() && describe_server(&header) &&
+		(header.state == DB_SHUTDOWNED ||
+		 header.state == DB_SHUTDOWNED_IN_RECOVERY))
+		write_file(&header, false);
+}
+
+static bool
+file_exists(const char *name)
+{
+	struct stat status;
+
+	return stat(name, &status) == 0;
+}
+
+static bool
+address_ok(bool has_addr, const inet_struct *addr)
+{
+	return !has_addr ||
+		(addr->family == PGSQL_AF_INET && addr->bits <= 32) ||
+		(addr->family == PGSQL_AF_INET6 && addr->bits <= 128);
+}
+
+/* May a slot have these values? */
+static bool
+kept_slot_ok(const KeptSlot *kept)
+{
+	return OidIsValid(kept->use.database) &&
+		kept->use.uses <= PG_INT64_MAX / 2 &&
+		kept->use.denials <= PG_INT64_MAX / 2 &&
+		kept->use.last_used_at >= 0 &&
+		IS_VALID_TIMESTAMP(kept->use.last_used_at) &&
+		(int64) kept->use.arrival >= 0 &&
+		address_ok(kept->use.has_addr, &kept->use.addr) &&
+		kept->denial.code <= APIKEY_CODE_VALID &&
+		address_ok(kept->denial.has_addr, &kept->denial.addr) &&
+		kept->lease.available >= 0;
+}
+
+/*
+ * Is what a server like that left what this one may go on with?  A checkpoint
+ * at which a primary was shut down is one of its kind.
+ */
+static bool
+is_ours(const FileHeader *header, const FileHeader *now)
+{
+	bool		in_recovery = now->state == DB_SHUTDOWNED_IN_RECOVERY ||
+		now->state == DB_IN_ARCHIVE_RECOVERY;
+
+	if (header->system != now->system || header->timeline != now->timeline)
+		return false;
+	if (header->state == DB_SHUTDOWNED)
+		return now->state == DB_SHUTDOWNED &&
+			header->checkpoint == now->checkpoint;
+	return in_recovery && (header->state == DB_SHUTDOWNED_IN_RECOVERY ||
+						   header->state == DB_IN_ARCHIVE_RECOVERY);
+}
+
+/* Reads the header and, to its end, whether the rest is what it says. */
+static bool
+file_ok(FILE *file, FileHeader *header)
+{
+	KeptSlot	kept;
+	pg_crc32c	crc;
+
+	if (fread(header, sizeof(*header), 1, file) != 1 ||
+		header->magic != SLOT_FILE_MAGIC ||
+		header->slot_size != sizeof(KeptSlot) ||
+		header->header_crc != header_crc(header))
+		return false;
+	INIT_CRC32C(crc);
+	for (uint64 i = 0; i < header->count; i++)
+	{
+		if (fread(&kept, sizeof(kept), 1, file) != 1 || !kept_slot_ok(&kept))
+			return false;
+		crc = crc_of(crc, &kept, sizeof(kept));
+	}
+	FIN_CRC32C(crc);
+	return crc == header->crc && fgetc(file) == EOF &&
+		fseek(file, sizeof(*header), SEEK_SET) == 0;
+}
+
+/* Only where nobody else can have it are a lease and counts this server's. */
+static void
+restore_slot(const KeptSlot *kept, bool whole)
+{
+	ApikeySlotKey key = {.database = kept->use.database, .id = kept->use.id};
+	ApikeySlot *slot = apikey_slot_restore(&key, kept->owner);
+
+	if (slot == NULL || !whole)
+		apikey_stats_not_attributed_to(key.database, kept->use.uses +
+									   kept->use.denials);
+	if (slot == NULL)
+		return;
+	pg_atomic_write_u64(&slot->arrival, kept->use.arrival);
+	slot->ended = kept->ended;
+	slot->in_debt = kept->in_debt;
+	if (!whole)
+		return;
+	pg_atomic_write_u64(&slot->uses, kept->use.uses);
+	pg_atomic_write_u64(&slot->denials, kept->use.denials);
+	pg_atomic_write_u64(&slot->last_used_at, (uint64) kept->use.last_used_at);
+	slot->has_addr = kept->use.has_addr;
+	slot->addr = kept->use.addr;
+	slot->denial = kept->denial;
+	slot->lease = kept->lease;
+	apikey_lease_from_file(&slot->lease);
+}
+
+static void
+restore_slots(FILE *file, const FileHeader *header)
+{
+	bool		whole = header->state != DB_SHUTDOWNED ||
+		!(file_exists(STANDBY_SIGNAL_FILE) || file_exists(RECOVERY_SIGNAL_FILE));
+	KeptSlot	kept;
+
+	if (header->count > (uint64) apikey_max_tracked_keys)
+		ereport(LOG,
+				(errmsg("what was pending of some API keys is lost"),
+				 errhint("\"apikey.max_tracked_keys\" is less than it was.")));
+	for (uint64 i = 0; i < header->count &&
+		 fread(&kept, sizeof(kept), 1, file) == 1; i++)
+	{
+		if (whole && header->state != DB_SHUTDOWNED)
+			memset(&kept.lease, 0, sizeof(kept.lease));
+		restore_slot(&kept, whole);
+	}
+}
+
+/*
+ * Takes over what version 0.1.0 has left of counts, limits and leases: once, so
+ * it is removed first, and only after a clean end, as it was written at others
+ * as well.  A lease of it has no number: see account.c.
+ */
+static void
+take_over_old(FILE *file, const FileHeader *now)
+{
+	OldSlot		old;
+
+	if (durable_unlink(SLOT_FILE, LOG) != 0 || now->state != DB_SHUTDOWNED ||
+		file_exists(STANDBY_SIGNAL_FILE) || file_exists(RECOVERY_SIGNAL_FILE) ||
+		fseek(file, sizeof(uint32), SEEK_SET) != 0)
+		return;
+	while (fread(&old, sizeof(old), 1, file) == 1)
+	{
+		KeptSlot	kept;
+
+		memset(&kept, 0, sizeof(kept));
+		kept.use = old.use;
+		if (old.lease_number != 0)
+			kept.lease.number = APIKEY_LEASE_UNNUMBERED;
+		kept.lease.available = old.lease_available;
+		kept.lease.until = old.lease_until;
+		if (kept_slot_ok(&kept))
+			restore_slot(&kept, true);
+	}
+}
+
+/* Is it a file of version 0.1.0? */
+static bool
+file_is_old(FILE *file)
+{
+	uint32		magic;
+	bool		old = fread(&magic, sizeof(magic), 1, file) == 1 &&
+		magic == OLD_FILE_MAGIC;
+
+	rewind(file);
+	return old;
+}
+
+/* Reads the file, where it is this server's, into the empty slots. */
+static void
+read_file(void)
+{
+	FILE	   *file = AllocateFile(SLOT_FILE, PG_BINARY_R);
+	FileHeader	header;
+	FileHeader	now;
+
+	if (file == NULL)
+		return;
+	if (file_is_old(file))
+	{
+		if (describe_server(&now))
+			take_over_old(file, &now);
+	}
+	else if (!file_ok(file, &header))
+		ereport(LOG,
+				(errmsg("file \"%s\" is damaged and is not used", SLOT_FILE),
+				 errdetail("What was pending of API keys when the server was shut down is lost.")));
+	else if (!describe_server(&now) || !is_ours(&header, &now))
+		ereport(DEBUG1,
+				(errmsg_internal("file \"%s\" is not of the life that this start goes on with",
+								 SLOT_FILE)));
+	else
+		restore_slots(file, &header);
+	FreeFile(file);
+}
+
+/* Shared memory is made, of a server that starts or goes on after a crash. */
+void
+apikey_slot_file_start(void)
+{
+	if (file_exists(BACKUP_LABEL_FILE))
+		unlink(SLOT_FILE);
+	read_file();
+	if (!IsUnderPostmaster)
+		on_shmem_exit(write_at_end, (Datum) 0);
+}
+
+/*
+ * On a standby: writes the file each flush interval, and looks at the peppers
+ * after each reload.  Elsewhere, or once it has been promoted, this process has
+ * nothing to do and ends for good.
+ */
+void
+apikey_keeper_main(Datum arg pg_attribute_unused())
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	while (RecoveryInProgress() && !ShutdownRequestPending)
+	{
+		FileHeader	header;
+
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 apikey_flush_interval, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			apikey_pepper_look();
+		}
+		if (!ShutdownRequestPending && describe_server(&header) &&
+			header.state == DB_IN_ARCHIVE_RECOVERY)
+			write_file(&header, true);
+	}
+	if (!RecoveryInProgress())
+		unlink(SLOT_FILE);
+	proc_exit(RecoveryInProgress() ? 1 : 0);
+}
+
+/* Once, while the library is being preloaded. */
+void
+apikey_slot_file_init(void)
+{
+	BackgroundWorker worker = {0};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = 1;
+	strlcpy(worker.bgw_library_name, "apikey", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "apikey_keeper_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "apikey keeper", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "apikey keeper", BGW_MAXLEN);
+	RegisterBackgroundWorker(&worker);
+}

@@ -1,0 +1,403 @@
+/*
+ * stats.c
+ *		What this server has counted of verifications, for apikey_stats.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/shmem.h"
+
+#include "memory/slot.h"
+#include "usage/usage.h"
+
+#define DATABASES_MAX	4096	/* more are counted together */
+
+/*
+ * An entry is a database's from the first look at it, or use in it, until it
+ * is dropped.  Where our tables are not in it, it is dormant: no worker looks
+ * there, and another database may have the entry where there is no other.
+ */
+typedef struct DatabaseStats
+{
+	Oid			database;		/* invalid: free; or, the last, of all others */
+	bool		dormant;
+	pg_atomic_uint64 codes[APIKEY_CODE_VALID + 1];
+	pg_atomic_uint64 evictions;
+	pg_atomic_uint64 not_attributed;
+	pg_atomic_uint64 last_flush_at;
+	pg_atomic_uint64 retired;	/* the roles_dropped that were dealt with */
+	pg_atomic_uint64 visit_at;	/* when a key comes near its expiry */
+	pg_atomic_uint64 called_at; /* a worker, first since one was done; 0: none */
+} DatabaseStats;
+
+/* The lock guards whose the entries are, and is taken last. */
+typedef struct ServerStats
+{
+	TimestampTz since;
+	pg_atomic_uint64 roles_dropped; /* how many; 1 at the start */
+	int			used;			/* entries from this number on never were */
+	DatabaseStats others;
+	DatabaseStats entries[DATABASES_MAX];
+} ServerStats;
+
+static ServerStats *all = NULL;
+static LWLock *stats_lock = NULL;
+
+Size
+apikey_stats_size(void)
+{
+	return sizeof(ServerStats);
+}
+
+/* What each entry begins with. */
+static void
+clear_entry(DatabaseStats *stats, Oid database)
+{
+	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
+		pg_atomic_write_u64(&stats->codes[i], 0);
+	pg_atomic_write_u64(&stats->evictions, 0);
+	pg_atomic_write_u64(&stats->not_attributed, 0);
+	pg_atomic_write_u64(&stats->last_flush_at, 0);
+	pg_atomic_write_u64(&stats->retired, 0);
+	pg_atomic_write_u64(&stats->visit_at, 0);	/* we do not know yet */
+	pg_atomic_write_u64(&stats->called_at, 0);
+	stats->dormant = false;
+	stats->database = database;
+}
+
+static void
+init_entry(DatabaseStats *stats)
+{
+	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
+		pg_atomic_init_u64(&stats->codes[i], 0);
+	pg_atomic_init_u64(&stats->evictions, 0);
+	pg_atomic_init_u64(&stats->not_attributed, 0);
+	pg_atomic_init_u64(&stats->last_flush_at, 0);
+	pg_atomic_init_u64(&stats->retired, 0);
+	pg_atomic_init_u64(&stats->visit_at, 0);
+	pg_atomic_init_u64(&stats->called_at, 0);
+	stats->dormant = false;
+	stats->database = InvalidOid;
+}
+
+/* Makes or finds the table, which the lock guards. */
+void
+apikey_stats_start(LWLock *lock)
+{
+	bool		found;
+
+	stats_lock = lock;
+	all = ShmemInitStruct("apikey statistics", sizeof(ServerStats), &found);
+	if (found)
+		return;
+	all->since = GetCurrentTimestamp();
+	pg_atomic_init_u64(&all->roles_dropped, 1);
+	all->used = 0;
+	init_entry(&all->others);
+	for (int i = 0; i < DATABASES_MAX; i++)
+		init_entry(&all->entries[i]);
+}
+
+/* The entry of a database; NULL for none.  The lock is held. */
+static DatabaseStats *
+find_entry(Oid database)
+{
+	for (int i = 0; i < all->used; i++)
+	{
+		if (all->entries[i].database == database)
+			return &all->entries[i];
+	}
+	return NULL;
+}
+
+/* One that no database needs; NULL for none.  The lock is held exclusively. */
+static DatabaseStats *
+find_room(void)
+{
+	DatabaseStats *dormant = NULL;
+
+	for (int i = 0; i < all->used; i++)
+	{
+		if (!OidIsValid(all->entries[i].database))
+			return &all->entries[i];
+		if (all->entries[i].dormant)
+			dormant = &all->entries[i];
+	}
+	return all->used < DATABASES_MAX ? &all->entries[all->used++] : dormant;
+}
+
+/*
+ * The statistics of a database; of the entry for all others where there is no
+ * room.  Never fails: transactions ask for it that have committed.
+ */
+static DatabaseStats *
+database_stats(Oid database)
+{
+	DatabaseStats *stats;
+
+	if (!OidIsValid(database))
+		return &all->others;
+	LWLockAcquire(stats_lock, LW_SHARED);
+	stats = find_entry(database);
+	LWLockRelease(stats_lock);
+	if (stats != NULL)
+		return stats;
+
+	LWLockAcquire(stats_lock, LW_EXCLUSIVE);
+	stats = find_entry(database);
+	if (stats == NULL && (stats = find_room()) != NULL)
+		clear_entry(stats, database);
+	LWLockRelease(stats_lock);
+	return stats == NULL ? &all->others : stats;
+}
+
+/* Our tables have come to a database, perhaps: all is to be looked for. */
+static void
+wake(DatabaseStats *stats)
+{
+	pg_atomic_write_u64(&stats->retired, 0);
+	pg_atomic_write_u64(&stats->visit_at, 0);
+	stats->dormant = false;
+}
+
+static DatabaseStats *
+my_stats(void)
+{
+	static DatabaseStats *mine = NULL;
+
+	/* While it was dormant another database may have got the entry. */
+	if (mine == NULL || mine->database != MyDatabaseId)
+	{
+		mine = database_stats(MyDatabaseId);
+		if (mine->dormant)
+			wake(mine);
+	}
+	return mine;
+}
+
+/* To be called only where there is shared memory, as all that follows. */
+void
+apikey_stats_count(ApikeyCode code)
+{
+	pg_atomic_fetch_add_u64(&my_stats()->codes[code], 1);
+}
+
+void
+apikey_stats_not_attributed(void)
+{
+	pg_atomic_fetch_add_u64(&my_stats()->not_attributed, 1);
+}
+
+/* What was counted of a key is told nowhere else. */
+void
+apikey_stats_not_attributed_to(Oid database, uint64 counts)
+{
+	if (counts > 0)
+		pg_atomic_fetch_add_u64(&database_stats(database)->not_attributed,
+								counts);
+}
+
+/* A key of that database has lost its slot, and what it had counted. */
+void
+apikey_stats_evicted(Oid database, uint64 counts)
+{
+	pg_atomic_fetch_add_u64(&database_stats(database)->evictions, 1);
+	apikey_stats_not_attributed_to(database, counts);
+}
+
+void
+apikey_stats_flushed(void)
+{
+	pg_atomic_write_u64(&my_stats()->last_flush_at,
+						(uint64) GetCurrentTimestamp());
+}
+
+/* A role is gone, with a commit: each database has to look for its keys. */
+void
+apikey_stats_role_dropped(void)
+{
+	if (all != NULL)
+		pg_atomic_fetch_add_u64(&all->roles_dropped, 1);
+}
+
+/* To be read before looking, and handed in when all was found. */
+uint64
+apikey_stats_roles_dropped(void)
+{
+	return pg_atomic_read_u64(&all->roles_dropped);
+}
+
+void
+apikey_stats_retired(uint64 dropped)
+{
+	pg_atomic_write_u64(&my_stats()->retired, dropped);
+}
+
+/* Has the worker to look for the keys of dropped roles here? */
+bool
+apikey_stats_unretired(void)
+{
+	return pg_atomic_read_u64(&my_stats()->retired) <
+		apikey_stats_roles_dropped();
+}
+
+/* This database is to be visited at that time, or before. */
+void
+apikey_stats_visit(TimestampTz at)
+{
+	uint64		before;
+
+	if (!apikey_usage_shared())
+		return;
+	before = pg_atomic_read_u64(&my_stats()->visit_at);
+	while ((TimestampTz) before > at &&
+		   !pg_atomic_compare_exchange_u64(&my_stats()->visit_at, &before,
+										   (uint64) at))
+		;
+}
+
+/*
+ * The worker begins its visit, if that is due, before it looks at anything.
+ * If it does not come to its end, there is to be another one, again.
+ */
+bool
+apikey_stats_begin_visit(TimestampTz again)
+{
+	uint64		due = pg_atomic_read_u64(&my_stats()->visit_at);
+
+	return (TimestampTz) due <= GetCurrentTimestamp() &&
+		pg_atomic_compare_exchange_u64(&my_stats()->visit_at, &due,
+									   (uint64) again);
+}
+
+/* It has come to its end: the next is then, or earlier if it was asked for. */
+void
+apikey_stats_end_visit(TimestampTz again, TimestampTz next)
+{
+	uint64		expected = (uint64) again;
+
+	(void) pg_atomic_compare_exchange_u64(&my_stats()->visit_at, &expected,
+										  (uint64) next);
+}
+
+/* All are to be visited: the setting has changed. */
+void
+apikey_stats_visit_all(void)
+{
+	LWLockAcquire(stats_lock, LW_SHARED);
+	for (int i = 0; i < all->used; i++)
+	{
+		if (!all->entries[i].dormant)
+			pg_atomic_write_u64(&all->entries[i].visit_at, 0);
+	}
+	LWLockRelease(stats_lock);
+}
+
+/* A database that exists is to be visited, used or not. */
+void
+apikey_stats_add_database(Oid database)
+{
+	if (all != NULL)
+		wake(database_stats(database));
+}
+
+/* A database has none of our tables: no worker has to look there. */
+void
+apikey_stats_rest_database(Oid database)
+{
+	DatabaseStats *stats;
+
+	LWLockAcquire(stats_lock, LW_EXCLUSIVE);
+	stats = find_entry(database);
+	if (stats != NULL)
+		stats->dormant = true;
+	LWLockRelease(stats_lock);
+}
+
+/* A database is gone, or cannot be connected to. */
+void
+apikey_stats_forget_database(Oid database)
+{
+	DatabaseStats *stats;
+
+	LWLockAcquire(stats_lock, LW_EXCLUSIVE);
+	stats = find_entry(database);
+	if (stats != NULL)
+		clear_entry(stats, InvalidOid);
+	LWLockRelease(stats_lock);
+}
+
+/* The databases that have to look for dropped roles, or are to be visited. */
+List *
+apikey_stats_due(void)
+{
+	uint64		dropped = apikey_stats_roles_dropped();
+	TimestampTz now = GetCurrentTimestamp();
+	List	   *databases = NIL;
+
+	LWLockAcquire(stats_lock, LW_SHARED);
+	for (int i = 0; i < all->used; i++)
+	{
+		DatabaseStats *stats = &all->entries[i];
+
+		if (OidIsValid(stats->database) && !stats->dormant &&
+			(pg_atomic_read_u64(&stats->retired) < dropped ||
+			 (TimestampTz) pg_atomic_read_u64(&stats->visit_at) <= now))
+			databases = lappend_oid(databases, stats->database);
+	}
+	LWLockRelease(stats_lock);
+	return databases;
+}
+
+/* There is something for a worker to do in a database. */
+void
+apikey_stats_called(Oid database)
+{
+	uint64		none = 0;
+
+	if (OidIsValid(database))
+		(void) pg_atomic_compare_exchange_u64(&database_stats(database)->called_at,
+											  &none, (uint64) GetCurrentTimestamp());
+}
+
+/* A worker has done all there was to be done in its own. */
+void
+apikey_stats_served(void)
+{
+	pg_atomic_write_u64(&my_stats()->called_at, 0);
+}
+
+/* Since when this database waits for a worker to be done; 0: it does not. */
+TimestampTz
+apikey_stats_waiting_since(void)
+{
+	return (TimestampTz) pg_atomic_read_u64(&my_stats()->called_at);
+}
+
+/* Of what apikey_stats_read tells, what costs nothing. */
+void
+apikey_stats_read_times(ApikeyStats *result)
+{
+	result->since = all->since;
+	result->last_flush_at =
+		(TimestampTz) pg_atomic_read_u64(&my_stats()->last_flush_at);
+}
+
+/* What is told of the current database; false where nothing is counted. */
+bool
+apikey_stats_read(ApikeyStats *result)
+{
+	DatabaseStats *stats;
+
+	memset(result, 0, sizeof(*result));
+	if (!apikey_usage_shared())
+		return false;
+	stats = my_stats();
+	apikey_stats_read_times(result);
+	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
+		result->codes[i] = pg_atomic_read_u64(&stats->codes[i]);
+	result->tracked_keys = apikey_slot_used(MyDatabaseId);
+	result->evictions = pg_atomic_read_u64(&stats->evictions);
+	result->not_attributed = pg_atomic_read_u64(&stats->not_attributed);
+	return true;
+}

@@ -1,0 +1,306 @@
+/*
+ * sql_list_limits.c
+ *		The rows of the view apikey_limits.
+ *
+ * They are found by their holders: the organizations and projects in which the
+ * caller is something, the keys that it sees, and its own personal keys'
+ * subjects.  Of a subject in a place they are shown to that subject and to
+ * whoever may see all keys there.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+#include "limits/bound.h"
+#include "limits/limit.h"
+#include "sql/listing.h"
+
+/* The columns of the view. */
+enum
+{
+	LIST_ID,
+	LIST_KEY_ID,
+	LIST_PATH,
+	LIST_ROLE_NAME,
+	LIST_SUBJECT,
+	LIST_UNIT,
+	LIST_KIND,
+	LIST_AMOUNT,
+	LIST_PERIOD,
+	LIST_SHARED,
+	LIST_OVERDRAFT,
+	LIST_REMAINING,
+	LIST_RESETS_AT,
+	LIST_CREATED_AT,
+	LIST_CREATED_BY
+};
+
+static const struct
+{
+	int			listed;
+	ApikeyLimitColumn stored;
+}			plain[] = {
+	{LIST_ID, APIKEY_LIMIT_ID},
+	{LIST_KEY_ID, APIKEY_LIMIT_KEY},
+	{LIST_SUBJECT, APIKEY_LIMIT_SUBJECT},
+	{LIST_UNIT, APIKEY_LIMIT_UNIT},
+	{LIST_KIND, APIKEY_LIMIT_KIND},
+	{LIST_AMOUNT, APIKEY_LIMIT_AMOUNT},
+	{LIST_PERIOD, APIKEY_LIMIT_PERIOD},
+	{LIST_SHARED, APIKEY_LIMIT_SHARED},
+	{LIST_OVERDRAFT, APIKEY_LIMIT_OVERDRAFT},
+	{LIST_CREATED_AT, APIKEY_LIMIT_CREATED_AT}
+};
+
+/* Does the caller see a limit where it is something? */
+static bool
+shows(ApikeyListing *listing, const ApikeyRow *limit)
+{
+	ApikeyViewer *viewer = &listing->viewer;
+	ApikeyLimitHolder holder;
+
+	if (viewer->sees_all)
+		return true;
+	apikey_limit_holder(limit, &holder);
+	if (holder.subject == NULL ||
+		(viewer->by_subject && apikey_same_text(viewer->subject, holder.subject)))
+		return true;
+	if (holder.organization == NULL)
+		return !viewer->by_subject || viewer->subject == NULL;
+	if (holder.project != NULL)
+		return apikey_authority_lists(&apikey_viewer_project(viewer, holder.project)->authority);
+	return apikey_viewer_organization(viewer, holder.organization)->standing >=
+		APIKEY_ROLE_ADMIN;
+}
+
+/* Reads the limits that are a key's. */
+static void
+read_key(ApikeyListing *listing, const pg_uuid_t *id)
+{
+	ApikeyRange range;
+
+	apikey_range_start(&range, APIKEY_REL_LIMIT_HOLDER);
+	apikey_range_uuid(&range, APIKEY_LIMIT_KEY, id);
+	apikey_listing_read(listing, &range);
+}
+
+/* Reads those of a place, with its subjects. */
+static void
+read_place(ApikeyListing *listing, const pg_uuid_t *organization,
+		   const pg_uuid_t *project)
+{
+	ApikeyRange range;
+
+	apikey_range_start(&range, APIKEY_REL_LIMIT_HOLDER);
+	apikey_range_uuid(&range, APIKEY_LIMIT_KEY, NULL);
+	apikey_range_uuid(&range, APIKEY_LIMIT_ORGANIZATION, organization);
+	apikey_range_uuid(&range, APIKEY_LIMIT_PROJECT, project);
+	apikey_listing_read(listing, &range);
+}
+
+/* Reads those of a role's subjects. */
+static void
+read_role(ApikeyListing *listing, Oid role)
+{
+	ApikeyRange range;
+
+	apikey_range_start(&range, APIKEY_REL_LIMIT_HOLDER);
+	apikey_range_uuid(&range, APIKEY_LIMIT_KEY, NULL);
+	apikey_range_uuid(&range, APIKEY_LIMIT_ORGANIZATION, NULL);
+	apikey_range_uuid(&range, APIKEY_LIMIT_PROJECT, NULL);
+	apikey_range_key(&range, APIKEY_LIMIT_OWNER, BTEqualStrategyNumber,
+					 F_OIDEQ, ObjectIdGetDatum(role));
+	apikey_listing_read(listing, &range);
+}
+
+static void
+list_organization(const ApikeyRow *member, void *state)
+{
+	ApikeyListing *listing = state;
+	ApikeyViewedOrganization *organization;
+
+	if (!member->nulls[APIKEY_MEMBER_PROJECT])
+		return;
+	organization = apikey_viewer_organization(&listing->viewer,
+											  DatumGetUUIDP(member->values[APIKEY_MEMBER_ORGANIZATION]));
+	if (organization->listed)
+		return;
+	organization->listed = true;
+	read_place(listing, &organization->id, NULL);
+}
+
+static bool
+list_key(const ApikeyRow *key, void *state)
+{
+	ApikeyListing *listing = state;
+
+	if (apikey_viewer_sees_key(&listing->viewer, key))
+		read_key(listing, apikey_row_id(key));
+	return true;
+}
+
+/* Reads the limits of the keys that an index holds of a project or role. */
+static void
+read_keys(ApikeyListing *listing, ApikeyRelation index, int column,
+		  RegProcedure equal, Datum value, ApikeyVisit visit)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
+
+	ScanKeyInit(&key, column + 1, BTEqualStrategyNumber, equal, value);
+	apikey_table_scan(&apikey_key_table, index, &key, 1, snapshot, visit,
+					  listing);
+	UnregisterSnapshot(snapshot);
+}
+
+static void
+list_project(ApikeyViewedProject *project, void *state)
+{
+	ApikeyListing *listing = state;
+
+	read_place(listing, apikey_place_organization(&project->place),
+			   &project->id);
+	project->listed = apikey_authority_lists(&project->authority);
+	if (project->listed)
+		read_keys(listing, APIKEY_REL_KEY_PROJECT, APIKEY_KEY_PROJECT,
+				  F_UUID_EQ, UUIDPGetDatum(&project->id), list_key);
+}
+
+/* A key of the caller's that was not listed with its project. */
+static bool
+list_own_key(const ApikeyRow *key, void *state)
+{
+	ApikeyListing *listing = state;
+	const pg_uuid_t *project = apikey_key_project(key);
+
+	return (project != NULL &&
+			apikey_viewer_project(&listing->viewer, project)->listed) ||
+		list_key(key, state);
+}
+
+/* One that it vouches for is listed once, as its owner's where it is that. */
+static bool
+list_vouched_key(const ApikeyRow *key, void *state)
+{
+	ApikeyListing *listing = state;
+
+	return list_member_oid(listing->viewer.roles, apikey_key_owner(key)) ||
+		list_own_key(key, state);
+}
+
+static void
+read_visible(ApikeyListing *listing)
+{
+	ListCell   *cell;
+
+	apikey_viewer_memberships(&listing->viewer, list_organization, listing);
+	apikey_viewer_projects(&listing->viewer, NULL, list_project, listing);
+	foreach(cell, listing->viewer.roles)
+	{
+		Datum		role = ObjectIdGetDatum(lfirst_oid(cell));
+
+		read_role(listing, lfirst_oid(cell));
+		read_keys(listing, APIKEY_REL_KEY_OWNER, APIKEY_KEY_OWNER, F_OIDEQ,
+				  role, list_own_key);
+		read_keys(listing, APIKEY_REL_KEY_VOUCHED_BY, APIKEY_KEY_VOUCHED_BY,
+				  F_OIDEQ, role, list_vouched_key);
+	}
+}
+
+/* The path of a limit's place, as the query's snapshot has it. */
+static text *
+path_of(ApikeyListing *listing, const ApikeyLimitHolder *holder)
+{
+	ApikeyRow	row;
+
+	if (holder->project != NULL)
+		return apikey_viewer_project(&listing->viewer, holder->project)->path;
+	return apikey_table_fetch(&apikey_organization_table, holder->organization,
+							  listing->viewer.snapshot, &row) ?
+		apikey_row_text(&row, APIKEY_ORGANIZATION_NAME) : NULL;
+}
+
+static Datum
+name_datum(const text *value)
+{
+	Name		name = palloc0(sizeof(NameData));
+
+	namestrcpy(name, text_to_cstring(value));
+	return NameGetDatum(name);
+}
+
+/* Whose it is, and who made it. */
+static void
+make_holder(ApikeyListing *listing, const ApikeyRow *limit, Datum *values,
+			bool *nulls)
+{
+	ApikeyLimitHolder holder;
+	text	   *path = NULL;
+
+	apikey_limit_holder(limit, &holder);
+	if (holder.organization != NULL)
+		path = path_of(listing, &holder);
+	values[LIST_PATH] = PointerGetDatum(path);
+	nulls[LIST_PATH] = path == NULL;
+	nulls[LIST_ROLE_NAME] = !OidIsValid(holder.owner);
+	if (OidIsValid(holder.owner))
+		values[LIST_ROLE_NAME] =
+			name_datum(apikey_role_name_text(holder.owner,
+											 apikey_row_text(limit, APIKEY_LIMIT_OWNER_NAME)));
+	values[LIST_CREATED_BY] =
+		name_datum(apikey_row_text(limit, APIKEY_LIMIT_CREATED_BY));
+	nulls[LIST_CREATED_BY] = false;
+}
+
+static void
+makes(ApikeyListing *listing, ApikeyRow *limit, Datum *values, bool *nulls)
+{
+	ApikeyBoundState state;
+
+	for (size_t i = 0; i < lengthof(plain); i++)
+	{
+		values[plain[i].listed] = limit->values[plain[i].stored];
+		nulls[plain[i].listed] = limit->nulls[plain[i].stored];
+	}
+	make_holder(listing, limit, values, nulls);
+	apikey_bound_look(limit, &state);
+	if (state.known)
+	{
+		values[LIST_REMAINING] = Int64GetDatum(state.remaining);
+		nulls[LIST_REMAINING] = false;
+		values[LIST_RESETS_AT] = TimestampTzGetDatum(state.resets_at);
+		nulls[LIST_RESETS_AT] = state.resets_at == 0;
+	}
+}
+
+/*
+ * _apikey_limits() returns a set of rows of apikey_limits
+ *		The limits whose holders the caller sees.
+ */
+PG_FUNCTION_INFO_V1(_apikey_limits);
+Datum
+_apikey_limits(PG_FUNCTION_ARGS)
+{
+	ApikeyListing listing;
+	ApikeyRange range;
+
+	apikey_listing_open(&listing, fcinfo);
+	listing.table = &apikey_limit_table;
+	listing.major = APIKEY_LIMIT_CREATED_AT;
+	listing.shows = shows;
+	listing.makes = makes;
+	if (listing.viewer.sees_nothing)
+		 /* no rows */ ;
+	else if (listing.viewer.sees_all)
+	{
+		apikey_range_start(&range, APIKEY_REL_LIMIT_PKEY);
+		apikey_listing_read(&listing, &range);
+	}
+	else
+		read_visible(&listing);
+	apikey_listing_close(&listing);
+	PG_RETURN_NULL();
+}

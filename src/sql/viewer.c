@@ -1,0 +1,379 @@
+/*
+ * viewer.c
+ *		Who reads a view, and where what it may see is found.
+ *
+ * A listing begins here and never with a condition of the query: the roles
+ * whose privileges the caller has, the organizations and projects in which it
+ * is something, and from these the rows.  So nothing that it is told, counted
+ * or timed hangs on rows that it may not see.  Whether it may see a row is
+ * decided row by row all the same, by the rules of authority.c and member.c;
+ * what is found here only says where to look.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_auth_members.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_collation.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/catcache.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "sql/listing.h"
+
+/* Adds the roles of which a role is a member. */
+static List *
+add_groups(List *roles, Oid member)
+{
+	CatCList   *groups = SearchSysCacheList1(AUTHMEMMEMROLE,
+											 ObjectIdGetDatum(member));
+
+	for (int i = 0; i < groups->n_members; i++)
+	{
+		HeapTuple	tuple = &groups->members[i]->tuple;
+
+		roles = list_append_unique_oid(roles,
+									   ((Form_pg_auth_members) GETSTRUCT(tuple))->roleid);
+	}
+	ReleaseSysCacheList(groups);
+	return roles;
+}
+
+/* The roles whose privileges the caller has. */
+static List *
+caller_roles(void)
+{
+	/* No row says who is a member of the second. */
+	List	   *reached = list_make2_oid(GetUserId(), ROLE_PG_DATABASE_OWNER);
+	List	   *roles = NIL;
+	ListCell   *cell;
+
+	for (int i = 0; i < list_length(reached); i++)
+		reached = add_groups(reached, list_nth_oid(reached, i));
+	foreach(cell, reached)
+	{
+		if (has_privs_of_role(GetUserId(), lfirst_oid(cell)))
+			roles = lappend_oid(roles, lfirst_oid(cell));
+	}
+	return roles;
+}
+
+/* A hash table by id, in the current context. */
+static HTAB *
+table_by_id(const char *name, Size entry_size)
+{
+	HASHCTL		control = {
+		.keysize = sizeof(pg_uuid_t),
+		.entrysize = entry_size,
+		.hcxt = CurrentMemoryContext
+	};
+
+	return hash_create(name, 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* What it holds lives as long as the current context. */
+void
+apikey_viewer_open(ApikeyViewer *viewer, Snapshot snapshot)
+{
+	viewer->snapshot = snapshot;
+	viewer->context = CurrentMemoryContext;
+	viewer->sees_places = apikey_authority_sees_all();
+	viewer->sees_all = apikey_authority_sees_keys();
+	viewer->sees_nothing = !viewer->sees_all && !apikey_principal_readable();
+	viewer->by_subject = apikey_principal_subjects_in_use();
+	viewer->subject = apikey_principal_subject_if_known();
+	viewer->roles = viewer->sees_places ? NIL : caller_roles();
+	viewer->projects = table_by_id("apikey viewed projects",
+								   sizeof(ApikeyViewedProject));
+	viewer->organizations = table_by_id("apikey viewed organizations",
+										sizeof(ApikeyViewedOrganization));
+}
+
+/* The same for what is the caller's own, whatever else it may see. */
+void
+apikey_viewer_open_own(ApikeyViewer *viewer, Snapshot snapshot)
+{
+	apikey_viewer_open(viewer, snapshot);
+	viewer->sees_places = viewer->sees_all = false;
+	viewer->roles = caller_roles();
+}
+
+/* Can it be told what the caller is anywhere? */
+static bool
+standing_known(void)
+{
+	return superuser() || apikey_principal_readable();
+}
+
+/* What is known of an organization, read where it is met first. */
+ApikeyViewedOrganization *
+apikey_viewer_organization(ApikeyViewer *viewer, const pg_uuid_t *id)
+{
+	bool		found;
+	ApikeyViewedOrganization *organization = hash_search(viewer->organizations,
+														 id, HASH_ENTER,
+														 &found);
+
+	if (!found)
+	{
+		organization->listed = false;
+		organization->standing = !standing_known() ? APIKEY_ROLE_NONE :
+			apikey_member_standing(GetUserId(), viewer->subject, id, NULL);
+	}
+	return organization;
+}
+
+/* What the caller is in a project.  No more than an owner is it anywhere. */
+static void
+read_authority(ApikeyViewer *viewer, ApikeyViewedProject *project)
+{
+	if (!standing_known())
+		return;
+	if (apikey_viewer_organization(viewer,
+								   apikey_place_organization(&project->place))->standing ==
+		APIKEY_ROLE_OWNER)
+		project->authority.standing = APIKEY_ROLE_OWNER;
+	else
+		apikey_authority_at(&project->place, &project->authority);
+}
+
+/* Reads what there is to know of a project.  Its path never changes. */
+static void
+read_project(ApikeyViewer *viewer, ApikeyViewedProject *project)
+{
+	ApikeyRow	row;
+
+	memset(&project->visited, 0,
+		   sizeof(*project) - offsetof(ApikeyViewedProject, visited));
+	project->exists = apikey_place_fetch_project(&project->id,
+												 &project->place);
+	if (project->exists)
+	{
+		read_authority(viewer, project);
+		project->path = apikey_row_text(&project->place.project,
+										APIKEY_PROJECT_PATH);
+	}
+	else if (apikey_table_fetch(&apikey_project_table, &project->id,
+								viewer->snapshot, &row))
+		project->path = apikey_row_text(&row, APIKEY_PROJECT_PATH);
+}
+
+/* The same of a project. */
+ApikeyViewedProject *
+apikey_viewer_project(ApikeyViewer *viewer, const pg_uuid_t *id)
+{
+	bool		found;
+	ApikeyViewedProject *project = hash_search(viewer->projects, id,
+											   HASH_ENTER, &found);
+
+	if (!found)
+	{
+		MemoryContext context = MemoryContextSwitchTo(viewer->context);
+
+		read_project(viewer, project);
+		MemoryContextSwitchTo(context);
+	}
+	return project;
+}
+
+/* May the viewer see a key? */
+bool
+apikey_viewer_sees_key(ApikeyViewer *viewer, const ApikeyRow *key)
+{
+	const pg_uuid_t *project = apikey_key_project(key);
+
+	if (viewer->sees_all || viewer->sees_nothing)
+		return viewer->sees_all;
+	return apikey_authority_grants(project == NULL ? NULL :
+								   &apikey_viewer_project(viewer, project)->authority,
+								   APIKEY_RIGHT_SEE, key);
+}
+
+/* Does it own a project or, where that is gone, the organization? */
+bool
+apikey_viewer_owns(ApikeyViewer *viewer, const pg_uuid_t *organization,
+				   const pg_uuid_t *project)
+{
+	if (project != NULL)
+	{
+		const ApikeyViewedProject *viewed = apikey_viewer_project(viewer, project);
+
+		if (viewed->exists)
+			return viewed->authority.standing == APIKEY_ROLE_OWNER;
+	}
+	return organization != NULL &&
+		apikey_viewer_organization(viewer, organization)->standing ==
+		APIKEY_ROLE_OWNER;
+}
+
+static void
+path_key(ScanKey key, const text *path)
+{
+	ScanKeyEntryInitialize(key, 0, APIKEY_PROJECT_PATH + 1,
+						   BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, PointerGetDatum(path));
+}
+
+static bool
+copy_id(const ApikeyRow *row, void *state)
+{
+	*(const pg_uuid_t **) state = apikey_row_id(row);
+	return false;
+}
+
+/* The id of a project, for who sees all of them; NULL where there is none. */
+const pg_uuid_t *
+apikey_viewer_find_project(ApikeyViewer *viewer, const text *path)
+{
+	const pg_uuid_t *id = NULL;
+	ScanKeyData key;
+
+	Assert(viewer->sees_all);
+	path_key(&key, path);
+	apikey_table_scan(&apikey_project_table, APIKEY_REL_PROJECT_PATH, &key, 1,
+					  viewer->snapshot, copy_id, &id);
+	return id;
+}
+
+/* What apikey_viewer_memberships is about. */
+typedef struct Memberships
+{
+	ApikeyViewer *viewer;
+	ApikeyVisitMembership visit;
+	void	   *state;
+} Memberships;
+
+static bool
+visit_member(const ApikeyRow *row, void *state)
+{
+	Memberships *memberships = state;
+
+	if (apikey_principal_covered(GetUserId(), memberships->viewer->subject,
+								 DatumGetObjectId(row->values[APIKEY_MEMBER_MEMBER]),
+								 apikey_row_text(row, APIKEY_MEMBER_SUBJECT)))
+		memberships->visit(row, memberships->state);
+	return true;
+}
+
+/*
+ * Visits the rows that make the viewer a member of something, as committed
+ * now: whoever has left sees nothing more, whatever its snapshot.
+ */
+void
+apikey_viewer_memberships(ApikeyViewer *viewer, ApikeyVisitMembership visit,
+						  void *state)
+{
+	Memberships memberships = {viewer, visit, state};
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ListCell   *cell;
+
+	foreach(cell, viewer->sees_nothing ? NIL : viewer->roles)
+	{
+		ScanKeyData key;
+
+		ScanKeyInit(&key, APIKEY_MEMBER_MEMBER + 1, BTEqualStrategyNumber,
+					F_OIDEQ, ObjectIdGetDatum(lfirst_oid(cell)));
+		apikey_table_scan(&apikey_member_table, APIKEY_REL_MEMBER_MEMBER, &key,
+						  1, snapshot, visit_member, &memberships);
+	}
+	UnregisterSnapshot(snapshot);
+}
+
+/* What apikey_viewer_projects is about. */
+typedef struct Projects
+{
+	ApikeyViewer *viewer;
+	const text *path;			/* of the only one that is wanted; or NULL */
+	ApikeyVisitProject visit;
+	void	   *state;
+} Projects;
+
+static void
+visit_project(Projects *projects, const pg_uuid_t *id)
+{
+	ApikeyViewedProject *project = apikey_viewer_project(projects->viewer, id);
+
+	if (project->visited || !project->exists ||
+		project->authority.standing == APIKEY_ROLE_NONE)
+		return;
+	if (projects->path != NULL &&
+		!apikey_same_text(projects->path,
+						  apikey_row_text(&project->place.project,
+										  APIKEY_PROJECT_PATH)))
+		return;
+	project->visited = true;
+	projects->visit(project, projects->state);
+}
+
+static bool
+visit_project_row(const ApikeyRow *row, void *state)
+{
+	visit_project(state, apikey_row_id(row));
+	return true;
+}
+
+/* Is the path wanted that of a project of an organization? */
+static bool
+path_within(const text *path, const pg_uuid_t *organization)
+{
+	ApikeyRow	row;
+
+	return apikey_table_fetch_latest(&apikey_organization_table, organization,
+									 &row) &&
+		apikey_place_within(text_to_cstring(path),
+							apikey_row_text(&row, APIKEY_ORGANIZATION_NAME));
+}
+
+/* Of another path nobody is asked: the organization is the viewer's own. */
+static void
+visit_organization(Projects *projects, const pg_uuid_t *organization)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
+
+	if (projects->path == NULL)
+	{
+		ScanKeyInit(&key, APIKEY_PROJECT_ORGANIZATION + 1,
+					BTEqualStrategyNumber, F_UUID_EQ,
+					UUIDPGetDatum(organization));
+		apikey_table_scan(&apikey_project_table,
+						  APIKEY_REL_PROJECT_ORGANIZATION, &key, 1, snapshot,
+						  visit_project_row, projects);
+	}
+	else if (path_within(projects->path, organization))
+	{
+		path_key(&key, projects->path);
+		apikey_table_scan(&apikey_project_table, APIKEY_REL_PROJECT_PATH, &key,
+						  1, snapshot, visit_project_row, projects);
+	}
+	UnregisterSnapshot(snapshot);
+}
+
+static void
+visit_membership(const ApikeyRow *member, void *state)
+{
+	const pg_uuid_t *organization =
+		DatumGetUUIDP(member->values[APIKEY_MEMBER_ORGANIZATION]);
+
+	if (member->nulls[APIKEY_MEMBER_PROJECT])
+		visit_organization(state, organization);
+	else
+		visit_project(state, DatumGetUUIDP(member->values[APIKEY_MEMBER_PROJECT]));
+}
+
+/*
+ * Visits the projects in which the viewer is something, itself or through
+ * their organization; with a path only that one.
+ */
+void
+apikey_viewer_projects(ApikeyViewer *viewer, const text *path,
+					   ApikeyVisitProject visit, void *state)
+{
+	Projects	projects = {viewer, path, visit, state};
+
+	apikey_viewer_memberships(viewer, visit_membership, &projects);
+}

@@ -1,0 +1,186 @@
+/*
+ * denial.c
+ *		Events of refusals: one a minute and key at most, with a count.
+ *
+ * What was refused may be rolled back, and a refusal must cost no more than a
+ * use, so refusals gather in the key's slot of shared memory; the worker
+ * writes the events.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "usage/usage.h"
+
+#define TOLD_EVERY		SECS_PER_MINUTE
+#define TOLD_AT_ONCE	100		/* keys in a transaction */
+
+/* What was read of a slot to be told. */
+typedef struct Denied
+{
+	pg_uuid_t	id;
+	ApikeyDenial denial;
+} Denied;
+
+/* A key's secret has matched, and it was refused; its partition is locked. */
+void
+apikey_denial_note(ApikeySlot *slot, ApikeyCode code, inet *client_addr)
+{
+	ApikeyDenial *denial = &slot->denial;
+	Oid			actor = GetUserId();
+
+	SpinLockAcquire(&slot->mutex);
+	if (denial->count < PG_UINT32_MAX)
+		denial->count++;
+	denial->code = (uint8) code;
+	denial->actor = actor;
+	denial->has_addr = client_addr != NULL;
+	if (client_addr != NULL)
+		memcpy(&denial->addr, VARDATA_ANY(client_addr),
+			   VARSIZE_ANY_EXHDR(client_addr));
+	SpinLockRelease(&slot->mutex);
+}
+
+/*
+ * May the slot be another key's?  Where there is so little room, this one may
+ * be told of more often.
+ */
+bool
+apikey_denial_at_rest(const ApikeySlot *slot)
+{
+	return slot->denial.count == 0;
+}
+
+/* Seconds are enough here, and take less room. */
+static uint32
+seconds(TimestampTz time)
+{
+	return (uint32) (time / USECS_PER_SEC);
+}
+
+/*
+ * Is there something to tell, and is it time, or is all to be told?  The clock
+ * may be set back.
+ */
+static bool
+denial_due(const ApikeyDenial *denial, TimestampTz now, bool all)
+{
+	return denial->count > 0 &&
+		(all || seconds(now) >= denial->told_at + TOLD_EVERY ||
+		 seconds(now) < denial->told_at);
+}
+
+/* The databases with something to tell. */
+List *
+apikey_denial_databases(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	List	   *databases = NIL;
+
+	for (int i = 0; i < apikey_slot_count(); i++)
+	{
+		ApikeySlot *slot = apikey_slot_at(i);
+
+		if (slot->used && denial_due(&slot->denial, now, false))
+			databases = list_append_unique_oid(databases, slot->key.database);
+	}
+	return databases;
+}
+
+/* Reads what is to be told of this database, from a slot's number on. */
+static List *
+collect(int *from, TimestampTz now, bool all)
+{
+	List	   *found = NIL;
+
+	for (; *from < apikey_slot_count() && list_length(found) < TOLD_AT_ONCE;
+		 (*from)++)
+	{
+		ApikeySlot *slot = apikey_slot_at(*from);
+		pg_uuid_t	id = slot->key.id;
+		Denied	   *denied;
+		LWLock	   *lock;
+
+		if (!slot->used || slot->key.database != MyDatabaseId ||
+			!denial_due(&slot->denial, now, all))
+			continue;
+		slot = apikey_slot_find(MyDatabaseId, &id, NULL, &lock);
+		if (slot == NULL)
+			continue;
+		denied = palloc(sizeof(Denied));
+		denied->id = id;
+		SpinLockAcquire(&slot->mutex);
+		denied->denial = slot->denial;
+		SpinLockRelease(&slot->mutex);
+		LWLockRelease(lock);
+		found = lappend(found, denied);
+	}
+	return found;
+}
+
+static void
+tell(const Denied *denied)
+{
+	const ApikeyDenial *denial = &denied->denial;
+	inet	   *addr = NULL;
+	ApikeyRow	key;
+
+	if (!apikey_key_fetch_latest(&denied->id, &key))
+		return;
+	if (denial->has_addr)
+		addr = apikey_usage_inet(&denial->addr);
+	apikey_event_denied(&key, denial->actor, addr,
+						psprintf("{\"code\": \"%s\", \"count\": %u}",
+								 apikey_code_name((ApikeyCode) denial->code),
+								 denial->count));
+}
+
+/* The event is committed. */
+static void
+told(const Denied *denied, TimestampTz now)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = apikey_slot_find(MyDatabaseId, &denied->id, NULL, &lock);
+	bool		ended;
+
+	if (slot == NULL)
+		return;
+	SpinLockAcquire(&slot->mutex);
+	slot->denial.count -= denied->denial.count;
+	slot->denial.told_at = seconds(now);
+	ended = slot->ended;
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+	if (ended)
+		apikey_slot_end(MyDatabaseId, &denied->id, false);
+}
+
+/*
+ * For the worker: writes some of the events that are due, or of all there are,
+ * in a transaction; true while there may be more.
+ */
+bool
+apikey_denial_tell(bool first, bool all)
+{
+	static int	from = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	List	   *found;
+	ListCell   *cell;
+
+	if (first)
+		from = 0;
+	found = collect(&from, now, all);
+	if (found == NIL)
+		return false;
+	if (apikey_worker_begin())
+	{
+		foreach(cell, found)
+			tell(lfirst(cell));
+		apikey_worker_commit();
+	}
+	foreach(cell, found)
+		told(lfirst(cell), now);
+	return true;
+}

@@ -1,0 +1,103 @@
+/*
+ * touch.c
+ *		A key's last use, where the library is not preloaded.
+ *
+ * Then verification itself writes it, at most once in apikey.usage_interval a
+ * key, and only where it can without waiting for anybody: not in a read-only
+ * transaction, and not where another session has the row or the table.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "storage/lmgr.h"
+#include "utils/inet.h"
+#include "utils/timestamp.h"
+
+#include "usage/usage.h"
+
+typedef struct Touch
+{
+	const pg_uuid_t *key;
+	TimestampTz now;
+	TimestampTz before;			/* one not since then is due */
+	inet	   *addr;
+} Touch;
+
+static void
+set_use(ApikeyRow *use, const Touch *touch)
+{
+	apikey_row_set(use, APIKEY_USE_LAST_USED_AT,
+				   TimestampTzGetDatum(touch->now));
+	if (touch->addr != NULL)
+		apikey_row_set(use, APIKEY_USE_LAST_USED_ADDR,
+					   InetPGetDatum(touch->addr));
+}
+
+/*
+ * Two sessions that make a key's first row would wait for one another, so
+ * whoever does not get this lock leaves it to the other.  Nobody else takes
+ * locks of such objects.
+ */
+static bool
+lock_first_use(const pg_uuid_t *key)
+{
+	return ConditionalLockDatabaseObject(apikey_catalog_relation(APIKEY_REL_USAGE),
+										 hash_bytes(key->data, UUID_LEN), 0,
+										 ExclusiveLock);
+}
+
+static void
+write_touch(void *work)
+{
+	Touch	   *touch = work;
+	ApikeyWriter *writer;
+	ScanKeyData key;
+	ApikeyRow	use;
+
+	if (!apikey_table_free(&apikey_use_table))
+		return;
+	apikey_table_key(&key, touch->key);
+	writer = apikey_table_open(&apikey_use_table);
+	if (apikey_table_take(writer, &apikey_use_table, &key,
+						  APIKEY_LOCK_UPDATE_SKIP, &use))
+	{
+		if (use.nulls[APIKEY_USE_LAST_USED_AT] ||
+			DatumGetTimestampTz(use.values[APIKEY_USE_LAST_USED_AT]) <=
+			touch->before)
+		{
+			set_use(&use, touch);
+			apikey_table_put(writer, &apikey_use_table, &use);
+		}
+	}
+	else if (lock_first_use(touch->key) &&
+			 apikey_table_absent(writer, &apikey_use_table, &key))
+	{
+		apikey_use_new(&use, touch->key);
+		set_use(&use, touch);
+		apikey_table_add(writer, &apikey_use_table, &use);
+	}
+	apikey_table_close(writer);
+}
+
+/* A key has been used: writes so, if it is due and nothing is in the way. */
+void
+apikey_touch(const ApikeyCredential *credential, inet *client_addr)
+{
+	TimestampTz now;
+	TimestampTz before;
+	Touch		touch;
+
+	if (XactReadOnly || IsInParallelMode())
+		return;
+	now = GetCurrentTimestamp();
+	before = now - (TimestampTz) apikey_usage_interval * USECS_PER_SEC;
+	if (!apikey_cache_touch(credential, now, before))
+		return;
+
+	touch.key = &credential->id;
+	touch.now = now;
+	touch.before = before;
+	touch.addr = client_addr;
+	(void) apikey_storage_try(write_touch, &touch);
+}

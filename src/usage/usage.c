@@ -1,0 +1,318 @@
+/*
+ * usage.c
+ *		Counts, last use and limits of keys, in their slots of shared memory.
+ *
+ * What gathers here is carried into the tables by worker.c.
+ */
+#include "postgres.h"
+
+#include <sys/socket.h>
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "usage/history.h"
+#include "memory/slot.h"
+#include "usage/usage.h"
+
+static void
+note_use(ApikeySlot *slot, inet *client_addr, TimestampTz now)
+{
+	/* The count comes last: without it nothing is flushed. */
+	pg_atomic_write_u64(&slot->last_used_at, (uint64) now);
+	if (client_addr != NULL)
+	{
+		SpinLockAcquire(&slot->mutex);
+		memcpy(&slot->addr, VARDATA_ANY(client_addr),
+			   VARSIZE_ANY_EXHDR(client_addr));
+		slot->has_addr = true;
+		SpinLockRelease(&slot->mutex);
+	}
+	pg_atomic_fetch_add_u64(&slot->uses, 1);
+}
+
+/*
+ * Counts a verdict: for the database and, where the secret matched (id is
+ * given), for the key.  A valid verification that spends nothing is not
+ * counted as a use.
+ */
+void
+apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
+				  inet *client_addr, bool counts, TimestampTz now)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot;
+
+	if (!apikey_usage_shared())
+		return;
+	apikey_stats_count(code);
+	if (id == NULL || (code == APIKEY_CODE_VALID && !counts))
+		return;
+
+	slot = apikey_slot_open_spare(MyDatabaseId, id, hint, &lock);
+	if (slot == NULL)
+	{
+		apikey_stats_not_attributed();
+		return;
+	}
+	if (code == APIKEY_CODE_VALID)
+		note_use(slot, client_addr, now);
+	else
+	{
+		pg_atomic_fetch_add_u64(&slot->denials, 1);
+		apikey_denial_note(slot, code, client_addr);
+	}
+	LWLockRelease(lock);
+	if (code != APIKEY_CODE_VALID)
+		apikey_history_denied(id, apikey_code_name(code));
+}
+
+/*
+ * Spends of a rate limit, a key's or any other, where it can be: not without
+ * shared memory, and not where there is no room for another slot.
+ */
+ApikeyLimitVerdict
+apikey_usage_limit(const pg_uuid_t *id, ApikeySlotHint *hint,
+				   const ApikeyRate *rate, int64 cost, TimestampTz now,
+				   ApikeyRateState *state)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = !apikey_usage_shared() ? NULL :
+		apikey_slot_open(MyDatabaseId, id, hint, &lock);
+	bool		passed;
+
+	if (slot == NULL)
+		return APIKEY_LIMIT_UNAVAILABLE;
+	passed = apikey_limiter_take(slot, rate, now * APIKEY_LIMITER_UNITS, cost,
+								 state);
+	LWLockRelease(lock);
+	return passed ? APIKEY_LIMIT_PASSED : APIKEY_LIMIT_REACHED;
+}
+
+/* Gives back what apikey_usage_limit took, and tells what is left then. */
+void
+apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
+					 const ApikeyRate *rate, int64 cost, TimestampTz now,
+					 ApikeyRateState *state)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = apikey_slot_find(MyDatabaseId, id, hint, &lock);
+
+	if (slot == NULL)
+		return;					/* its database has been dropped */
+	apikey_limiter_return(slot, rate, now * APIKEY_LIMITER_UNITS, cost);
+	(void) apikey_limiter_take(slot, rate, now * APIKEY_LIMITER_UNITS, 0,
+							   state);
+	LWLockRelease(lock);
+}
+
+/*
+ * Spends what has been used already, into debt; tells how much of it.  False
+ * where there is no room for the slot.
+ */
+bool
+apikey_usage_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
+					const ApikeyRate *rate, int64 cost, TimestampTz now,
+					int64 *taken)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = apikey_slot_open(MyDatabaseId, id, hint, &lock);
+
+	if (slot == NULL)
+		return false;
+	*taken = apikey_limiter_charge(slot, rate, now * APIKEY_LIMITER_UNITS,
+								   cost);
+	LWLockRelease(lock);
+	return true;
+}
+
+/* What is left of a rate limit, for who only looks: no slot is made for it. */
+void
+apikey_usage_look(const pg_uuid_t *id, const ApikeyRate *rate,
+				  TimestampTz now, ApikeyRateState *state)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = !apikey_usage_shared() ? NULL :
+		apikey_slot_find(MyDatabaseId, id, NULL, &lock);
+
+	state->remaining = rate->tokens;
+	state->reset = now * APIKEY_LIMITER_UNITS;
+	if (slot == NULL)
+		return;
+	(void) apikey_limiter_take(slot, rate, now * APIKEY_LIMITER_UNITS, 0,
+							   state);
+	LWLockRelease(lock);
+}
+
+/*
+ * A key takes over what another has spent of its rate limit: a fresh window
+ * would let whoever rotates it spend twice.
+ */
+void
+apikey_usage_carry_limit(const pg_uuid_t *from, const pg_uuid_t *to)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot;
+	uint64		arrival;
+
+	if (!apikey_usage_shared())
+		return;
+	slot = apikey_slot_find(MyDatabaseId, from, NULL, &lock);
+	if (slot == NULL)
+		return;
+	arrival = pg_atomic_read_u64(&slot->arrival);
+	LWLockRelease(lock);
+	if (arrival == 0)
+		return;
+	slot = apikey_slot_open(MyDatabaseId, to, NULL, &lock);
+	if (slot == NULL)
+		return;					/* no room: it is unavailable, too */
+	pg_atomic_write_u64(&slot->arrival, arrival);
+	LWLockRelease(lock);
+}
+
+/* Copies out what a slot has gathered; its mutex is held, or nobody is there. */
+void
+apikey_usage_copy(ApikeySlot *slot, ApikeyUse *use)
+{
+	use->database = slot->key.database;
+	use->id = slot->key.id;
+	use->uses = pg_atomic_read_u64(&slot->uses);
+	use->denials = pg_atomic_read_u64(&slot->denials);
+	use->last_used_at = (TimestampTz) pg_atomic_read_u64(&slot->last_used_at);
+	use->arrival = pg_atomic_read_u64(&slot->arrival);
+	use->has_addr = slot->has_addr;
+	use->addr = slot->addr;
+}
+
+/* An address that was kept, as an inet. */
+inet *
+apikey_usage_inet(const inet_struct *addr)
+{
+	inet	   *result = palloc0(sizeof(inet));
+
+	result->inet_data = *addr;
+	SET_INET_VARSIZE(result);
+	return result;
+}
+
+/*
+ * What a key of this database has beside its row of the table, which has been
+ * read as of a flush; false for nothing.
+ */
+bool
+apikey_usage_pending(const pg_uuid_t *id, int64 flushed, ApikeyUse *use)
+{
+	ApikeyFlush flush;
+	bool		done;
+	LWLock	   *lock;
+	ApikeySlot *slot = !apikey_usage_shared() ? NULL :
+		apikey_slot_find(MyDatabaseId, id, NULL, &lock);
+
+	if (slot == NULL)
+		return false;
+	SpinLockAcquire(&slot->mutex);
+	flush = slot->flush;
+	done = slot->flush_done;
+	apikey_usage_copy(slot, use);
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+	if (flushed >= flush.number && !done)
+	{
+		use->uses -= flush.uses;
+		use->denials -= flush.denials;
+	}
+	else if (flushed < flush.number && done)
+	{
+		use->uses += flush.uses;
+		use->denials += flush.denials;
+	}
+	return true;
+}
+
+/*
+ * The slots of this database that have something to flush, at most so many
+ * from a number on, which moves to where the next call has to begin.
+ */
+List *
+apikey_usage_collect(int *from, int most, int64 flush)
+{
+	List	   *uses = NIL;
+
+	for (; *from < apikey_slot_count() && list_length(uses) < most; (*from)++)
+	{
+		ApikeySlot *slot = apikey_slot_at(*from);
+		pg_uuid_t	id = slot->key.id;
+		ApikeyUse  *use;
+		LWLock	   *lock;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!slot->used || slot->key.database != MyDatabaseId ||
+			apikey_slot_flushed(slot))
+			continue;
+		slot = apikey_slot_find(MyDatabaseId, &id, NULL, &lock);
+		if (slot == NULL)
+			continue;
+		use = palloc(sizeof(ApikeyUse));
+		SpinLockAcquire(&slot->mutex);
+		apikey_usage_copy(slot, use);
+		use->uses = Min(use->uses, PG_UINT32_MAX);
+		use->denials = Min(use->denials, PG_UINT32_MAX);
+		slot->flush.number = flush;
+		slot->flush.uses = (uint32) use->uses;
+		slot->flush.denials = (uint32) use->denials;
+		slot->flush_done = false;
+		SpinLockRelease(&slot->mutex);
+		LWLockRelease(lock);
+		uses = lappend(uses, use);
+	}
+	return uses;
+}
+
+/* The databases with something to flush. */
+List *
+apikey_usage_databases(void)
+{
+	List	   *databases = NIL;
+
+	for (int i = 0; i < apikey_slot_count(); i++)
+	{
+		ApikeySlot *slot = apikey_slot_at(i);
+
+		if (slot->used && !apikey_slot_flushed(slot))
+			databases = list_append_unique_oid(databases, slot->key.database);
+	}
+	return databases;
+}
+
+/* What has been collected is in the tables now, committed. */
+void
+apikey_usage_flushed(const List *uses, int64 flush)
+{
+	ListCell   *cell;
+
+	foreach(cell, uses)
+	{
+		ApikeyUse  *use = lfirst(cell);
+		LWLock	   *lock;
+		ApikeySlot *slot = apikey_slot_find(use->database, &use->id, NULL,
+											&lock);
+		bool		ended;
+
+		if (slot == NULL)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		if (slot->flush.number == flush)
+		{
+			pg_atomic_fetch_sub_u64(&slot->uses, use->uses);
+			pg_atomic_fetch_sub_u64(&slot->denials, use->denials);
+			slot->flush_done = true;
+		}
+		ended = slot->ended;
+		SpinLockRelease(&slot->mutex);
+		LWLockRelease(lock);
+		if (ended)
+			apikey_slot_end(use->database, &use->id, false);
+	}
+	apikey_stats_flushed();
+}

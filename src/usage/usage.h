@@ -1,0 +1,197 @@
+/*
+ * usage.h
+ *		Counts and last use of keys, gathered in shared memory.
+ */
+#ifndef APIKEY_USAGE_H
+#define APIKEY_USAGE_H
+
+#include "port/atomics.h"
+#include "utils/inet.h"
+
+#include "apikey.h"
+#include "memory/slot.h"
+#include "verify/verify.h"
+
+/* What has been gathered of a key and is not in the tables yet. */
+typedef struct ApikeyUse
+{
+	Oid			database;
+	pg_uuid_t	id;
+	uint64		uses;
+	uint64		denials;
+	TimestampTz last_used_at;	/* 0: not since the counting began */
+	bool		has_addr;
+	inet_struct addr;			/* of the last use, where it was given */
+	uint64		arrival;		/* the limiter's state: see limiter.c */
+} ApikeyUse;
+
+/* Time in the limiter is in nanoseconds: this many to a microsecond. */
+#define APIKEY_LIMITER_UNITS	1000
+
+/* So many tokens in so long: the time in the limiter's units. */
+typedef struct ApikeyRate
+{
+	int64		tokens;
+	int64		window;
+} ApikeyRate;
+
+/* What is left of it, and when this cost passes or, if it did, all is back. */
+typedef struct ApikeyRateState
+{
+	int64		remaining;
+	int64		reset;			/* 0: never */
+} ApikeyRateState;
+
+typedef enum ApikeyLimitVerdict
+{
+	APIKEY_LIMIT_PASSED,
+	APIKEY_LIMIT_REACHED,
+	APIKEY_LIMIT_UNAVAILABLE
+} ApikeyLimitVerdict;
+
+/* What this server has counted in a database since its start. */
+typedef struct ApikeyStats
+{
+	TimestampTz since;
+	uint64		codes[APIKEY_CODE_VALID + 1];
+	uint64		tracked_keys;
+	uint64		evictions;
+	uint64		not_attributed;
+	TimestampTz last_flush_at;	/* 0: never */
+} ApikeyStats;
+
+/* Settings, in apikey.c. */
+extern int	apikey_max_tracked_keys;
+extern int	apikey_flush_interval;
+extern int	apikey_usage_interval;
+extern int	apikey_event_retention;
+extern int	apikey_expiry_notice;
+extern bool apikey_notify;
+
+/* limiter.c */
+extern bool apikey_limiter_of(const ApikeyRow *key, ApikeyRate *rate);
+extern bool apikey_limiter_take(ApikeySlot *slot, const ApikeyRate *rate,
+								int64 now, int64 cost,
+								ApikeyRateState *state);
+extern int64 apikey_limiter_charge(ApikeySlot *slot, const ApikeyRate *rate,
+								   int64 now, int64 cost);
+extern void apikey_limiter_return(ApikeySlot *slot, const ApikeyRate *rate,
+								  int64 now, int64 tokens);
+extern void apikey_limiter_return_time(ApikeySlot *slot,
+									   const ApikeyRate *rate, int64 now,
+									   int64 time);
+extern int64 apikey_limiter_time(const ApikeyRate *rate, int64 tokens);
+
+/* slot.c */
+extern bool apikey_usage_shared(void);
+
+/* usage.c */
+extern void apikey_usage_note(ApikeyCode code, const pg_uuid_t *id,
+							  ApikeySlotHint *hint, inet *client_addr,
+							  bool counts, TimestampTz now);
+extern ApikeyLimitVerdict apikey_usage_limit(const pg_uuid_t *id,
+											 ApikeySlotHint *hint,
+											 const ApikeyRate *rate,
+											 int64 cost, TimestampTz now,
+											 ApikeyRateState *state);
+extern void apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
+								 const ApikeyRate *rate, int64 cost,
+								 TimestampTz now, ApikeyRateState *state);
+extern bool apikey_usage_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
+								const ApikeyRate *rate, int64 cost,
+								TimestampTz now, int64 *taken);
+extern void apikey_usage_look(const pg_uuid_t *id, const ApikeyRate *rate,
+							  TimestampTz now, ApikeyRateState *state);
+extern void apikey_usage_copy(ApikeySlot *slot, ApikeyUse *use);
+extern void apikey_usage_carry_limit(const pg_uuid_t *from,
+									 const pg_uuid_t *to);
+extern bool apikey_usage_pending(const pg_uuid_t *id, int64 flushed,
+								 ApikeyUse *use);
+extern inet *apikey_usage_inet(const inet_struct *addr);
+extern List *apikey_usage_databases(void);
+extern List *apikey_usage_collect(int *from, int most, int64 flush);
+extern void apikey_usage_flushed(const List *uses, int64 flush);
+
+/* stats.c */
+extern void apikey_stats_count(ApikeyCode code);
+extern void apikey_stats_not_attributed(void);
+extern void apikey_stats_not_attributed_to(Oid database, uint64 counts);
+extern void apikey_stats_flushed(void);
+extern void apikey_stats_role_dropped(void);
+extern uint64 apikey_stats_roles_dropped(void);
+extern void apikey_stats_retired(uint64 dropped);
+extern bool apikey_stats_unretired(void);
+extern void apikey_stats_visit(TimestampTz at);
+extern bool apikey_stats_begin_visit(TimestampTz again);
+extern void apikey_stats_end_visit(TimestampTz again, TimestampTz next);
+extern void apikey_stats_visit_all(void);
+extern void apikey_stats_add_database(Oid database);
+extern void apikey_stats_rest_database(Oid database);
+extern void apikey_stats_forget_database(Oid database);
+extern List *apikey_stats_due(void);
+extern void apikey_stats_called(Oid database);
+extern void apikey_stats_served(void);
+extern TimestampTz apikey_stats_waiting_since(void);
+extern void apikey_stats_read_times(ApikeyStats *result);
+extern bool apikey_stats_read(ApikeyStats *result);
+
+/* touch.c */
+extern void apikey_touch(const ApikeyCredential *credential,
+						 inet *client_addr);
+
+/* denial.c */
+extern void apikey_denial_note(ApikeySlot *slot, ApikeyCode code,
+							   inet *client_addr);
+extern List *apikey_denial_databases(void);
+extern bool apikey_denial_tell(bool first, bool all);
+
+/* notify.c */
+
+/* What this server has to notify, and what it did not. */
+typedef struct ApikeyNotices
+{
+	int			waiting;		/* in this database */
+	int64		dropped;		/* in any, since the start */
+	TimestampTz dropped_at;		/* the last time; 0: never */
+} ApikeyNotices;
+
+extern void apikey_notify_read(ApikeyNotices *notices);
+extern void apikey_notify_init(void);
+extern void apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at);
+extern List *apikey_notify_databases(void);
+extern void apikey_notify_drop(Oid database);
+extern bool apikey_notify_waiting(Oid database);
+extern bool apikey_notify_send(void);
+
+/* expiry.c */
+extern void apikey_expiry_init(void);
+extern void apikey_expiry_note(const ApikeyRow *key);
+extern bool apikey_expiry_tell(TimestampTz *again);
+
+/* retire.c */
+extern void apikey_retire_init(void);
+extern void apikey_retire_role(void);
+extern bool apikey_retire_found(void);
+
+/* slot_file.c */
+extern PGDLLEXPORT void apikey_keeper_main(Datum arg);
+
+/* ended.c */
+extern void apikey_ended_key(const pg_uuid_t *id, bool gone);
+extern void apikey_ended_database(Oid database);
+extern void apikey_ended_extension(void);
+extern void apikey_ended_found(void);
+extern void apikey_begun_extension(Oid database);
+
+/* worker.c */
+extern void apikey_worker_init(void);
+extern void apikey_worker_call(Oid database);
+extern bool apikey_worker_at_hand(void);
+extern bool apikey_worker_launched(void);
+extern void apikey_worker_flush(void);
+extern bool apikey_worker_begin(void);
+extern void apikey_worker_commit(void);
+extern PGDLLEXPORT void apikey_launcher_main(Datum arg);
+extern PGDLLEXPORT void apikey_flush_main(Datum arg);
+
+#endif							/* APIKEY_USAGE_H */

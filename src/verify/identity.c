@@ -1,0 +1,138 @@
+/*
+ * identity.c
+ *		Who is authenticated in the current transaction.
+ *
+ * An identity is a copy of what a key was when apikey_authenticate found it
+ * valid.  It lives in this process's memory, where no SQL reaches it, and
+ * ends with the transaction, or with the rollback of the subtransaction it was
+ * set in: there is at most one for each open subtransaction, the innermost
+ * counts, and a subtransaction that commits hands its own to its parent.
+ *
+ * Workers of a parallel query have none, so the SQL functions that read it are
+ * parallel restricted.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "apikey.h"
+#include "verify/identity.h"
+
+typedef struct Frame
+{
+	struct Frame *outer;		/* of an enclosing subtransaction, or NULL */
+	SubTransactionId level;
+	MemoryContext context;		/* holds this frame, and no more */
+	ApikeyIdentity identity;
+} Frame;
+
+static Frame *innermost = NULL;
+
+/* Drops the frame that a link leads to; its outer one takes its place. */
+static void
+unlink_frame(Frame **link)
+{
+	Frame	   *frame = *link;
+
+	*link = frame->outer;
+	MemoryContextDelete(frame->context);
+}
+
+static void
+on_subtransaction_end(SubXactEvent event, SubTransactionId level,
+					  SubTransactionId parent,
+					  void *arg pg_attribute_unused())
+{
+	if (innermost == NULL || innermost->level != level)
+		return;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		unlink_frame(&innermost);
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		innermost->level = parent;
+		if (innermost->outer != NULL && innermost->outer->level == parent)
+			unlink_frame(&innermost->outer);
+	}
+}
+
+/* The memory goes with the transaction's own. */
+static void
+on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_PREPARE:
+			innermost = NULL;
+			break;
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			break;				/* deferred triggers may still ask */
+	}
+}
+
+/* Once, when the library is loaded. */
+void
+apikey_identity_init(void)
+{
+	RegisterXactCallback(on_transaction_end, NULL);
+	RegisterSubXactCallback(on_subtransaction_end, NULL);
+}
+
+/* Copies from a verdict, which points into memory of others. */
+static void
+copy_identity(const ApikeyVerdict *verdict, ApikeyIdentity *identity)
+{
+	const ApikeyRow *key = verdict->key;
+	text	   *owner = apikey_role_name_text(apikey_key_owner(key),
+											  apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
+
+	identity->key = *apikey_row_id(key);
+	identity->project = verdict->project == NULL ? NULL :
+		pstrdup(verdict->project);
+	namestrcpy(&identity->owner, text_to_cstring(owner));
+	identity->subject = key->nulls[APIKEY_KEY_SUBJECT] ? NULL :
+		DatumGetTextPCopy(key->values[APIKEY_KEY_SUBJECT]);
+	identity->role = verdict->state.role;
+	identity->scopes =
+		DatumGetArrayTypePCopy(key->values[APIKEY_KEY_SCOPES]);
+	identity->metadata =
+		PG_DETOAST_DATUM_COPY(key->values[APIKEY_KEY_METADATA]);
+}
+
+/* From here on the transaction is that of a key that was found valid. */
+void
+apikey_identity_set(const ApikeyVerdict *verdict)
+{
+	MemoryContext context = AllocSetContextCreate(TopTransactionContext,
+												  "apikey identity",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	Frame	   *frame = palloc0(sizeof(Frame));
+
+	frame->level = GetCurrentSubTransactionId();
+	frame->context = context;
+	copy_identity(verdict, &frame->identity);
+	MemoryContextSwitchTo(caller);
+
+	if (innermost != NULL && innermost->level == frame->level)
+		unlink_frame(&innermost);
+	frame->outer = innermost;
+	innermost = frame;
+}
+
+/*
+ * Who is authenticated, or NULL for nobody.  Holds no longer than the call
+ * that asks: the next one may be somebody else's.
+ */
+const ApikeyIdentity *
+apikey_identity_current(void)
+{
+	return innermost == NULL ? NULL : &innermost->identity;
+}

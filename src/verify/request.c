@@ -1,0 +1,77 @@
+/*
+ * request.c
+ *		The key that an HTTP request carries, as PostgREST tells of it, and
+ *		whose key may be one.
+ *
+ * PostgREST hands the request's headers over as a JSON object in the setting
+ * request.headers, with lower-case names; on a reused connection that has not
+ * had one it is an empty text.  Anybody may have sent, or set, what is there:
+ * no header is worth more than the key in it, and what cannot be read carries
+ * none.
+ */
+#include "postgres.h"
+
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "apikey.h"
+#include "verify/identity.h"
+
+#define BEARER	"bearer"
+
+/*
+ * The token of an Authorization header that is of the scheme Bearer and whose
+ * token has the shape of a key, or of a token of ours; others are somebody
+ * else's, such as a JWT.
+ */
+static text *
+bearer_key(const char *authorization)
+{
+	const char *token = authorization + strlen(BEARER);
+	ApikeyText	parsed;
+	ApikeyTokenText short_lived;
+	size_t		len;
+
+	if (pg_strncasecmp(authorization, BEARER, strlen(BEARER)) != 0 ||
+		*token != ' ')
+		return NULL;
+	token += strspn(token, " ");
+	len = strlen(token);
+	return apikey_text_parse(token, len, &parsed) ||
+		apikey_token_parse(token, len, &short_lived) ?
+		cstring_to_text(token) : NULL;
+}
+
+/* What the request offers as a key, of whatever shape, or NULL for nothing. */
+text *
+apikey_request_key(void)
+{
+	const char *headers = GetConfigOption("request.headers", true, false);
+	char	   *value;
+
+	if (headers == NULL)
+		return NULL;
+	if (apikey_json_member(headers, "x-api-key", &value) == APIKEY_JSON_FOUND &&
+		value[0] != '\0')
+		return cstring_to_text(value);
+	return apikey_json_member(headers, "authorization", &value) == APIKEY_JSON_FOUND ?
+		bearer_key(value) : NULL;
+}
+
+/*
+ * Whose key a request may carry: the settings say it, and without them nobody's
+ * is accepted.  Who calls is the web's anonymous role, or any other that a
+ * token names; its own keys are not what is meant.
+ */
+void
+apikey_request_demand(ApikeyDemand *demand)
+{
+	memset(demand, 0, sizeof(*demand));
+	demand->cost = 1;
+	if (apikey_request_project[0] != '\0')
+		demand->project = cstring_to_text(apikey_request_project);
+	demand->by_owner = apikey_request_owner[0] != '\0';
+	demand->owner = demand->by_owner ?
+		get_role_oid(apikey_request_owner, true) : InvalidOid;
+}

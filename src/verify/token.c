@@ -1,0 +1,312 @@
+/*
+ * token.c
+ *		Tokens: what proves one, and making one.
+ *
+ * A token is a text that says of which key it is, until when, and for which
+ * scopes, and carries a MAC over that:
+ *
+ *		HMAC-SHA-256(HMAC-SHA-256(pepper, stored || purpose),
+ *					 system || database || text up to the MAC)
+ *
+ * stored is what the tables have of the key: its digest, or, of an imported key
+ * that has not been verified yet, what stands for the imported hash.  So a dump
+ * makes no token without the pepper, nor the pepper one without the tables, and
+ * when what is stored changes, tokens made before are nobody's.  The pepper is
+ * that which the key is keyed with; of a key without one, any of the file's.
+ * system and database name the database, so that a copy of it accepts none.
+ * See docs/design.md for the reasons.
+ *
+ * What a token is good for is what its key is good for, at each use.  Nothing is
+ * stored.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "apikey.h"
+#include "keys/foreign.h"
+#include "verify/token.h"
+
+/* Digests of other purposes are over texts of another length. */
+#define PURPOSE			"apikey token v1"
+#define PURPOSE_LEN		(sizeof(PURPOSE) - 1)
+
+/* Clocks of servers that are not set back differ by less. */
+#define CLOCK_TOLERANCE	(5 * USECS_PER_SEC)
+
+/* What the tables have of a key. */
+typedef struct Stored
+{
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	int32		fingerprint;	/* of the pepper that it is keyed with */
+} Stored;
+
+static bool
+stored_column(const ApikeyRow *row, int column, int pepper, Stored *stored)
+{
+	bytea	   *digest;
+
+	if (row->nulls[column] || row->nulls[pepper])
+		return false;
+	digest = DatumGetByteaPP(row->values[column]);
+	if (VARSIZE_ANY_EXHDR(digest) != APIKEY_DIGEST_BYTES)
+		return false;
+	memcpy(stored->digest, VARDATA_ANY(digest), APIKEY_DIGEST_BYTES);
+	stored->fingerprint = DatumGetInt32(row->values[pepper]);
+	return true;
+}
+
+/*
+ * Reads what is stored of a key, native or imported; false where there is none.
+ * Both tables are asked, whatever is found, so that an unknown id takes as long
+ * as a known one.
+ */
+static bool
+read_stored(const pg_uuid_t *id, Snapshot snapshot, Stored *stored)
+{
+	ApikeyRow	row;
+	bool		found = apikey_key_fetch_digest(id, snapshot, stored->digest,
+												&stored->fingerprint);
+
+	if (!apikey_import_any() ||
+		!apikey_table_fetch(&apikey_import_table, id, snapshot, &row))
+		return found;
+	return stored_column(&row, APIKEY_IMPORT_DIGEST, APIKEY_IMPORT_PEPPER,
+						 stored) ||
+		stored_column(&row, APIKEY_IMPORT_FOREIGN_DIGEST,
+					  APIKEY_IMPORT_FOREIGN_PEPPER, stored);
+}
+
+/* The MAC of a text under what is stored and a pepper. */
+static void
+compute_mac(const ApikeyPepper *pepper, const uint8 *stored, const char *text,
+			size_t len, uint8 *mac)
+{
+	uint8		source[APIKEY_DIGEST_BYTES + PURPOSE_LEN];
+	uint8		key[APIKEY_DIGEST_BYTES];
+	uint64		system = GetSystemIdentifier();
+	Oid			database = MyDatabaseId;
+	char		message[sizeof(system) + sizeof(database) + APIKEY_TOKEN_TEXT_MAX];
+	char	   *next = message;
+
+	memcpy(source, stored, APIKEY_DIGEST_BYTES);
+	memcpy(source + APIKEY_DIGEST_BYTES, PURPOSE, PURPOSE_LEN);
+	apikey_digest_hmac(pepper->bytes, pepper->len, source, sizeof(source), key);
+
+	memcpy(next, &system, sizeof(system));
+	next += sizeof(system);
+	memcpy(next, &database, sizeof(database));
+	next += sizeof(database);
+	memcpy(next, text, len);
+	next += len;
+	apikey_digest_hmac((const char *) key, sizeof(key), message,
+					   next - message, mac);
+	explicit_bzero(key, sizeof(key));
+	explicit_bzero(source, sizeof(source));
+}
+
+/*
+ * Does what is stored prove a token?  Each pepper of the file is tried, whether
+ * there is anything stored or not, and no other: without one, what is stored
+ * would be all that it takes.
+ */
+static bool
+proves(const Stored *stored, bool found, const char *text,
+	   const ApikeyTokenText *token)
+{
+	const ApikeyPepper *pepper;
+	bool		proven = false;
+
+	for (int i = 0; (pepper = apikey_pepper_nth(i)) != NULL &&
+		 pepper->fingerprint != APIKEY_UNPEPPERED; i++)
+	{
+		uint8		mac[APIKEY_DIGEST_BYTES];
+		bool		its = stored->fingerprint == APIKEY_UNPEPPERED ||
+			stored->fingerprint == pepper->fingerprint;
+
+		compute_mac(pepper, stored->digest, text, token->signed_len, mac);
+		proven |= apikey_digest_equal(mac, token->mac) && its && found;
+	}
+	return proven;
+}
+
+/*
+ * Is a text, which has been parsed, a token of a key?  Then VALID, and the key
+ * is filled in, read as committed now.  Peppers must be usable.
+ */
+ApikeyCode
+apikey_token_match(const char *text, const ApikeyTokenText *token,
+				   ApikeyRow *key)
+{
+	pg_uuid_t	id;
+	Stored		stored = {.fingerprint = APIKEY_UNPEPPERED};
+	const ApikeyPepper *pepper;
+	bool		revocations = apikey_revocation_any();
+	Snapshot	snapshot = apikey_latest_snapshot();
+	bool		found;
+
+	memcpy(id.data, token->id, UUID_LEN);
+	found = read_stored(&id, snapshot, &stored);
+	if (found && !apikey_verify_find_pepper(&id, stored.fingerprint, &pepper))
+	{
+		UnregisterSnapshot(snapshot);
+		return APIKEY_CODE_UNAVAILABLE;
+	}
+	found = proves(&stored, found, text, token) &&
+		apikey_key_fetch(&id, snapshot, revocations, key);
+	UnregisterSnapshot(snapshot);
+	return found ? APIKEY_CODE_VALID : APIKEY_CODE_NOT_FOUND;
+}
+
+/* The scopes of a token, as an array. */
+static ArrayType *
+token_scopes(const ApikeyTokenText *token)
+{
+	Datum		scopes[APIKEY_TOKEN_SCOPES_MAX];
+	int			count = 0;
+	const char *end = token->scopes + token->scopes_len;
+
+	for (const char *at = token->scopes; at < end; at++)
+	{
+		const char *blank = memchr(at, ' ', end - at);
+		const char *after = blank == NULL ? end : blank;
+
+		scopes[count++] = PointerGetDatum(cstring_to_text_with_len(at, after - at));
+		at = after;
+	}
+	return construct_array(scopes, count, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/*
+ * Leaves a key, which was read for a token, what the token has of it: no more
+ * scopes than either of them grants.
+ */
+void
+apikey_token_narrow(const ApikeyTokenText *token, ApikeyRow *key,
+					ApikeyTokenSpan *span)
+{
+	span->end = token->end;
+	span->begin = token->end - (int64) token->ttl * USECS_PER_SEC;
+	if (token->scoped)
+		apikey_row_set_pointer(key, APIKEY_KEY_SCOPES,
+							   apikey_scope_common(DatumGetArrayTypeP(key->values[APIKEY_KEY_SCOPES]),
+												   token_scopes(token)));
+}
+
+/* Has a token ended? */
+bool
+apikey_token_ended(const ApikeyTokenSpan *span, TimestampTz now)
+{
+	return now >= span->end;
+}
+
+/*
+ * Is it before a token was made?  Then the clock has been set back since, and
+ * would let the token last longer than it was made for.
+ */
+bool
+apikey_token_early(const ApikeyTokenSpan *span, TimestampTz now)
+{
+	return now < span->begin - CLOCK_TOLERANCE;
+}
+
+/* The scopes that are wanted, with a blank between two; checked before. */
+static void
+write_scopes(ArrayType *scopes, ApikeyTokenText *token)
+{
+	Datum	   *elements;
+	int			count;
+
+	token->scoped = true;
+	deconstruct_array(scopes, TEXTOID, -1, false, TYPALIGN_INT,
+					  &elements, NULL, &count);
+	for (int i = 0; i < count; i++)
+	{
+		text	   *scope = DatumGetTextPP(elements[i]);
+		size_t		len = VARSIZE_ANY_EXHDR(scope);
+		size_t		blank = i > 0 ? 1 : 0;
+
+		if (token->scopes_len + blank + len > APIKEY_TOKEN_SCOPES_MAX)
+			apikey_refuse_by("apikey_scopes_length", "scopes",
+							 psprintf("The scopes of a token have at most %d bytes, and one more between two of them.",
+									  APIKEY_TOKEN_SCOPES_MAX));
+		if (blank > 0)
+			token->scopes[token->scopes_len++] = ' ';
+		memcpy(token->scopes + token->scopes_len, VARDATA_ANY(scope), len);
+		token->scopes_len += len;
+	}
+}
+
+/* Raises 28000, with the code that a verification would have. */
+pg_noreturn static void
+refuse(ApikeyCode code)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+			 errmsg("API key refused"),
+			 errdetail_internal("%s", apikey_code_name(code)),
+			 errhidestmt(true)));
+}
+
+/* What a token of a key proves itself with, now. */
+static void
+prove(const ApikeyRow *key, char *text, ApikeyTokenText *token)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	const ApikeyPepper *pepper = NULL;
+	Stored		stored;
+	bool		found = read_stored(apikey_row_id(key), snapshot, &stored);
+
+	UnregisterSnapshot(snapshot);
+	if (found)
+		pepper = stored.fingerprint == APIKEY_UNPEPPERED ?
+			apikey_pepper_current() : apikey_pepper_find(stored.fingerprint);
+	if (pepper == NULL)
+		refuse(found ? APIKEY_CODE_UNAVAILABLE : APIKEY_CODE_NOT_FOUND);
+	compute_mac(pepper, stored.digest, text, token->signed_len, token->mac);
+}
+
+/*
+ * Makes a token of the key that a text is, for so long, with the scopes wanted,
+ * or NULL for the key's at each use.
+ */
+text *
+apikey_token_make(ApikeyCredential *credential, int64 ttl, ArrayType *scopes)
+{
+	char		text[APIKEY_TOKEN_TEXT_MAX];
+	ApikeyTokenText token = {0};
+	ApikeyVerdict verdict;
+	ApikeyCode	code;
+	struct varlena *prefix;
+
+	if (scopes != NULL)
+		write_scopes(scopes, &token);
+	apikey_pepper_require();
+	if (apikey_pepper_current()->fingerprint == APIKEY_UNPEPPERED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("tokens need a pepper"),
+				 errhint("Set \"apikey.pepper_file\".")));
+	code = apikey_verify_held(credential, scopes, &verdict);
+	if (code != APIKEY_CODE_VALID)
+		refuse(code);
+
+	memcpy(token.id, apikey_row_id(verdict.key)->data, UUID_LEN);
+	token.end = verdict.at + ttl;
+	if (!verdict.key->nulls[APIKEY_KEY_EXPIRES_AT])
+		token.end = Min(token.end,
+						DatumGetTimestampTz(verdict.key->values[APIKEY_KEY_EXPIRES_AT]));
+	token.ttl = (token.end - verdict.at + USECS_PER_SEC - 1) / USECS_PER_SEC;
+	prefix = apikey_row_text(verdict.key, APIKEY_KEY_PREFIX);
+	token.signed_len = apikey_token_write(VARDATA_ANY(prefix),
+										  VARSIZE_ANY_EXHDR(prefix), &token, text);
+	prove(verdict.key, text, &token);
+	return cstring_to_text_with_len(text, apikey_token_prove(text, token.signed_len,
+															  token.mac));
+}
