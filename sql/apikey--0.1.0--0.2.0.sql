@@ -59,7 +59,8 @@ ALTER TABLE @extschema@.apikey_key
 	ADD COLUMN created_by text,
 	ADD COLUMN created_by_subject text COLLATE "C",
 	ADD COLUMN updated_at timestamptz,
-	ADD COLUMN enabled_at timestamptz;
+	ADD COLUMN enabled_at timestamptz,
+	ADD COLUMN rate_account uuid;
 
 -- Views
 

@@ -148,6 +148,8 @@ CREATE TABLE @extschema@.apikey_key (
 	created_by_subject text COLLATE "C",
 	updated_at timestamptz,
 	enabled_at timestamptz,
+	-- Under which the state of the rate limit is kept; null: the key itself.
+	rate_account uuid,
 	CONSTRAINT apikey_key_pkey PRIMARY KEY (id)
 ) USING heap;
 COMMENT ON TABLE @extschema@.apikey_key IS

@@ -69,6 +69,7 @@ typedef enum ApikeyKeyColumn
 	APIKEY_KEY_CREATED_BY_SUBJECT,
 	APIKEY_KEY_UPDATED_AT,		/* null: not since it was created */
 	APIKEY_KEY_ENABLED_AT,		/* null: never disabled since */
+	APIKEY_KEY_RATE_ACCOUNT,	/* the first it goes back to; null: itself */
 	/* Of the key's account: see credit.c. */
 	APIKEY_KEY_CREDITS,
 	APIKEY_KEY_CREDITS_REFILL,

@@ -54,6 +54,7 @@ static const ApikeyColumn key_columns[] = {
 	[APIKEY_KEY_CREATED_BY_SUBJECT] = {"created_by_subject", TEXTOID, false},
 	[APIKEY_KEY_UPDATED_AT] = {"updated_at", TIMESTAMPTZOID, false},
 	[APIKEY_KEY_ENABLED_AT] = {"enabled_at", TIMESTAMPTZOID, false},
+	[APIKEY_KEY_RATE_ACCOUNT] = {"rate_account", UUIDOID, false},
 	[APIKEY_KEY_CREDITS] = {"credits", INT8OID, true},
 	[APIKEY_KEY_CREDITS_REFILL] = {"credits_refill", INT8OID, true},
 	[APIKEY_KEY_CREDITS_INTERVAL] = {"credits_interval", INTERVALOID, true}

@@ -4,6 +4,12 @@
  *
  * The old key goes on through its grace, in which it shows its successor and
  * when it stops; manage.c ends it with the successor.
+ *
+ * What limits a key is one thing for it and all that replace it, so that no
+ * instant of a rotation, and no rollback of one, has two states or none: credits
+ * and the state of a rate limit stay under the id of the first of them, named
+ * by credits_account and rate_account; its other limits become the successor's,
+ * as rows, under ids of their own.  bound.c reads all of it by the last of them.
  */
 #include "postgres.h"
 
@@ -14,7 +20,6 @@
 
 #include "apikey.h"
 #include "limits/limit.h"
-#include "usage/usage.h"
 
 /*
  * Raises where a key has been replaced already, or has ended and its successor
@@ -103,6 +108,9 @@ make_successor(const ApikeyRow *old, const ApikeyPlace *place,
 	set_end(successor, expires_at, project);
 	apikey_rule_limit_held(successor);
 	set_owner(successor);
+	if (successor->nulls[APIKEY_KEY_RATE_ACCOUNT])
+		apikey_row_set_pointer(successor, APIKEY_KEY_RATE_ACCOUNT,
+							   apikey_row_id(old));
 	return apikey_issue_text(successor, digest);
 }
 
@@ -167,6 +175,5 @@ apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
 							   apikey_id_string(id)));
 	apikey_reveal_keep(&successor, project, plaintext);
 	apikey_limit_follow(apikey_row_id(&old), apikey_row_id(&successor));
-	apikey_usage_carry_limit(apikey_row_id(&old), apikey_row_id(&successor));
 	return plaintext;
 }

@@ -4,7 +4,9 @@
  *
  * A key's limits are one list: its own, those of its subject, of its project
  * and of its organization; rate_limit and credits of its row stand there like
- * any other, first.  The list is in the order in which they refuse: by holder,
+ * any other, first.  A key that has been replaced is bound by what its last
+ * successor is itself, and draws on the same; it has no limits of its own any
+ * more.  The list is in the order in which they refuse: by holder,
  * in each rates before quotas and balances, and then by unit.  It is read where
  * the key is read, and remembered with it.
  *
@@ -100,33 +102,71 @@ gather_limit(const ApikeyRow *limit, void *state)
 	return true;
 }
 
-/* The id under which a key's limits are: its own, or its last successor's. */
-static pg_uuid_t
-limited_id(const ApikeyRow *key)
+/*
+ * The key by which another is limited: itself, or the last that has replaced
+ * it.  A circle can only be made by hand; by Brent's way it is noticed.
+ */
+static void
+read_last(const ApikeyRow *key, ApikeyRow *last)
 {
-	pg_uuid_t	id = *apikey_row_id(key);
-	ApikeyRow	row = *key;
+	pg_uuid_t	seen = *apikey_row_id(key);
+	uint64		steps = 0;
+	uint64		room = 1;
+	ApikeyRow	row;
 
-	for (int i = 0; i < APIKEY_SUCCESSORS_MAX &&
-		 !row.nulls[APIKEY_KEY_ROTATED_TO]; i++)
+	*last = *key;
+	while (!last->nulls[APIKEY_KEY_ROTATED_TO])
 	{
-		id = *DatumGetUUIDP(row.values[APIKEY_KEY_ROTATED_TO]);
-		if (!apikey_key_fetch_latest(&id, &row))
+		pg_uuid_t	next = *DatumGetUUIDP(last->values[APIKEY_KEY_ROTATED_TO]);
+
+		CHECK_FOR_INTERRUPTS();
+		if (memcmp(&next, &seen, sizeof(pg_uuid_t)) == 0 ||
+			!apikey_key_fetch_latest(&next, &row))
 			break;
+		*last = row;
+		if (++steps == room)
+		{
+			seen = next;
+			room *= 2;
+			steps = 0;
+		}
 	}
-	return id;
+}
+
+/*
+ * Has a key been replaced since it was read?  Then its limits are its
+ * successor's, and it may have seemed to have none.
+ */
+static bool
+replaced_since(ApikeyRow *last)
+{
+	ApikeyRow	row;
+
+	if (!last->nulls[APIKEY_KEY_ROTATED_TO] ||
+		!apikey_key_fetch_latest(apikey_row_id(last), &row))
+		return false;
+	*last = row;
+	return !last->nulls[APIKEY_KEY_ROTATED_TO];
+}
+
+/* Where the state of a key's rate limit is. */
+static const pg_uuid_t *
+rate_account(const ApikeyRow *key)
+{
+	return key->nulls[APIKEY_KEY_RATE_ACCOUNT] ? apikey_row_id(key) :
+		DatumGetUUIDP(key->values[APIKEY_KEY_RATE_ACCOUNT]);
 }
 
 /* The short form, in the key's own row. */
 static void
-gather_short(Gathering *gathering, const ApikeyRow *key, const pg_uuid_t *id)
+gather_short(Gathering *gathering, const ApikeyRow *key)
 {
 	ApikeyRate	rate;
 	ApikeyBound *bound;
 
 	if (apikey_limiter_of(key, &rate))
 	{
-		bound = add_bound(gathering, id, APIKEY_LIMIT_RATE);
+		bound = add_bound(gathering, rate_account(key), APIKEY_LIMIT_RATE);
 		bound->short_form = bound->of_requests = bound->periodic = true;
 		strcpy(bound->unit, APIKEY_REQUESTS);
 		bound->amount = rate.tokens;
@@ -149,6 +189,33 @@ gather(Gathering *gathering, ApikeyBoundHolder as, int rank,
 	gathering->holder = as;
 	gathering->rank = rank;
 	apikey_limit_scan(holder, gather_limit, gathering);
+}
+
+/*
+ * What a key is bound by itself, or as what has replaced it.  Its limits are
+ * looked for after its row was read, so that none is missed that has gone to a
+ * successor meanwhile.
+ */
+static void
+gather_own(Gathering *gathering, const ApikeyRow *key, bool any)
+{
+	ApikeyLimitHolder holder = {0};
+	ApikeyRow	from = *key;
+	ApikeyRow	last;
+	int			before;
+
+	do
+	{
+		read_last(&from, &last);
+		gathering->bounds->count = 0;
+		gather_short(gathering, &last);
+		before = gathering->bounds->count;
+		if (!any)
+			return;
+		holder.key = apikey_row_id(&last);
+		gather(gathering, APIKEY_HOLDER_KEY, 0, &holder);
+		from = last;
+	} while (gathering->bounds->count == before && replaced_since(&from));
 }
 
 /* The limits of the place that a key is in, and of its subject there. */
@@ -219,20 +286,14 @@ apikey_bounds_read(const ApikeyRow *key, const ApikeyPlace *place)
 	const text *subject = apikey_row_text(key, APIKEY_KEY_SUBJECT);
 	Gathering	gathering = {.owner = apikey_key_owner(key)};
 	ApikeyLimitHolder holder = {0};
-	pg_uuid_t	id;
 
 	if (!any && key->nulls[APIKEY_KEY_RATE_LIMIT] &&
-		apikey_key_account(key) == NULL)
+		apikey_key_account(key) == NULL && key->nulls[APIKEY_KEY_ROTATED_TO])
 		return NULL;
 	gathering.bounds = palloc(APIKEY_BOUNDS_BYTES(APIKEY_BOUNDS_MAX));
-	gathering.bounds->count = 0;
-	id = limited_id(key);
-	gather_short(&gathering, key, &id);
+	gather_own(&gathering, key, any);
 	if (any)
 	{
-		holder.key = &id;
-		gather(&gathering, APIKEY_HOLDER_KEY, 0, &holder);
-		holder.key = NULL;
 		holder.owner = apikey_key_owner(key);
 		holder.subject = subject;
 		if (place != NULL)
@@ -246,6 +307,14 @@ apikey_bounds_read(const ApikeyRow *key, const ApikeyPlace *place)
 		  compare_bounds);
 	find_first_of_units(gathering.bounds);
 	return gathering.bounds;
+}
+
+/* The rate_limit that a key is bound by; NULL for none. */
+const ApikeyRate *
+apikey_bounds_own_rate(const ApikeyBounds *bounds)
+{
+	return bounds != NULL && bounds->list[0].short_form &&
+		bounds->list[0].kind == APIKEY_LIMIT_RATE ? &bounds->list[0].rate : NULL;
 }
 
 /* What a verification is to spend of a limit; 0 for nothing. */

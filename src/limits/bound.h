@@ -60,12 +60,10 @@ typedef struct ApikeyBoundState
 	TimestampTz resets_at;		/* 0: never */
 } ApikeyBoundState;
 
-/* Rotations in a row that are followed. */
-#define APIKEY_SUCCESSORS_MAX	64
-
 /* bound.c */
 extern ApikeyBounds *apikey_bounds_read(const ApikeyRow *key,
 										const ApikeyPlace *place);
+extern const ApikeyRate *apikey_bounds_own_rate(const ApikeyBounds *bounds);
 extern ApikeyCode apikey_bounds_spend(ApikeyVerdict *verdict,
 									  const ApikeyDemand *demand);
 extern void apikey_bound_look(const ApikeyRow *limit, ApikeyBoundState *state);

@@ -430,24 +430,15 @@ import_changed(const TriggerData *trigger)
 }
 
 /*
- * The limits of a key are those of what it has replaced, too, in their grace.
- * Keys of a place or subject are not looked for: all are looked at anew.
+ * What limits a key limits what it has replaced, too: all of it is looked at
+ * anew.
  */
 static void
-limits_changed(TriggerData *trigger, HeapTuple row)
+bounds_changed(const pg_uuid_t *key)
 {
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	bool		isnull;
-	Datum		key = heap_getattr(row, APIKEY_LIMIT_KEY + 1, desc, &isnull);
+	pg_uuid_t	id = *key;
 	ApikeyRow	predecessor;
-	pg_uuid_t	id;
 
-	if (isnull)
-	{
-		apikey_cache_all_changed();
-		return;
-	}
-	id = *DatumGetUUIDP(key);
 	for (int i = 0; i < PREDECESSORS_MAX; i++)
 	{
 		apikey_cache_key_changed(&id);
@@ -456,6 +447,51 @@ limits_changed(TriggerData *trigger, HeapTuple row)
 		id = *apikey_row_id(&predecessor);
 	}
 	apikey_cache_all_changed();
+}
+
+static bool
+column_differs(const TriggerData *trigger, ApikeyKeyColumn column)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	Form_pg_attribute attribute = TupleDescAttr(desc, column);
+	bool		was_null;
+	bool		isnull;
+	Datum		was = heap_getattr(trigger->tg_trigtuple, column + 1, desc,
+								   &was_null);
+	Datum		is = heap_getattr(trigger->tg_newtuple, column + 1, desc,
+								  &isnull);
+
+	if (was_null || isnull)
+		return was_null != isnull;
+	return !datumIsEqual(was, is, attribute->attbyval, attribute->attlen);
+}
+
+/* A key has changed, or is gone. */
+static void
+key_changed(TriggerData *trigger, const pg_uuid_t *id)
+{
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) &&
+		(column_differs(trigger, APIKEY_KEY_RATE_LIMIT) ||
+		 column_differs(trigger, APIKEY_KEY_RATE_WINDOW) ||
+		 column_differs(trigger, APIKEY_KEY_CREDITS_ACCOUNT)))
+		bounds_changed(id);
+	else
+		apikey_cache_key_changed(id);
+	note_end(trigger, id);
+}
+
+/* Keys of a place or subject are not looked for: all are looked at anew. */
+static void
+limits_changed(TriggerData *trigger, HeapTuple row)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	bool		isnull;
+	Datum		key = heap_getattr(row, APIKEY_LIMIT_KEY + 1, desc, &isnull);
+
+	if (isnull)
+		apikey_cache_all_changed();
+	else
+		bounds_changed(DatumGetUUIDP(key));
 }
 
 /*
@@ -483,9 +519,10 @@ _apikey_changed(PG_FUNCTION_ARGS)
 														 RelationGetDescr(trigger->tg_relation),
 														 &isnull));
 
-		apikey_cache_key_changed(id);
 		if (strcmp(table, "apikey_key") == 0)
-			note_end(trigger, id);
+			key_changed(trigger, id);
+		else
+			apikey_cache_key_changed(id);
 	}
 	else if (strcmp(table, "apikey_revocation") == 0)
 		apikey_revocation_changed(trigger->tg_trigtuple,

@@ -161,7 +161,7 @@ verdict_detail(const ApikeyVerdict *verdict, const ApikeyDemand *demand,
 			   Datum *detail)
 {
 	StringInfoData json;
-	ApikeyRate	rate;
+	const ApikeyRate *rate = apikey_bounds_own_rate(verdict->bounds);
 
 	initStringInfo(&json);
 	if (verdict->code == APIKEY_CODE_INSUFFICIENT_SCOPE)
@@ -171,10 +171,10 @@ verdict_detail(const ApikeyVerdict *verdict, const ApikeyDemand *demand,
 	if (verdict->code == APIKEY_CODE_IP_DENIED)
 		appendStringInfo(&json, "\"client_addr\": \"%s\"",
 						 demand->client_addr == NULL ? "missing" : "denied");
-	if (apikey_limiter_of(verdict->key, &rate))
+	if (rate != NULL)
 		appendStringInfo(&json, "%s\"rate_limit\": " INT64_FORMAT ", \"rate_window_seconds\": %.15g",
-						 json.len > 0 ? ", " : "", rate.tokens,
-						 (double) rate.window / APIKEY_LIMITER_UNITS / USECS_PER_SEC);
+						 json.len > 0 ? ", " : "", rate->tokens,
+						 (double) rate->window / APIKEY_LIMITER_UNITS / USECS_PER_SEC);
 	append_limits(&json, verdict, demand);
 	append_successor(&json, verdict);
 	if (verdict->span != NULL)

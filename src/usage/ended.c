@@ -6,8 +6,8 @@
  * with the extension.  Which they are is noted as it happens, and is so once
  * the transaction, and the subtransaction it happened in, have committed.
  *
- * A key that has been rotated away is left alone: its limits have gone to its
- * successor, state and all.  What a prepared transaction ends is left for the
+ * A key that has been rotated away is left alone: the state of its rate limit,
+ * in its slot, is that of its successors.  What a prepared transaction ends is left for the
  * worker, or until it is at rest.
  */
 #include "postgres.h"

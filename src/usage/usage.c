@@ -144,33 +144,6 @@ apikey_usage_look(const pg_uuid_t *id, const ApikeyRate *rate,
 	LWLockRelease(lock);
 }
 
-/*
- * A key takes over what another has spent of its rate limit: a fresh window
- * would let whoever rotates it spend twice.
- */
-void
-apikey_usage_carry_limit(const pg_uuid_t *from, const pg_uuid_t *to)
-{
-	LWLock	   *lock;
-	ApikeySlot *slot;
-	uint64		arrival;
-
-	if (!apikey_usage_shared())
-		return;
-	slot = apikey_slot_find(MyDatabaseId, from, NULL, &lock);
-	if (slot == NULL)
-		return;
-	arrival = pg_atomic_read_u64(&slot->arrival);
-	LWLockRelease(lock);
-	if (arrival == 0)
-		return;
-	slot = apikey_slot_open(MyDatabaseId, to, NULL, &lock);
-	if (slot == NULL)
-		return;					/* no room: it is unavailable, too */
-	pg_atomic_write_u64(&slot->arrival, arrival);
-	LWLockRelease(lock);
-}
-
 /* Copies out what a slot has gathered; its mutex is held, or nobody is there. */
 void
 apikey_usage_copy(ApikeySlot *slot, ApikeyUse *use)

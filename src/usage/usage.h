@@ -103,8 +103,6 @@ extern bool apikey_usage_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
 extern void apikey_usage_look(const pg_uuid_t *id, const ApikeyRate *rate,
 							  TimestampTz now, ApikeyRateState *state);
 extern void apikey_usage_copy(ApikeySlot *slot, ApikeyUse *use);
-extern void apikey_usage_carry_limit(const pg_uuid_t *from,
-									 const pg_uuid_t *to);
 extern bool apikey_usage_pending(const pg_uuid_t *id, int64 flushed,
 								 ApikeyUse *use);
 extern inet *apikey_usage_inet(const inet_struct *addr);
