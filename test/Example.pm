@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(cannot_run find_program protected_server create_key install_packages
+our @EXPORT = qw(cannot_run not_here run_suite find_program protected_server create_key install_packages
 	start_program stop_program request json_body free_port);
 
 # Skips the whole test, or fails where nothing may be missing.
@@ -23,6 +23,13 @@ sub cannot_run
 	my ($why) = @_;
 	BAIL_OUT($why) if $ENV{APIKEY_NO_SKIP};
 	plan(skip_all => $why);
+}
+
+# Skips the whole test where it would say nothing new: no lack of anything.
+sub not_here
+{
+	my ($why) = @_;
+	plan(skip_all => "not here: $why");
 }
 
 # The path of a program, or skips the test.
@@ -59,18 +66,37 @@ sub create_key
 	return $node->safe_psql('postgres', "SELECT auth.apikey_create($arguments)");
 }
 
-# A copy of an example with the packages that its lock file pins.
+# A copy of a folder of ours, an example or a client, with the packages that its
+# lock file pins; more arguments go to npm.
 sub install_packages
 {
-	my ($example) = @_;
+	my ($folder, @more) = @_;
 	my $npm = find_program('npm', 'npm');
-	my $dir = PostgreSQL::Test::Utils::tempdir();
+	my $copy = PostgreSQL::Test::Utils::tempdir();
+	my $dir = "$copy/$folder";
 	my $out;
-	system('cp', '-r', "examples/$example/.", $dir) == 0 or die "cp: $?";
-	IPC::Run::run([ $npm, 'ci', '--omit=dev', '--ignore-scripts', '--no-audit', '--no-fund' ],
+	system('tar -cf - --exclude=node_modules examples clients | tar -xf - -C ' . $copy) == 0 or die "tar: $?";
+	IPC::Run::run([ $npm, 'ci', '--ignore-scripts', '--no-audit', '--no-fund', @more ],
 		'<', \undef, '>&', \$out, init => sub { chdir $dir or die $! })
-		or do { diag($out); cannot_run("npm could not get the packages of examples/$example") };
+		or do { diag($out); cannot_run("npm could not get the packages of $folder") };
 	return $dir;
+}
+
+# Runs tests that print TAP, each of which becomes one of ours.
+sub run_suite
+{
+	my ($dir, @command) = @_;
+	my $out = '';
+	my $result = IPC::Run::run(\@command, '<', \undef, '>&', \$out, init => sub { chdir $dir or die $! });
+	my ($count, $failed) = (0, 0);
+	while ($out =~ /^( *)(not )?ok \d+ - (.*)$/mg)
+	{
+		my ($indent, $not, $name) = ($1, $2, $3);
+		$count++;
+		$failed++ if $not;
+		ok(!$not, ($indent eq '' ? '' : '- ') . $name);
+	}
+	ok($result && $count > 0 && $failed == 0, "@command[1 .. $#command]") or diag($out);
 }
 
 sub free_port { return PostgreSQL::Test::Cluster::get_free_port() }

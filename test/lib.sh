@@ -110,7 +110,7 @@ build() {
 	SRC=$WORK/src
 	CONF=$WORK/server.conf
 	mkdir "$SRC"
-	(cd "$TOP" && tar -cf - --exclude=./.git --exclude='./tmp_check*' .) | tar -xf - -C "$SRC"
+	(cd "$TOP" && tar -cf - --exclude=./.git --exclude='./tmp_check*' --exclude=node_modules .) | tar -xf - -C "$SRC"
 	[ "$(id -u)" != 0 ] || chown -R postgres: "$WORK"
 
 	unprivileged make -s -C "$SRC" PG_CONFIG="$BIN/pg_config" clean >>"$LOG" 2>&1 || :

@@ -12,6 +12,7 @@ like($version, qr/^\d+\.\d+\.\d+$/, 'a version in the control file');
 is($meta->{version}, $version, 'META.json');
 is($meta->{provides}{apikey}{version}, $version, 'META.json, the extension');
 is($newest, $version, 'CHANGELOG.md');
+is(decode_json(slurp_file('clients/node/package.json'))->{version}, $version, 'clients/node');
 ok(-e $meta->{provides}{apikey}{docfile}, 'its documentation');
 
 # README.md is short, and docs/reference.md names whatever a user may meet.

@@ -7,7 +7,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $nodejs = find_program('node', 'nodejs');
-my $dir = install_packages('node');
+my $dir = install_packages('examples/node', '--omit=dev');
 my $pepper = PostgreSQL::Test::Utils::tempdir() . '/pepper';
 append_to_file($pepper, 'p' x 40);
 chmod 0600, $pepper;
@@ -69,10 +69,10 @@ is_deeply([ map { $_->{customer} } @{ json_body(get('/invoices', { 'x-api-key' =
 
 # Limits.
 my @left = map { get('/invoices', { 'x-api-key' => $limited })->{headers} } 1 .. 3;
-is_deeply([ map { ($_->{'ratelimit-policy'}, $_->{ratelimit} =~ /^"key";r=(\d+);t=[1-9]\d*$/) } @left ],
-	[ map { ('"key";q=3;w=3600', $_) } 2, 1, 0 ], 'what is left is told');
+is_deeply([ map { ($_->{'ratelimit-policy'}, $_->{ratelimit} =~ /^"key-requests-3600";r=(\d+);t=[1-9]\d*$/) } @left ],
+	[ map { ('"key-requests-3600";q=3;w=3600', $_) } 2, 1, 0 ], 'what is left is told');
 $response = status_is({ 'x-api-key' => $limited }, 429, 'rate_limited', 'over the limit');
-like($response->{headers}{ratelimit}, qr/^"key";r=0;t=\d+$/, 'with nothing left');
+like($response->{headers}{ratelimit}, qr/^"key-requests-3600";r=0;t=\d+$/, 'with nothing left');
 like($response->{headers}{'retry-after'}, qr/^(11\d\d|1200)$/, 'and when to come again');
 ok(!exists get('/invoices', { 'x-api-key' => $reader })->{headers}{ratelimit}, 'no limit, no header');
 

@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $nodejs = find_program('node', 'nodejs');
-my $dir = install_packages('postgraphile');
+my $dir = install_packages('examples/postgraphile', '--omit=dev');
 my $server = protected_server("apikey.request_project = 'acme'");
 my $reader = create_key($server, q{'reader', 'acme/payments', scopes => '{invoices:read}'});
 my $writer = create_key($server, q{'writer', 'acme/payments', scopes => '{invoices:*}'});

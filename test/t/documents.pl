@@ -8,14 +8,14 @@ use Example;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my @pages = @ARGV ? @ARGV : ('README.md', glob('docs/*.md'), glob('examples/README.md examples/*/README.md'));
+my @pages = @ARGV ? @ARGV : ('README.md', glob('docs/*.md'), glob('examples/README.md examples/*/README.md clients/*/README.md'));
 @pages = split ' ', $ENV{APIKEY_DOCUMENTS} if $ENV{APIKEY_DOCUMENTS};
 
 find_program(@$_) for [ 'curl', 'curl' ], [ 'node', 'nodejs' ], [ 'npm', 'npm' ], [ 'openssl', 'openssl' ],
 	[ 'dpkg-query', 'dpkg' ];	# quickstart is for Debian
 cannot_run('psycopg 3 is not installed (Debian: python3-psycopg)')
 	if system("/usr/bin/python3 -c 'import psycopg' >/dev/null 2>&1") != 0;
-install_packages('node');	# can they be had?
+install_packages('examples/node', '--omit=dev');	# can they be had?
 for my $page (grep { blocks_of($_) } @pages)
 {
 	run_page($page);
