@@ -4,8 +4,8 @@ EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" apikey.contro
 MODULE_big = apikey
 OBJS = src/apikey.o
 OBJS += src/text/address.o src/text/digest.o src/text/find.o src/text/generate.o \
-	src/text/json.o src/text/keytext.o src/text/redact.o src/text/scope.o src/text/tokentext.o \
-	src/text/unicode.o
+	src/text/json.o src/text/keytext.o src/text/piece.o src/text/redact.o src/text/scope.o \
+	src/text/tokentext.o src/text/unicode.o
 OBJS += src/store/cache.o src/store/catalog.o src/store/complaint.o src/store/detail.o \
 	src/store/intact.o src/store/pgcrypto.o src/store/storage.o src/store/table.o
 OBJS += src/memory/limiter.o src/memory/share.o src/memory/slot.o src/memory/slot_file.o \

@@ -3,7 +3,8 @@
  *		Keeping keys out of the server's log and of pg_stat_activity.
  *
  * A message is masked in place before it is written: in its own fields, which
- * the client is sent too, and in a copy of the statement.  The session's
+ * the client is sent too, and in a copy of the statement; pieces of what stands
+ * in the statement are masked in its fields, too: see piece.c.  The session's
  * activity is masked in shared memory, where it stands, as soon as a hook
  * gives the occasion: at each error, after parse analysis, and before each
  * execution, since each protocol message reports its text anew and parallel
@@ -24,6 +25,7 @@
 #include "utils/backend_status.h"
 
 #include "apikey.h"
+#include "text/piece.h"
 #include "text/redact.h"
 
 static emit_log_hook_type previous_emit_log = NULL;
@@ -68,35 +70,106 @@ mask_field(char *field)
 	return field == NULL ? 0 : apikey_redact_text(field, strlen(field));
 }
 
+/* The pieces of a field, which may be NULL. */
+static void
+collect(ApikeyPieces *of, const char *field)
+{
+	if (field != NULL)
+		apikey_piece_collect(of, field, strlen(field));
+}
+
+/* Masks, in what a message tells, pieces of what it is about. */
+static void
+mask_pieces(const ApikeyPieces *of, ErrorData *edata)
+{
+	char	   *fields[] = {
+		edata->message, edata->detail, edata->detail_log, edata->hint,
+		edata->context
+	};
+
+	for (size_t i = 0; i < lengthof(fields); i++)
+	{
+		if (fields[i] != NULL)
+			apikey_piece_mask(of, fields[i], strlen(fields[i]));
+	}
+}
+
 /*
  * Puts a masked copy in the place of the statement that is logged with a
  * message.  The statement itself may not have been parsed yet.  Nothing tells
  * us when the message has been written, so the copy stays there until the
  * server moves on to another statement, and is ours until we need the next.
  * It has as many bytes as the statement, for callers that took its length.
+ *
+ * Returns the pieces of what was masked in it, for this message and later ones
+ * of the same statement.
  */
-static void
+static const ApikeyPieces *
 mask_statement(ErrorData *edata)
 {
 	static char *copy = NULL;
+	static ApikeyPieces pieces = {0};
+	static const ApikeyPieces none = {0};
 	size_t		len;
 
-	if (edata->hide_stmt || debug_query_string == NULL ||
-		debug_query_string == copy)
-		return;
+	if (debug_query_string != NULL && debug_query_string == copy)
+		return &pieces;
+	if (edata->hide_stmt || debug_query_string == NULL)
+		return &none;
 	len = strlen(debug_query_string);
 	if (!apikey_redact_needed(debug_query_string, len))
-		return;
+		return &none;
 	free(copy);
 	copy = malloc(len + 1);
+	apikey_piece_collect(&pieces, debug_query_string, len);
 	if (copy == NULL)
 	{
 		edata->hide_stmt = true;
-		return;
+		return &pieces;
 	}
 	memcpy(copy, debug_query_string, len + 1);
 	apikey_redact_text(copy, len);
 	debug_query_string = copy;
+	return &pieces;
+}
+
+/* Masks the fields of a message, each by itself. */
+static void
+mask_fields(ErrorData *edata)
+{
+	size_t		len = mask_field(edata->context);
+
+	apikey_redact_excerpt(edata->context, len);
+	mask_field(edata->message);
+	mask_field(edata->detail);
+	mask_field(edata->detail_log);
+	mask_field(edata->hint);
+	mask_field(edata->internalquery);
+}
+
+/* Masks what a message tells, and the statement that it is about. */
+static void
+mask_message(ErrorData *edata)
+{
+	const ApikeyPieces *of_statement = mask_statement(edata);
+	ApikeyPieces of_context = {0};
+	ApikeyPieces of_query = {0};
+
+	/* What is only logged shows all of a statement, or nothing. */
+	if (edata->elevel == LOG || edata->elevel == LOG_SERVER_ONLY)
+	{
+		mask_fields(edata);
+		return;
+	}
+	/* A statement within a function stands in one of these, or in both. */
+	collect(&of_context, edata->context);
+	collect(&of_query, edata->internalquery);
+	mask_fields(edata);
+	mask_pieces(of_statement, edata);
+	mask_pieces(&of_context, edata);
+	mask_pieces(&of_query, edata);
+	apikey_piece_forget(&of_context);
+	apikey_piece_forget(&of_query);
 }
 
 /* Masks before others, who may send messages elsewhere, see them. */
@@ -105,16 +178,7 @@ on_emit_log(ErrorData *edata)
 {
 	if (apikey_redact)
 	{
-		size_t		len;
-
-		mask_field(edata->message);
-		mask_field(edata->detail);
-		mask_field(edata->detail_log);
-		mask_field(edata->hint);
-		len = mask_field(edata->context);
-		apikey_redact_excerpt(edata->context, len);
-		mask_field(edata->internalquery);
-		mask_statement(edata);
+		mask_message(edata);
 		if (edata->elevel >= ERROR)
 			mask_activity();	/* of a text that does not parse */
 	}

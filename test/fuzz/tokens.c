@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "text/find.h"
+#include "text/piece.h"
 #include "text/redact.h"
 #include "text/tokentext.h"
 
@@ -135,6 +136,39 @@ try_redact(const char *bytes, size_t len, const size_t *tokens,
 	free(text);
 }
 
+/*
+ * Of a token's MAC no piece is left in another text, not even in lower case,
+ * and what is shorter stays.
+ */
+static void
+try_pieces(const char *bytes, size_t len, size_t token, size_t token_len)
+{
+	size_t		mac = token + token_len - APIKEY_TOKEN_PROOF_CHARS;
+	ApikeyPieces pieces = {0};
+
+	apikey_piece_collect(&pieces, bytes, len);
+	for (size_t shown = 0; shown < 2 * APIKEY_PIECE_CHARS; shown++)
+	{
+		size_t		count = 4 + shown;
+		char	   *text = exactly("at \"                        ", 4 + APIKEY_PIECE_CHARS * 3);
+		size_t		after;
+
+		for (size_t i = 0; i < shown; i++)
+		{
+			char		c = bytes[mac + shown + i];
+
+			text[4 + i] = (char) (c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+		}
+		text[count++] = '"';
+		after = apikey_piece_mask(&pieces, text, count);
+		require(after == (shown < APIKEY_PIECE_CHARS ? count : 8));
+		require(shown < APIKEY_PIECE_CHARS ||
+				memcmp(text, "at \"...\"", after) == 0);
+		free(text);
+	}
+	apikey_piece_forget(&pieces);
+}
+
 /* One that is cut off shows nothing of its MAC, once enough is left of it. */
 static void
 try_cut(const char *bytes, size_t len, size_t token, size_t token_len)
@@ -185,6 +219,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		try_parse(text + tokens[0], token_lens[0] - 1, false);
 	try_find(text, len, tokens, token_lens, count);
 	try_redact(text, len, tokens, token_lens, count);
+	if (count > 0)
+		try_pieces(text, len, tokens[count - 1], token_lens[count - 1]);
 	if (count > 0)
 		try_cut(text, tokens[count - 1] + token_lens[count - 1],
 				tokens[count - 1], token_lens[count - 1]);

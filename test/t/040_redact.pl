@@ -101,7 +101,7 @@ my @statements = (
 	"SELECT 1 FROM \"$key\".t",
 	"SELECT x.\"$key\" FROM t x",
 	"SELECT \"$key\"(1)",
-	"SET log_min_messages = warning; SELECT $key",
+	"SELECT $key",
 	"SELECT no_such_function('$key'",
 	"INSERT INTO t VALUES (1, '$key'), (2, '$key')",
 	"INSERT INTO t VALUES (NULL, '$long')",
@@ -124,7 +124,7 @@ my @statements = (
 for my $statement (@statements)
 {
 	my ($result, $out, $error) = $node->psql('postgres', $statement, on_error_stop => 0);
-	$error = join "\n", grep { !/LINE 1|will be truncated/ } split /\n/, $error;
+	$error = join "\n", grep { !/LINE 1/ } split /\n/, $error;
 	ok(!secret_in($error, $key), 'no key in what the client is told') if $error =~ /ERROR/;
 }
 my %new = no_key('literals', 2 * @statements);

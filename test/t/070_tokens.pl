@@ -190,24 +190,38 @@ is($warm->query_safe("SELECT code FROM apikey_verify('$token')"), 'valid', 'goes
 is(code($late), 'unavailable', 'one whose key is keyed with a pepper that is gone');
 is(code($same_shape), 'unavailable', 'as the key itself');
 
-# Nothing of one in the log, nor in what sessions are seen to do; cut ones neither.
+# Nothing of one in the log, nor in what sessions are seen to do; cut ones and
+# pieces neither, wherever the lexer takes them apart.
+$node->append_conf('postgresql.conf', 'log_min_messages = notice');
+$node->reload;
+is($node->poll_query_until('postgres', "SELECT current_setting('log_min_messages') = 'notice'"), 1, 'the log has notices');
 my $offset = -s $node->logfile;
-my $secret = ($token =~ /(.{40})$/)[0];
-$node->psql('postgres', "SELECT code FROM apikey_verify('$token')");
-$node->psql('postgres', "SELECT no_such_column, '$token', '$narrow'");
-$node->psql('postgres', "SELECT $token");
-$node->psql('postgres', qq{SELECT "$token"});
-$node->psql('postgres', "SELECT '$token'::jsonb");
-$node->psql('postgres', "SELECT '{\"a\": \"$token'::jsonb");
-$node->psql('postgres', "DO \$\$ BEGIN RAISE WARNING '%', '$token'; RAISE EXCEPTION '%...', left('$token', 80); END \$\$");
+my %macs = map { $_ => $_ . 'KLMNOPqrstuvWXYZabcdefghijk0123456789abcdE' } qw(A -9 -0x -1e a-7 abcdefgh- abcdefgh-9 abcdefghij-k-9 -9abcdefgh-8), '-9abcdefghijklm--8';
+my @tokens = ($token, map { complete("ak_t_$message" . substr($_, 0, 42) . 'E') } sort values %macs);
+for my $each (@tokens)
+{
+	like($each, qr/^ak_t_.{40}.{43}.{6}$/, 'has the shape of a token');
+	$node->psql('postgres', "SELECT code FROM apikey_verify('$each')");
+	$node->psql('postgres', "SELECT no_such_column, '$each', '$narrow'");
+	$node->psql('postgres', "SELECT $_") for $each, qq{"$each"}, "x.$each", "1 AS $each", "$each(1)", "'$each'::jsonb",
+		qq('{"a": "$each'::jsonb), '(' . substr($each, 0, 70);
+	$node->psql('postgres', "SET search_path = $each; SHOW $each; TABLE $each");
+	$node->psql('postgres', "DO \$\$ BEGIN RAISE WARNING '%', '$each'; RAISE EXCEPTION '%...', left('$each', 80); END \$\$");
+	$node->psql('postgres', "DO \$\$ BEGIN EXECUTE 'SELECT $each'; END \$\$");
+	$node->psql('postgres', "DO \$\$ BEGIN EXECUTE 'SELECT ' || convert_from(decode('" . unpack('H*', $each) . "', 'hex'), 'UTF8'); END \$\$");
+	$node->psql('postgres', "DO \$\$ BEGIN RAISE NOTICE '% %', substr('$each', 60), upper(substr('$each', 60, 9)); END \$\$");
+}
 is(sql("SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid() AND '$token' IS NOT NULL"),
 	"SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid() AND 'ak_t_..." . substr($token, -4) . "' IS NOT NULL", 'masked in the activity');
 my $log = substr(slurp_file($node->logfile), $offset);
-# As a name without quotes it is folded to lower case and cut to 63 bytes, of
-# which the MAC has 17: those may look like it by chance.
-my $seen = join '|', map { quotemeta substr($token, $_, 18) } 46 .. length($token) - 18;
-unlike($log, qr/$seen/, 'nothing of a MAC in the log');
+for my $each (@tokens)
+{
+	my @lines = split /\n/, $log;
+	my %seen = map { $_ => 1 } grep { my $piece = lc substr $each, $_, 8; grep { index(lc $_, $piece) >= 0 } @lines } 45 .. length($each) - 8;
+	is(join(' ', sort keys %seen), '', 'nothing of a MAC in the log') or diag join "\n", grep { my $line = lc $_; grep { index($line, lc substr $each, $_, 8) >= 0 } keys %seen } @lines;
+}
 like($log, qr/ak_t_\.\.\.\Q@{[substr $token, -4]}\E/, 'but a mask');
+like($log, qr/trailing junk after numeric literal at or near "\.\.\."/, 'what the lexer took apart, too');
 
 # A clock that is set back lets no token last longer; see also 060_clock.pl.
 my $future = $read;
