@@ -39,6 +39,18 @@ SELECT apikey_member_add('acme/pay', 'regress_apikey_creator', 'developer');
 RESET ROLE;
 SELECT name, owner, role FROM apikeys ORDER BY name;
 
+-- Limits, and an hour of use, as rows: they are made by a library that is not
+-- preloaded here.
+INSERT INTO apikey_limit (id, key, organization, project, subject, unit, kind, amount, period, shared, overdraft, starts_at, created_at, created_by)
+	SELECT gen_random_uuid(), key, CASE WHEN key IS NULL THEN p.organization END, CASE WHEN in_project THEN p.id END,
+		subject, 'tokens', 'rate', 10, '1 hour', false, 0, now(), now(), current_user
+	FROM apikey_project p, (VALUES (NULL, false, NULL), (NULL, true, NULL), (NULL, true, 'carl'), (apikey_id(:'by_admin'), false, NULL))
+		AS limits (key, in_project, subject)
+	WHERE p.path = 'acme/pay';
+INSERT INTO apikey_history (id, key_id, key_name, key_owner, key_owner_name, place, organization, project, starts_at, step, use_count, denied, spent)
+	SELECT gen_random_uuid(), k.id, k.name, k.owner, k.owner_name, 'acme/pay', p.organization, p.id, date_trunc('hour', now()), '1 hour', 1, '{}', '{}'
+	FROM apikey_key k JOIN apikey_project p ON p.id = k.project WHERE k.id = apikey_id(:'by_admin');
+
 -- What is tried, each in a transaction that is rolled back.
 CREATE TABLE regress_calls (n serial, call text, query text);
 INSERT INTO regress_calls (call, query) VALUES
@@ -47,6 +59,11 @@ INSERT INTO regress_calls (call, query) VALUES
 	('see its members', 'SELECT FROM apikey_members WHERE path = ''acme/pay'''),
 	('see organization''s members', 'SELECT FROM apikey_members WHERE path = ''acme'''),
 	('list the keys', 'SELECT FROM apikeys WHERE project = ''acme/pay'''),
+	('see organization''s limit', 'SELECT FROM apikey_limits WHERE path = ''acme'''),
+	('see project''s limit', 'SELECT FROM apikey_limits WHERE path = ''acme/pay'' AND subject IS NULL'),
+	('see limit of a subject there', 'SELECT FROM apikey_limits WHERE path = ''acme/pay'' AND subject IS NOT NULL'),
+	('see key''s limit', 'SELECT FROM apikey_limits WHERE key_id = apikey_id(%2$L)'),
+	('see key''s use', 'SELECT FROM apikey_usage_history WHERE key_id = apikey_id(%2$L)'),
 	('see events of the project', 'SELECT FROM apikey_events WHERE project = ''acme/pay'' AND event = ''project_created'''),
 	('create project', 'SELECT apikey_project_create(''acme/new'')'),
 	('add organization member', 'SELECT apikey_member_add(''acme'', ''regress_apikey_outsider'', ''developer'')'),
@@ -93,6 +110,11 @@ see project;1;1;1;1;1;1;1;1;0;1;1
 see its members;5;5;5;5;5;5;5;5;0;5;5
 see organization's members;3;3;3;0;0;0;0;0;0;3;3
 list the keys;3;3;0;3;3;0;1;3;0;3;3
+see organization's limit;1;1;1;0;0;0;0;0;0;1;1
+see project's limit;1;1;1;1;1;1;1;1;0;1;1
+see limit of a subject there;1;1;0;1;1;0;0;1;0;1;1
+see key's limit;1;1;0;1;1;0;0;1;0;1;1
+see key's use;1;0;0;1;1;0;0;0;0;1;1
 see events of the project;1;0;0;1;0;0;0;0;0;1;1
 create project;ok;42501;42501;no;no;no;no;no;no;42501;ok
 add organization member;ok;42501;42501;no;no;no;no;no;no;42501;ok
@@ -191,7 +213,9 @@ SELECT apikey_organization_drop('acme', 'acme');
 RESET ROLE;
 SELECT (SELECT count(*) FROM apikey_organization) + (SELECT count(*) FROM apikey_project) + (SELECT count(*) FROM apikey_member)
 	+ (SELECT count(*) FROM apikey_key) + (SELECT count(*) FROM apikey_digest) AS rows_left;
+SELECT count(*) AS limits_left FROM apikey_limit;
 DELETE FROM apikey_event;
+DELETE FROM apikey_history;
 DROP FUNCTION regress_walk, regress_attempt;
 DROP TABLE regress_calls, regress_matrix, regress_results;
 REVOKE EXECUTE ON FUNCTION apikey_organization_create FROM regress_apikey_org_owner;

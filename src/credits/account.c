@@ -629,7 +629,7 @@ apikey_account_of_limit_drop(const pg_uuid_t *id)
 
 	if (!apikey_table_lock(&credit_table, id, APIKEY_LOCK_UPDATE, &row))
 		return;
-	(void) apikey_account_take_out(&row, true);
+	apikey_lease_ending(id);
 	apikey_table_delete(&credit_table, id, false);
 	wrote_accounts = true;
 }

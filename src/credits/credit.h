@@ -86,6 +86,7 @@ extern void apikey_lease_end_wait(void);
 extern int64 apikey_lease_take_out(const pg_uuid_t *account,
 								   const ApikeyLeaseRow *row, bool end);
 extern void apikey_lease_changed(const pg_uuid_t *account);
+extern void apikey_lease_ending(const pg_uuid_t *account);
 extern void apikey_lease_void(const pg_uuid_t *account);
 
 /* For the worker. */

@@ -810,15 +810,18 @@ apikey_lease_take_out(const pg_uuid_t *account, const ApikeyLeaseRow *row,
 		record_spend(account, lease, lease->available,
 					 end ? EFFECT_END : EFFECT_CHANGE);
 		lease->available = 0;
+		/* What the account has now, others cannot know before our commit. */
+		lease->left_at = 0;
+		lease->changes++;
 	}
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	return amount;
 }
 
-/* An account's row gets another amount with the commit. */
-void
-apikey_lease_changed(const pg_uuid_t *account)
+/* Something happens to an account's lease with the commit. */
+static void
+note_effect(const pg_uuid_t *account, Effect effect)
 {
 	LWLock	   *lock;
 	ApikeySlot *slot;
@@ -830,9 +833,23 @@ apikey_lease_changed(const pg_uuid_t *account)
 	if (slot == NULL)
 		return;
 	SpinLockAcquire(&slot->mutex);
-	record_spend(account, &slot->lease, 0, EFFECT_CHANGE);
+	record_spend(account, &slot->lease, 0, effect);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
+}
+
+/* An account's row gets another amount with the commit. */
+void
+apikey_lease_changed(const pg_uuid_t *account)
+{
+	note_effect(account, EFFECT_CHANGE);
+}
+
+/* An account ends with the commit; until then others spend of what is leased. */
+void
+apikey_lease_ending(const pg_uuid_t *account)
+{
+	note_effect(account, EFFECT_END);
 }
 
 /* An account is gone: so is what was leased of it. */

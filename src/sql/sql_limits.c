@@ -190,6 +190,25 @@ authorize_subject(const pg_uuid_t *id, const ApikeyLimitHolder *holder)
 			 errmsg("permission denied for limit \"%s\"", apikey_id_string(id))));
 }
 
+/*
+ * Does the view show a place's limit to a caller that is something there?  One
+ * of a subject, where it shows the keys, or the caller is that subject.
+ */
+static bool
+sees_place(const ApikeyLimitHolder *holder, ApikeyRole standing)
+{
+	ApikeyAuthority authority;
+
+	if (holder->subject == NULL ||
+		(apikey_principal_subject() != NULL &&
+		 apikey_same_text(apikey_principal_subject(), holder->subject)))
+		return standing != APIKEY_ROLE_NONE;
+	if (holder->project == NULL)
+		return standing >= APIKEY_ROLE_ADMIN;
+	apikey_authority_in_project(holder->project, &authority);
+	return apikey_authority_lists(&authority);
+}
+
 /* Locks a place's limit's place; a stranger is told of no such limit. */
 static void
 authorize_place(const pg_uuid_t *id, const ApikeyLimitHolder *holder)
@@ -201,7 +220,7 @@ authorize_place(const pg_uuid_t *id, const ApikeyLimitHolder *holder)
 
 	standing = apikey_member_standing(GetUserId(), apikey_principal_subject(),
 									  holder->organization, holder->project);
-	if (standing == APIKEY_ROLE_NONE && !apikey_authority_sees_keys())
+	if (!sees_place(holder, standing) && !apikey_authority_sees_keys())
 		refuse_unknown(id);
 	if (holder->project != NULL)
 	{

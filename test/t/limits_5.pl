@@ -1,0 +1,166 @@
+# Limits: who may set, change, add to and drop which, and what happens where
+# sessions meet at one.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '1h'
+max_prepared_transactions = 5
+});
+$node->start;
+sub sql { my ($role, @sql) = @_; return $node->safe_psql('postgres', "SET ROLE $role; " . join '; ', @sql) }
+
+# The same roles as in sql/matrix.sql, and what each may.
+my @roles = qw(org_owner org_admin org_dev owner admin dev creator in_group outsider auditor super);
+$node->safe_psql('postgres', join ';', 'CREATE EXTENSION apikey CASCADE', (map { "CREATE ROLE $_" } grep { $_ ne 'in_group' } @roles),
+	'CREATE ROLE "group"', 'CREATE ROLE in_group IN ROLE "group"', 'ALTER ROLE auditor BYPASSRLS', 'ALTER ROLE super SUPERUSER',
+	'GRANT EXECUTE ON FUNCTION apikey_organization_create TO org_owner', 'SET ROLE org_owner', "SELECT apikey_organization_create('acme')",
+	"SELECT apikey_project_create('acme/pay')", map { "SELECT apikey_member_add('$_->[0]', '$_->[1]', '$_->[2]')" }
+	['acme', 'org_admin', 'admin'], ['acme', 'org_dev', 'developer'], ['acme/pay', 'owner', 'owner'], ['acme/pay', 'admin', 'admin'],
+	['acme/pay', 'dev', 'developer'], ['acme/pay', 'creator', 'developer'], ['acme/pay', '"group"', 'admin']);
+my $by_owner = sql('owner', "SELECT apikey_create('by-owner', 'acme/pay')");
+my $by_admin = sql('admin', "SELECT apikey_create('by-admin', 'acme/pay')");
+my $personal = sql('dev', "SELECT apikey_create('personal', subject => 'carl')");
+my %holder = (organization => "path => 'acme'", project => "path => 'acme/pay'", 'subject there' => "path => 'acme/pay', subject => 'carl'",
+	'subject of acme' => "path => 'acme', subject => 'carl'", key => "key => apikey_id('$by_admin')", 'owner\'s key' => "key => apikey_id('$by_owner')",
+	'personal key' => "key => apikey_id('$personal')");
+my %id = map { $_ => sql('super', "SELECT apikey_limit_set('tokens', 1000, NULL, 'balance', $holder{$_})") } sort keys %holder;
+$holder{subject} = "subject => 'carl'";
+$id{subject} = sql('dev', "SELECT apikey_limit_set('tokens', 1000, NULL, 'balance', $holder{subject})");
+
+# set: apikey_limit_set; change: UPDATE of the view, by rows or SQLSTATE; use:
+# apikey_limit_add, and apikey_limit_drop the same.
+my %matrix = (
+	organization => ['ok 42501 42501 42704 42704 42704 42704 42704 42704 42501 ok',
+		'1 42501 42501 0 0 0 0 0 0 42501 1', 'ok 42501 42501 42704 42704 42704 42704 42704 42704 42501 ok'],
+	project => ['ok 42501 42501 ok 42501 42501 42501 42501 42704 42501 ok',
+		'1 42501 42501 1 42501 42501 42501 42501 0 42501 1', 'ok 42501 42501 ok 42501 42501 42501 42501 42704 42501 ok'],
+	'subject there' => ['ok 42501 42501 ok 42501 42501 42501 42501 42704 42501 ok',
+		'1 42501 0 1 42501 0 0 42501 0 42501 1', 'ok 42501 42704 ok 42501 42704 42704 42501 42704 42501 ok'],
+	'subject of acme' => ['ok 42501 42501 42704 42704 42704 42704 42704 42704 42501 ok',
+		'1 42501 0 0 0 0 0 0 0 42501 1', 'ok 42501 42704 42704 42704 42704 42704 42704 42704 42501 ok'],
+	key => ['ok ok 42704 ok ok 42704 42704 ok 42704 42501 ok',
+		'1 1 0 1 1 0 0 1 0 42501 1', 'ok ok 42704 ok ok 42704 42704 ok 42704 42501 ok'],
+	'owner\'s key' => ['ok 42501 42704 ok 42501 42704 42704 42501 42704 42501 ok',
+		'1 42501 0 1 42501 0 0 42501 0 42501 1', 'ok 42501 42704 ok 42501 42704 42704 42501 42704 42501 ok'],
+	'personal key' => ['42704 42704 42704 42704 42704 ok 42704 42704 42704 42501 ok',
+		'0 0 0 0 0 1 0 0 0 42501 1', '42704 42704 42704 42704 42704 ok 42704 42704 42704 42501 ok'],
+	# Of its own keys each may.
+	subject => ['ok ok ok ok ok ok ok ok ok ok ok',
+		'0 0 0 0 0 1 0 0 0 42501 1', '42704 42704 42704 42704 42704 ok 42704 42704 42704 42501 ok']);
+sub attempt
+{
+	my ($role, $sql) = @_;
+	my ($rc, $stdout, $stderr) = $node->psql('postgres', "\\set VERBOSITY sqlstate\nSET ROLE $role;\nBEGIN;\n$sql;\nROLLBACK");
+	return $stderr =~ /ERROR:  (\w+)/ ? $1 : $sql =~ /^UPDATE/ ? scalar(() = $stdout =~ /^1$/mg) : 'ok';
+}
+for my $of (sort keys %matrix)
+{
+	my ($set, $change, $use) = @{ $matrix{$of} };
+	is(join(' ', map { attempt($_, "SELECT apikey_limit_set('words', 1, '1 hour', 'quota', $holder{$of})") } @roles), $set, "$of: set");
+	is(join(' ', map { attempt($_, "UPDATE apikey_limits SET amount = 900 WHERE id = '$id{$of}' RETURNING 1") } @roles), $change, 'change');
+	is(join(' ', map { attempt($_, "SELECT apikey_limit_add('$id{$of}', 5)") } @roles), $use, 'add');
+	is(join(' ', map { attempt($_, "SELECT apikey_limit_drop('$id{$of}')") } @roles), $use, 'drop');
+}
+# Whose key it is decides about charges, not what the caller is there.
+is(join(' ', map { attempt($_, "SELECT apikey_charge(apikey_id('$by_admin'), '{\"tokens\": 1}', 'acme/pay')") } @roles), join(' ', ('ok') x 11), 'charge, named');
+is(join(' ', map { attempt($_, "SELECT apikey_charge(apikey_id('$personal'), '{\"tokens\": 1}')") } @roles), '42704 42704 42704 42704 42704 ok 42704 42704 42704 42704 42704', 'charge, its own');
+is(sql('super', 'SELECT count(*), min(amount), max(amount) FROM apikey_limits'), '8|1000|1000', 'and nothing of it stayed');
+sql('super', 'SELECT apikey_limit_drop(id) FROM apikey_limits');
+
+# Where sessions meet.  Who waits for the worker may be too late once.
+my ($one, $two) = map { $node->background_psql('postgres') } 1 .. 2;
+$_->query_safe('SET ROLE org_owner') for $one, $two;
+my $key = sql('org_owner', "SELECT apikey_create('raced', 'acme/pay')");
+sub ask { my ($session, $n) = @_; return $session->query_safe("SELECT code FROM apikey_verify('$key', project => 'acme', cost => 0, costs => '{\"tokens\": $n}')") }
+sub verify
+{
+	my ($session, $n) = @_;
+	my $result;
+	for (1 .. 50) { $result = ask($session, $n); last if $result ne 'unavailable' }
+	return $result;
+}
+sub charge { my ($session, $n) = @_; return $session->query_safe("SELECT apikey_charge(apikey_id('$key'), '{\"tokens\": $n}', 'acme')") }
+sub set { my ($session, $n) = @_; return $session->query_safe("SELECT apikey_limit_set('tokens', $n, '1 day', 'quota', path => 'acme/pay')") }
+sub left { return sql('super', 'SELECT string_agg(remaining::text, \' \' ORDER BY created_at) FROM apikey_limits') }
+
+# Set: nobody is bound before the commit, everybody after it.
+is(verify($two, 1000), 'valid', 'no limit');
+$one->query_safe('BEGIN');
+my $limit = set($one, 100);
+is(verify($two, 1000), 'valid', 'one that is being set');
+is(verify($one, 1000), 'exhausted', 'binds its own transaction');
+$one->query_safe('COMMIT');
+is(verify($two, 1000), 'exhausted', 'and then all');
+is(verify($two, 30), 'valid', 'which spend of it');
+# Replaced, while others verify and charge: what was spent before stays spent.
+$one->query_safe('BEGIN');
+is(set($one, 200), $limit, 'replaced');
+is(verify($two, 50), 'valid', 'what is there may be spent meanwhile');
+charge($two, 10);
+$one->query_safe('COMMIT');
+is(left(), 110, 'and is known when it is committed');
+$one->query_safe('BEGIN');
+set($one, 120);
+$one->query_safe('ROLLBACK');
+is(left(), 110, 'nothing of what is rolled back');
+is(verify($two, 100), 'valid', 'not even for who verifies');
+is(verify($two, 11), 'exhausted', 'but no more than there was');
+# Dropped: with the commit.
+$one->query_safe('BEGIN');
+$one->query_safe("SELECT apikey_limit_drop('$limit')");
+is(verify($two, 9), 'valid', 'the rest of one that is being dropped');
+isnt(ask($two, 2), 'valid', 'which still binds');
+$one->query_safe('ROLLBACK');
+is(verify($two, 2), 'exhausted', 'and goes on to, rolled back');
+is(verify($two, 1), 'valid', 'to the last');
+$one->query_safe('BEGIN');
+$one->query_safe("SELECT apikey_limit_drop('$limit')");
+$one->query_safe("PREPARE TRANSACTION 'dropped'");
+isnt(ask($two, 1), 'valid', 'or prepared');
+$node->safe_psql('postgres', "COMMIT PREPARED 'dropped'");
+is(verify($two, 1), 'valid', 'until it is committed');
+# A charge on its way where the limit goes.
+$limit = set($one, 100);
+$two->query_safe('BEGIN');
+charge($two, 40);
+$one->query_safe("SELECT apikey_limit_drop('$limit')");
+$two->query_safe('ROLLBACK');
+$limit = set($one, 100);
+is(left(), 100, 'a charge of a limit that is gone does not reach the next');
+# Two set the same: one waits, and replaces.
+$one->query_safe('BEGIN');
+my $first = $one->query_safe("SELECT apikey_limit_set('words', 10, '1 day', path => 'acme')");
+my $pid = $two->query_safe('SELECT pg_backend_pid()');
+$two->query_until(qr/started/, "\\echo started\nSELECT 'second ' || apikey_limit_set('words', 20, '1 day', path => 'acme');\n");
+ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE pid = $pid AND NOT granted"), 'the second waits');
+$one->query_safe('COMMIT');
+is(sql('super', "SELECT count(*), max(amount) FROM apikey_limits WHERE unit = 'words'"), '1|20', 'and replaces')
+	if $node->poll_query_until('postgres', "SELECT count(*) = 1 FROM apikey_limits WHERE amount = 20");
+$two->query_safe('SELECT 1');
+
+# A key that is rotated in a loop has its limits at each instant: of its rates
+# no more passes than there is.
+sql('super', 'SELECT apikey_limit_drop(id) FROM apikey_limits');
+my $dir = PostgreSQL::Test::Utils::tempdir();
+$node->safe_psql('postgres', "CREATE TABLE chain AS SELECT 1 AS n, apikey_create('chained', rate_limit => 400, rate_window => '31 days') AS key");
+$node->safe_psql('postgres', "SELECT apikey_limit_set('tokens', 400, '31 days', key => apikey_id(key)) FROM chain");
+append_to_file("$dir/rotate", "INSERT INTO chain SELECT n + 1, apikey_rotate(apikey_id(key), '1 hour') FROM chain ORDER BY n DESC LIMIT 1;\n");
+append_to_file("$dir/verify", "SELECT code FROM (SELECT key FROM chain ORDER BY random() LIMIT 1) k, apikey_verify(key, cost => 0, costs => '{\"tokens\": 1}');\n");
+append_to_file("$dir/short", "SELECT code FROM (SELECT key FROM chain ORDER BY random() LIMIT 1) k, apikey_verify(key);\n");
+my $rotating = IPC::Run::start([ 'pgbench', '-n', '-c', '1', '-t', '40', '-f', "$dir/rotate", '-h', $node->host, '-p', $node->port, 'postgres' ], '>', \my $out, '2>', \my $err);
+$node->command_ok([ 'pgbench', '-n', '-c', '8', '-j', '2', '-t', '300', '-f', "$dir/verify", '-f', "$dir/short", 'postgres' ], 'eight sessions');
+$rotating->finish;
+is($node->safe_psql('postgres', 'SELECT count(*) FROM chain'), '41', 'forty rotations');
+$node->safe_psql('postgres', 'SELECT apikey_flush()');
+is($node->safe_psql('postgres', "SELECT sum((spent->>'requests')::int), sum((spent->>'tokens')::int) FROM apikey_usage_history WHERE key_name = 'chained'"),
+	'400|400', 'no more than was granted passed, of either form');
+$_->quit for $one, $two;
+$node->stop;
+done_testing();
