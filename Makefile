@@ -7,7 +7,7 @@ OBJS += src/text/address.o src/text/digest.o src/text/find.o src/text/generate.o
 	src/text/json.o src/text/keytext.o src/text/piece.o src/text/redact.o src/text/scope.o \
 	src/text/tokentext.o src/text/unicode.o
 OBJS += src/store/cache.o src/store/catalog.o src/store/complaint.o src/store/detail.o \
-	src/store/intact.o src/store/pgcrypto.o src/store/storage.o src/store/table.o
+	src/store/intact.o src/store/pgcrypto.o src/store/scan.o src/store/storage.o src/store/table.o
 OBJS += src/memory/limiter.o src/memory/share.o src/memory/slot.o src/memory/slot_file.o \
 	src/memory/stats.o
 OBJS += src/secrets/pepper.o src/secrets/secret.o src/secrets/source.o src/secrets/vault.o
@@ -43,7 +43,7 @@ REGRESS = install format texts keys verify whose names update errors owners subj
 	places vouch bounds credits limits cache rotate purge reveal import identity matrix audit \
 	contract_names contract_places contract_keys contract_verify contract_audit \
 	grants privileges defaults hostile planted contexts callers intact \
-	barrier listing health tokens scan holds citus uninstall
+	barrier uncounted listing health tokens scan holds citus uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
 ISOLATION = create_create revoke_verify update_update drop_role last_owner \

@@ -63,17 +63,26 @@ uuid_or_null_key(ScanKey key, AttrNumber column, const pg_uuid_t *value)
 }
 
 /* Visits the rows of an organization itself or of one of its projects. */
-void
-apikey_member_scan(const pg_uuid_t *organization, const pg_uuid_t *project,
-				   ApikeyVisit visit, void *state)
+static void
+scan_members(const pg_uuid_t *organization, const pg_uuid_t *project,
+			 Snapshot snapshot, ApikeyVisit visit, void *state)
 {
-	Snapshot	snapshot = apikey_latest_snapshot();
 	ScanKeyData keys[2];
 
 	uuid_or_null_key(&keys[0], APIKEY_MEMBER_ORGANIZATION + 1, organization);
 	uuid_or_null_key(&keys[1], APIKEY_MEMBER_PROJECT + 1, project);
 	apikey_table_scan(&apikey_member_table, APIKEY_REL_MEMBER_WHO, keys, 2,
 					  snapshot, visit, state);
+}
+
+/* The same as committed now, with our own transaction's changes. */
+void
+apikey_member_scan(const pg_uuid_t *organization, const pg_uuid_t *project,
+				   ApikeyVisit visit, void *state)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+
+	scan_members(organization, project, snapshot, visit, state);
 	UnregisterSnapshot(snapshot);
 }
 
@@ -101,19 +110,24 @@ standing_visit(const ApikeyRow *row, void *state)
 
 /*
  * What a principal is in an organization or, where one is given, in a project
- * of it: the higher of both.  A superuser is an owner everywhere.
+ * of it: the higher of both, in one snapshot, so that who is moved from the one
+ * to the other is at no time in neither.  A superuser is an owner everywhere.
  */
 ApikeyRole
 apikey_member_standing(Oid role, const text *subject,
 					   const pg_uuid_t *organization, const pg_uuid_t *project)
 {
 	Standing	standing = {.role = role, .subject = subject};
+	Snapshot	snapshot;
 
 	if (superuser_arg(role))
 		return APIKEY_ROLE_OWNER;
-	apikey_member_scan(organization, NULL, standing_visit, &standing);
+	snapshot = apikey_latest_snapshot();
+	scan_members(organization, NULL, snapshot, standing_visit, &standing);
 	if (project != NULL && standing.highest < APIKEY_ROLE_OWNER)
-		apikey_member_scan(organization, project, standing_visit, &standing);
+		scan_members(organization, project, snapshot, standing_visit,
+					 &standing);
+	UnregisterSnapshot(snapshot);
 	return standing.highest;
 }
 
@@ -149,13 +163,15 @@ bool
 apikey_member_named(Oid role, const text *subject, const ApikeyPlace *place)
 {
 	Standing	standing = {.role = role, .subject = subject};
+	Snapshot	snapshot = apikey_latest_snapshot();
 
-	apikey_member_scan(apikey_place_organization(place), NULL, named_visit,
-					   &standing);
+	scan_members(apikey_place_organization(place), NULL, snapshot, named_visit,
+				 &standing);
 	if (standing.highest == APIKEY_ROLE_NONE)
-		apikey_member_scan(apikey_place_organization(place),
-						   apikey_place_project(place), named_visit,
-						   &standing);
+		scan_members(apikey_place_organization(place),
+					 apikey_place_project(place), snapshot, named_visit,
+					 &standing);
+	UnregisterSnapshot(snapshot);
 	return standing.highest != APIKEY_ROLE_NONE;
 }
 

@@ -37,6 +37,7 @@
 #include "utils/snapmgr.h"
 
 #include "keys/foreign.h"
+#include "store/scan.h"
 
 static const ApikeyColumn import_columns[] = {
 	[APIKEY_IMPORT_ID] = {"id", UUIDOID, false},
@@ -174,7 +175,7 @@ find_next_to(const char *bytes, size_t len, bool before, ApikeyRow *row)
 								   AccessShareLock);
 	Snapshot	snapshot = apikey_latest_snapshot();
 	ScanKeyData key;
-	SysScanDesc scan;
+	ApikeyScan	scan;
 	HeapTuple	tuple;
 	pg_uuid_t	id;
 
@@ -184,9 +185,9 @@ find_next_to(const char *bytes, size_t len, bool before, ApikeyRow *row)
 						   InvalidOid, C_COLLATION_OID,
 						   before ? F_TEXT_LE : F_TEXT_GE,
 						   PointerGetDatum(cstring_to_text_with_len(bytes, len)));
-	scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
-	tuple = systable_getnext_ordered(scan, before ? BackwardScanDirection :
-									 ForwardScanDirection);
+	apikey_scan_begin(&scan, rel, index, snapshot, &key, 1);
+	tuple = apikey_scan_next(&scan, before ? BackwardScanDirection :
+							 ForwardScanDirection);
 	if (HeapTupleIsValid(tuple))
 	{
 		bool		isnull;
@@ -194,7 +195,7 @@ find_next_to(const char *bytes, size_t len, bool before, ApikeyRow *row)
 		id = *DatumGetUUIDP(heap_getattr(tuple, APIKEY_IMPORT_ID + 1,
 										 RelationGetDescr(rel), &isnull));
 	}
-	systable_endscan_ordered(scan);
+	apikey_scan_end(&scan);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 	UnregisterSnapshot(snapshot);
@@ -387,7 +388,7 @@ clashes_with_next(text *lookup, bool before, TransactionId *other)
 								   AccessShareLock);
 	SnapshotData dirty;
 	ScanKeyData key;
-	SysScanDesc scan;
+	ApikeyScan	scan;
 	HeapTuple	tuple;
 	bool		clashes = false;
 
@@ -398,9 +399,9 @@ clashes_with_next(text *lookup, bool before, TransactionId *other)
 						   InvalidOid, C_COLLATION_OID,
 						   before ? F_TEXT_LT : F_TEXT_GT,
 						   PointerGetDatum(lookup));
-	scan = systable_beginscan_ordered(rel, index, &dirty, 1, &key);
-	tuple = systable_getnext_ordered(scan, before ? BackwardScanDirection :
-									 ForwardScanDirection);
+	apikey_scan_begin(&scan, rel, index, &dirty, &key, 1);
+	tuple = apikey_scan_next(&scan, before ? BackwardScanDirection :
+							 ForwardScanDirection);
 	if (HeapTupleIsValid(tuple))
 	{
 		bool		isnull;
@@ -413,7 +414,7 @@ clashes_with_next(text *lookup, bool before, TransactionId *other)
 			begins_with(VARDATA_ANY(lookup), VARSIZE_ANY_EXHDR(lookup), next) :
 			begins_with(VARDATA_ANY(next), VARSIZE_ANY_EXHDR(next), lookup);
 	}
-	systable_endscan_ordered(scan);
+	apikey_scan_end(&scan);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 	return clashes;

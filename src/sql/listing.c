@@ -27,6 +27,7 @@
 #include "utils/tuplestore.h"
 
 #include "sql/listing.h"
+#include "store/scan.h"
 
 /* More than these are not kept, but all rows are returned. */
 #define MOST_KEPT	10000
@@ -183,7 +184,8 @@ put(ApikeyListing *listing, TupleDesc desc, HeapTuple tuple)
 	if (listing->result->setDesc->natts > APIKEY_COLUMNS_MAX)
 		elog(ERROR, "too many columns");
 	memset(nulls, true, sizeof(nulls));
-	apikey_table_copy(listing->table, tuple, desc, &row);
+	apikey_table_take_apart(listing->table, heap_copytuple(tuple), desc,
+							&row);
 	listing->makes(listing, &row, values, nulls);
 	tuplestore_putvalues(listing->result->setResult, listing->result->setDesc,
 						 values, nulls);
@@ -218,7 +220,7 @@ typedef struct Reading
 {
 	Relation	rel;
 	Relation	index;
-	SysScanDesc scan;
+	ApikeyScan	scan;
 } Reading;
 
 static void
@@ -226,16 +228,15 @@ reading_begin(ApikeyListing *listing, ApikeyRange *range, Reading *reading)
 {
 	reading->rel = apikey_table_relation(listing->table, AccessShareLock);
 	reading->index = apikey_table_index(listing->table, range->index);
-	reading->scan = apikey_storage_scan(reading->rel, reading->index,
-										listing->viewer.snapshot, range->keys,
-										range->count);
+	apikey_scan_begin(&reading->scan, reading->rel, reading->index,
+					  listing->viewer.snapshot, range->keys, range->count);
 }
 
 /* Table and index stay locked to the end of the transaction: see table.c. */
 static void
 reading_end(Reading *reading)
 {
-	systable_endscan_ordered(reading->scan);
+	apikey_scan_end(&reading->scan);
 	index_close(reading->index, NoLock);
 	table_close(reading->rel, NoLock);
 }
@@ -251,8 +252,8 @@ apikey_listing_read(ApikeyListing *listing, ApikeyRange *range)
 
 	reading_begin(listing, range, &reading);
 	while (more &&
-		   HeapTupleIsValid(tuple = systable_getnext_ordered(reading.scan,
-															 BackwardScanDirection)))
+		   HeapTupleIsValid(tuple = apikey_scan_next(&reading.scan,
+													 BackwardScanDirection)))
 	{
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(listing->row_context);
@@ -272,10 +273,11 @@ read_one(ApikeyListing *listing, ApikeyRange *range, ScanDirection direction,
 	HeapTuple	tuple;
 
 	reading_begin(listing, range, &reading);
-	tuple = systable_getnext_ordered(reading.scan, direction);
+	tuple = apikey_scan_next(&reading.scan, direction);
 	if (HeapTupleIsValid(tuple))
-		apikey_table_copy(listing->table, tuple, RelationGetDescr(reading.rel),
-						  row);
+		apikey_table_take_apart(listing->table,
+								apikey_scan_copy(&reading.scan, tuple),
+								RelationGetDescr(reading.rel), row);
 	reading_end(&reading);
 	return HeapTupleIsValid(tuple);
 }

@@ -35,6 +35,7 @@
 #include "utils/snapmgr.h"
 
 #include "apikey.h"
+#include "store/scan.h"
 
 #define SEARCH_PATH	"pg_catalog, pg_temp"
 
@@ -172,39 +173,20 @@ statement_snapshot(void)
 							GetTransactionSnapshot() : GetLatestSnapshot());
 }
 
-/*
- * Begins a scan in an index's order, or of a whole table, with keys that have
- * the numbers of the table's columns.  They are copied: some servers write the
- * index's numbers into them.
- */
-SysScanDesc
-apikey_storage_scan(Relation rel, Relation index, Snapshot snapshot,
-					const ScanKeyData *keys, int nkeys)
-{
-	ScanKeyData copy[INDEX_MAX_KEYS];
-
-	if (nkeys > INDEX_MAX_KEYS)
-		elog(ERROR, "too many scan keys");
-	for (int i = 0; i < nkeys; i++)
-		copy[i] = keys[i];
-	return index != NULL ?
-		systable_beginscan_ordered(rel, index, snapshot, nkeys, copy) :
-		systable_beginscan(rel, InvalidOid, false, snapshot, nkeys, copy);
-}
-
 /* Finds the first row of an index that has the keys: where it stands. */
 static bool
 find_first(Relation rel, Relation index, const ScanKeyData *keys, int nkeys,
 		   Snapshot snapshot, ItemPointer where)
 {
-	SysScanDesc scan = apikey_storage_scan(rel, index, snapshot, keys, nkeys);
-	HeapTuple	tuple = systable_getnext_ordered(scan, ForwardScanDirection);
-	bool		found = HeapTupleIsValid(tuple);
+	ApikeyScan	scan;
+	HeapTuple	tuple;
 
-	if (found)
+	apikey_scan_begin(&scan, rel, index, snapshot, keys, nkeys);
+	tuple = apikey_scan_next(&scan, ForwardScanDirection);
+	if (HeapTupleIsValid(tuple))
 		*where = tuple->t_self;
-	systable_endscan_ordered(scan);
-	return found;
+	apikey_scan_end(&scan);
+	return HeapTupleIsValid(tuple);
 }
 
 /* Has a row, in a later version than was found, the keys still? */

@@ -25,6 +25,7 @@
 #include "utils/snapmgr.h"
 
 #include "apikey.h"
+#include "store/scan.h"
 #include "verify/verify.h"
 
 const pg_uuid_t *
@@ -162,12 +163,12 @@ apikey_table_deform(const ApikeyTable *table, HeapTuple tuple, TupleDesc desc,
 		   (table->count + table->derived - known) * sizeof(row->nulls[0]));
 }
 
-/* Copies a row into the current context, detoasted. */
+/* Takes apart a row that was copied, detoasted in the current context. */
 void
-apikey_table_copy(const ApikeyTable *table, HeapTuple tuple, TupleDesc desc,
-				  ApikeyRow *row)
+apikey_table_take_apart(const ApikeyTable *table, HeapTuple tuple,
+						TupleDesc desc, ApikeyRow *row)
 {
-	apikey_table_deform(table, heap_copytuple(tuple), desc, row);
+	apikey_table_deform(table, tuple, desc, row);
 	for (int i = 0; i < table->count; i++)
 	{
 		/* Where it is not null, the table has the column. */
@@ -176,39 +177,37 @@ apikey_table_copy(const ApikeyTable *table, HeapTuple tuple, TupleDesc desc,
 	}
 }
 
-typedef void (*Deform) (const ApikeyTable *table, HeapTuple tuple,
-						TupleDesc desc, ApikeyRow *row);
-
 static void
 visit_rows(const ApikeyTable *table, ApikeyRelation index,
 		   const ScanKeyData *keys, int nkeys, ScanDirection direction,
-		   Snapshot snapshot, Deform deform, ApikeyVisit visit, void *state)
+		   Snapshot snapshot, bool copied, ApikeyVisit visit, void *state)
 {
 	Relation	rel = apikey_table_relation(table, AccessShareLock);
 	Relation	index_rel = apikey_table_index(table, index);
-	SysScanDesc scan = apikey_storage_scan(rel, index_rel, snapshot, keys,
-										   nkeys);
+	TupleDesc	desc = RelationGetDescr(rel);
+	ApikeyScan	scan;
 	HeapTuple	tuple;
 	bool		more = true;
 
+	apikey_scan_begin(&scan, rel, index_rel, snapshot, keys, nkeys);
 	if (!apikey_intact_to_remember(rel, table->relation))
 		apikey_cache_not_final();
 	while (more &&
-		   HeapTupleIsValid(tuple = index_rel == NULL ? systable_getnext(scan) :
-							systable_getnext_ordered(scan, direction)))
+		   HeapTupleIsValid(tuple = apikey_scan_next(&scan, direction)))
 	{
 		ApikeyRow	row;
 
 		CHECK_FOR_INTERRUPTS();
 		if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
 			apikey_cache_not_final();
-		deform(table, tuple, RelationGetDescr(rel), &row);
+		if (copied)
+			apikey_table_take_apart(table, apikey_scan_copy(&scan, tuple),
+									desc, &row);
+		else
+			apikey_table_deform(table, tuple, desc, &row);
 		more = visit(&row, state);
 	}
-	if (index_rel == NULL)
-		systable_endscan(scan);
-	else
-		systable_endscan_ordered(scan);
+	apikey_scan_end(&scan);
 	close_index(index_rel);
 	table_close(rel, NoLock);
 }
@@ -224,7 +223,7 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 				  ApikeyVisit visit, void *state)
 {
 	visit_rows(table, index, keys, nkeys, ForwardScanDirection, snapshot,
-			   apikey_table_copy, visit, state);
+			   true, visit, state);
 }
 
 /*
@@ -238,7 +237,7 @@ apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,
 				  ApikeyVisit visit, void *state)
 {
 	visit_rows(table, index, keys, nkeys, ForwardScanDirection, snapshot,
-			   apikey_table_deform, visit, state);
+			   false, visit, state);
 }
 
 /* The same from the end of an index's order. */
@@ -248,7 +247,7 @@ apikey_table_walk_back(const ApikeyTable *table, ApikeyRelation index,
 					   ApikeyVisit visit, void *state)
 {
 	visit_rows(table, index, keys, nkeys, BackwardScanDirection, snapshot,
-			   apikey_table_deform, visit, state);
+			   false, visit, state);
 }
 
 /*

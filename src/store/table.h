@@ -146,7 +146,6 @@ extern char *apikey_intact_repairs(ApikeyRelation table);
 extern const char *apikey_intact_problem(void);
 
 /* storage.c */
-struct SysScanDescData;
 struct TupleTableSlot;
 
 /* A table that is open to be written. */
@@ -154,11 +153,6 @@ typedef struct ApikeyWriter ApikeyWriter;
 
 extern int	apikey_storage_fix_path(void);
 extern void apikey_storage_restore_path(int level);
-extern struct SysScanDescData *apikey_storage_scan(Relation rel,
-												   Relation index,
-												   Snapshot snapshot,
-												   const ScanKeyData *keys,
-												   int nkeys);
 extern bool apikey_storage_lock(Relation rel, Relation index,
 								const ScanKeyData *keys, int nkeys,
 								ApikeyLock lock, struct TupleTableSlot *slot);
@@ -221,8 +215,8 @@ extern Relation apikey_table_index(const ApikeyTable *table,
 								   ApikeyRelation index);
 extern void apikey_table_deform(const ApikeyTable *table, HeapTuple tuple,
 								TupleDesc desc, ApikeyRow *row);
-extern void apikey_table_copy(const ApikeyTable *table, HeapTuple tuple,
-							  TupleDesc desc, ApikeyRow *row);
+extern void apikey_table_take_apart(const ApikeyTable *table, HeapTuple tuple,
+									TupleDesc desc, ApikeyRow *row);
 extern int	apikey_table_column(const ApikeyTable *table, const char *name);
 extern void apikey_table_key(ScanKey key, const pg_uuid_t *id);
 extern void apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,

@@ -1,0 +1,182 @@
+/*
+ * scan.c
+ *		Scans of our tables, of which their caller sees no count.
+ *
+ * Whoever calls a function with a path, an id or a text that it may know
+ * nothing of is answered as for one that is not there.  What was read to decide
+ * so must not tell it either: PostgreSQL counts rows and pages by table and
+ * index, and shows them to everybody (pg_stat_xact_all_tables,
+ * pg_stat_all_tables, pg_statio_all_tables, EXPLAIN's BUFFERS).  So what is
+ * read here counts nowhere; what is written does, as vacuum goes by it.  In a
+ * session that a superuser has begun, and in the worker, all of it counts: who
+ * has another's role there has it from one who may see everything.
+ *
+ * Nothing is left uncounted for longer than one of these calls, which restore
+ * what they found after an error too.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heaptoast.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/toast_internals.h"
+#include "executor/instrument.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/rel.h"
+
+#include "store/scan.h"
+
+/* What counts the reading of a relation. */
+typedef struct Counter
+{
+	Relation	rel;
+	struct PgStat_TableStatus *info;
+	bool		enabled;
+} Counter;
+
+/* What is not counted now, and what it is to return to. */
+typedef struct Uncounted
+{
+	Counter		counters[2];
+	int			count;
+	bool		track_counts;
+	BufferUsage buffers;
+} Uncounted;
+
+static void
+stop_counting(Uncounted *uncounted, Relation rel)
+{
+	Counter    *counter = &uncounted->counters[uncounted->count++];
+
+	counter->rel = rel;
+	counter->info = rel->pgstat_info;
+	counter->enabled = rel->pgstat_enabled;
+	rel->pgstat_info = NULL;
+	rel->pgstat_enabled = false;
+}
+
+static void
+begin_uncounted(Uncounted *uncounted, Relation rel, Relation index)
+{
+	uncounted->count = 0;
+	if (superuser_arg(GetSessionUserId()))
+		return;
+	uncounted->buffers = pgBufferUsage;
+	/* To be opened once more would begin to count. */
+	uncounted->track_counts = pgstat_track_counts;
+	pgstat_track_counts = false;
+	stop_counting(uncounted, rel);
+	if (index != NULL)
+		stop_counting(uncounted, index);
+}
+
+static void
+end_uncounted(const Uncounted *uncounted)
+{
+	if (uncounted->count == 0)
+		return;
+	pgBufferUsage = uncounted->buffers;
+	pgstat_track_counts = uncounted->track_counts;
+	for (int i = 0; i < uncounted->count; i++)
+	{
+		const Counter *counter = &uncounted->counters[i];
+
+		counter->rel->pgstat_info = counter->info;
+		counter->rel->pgstat_enabled = counter->enabled;
+	}
+}
+
+/*
+ * Begins a scan in an index's order, or of a whole table where that is NULL,
+ * with keys that have the numbers of the table's columns.  They are copied:
+ * some servers write the index's numbers into them.
+ */
+void
+apikey_scan_begin(ApikeyScan *scan, Relation rel, Relation index,
+				  Snapshot snapshot, const ScanKeyData *keys, int nkeys)
+{
+	ScanKeyData copy[INDEX_MAX_KEYS];
+	Uncounted	uncounted;
+
+	if (nkeys > INDEX_MAX_KEYS)
+		elog(ERROR, "too many scan keys");
+	for (int i = 0; i < nkeys; i++)
+		copy[i] = keys[i];
+	scan->rel = rel;
+	scan->index = index;
+	begin_uncounted(&uncounted, rel, index);
+	PG_TRY();
+	{
+		scan->scan = index != NULL ?
+			systable_beginscan_ordered(rel, index, snapshot, nkeys, copy) :
+			systable_beginscan(rel, InvalidOid, false, snapshot, nkeys, copy);
+	}
+	PG_FINALLY();
+	{
+		end_uncounted(&uncounted);
+	}
+	PG_END_TRY();
+}
+
+/* The next row, or NULL.  A whole table has no order. */
+HeapTuple
+apikey_scan_next(ApikeyScan *scan, ScanDirection direction)
+{
+	Uncounted	uncounted;
+	volatile HeapTuple tuple = NULL;
+
+	begin_uncounted(&uncounted, scan->rel, scan->index);
+	PG_TRY();
+	{
+		tuple = scan->index == NULL ? systable_getnext(scan->scan) :
+			systable_getnext_ordered(scan->scan, direction);
+	}
+	PG_FINALLY();
+	{
+		end_uncounted(&uncounted);
+	}
+	PG_END_TRY();
+	return tuple;
+}
+
+/* Relations are the caller's to close. */
+void
+apikey_scan_end(ApikeyScan *scan)
+{
+	if (scan->index == NULL)
+		systable_endscan(scan->scan);
+	else
+		systable_endscan_ordered(scan->scan);
+}
+
+/* Copies a row, with what its long values are stored in beside the table. */
+HeapTuple
+apikey_scan_copy(const ApikeyScan *scan, HeapTuple tuple)
+{
+	Relation	toast;
+	Relation	index;
+	Uncounted	uncounted;
+	volatile HeapTuple copy = NULL;
+
+	if (!HeapTupleHasExternal(tuple))
+		return heap_copytuple(tuple);
+	toast = table_open(scan->rel->rd_rel->reltoastrelid, AccessShareLock);
+	index = index_open(toast_get_valid_index(RelationGetRelid(toast),
+											 AccessShareLock),
+					   AccessShareLock);
+	begin_uncounted(&uncounted, toast, index);
+	PG_TRY();
+	{
+		copy = toast_flatten_tuple(tuple, RelationGetDescr(scan->rel));
+	}
+	PG_FINALLY();
+	{
+		end_uncounted(&uncounted);
+	}
+	PG_END_TRY();
+	index_close(index, AccessShareLock);
+	table_close(toast, AccessShareLock);
+	return copy;
+}

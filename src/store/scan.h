@@ -1,0 +1,30 @@
+/*
+ * scan.h
+ *		Scans of our tables, of which their caller sees no count.
+ */
+#ifndef APIKEY_SCAN_H
+#define APIKEY_SCAN_H
+
+#include "access/htup.h"
+#include "access/sdir.h"
+#include "access/skey.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+struct SysScanDescData;
+
+typedef struct ApikeyScan
+{
+	Relation	rel;
+	Relation	index;			/* NULL: the whole table */
+	struct SysScanDescData *scan;
+} ApikeyScan;
+
+extern void apikey_scan_begin(ApikeyScan *scan, Relation rel, Relation index,
+							  Snapshot snapshot, const ScanKeyData *keys,
+							  int nkeys);
+extern HeapTuple apikey_scan_next(ApikeyScan *scan, ScanDirection direction);
+extern void apikey_scan_end(ApikeyScan *scan);
+extern HeapTuple apikey_scan_copy(const ApikeyScan *scan, HeapTuple tuple);
+
+#endif							/* APIKEY_SCAN_H */
