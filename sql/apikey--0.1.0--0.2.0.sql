@@ -14,6 +14,9 @@ BEGIN
 		JOIN pg_namespace n ON n.oid = e.extnamespace
 		WHERE e.extname = 'apikey'
 		FOR UPDATE OF n;
+	-- To have waited for a change is not to have heard of it: a session reads
+	-- what others have told of their changes where it takes a lock anew.
+	LOCK TABLE pg_catalog.pg_namespace IN ROW EXCLUSIVE MODE;
 	IF to_regnamespace('@extschema@') IS DISTINCT FROM ours THEN
 		RAISE EXCEPTION 'schema of extension "apikey" was renamed by a concurrent transaction'
 			USING ERRCODE = 'serialization_failure';
