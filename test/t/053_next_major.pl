@@ -62,6 +62,7 @@ sub codes
 	return $node->safe_psql('postgres', join ' UNION ALL ',
 		map { "(SELECT concat_ws(' ', code, owner, role) FROM apikey_verify('$key{$_}', cost => 0, project => 'acme'))" } qw(stays revoked leaves));
 }
+my $checksums = $old->safe_psql('postgres', 'SHOW data_checksums') eq 'on';	# of both, or of none, for pg_upgrade
 my $list = q{SELECT name, status, project, owner, role, scopes, use_count, revoke_reason FROM apikeys WHERE name <> 'gone' ORDER BY 1};
 my $before = $old->safe_psql('postgres', $list);
 
@@ -74,7 +75,7 @@ for my $home (@newer)
 		local $ENV{TEMP_CONFIG};
 		delete $ENV{TEMP_CONFIG};
 		my $node = PostgreSQL::Test::Cluster->new("$name$version", install_path => $home);
-		$node->init(extra => [ '--locale=C', '--encoding=UTF8', $version >= 18 ? '--no-data-checksums' : () ]);
+		$node->init(extra => [ '--locale=C', '--encoding=UTF8', $checksums ? '--data-checksums' : $version >= 18 ? '--no-data-checksums' : () ]);
 		$node->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'\n$conf");
 		return $node;
 	};
