@@ -8,7 +8,7 @@ OBJS += src/text/address.o src/text/digest.o src/text/find.o src/text/generate.o
 	src/text/tokentext.o src/text/unicode.o
 OBJS += src/store/cache.o src/store/catalog.o src/store/complaint.o src/store/detail.o \
 	src/store/intact.o src/store/pgcrypto.o src/store/scan.o src/store/storage.o src/store/table.o
-OBJS += src/memory/limiter.o src/memory/share.o src/memory/slot.o src/memory/slot_file.o \
+OBJS += src/memory/limiter.o src/memory/server_id.o src/memory/share.o src/memory/slot.o src/memory/slot_file.o \
 	src/memory/stats.o
 OBJS += src/secrets/pepper.o src/secrets/secret.o src/secrets/source.o src/secrets/vault.o
 OBJS += src/access/administrator.o src/access/grant.o src/access/hold.o src/access/member.o \
@@ -25,7 +25,10 @@ OBJS += src/usage/denial.o src/usage/ended.o src/usage/history.o src/usage/touch
 	src/usage/usage.o
 OBJS += src/verify/credential.o src/verify/demand.o src/verify/identity.o src/verify/request.o \
 	src/verify/token.o src/verify/verify.o
+OBJS += src/servers/server.o src/servers/server_beat.o src/servers/server_join.o \
+	src/servers/server_lease.o src/servers/server_watch.o
 OBJS += src/worker/worker.o
+OBJS += src/sql/server_arguments.o src/sql/sql_servers.o
 OBJS += src/sql/handdown.o src/sql/health.o src/sql/listing.o src/sql/redact_log.o \
 	src/sql/replica.o src/sql/sql_identity.o src/sql/sql_keys.o src/sql/sql_limits.o \
 	src/sql/sql_list_events.o src/sql/sql_list_history.o src/sql/sql_list_keys.o \
@@ -43,7 +46,7 @@ REGRESS = install format texts keys verify whose names update errors owners subj
 	places vouch bounds credits limits cache rotate purge reveal import identity matrix audit \
 	contract_names contract_places contract_keys contract_verify contract_audit \
 	grants privileges defaults hostile planted contexts callers intact \
-	barrier uncounted listing health tokens scan holds citus uninstall
+	barrier uncounted listing health tokens scan holds servers citus uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
 ISOLATION = create_create revoke_verify update_update drop_role last_owner \

@@ -1238,6 +1238,179 @@ CREATE TRIGGER apikey_import_changed AFTER INSERT OR UPDATE OR DELETE ON @extsch
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
 ALTER TABLE @extschema@.apikey_import ENABLE ALWAYS TRIGGER apikey_import_changed;
 
+-- Servers
+
+-- Servers that verify beside the primary.  What they are, and have leased, is a
+-- cluster's own: it is not dumped.
+CREATE TABLE @extschema@.apikey_server (
+	id uuid NOT NULL,
+	name text COLLATE "C" NOT NULL,
+	kind text NOT NULL,
+	version text NOT NULL,
+	token uuid,
+	epoch bigint NOT NULL,
+	sequence bigint NOT NULL,
+	first_seen_at timestamptz NOT NULL,
+	seen_at timestamptz NOT NULL,
+	last_report_at timestamptz,
+	uses bigint NOT NULL,
+	lag interval,
+	lost_at timestamptz,
+	CONSTRAINT apikey_server_pkey PRIMARY KEY (id)
+) USING heap WITH (fillfactor = 50);
+COMMENT ON TABLE @extschema@.apikey_server IS
+	'The servers that verify keys of this database; read them through the view apikey_servers';
+CREATE UNIQUE INDEX apikey_server_name ON @extschema@.apikey_server (name);
+
+CREATE TABLE @extschema@.apikey_server_lease (
+	id uuid NOT NULL,
+	server uuid NOT NULL,
+	account uuid NOT NULL,
+	number bigint NOT NULL,
+	granted bigint NOT NULL,
+	amount bigint NOT NULL,
+	generation bigint NOT NULL,
+	until timestamptz,
+	left_over bigint NOT NULL,
+	granted_at timestamptz NOT NULL,
+	CONSTRAINT apikey_server_lease_pkey PRIMARY KEY (id)
+) USING heap WITH (fillfactor = 70);
+COMMENT ON TABLE @extschema@.apikey_server_lease IS
+	'Credits that are leased to other servers, a row a server and account';
+CREATE INDEX apikey_server_lease_server ON @extschema@.apikey_server_lease (server);
+CREATE INDEX apikey_server_lease_granted_at ON @extschema@.apikey_server_lease (granted_at);
+
+CREATE TABLE @extschema@.apikey_beat (
+	id uuid NOT NULL,
+	number bigint NOT NULL,
+	at timestamptz NOT NULL,
+	CONSTRAINT apikey_beat_pkey PRIMARY KEY (id)
+) USING heap WITH (fillfactor = 10);
+COMMENT ON TABLE @extschema@.apikey_beat IS
+	'A number that rises: a subscriber to which it has come has all that was committed before';
+
+CREATE FUNCTION @extschema@.apikey_server_join(server uuid, tokens uuid[], new_token uuid,
+		name text, kind text, version text, system bigint, keep boolean,
+		OUT known boolean, OUT epoch bigint, OUT sequence bigint, OUT system_here bigint,
+		OUT timeline integer, OUT server_name text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean) IS
+	'For other servers'' workers: joins, or joins anew. server: its id; tokens: any may be that of its last join, none before the first; new_token: that of this one; name: how it is called; kind: standby or subscriber; version: of its library; system: its system identifier; keep: false forfeits what was leased to it. known is false where the id is not this server''s any more. 22023, 22004: a bad argument; 54000: too many servers; 55000: not the primary, or another cluster''s standby.';
+
+CREATE FUNCTION @extschema@.apikey_server_beat(server uuid, epoch bigint, by_row boolean,
+		OUT wal pg_lsn, OUT number bigint, OUT age_ms bigint)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_server_beat(uuid, bigint, boolean) IS
+	'For other servers'' workers: how far this server has come. server, epoch: who asks; by_row: also by the row of apikey_beat, and how old that is. 22004: a null; 55000: not the primary, or the server has not joined.';
+
+CREATE FUNCTION @extschema@.apikey_server_forget(name text)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_server_forget(text) IS
+	'Forgets the server of this name in apikey_servers; what was leased to it is given back to nobody. Returns false where there is none. 22004: a null; 55000: it is the primary, or this is a standby.';
+
+CREATE FUNCTION @extschema@._apikey_servers()
+	RETURNS TABLE (name text, role text, version text, first_seen_at timestamptz,
+		last_report_at timestamptz, uses bigint, leased jsonb, lag interval)
+	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 5 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_servers() IS
+	'The servers that verify keys of this database';
+
+CREATE TRIGGER apikey_server_arrived BEFORE INSERT ON @extschema@.apikey_server
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_server_lease_arrived BEFORE INSERT ON @extschema@.apikey_server_lease
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_beat_arrived BEFORE INSERT ON @extschema@.apikey_beat
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+ALTER TABLE @extschema@.apikey_server ENABLE REPLICA TRIGGER apikey_server_arrived;
+ALTER TABLE @extschema@.apikey_server_lease ENABLE REPLICA TRIGGER apikey_server_lease_arrived;
+ALTER TABLE @extschema@.apikey_beat ENABLE REPLICA TRIGGER apikey_beat_arrived;
+ALTER TABLE @extschema@.apikey_server ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_server_lease ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_beat ENABLE ROW LEVEL SECURITY;
+
+CREATE VIEW @extschema@.apikey_servers AS
+	SELECT s.name, s.role, s.version, s.first_seen_at, s.last_report_at, s.uses, s.leased, s.lag
+		FROM @extschema@._apikey_servers() s;
+COMMENT ON VIEW @extschema@.apikey_servers IS
+	'The servers that verify keys of this database: the primary, and those that report to it';
+COMMENT ON COLUMN @extschema@.apikey_servers.name IS
+	'apikey.server_name, cluster_name, or its host''s name and the port; with a number where two have the same';
+COMMENT ON COLUMN @extschema@.apikey_servers.role IS
+	'primary, standby or subscriber';
+COMMENT ON COLUMN @extschema@.apikey_servers.version IS
+	'Of its library';
+COMMENT ON COLUMN @extschema@.apikey_servers.first_seen_at IS
+	'When it joined';
+COMMENT ON COLUMN @extschema@.apikey_servers.last_report_at IS
+	'When it last reported; of the primary when it last wrote uses';
+COMMENT ON COLUMN @extschema@.apikey_servers.uses IS
+	'Uses that it has reported; of the primary those that it has written';
+COMMENT ON COLUMN @extschema@.apikey_servers.leased IS
+	'Credits, quotas and balances that it may spend without asking, by unit';
+COMMENT ON COLUMN @extschema@.apikey_servers.lag IS
+	'How far it was behind the primary when it last reported';
+
+DO $$
+DECLARE
+	made text[] := ARRAY['apikey_server', 'apikey_server_lease', 'apikey_beat', 'apikey_servers',
+		'_apikey_servers', 'apikey_server_join', 'apikey_server_beat', 'apikey_server_forget'];
+	given record;
+BEGIN
+	FOR given IN
+		SELECT kind, name, a.grantee
+			FROM (SELECT 'TABLE', c.oid::regclass::text, c.relname, c.relowner, c.relacl, 'pg_class'::regclass, c.oid
+					FROM pg_class c
+				  UNION ALL
+				  SELECT 'FUNCTION', p.oid::regprocedure::text, p.proname, p.proowner, p.proacl, 'pg_proc'::regclass, p.oid
+					FROM pg_proc p) AS o (kind, name, plain_name, owner, acl, class, oid)
+			JOIN pg_depend d ON d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e'
+			JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+				AND e.extname = 'apikey',
+			LATERAL (SELECT DISTINCT x.grantee FROM aclexplode(o.acl) x) AS a
+			WHERE a.grantee NOT IN (0, o.owner) AND o.plain_name = ANY (made)
+	LOOP
+		EXECUTE format('REVOKE ALL ON %s %s FROM %I', given.kind, given.name,
+			pg_get_userbyid(given.grantee));
+	END LOOP;
+END
+$$;
+REVOKE ALL ON @extschema@.apikey_server FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_server_lease FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_beat FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_servers FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_servers() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_server_beat(uuid, bigint, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_server_forget(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@._apikey_servers() TO PUBLIC;
+-- Whoever may read the statistics may read this too.
+DO $$
+DECLARE
+	given record;
+BEGIN
+	FOR given IN
+		SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role,
+			CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option
+			FROM pg_extension e
+			JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+				AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+			JOIN pg_class c ON c.oid = d.objid AND c.relname = 'apikey_stats',
+			LATERAL aclexplode(c.relacl) AS a
+			WHERE e.extname = 'apikey' AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
+			ORDER BY 2 DESC
+	LOOP
+		EXECUTE format('GRANT SELECT ON @extschema@.apikey_servers TO %s%s', given.role, given.option);
+	END LOOP;
+	EXECUTE format('GRANT EXECUTE ON FUNCTION '
+		'@extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean), '
+		'@extschema@.apikey_server_beat(uuid, bigint, boolean), '
+		'@extschema@.apikey_server_forget(text) TO %I WITH GRANT OPTION',
+		(SELECT r.rolname FROM pg_extension e JOIN pg_roles r ON r.oid = e.extowner
+			WHERE e.extname = 'apikey'));
+END
+$$;
+
 -- What the views do not let be done
 
 -- Each column may be tried: the triggers say what to call instead.

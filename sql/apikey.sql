@@ -1550,6 +1550,119 @@ COMMENT ON COLUMN @extschema@.apikey_peppers.current IS
 COMMENT ON COLUMN @extschema@.apikey_peppers.keys IS
 	'Keys that hang on it, imported ones included';
 
+-- Servers
+
+-- Servers that verify beside the primary.  What they are, and have leased, is a
+-- cluster's own: it is not dumped.
+CREATE TABLE @extschema@.apikey_server (
+	id uuid NOT NULL,
+	name text COLLATE "C" NOT NULL,
+	kind text NOT NULL,
+	version text NOT NULL,
+	token uuid,
+	epoch bigint NOT NULL,
+	sequence bigint NOT NULL,
+	first_seen_at timestamptz NOT NULL,
+	seen_at timestamptz NOT NULL,
+	last_report_at timestamptz,
+	uses bigint NOT NULL,
+	lag interval,
+	lost_at timestamptz,
+	CONSTRAINT apikey_server_pkey PRIMARY KEY (id)
+) USING heap WITH (fillfactor = 50);
+COMMENT ON TABLE @extschema@.apikey_server IS
+	'The servers that verify keys of this database; read them through the view apikey_servers';
+CREATE UNIQUE INDEX apikey_server_name ON @extschema@.apikey_server (name);
+
+CREATE TABLE @extschema@.apikey_server_lease (
+	id uuid NOT NULL,
+	server uuid NOT NULL,
+	account uuid NOT NULL,
+	number bigint NOT NULL,
+	granted bigint NOT NULL,
+	amount bigint NOT NULL,
+	generation bigint NOT NULL,
+	until timestamptz,
+	left_over bigint NOT NULL,
+	granted_at timestamptz NOT NULL,
+	CONSTRAINT apikey_server_lease_pkey PRIMARY KEY (id)
+) USING heap WITH (fillfactor = 70);
+COMMENT ON TABLE @extschema@.apikey_server_lease IS
+	'Credits that are leased to other servers, a row a server and account';
+CREATE INDEX apikey_server_lease_server ON @extschema@.apikey_server_lease (server);
+CREATE INDEX apikey_server_lease_granted_at ON @extschema@.apikey_server_lease (granted_at);
+
+CREATE TABLE @extschema@.apikey_beat (
+	id uuid NOT NULL,
+	number bigint NOT NULL,
+	at timestamptz NOT NULL,
+	CONSTRAINT apikey_beat_pkey PRIMARY KEY (id)
+) USING heap WITH (fillfactor = 10);
+COMMENT ON TABLE @extschema@.apikey_beat IS
+	'A number that rises: a subscriber to which it has come has all that was committed before';
+
+CREATE FUNCTION @extschema@.apikey_server_join(server uuid, tokens uuid[], new_token uuid,
+		name text, kind text, version text, system bigint, keep boolean,
+		OUT known boolean, OUT epoch bigint, OUT sequence bigint, OUT system_here bigint,
+		OUT timeline integer, OUT server_name text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean) IS
+	'For other servers'' workers: joins, or joins anew. server: its id; tokens: any may be that of its last join, none before the first; new_token: that of this one; name: how it is called; kind: standby or subscriber; version: of its library; system: its system identifier; keep: false forfeits what was leased to it. known is false where the id is not this server''s any more. 22023, 22004: a bad argument; 54000: too many servers; 55000: not the primary, or another cluster''s standby.';
+
+CREATE FUNCTION @extschema@.apikey_server_beat(server uuid, epoch bigint, by_row boolean,
+		OUT wal pg_lsn, OUT number bigint, OUT age_ms bigint)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_server_beat(uuid, bigint, boolean) IS
+	'For other servers'' workers: how far this server has come. server, epoch: who asks; by_row: also by the row of apikey_beat, and how old that is. 22004: a null; 55000: not the primary, or the server has not joined.';
+
+CREATE FUNCTION @extschema@.apikey_server_forget(name text)
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_server_forget(text) IS
+	'Forgets the server of this name in apikey_servers; what was leased to it is given back to nobody. Returns false where there is none. 22004: a null; 55000: it is the primary, or this is a standby.';
+
+CREATE FUNCTION @extschema@._apikey_servers()
+	RETURNS TABLE (name text, role text, version text, first_seen_at timestamptz,
+		last_report_at timestamptz, uses bigint, leased jsonb, lag interval)
+	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 5 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_servers() IS
+	'The servers that verify keys of this database';
+
+CREATE TRIGGER apikey_server_arrived BEFORE INSERT ON @extschema@.apikey_server
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_server_lease_arrived BEFORE INSERT ON @extschema@.apikey_server_lease
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+CREATE TRIGGER apikey_beat_arrived BEFORE INSERT ON @extschema@.apikey_beat
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+ALTER TABLE @extschema@.apikey_server ENABLE REPLICA TRIGGER apikey_server_arrived;
+ALTER TABLE @extschema@.apikey_server_lease ENABLE REPLICA TRIGGER apikey_server_lease_arrived;
+ALTER TABLE @extschema@.apikey_beat ENABLE REPLICA TRIGGER apikey_beat_arrived;
+ALTER TABLE @extschema@.apikey_server ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_server_lease ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.apikey_beat ENABLE ROW LEVEL SECURITY;
+
+CREATE VIEW @extschema@.apikey_servers AS
+	SELECT s.name, s.role, s.version, s.first_seen_at, s.last_report_at, s.uses, s.leased, s.lag
+		FROM @extschema@._apikey_servers() s;
+COMMENT ON VIEW @extschema@.apikey_servers IS
+	'The servers that verify keys of this database: the primary, and those that report to it';
+COMMENT ON COLUMN @extschema@.apikey_servers.name IS
+	'apikey.server_name, cluster_name, or its host''s name and the port; with a number where two have the same';
+COMMENT ON COLUMN @extschema@.apikey_servers.role IS
+	'primary, standby or subscriber';
+COMMENT ON COLUMN @extschema@.apikey_servers.version IS
+	'Of its library';
+COMMENT ON COLUMN @extschema@.apikey_servers.first_seen_at IS
+	'When it joined';
+COMMENT ON COLUMN @extschema@.apikey_servers.last_report_at IS
+	'When it last reported; of the primary when it last wrote uses';
+COMMENT ON COLUMN @extschema@.apikey_servers.uses IS
+	'Uses that it has reported; of the primary those that it has written';
+COMMENT ON COLUMN @extschema@.apikey_servers.leased IS
+	'Credits, quotas and balances that it may spend without asking, by unit';
+COMMENT ON COLUMN @extschema@.apikey_servers.lag IS
+	'How far it was behind the primary when it last reported';
+
 -- Privileges: nothing to anybody but what stands here.
 
 -- Default privileges (ALTER DEFAULT PRIVILEGES) may have given away what was
@@ -1630,6 +1743,14 @@ REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_event_kept() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_events_purge(interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_flush() FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_server FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_server_lease FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_beat FROM PUBLIC;
+REVOKE ALL ON @extschema@.apikey_servers FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_servers() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_server_beat(uuid, bigint, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_server_forget(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_project_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_organization_create(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[],
@@ -1734,11 +1855,12 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_usage_history(),
 	@extschema@._apikey_stats(),
 	@extschema@._apikey_stats_codes(),
-	@extschema@._apikey_peppers()
+	@extschema@._apikey_peppers(),
+	@extschema@._apikey_servers()
 	TO PUBLIC;
 -- Monitoring reads the statistics.
 GRANT SELECT ON @extschema@.apikey_stats, @extschema@.apikey_stats_codes,
-	@extschema@.apikey_peppers TO pg_monitor;
+	@extschema@.apikey_peppers, @extschema@.apikey_servers TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.apikey_health() TO pg_monitor;
 -- Organizations, imports and statistics are for whom the role that installs us says.
 DO $$
@@ -1751,8 +1873,11 @@ BEGIN
 		'@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval, '
 		'bigint, bigint, interval, cidr[], jsonb, text) TO %I WITH GRANT OPTION', installer);
 	EXECUTE format('GRANT SELECT ON @extschema@.apikey_stats, @extschema@.apikey_stats_codes, '
-		'@extschema@.apikey_peppers TO %I WITH GRANT OPTION', installer);
+		'@extschema@.apikey_peppers, @extschema@.apikey_servers TO %I WITH GRANT OPTION', installer);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_health() TO %I WITH GRANT OPTION', installer);
-	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_flush() TO %I WITH GRANT OPTION', installer);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_flush(), '
+		'@extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean), '
+		'@extschema@.apikey_server_beat(uuid, bigint, boolean), '
+		'@extschema@.apikey_server_forget(text) TO %I WITH GRANT OPTION', installer);
 END
 $$;

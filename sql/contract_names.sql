@@ -46,6 +46,7 @@ INSERT INTO regress_contract VALUES
 	('function', 'apikey_grant', '(what text, to_role regrole) -> void'),
 	('function', 'apikey_ungrant', '(what text, from_role regrole) -> void'),
 	('function', 'apikey_flush', '() -> void'),
+	('function', 'apikey_server_forget', '(name text) -> boolean'),
 	('function', 'apikey_limit_set', '(unit text, amount bigint, period interval, kind text DEFAULT ''rate''::text, key uuid DEFAULT NULL::uuid, path text DEFAULT NULL::text, subject text DEFAULT NULL::text, shared boolean DEFAULT false, overdraft bigint DEFAULT 0) -> uuid'),
 	('function', 'apikey_limit_add', '(id uuid, amount bigint) -> bigint'),
 	('function', 'apikey_limit_drop', '(id uuid) -> boolean'),
@@ -60,6 +61,7 @@ INSERT INTO regress_contract VALUES
 	('columns', 'apikey_events', 'id bigint, at timestamp with time zone, event text, key_id uuid, key_name text, project text, actor name, actor_subject text, client_addr inet, detail jsonb, key_subject text'),
 	('columns', 'apikey_limits', 'id uuid, key_id uuid, path text, role_name name, subject text, unit text, kind text, amount bigint, period interval, shared boolean, overdraft bigint, remaining bigint, resets_at timestamp with time zone, created_at timestamp with time zone, created_by name'),
 	('columns', 'apikey_usage_history', 'key_id uuid, key_name text, project text, subject text, starts_at timestamp with time zone, step interval, use_count bigint, denied jsonb, spent jsonb'),
+	('columns', 'apikey_servers', 'name text, role text, version text, first_seen_at timestamp with time zone, last_report_at timestamp with time zone, uses bigint, leased jsonb, lag interval'),
 	('columns', 'apikey_stats', 'since timestamp with time zone, verifications jsonb, tracked_keys bigint, evictions bigint, not_attributed bigint, last_flush_at timestamp with time zone, peppers jsonb'),
 	('columns', 'apikey_verification', 'valid boolean, code text, key_id uuid, name text, project text, owner name, subject text, role apikey_role, scopes text[], metadata jsonb, expires_at timestamp with time zone, credits bigint, rate_remaining integer, rate_reset_at timestamp with time zone, detail jsonb');
 
@@ -94,7 +96,7 @@ SELECT apikey_id('none');
 SELECT name COLLATE "C" AS name, vartype, context, unit, boot_val FROM pg_settings
 	WHERE name IN ('apikey.subject_setting', 'apikey.prefix', 'apikey.pepper_file', 'apikey.request_project',
 		'apikey.request_owner', 'apikey.flush_interval', 'apikey.usage_interval', 'apikey.notify', 'apikey.redact',
-		'apikey.cache_memory', 'apikey.event_retention', 'apikey.max_keys_per_role', 'apikey.import_secret_file') ORDER BY 1;
+		'apikey.cache_memory', 'apikey.event_retention', 'apikey.max_keys_per_role', 'apikey.import_secret_file', 'apikey.server_name', 'apikey.server_timeout') ORDER BY 1;
 
 -- who may do what is nobody's to begin with, and everybody's; the rest is granted
 SELECT c.name, coalesce(string_agg(a.grantee::regrole::text || ' ' || a.privilege_type, ', '), 'nobody') AS "not PUBLIC"

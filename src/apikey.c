@@ -21,7 +21,9 @@
 #include "usage/history.h"
 #include "verify/identity.h"
 #include "keys/pepper_count.h"
+#include "memory/server_id.h"
 #include "secrets/source.h"
+#include "servers/server.h"
 #include "limits/tally.h"
 #include "usage/usage.h"
 #include "verify/verify.h"
@@ -46,6 +48,8 @@ char	   *apikey_prefix = NULL;
 bool		apikey_redact = true;
 char	   *apikey_request_owner = NULL;
 char	   *apikey_request_project = NULL;
+char	   *apikey_server_name = NULL;
+int			apikey_server_timeout = 300;
 char	   *apikey_subject_setting = NULL;
 
 static object_access_hook_type previous_object_access = NULL;
@@ -60,6 +64,21 @@ check_prefix(char **newval, void **extra pg_attribute_unused(),
 		return true;
 	GUC_check_errdetail(APIKEY_PREFIX_RULE);
 	return false;
+}
+
+/* It is shown, and its length is bounded where it is stored. */
+static bool
+check_server_name(char **newval, void **extra pg_attribute_unused(),
+				  GucSource source pg_attribute_unused())
+{
+	size_t		len = strlen(*newval);
+
+	for (size_t i = 0; i < len; i++)
+	{
+		if ((*newval)[i] < ' ' || (*newval)[i] > '~')
+			return false;
+	}
+	return len <= 90;
 }
 
 /*
@@ -265,6 +284,16 @@ _PG_init(void)
 							   "With neither this nor apikey.request_owner it accepts none.",
 							   &apikey_request_project, "",
 							   PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("apikey.server_name",
+							   "Name of this server among those that verify together.",
+							   "Empty: cluster_name or, where that is empty, the host's name and the port.",
+							   &apikey_server_name, "",
+							   PGC_SIGHUP, 0, check_server_name, NULL, NULL);
+	DefineCustomIntVariable("apikey.server_timeout",
+							"Time without a report after which a server is told to be lost.",
+							NULL,
+							&apikey_server_timeout, 300, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomStringVariable("apikey.subject_setting",
 							   "Setting that carries the application's user.",
 							   "The name of a setting, or setting:member for a member of a JSON object; empty: only roles count.",

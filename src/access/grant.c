@@ -54,6 +54,7 @@ static const Privilege privileges[] = {
 	{"stats", RelationRelationId, "apikey_stats", false},
 	{"stats", RelationRelationId, "apikey_stats_codes", false},
 	{"stats", RelationRelationId, "apikey_peppers", false},
+	{"stats", RelationRelationId, "apikey_servers", false},
 	{"stats", ProcedureRelationId, "apikey_health", false},
 	{"servers", ProcedureRelationId, "apikey_server_", true},
 	{"servers", ProcedureRelationId, "apikey_flush", true},

@@ -62,7 +62,10 @@ static const char *const event_names[] = {
 	[APIKEY_EVENT_LIMIT_DROPPED] = "limit_dropped",
 	[APIKEY_EVENT_LIMIT_LOW] = "limit_low",
 	[APIKEY_EVENT_LIMIT_EXHAUSTED] = "limit_exhausted",
-	[APIKEY_EVENT_OVERDRAWN] = "overdrawn"
+	[APIKEY_EVENT_OVERDRAWN] = "overdrawn",
+	[APIKEY_EVENT_SERVER_JOINED] = "server_joined",
+	[APIKEY_EVENT_SERVER_LOST] = "server_lost",
+	[APIKEY_EVENT_SERVER_FORGOTTEN] = "server_forgotten"
 };
 
 static const ApikeyColumn event_columns[] = {

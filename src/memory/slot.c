@@ -27,6 +27,7 @@
 
 #include "usage/history.h"
 #include "limits/mark.h"
+#include "memory/server_id.h"
 #include "memory/slot.h"
 #include "limits/tally.h"
 #include "usage/usage.h"
@@ -97,6 +98,7 @@ request_memory(void)
 	RequestAddinShmemSpace(apikey_mark_size());
 	RequestAddinShmemSpace(apikey_history_size());
 	RequestAddinShmemSpace(apikey_tally_size());
+	RequestAddinShmemSpace(apikey_server_id_size());
 	RequestNamedLWLockTranche("apikey", PARTITIONS + 3);
 }
 
@@ -597,6 +599,7 @@ start_memory(void)
 	apikey_mark_start();
 	apikey_history_start();
 	apikey_tally_start();
+	apikey_server_id_start();
 	shared = ShmemInitStruct("apikey", shared_size(), &found);
 	slots = ShmemInitStruct("apikey slots",
 							mul_size(apikey_max_tracked_keys,

@@ -20,8 +20,8 @@
  * holds after a crash, too, until the promotion.
  *
  * What a primary left and a standby finds, after a switchover or in a copy,
- * others may have or get as well: of that, limits hold on, leases do not, and
- * counts are not attributed.  What a base backup brings along is another's.
+ * others may have or get as well: of that, limits hold on, leases do not, counts
+ * are not attributed, and the server is another one.  What a base backup brings along is another's.
  *
  * The content is checked before any of it is used: by its sizes, its checksum
  * and, each by itself, what its values may be.
@@ -45,11 +45,12 @@
 #include "storage/latch.h"
 
 #include "credits/credit.h"
+#include "memory/server_id.h"
 #include "memory/slot.h"
 #include "usage/usage.h"
 
 #define SLOT_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/apikey.stat"
-#define SLOT_FILE_MAGIC	0x41504B35	/* "APK5" */
+#define SLOT_FILE_MAGIC	0x41504B36	/* "APK6" */
 
 /* What the file begins with, and what it is written of. */
 typedef struct FileHeader
@@ -61,6 +62,7 @@ typedef struct FileHeader
 	uint64		count;			/* of slots */
 	TimeLineID	timeline;
 	uint32		state;			/* DBState */
+	pg_uuid_t	server;			/* whose it is: see server_id.c */
 	pg_crc32c	crc;			/* of the slots */
 	pg_crc32c	header_crc;		/* of what stands before */
 } FileHeader;
@@ -129,6 +131,7 @@ describe_server(FileHeader *header)
 	header->checkpoint = control->checkPoint;
 	header->timeline = control->checkPointCopy.ThisTimeLineID;
 	header->state = control->state;
+	apikey_server_own_id(&header->server);
 	pfree(control);
 	return crc_ok;
 }
@@ -342,6 +345,8 @@ restore_slots(FILE *file, const FileHeader *header)
 		ereport(LOG,
 				(errmsg("what was pending of some API keys is lost"),
 				 errhint("\"apikey.max_tracked_keys\" is less than it was.")));
+	if (whole)
+		apikey_server_set_id(&header->server);
 	for (uint64 i = 0; i < header->count &&
 		 fread(&kept, sizeof(kept), 1, file) == 1; i++)
 	{

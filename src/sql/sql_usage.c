@@ -127,8 +127,8 @@ may_read(const char *view_name)
 }
 
 /* A view's functions are called as its reader: who may read it may ask. */
-static void
-require_reader(const char *view)
+void
+apikey_require_reader(const char *view)
 {
 	if (!may_read(view) && !may_read("apikey_stats"))
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, view);
@@ -148,7 +148,7 @@ _apikey_stats(PG_FUNCTION_ARGS)
 	Datum		values[6] = {0};
 	bool		nulls[6];
 
-	require_reader("apikey_stats");
+	apikey_require_reader("apikey_stats");
 	memset(nulls, true, sizeof(nulls));
 	if (apikey_stats_read(&stats))
 	{
@@ -176,7 +176,7 @@ _apikey_stats_codes(PG_FUNCTION_ARGS)
 	ApikeyStats stats;
 	bool		counted;
 
-	require_reader("apikey_stats_codes");
+	apikey_require_reader("apikey_stats_codes");
 	InitMaterializedSRF(fcinfo, 0);
 	counted = apikey_stats_read(&stats);
 	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
@@ -245,7 +245,7 @@ _apikey_peppers(PG_FUNCTION_ARGS)
 	ApikeyPepperCounts counts;
 	const ApikeyPepper *pepper;
 
-	require_reader("apikey_peppers");
+	apikey_require_reader("apikey_peppers");
 	InitMaterializedSRF(fcinfo, 0);
 	usable = apikey_pepper_usable();
 	(void) apikey_pepper_count(&counts, true);

@@ -115,7 +115,16 @@ static const struct
 	[APIKEY_REL_HISTORY_PKEY] = {"apikey_history_pkey", APIKEY_REL_HISTORY, true},
 	[APIKEY_REL_HISTORY_PLACE] = {"apikey_history_place", APIKEY_REL_HISTORY, true},
 	[APIKEY_REL_HISTORY_OWNER] = {"apikey_history_owner", APIKEY_REL_HISTORY, true},
-	[APIKEY_REL_HISTORY_STEP] = {"apikey_history_step", APIKEY_REL_HISTORY, true}
+	[APIKEY_REL_HISTORY_STEP] = {"apikey_history_step", APIKEY_REL_HISTORY, true},
+	[APIKEY_REL_SERVER] = {"apikey_server", APIKEY_REL_SERVER, true},
+	[APIKEY_REL_SERVER_PKEY] = {"apikey_server_pkey", APIKEY_REL_SERVER, true},
+	[APIKEY_REL_SERVER_NAME] = {"apikey_server_name", APIKEY_REL_SERVER, true},
+	[APIKEY_REL_SERVER_LEASE] = {"apikey_server_lease", APIKEY_REL_SERVER_LEASE, true},
+	[APIKEY_REL_SERVER_LEASE_PKEY] = {"apikey_server_lease_pkey", APIKEY_REL_SERVER_LEASE, true},
+	[APIKEY_REL_SERVER_LEASE_SERVER] = {"apikey_server_lease_server", APIKEY_REL_SERVER_LEASE, true},
+	[APIKEY_REL_SERVER_LEASE_GRANTED_AT] = {"apikey_server_lease_granted_at", APIKEY_REL_SERVER_LEASE, true},
+	[APIKEY_REL_BEAT] = {"apikey_beat", APIKEY_REL_BEAT, true},
+	[APIKEY_REL_BEAT_PKEY] = {"apikey_beat_pkey", APIKEY_REL_BEAT, true}
 };
 
 static const char *const role_names[APIKEY_ROLES] = {

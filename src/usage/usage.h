@@ -133,6 +133,9 @@ extern TimestampTz apikey_stats_waiting_since(void);
 extern void apikey_stats_read_times(ApikeyStats *result);
 extern bool apikey_stats_read(ApikeyStats *result);
 
+/* sql_usage.c */
+extern void apikey_require_reader(const char *view);
+
 /* touch.c */
 extern void apikey_touch(const ApikeyCredential *credential,
 						 inet *client_addr);

@@ -57,6 +57,7 @@
 #include "usage/history.h"
 #include "limits/mark.h"
 #include "keys/pepper_count.h"
+#include "servers/server.h"
 #include "usage/usage.h"
 
 #define SEATS			3
@@ -943,6 +944,17 @@ be_prompt(void)
 		(void) take_step(&notifying, true);
 }
 
+static int64
+sum_of_uses(const List *uses)
+{
+	int64		sum = 0;
+	ListCell   *cell;
+
+	foreach(cell, uses)
+		sum += (int64) ((const ApikeyUse *) lfirst(cell))->uses;
+	return sum;
+}
+
 /* Writes some of what has gathered. */
 static bool
 flush_step(bool first)
@@ -960,6 +972,8 @@ flush_step(bool first)
 	if (apikey_worker_begin())
 	{
 		uses = write_uses(uses, flush);
+		if (!script_older)
+			apikey_server_count_own(sum_of_uses(uses));
 		apikey_worker_commit();
 	}
 	apikey_usage_flushed(uses, flush);
@@ -1056,6 +1070,12 @@ retain_step(bool first pg_attribute_unused())
 	more = apikey_event_retain();
 	apikey_worker_commit();
 	return more;
+}
+
+static bool
+watch_step(bool first pg_attribute_unused())
+{
+	return apikey_server_watch();
 }
 
 static bool
@@ -1160,6 +1180,7 @@ do_all(void)
 		{"telling of keys that expire", expiry_step, false},
 		{"removing events that are too old", retain_step, false},
 		{"giving back credits", return_step, false},
+		{"watching the other servers", watch_step, false},
 		{"counting the keys of peppers", count_step, false}
 	};
 	bool		done[lengthof(stages)] = {false};

@@ -1,0 +1,34 @@
+/*
+ * server_lease.h
+ *		Credits that are leased to other servers, as the primary knows them.
+ */
+#ifndef APIKEY_SERVER_LEASE_H
+#define APIKEY_SERVER_LEASE_H
+
+#include "servers/server.h"
+
+/* The columns of apikey_server_lease, in their order there. */
+typedef enum ApikeyServerLeaseColumn
+{
+	SERVER_LEASE_ID,
+	SERVER_LEASE_SERVER,
+	SERVER_LEASE_ACCOUNT,
+	SERVER_LEASE_NUMBER,
+	SERVER_LEASE_GRANTED,		/* with that number */
+	SERVER_LEASE_AMOUNT,		/* at most so much is not spent */
+	SERVER_LEASE_GENERATION,
+	SERVER_LEASE_UNTIL,			/* null: for ever */
+	SERVER_LEASE_LEFT_OVER,		/* in the account's row then */
+	SERVER_LEASE_GRANTED_AT
+} ApikeyServerLeaseColumn;
+
+/* server_lease.c */
+extern const ApikeyTable apikey_server_lease_table;
+
+extern void apikey_server_lease_walk(const pg_uuid_t *server,
+									 ApikeyVisit visit, void *state);
+extern int64 apikey_server_lease_forfeit(const pg_uuid_t *server);
+extern char *apikey_server_lease_json(const pg_uuid_t *server);
+extern char *apikey_server_own_lease_json(void);
+
+#endif							/* APIKEY_SERVER_LEASE_H */
