@@ -20,6 +20,7 @@
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/tableam.h"
+#include "catalog/index.h"
 #include "catalog/pg_subscription_rel.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
@@ -191,49 +192,59 @@ keep_revoked(Relation rel, HeapTuple tuple, HeapTuple before)
 	return tuple;
 }
 
+/* Forms what an index has of a row. */
+static void
+form_index(IndexInfo *index, EState *estate, TupleTableSlot *slot,
+		   HeapTuple tuple, Datum *values, bool *nulls)
+{
+	ExecStoreHeapTuple(tuple, slot, false);
+	GetPerTupleExprContext(estate)->ecxt_scantuple = slot;
+	FormIndexDatum(index, slot, estate, values, nulls);
+}
+
 /* Has a row another value than before in one of an index's columns? */
 static bool
-index_differs(Relation rel, const IndexInfo *index, HeapTuple tuple,
-			  HeapTuple before)
+index_differs(Relation rel, IndexInfo *index, EState *estate,
+			  TupleTableSlot *slot, HeapTuple tuple, HeapTuple before)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
+	Datum		is[INDEX_MAX_KEYS];
+	Datum		was[INDEX_MAX_KEYS];
+	bool		is_null[INDEX_MAX_KEYS];
+	bool		was_null[INDEX_MAX_KEYS];
 
+	form_index(index, estate, slot, tuple, is, is_null);
+	form_index(index, estate, slot, before, was, was_null);
 	for (int i = 0; i < index->ii_NumIndexKeyAttrs; i++)
 	{
-		int			column = index->ii_IndexAttrNumbers[i];
-		bool		is_null;
-		bool		was_null;
-		Datum		is;
-		Datum		was;
+		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(rel), i);
 
-		if (column <= 0)
-			return true;		/* an expression */
-		is = heap_getattr(tuple, column, desc, &is_null);
-		was = heap_getattr(before, column, desc, &was_null);
-		if (is_null != was_null ||
-			(!is_null && !datum_image_eq(is, was,
-										 TupleDescAttr(desc, column - 1)->attbyval,
-										 TupleDescAttr(desc, column - 1)->attlen)))
+		if (is_null[i] != was_null[i] ||
+			(!is_null[i] && !datum_image_eq(is[i], was[i], attribute->attbyval,
+											attribute->attlen)))
 			return true;
 	}
 	return false;
 }
 
-/* The unique indexes in which a row is a newcomer. */
+/*
+ * The unique indexes in which a row is a newcomer.  In another it would meet
+ * itself.
+ */
 static List *
-indexes_entered(const ResultRelInfo *target, HeapTuple tuple, HeapTuple before)
+indexes_entered(const ResultRelInfo *target, EState *estate,
+				TupleTableSlot *slot, HeapTuple tuple, HeapTuple before)
 {
 	List	   *entered = NIL;
 
 	for (int i = 0; i < target->ri_NumIndices; i++)
 	{
-		const IndexInfo *index = target->ri_IndexRelationInfo[i];
+		Relation	rel = target->ri_IndexRelationDescs[i];
+		IndexInfo  *index = target->ri_IndexRelationInfo[i];
 
 		if (index->ii_Unique &&
 			(before == NULL ||
-			 index_differs(target->ri_RelationDesc, index, tuple, before)))
-			entered = lappend_oid(entered,
-								  RelationGetRelid(target->ri_IndexRelationDescs[i]));
+			 index_differs(rel, index, estate, slot, tuple, before)))
+			entered = lappend_oid(entered, RelationGetRelid(rel));
 	}
 	return entered;
 }
@@ -310,7 +321,7 @@ make_way(Relation rel, HeapTuple tuple, HeapTuple before)
 
 	InitResultRelInfo(target, rel, 0, NULL, 0);
 	ExecOpenIndices(target, true);
-	entered = indexes_entered(target, tuple, before);
+	entered = indexes_entered(target, estate, slot, tuple, before);
 	ExecStoreHeapTuple(tuple, slot, false);
 	while (entered != NIL &&
 		   !apikey_check_index_constraints(target, slot, estate, &other,

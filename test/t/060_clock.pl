@@ -2,68 +2,24 @@
 # limit looks at it a bounded number of times.
 use strict;
 use warnings;
+use lib 'test';
+use Clock;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
-# Reading the clock takes 2 microseconds, and the file says by how many seconds
-# it is wrong.
-append_to_file("$dir/clock.c", q{
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/time.h>
-#include <time.h>
-
-static volatile long long *wrong;
-
-int
-gettimeofday(struct timeval *tv, void *tz)
-{
-	struct timespec begin, now;
-
-	(void) tz;
-	if (wrong == NULL)
-	{
-		int fd = open(getenv("CLOCK_FILE"), O_RDONLY);
-
-		wrong = mmap(NULL, sizeof(*wrong), PROT_READ, MAP_SHARED, fd, 0);
-	}
-	clock_gettime(CLOCK_REALTIME, &begin);
-	do
-		clock_gettime(CLOCK_REALTIME, &now);
-	while ((now.tv_sec - begin.tv_sec) * 1000000000LL + now.tv_nsec - begin.tv_nsec < 2000);
-	tv->tv_sec = now.tv_sec + *wrong;
-	tv->tv_usec = now.tv_nsec / 1000;
-	return 0;
-}
-});
-my ($out, $err) = run_command([ 'cc', '-shared', '-fPIC', '-O1', '-o', "$dir/clock.so", "$dir/clock.c" ]);
-plan(skip_all => "no C compiler: $err") if !-e "$dir/clock.so";
-
-# In place, since the server has the file in its memory.
-sub set_clock
-{
-	my ($seconds) = @_;
-	open my $file, -e "$dir/wrong" ? '+<' : '>', "$dir/wrong" or die $!;
-	syswrite $file, pack('q', $seconds);
-	close $file;
-}
-set_clock(0);
+# Reading the clock takes 2 microseconds.
+my $clock = Clock->new($dir, 2000) or plan(skip_all => Clock::error());
+sub set_clock { $clock->set(@_) }
 append_to_file("$dir/pepper", 'p' x 40);
 chmod 0600, "$dir/pepper";
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'\nautovacuum = off\napikey.pepper_file = '$dir/pepper'");
-{
-	local $ENV{LD_PRELOAD} = "$dir/clock.so";
-	local $ENV{CLOCK_FILE} = "$dir/wrong";
-	$node->start;
-}
+$clock->start($node);
 $node->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
 set_clock(1000);
 is($node->safe_psql('postgres', "SELECT round(extract(epoch FROM clock_timestamp()) - " . time . ", -2)"),
