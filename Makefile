@@ -2,39 +2,8 @@ EXTENSION = apikey
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" apikey.control)
 
 MODULE_big = apikey
-OBJS = src/apikey.o
-OBJS += src/text/address.o src/text/digest.o src/text/find.o src/text/generate.o \
-	src/text/json.o src/text/keytext.o src/text/piece.o src/text/redact.o src/text/scope.o \
-	src/text/tokentext.o src/text/unicode.o
-OBJS += src/store/cache.o src/store/catalog.o src/store/complaint.o src/store/detail.o \
-	src/store/intact.o src/store/pgcrypto.o src/store/scan.o src/store/storage.o src/store/table.o
-OBJS += src/memory/limiter.o src/memory/server_id.o src/memory/share.o src/memory/slot.o src/memory/slot_file.o \
-	src/memory/stats.o
-OBJS += src/secrets/pepper.o src/secrets/secret.o src/secrets/source.o src/secrets/vault.o
-OBJS += src/access/administrator.o src/access/grant.o src/access/hold.o src/access/member.o \
-	src/access/place.o src/access/principal.o src/access/rules.o
-OBJS += src/events/event.o src/events/notify.o
-OBJS += src/keys/apply.o src/keys/authority.o src/keys/deleted.o src/keys/expiry.o \
-	src/keys/foreign.o src/keys/import.o src/keys/issue.o src/keys/key.o src/keys/live.o \
-	src/keys/manage.o src/keys/pepper_count.o src/keys/purge.o src/keys/rehash.o \
-	src/keys/retire.o src/keys/reveal.o src/keys/revocation.o src/keys/rotate.o src/keys/status.o
-OBJS += src/credits/account.o src/credits/credit.o src/credits/lease.o
-OBJS += src/limits/bound.o src/limits/charge.o src/limits/costs.o src/limits/limit.o \
-	src/limits/mark.o src/limits/period.o src/limits/tally.o
-OBJS += src/usage/denial.o src/usage/ended.o src/usage/history.o src/usage/touch.o \
-	src/usage/usage.o
-OBJS += src/verify/credential.o src/verify/demand.o src/verify/identity.o src/verify/request.o \
-	src/verify/token.o src/verify/verify.o
-OBJS += src/servers/server.o src/servers/server_beat.o src/servers/server_join.o \
-	src/servers/server_lease.o src/servers/server_watch.o
-OBJS += src/worker/worker.o
-OBJS += src/sql/server_arguments.o src/sql/sql_servers.o
-OBJS += src/sql/handdown.o src/sql/health.o src/sql/listing.o src/sql/redact_log.o \
-	src/sql/replica.o src/sql/sql_identity.o src/sql/sql_keys.o src/sql/sql_limits.o \
-	src/sql/sql_list_events.o src/sql/sql_list_history.o src/sql/sql_list_keys.o \
-	src/sql/sql_list_limits.o src/sql/sql_list_places.o src/sql/sql_places.o src/sql/sql_scan.o \
-	src/sql/sql_token.o src/sql/sql_triggers.o src/sql/sql_upkeep.o src/sql/sql_usage.o \
-	src/sql/sql_verify.o src/sql/sql_views.o src/sql/viewer.o
+# Each C file of each folder; see src/README.md.
+OBJS = $(patsubst $(srcdir)/%.c,%.o,$(sort $(wildcard $(srcdir)/src/*.c $(srcdir)/src/*/*.c)))
 # The first release, frozen, and a step from each release to the next.
 DATA = sql/apikey--0.1.0.sql sql/apikey--0.1.0.control \
 	$(wildcard sql/apikey--*--*.sql)

@@ -27,6 +27,7 @@
 #include "limits/tally.h"
 #include "usage/usage.h"
 #include "verify/verify.h"
+#include "worker/worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -124,7 +125,7 @@ static void
 assign_cache_bound(int newval pg_attribute_unused(),
 				   void *extra pg_attribute_unused())
 {
-	apikey_cache_drop();
+	apikey_changes_forget();
 }
 
 static void
@@ -146,7 +147,7 @@ static void
 assign_subject_setting(const char *newval pg_attribute_unused(),
 					   void *extra pg_attribute_unused())
 {
-	apikey_cache_drop();
+	apikey_changes_forget();
 }
 
 /*
@@ -307,6 +308,7 @@ _PG_init(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("apikey");
 	apikey_complaint_init();
+	apikey_changes_init();
 	apikey_cache_init();
 	apikey_account_init();
 	apikey_lease_init();
@@ -325,7 +327,7 @@ _PG_init(void)
 		apikey_rehash_init();
 		apikey_slot_init();
 		apikey_slot_file_init();
-		apikey_worker_init();
+		apikey_launcher_init();
 		apikey_vault_init();
 	}
 	previous_object_access = object_access_hook;

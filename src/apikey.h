@@ -19,6 +19,7 @@
 #include "compat.h"
 #include "text/keytext.h"
 #include "access/place.h"
+#include "store/changes.h"
 #include "store/table.h"
 
 #define APIKEY_DIGEST_BYTES	32

@@ -151,7 +151,7 @@ spend_waiting(ApikeySpending *spending)
 	{
 		apikey_lease_ask(spending->account, Max(spending->cost, 1), true,
 						 spending->charge);
-		if (!apikey_worker_at_hand())
+		if (!apikey_seat_at_hand())
 			break;
 		apikey_lease_wait(WAIT_STEP);
 	}
@@ -171,7 +171,7 @@ spend_of_lease(ApikeySpending *spending)
 	{
 		verdict = spend_waiting(spending);
 		if (verdict == APIKEY_CREDIT_ASK)
-			return apikey_worker_at_hand() ? APIKEY_CREDIT_UNAVAILABLE :
+			return apikey_seat_at_hand() ? APIKEY_CREDIT_UNAVAILABLE :
 				spend_directly(spending);
 	}
 	if (!spending->known && verdict != APIKEY_CREDIT_UNAVAILABLE)
@@ -339,10 +339,10 @@ apikey_credit_grant(const pg_uuid_t *account)
 {
 	ApikeyOffer offer = {0};
 
-	if (apikey_worker_begin())
+	if (apikey_step_begin())
 	{
 		make_offer(account, &offer);
-		apikey_worker_commit();
+		apikey_step_commit();
 	}
 	/* Who was ended has perhaps not waited until a standby has it too. */
 	if (offer.number != 0 && !ProcDiePending)
@@ -390,7 +390,7 @@ apikey_credit_return(bool first, bool even_used)
 	int			count = 0;
 	pg_uuid_t	account;
 
-	if (!apikey_worker_begin())
+	if (!apikey_step_begin())
 		return false;
 	if (first)
 		from = 0;
@@ -400,6 +400,6 @@ apikey_credit_return(bool first, bool even_used)
 		put_back(&account);
 		count++;
 	}
-	apikey_worker_commit();
+	apikey_step_commit();
 	return count == RETURN_BATCH;
 }

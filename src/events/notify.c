@@ -126,7 +126,7 @@ enqueue_pending(void)
 		queue->notices[queue->count++] = pending[told++].notice;
 	drop(pending_count - told + pending_beyond);
 	LWLockRelease(queue->lock);
-	apikey_worker_call(MyDatabaseId);
+	apikey_seat_call(MyDatabaseId);
 }
 
 static void
@@ -243,14 +243,14 @@ apikey_notify_send(void)
 	Notice		taken[SENT_AT_ONCE];
 	int			count = take(MyDatabaseId, taken);
 
-	if (count == 0 || !apikey_worker_begin())
+	if (count == 0 || !apikey_step_begin())
 		return false;
 	for (int i = 0; i < count; i++)
 		Async_Notify(CHANNEL,
 					 psprintf("{\"event\": \"%s\", \"at\": %s, \"event_id\": " INT64_FORMAT "}",
 							  apikey_event_name(taken[i].event),
 							  apikey_json_time(taken[i].at), taken[i].id));
-	apikey_worker_commit();
+	apikey_step_commit();
 	return true;
 }
 

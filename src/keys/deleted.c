@@ -147,7 +147,7 @@ apikey_deleted_forget(void)
 	Snapshot	snapshot;
 	ScanKeyData key;
 
-	if (!apikey_worker_begin())
+	if (!apikey_step_begin())
 		return false;
 	ScanKeyInit(&key, DELETED_AT + 1, BTLessEqualStrategyNumber,
 				F_TIMESTAMPTZ_LE,
@@ -158,6 +158,6 @@ apikey_deleted_forget(void)
 					  forget, &search);
 	UnregisterSnapshot(snapshot);
 	apikey_table_close(search.writer);
-	apikey_worker_commit();
+	apikey_step_commit();
 	return search.count == FORGOTTEN_AT_ONCE;
 }

@@ -98,11 +98,11 @@ apikey_import_any(void)
 	uint64		begun;
 
 	AcceptInvalidationMessages();
-	if (apikey_cache_knows(APIKEY_FACT_IMPORTS, &any))
+	if (apikey_fact_known(APIKEY_FACT_IMPORTS, &any))
 		return any;
-	begun = apikey_cache_begin();
+	begun = apikey_changes_begin();
 	any = look_for_any();
-	apikey_cache_store_fact(APIKEY_FACT_IMPORTS, begun, any);
+	apikey_fact_store(APIKEY_FACT_IMPORTS, begun, any);
 	return any;
 }
 

@@ -97,7 +97,7 @@ static const ApikeyColumn use_columns[] = {
 	[APIKEY_USE_EXPIRY_TOLD] = {"expiry_told", TIMESTAMPTZOID, false}
 };
 
-/* Written by touch.c, worker.c and expiry.c; here it ends. */
+/* Written by touch.c, flush.c and expiry.c; here it ends. */
 const ApikeyTable apikey_use_table = {
 	.name = "apikey_usage",
 	.relation = APIKEY_REL_USAGE,

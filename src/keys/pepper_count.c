@@ -357,7 +357,7 @@ apikey_pepper_count_step(bool first, bool all)
 		if (!due_here(all))
 			return false;
 	}
-	if (!apikey_worker_begin())
+	if (!apikey_step_begin())
 		return false;
 	if (count_blocks(&counts, &tables[table], from, STEP_BLOCKS))
 		from += STEP_BLOCKS;
@@ -366,7 +366,7 @@ apikey_pepper_count_step(bool first, bool all)
 		table++;
 		from = 0;
 	}
-	apikey_worker_commit();
+	apikey_step_commit();
 	took += Max(GetCurrentTimestamp() - begun, 0);
 	if (table < lengthof(tables))
 		return true;

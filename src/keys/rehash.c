@@ -3,11 +3,11 @@
  *		Giving imported keys the digest that native ones have, and native ones
  *		that of the current pepper.
  *
- * Whoever verifies such a key has its text, or the digest of it, and leaves the digest in shared
- * memory for worker.c to write: verification itself writes nothing.  What does
- * not find room, or is lost with a crash, comes again with the key's next use.
- * Without the library preloaded it is written at once, where the transaction
- * may write and nobody has the row.
+ * Whoever verifies such a key has its text, or the digest of it, and leaves the
+ * digest in shared memory for the worker to write: verification itself writes
+ * nothing.  What does not find room, or is lost with a crash, comes again with
+ * the key's next use. Without the library preloaded it is written at once,
+ * where the transaction may write and nobody has the row.
  *
  * The list is short, so that one lock guards it all; it is held for no longer
  * than looking it through.
@@ -272,11 +272,11 @@ apikey_rehash_flush(void)
 	Rehash		taken[WRITTEN_AT_ONCE];
 	int			count = take(MyDatabaseId, taken, WRITTEN_AT_ONCE);
 
-	if (count > 0 && apikey_worker_begin())
+	if (count > 0 && apikey_step_begin())
 	{
 		for (int i = 0; i < count; i++)
 			write_rehash(&taken[i]);
-		apikey_worker_commit();
+		apikey_step_commit();
 	}
 	return count == WRITTEN_AT_ONCE;
 }

@@ -143,11 +143,11 @@ apikey_revocation_any(void)
 	uint64		begun;
 
 	AcceptInvalidationMessages();
-	if (apikey_cache_knows(APIKEY_FACT_REVOCATIONS, &any))
+	if (apikey_fact_known(APIKEY_FACT_REVOCATIONS, &any))
 		return any;
-	begun = apikey_cache_begin();
+	begun = apikey_changes_begin();
 	any = look_for_any();
-	apikey_cache_store_fact(APIKEY_FACT_REVOCATIONS, begun, any);
+	apikey_fact_store(APIKEY_FACT_REVOCATIONS, begun, any);
 	return any;
 }
 
@@ -157,9 +157,9 @@ apikey_revocation_changed(HeapTuple row, TupleDesc desc)
 {
 	bool		isnull;
 
-	apikey_cache_key_changed(DatumGetUUIDP(heap_getattr(row, REVOCATION_KEY + 1,
+	apikey_changes_key(DatumGetUUIDP(heap_getattr(row, REVOCATION_KEY + 1,
 														desc, &isnull)));
-	apikey_cache_fact_changed(APIKEY_FACT_REVOCATIONS);
+	apikey_changes_fact(APIKEY_FACT_REVOCATIONS);
 }
 
 /* Visits the revocations of a key. */

@@ -154,17 +154,17 @@ apikey_limit_any(void)
 	Snapshot	snapshot;
 	bool		any;
 
-	if (apikey_cache_knows(APIKEY_FACT_LIMITS, &any))
+	if (apikey_fact_known(APIKEY_FACT_LIMITS, &any))
 		return any;
 	if (apikey_catalog()->first_script)
 		return false;
-	begun = apikey_cache_begin();
+	begun = apikey_changes_begin();
 	any = false;
 	snapshot = apikey_latest_snapshot();
 	apikey_table_walk(&apikey_limit_table, APIKEY_REL_LIMIT_PKEY, NULL, 0,
 					  snapshot, any_row, &any);
 	UnregisterSnapshot(snapshot);
-	apikey_cache_store_fact(APIKEY_FACT_LIMITS, begun, any);
+	apikey_fact_store(APIKEY_FACT_LIMITS, begun, any);
 	return any;
 }
 

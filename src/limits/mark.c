@@ -306,11 +306,11 @@ apikey_mark_tell(void)
 
 	if (count == 0)
 		return false;
-	if (apikey_worker_begin())
+	if (apikey_step_begin())
 	{
 		for (int i = 0; i < count; i++)
 			tell(&marks[i]);
-		apikey_worker_commit();
+		apikey_step_commit();
 	}
 	remove_told(count);
 	return count == TOLD_AT_ONCE;

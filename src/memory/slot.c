@@ -27,6 +27,7 @@
 
 #include "usage/history.h"
 #include "limits/mark.h"
+#include "memory/seat.h"
 #include "memory/server_id.h"
 #include "memory/slot.h"
 #include "limits/tally.h"
@@ -93,8 +94,9 @@ request_memory(void)
 	RequestAddinShmemSpace(apikey_share_size());
 	RequestAddinShmemSpace(apikey_stats_size());
 	RequestAddinShmemSpace(apikey_lease_size());
+	RequestAddinShmemSpace(apikey_lease_asked_size());
 	RequestAddinShmemSpace(apikey_notify_size());
-	RequestAddinShmemSpace(apikey_worker_size());
+	RequestAddinShmemSpace(apikey_seat_size());
 	RequestAddinShmemSpace(apikey_mark_size());
 	RequestAddinShmemSpace(apikey_history_size());
 	RequestAddinShmemSpace(apikey_tally_size());
@@ -593,9 +595,10 @@ start_memory(void)
 	locks = GetNamedLWLockTranche("apikey");
 	apikey_stats_start(&locks[1].lock);
 	apikey_lease_start();
+	apikey_lease_asked_start();
 	apikey_notify_start(&locks[2].lock);
 	apikey_share_start();
-	apikey_worker_start();
+	apikey_seat_start();
 	apikey_mark_start();
 	apikey_history_start();
 	apikey_tally_start();

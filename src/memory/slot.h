@@ -182,11 +182,9 @@ extern void apikey_notify_start(LWLock *lock);
 /* lease.c */
 extern Size apikey_lease_size(void);
 extern void apikey_lease_start(void);
+extern Size apikey_lease_asked_size(void);
+extern void apikey_lease_asked_start(void);
 extern bool apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now);
 extern void apikey_lease_from_file(ApikeyLease *lease);
-
-/* worker.c */
-extern Size apikey_worker_size(void);
-extern void apikey_worker_start(void);
 
 #endif							/* APIKEY_SLOT_H */

@@ -135,7 +135,7 @@ apikey_pepper_usable(void)
 	if (still_loaded())
 		return problem[0] == '\0';
 
-	apikey_cache_drop();
+	apikey_changes_forget();
 	drop_peppers();
 	problem[0] = '\0';
 	passing = false;

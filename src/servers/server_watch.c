@@ -137,7 +137,7 @@ apikey_server_watch(void)
 	List	   *lost = NIL;
 	ListCell   *cell;
 
-	if (!apikey_worker_begin())
+	if (!apikey_step_begin())
 		return false;
 	apikey_server_walk(collect_lost, &lost);
 	foreach(cell, lost)
@@ -153,6 +153,6 @@ apikey_server_watch(void)
 		apikey_table_update(&apikey_server_table, &server);
 		apikey_server_tell(APIKEY_EVENT_SERVER_LOST, &server);
 	}
-	apikey_worker_commit();
+	apikey_step_commit();
 	return false;
 }

@@ -97,9 +97,9 @@ check_worker(Finding *finding)
 
 	if (none != NULL)
 		find(finding, OK, pstrdup(none), NULL);
-	else if (apikey_worker_at_hand())
+	else if (apikey_seat_at_hand())
 		find(finding, OK, "running", NULL);
-	else if (apikey_worker_launched())
+	else if (apikey_seat_launched())
 		find(finding, CRITICAL, "no worker process is free",
 			 "Raise \"max_worker_processes\", and restart the server: keys with credits are refused.");
 	else

@@ -424,9 +424,9 @@ import_changed(const TriggerData *trigger)
 								  &isnull);
 
 	if (!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-		apikey_cache_fact_changed(APIKEY_FACT_IMPORTS);
+		apikey_changes_fact(APIKEY_FACT_IMPORTS);
 	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		apikey_cache_key_changed(DatumGetUUIDP(id));
+		apikey_changes_key(DatumGetUUIDP(id));
 }
 
 /*
@@ -441,12 +441,12 @@ bounds_changed(const pg_uuid_t *key)
 
 	for (int i = 0; i < PREDECESSORS_MAX; i++)
 	{
-		apikey_cache_key_changed(&id);
+		apikey_changes_key(&id);
 		if (!apikey_key_find_predecessor(&id, &predecessor))
 			return;
 		id = *apikey_row_id(&predecessor);
 	}
-	apikey_cache_all_changed();
+	apikey_changes_all();
 }
 
 static bool
@@ -476,7 +476,7 @@ key_changed(TriggerData *trigger, const pg_uuid_t *id)
 		 column_differs(trigger, APIKEY_KEY_CREDITS_ACCOUNT)))
 		bounds_changed(id);
 	else
-		apikey_cache_key_changed(id);
+		apikey_changes_key(id);
 	note_end(trigger, id);
 }
 
@@ -489,7 +489,7 @@ limits_changed(TriggerData *trigger, HeapTuple row)
 	Datum		key = heap_getattr(row, APIKEY_LIMIT_KEY + 1, desc, &isnull);
 
 	if (isnull)
-		apikey_cache_all_changed();
+		apikey_changes_all();
 	else
 		bounds_changed(DatumGetUUIDP(key));
 }
@@ -522,7 +522,7 @@ _apikey_changed(PG_FUNCTION_ARGS)
 		if (strcmp(table, "apikey_key") == 0)
 			key_changed(trigger, id);
 		else
-			apikey_cache_key_changed(id);
+			apikey_changes_key(id);
 	}
 	else if (strcmp(table, "apikey_revocation") == 0)
 		apikey_revocation_changed(trigger->tg_trigtuple,
@@ -531,13 +531,13 @@ _apikey_changed(PG_FUNCTION_ARGS)
 		import_changed(trigger);
 	else if (strcmp(table, "apikey_limit") == 0)
 	{
-		apikey_cache_fact_changed(APIKEY_FACT_LIMITS);
+		apikey_changes_fact(APIKEY_FACT_LIMITS);
 		limits_changed(trigger, trigger->tg_trigtuple);
 		if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 			limits_changed(trigger, trigger->tg_newtuple);
 	}
 	else
-		apikey_cache_all_changed();
+		apikey_changes_all();
 	return PointerGetDatum(NULL);
 }
 

@@ -101,7 +101,7 @@ apikey_flush(PG_FUNCTION_ARGS)
 				 errmsg("cannot write what is pending of API keys during recovery"),
 				 errhint("Call apikey_flush() on the primary.")));
 	if (apikey_usage_shared())
-		apikey_worker_flush();
+		apikey_seat_flush();
 	PG_RETURN_VOID();
 }
 

@@ -158,7 +158,7 @@ catalog_invalidate_schema(Datum arg, int cacheid pg_attribute_unused(),
 						  uint32 hashvalue pg_attribute_unused())
 {
 	/* Which relations were found is forgotten, and so what was read of them. */
-	apikey_cache_drop();
+	apikey_changes_forget();
 	catalog_invalidate(arg, InvalidOid);
 }
 
@@ -271,9 +271,10 @@ catalog_owner(Oid relid)
 }
 
 /*
- * Is a table the extension's own?  Who owns the extension can add one to it, and
- * its triggers would be run with the rights of the table of keys' owner: so it
- * must be that owner's, or a superuser's, who may have updated the extension.
+ * Is a table the extension's own?  Who owns the extension can add one to it,
+ * and its triggers would be run with the rights of the table of keys' owner: so
+ * it must be that owner's, or a superuser's, who may have updated the
+ * extension.
  */
 static bool
 catalog_is_ours(Oid relid, ApikeyRelation relation)

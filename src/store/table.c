@@ -191,7 +191,7 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 
 	apikey_scan_begin(&scan, rel, index_rel, snapshot, keys, nkeys);
 	if (!apikey_intact_to_remember(rel, table->relation))
-		apikey_cache_not_final();
+		apikey_changes_not_final();
 	while (more &&
 		   HeapTupleIsValid(tuple = apikey_scan_next(&scan, direction)))
 	{
@@ -199,7 +199,7 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 
 		CHECK_FOR_INTERRUPTS();
 		if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
-			apikey_cache_not_final();
+			apikey_changes_not_final();
 		if (copied)
 			apikey_table_take_apart(table, apikey_scan_copy(&scan, tuple),
 									desc, &row);
@@ -260,7 +260,7 @@ apikey_latest_snapshot(void)
 {
 	if (!IsInParallelMode())
 		return RegisterSnapshot(GetLatestSnapshot());
-	apikey_cache_not_final();
+	apikey_changes_not_final();
 	return RegisterSnapshot(GetActiveSnapshot());
 }
 

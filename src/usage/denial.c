@@ -174,11 +174,11 @@ apikey_denial_tell(bool first, bool all)
 	found = collect(&from, now, all);
 	if (found == NIL)
 		return false;
-	if (apikey_worker_begin())
+	if (apikey_step_begin())
 	{
 		foreach(cell, found)
 			tell(lfirst(cell));
-		apikey_worker_commit();
+		apikey_step_commit();
 	}
 	foreach(cell, found)
 		told(lfirst(cell), now);

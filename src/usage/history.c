@@ -501,11 +501,11 @@ apikey_history_write(bool first)
 		counters += copied[sets].count;
 		sets += copied[sets].count > 0;
 	}
-	if (counters > 0 && apikey_worker_begin())
+	if (counters > 0 && apikey_step_begin())
 	{
 		for (int i = 0; i < sets; i++)
 			write_counters(copied[i].counters, copied[i].count);
-		apikey_worker_commit();
+		apikey_step_commit();
 	}
 	for (int i = 0; i < sets; i++)
 		subtract(copied[i].set, copied[i].counters, copied[i].count);
@@ -610,7 +610,7 @@ apikey_history_retain(void)
 	};
 	ListCell   *cell;
 
-	if (!apikey_worker_begin())
+	if (!apikey_step_begin())
 		return false;
 	find_old(&search);
 	foreach(cell, search.rows)
@@ -622,6 +622,6 @@ apikey_history_retain(void)
 			sum_to_day(row);
 		apikey_table_delete(&apikey_history_table, apikey_row_id(row), false);
 	}
-	apikey_worker_commit();
+	apikey_step_commit();
 	return list_length(search.rows) == SUMMED_AT_ONCE;
 }

@@ -2,7 +2,7 @@
  * usage.c
  *		Counts, last use and limits of keys, in their slots of shared memory.
  *
- * What gathers here is carried into the tables by worker.c.
+ * What gathers here is carried into the table by flush.c.
  */
 #include "postgres.h"
 

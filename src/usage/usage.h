@@ -9,7 +9,9 @@
 #include "utils/inet.h"
 
 #include "apikey.h"
+#include "memory/seat.h"
 #include "memory/slot.h"
+#include "store/step.h"
 #include "verify/verify.h"
 
 /* What has been gathered of a key and is not in the tables yet. */
@@ -184,15 +186,7 @@ extern void apikey_ended_extension(void);
 extern void apikey_ended_found(void);
 extern void apikey_begun_extension(Oid database);
 
-/* worker.c */
-extern void apikey_worker_init(void);
-extern void apikey_worker_call(Oid database);
-extern bool apikey_worker_at_hand(void);
-extern bool apikey_worker_launched(void);
-extern void apikey_worker_flush(void);
-extern bool apikey_worker_begin(void);
-extern void apikey_worker_commit(void);
-extern PGDLLEXPORT void apikey_launcher_main(Datum arg);
-extern PGDLLEXPORT void apikey_flush_main(Datum arg);
+/* flush.c */
+extern bool apikey_flush_step(bool first);
 
 #endif							/* APIKEY_USAGE_H */

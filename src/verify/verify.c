@@ -208,7 +208,8 @@ complete(ApikeyVerdict *verdict, const ApikeyRow *key)
 
 /*
  * Fills in a verdict on the key of an id, for whoever does not offer the key
- * but would be told of it, and whose key it is.  False where there is none such.
+ * but would be told of it, and whose key it is.  False where there is none
+ * such.
  */
 bool
 apikey_verify_known(const pg_uuid_t *id, const ApikeyDemand *demand,
@@ -364,7 +365,7 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict)
 	AcceptInvalidationMessages();
 	if (usable && apikey_cache_lookup(credential, verdict))
 		return APIKEY_CODE_VALID;
-	begun = apikey_cache_begin();
+	begun = apikey_changes_begin();
 	code = read_key(credential, verdict, &outdated);
 	if (code != APIKEY_CODE_VALID)
 		return code;
@@ -483,9 +484,9 @@ read_any(ApikeyCredential *credential, ApikeyVerdict *verdict)
 }
 
 /*
- * Is this a key, and no token, that is in force and grants some scopes, whoever's it
- * is?  The verdict tells of it.  Nothing is spent or counted, and nothing is
- * written of a use.
+ * Is this a key, and no token, that is in force and grants some scopes,
+ * whoever's it is?  The verdict tells of it.  Nothing is spent or counted, and
+ * nothing is written of a use.
  */
 ApikeyCode
 apikey_verify_held(ApikeyCredential *credential, const ArrayType *scopes,
@@ -509,8 +510,8 @@ apikey_verify_held(ApikeyCredential *credential, const ArrayType *scopes,
 }
 
 /*
- * What a native key, or a token's, would be told if it were asked for by whose it
- * is: the verdict tells of it where the secret matches.  Nothing is spent or
+ * What a native key, or a token's, would be told if it were asked for by whose
+ * it is: the verdict tells of it where the secret matches.  Nothing is spent or
  * counted, but what is used up is told.
  */
 ApikeyCode

@@ -24,8 +24,8 @@ typedef enum ApikeyShape
 } ApikeyShape;
 
 /*
- * What a caller offers; beyond the shape only of NATIVE, FOREIGN and TOKEN.  The
- * id of a token is not known before it has been found.
+ * What a caller offers; beyond the shape only of NATIVE, FOREIGN and TOKEN.
+ * The id of a token is not known before it has been found.
  */
 typedef struct ApikeyCredential
 {
@@ -123,24 +123,7 @@ typedef struct ApikeyVerdict
 } ApikeyVerdict;
 
 /* cache.c */
-
-/* Of what most databases have nothing. */
-typedef enum ApikeyFact
-{
-	APIKEY_FACT_IMPORTS,
-	APIKEY_FACT_REVOCATIONS,
-	APIKEY_FACT_LIMITS,
-	APIKEY_FACTS
-} ApikeyFact;
-
 extern void apikey_cache_init(void);
-extern void apikey_cache_drop(void);
-extern void apikey_cache_key_changed(const pg_uuid_t *id);
-extern void apikey_cache_all_changed(void);
-extern void apikey_cache_fact_changed(ApikeyFact fact);
-extern bool apikey_cache_knows(ApikeyFact fact, bool *any);
-extern void apikey_cache_store_fact(ApikeyFact fact, uint64 begun, bool any);
-extern void apikey_cache_not_final(void);
 extern bool apikey_cache_lookup(ApikeyCredential *credential,
 								ApikeyVerdict *verdict);
 extern bool apikey_cache_lookup_id(const pg_uuid_t *id,
@@ -148,7 +131,6 @@ extern bool apikey_cache_lookup_id(const pg_uuid_t *id,
 extern bool apikey_cache_touch(const ApikeyCredential *credential,
 							   TimestampTz now, TimestampTz before);
 extern void apikey_cache_keep_row(ApikeyVerdict *verdict, HeapTuple row);
-extern uint64 apikey_cache_begin(void);
 extern void apikey_cache_store(uint64 begun,
 							   const ApikeyCredential *credential,
 							   const ApikeyVerdict *verdict);

@@ -1,0 +1,48 @@
+/*
+ * spend.h
+ *		What a transaction has done to leases.
+ */
+#ifndef APIKEY_SPEND_H
+#define APIKEY_SPEND_H
+
+#include "credits/credit.h"
+
+/* What else a commit means for a lease. */
+typedef enum ApikeySpendEffect
+{
+	APIKEY_SPEND_ONLY,
+	APIKEY_SPEND_CHANGES,		/* there is another amount in the row */
+	APIKEY_SPEND_ENDS			/* nothing of the lease is good any more */
+} ApikeySpendEffect;
+
+/* What a transaction has done to a lease, as long as it may be undone. */
+typedef struct ApikeySpend
+{
+	pg_uuid_t	account;
+	uint64		era;			/* of the lease */
+	int64		amount;			/* goes back into it on rollback, */
+	int64		back;			/* and this when it is committed */
+	ApikeySpendEffect effect;
+	int			level;			/* of the subtransaction */
+} ApikeySpend;
+
+/* lease_state.c */
+extern ApikeySlot *apikey_lease_open_slot(const pg_uuid_t *account,
+										  ApikeySlotHint *hint,
+										  LWLock **lock);
+extern ApikeySlot *apikey_lease_find_slot(const pg_uuid_t *account,
+										  LWLock **lock);
+extern void apikey_lease_end(ApikeyLease *lease);
+extern void apikey_lease_take_offer(ApikeyLease *lease);
+extern void apikey_lease_settle_with(ApikeyLease *lease,
+									 const ApikeyLeaseRow *row);
+
+/* spend.c */
+extern void apikey_spend_reserve(void);
+extern ApikeySpend *apikey_spend_record(const pg_uuid_t *account,
+										ApikeyLease *lease, int64 amount,
+										ApikeySpendEffect effect);
+extern ApikeySpend *apikey_spend_own(const pg_uuid_t *account, uint64 era);
+extern uint64 apikey_spend_era_ended(const pg_uuid_t *account);
+
+#endif							/* APIKEY_SPEND_H */

@@ -1,0 +1,169 @@
+/*
+ * seat.c
+ *		Which worker sits where, and who asks for one to come.
+ *
+ * Whoever has something for a worker to do calls it from here, and knows
+ * nothing of what it does: see launcher.c and worker.c.
+ */
+#include "postgres.h"
+
+#include "pgstat.h"
+#include "storage/shmem.h"
+
+#include "usage/usage.h"
+
+#define REQUEST_STEP	20		/* milliseconds between looks at one */
+#define REQUEST_MAX		(10 * USECS_PER_SEC)	/* without a worker process */
+
+ApikeySeats *apikey_seats = NULL;
+
+Size
+apikey_seat_size(void)
+{
+	return sizeof(ApikeySeats);
+}
+
+void
+apikey_seat_start(void)
+{
+	bool		found;
+
+	apikey_seats = ShmemInitStruct("apikey workers", sizeof(ApikeySeats), &found);
+	if (found)
+		return;
+	memset(apikey_seats, 0, sizeof(ApikeySeats));
+	SpinLockInit(&apikey_seats->mutex);
+}
+
+/*
+ * Something waits in a database: wakes the worker that is there, or else who
+ * may send one.
+ */
+void
+apikey_seat_call(Oid database)
+{
+	Latch	   *latch;
+
+	SpinLockAcquire(&apikey_seats->mutex);
+	latch = apikey_seats->launcher;
+	for (int i = 0; i < APIKEY_SEATS; i++)
+	{
+		if (apikey_seats->seats[i].state == APIKEY_SEAT_WORKING &&
+			apikey_seats->seats[i].database == database)
+			latch = apikey_seats->seats[i].latch;
+	}
+	SpinLockRelease(&apikey_seats->mutex);
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
+/* May somebody who waits for a worker hope for one? */
+bool
+apikey_seat_at_hand(void)
+{
+	bool		result;
+
+	SpinLockAcquire(&apikey_seats->mutex);
+	result = apikey_seats->launcher != NULL && !apikey_seats->starved;
+	SpinLockRelease(&apikey_seats->mutex);
+	return result;
+}
+
+/* Is there a launcher, whether or not it can get a worker? */
+bool
+apikey_seat_launched(void)
+{
+	bool		result;
+
+	SpinLockAcquire(&apikey_seats->mutex);
+	result = apikey_seats->launcher != NULL;
+	SpinLockRelease(&apikey_seats->mutex);
+	return result;
+}
+
+void
+apikey_seat_wake_launcher(void)
+{
+	Latch	   *latch;
+
+	SpinLockAcquire(&apikey_seats->mutex);
+	latch = apikey_seats->launcher;
+	SpinLockRelease(&apikey_seats->mutex);
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
+/* apikey_flush() */
+
+/* Asks for a flush of this database; returns its number, 0 for no room. */
+static uint64
+ask_for_flush(void)
+{
+	ApikeyFlushRequest *free = NULL;
+	uint64		number = 0;
+
+	SpinLockAcquire(&apikey_seats->mutex);
+	for (int i = 0; i < APIKEY_FLUSH_REQUESTS && number == 0; i++)
+	{
+		ApikeyFlushRequest *request = &apikey_seats->requests[i];
+
+		if (request->database == MyDatabaseId)
+			number = ++request->asked;
+		else if (request->asked == request->done)
+			free = request;
+	}
+	if (number == 0 && free != NULL)
+	{
+		free->database = MyDatabaseId;
+		free->done = 0;
+		free->asked = number = 1;
+	}
+	SpinLockRelease(&apikey_seats->mutex);
+	return number;
+}
+
+/* Is it done?  Where another database has its place, it is. */
+static bool
+flush_is_done(uint64 number)
+{
+	bool		done = true;
+
+	SpinLockAcquire(&apikey_seats->mutex);
+	for (int i = 0; i < APIKEY_FLUSH_REQUESTS; i++)
+	{
+		if (apikey_seats->requests[i].database == MyDatabaseId)
+			done = apikey_seats->requests[i].done >= number;
+	}
+	SpinLockRelease(&apikey_seats->mutex);
+	return done;
+}
+
+/*
+ * Has all that is pending of this database written, and leases given back, by
+ * the worker, and waits for it.
+ */
+void
+apikey_seat_flush(void)
+{
+	TimestampTz hopeless_at = GetCurrentTimestamp() + REQUEST_MAX;
+	uint64		number = ask_for_flush();
+
+	apikey_seat_wake_launcher();
+	while (number == 0 || !flush_is_done(number))
+	{
+		if (apikey_seat_at_hand())
+			hopeless_at = GetCurrentTimestamp() + REQUEST_MAX;
+		else if (GetCurrentTimestamp() >= hopeless_at)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("no worker process is free to write what is pending of API keys"),
+					 errhint("Raise \"max_worker_processes\".")));
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 REQUEST_STEP, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (number == 0)
+			number = ask_for_flush();
+	}
+}

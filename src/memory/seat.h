@@ -1,0 +1,68 @@
+/*
+ * seat.h
+ *		The seats of workers, and who asks for one to come.
+ */
+#ifndef APIKEY_SEAT_H
+#define APIKEY_SEAT_H
+
+#include "storage/latch.h"
+#include "storage/spin.h"
+#include "utils/timestamp.h"
+
+#define APIKEY_SEATS	3
+#define APIKEY_FLUSH_REQUESTS	64		/* databases that are flushed on request */
+
+typedef enum ApikeySeatState
+{
+	APIKEY_SEAT_EMPTY,
+	APIKEY_SEAT_STARTING,
+	APIKEY_SEAT_WAITING,		/* for a call */
+	APIKEY_SEAT_CALLED,			/* to a database */
+	APIKEY_SEAT_WORKING,		/* there */
+	APIKEY_SEAT_LEAVING
+} ApikeySeatState;
+
+typedef struct ApikeySeat
+{
+	ApikeySeatState state;
+	uint32		number;			/* of the start */
+	Latch	   *latch;			/* the worker's, from WAITING on */
+	Oid			database;		/* from CALLED on; none: to list them */
+	bool		flush;			/* all there is to be done */
+	bool		more;			/* not all of it was done */
+	bool		reached;		/* the database */
+} ApikeySeat;
+
+/* apikey_flush() in a database: how often it was called, and is done. */
+typedef struct ApikeyFlushRequest
+{
+	Oid			database;
+	uint64		asked;
+	uint64		done;
+} ApikeyFlushRequest;
+
+typedef struct ApikeySeats
+{
+	slock_t		mutex;			/* guards all of it */
+	Latch	   *launcher;
+	uint32		starts;
+	bool		starved;		/* no worker process can be had */
+	bool		others_wait;	/* for prompt work, and there is none to go */
+	bool		others_flush;	/* when this one has had its turn */
+	uint32		turns;			/* so that another stage begins each time */
+	ApikeySeat	seats[APIKEY_SEATS];
+	ApikeyFlushRequest requests[APIKEY_FLUSH_REQUESTS];
+} ApikeySeats;
+
+/* seat.c */
+extern ApikeySeats *apikey_seats;
+
+extern Size apikey_seat_size(void);
+extern void apikey_seat_start(void);
+extern void apikey_seat_call(Oid database);
+extern bool apikey_seat_at_hand(void);
+extern bool apikey_seat_launched(void);
+extern void apikey_seat_wake_launcher(void);
+extern void apikey_seat_flush(void);
+
+#endif							/* APIKEY_SEAT_H */

@@ -1,0 +1,132 @@
+/*
+ * flush.c
+ *		Carrying the use of keys, as it has gathered, into the table.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "servers/server.h"
+#include "usage/history.h"
+#include "usage/usage.h"
+
+#define FLUSH_BATCH		500		/* keys in a step */
+
+/* Adds what was collected of a key to the row of its use. */
+static void
+add_use(ApikeyRow *row, const ApikeyUse *use, int64 flush)
+{
+	int64		uses = DatumGetInt64(row->values[APIKEY_USE_USE_COUNT]);
+	int64		denials = DatumGetInt64(row->values[APIKEY_USE_DENIED_COUNT]);
+
+	apikey_row_set(row, APIKEY_USE_USE_COUNT,
+				   Int64GetDatum(uses + (int64) use->uses));
+	apikey_row_set(row, APIKEY_USE_DENIED_COUNT,
+				   Int64GetDatum(denials + (int64) use->denials));
+	if (use->last_used_at != 0 &&
+		(row->nulls[APIKEY_USE_LAST_USED_AT] ||
+		 DatumGetTimestampTz(row->values[APIKEY_USE_LAST_USED_AT]) <
+		 use->last_used_at))
+		apikey_row_set(row, APIKEY_USE_LAST_USED_AT,
+					   TimestampTzGetDatum(use->last_used_at));
+	if (use->has_addr)
+		apikey_row_set(row, APIKEY_USE_LAST_USED_ADDR,
+					   InetPGetDatum(apikey_usage_inet(&use->addr)));
+	apikey_row_set(row, APIKEY_USE_FLUSH, Int64GetDatum(flush));
+}
+
+/*
+ * Writes what was collected of a key.  A row that somebody has locked, who is
+ * deleting the key perhaps, is not waited for: false, it comes the next time.
+ * Of a key that is not there any more nothing is left to be written.
+ */
+static bool
+write_use(ApikeyWriter *writer, const ApikeyUse *use, int64 flush)
+{
+	ScanKeyData key;
+	ApikeyRow	row;
+	ApikeyRow	used;
+
+	if (!apikey_key_fetch_latest(&use->id, &used))
+		return true;
+	apikey_table_key(&key, &use->id);
+	if (apikey_table_take(writer, &apikey_use_table, &key,
+						  APIKEY_LOCK_UPDATE_SKIP, &row))
+	{
+		add_use(&row, use, flush);
+		apikey_table_put(writer, &apikey_use_table, &row);
+		apikey_history_used(&used, use->uses);
+		return true;
+	}
+	if (!apikey_table_absent(writer, &apikey_use_table, &key))
+		return false;
+	apikey_use_new(&row, &use->id);
+	add_use(&row, use, flush);
+	apikey_table_add(writer, &apikey_use_table, &row);
+	apikey_history_used(&used, use->uses);
+	return true;
+}
+
+/* Writes what was collected; returns what is written, or needs no writing. */
+static List *
+write_uses(List *uses, int64 flush)
+{
+	ApikeyWriter *writer = apikey_table_open(&apikey_use_table);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
+												  "apikey use",
+												  ALLOCSET_DEFAULT_SIZES);
+	ListCell   *cell;
+
+	foreach(cell, uses)
+	{
+		MemoryContext context = MemoryContextSwitchTo(scratch);
+		bool		written;
+
+		CHECK_FOR_INTERRUPTS();
+		written = write_use(writer, lfirst(cell), flush);
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(scratch);
+		if (!written)
+			uses = foreach_delete_current(uses, cell);
+	}
+	MemoryContextDelete(scratch);
+	apikey_table_close(writer);
+	return uses;
+}
+
+static int64
+sum_of_uses(const List *uses)
+{
+	int64		sum = 0;
+	ListCell   *cell;
+
+	foreach(cell, uses)
+		sum += (int64) ((const ApikeyUse *) lfirst(cell))->uses;
+	return sum;
+}
+
+/* Writes some of what has gathered. */
+bool
+apikey_flush_step(bool first)
+{
+	static int	from = 0;
+	int64		flush = GetCurrentTimestamp();	/* another one each time */
+	List	   *uses;
+
+	if (first)
+		from = 0;
+	uses = apikey_usage_collect(&from, FLUSH_BATCH, flush);
+	if (uses == NIL)
+		return false;
+	/* Collected outside the transaction, to be there after its commit. */
+	if (apikey_step_begin())
+	{
+		uses = write_uses(uses, flush);
+		if (!apikey_catalog()->first_script)
+			apikey_server_count_own(sum_of_uses(uses));
+		apikey_step_commit();
+	}
+	apikey_usage_flushed(uses, flush);
+	return true;
+}

@@ -1,0 +1,111 @@
+/*
+ * due.c
+ *		The databases in which something is to be flushed: a queue of the launcher.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "credits/credit.h"
+#include "keys/foreign.h"
+#include "keys/pepper_count.h"
+#include "limits/mark.h"
+#include "usage/history.h"
+#include "usage/usage.h"
+#include "worker/worker.h"
+
+static Oid *to_flush = NULL;	/* in TopMemoryContext, as a queue */
+static int	to_flush_count = 0;
+static int	to_flush_room = 0;
+static bool databases_listed = false;
+
+/* Puts a database at the end of those that are to be flushed, once. */
+void
+apikey_due_add(Oid database)
+{
+	for (int i = 0; i < to_flush_count; i++)
+	{
+		if (to_flush[i] == database)
+			return;
+	}
+	if (to_flush_count == to_flush_room)
+	{
+		to_flush_room = Max(16, to_flush_room * 2);
+		to_flush = to_flush == NULL ?
+			MemoryContextAlloc(TopMemoryContext, to_flush_room * sizeof(Oid)) :
+			repalloc(to_flush, to_flush_room * sizeof(Oid));
+	}
+	to_flush[to_flush_count++] = database;
+}
+
+void
+apikey_due_remove_first(void)
+{
+	memmove(to_flush, to_flush + 1, --to_flush_count * sizeof(Oid));
+}
+
+int
+apikey_due_count(void)
+{
+	return to_flush_count;
+}
+
+Oid
+apikey_due_first(void)
+{
+	return to_flush[0];
+}
+
+/* All that has something to be done by now. */
+void
+apikey_due_find(void)
+{
+	List	   *databases = apikey_usage_databases();
+	ListCell   *cell;
+
+	if (!databases_listed)
+		apikey_due_add(InvalidOid);
+	databases_listed = true;
+	databases = list_concat_unique_oid(databases, apikey_denial_databases());
+	databases = list_concat_unique_oid(databases, apikey_mark_databases());
+	databases = list_concat_unique_oid(databases, apikey_history_databases());
+	databases = list_concat_unique_oid(databases, apikey_rehash_databases());
+	databases = list_concat_unique_oid(databases, apikey_credit_idle_databases());
+	databases = list_concat_unique_oid(databases, apikey_stats_due());
+	databases = list_concat_unique_oid(databases, apikey_pepper_count_databases());
+	foreach(cell, databases)
+	{
+		apikey_stats_called(lfirst_oid(cell));
+		apikey_due_add(lfirst_oid(cell));
+	}
+}
+
+/* The databases are to be listed again. */
+void
+apikey_due_list_again(void)
+{
+	databases_listed = false;
+}
+
+/* Those that apikey_flush() waits for. */
+void
+apikey_due_add_requests(void)
+{
+	for (int i = 0; i < APIKEY_FLUSH_REQUESTS; i++)
+	{
+		ApikeyFlushRequest request;
+
+		SpinLockAcquire(&apikey_seats->mutex);
+		request = apikey_seats->requests[i];
+		for (int seat = 0; seat < APIKEY_SEATS; seat++)
+		{
+			if (apikey_seats->seats[seat].state >= APIKEY_SEAT_CALLED &&
+				apikey_seats->seats[seat].database == request.database &&
+				apikey_seats->seats[seat].flush)
+				request.asked = request.done;
+		}
+		SpinLockRelease(&apikey_seats->mutex);
+		if (request.asked > request.done)
+			apikey_due_add(request.database);
+	}
+}

@@ -1,0 +1,274 @@
+/*
+ * stage.c
+ *		What a worker does in its database: its stages, each done in steps.
+ *
+ * A step is a short transaction that waits for no row's lock.  An error ends
+ * the step, and is told in the log, but not the worker nor the other stages.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+
+#include "credits/credit.h"
+#include "keys/deleted.h"
+#include "keys/foreign.h"
+#include "keys/pepper_count.h"
+#include "limits/mark.h"
+#include "servers/server.h"
+#include "usage/history.h"
+#include "usage/usage.h"
+#include "worker/worker.h"
+
+#define PROMPT_BATCH	8		/* leases before another look around */
+
+static MemoryContext step_context = NULL;
+static bool script_older = false;	/* here is the SQL of 0.1.0 still */
+static bool flush_all = false;	/* on request: also what would wait */
+
+/* A worker has come to its database, which has this version of our SQL. */
+void
+apikey_stage_enter(bool older)
+{
+	script_older = older;
+	if (step_context == NULL)
+		step_context = AllocSetContextCreate(TopMemoryContext, "apikey worker",
+											 ALLOCSET_DEFAULT_SIZES);
+}
+
+/* All of it is about to be done: on request, also what would wait. */
+void
+apikey_stage_begin(bool on_request)
+{
+	flush_all = on_request;
+}
+
+static void
+add_stage(void *arg)
+{
+	errcontext("apikey worker: %s", (const char *) arg);
+}
+
+/* Takes a step.  An error in it is told, and ends it. */
+bool
+apikey_stage_step(const ApikeyStage *stage, bool first)
+{
+	ErrorContextCallback callback = {
+		.previous = error_context_stack,
+		.callback = add_stage,
+		.arg = unconstify(char *, stage->doing)
+	};
+	volatile bool more = false;
+
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	/* A transaction leaves another one behind. */
+	MemoryContextSwitchTo(step_context);
+	/* Between steps we end in peace. */
+	pqsignal(SIGTERM, die);
+	pgstat_report_activity(STATE_RUNNING, psprintf("apikey: %s", stage->doing));
+	PG_TRY();
+	{
+		error_context_stack = &callback;
+		more = stage->step(first);
+		error_context_stack = callback.previous;
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		error_context_stack = callback.previous;
+		AbortOutOfAnyTransaction();
+		LWLockReleaseAll();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	CHECK_FOR_INTERRUPTS();
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	MemoryContextReset(step_context);
+	return more;
+}
+
+/* Leases are given to those that asked first; the others wait a moment. */
+static pg_uuid_t asked[PROMPT_BATCH];
+static int	asked_count = 0;
+
+static bool
+lease_step(bool first pg_attribute_unused())
+{
+	if (asked_count == 0)
+		return false;
+	apikey_credit_grant(&asked[--asked_count]);
+	return asked_count > 0;
+}
+
+static bool
+notify_step(bool first pg_attribute_unused())
+{
+	(void) apikey_notify_send();
+	return false;
+}
+
+/* Does what is waited for in this database: a part, where that is much. */
+void
+apikey_stage_be_prompt(void)
+{
+	static const ApikeyStage leasing = {"leasing credits", lease_step, false};
+	static const ApikeyStage notifying = {"notifying", notify_step, false};
+
+	asked_count = apikey_lease_take_asked(MyDatabaseId, asked, PROMPT_BATCH);
+	while (asked_count > 0)
+	{
+		pg_uuid_t	account = asked[asked_count - 1];
+
+		if (script_older)
+			asked_count--;
+		else
+			(void) apikey_stage_step(&leasing, true);
+		/* Whatever came of it. */
+		apikey_lease_answer(MyDatabaseId, &account);
+	}
+	if (apikey_notify_waiting(MyDatabaseId))
+		(void) apikey_stage_step(&notifying, true);
+}
+
+static bool
+denial_step(bool first)
+{
+	return apikey_denial_tell(first, flush_all);
+}
+
+static bool
+mark_step(bool first pg_attribute_unused())
+{
+	return apikey_mark_tell();
+}
+
+static bool
+history_step(bool first)
+{
+	return apikey_history_write(first);
+}
+
+static bool
+history_retain_step(bool first pg_attribute_unused())
+{
+	return apikey_history_retain();
+}
+
+static bool
+deleted_step(bool first pg_attribute_unused())
+{
+	return apikey_deleted_forget();
+}
+
+static bool
+rehash_step(bool first pg_attribute_unused())
+{
+	return apikey_rehash_flush();
+}
+
+static bool
+retire_step(bool first pg_attribute_unused())
+{
+	bool		more;
+
+	if (!apikey_stats_unretired() || !apikey_step_begin())
+		return false;
+	more = apikey_retire_found();
+	apikey_step_commit();
+	return more;
+}
+
+static bool
+settle_step(bool first pg_attribute_unused())
+{
+	bool		more;
+
+	if (!apikey_step_begin())
+		return false;
+	more = apikey_revocation_settle_found();
+	apikey_step_commit();
+	return more;
+}
+
+static bool
+expiry_step(bool first)
+{
+	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
+	TimestampTz next = DT_NOEND;
+	bool		more = false;
+
+	if (first && flush_all)
+		apikey_stats_visit(GetCurrentTimestamp());
+	if (!apikey_stats_begin_visit(again))
+		return false;
+	if (apikey_step_begin())
+	{
+		more = apikey_expiry_tell(&next);
+		apikey_step_commit();
+	}
+	apikey_stats_end_visit(again, next);
+	return more;
+}
+
+static bool
+retain_step(bool first pg_attribute_unused())
+{
+	bool		more;
+
+	if (apikey_event_retention == 0 || !apikey_step_begin())
+		return false;
+	more = apikey_event_retain();
+	apikey_step_commit();
+	return more;
+}
+
+static bool
+watch_step(bool first pg_attribute_unused())
+{
+	return apikey_server_watch();
+}
+
+static bool
+return_step(bool first)
+{
+	return apikey_credit_return(first, flush_all);
+}
+
+static bool
+count_step(bool first)
+{
+	return apikey_pepper_count_step(first, flush_all);
+}
+
+const ApikeyStage apikey_stages[APIKEY_STAGES] = {
+	{"writing the use of keys", apikey_flush_step, true},
+	{"writing the events of refusals", denial_step, false},
+	{"writing the events of limits", mark_step, false},
+	{"writing the history of use", history_step, false},
+	{"summing the history of use", history_retain_step, false},
+	{"forgetting deleted keys", deleted_step, false},
+	{"writing digests", rehash_step, false},
+	{"revoking the keys of dropped roles", retire_step, false},
+	{"settling revocations", settle_step, false},
+	{"telling of keys that expire", expiry_step, false},
+	{"removing events that are too old", retain_step, false},
+	{"giving back credits", return_step, false},
+	{"watching the other servers", watch_step, false},
+	{"counting the keys of peppers", count_step, false}
+};
+
+/* Is a stage for the SQL that is here? */
+bool
+apikey_stage_runs(int number)
+{
+	return !script_older || apikey_stages[number].older;
+}
