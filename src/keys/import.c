@@ -323,18 +323,26 @@ apikey_import_find(const ApikeyCredential *credential,
 	return true;
 }
 
+/* In the same words whosever it is. */
+pg_noreturn static void
+refuse_taken(const char *argument)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg(HASH_TAKEN),
+			 apikey_error_about(argument,
+								psprintf("apikey_%s_taken", argument))));
+}
+
 /* Raises where a row's key is live; what has ended makes room. */
 static void
-make_room(const ApikeyRow *row)
+make_room(const ApikeyRow *row, const char *argument)
 {
 	ApikeyRow	key;
 
 	if (apikey_key_fetch_latest(apikey_row_id(row), &key) &&
 		apikey_key_live(&key))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNIQUE_VIOLATION),
-				 errmsg(HASH_TAKEN),
-				 apikey_error_about("hash", "apikey_hash_taken")));
+		refuse_taken(argument);
 	apikey_table_delete(&apikey_import_table, apikey_row_id(row), true);
 }
 
@@ -346,11 +354,11 @@ make_room_for_hash(const ApikeyForeign *foreign)
 
 	while (find_by_digest(APIKEY_IMPORT_FOREIGN_DIGEST, APIKEY_REL_IMPORT_FOREIGN,
 						  foreign->digest, &row, &pepper))
-		make_room(&row);
+		make_room(&row, "hash");
 	while (foreign->algorithm == APIKEY_ALGORITHM_SHA256 &&
 		   find_by_digest(APIKEY_IMPORT_DIGEST, APIKEY_REL_IMPORT_DIGEST,
 						  foreign->sha256, &row, &pepper))
-		make_room(&row);
+		make_room(&row, "hash");
 }
 
 /* No lookup is the beginning of another; keys that have ended make room. */
@@ -363,14 +371,14 @@ make_room_for_lookup(const text *lookup)
 
 	while (find_next_to(bytes, len, true, &row) &&
 		   begins_with(bytes, len, apikey_row_text(&row, APIKEY_IMPORT_LOOKUP)))
-		make_room(&row);
+		make_room(&row, "lookup");
 	while (find_next_to(bytes, len, false, &row))
 	{
 		text	   *other = apikey_row_text(&row, APIKEY_IMPORT_LOOKUP);
 
 		if (!begins_with(VARDATA_ANY(other), VARSIZE_ANY_EXHDR(other), lookup))
 			break;
-		make_room(&row);
+		make_room(&row, "lookup");
 	}
 }
 
@@ -435,9 +443,7 @@ require_no_clash(text *lookup)
 		while (clashes_with_next(lookup, before, &other))
 		{
 			if (!TransactionIdIsValid(other))
-				ereport(ERROR,
-						(errcode(ERRCODE_UNIQUE_VIOLATION),
-						 errmsg(HASH_TAKEN)));
+				refuse_taken("lookup");
 			XactLockTableWait(other, NULL, NULL, XLTW_None);
 		}
 	}
@@ -500,9 +506,7 @@ import_native(ApikeyRow *key, const ApikeyForeign *foreign,
 		apikey_refuse("prefix", "It must be the one that the handle begins with.");
 	memcpy(id->data, handle->id, APIKEY_ID_BYTES);
 	if (apikey_key_fetch_latest(id, &other))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNIQUE_VIOLATION),
-				 errmsg("an API key with this id already exists")));
+		refuse_taken("lookup");
 	apikey_row_set_pointer(key, APIKEY_KEY_ID, id);
 	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR, cstring_to_text(""));
 	apikey_key_insert(key, foreign->sha256, APIKEY_EVENT_IMPORTED,
