@@ -274,7 +274,7 @@ check_triggers(Finding *finding)
 	if (repairs.len == 0)
 		find(finding, OK, "intact", NULL);
 	else
-		find(finding, CRITICAL, "some do not fire for all changes",
+		find(finding, CRITICAL, "some are missing, or do not fire for all changes",
 			 psprintf("Run, as a superuser:%s", repairs.data));
 }
 

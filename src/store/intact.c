@@ -2,16 +2,15 @@
  * intact.c
  *		Whether our tables are as the extension's script makes them.
  *
- * Who owns the schema can drop an index of ours, and pg_restore with
- * --disable-triggers leaves triggers on that fire for this session's changes,
- * but not for those which an apply worker makes.  So:
+ * Who owns the schema can drop an index of ours, a superuser a trigger, and
+ * pg_restore with --disable-triggers leaves triggers on that fire for this
+ * session's changes, but not for those which an apply worker makes.  So:
  *
- * - Nothing is written to a table that lacks an index, or whose triggers would
- *   not fire for everybody: 55000, which says what to do.
+ * - Nothing is written to a table that lacks an index or a trigger, or whose
+ *   triggers would not fire for everybody: 55000, which says what to do.
  * - Nothing is verified while an index is missing: what could not be revoked
  *   is "unavailable".
- * - What is read of a table whose triggers would not fire for everybody is not
- *   remembered, since nobody would tell of its change.
+ * - What is read of a table whose triggers are so is not remembered, since nobody would tell of its change.
  *
  * What was looked at is known until an invalidation names one of the tables;
  * a change of its indexes and triggers sends one.  An open table's list of
@@ -28,8 +27,7 @@
 
 #include "apikey.h"
 
-/* Its own triggers' names begin so, those on what arrives end so. */
-#define OURS		"apikey_"
+/* The names of triggers on what arrives end so. */
 #define ARRIVED		"_arrived"
 
 typedef enum Known
@@ -74,7 +72,8 @@ static bool
 fires_too_seldom(const Trigger *trigger)
 {
 	if (trigger->tgisinternal ||
-		strncmp(trigger->tgname, OURS, strlen(OURS)) != 0 ||
+		strncmp(trigger->tgname, APIKEY_TRIGGER_PREFIX,
+				strlen(APIKEY_TRIGGER_PREFIX)) != 0 ||
 		trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
 		return false;
 	return !on_arrival(trigger) ||
@@ -83,7 +82,7 @@ fires_too_seldom(const Trigger *trigger)
 
 /* What repairs the triggers of a table; empty where they are intact. */
 static char *
-trigger_repairs(Relation rel)
+trigger_repairs(Relation rel, ApikeyRelation table)
 {
 	const char *schema = apikey_catalog_schema();
 	const TriggerDesc *triggers = rel->trigdesc;
@@ -101,6 +100,7 @@ trigger_repairs(Relation rel)
 							 on_arrival(trigger) ? "REPLICA" : "ALWAYS",
 							 trigger->tgname);
 	}
+	apikey_triggers_repair(rel, table, &sql);
 	return sql.data;
 }
 
@@ -109,11 +109,12 @@ static bool
 triggers_intact(Relation rel, ApikeyRelation table)
 {
 	const TriggerDesc *triggers;
-	bool		intact = true;
+	bool		intact;
 
 	begin();
 	if (known_triggers[table] != UNKNOWN)
 		return known_triggers[table] == INTACT;
+	intact = !apikey_triggers_missing(rel, table);
 	triggers = rel->trigdesc;
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 		intact = intact && !fires_too_seldom(&triggers->triggers[i]);
@@ -136,8 +137,8 @@ require_triggers(Relation rel, ApikeyRelation table)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("triggers of table \"%s\" do not fire for all changes",
 						RelationGetRelationName(rel)),
-				 errdetail("Sessions would not hear of changes that arrive by replication. A restore with --disable-triggers leaves them so."),
-				 errhint("Run, as a superuser:%s", trigger_repairs(rel))));
+				 errdetail("A trigger is missing, or sessions would not hear of changes that arrive by replication, as after a restore with --disable-triggers."),
+				 errhint("Run, as a superuser:%s", trigger_repairs(rel, table))));
 }
 
 static void
@@ -173,7 +174,7 @@ apikey_intact_repairs(ApikeyRelation table)
 {
 	Relation	rel = table_open(apikey_catalog_relation(table),
 								 AccessShareLock);
-	char	   *repairs = trigger_repairs(rel);
+	char	   *repairs = trigger_repairs(rel, table);
 
 	table_close(rel, AccessShareLock);
 	return repairs;

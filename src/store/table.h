@@ -148,6 +148,14 @@ typedef enum ApikeyLock
 	"Run \"ALTER EXTENSION apikey UPDATE\" where the library is newer; " \
 	"a superuser can make a dropped index as the extension's script does."
 
+/* Our triggers' names begin so. */
+#define APIKEY_TRIGGER_PREFIX	"apikey_"
+
+/* triggers.c */
+extern bool apikey_triggers_missing(Relation rel, ApikeyRelation table);
+extern void apikey_triggers_repair(Relation rel, ApikeyRelation table,
+								   struct StringInfoData *sql);
+
 /* intact.c */
 extern void apikey_intact_require(Relation rel, ApikeyRelation table);
 extern bool apikey_intact_to_remember(Relation rel, ApikeyRelation table);

@@ -1,0 +1,121 @@
+/*
+ * triggers.c
+ *		The triggers that our tables have to have, as the script makes them.
+ *
+ * A superuser may drop one by mistake: then sessions would not hear of
+ * changes, roles of a dump would not be resolved anew, or the audit log could
+ * be written to.  What is missing is found by the lack of it.
+ */
+#include "postgres.h"
+
+#include "commands/trigger.h"
+#include "lib/stringinfo.h"
+#include "utils/rel.h"
+
+#include "apikey.h"
+
+#define CHANGED	"AFTER INSERT OR UPDATE OR DELETE", "ROW", "_apikey_changed()"
+#define CHANGED_LATER	"AFTER UPDATE OR DELETE", "ROW", "_apikey_changed()"
+#define ARRIVED	"BEFORE INSERT", "ROW", "_apikey_arrived()"
+#define ARRIVED_TOO	"BEFORE INSERT OR UPDATE", "ROW", "_apikey_arrived()"
+#define OWNER_ARRIVED	"BEFORE INSERT OR UPDATE", "ROW", "_apikey_arrived('owner', 'owner_name')"
+#define OWNER_NAMED	"BEFORE INSERT", "ROW", "_apikey_named('owner', 'owner_name')"
+#define KEY_OWNER_NAMED	"BEFORE INSERT", "ROW", "_apikey_event_named('key_owner', 'key_owner_name')"
+
+/* Names are without the prefix that all have. */
+static const struct
+{
+	ApikeyRelation table;
+	const char *name;
+	const char *when;
+	const char *each;
+	const char *function;
+}			triggers[] = {
+	{APIKEY_REL_ORGANIZATION, "organization_arrived", ARRIVED_TOO},
+	{APIKEY_REL_PROJECT, "project_arrived", ARRIVED_TOO},
+	{APIKEY_REL_PROJECT, "project_changed", CHANGED},
+	{APIKEY_REL_MEMBER, "member_arrived", "BEFORE INSERT OR UPDATE", "ROW", "_apikey_arrived('member', 'member_name')"},
+	{APIKEY_REL_MEMBER, "member_named", "BEFORE INSERT", "ROW", "_apikey_named('member', 'member_name')"},
+	{APIKEY_REL_MEMBER, "member_changed", CHANGED},
+	{APIKEY_REL_KEY, "key_arrived", "BEFORE INSERT OR UPDATE", "ROW", "_apikey_arrived('owner', 'owner_name', 'vouched_by', 'vouched_by_name')"},
+	{APIKEY_REL_KEY, "key_named", "BEFORE INSERT", "ROW", "_apikey_named('owner', 'owner_name', 'vouched_by', 'vouched_by_name')"},
+	{APIKEY_REL_KEY, "key_changed", CHANGED_LATER},
+	{APIKEY_REL_DIGEST, "digest_arrived", ARRIVED},
+	{APIKEY_REL_DIGEST, "digest_changed", CHANGED_LATER},
+	{APIKEY_REL_IMPORT, "import_arrived", ARRIVED},
+	{APIKEY_REL_IMPORT, "import_changed", CHANGED},
+	{APIKEY_REL_REVEAL, "reveal_arrived", ARRIVED},
+	{APIKEY_REL_REVOCATION, "revocation_arrived", ARRIVED},
+	{APIKEY_REL_REVOCATION, "revocation_changed", CHANGED},
+	{APIKEY_REL_USAGE, "usage_arrived", ARRIVED},
+	{APIKEY_REL_CREDIT, "credit_arrived", ARRIVED},
+	{APIKEY_REL_NAME_HOLD, "name_hold_named", "BEFORE INSERT", "ROW", "_apikey_named('role', 'role_name')"},
+	{APIKEY_REL_EVENT, "event_arrived", "BEFORE INSERT", "ROW", "_apikey_arrived('key_owner', 'key_owner_name')"},
+	{APIKEY_REL_EVENT, "event_named", KEY_OWNER_NAMED},
+	{APIKEY_REL_EVENT, "event_kept", "BEFORE UPDATE OR DELETE", "ROW", "_apikey_event_kept()"},
+	{APIKEY_REL_EVENT, "event_kept_whole", "BEFORE TRUNCATE", "STATEMENT", "_apikey_event_kept()"},
+	{APIKEY_REL_LIMIT, "limit_arrived", OWNER_ARRIVED},
+	{APIKEY_REL_LIMIT, "limit_named", OWNER_NAMED},
+	{APIKEY_REL_LIMIT, "limit_changed", CHANGED},
+	{APIKEY_REL_DELETED, "deleted_arrived", OWNER_ARRIVED},
+	{APIKEY_REL_DELETED, "deleted_named", OWNER_NAMED},
+	{APIKEY_REL_HISTORY, "history_arrived", "BEFORE INSERT OR UPDATE", "ROW", "_apikey_arrived('key_owner', 'key_owner_name')"},
+	{APIKEY_REL_HISTORY, "history_named", KEY_OWNER_NAMED}
+};
+
+/* Has an open table one of them? */
+static bool
+has_trigger(Relation rel, const char *name)
+{
+	const TriggerDesc *there = rel->trigdesc;
+
+	for (int i = 0; there != NULL && i < there->numtriggers; i++)
+	{
+		if (strncmp(there->triggers[i].tgname, APIKEY_TRIGGER_PREFIX,
+					strlen(APIKEY_TRIGGER_PREFIX)) == 0 &&
+			strcmp(there->triggers[i].tgname + strlen(APIKEY_TRIGGER_PREFIX),
+				   name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The next one, from a number on, that an open table lacks; -1 for none. */
+static int
+next_missing(Relation rel, ApikeyRelation table, int from)
+{
+	/* A script that has not been updated has made others. */
+	if (apikey_catalog()->first_script)
+		return -1;
+	for (int i = from; i < (int) lengthof(triggers); i++)
+	{
+		if (triggers[i].table == table && !has_trigger(rel, triggers[i].name))
+			return i;
+	}
+	return -1;
+}
+
+/* Lacks an open table a trigger? */
+bool
+apikey_triggers_missing(Relation rel, ApikeyRelation table)
+{
+	return next_missing(rel, table, 0) >= 0;
+}
+
+/* Adds to a text of SQL what makes the triggers that an open table lacks. */
+void
+apikey_triggers_repair(Relation rel, ApikeyRelation table, StringInfo sql)
+{
+	const char *schema = apikey_catalog_schema();
+	const char *name = RelationGetRelationName(rel);
+
+	for (int i = next_missing(rel, table, 0); i >= 0;
+		 i = next_missing(rel, table, i + 1))
+		appendStringInfo(sql, " CREATE TRIGGER " APIKEY_TRIGGER_PREFIX "%s %s ON %s.%s FOR EACH %s EXECUTE FUNCTION %s.%s; ALTER TABLE %s.%s ENABLE %s TRIGGER " APIKEY_TRIGGER_PREFIX "%s;",
+						 triggers[i].name, triggers[i].when, schema, name,
+						 triggers[i].each, schema, triggers[i].function,
+						 schema, name,
+						 strstr(triggers[i].name, "_arrived") != NULL ?
+						 "REPLICA" : "ALWAYS",
+						 triggers[i].name);
+}
