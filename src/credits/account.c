@@ -698,7 +698,8 @@ other_key(const ApikeyRow *row, void *state)
 
 /*
  * A key is deleted: with the last one that has it, its account.  Where somebody
- * has that locked, by a verification perhaps, it stays, and is nobody's.
+ * has that locked, by a verification perhaps, it stays, and is nobody's until
+ * a superuser purges.
  */
 void
 apikey_account_forget(const ApikeyRow *key)
@@ -714,6 +715,64 @@ apikey_account_forget(const ApikeyRow *key)
 	scan_keys(account, other_key, &sharing);
 	if (!sharing.others)
 		apikey_table_delete(&credit_table, account, false);
+}
+
+static bool
+any_key(const ApikeyRow *row pg_attribute_unused(), void *state)
+{
+	*(bool *) state = true;
+	return false;
+}
+
+/* Is it the account of keys, and of none any more? */
+static bool
+left_behind(const ApikeyRow *row)
+{
+	bool		held = false;
+
+	if (row->nulls[CREDIT_ANCHOR])
+		scan_keys(apikey_row_id(row), any_key, &held);
+	return row->nulls[CREDIT_ANCHOR] && !held;
+}
+
+static bool
+collect_left(const ApikeyRow *row, void *state)
+{
+	List	  **ids = state;
+	pg_uuid_t  *id;
+
+	if (!left_behind(row))
+		return true;
+	id = palloc(sizeof(pg_uuid_t));
+	*id = *apikey_row_id(row);
+	*ids = lappend(*ids, id);
+	return true;
+}
+
+/*
+ * Removes the accounts that apikey_account_forget has left.  Their keys are
+ * gone for good, so what was seen without a lock holds.
+ */
+void
+apikey_account_purge(void)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	List	   *ids = NIL;
+	ListCell   *cell;
+	ApikeyRow	row;
+
+	apikey_table_walk(&credit_table, APIKEY_REL_CREDIT, NULL, 0, snapshot,
+					  collect_left, &ids);
+	UnregisterSnapshot(snapshot);
+	foreach(cell, ids)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (apikey_table_lock(&credit_table, lfirst(cell),
+							  APIKEY_LOCK_UPDATE_SKIP, &row) &&
+			left_behind(&row))
+			close_account(&row);
+	}
+	list_free_deep(ids);
 }
 
 /* Adds to an account; returns what is left of it then. */

@@ -135,6 +135,7 @@ extern void apikey_account_open(const pg_uuid_t *account, Snapshot seen,
 extern void apikey_account_create(ApikeyRow *key);
 extern void apikey_account_update(ApikeyRow *key, bool set_anew);
 extern void apikey_account_forget(const ApikeyRow *key);
+extern void apikey_account_purge(void);
 extern int64 apikey_account_add(const pg_uuid_t *account, int64 amount);
 
 /* account.c: those of limits */

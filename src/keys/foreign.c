@@ -372,10 +372,17 @@ digest_crypt(const char *salt, const char *bytes, size_t len, uint8 *out)
 	Datum		setting = CStringGetTextDatum(salt);
 	MemoryContext context = CurrentMemoryContext;
 	text	   *volatile hash = NULL;
+	FmgrInfo	crypt;
 
+	/*
+	 * What is called here takes nothing but memory, so its error leaves
+	 * nothing behind that a subtransaction would have to end; a parallel
+	 * worker could have none.
+	 */
+	fmgr_info(function, &crypt);
 	PG_TRY();
 	{
-		hash = DatumGetTextPP(OidFunctionCall2(function, key, setting));
+		hash = DatumGetTextPP(FunctionCall2(&crypt, key, setting));
 	}
 	PG_CATCH();
 	{

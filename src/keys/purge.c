@@ -4,7 +4,8 @@
  *
  * Only what the caller may delete is looked at: the keys of the roles whose
  * privileges it has, and of the projects that it administers, each through an
- * index that begins with these.  So others' keys cost it nothing.
+ * index that begins with these.  So others' keys cost it nothing.  A superuser,
+ * who looks at all, also removes what deleted keys have left of their accounts.
  */
 #include "postgres.h"
 
@@ -15,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "apikey.h"
+#include "credits/credit.h"
 #include "sql/listing.h"
 
 /* Had a key ended before a time, revoked or expired, whichever came first? */
@@ -157,5 +159,7 @@ apikey_purge_keys(TimestampTz before)
 	}
 	MemoryContextDelete(context);
 	pfree(search.ids);
+	if (superuser())
+		apikey_account_purge();
 	return purged;
 }
