@@ -34,7 +34,7 @@ use Test::More;
 our @EXPORT = qw(blocks_of run_page same_output);
 
 my %package = map { $_ => 1 }
-  qw(curl gcc git make nodejs npm openssl pgbouncer python3-psycopg);
+  qw(curl gcc git make nodejs npm openssl pgbouncer python3-psycopg python3-psycopg-pool);
 
 # The blocks of a page: language, rest of the line, text, and its line number.
 sub blocks_of

@@ -1,4 +1,4 @@
-# examples/python: the same in a few lines, with Debian's psycopg 3.
+# examples/python: the same in a few lines, with clients/python and Debian's psycopg 3.
 use strict;
 use warnings;
 use lib 'test';
@@ -9,8 +9,8 @@ use Test::More;
 
 # Debian's modules belong to Debian's Python, which need not be the first.
 my $python = '/usr/bin/python3';
-cannot_run('psycopg 3 is not installed (Debian: python3-psycopg)')
-	if system("$python -c 'import psycopg' >/dev/null 2>&1") != 0;
+cannot_run('psycopg 3 with its pool is not installed (Debian: python3-psycopg-pool)')
+	if system("$python -c 'import psycopg_pool' >/dev/null 2>&1") != 0;
 my $pepper = PostgreSQL::Test::Utils::tempdir() . '/pepper';
 append_to_file($pepper, 'p' x 40);
 chmod 0600, $pepper;
@@ -18,13 +18,14 @@ my $server = protected_server("log_statement = 'all'", "apikey.pepper_file = '$p
 my $reader = create_key($server, q{'reader', 'acme/payments', scopes => '{invoices:read}'});
 my $writer = create_key($server, q{'writer', 'acme/payments', scopes => '{invoices:write}'});
 my $limited = create_key($server, q{'limited', 'acme/website', scopes => '{*}', rate_limit => 1, rate_window => '1 hour'});
+$ENV{PYTHONPATH} = getcwd() . '/clients/python/src';
 my $api = start_program(getcwd() . '/examples/python', $python, 'server.py');
 
 sub status_is
 {
 	my ($headers, $status, $content, $name) = @_;
 	my $response = request($api, 'GET', '/', $headers);
-	is("$response->{status} $response->{content}", "$status $content", $name);
+	is("$response->{status} $response->{content}", "$status $content\n", $name);
 	return $response;
 }
 my $rows = '[{"id": 1, "customer": "Ada", "amount": 99.5}, {"id": 2, "customer": "Grace", "amount": 12.0}]';

@@ -13,8 +13,8 @@ my @pages = @ARGV ? @ARGV : ('README.md', glob('docs/*.md'), glob('examples/READ
 
 find_program(@$_) for [ 'curl', 'curl' ], [ 'node', 'nodejs' ], [ 'npm', 'npm' ], [ 'openssl', 'openssl' ],
 	[ 'dpkg-query', 'dpkg' ];	# quickstart is for Debian
-cannot_run('psycopg 3 is not installed (Debian: python3-psycopg)')
-	if system("/usr/bin/python3 -c 'import psycopg' >/dev/null 2>&1") != 0;
+cannot_run('psycopg 3 with its pool is not installed (Debian: python3-psycopg-pool)')
+	if system("/usr/bin/python3 -c 'import psycopg_pool' >/dev/null 2>&1") != 0;
 install_packages('examples/node', '--omit=dev');	# can they be had?
 for my $page (grep { blocks_of($_) } @pages)
 {
