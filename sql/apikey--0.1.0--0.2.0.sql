@@ -1303,6 +1303,21 @@ CREATE FUNCTION @extschema@.apikey_server_beat(server uuid, epoch bigint, by_row
 COMMENT ON FUNCTION @extschema@.apikey_server_beat(uuid, bigint, boolean) IS
 	'For other servers'' workers: how far this server has come. server, epoch: who asks; by_row: also by the row of apikey_beat, and how old that is. 22004: a null; 55000: not the primary, or the server has not joined.';
 
+CREATE FUNCTION @extschema@.apikey_server_report(server uuid, epoch bigint, sequence bigint,
+		lag interval, keys uuid[], uses bigint[], denials bigint[], last_used_at timestamptz[],
+		last_used_addr inet[], counted uuid[], of_unit boolean[], names text[], counts bigint[],
+		denied uuid[], codes text[], denied_counts bigint[], actors text[], denied_addrs inet[])
+	RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[]) IS
+	'For other servers'' workers: carries what one has gathered into the tables, and returns true; false where the report of this sequence was applied before. server, epoch: who reports; lag: how far it is behind; keys, uses, denials, last_used_at, last_used_addr: the use of each key; counted, of_unit, names, counts: what else the history counts, refusals by code and, of_unit, what was spent; denied, codes, denied_counts, actors, denied_addrs: the events of refusals. Keys that are gone are left out. 22023, 22004: a bad argument, or more than 1,000 elements; 55P03: rows are locked, the keys'' ids in the detail; 55000: not the primary, or the server has not joined in this epoch.';
+
+CREATE FUNCTION @extschema@.apikey_server_rehash(server uuid, epoch bigint, handles text[], digests bytea[])
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_server_rehash(uuid, bigint, text[], bytea[]) IS
+	'For other servers'' workers: keys that they have verified by a pepper that is not the current one get a digest by that; returns of how many. server, epoch: who tells; handles, digests: as apikey_verify_digest takes them; what proves no key is left out. 22023, 22004: a bad argument, or more than 100; 55000: not the primary, or the server has not joined in this epoch.';
+
 CREATE FUNCTION @extschema@.apikey_server_forget(name text)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1354,7 +1369,8 @@ COMMENT ON COLUMN @extschema@.apikey_servers.lag IS
 DO $$
 DECLARE
 	made text[] := ARRAY['apikey_server', 'apikey_server_lease', 'apikey_beat', 'apikey_servers',
-		'_apikey_servers', 'apikey_server_join', 'apikey_server_beat', 'apikey_server_forget'];
+		'_apikey_servers', 'apikey_server_join', 'apikey_server_beat', 'apikey_server_forget',
+		'apikey_server_report', 'apikey_server_rehash'];
 	given record;
 BEGIN
 	FOR given IN
@@ -1383,6 +1399,8 @@ REVOKE ALL ON FUNCTION @extschema@._apikey_servers() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_beat(uuid, bigint, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_forget(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_server_rehash(uuid, bigint, text[], bytea[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@._apikey_servers() TO PUBLIC;
 -- Whoever may read the statistics may read this too.
 DO $$
@@ -1405,6 +1423,8 @@ BEGIN
 	EXECUTE format('GRANT EXECUTE ON FUNCTION '
 		'@extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean), '
 		'@extschema@.apikey_server_beat(uuid, bigint, boolean), '
+		'@extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[]), '
+		'@extschema@.apikey_server_rehash(uuid, bigint, text[], bytea[]), '
 		'@extschema@.apikey_server_forget(text) TO %I WITH GRANT OPTION',
 		(SELECT r.rolname FROM pg_extension e JOIN pg_roles r ON r.oid = e.extowner
 			WHERE e.extname = 'apikey'));

@@ -222,6 +222,8 @@ extern void apikey_event_key(const ApikeyRow *key, ApikeyEvent event,
 							 const char *detail);
 extern void apikey_event_denied(const ApikeyRow *key, Oid actor,
 								inet *client_addr, const char *detail);
+extern void apikey_event_denied_by(const ApikeyRow *key, text *actor,
+								   inet *client_addr, const char *detail);
 extern void apikey_event_change(ApikeyEvent event, const char *detail);
 extern void apikey_event_subject(Oid owner, const text *subject,
 								 ApikeyEvent event, const char *detail);

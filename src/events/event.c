@@ -269,6 +269,22 @@ apikey_event_denied(const ApikeyRow *key, Oid actor, inet *client_addr,
 	event_insert(APIKEY_EVENT_DENIED, detail, &row);
 }
 
+/* The same on another server, by a role that is told by its name; or NULL. */
+void
+apikey_event_denied_by(const ApikeyRow *key, text *actor, inet *client_addr,
+					   const char *detail)
+{
+	ApikeyRow	row;
+
+	apikey_row_clear(&row);
+	set_key(key, &row);
+	set_actor(&row, GetUserId());
+	if (actor != NULL)
+		apikey_row_set_pointer(&row, EVENT_ACTOR, actor);
+	apikey_row_set_pointer(&row, EVENT_CLIENT_ADDR, client_addr);
+	event_insert(APIKEY_EVENT_DENIED, detail, &row);
+}
+
 const char *
 apikey_event_name(ApikeyEvent event)
 {

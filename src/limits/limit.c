@@ -235,8 +235,8 @@ apikey_limit_require_library(void)
 				 errhint("Add it to shared_preload_libraries and restart the server.")));
 }
 
-static bool
-unit_valid(const text *unit)
+bool
+apikey_limit_unit_valid(const text *unit)
 {
 	size_t		len = VARSIZE_ANY_EXHDR(unit);
 
@@ -311,7 +311,7 @@ apikey_limit_rule(const ApikeyRow *limit)
 	int			kind;
 	int64		amount;
 
-	if (!unit_valid(apikey_row_text(limit, APIKEY_LIMIT_UNIT)))
+	if (!apikey_limit_unit_valid(apikey_row_text(limit, APIKEY_LIMIT_UNIT)))
 		apikey_refuse("unit", "A unit has 1 to 40 characters a-z, 0-9 and \"_\".");
 	kind = find_kind(apikey_row_text(limit, APIKEY_LIMIT_KIND));
 	if (kind < 0)

@@ -64,6 +64,7 @@ extern void apikey_limit_scan(const ApikeyLimitHolder *holder,
 							  ApikeyVisit visit, void *state);
 extern void apikey_limit_period(const ApikeyRow *limit, TimestampTz now,
 								TimestampTz *begin, TimestampTz *end);
+extern bool apikey_limit_unit_valid(const text *unit);
 extern void apikey_limit_rule(const ApikeyRow *limit);
 extern void apikey_limit_require_library(void);
 extern void apikey_limit_put(ApikeyRow *limit, pg_uuid_t *id);

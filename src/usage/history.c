@@ -115,8 +115,7 @@ apikey_history_start(void)
 static bool
 history_off(void)
 {
-	return shared == NULL ||
-		(apikey_history_hours == 0 && apikey_history_days == 0);
+	return apikey_history_hours == 0 && apikey_history_days == 0;
 }
 
 static bool
@@ -165,7 +164,7 @@ add(Oid database, const pg_uuid_t *key, bool of_unit, const char *name,
 void
 apikey_history_denied(const pg_uuid_t *key, const char *code)
 {
-	if (!history_off())
+	if (shared != NULL && !history_off())
 		add(MyDatabaseId, key, false, code, 1);
 }
 
@@ -174,7 +173,7 @@ void
 apikey_history_spent(Oid database, const pg_uuid_t *key, const char *unit,
 					 int64 amount)
 {
-	if (amount != 0 && !history_off())
+	if (amount != 0 && shared != NULL && !history_off())
 		add(database, key, true, unit, amount);
 }
 
@@ -391,18 +390,39 @@ add_uses(ApikeyRow *row, int64 uses)
 								 uses));
 }
 
+/*
+ * With what is written of a key's use: so many uses more, and, of another
+ * server, what else it has counted.
+ */
+void
+apikey_history_add(const ApikeyRow *key, uint64 uses, const List *counts)
+{
+	ApikeyRow	row;
+	bool		found;
+	ListCell   *cell;
+
+	if ((uses == 0 && counts == NIL) || history_off() ||
+		apikey_catalog()->first_script)
+		return;
+	found = open_row(key, &row);
+	add_uses(&row, (int64) uses);
+	foreach(cell, counts)
+	{
+		const ApikeyHistoryCount *count = lfirst(cell);
+		ApikeyHistoryColumn column = count->of_unit ? HISTORY_SPENT :
+			HISTORY_DENIED;
+
+		row.values[column] = json_plus(row.values[column], count->name,
+									   count->count);
+	}
+	put_row(&row, found);
+}
+
 /* For the worker, with a flush of a key: so many uses more. */
 void
 apikey_history_used(const ApikeyRow *key, uint64 uses)
 {
-	ApikeyRow	row;
-	bool		found;
-
-	if (uses == 0 || history_off() || apikey_catalog()->first_script)
-		return;
-	found = open_row(key, &row);
-	add_uses(&row, (int64) uses);
-	put_row(&row, found);
+	apikey_history_add(key, uses, NIL);
 }
 
 /* Copies out what a set has of this database. */

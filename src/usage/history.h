@@ -26,6 +26,14 @@ typedef enum ApikeyHistoryColumn
 	HISTORY_SPENT
 } ApikeyHistoryColumn;
 
+/* A refusal's code, or of a unit what was spent, and how much. */
+typedef struct ApikeyHistoryCount
+{
+	bool		of_unit;
+	const char *name;
+	int64		count;
+} ApikeyHistoryCount;
+
 /* Settings, in apikey.c. */
 extern int	apikey_history_hours;
 extern int	apikey_history_days;
@@ -38,6 +46,8 @@ extern void apikey_history_start(void);
 extern void apikey_history_denied(const pg_uuid_t *key, const char *code);
 extern void apikey_history_spent(Oid database, const pg_uuid_t *key,
 								 const char *unit, int64 amount);
+extern void apikey_history_add(const ApikeyRow *key, uint64 uses,
+							   const List *counts);
 extern void apikey_history_used(const ApikeyRow *key, uint64 uses);
 extern List *apikey_history_databases(void);
 extern void apikey_history_drop(Oid database);

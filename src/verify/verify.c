@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "utils/inval.h"
 #include "utils/snapmgr.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "apikey.h"
@@ -373,6 +374,38 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict)
 		apikey_rehash_native(credential);
 	apikey_cache_store(begun, credential, verdict);
 	return APIKEY_CODE_VALID;
+}
+
+/*
+ * A native key that was verified elsewhere: where it is not keyed with the
+ * current pepper, it will be.
+ */
+bool
+apikey_verify_renew(ApikeyCredential *credential)
+{
+	ApikeyVerdict verdict = {0};
+	bool		outdated;
+
+	if (!apikey_credential_native(credential) || !apikey_pepper_usable())
+		return false;
+	AcceptInvalidationMessages();
+	if (read_key(credential, &verdict, &outdated) != APIKEY_CODE_VALID ||
+		!outdated)
+		return false;
+	apikey_rehash_native(credential);
+	return true;
+}
+
+/* The refusal of a name; VALID for none. */
+ApikeyCode
+apikey_code_of_refusal(const text *name)
+{
+	int			code = 0;
+
+	while (code < APIKEY_CODE_VALID &&
+		   !apikey_same_text(name, cstring_to_text(code_names[code])))
+		code++;
+	return (ApikeyCode) code;
 }
 
 /* Counts a verdict, and remembers the use of a key. */

@@ -168,6 +168,8 @@ extern void apikey_credential_digest(ApikeyCredential *credential);
 
 /* verify.c */
 extern const char *apikey_code_name(ApikeyCode code);
+extern ApikeyCode apikey_code_of_refusal(const text *name);
+extern bool apikey_verify_renew(ApikeyCredential *credential);
 extern bool apikey_verify_find_pepper(const pg_uuid_t *id, int32 fingerprint,
 									  const ApikeyPepper **pepper);
 extern ApikeyCode apikey_verify_seen(ApikeyCredential *credential,

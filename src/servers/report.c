@@ -1,0 +1,216 @@
+/*
+ * report.c
+ *		Carrying into the tables what another server has gathered: once.
+ *
+ * Reports are numbered by the server that sends them.  The number of the last
+ * one stands in the server's row, which is locked first and written in the same
+ * transaction; so a report that comes again, as its answer was lost, does
+ * nothing, on whichever server is the primary then.  It is applied as a whole
+ * or not at all.
+ *
+ * Locks: the server's row; then by the keys' ids, of each its row of
+ * apikey_usage and then that of apikey_history.  A row of use that somebody has,
+ * who deletes the key perhaps, is waited for a moment; where it is not free
+ * then, the report is refused, and the error names all keys that are in the way,
+ * so that the server sends it without them.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "credits/credit.h"
+#include "servers/report.h"
+
+#define WAIT_MAX	200			/* milliseconds for rows of use, in all */
+#define STEP_MAX	8
+
+/* A report that is being applied. */
+typedef struct Applying
+{
+	ApikeyWriter *writer;		/* of the rows of use */
+	TimestampTz now;
+	long		waited;			/* milliseconds */
+	StringInfoData busy;		/* keys that are in the way */
+	uint64		uses;
+} Applying;
+
+static void
+wait_a_little(Applying *applying, long milliseconds)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 milliseconds, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	applying->waited += milliseconds;
+}
+
+typedef enum Taken
+{
+	TAKEN,						/* the row is locked */
+	ABSENT,						/* there is none */
+	BUSY						/* somebody has it */
+} Taken;
+
+static Taken
+take_use(Applying *applying, const pg_uuid_t *id, ApikeyRow *row)
+{
+	long		step = 1;
+	ScanKeyData key;
+
+	apikey_table_key(&key, id);
+	for (;;)
+	{
+		if (apikey_table_take(applying->writer, &apikey_use_table, &key,
+							  APIKEY_LOCK_UPDATE_SKIP, row))
+			return TAKEN;
+		if (apikey_table_absent(applying->writer, &apikey_use_table, &key))
+			return ABSENT;
+		if (applying->waited >= WAIT_MAX)
+			return BUSY;
+		wait_a_little(applying, step);
+		step = Min(step * 2, STEP_MAX);
+	}
+}
+
+static void
+add_count(ApikeyRow *row, int column, uint64 more)
+{
+	apikey_row_set(row, column,
+				   Int64GetDatum(apikey_credits_sum(DatumGetInt64(row->values[column]),
+													(int64) more)));
+}
+
+/* The later use is the last, wherever it was; none is to come. */
+static void
+add_use(const Applying *applying, ApikeyRow *row, const ApikeyReported *key)
+{
+	TimestampTz last = Min(key->last_used_at, applying->now);
+
+	add_count(row, APIKEY_USE_USE_COUNT, key->uses);
+	add_count(row, APIKEY_USE_DENIED_COUNT, key->denials);
+	if (last == 0 ||
+		(!row->nulls[APIKEY_USE_LAST_USED_AT] &&
+		 DatumGetTimestampTz(row->values[APIKEY_USE_LAST_USED_AT]) >= last))
+		return;
+	apikey_row_set(row, APIKEY_USE_LAST_USED_AT, TimestampTzGetDatum(last));
+	if (key->addr != NULL)
+		apikey_row_set(row, APIKEY_USE_LAST_USED_ADDR, InetPGetDatum(key->addr));
+}
+
+/* Of a key that is gone nothing is written; nor is it, where one is busy. */
+static void
+apply_key(Applying *applying, const ApikeyReported *reported)
+{
+	bool		used = reported->uses > 0 || reported->denials > 0 ||
+		reported->last_used_at != 0;
+	ApikeyRow	key;
+	ApikeyRow	row;
+	Taken		taken;
+
+	if (!apikey_key_fetch_latest(&reported->key, &key))
+		return;
+	taken = take_use(applying, &reported->key, &row);
+	if (taken == BUSY)
+	{
+		appendStringInfo(&applying->busy, "%s%s",
+						 applying->busy.len > 0 ? "," : "",
+						 apikey_id_string(&reported->key));
+		return;
+	}
+	if (applying->busy.len > 0)
+		return;
+	if (taken == ABSENT)
+		apikey_use_new(&row, &reported->key);
+	add_use(applying, &row, reported);
+	if (used && taken == TAKEN)
+		apikey_table_put(applying->writer, &apikey_use_table, &row);
+	else if (used)
+		apikey_table_add(applying->writer, &apikey_use_table, &row);
+	apikey_history_add(&key, reported->uses, reported->counts);
+	applying->uses += reported->uses;
+}
+
+static void
+apply_keys(Applying *applying, const ApikeyReport *report)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
+												  "apikey report",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	for (int i = 0; i < report->key_count; i++)
+	{
+		MemoryContext context = MemoryContextSwitchTo(scratch);
+
+		CHECK_FOR_INTERRUPTS();
+		apply_key(applying, &report->keys[i]);
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(scratch);
+	}
+	MemoryContextDelete(scratch);
+	if (applying->busy.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("rows of use are locked"),
+				 errdetail_internal("%s", applying->busy.data)));
+}
+
+static void
+tell_denials(const ApikeyReport *report)
+{
+	ListCell   *cell;
+
+	foreach(cell, report->denials)
+	{
+		const ApikeyReportedDenial *denial = lfirst(cell);
+		ApikeyRow	key;
+
+		if (apikey_key_fetch_latest(&denial->key, &key))
+			apikey_event_denied_by(&key, denial->actor, denial->addr,
+								   psprintf("{\"code\": \"%s\", \"count\": " INT64_FORMAT "}",
+											denial->code, denial->count));
+	}
+}
+
+/* The row of the server that has reported. */
+static void
+note_report(ApikeyRow *server, const ApikeyReport *report,
+			const Applying *applying)
+{
+	bool		lost = !server->nulls[SERVER_LOST_AT];
+
+	apikey_row_set(server, SERVER_SEQUENCE, Int64GetDatum(report->sequence));
+	apikey_row_set(server, SERVER_SEEN_AT, TimestampTzGetDatum(applying->now));
+	apikey_row_set(server, SERVER_LAST_REPORT_AT,
+				   TimestampTzGetDatum(applying->now));
+	apikey_row_set_pointer(server, SERVER_LAG, report->lag);
+	server->nulls[SERVER_LOST_AT] = true;
+	add_count(server, SERVER_USES, applying->uses);
+	apikey_table_update(&apikey_server_table, server);
+	if (lost)
+		apikey_server_tell(APIKEY_EVENT_SERVER_JOINED, server);
+}
+
+/*
+ * Applies a report of a server, whose row is locked; false where it has been
+ * before.
+ */
+bool
+apikey_report_apply(ApikeyRow *server, const ApikeyReport *report)
+{
+	Applying	applying = {.now = GetCurrentTimestamp()};
+
+	if (report->sequence <= DatumGetInt64(server->values[SERVER_SEQUENCE]))
+		return false;
+	initStringInfo(&applying.busy);
+	applying.writer = apikey_table_open(&apikey_use_table);
+	apply_keys(&applying, report);
+	apikey_table_close(applying.writer);
+	tell_denials(report);
+	note_report(server, report, &applying);
+	return true;
+}
