@@ -1125,7 +1125,7 @@ COMMENT ON FUNCTION @extschema@._apikey_peppers() IS
 
 CREATE FUNCTION @extschema@.apikey_health()
 	RETURNS TABLE (name text, severity text, value text, hint text)
-	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 15 AS 'MODULE_PATHNAME';
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 16 AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_health() IS
 	'Whether all that this server needs to verify keys in the current database is as it should be: SELECT * FROM apikey_health() WHERE severity <> ''ok'' names what is not, and what to do about it. It raises nothing. For whom the statistics are.';
 
@@ -1318,6 +1318,22 @@ CREATE FUNCTION @extschema@.apikey_server_rehash(server uuid, epoch bigint, hand
 COMMENT ON FUNCTION @extschema@.apikey_server_rehash(uuid, bigint, text[], bytea[]) IS
 	'For other servers'' workers: keys that they have verified by a pepper that is not the current one get a digest by that; returns of how many. server, epoch: who tells; handles, digests: as apikey_verify_digest takes them; what proves no key is left out. 22023, 22004: a bad argument, or more than 100; 55000: not the primary, or the server has not joined in this epoch.';
 
+CREATE FUNCTION @extschema@.apikey_server_lease(server uuid, epoch bigint, accounts uuid[],
+		numbers bigint[], held_numbers bigint[], held bigint[], wanted_least bigint[], wanted_most bigint[],
+		charging boolean[])
+	RETURNS TABLE (account uuid, state text, number bigint, granted bigint, left_over bigint,
+		generation bigint, remaining_ms bigint)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_server_lease(uuid, bigint, uuid[], bigint[], bigint[], bigint[], bigint[], bigint[], boolean[]) IS
+	'For other servers'' workers: leases credits, quotas and balances, a row for each of accounts in their order. server, epoch: to whom; numbers: chosen by it, the same again where the answer was lost; held_numbers, held: the lease that it has, and what is not spent of it; wanted_least, wanted_most: how much more it wants; charging: an account may be overdrawn. state: granted, fresh (what is held is void), short, void, busy or gone. 22023, 22004: a bad argument, or more than 1,000 elements; 55000: not the primary, or the server has not joined in this epoch.';
+
+CREATE FUNCTION @extschema@.apikey_server_return(server uuid, epoch bigint, accounts uuid[],
+		numbers bigint[], unspent bigint[])
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_server_return(uuid, bigint, uuid[], bigint[], bigint[]) IS
+	'For other servers'' workers: gives back what is unspent of the leases of these numbers of accounts, and returns how many there were. server, epoch: who gives. 22023, 22004: a bad argument; 55P03: an account is locked, its id in the detail; 55000: not the primary, or the server has not joined in this epoch.';
+
 CREATE FUNCTION @extschema@.apikey_server_forget(name text)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1370,7 +1386,7 @@ DO $$
 DECLARE
 	made text[] := ARRAY['apikey_server', 'apikey_server_lease', 'apikey_beat', 'apikey_servers',
 		'_apikey_servers', 'apikey_server_join', 'apikey_server_beat', 'apikey_server_forget',
-		'apikey_server_report', 'apikey_server_rehash'];
+		'apikey_server_report', 'apikey_server_rehash', 'apikey_server_lease', 'apikey_server_return'];
 	given record;
 BEGIN
 	FOR given IN
@@ -1399,6 +1415,8 @@ REVOKE ALL ON FUNCTION @extschema@._apikey_servers() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_beat(uuid, bigint, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_forget(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_server_lease(uuid, bigint, uuid[], bigint[], bigint[], bigint[], bigint[], bigint[], boolean[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_server_return(uuid, bigint, uuid[], bigint[], bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_rehash(uuid, bigint, text[], bytea[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@._apikey_servers() TO PUBLIC;
@@ -1423,6 +1441,8 @@ BEGIN
 	EXECUTE format('GRANT EXECUTE ON FUNCTION '
 		'@extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean), '
 		'@extschema@.apikey_server_beat(uuid, bigint, boolean), '
+		'@extschema@.apikey_server_lease(uuid, bigint, uuid[], bigint[], bigint[], bigint[], bigint[], bigint[], boolean[]), '
+		'@extschema@.apikey_server_return(uuid, bigint, uuid[], bigint[], bigint[]), '
 		'@extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[]), '
 		'@extschema@.apikey_server_rehash(uuid, bigint, text[], bytea[]), '
 		'@extschema@.apikey_server_forget(text) TO %I WITH GRANT OPTION',

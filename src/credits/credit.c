@@ -274,23 +274,6 @@ lease_more(int64 balance, int64 overdraft, const ApikeyLease *lease)
 	return Max(0, Min(size - lease->available, balance));
 }
 
-/* A number that no other lease has had; never 0, nor negative. */
-static int64
-new_number(void)
-{
-	int64		number;
-
-	do
-	{
-		if (!pg_strong_random(&number, sizeof(number)))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not generate random values")));
-		number &= PG_INT64_MAX;
-	} while (number == 0);
-	return number;
-}
-
 /*
  * Takes a lease, or more for one, out of an account's row, and offers it; or
  * tells what is left.  A row that somebody else has locked is left alone.
@@ -319,7 +302,7 @@ make_offer(const pg_uuid_t *account, ApikeyOffer *offer)
 	offer->generation = lease_row.generation;
 	offer->until = lease_row.until;
 	offer->changes = lease.changes;
-	offer->number = new_number();
+	offer->number = apikey_lease_new_number();
 	apikey_account_set_balance(&row, offer->left);
 	apikey_account_set_lease(&row, offer->number,
 							 apikey_credits_sum(lease.available,

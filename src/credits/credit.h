@@ -90,6 +90,7 @@ extern void apikey_lease_ending(const pg_uuid_t *account);
 extern void apikey_lease_void(const pg_uuid_t *account);
 
 /* For the worker. */
+extern int64 apikey_lease_new_number(void);
 extern bool apikey_lease_settle(const pg_uuid_t *account,
 								const ApikeyLeaseRow *row,
 								ApikeyLease *lease);

@@ -9,6 +9,8 @@
 
 #include "credits/spend.h"
 
+#define ASKED_KEPT	USECS_PER_MINUTE
+
 typedef struct Shared
 {
 	pg_atomic_uint64 eras;		/* of leases; given out once */
@@ -34,13 +36,48 @@ apikey_lease_start(void)
 	pg_atomic_init_u64(&shared->eras, (uint64) GetCurrentTimestamp());
 }
 
+/* A number that no other lease has had; never 0, nor negative. */
+int64
+apikey_lease_new_number(void)
+{
+	int64		number;
+
+	do
+	{
+		if (!pg_strong_random(&number, sizeof(number)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		number &= PG_INT64_MAX;
+	} while (number == 0);
+	return number;
+}
+
+uint64
+apikey_lease_new_era(void)
+{
+	return pg_atomic_add_fetch_u64(&shared->eras, 1);
+}
+
+/*
+ * Is something offered?  What the primary was asked for and has not answered
+ * for long keeps no slot.
+ */
+static bool
+offer_out(const ApikeyOffer *offer, TimestampTz now)
+{
+	return offer->number != 0 &&
+		(offer->generation != APIKEY_ASKED_OF_PRIMARY ||
+		 now < offer->until + ASKED_KEPT);
+}
+
 /* May a slot be given to another key?  Under its partition's lock. */
 bool
 apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now)
 {
 	const ApikeyLease *lease = &slot->lease;
 
-	return lease->unsettled == 0 && lease->offer.number == 0 &&
+	return lease->unsettled == 0 && !offer_out(&lease->offer, now) &&
 		(lease->available == 0 || lease->until <= now);
 }
 
@@ -52,7 +89,7 @@ void
 apikey_lease_from_file(ApikeyLease *lease)
 {
 	lease->matched = false;
-	lease->era = pg_atomic_add_fetch_u64(&shared->eras, 1);
+	lease->era = apikey_lease_new_era();
 	lease->left_at = 0;
 	lease->unsettled = 0;
 	lease->wanted_least = lease->wanted_most = 0;
@@ -78,8 +115,8 @@ void
 apikey_lease_end(ApikeyLease *lease)
 {
 	lease->number = lease->available = 0;
-	lease->matched = false;
-	lease->era = pg_atomic_add_fetch_u64(&shared->eras, 1);
+	lease->matched = lease->fleet = false;
+	lease->era = apikey_lease_new_era();
 	lease->left_at = 0;
 	lease->changes++;
 }
@@ -89,7 +126,7 @@ void
 apikey_lease_take_offer(ApikeyLease *lease)
 {
 	if (lease->number == 0)
-		lease->era = pg_atomic_add_fetch_u64(&shared->eras, 1);
+		lease->era = apikey_lease_new_era();
 	lease->number = lease->offer.number;
 	lease->generation = lease->offer.generation;
 	lease->available = apikey_credits_sum(lease->available,

@@ -26,7 +26,11 @@ typedef struct ApikeySpend
 	int			level;			/* of the subtransaction */
 } ApikeySpend;
 
+/* What an offer has in the place of a generation: see fleet_lease.h. */
+#define APIKEY_ASKED_OF_PRIMARY	(-1)
+
 /* lease_state.c */
+extern uint64 apikey_lease_new_era(void);
 extern ApikeySlot *apikey_lease_open_slot(const pg_uuid_t *account,
 										  ApikeySlotHint *hint,
 										  LWLock **lock);

@@ -64,6 +64,7 @@ typedef struct ApikeyLease
 	bool		overdrawing;	/* what is wanted is for a charge, too */
 	bool		low_told;		/* in this period, as far as is known here */
 	bool		exhausted_told;
+	bool		fleet;			/* it is the primary's: see fleet_lease.h */
 	int64		available;
 	int64		low;			/* below it more is asked for */
 	TimestampTz until;			/* when the account is refilled */

@@ -33,6 +33,7 @@
 
 #include "credits/credit.h"
 #include "keys/pepper_count.h"
+#include "servers/server.h"
 #include "usage/usage.h"
 
 #define SERVED_WITHIN	USECS_PER_MINUTE	/* or three flush intervals */
@@ -232,6 +233,37 @@ check_leases(Finding *finding)
 							   credits), NULL);
 }
 
+/* How many servers there are, and of how many nothing is heard. */
+typedef struct ServersSeen
+{
+	int			servers;
+	int			silent;
+} ServersSeen;
+
+static bool
+see_server(const ApikeyRow *server, void *state)
+{
+	ServersSeen *seen = state;
+
+	seen->servers++;
+	seen->silent += !apikey_same_text(apikey_row_text(server, SERVER_KIND),
+									  cstring_to_text(APIKEY_SERVER_PRIMARY)) &&
+		apikey_server_silent(server, GetCurrentTimestamp());
+	return true;
+}
+
+static void
+check_servers(Finding *finding)
+{
+	ServersSeen seen = {0};
+
+	apikey_server_walk(see_server, &seen);
+	find(finding, seen.silent > 0 ? WARN : OK,
+		 psprintf("%d, of which %d are silent", seen.servers, seen.silent),
+		 seen.silent > 0 ?
+		 "See apikey_servers for which; see that it reaches the primary by \"apikey.primary_conninfo\" or, where it is gone, call apikey_server_forget(): its uses are not reported, and what was leased to it is kept." : NULL);
+}
+
 static void
 check_notices(Finding *finding)
 {
@@ -398,6 +430,7 @@ static const struct Check
 	{"slots", check_slots, NULL},
 	{"leases", check_leases, NULL},
 	{"notices", check_notices, NULL},
+	{"servers", check_servers, NULL},
 	{"indexes", check_indexes, NULL},
 	{"triggers", check_triggers, NULL},
 	{"roles", check_roles, NULL},

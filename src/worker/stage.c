@@ -18,6 +18,7 @@
 #include "keys/foreign.h"
 #include "keys/pepper_count.h"
 #include "limits/mark.h"
+#include "servers/lease_grant.h"
 #include "servers/server.h"
 #include "usage/history.h"
 #include "usage/usage.h"
@@ -234,7 +235,26 @@ retain_step(bool first pg_attribute_unused())
 static bool
 watch_step(bool first pg_attribute_unused())
 {
-	return apikey_server_watch();
+	return apikey_server_watch() | apikey_lease_forfeit_old();
+}
+
+static bool
+adopt_step(bool first pg_attribute_unused())
+{
+	return apikey_lease_adopt_own();
+}
+
+/*
+ * What is to be done before all else: what a server that has been promoted has
+ * of the primary's leases is good until its accounts are leased anew.
+ */
+void
+apikey_stage_adopt(void)
+{
+	static const ApikeyStage adopting = {"taking back its own leases", adopt_step, false};
+
+	while (!script_older && apikey_stage_step(&adopting, true))
+		 /* more */ ;
 }
 
 static bool

@@ -293,6 +293,7 @@ work(void)
 		forget_this();
 		return;
 	}
+	apikey_stage_adopt();
 	do
 	{
 		apikey_stage_be_prompt();

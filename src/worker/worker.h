@@ -43,6 +43,7 @@ extern void apikey_stage_enter(bool older);
 extern bool apikey_stage_runs(int number);
 extern void apikey_stage_begin(bool on_request);
 extern bool apikey_stage_step(const ApikeyStage *stage, bool first);
+extern void apikey_stage_adopt(void);
 extern void apikey_stage_be_prompt(void);
 
 /* worker.c */
