@@ -106,21 +106,27 @@ sum_of_uses(const List *uses)
 	return sum;
 }
 
-/* Writes some of what has gathered. */
+/*
+ * Writes some of what has gathered.  The flush has ended when all slots were
+ * looked at, and not before: what was counted before the last flush ended is
+ * in the tables when the next one has.
+ */
 bool
 apikey_flush_step(bool first)
 {
 	static int	from = 0;
+	static bool begun = false;
 	int64		flush = GetCurrentTimestamp();	/* another one each time */
 	List	   *uses;
+	bool		more;
 
 	if (first)
 		from = 0;
 	uses = apikey_usage_collect(&from, FLUSH_BATCH, flush);
-	if (uses == NIL)
-		return false;
+	begun |= uses != NIL;
+	more = list_length(uses) == FLUSH_BATCH;
 	/* Collected outside the transaction, to be there after its commit. */
-	if (apikey_step_begin())
+	if (uses != NIL && apikey_step_begin())
 	{
 		uses = write_uses(uses, flush);
 		if (!apikey_catalog()->first_script)
@@ -128,5 +134,10 @@ apikey_flush_step(bool first)
 		apikey_step_commit();
 	}
 	apikey_usage_flushed(uses, flush);
-	return true;
+	if (begun && !more)
+	{
+		apikey_stats_flushed();
+		begun = false;
+	}
+	return more;
 }

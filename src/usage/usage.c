@@ -287,5 +287,4 @@ apikey_usage_flushed(const List *uses, int64 flush)
 		if (ended)
 			apikey_slot_end(use->database, &use->id, false);
 	}
-	apikey_stats_flushed();
 }
