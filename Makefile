@@ -32,12 +32,30 @@ EXTRA_CLEAN = tmp_check tmp_check_iso results test/output log
 PG_CPPFLAGS = -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	-DAPIKEY_VERSION='"$(EXTVERSION)"'
 
+# What speaks libpq is a library of its own, which no session loads.
+WIRE = apikey_fleet
+EXTRA_CLEAN += $(WIRE).o $(WIRE).so $(WIRE).dylib
+
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 sql/apikey--$(EXTVERSION).sql: sql/apikey.sql
 	cp $< $@
+
+all: $(WIRE)$(DLSUFFIX)
+$(WIRE).o: src/fleet/libpq/wire.c src/fleet/wire.h
+	$(CC) $(CFLAGS) $(CFLAGS_SL) $(CPPFLAGS) -isystem $(includedir) -c -o $@ $<
+$(WIRE)$(DLSUFFIX): LDFLAGS_SL += $(libpq)
+$(WIRE)$(DLSUFFIX): $(WIRE).o
+
+.PHONY: install-wire uninstall-wire
+install: install-wire
+install-wire: $(WIRE)$(DLSUFFIX) installdirs
+	$(INSTALL_SHLIB) $(WIRE)$(DLSUFFIX) '$(DESTDIR)$(pkglibdir)/'
+uninstall: uninstall-wire
+uninstall-wire:
+	rm -f '$(DESTDIR)$(pkglibdir)/$(WIRE)$(DLSUFFIX)'
 
 # The archive for PGXN, of what is committed.
 .PHONY: dist

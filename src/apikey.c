@@ -16,7 +16,9 @@
 #include "apikey.h"
 #include "compat.h"
 #include "store/complaint.h"
+#include "text/conninfo.h"
 #include "credits/credit.h"
+#include "fleet/member.h"
 #include "keys/foreign.h"
 #include "usage/history.h"
 #include "verify/identity.h"
@@ -36,16 +38,22 @@ int			apikey_cache_memory = 8192;
 int			apikey_credits_lease = 1000;
 int			apikey_event_retention = 0;
 int			apikey_expiry_notice = 7 * SECS_PER_DAY;
+bool		apikey_fleet = false;
+int			apikey_fleet_heartbeat = 1000;
+int			apikey_fleet_interval = 0;
+int			apikey_fleet_timeout = 10000;
 int			apikey_flush_interval = 10000;
 int			apikey_history_days = 400;
 int			apikey_history_hours = 168;
 int			apikey_name_hold = 30 * SECS_PER_DAY;
 bool		apikey_notify = false;
+int			apikey_max_staleness = 0;
 int			apikey_max_tracked_keys = 100000;
 int			apikey_usage_interval = 60;
 char	   *apikey_pepper_command = NULL;
 char	   *apikey_pepper_file = NULL;
 char	   *apikey_prefix = NULL;
+char	   *apikey_primary_conninfo = NULL;
 bool		apikey_redact = true;
 char	   *apikey_request_owner = NULL;
 char	   *apikey_request_project = NULL;
@@ -64,6 +72,38 @@ check_prefix(char **newval, void **extra pg_attribute_unused(),
 	if (apikey_text_prefix_new(*newval, strlen(*newval)))
 		return true;
 	GUC_check_errdetail(APIKEY_PREFIX_RULE);
+	return false;
+}
+
+/* Each role that may see settings would see a password in it. */
+static bool
+check_primary_conninfo(char **newval, void **extra pg_attribute_unused(),
+					   GucSource source pg_attribute_unused())
+{
+	switch (apikey_conninfo_check(*newval))
+	{
+		case APIKEY_CONNINFO_OK:
+			return true;
+		case APIKEY_CONNINFO_BROKEN:
+			GUC_check_errmsg("parameter \"apikey.primary_conninfo\" is no connection string");
+			return false;
+		case APIKEY_CONNINFO_SECRET:
+			break;
+	}
+	GUC_check_errmsg("parameter \"apikey.primary_conninfo\" must not hold a password");
+	GUC_check_errhint("Put the password into the file ~/.pgpass of the server's user, or into one that passfile names.");
+	return false;
+}
+
+/* Who does not ask the primary cannot know how old what it has is. */
+static bool
+check_max_staleness(int *newval, void **extra pg_attribute_unused(),
+					GucSource source pg_attribute_unused())
+{
+	if (*newval == 0 || apikey_fleet)
+		return true;
+	GUC_check_errdetail("\"apikey.fleet\" is off, or the library is not preloaded.");
+	GUC_check_errhint("Set \"apikey.fleet\" to on, and restart the server.");
 	return false;
 }
 
@@ -175,6 +215,7 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 	{
 		refuse_connection_option("apikey.import_secret_file");
+		refuse_connection_option("apikey.max_staleness");
 		refuse_connection_option("apikey.pepper_command");
 		refuse_connection_option("apikey.name_hold");
 		refuse_connection_option("apikey.pepper_file");
@@ -209,6 +250,31 @@ _PG_init(void)
 							&apikey_expiry_notice, 7 * SECS_PER_DAY, 0,
 							10 * 365 * SECS_PER_DAY,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomBoolVariable("apikey.fleet",
+							 "Makes a standby or subscriber report to its primary.",
+							 "Needs the library preloaded.",
+							 &apikey_fleet, false,
+							 process_shared_preload_libraries_in_progress ?
+							 PGC_POSTMASTER : PGC_SIGHUP,
+							 GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomIntVariable("apikey.fleet_heartbeat",
+							"Time between questions to the primary how far it is.",
+							NULL,
+							&apikey_fleet_heartbeat, 1000, 10, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS | GUC_SUPERUSER_ONLY,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("apikey.fleet_interval",
+							"Time between reports to the primary.",
+							"0, or more than twice apikey.flush_interval, is that interval.",
+							&apikey_fleet_interval, 0, 0, 3600000,
+							PGC_SIGHUP, GUC_UNIT_MS | GUC_SUPERUSER_ONLY,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("apikey.fleet_timeout",
+							"Time after which a primary that does not answer is given up.",
+							NULL,
+							&apikey_fleet_timeout, 10000, 100, 3600000,
+							PGC_SIGHUP, GUC_UNIT_MS | GUC_SUPERUSER_ONLY,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("apikey.flush_interval",
 							"Time between flushes of the use of keys to the tables.",
 							"Needs the library preloaded.",
@@ -237,6 +303,12 @@ _PG_init(void)
 							0, 0, INT_MAX,
 							PGC_SUSET,
 							0, NULL, NULL, NULL);
+	DefineCustomIntVariable("apikey.max_staleness",
+							"Time after which what the primary has committed must be here for a key to be verified.",
+							"0 is no bound. Needs apikey.fleet.",
+							&apikey_max_staleness, 0, 0, INT_MAX,
+							PGC_SUSET, GUC_UNIT_MS | GUC_SUPERUSER_ONLY,
+							check_max_staleness, NULL, NULL);
 	DefineCustomIntVariable("apikey.max_tracked_keys",
 							"Most keys whose use is gathered in shared memory.",
 							"Needs the library preloaded.",
@@ -270,6 +342,12 @@ _PG_init(void)
 							   "Prefix of keys created without one of their own.",
 							   NULL, &apikey_prefix, "ak",
 							   PGC_USERSET, 0, check_prefix, NULL, NULL);
+	DefineCustomStringVariable("apikey.primary_conninfo",
+							   "Where the primary of the fleet is.",
+							   "Without a password. Empty: as primary_conninfo says.",
+							   &apikey_primary_conninfo, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   check_primary_conninfo, NULL, NULL);
 	DefineCustomBoolVariable("apikey.redact",
 							 "Masks API keys in the server's log and in pg_stat_activity.",
 							 "Needs the library preloaded.",
@@ -328,6 +406,7 @@ _PG_init(void)
 		apikey_slot_init();
 		apikey_slot_file_init();
 		apikey_launcher_init();
+		apikey_fleet_init();
 		apikey_vault_init();
 	}
 	previous_object_access = object_access_hook;

@@ -25,6 +25,7 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
+#include "memory/fleet.h"
 #include "usage/history.h"
 #include "limits/mark.h"
 #include "memory/seat.h"
@@ -101,6 +102,8 @@ request_memory(void)
 	RequestAddinShmemSpace(apikey_history_size());
 	RequestAddinShmemSpace(apikey_tally_size());
 	RequestAddinShmemSpace(apikey_server_id_size());
+	RequestAddinShmemSpace(apikey_fleet_size());
+	RequestAddinShmemSpace(apikey_fresh_size());
 	RequestNamedLWLockTranche("apikey", PARTITIONS + 3);
 }
 
@@ -603,6 +606,8 @@ start_memory(void)
 	apikey_history_start();
 	apikey_tally_start();
 	apikey_server_id_start();
+	apikey_fleet_start();
+	apikey_fresh_start();
 	shared = ShmemInitStruct("apikey", shared_size(), &found);
 	slots = ShmemInitStruct("apikey slots",
 							mul_size(apikey_max_tracked_keys,

@@ -41,7 +41,9 @@ static const struct
 	[APIKEY_COMPLAINT_ROOM] = {WARNING,
 	"Raise \"apikey.max_tracked_keys\", and restart the server."},
 	[APIKEY_COMPLAINT_CREDITS] = {LOG_SERVER_ONLY,
-	"This is so on a standby, and passes elsewhere once the worker \"apikey worker\" can run."}
+	"This is so on a standby, and passes elsewhere once the worker \"apikey worker\" can run."},
+	[APIKEY_COMPLAINT_STALE] = {LOG_SERVER_ONLY,
+	"See whether the primary can be reached, and what holds up replay here; \"apikey.max_staleness\" is the bound."}
 };
 
 /* When each was told last; of this process alone where nothing is shared. */

@@ -14,10 +14,11 @@ typedef enum ApikeyComplaint
 	APIKEY_COMPLAINT_IMPORT,	/* what imported keys need cannot be used */
 	APIKEY_COMPLAINT_PRELOAD,	/* a limit without shared memory */
 	APIKEY_COMPLAINT_ROOM,		/* a limit without a slot */
-	APIKEY_COMPLAINT_CREDITS	/* they can be spent nowhere now */
+	APIKEY_COMPLAINT_CREDITS,	/* they can be spent nowhere now */
+	APIKEY_COMPLAINT_STALE		/* what is here may be too old */
 } ApikeyComplaint;
 
-#define APIKEY_COMPLAINTS	(APIKEY_COMPLAINT_CREDITS + 1)
+#define APIKEY_COMPLAINTS	(APIKEY_COMPLAINT_STALE + 1)
 
 /* complaint.c */
 extern void apikey_complaint_init(void);

@@ -19,6 +19,7 @@
 #include "store/complaint.h"
 #include "keys/deleted.h"
 #include "keys/foreign.h"
+#include "memory/fresh.h"
 #include "verify/token.h"
 #include "usage/usage.h"
 
@@ -76,6 +77,13 @@ undecidable(void)
 	if (!apikey_pepper_usable())
 	{
 		apikey_pepper_complain();
+		return true;
+	}
+	if (apikey_stale())
+	{
+		apikey_complain(APIKEY_COMPLAINT_STALE,
+						"It is not known here what the primary had committed %d ms ago.",
+						apikey_max_staleness);
 		return true;
 	}
 	missing = apikey_intact_problem();
@@ -362,7 +370,8 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict)
 	bool		outdated;
 	ApikeyCode	code;
 
-	usable = apikey_pepper_usable();
+	/* What is fresh now is so with the messages that have come by then. */
+	usable = apikey_pepper_usable() && !apikey_stale();
 	AcceptInvalidationMessages();
 	if (usable && apikey_cache_lookup(credential, verdict))
 		return APIKEY_CODE_VALID;

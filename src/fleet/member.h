@@ -1,0 +1,36 @@
+/*
+ * member.h
+ *		The worker of a member that speaks to the primary.
+ */
+#ifndef APIKEY_MEMBER_H
+#define APIKEY_MEMBER_H
+
+#include "fleet/wire.h"
+#include "memory/fleet.h"
+
+/* A database that may have something to tell. */
+typedef struct ApikeyFleetDatabase
+{
+	Oid			oid;
+	char		name[NAMEDATALEN];
+} ApikeyFleetDatabase;
+
+/* target.c: where the primary is */
+extern void apikey_target_list(void);
+extern const ApikeyFleetDatabase *apikey_target_database(int number);
+extern bool apikey_target_any(const ApikeyWire *wire, unsigned attempt,
+							  ApikeyWireTarget *target);
+
+/* pulse.c: how fresh this server is */
+extern void apikey_pulse_begin(const ApikeyWire *table);
+extern void apikey_pulse_step(void);
+extern void apikey_pulse_stop(void);
+extern long apikey_pulse_wait(pgsocket *socket, uint32 *events);
+
+/* worker.c */
+extern void apikey_fleet_init(void);
+extern void apikey_fleet_heard(void);
+extern void apikey_fleet_cut(const char *reason);
+extern PGDLLEXPORT void apikey_fleet_main(Datum arg);
+
+#endif							/* APIKEY_MEMBER_H */

@@ -1,0 +1,114 @@
+/*
+ * target.c
+ *		Where the primary is, and which databases there are to speak of.
+ *
+ * Databases are listed anew now and then, by the worker, which is connected to
+ * none of them: pg_database is shared.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "catalog/pg_database.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "fleet/member.h"
+
+#define LISTED_EVERY	(10 * USECS_PER_SEC)
+
+static ApikeyFleetDatabase *databases = NULL;
+static int	database_count = 0;
+static int	database_room = 0;
+
+/* Where the server's own replication leads, unless we are told. */
+static const char *
+conninfo(void)
+{
+	if (apikey_primary_conninfo[0] != '\0')
+		return apikey_primary_conninfo;
+	return RecoveryInProgress() && PrimaryConnInfo != NULL ?
+		PrimaryConnInfo : "";
+}
+
+static void
+add_database(const FormData_pg_database *database)
+{
+	if (database_count == database_room)
+	{
+		database_room = Max(16, database_room * 2);
+		databases = databases == NULL ?
+			MemoryContextAlloc(TopMemoryContext,
+							   database_room * sizeof(ApikeyFleetDatabase)) :
+			repalloc(databases, database_room * sizeof(ApikeyFleetDatabase));
+	}
+	databases[database_count].oid = database->oid;
+	strlcpy(databases[database_count].name, NameStr(database->datname),
+			NAMEDATALEN);
+	database_count++;
+}
+
+/* Lists the databases that can be connected to, if it is time. */
+void
+apikey_target_list(void)
+{
+	static TimestampTz listed_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	if (listed_at != 0 && now >= listed_at && now < listed_at + LISTED_EVERY)
+		return;
+	listed_at = now;
+	database_count = 0;
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		/* A limit of -2 marks one whose DROP was broken off. */
+		if (database->datallowconn && !database->datistemplate &&
+			database->datconnlimit >= -1)
+			add_database(database);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+}
+
+/* One of them, by its number; NULL for none. */
+const ApikeyFleetDatabase *
+apikey_target_database(int number)
+{
+	return number < database_count ? &databases[number] : NULL;
+}
+
+/* Of a server as a whole: it may be any database, so each is tried in turn. */
+bool
+apikey_target_any(const ApikeyWire *wire, unsigned attempt,
+				  ApikeyWireTarget *target)
+{
+	int			hosts;
+
+	memset(target, 0, sizeof(*target));
+	target->conninfo = conninfo();
+	if (target->conninfo[0] == '\0')
+		return false;
+	hosts = wire->hosts(target->conninfo, &target->own_database);
+	target->own_database &= apikey_primary_conninfo[0] != '\0';
+	target->attempt = attempt % (unsigned) hosts;
+	target->timeout = apikey_fleet_timeout;
+	target->database = database_count == 0 ? "postgres" :
+		databases[attempt / (unsigned) hosts % (unsigned) database_count].name;
+	return true;
+}

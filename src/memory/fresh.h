@@ -1,0 +1,29 @@
+/*
+ * fresh.h
+ *		How fresh what this server has of the primary's tables is.
+ */
+#ifndef APIKEY_FRESH_H
+#define APIKEY_FRESH_H
+
+/* Settings, in apikey.c. */
+extern int	apikey_max_staleness;
+
+/* A time that no clock's setting moves, in microseconds; 0 is never. */
+typedef uint64 ApikeyTick;
+
+/* fresh.c */
+extern Size apikey_fresh_size(void);
+extern void apikey_fresh_start(void);
+extern ApikeyTick apikey_tick(void);
+extern void apikey_fresh_as_of(ApikeyTick tick);
+extern bool apikey_fresh(void);
+extern int64 apikey_fresh_age(void);
+
+/* Is what is read here too old to decide by?  One comparison where it is off. */
+static inline bool
+apikey_stale(void)
+{
+	return apikey_max_staleness > 0 && !apikey_fresh();
+}
+
+#endif							/* APIKEY_FRESH_H */
