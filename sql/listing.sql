@@ -182,6 +182,28 @@ UPDATE apikeys SET description = 'first' WHERE id = :'id' AND updated_at = :'see
 UPDATE apikeys SET description = 'second' WHERE id = :'id' AND updated_at = :'seen' RETURNING description;
 SELECT description, updated_at > created_at AS later, created_by, created_by_subject, vouched_by, revealable FROM apikeys WHERE id = :'id';
 RESET ROLE;
+-- a member of many projects is not looked for among the members of each
+CREATE ROLE regress_apikey_many;
+SELECT count(apikey_project_create('acme/many-' || i)) FROM generate_series(1, 100) i;
+SELECT count(*) FROM (SELECT apikey_member_add('acme/many-' || i, 'regress_apikey_many', 'admin') FROM generate_series(1, 100) i) m;
+SET ROLE regress_apikey_many;
+BEGIN;
+SELECT pg_stat_get_xact_numscans('apikey_member_who'::regclass) + pg_stat_get_xact_numscans('apikey_member_member'::regclass) AS scans \gset
+SELECT count(*) AS keys, count(DISTINCT project) AS projects FROM apikeys;
+SELECT count(*) AS projects, min(role) AS role FROM apikey_projects;
+SELECT pg_stat_get_xact_numscans('apikey_member_who'::regclass) + pg_stat_get_xact_numscans('apikey_member_member'::regclass) - :scans < 20 AS few_scans;
+ROLLBACK;
+-- what one is in a project is the higher of both, and only while the role's name is its own
+RESET ROLE;
+SELECT apikey_member_add('acme', 'regress_apikey_many', 'developer'), apikey_member_add('acme/many-1', 'regress_apikey_many', 'owner'),
+	apikey_member_add('acme/many-2', 'regress_apikey_many', 'developer', 'somebody');
+UPDATE apikey_member SET member_name = 'another' WHERE member = 'regress_apikey_many'::regrole AND project = (SELECT id FROM apikey_project WHERE path = 'acme/many-3');
+SET ROLE regress_apikey_many;
+SELECT role, count(*) FROM apikey_projects WHERE path LIKE 'acme/many-%' GROUP BY role ORDER BY role;
+SELECT role FROM apikey_projects WHERE path = 'acme/many-3';
+RESET ROLE;
+SELECT count(*) FROM (SELECT apikey_member_remove(path, 'regress_apikey_many') FROM apikey_projects) r;
+SELECT apikey_member_remove('acme', 'regress_apikey_many');
 -- every column says what it is
 SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 	WHERE c.oid IN ('apikeys'::regclass, 'apikey_events'::regclass, 'apikey_projects'::regclass,
@@ -192,4 +214,4 @@ DROP FUNCTION regress_call, regress_by_policy, regress_shapes_as, regress_shapes
 SELECT apikey_organization_drop('acme', 'acme');
 DELETE FROM apikey_key;
 DROP ROLE regress_apikey_app, regress_apikey_admin, regress_apikey_dev, regress_apikey_group, regress_apikey_inside,
-	regress_apikey_outside, regress_apikey_auditor;
+	regress_apikey_outside, regress_apikey_auditor, regress_apikey_many;

@@ -86,6 +86,15 @@ apikey_member_scan(const pg_uuid_t *organization, const pg_uuid_t *project,
 	UnregisterSnapshot(snapshot);
 }
 
+/* Does a row make a principal a member? */
+bool
+apikey_member_covers(const ApikeyRow *row, Oid role, const text *subject)
+{
+	return member_stands(row) &&
+		apikey_principal_covered(role, subject, member_role_oid(row),
+								 apikey_row_text(row, APIKEY_MEMBER_SUBJECT));
+}
+
 /* What the search for a principal's standing has come to. */
 typedef struct Standing
 {
@@ -100,10 +109,8 @@ standing_visit(const ApikeyRow *row, void *state)
 	Standing   *standing = state;
 	ApikeyRole	role = apikey_row_role(row, APIKEY_MEMBER_ROLE);
 
-	if (role > standing->highest && member_stands(row) &&
-		apikey_principal_covered(standing->role, standing->subject,
-								 member_role_oid(row),
-								 apikey_row_text(row, APIKEY_MEMBER_SUBJECT)))
+	if (role > standing->highest &&
+		apikey_member_covers(row, standing->role, standing->subject))
 		standing->highest = role;
 	return standing->highest < APIKEY_ROLE_OWNER;
 }

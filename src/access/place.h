@@ -54,6 +54,8 @@ typedef struct ApikeyPlace
 /* member.c */
 extern ApikeyTable apikey_member_table;
 
+extern bool apikey_member_covers(const ApikeyRow *row, Oid role,
+								 const text *subject);
 extern void apikey_member_scan(const pg_uuid_t *organization,
 							   const pg_uuid_t *project,
 							   ApikeyVisit visit, void *state);

@@ -16,7 +16,8 @@
  * The names that count in a function's arguments are those of its result's
  * columns, and
  *		since, before	bounds of the column by which the list is ordered:
- *						the first of created_at and id that there is
+ *						the first of created_at and id that there is (not the
+ *						time of events, which a clock may set back)
  *		most, skip		LIMIT and OFFSET
  *		columns			the bits of the result's columns that are used
  * All are null where nothing was handed down.

@@ -45,6 +45,7 @@ typedef struct ApikeyViewer
 	MemoryContext context;
 	HTAB	   *projects;
 	HTAB	   *organizations;
+	HTAB	   *standings;		/* once its memberships have been read */
 } ApikeyViewer;
 
 /* Is called with a row of apikey_member that covers the viewer. */

@@ -91,6 +91,7 @@ apikey_viewer_open(ApikeyViewer *viewer, Snapshot snapshot)
 								   sizeof(ApikeyViewedProject));
 	viewer->organizations = table_by_id("apikey viewed organizations",
 										sizeof(ApikeyViewedOrganization));
+	viewer->standings = NULL;
 }
 
 /* The same for what is the caller's own, whatever else it may see. */
@@ -100,6 +101,23 @@ apikey_viewer_open_own(ApikeyViewer *viewer, Snapshot snapshot)
 	apikey_viewer_open(viewer, snapshot);
 	viewer->sees_places = viewer->sees_all = false;
 	viewer->roles = caller_roles();
+}
+
+/* What somebody is in an organization itself, or in a project itself. */
+typedef struct Standing
+{
+	pg_uuid_t	id;
+	ApikeyRole	role;
+} Standing;
+
+/* The same of the caller, from its memberships. */
+static ApikeyRole
+standing_read(const ApikeyViewer *viewer, const pg_uuid_t *id)
+{
+	const Standing *standing = hash_search(viewer->standings, id, HASH_FIND,
+										   NULL);
+
+	return standing == NULL ? APIKEY_ROLE_NONE : standing->role;
 }
 
 /* Can it be told what the caller is anywhere? */
@@ -122,6 +140,7 @@ apikey_viewer_organization(ApikeyViewer *viewer, const pg_uuid_t *id)
 	{
 		organization->listed = false;
 		organization->standing = !standing_known() ? APIKEY_ROLE_NONE :
+			viewer->standings != NULL ? standing_read(viewer, id) :
 			apikey_member_standing(GetUserId(), viewer->subject, id, NULL);
 	}
 	return organization;
@@ -131,14 +150,24 @@ apikey_viewer_organization(ApikeyViewer *viewer, const pg_uuid_t *id)
 static void
 read_authority(ApikeyViewer *viewer, ApikeyViewedProject *project)
 {
+	ApikeyAuthority *authority = &project->authority;
+	ApikeyRole	around;
+
 	if (!standing_known())
 		return;
-	if (apikey_viewer_organization(viewer,
-								   apikey_place_organization(&project->place))->standing ==
-		APIKEY_ROLE_OWNER)
-		project->authority.standing = APIKEY_ROLE_OWNER;
+	around = apikey_viewer_organization(viewer,
+										apikey_place_organization(&project->place))->standing;
+	if (around == APIKEY_ROLE_OWNER)
+		authority->standing = APIKEY_ROLE_OWNER;
+	else if (viewer->standings == NULL)
+		apikey_authority_at(&project->place, authority);
 	else
-		apikey_authority_at(&project->place, &project->authority);
+	{
+		authority->standing = Max(around, standing_read(viewer, &project->id));
+		authority->members_can_view =
+			apikey_row_bool(&project->place.project,
+							APIKEY_PROJECT_MEMBERS_CAN_VIEW);
+	}
 }
 
 /* Reads what there is to know of a project.  Its path never changes. */
@@ -252,34 +281,70 @@ visit_member(const ApikeyRow *row, void *state)
 {
 	Memberships *memberships = state;
 
-	if (apikey_principal_covered(GetUserId(), memberships->viewer->subject,
-								 DatumGetObjectId(row->values[APIKEY_MEMBER_MEMBER]),
-								 apikey_row_text(row, APIKEY_MEMBER_SUBJECT)))
+	if (apikey_member_covers(row, GetUserId(), memberships->viewer->subject))
 		memberships->visit(row, memberships->state);
 	return true;
 }
 
+static void
+note_standing(const ApikeyRow *row, void *state)
+{
+	int			column = row->nulls[APIKEY_MEMBER_PROJECT] ?
+		APIKEY_MEMBER_ORGANIZATION : APIKEY_MEMBER_PROJECT;
+	ApikeyRole	role = apikey_row_role(row, APIKEY_MEMBER_ROLE);
+	bool		found;
+	Standing   *standing = hash_search(state,
+									   DatumGetUUIDP(row->values[column]),
+									   HASH_ENTER, &found);
+
+	if (!found || standing->role < role)
+		standing->role = role;
+}
+
+/* Visits the rows that make the viewer a member of something. */
+static void
+visit_members(Memberships *memberships, Snapshot snapshot)
+{
+	ListCell   *cell;
+
+	foreach(cell, memberships->viewer->roles)
+	{
+		ScanKeyData key;
+
+		ScanKeyInit(&key, APIKEY_MEMBER_MEMBER + 1, BTEqualStrategyNumber,
+					F_OIDEQ, ObjectIdGetDatum(lfirst_oid(cell)));
+		apikey_table_walk(&apikey_member_table, APIKEY_REL_MEMBER_MEMBER, &key,
+						  1, snapshot, visit_member, memberships);
+	}
+}
+
 /*
- * Visits the rows that make the viewer a member of something, as committed
- * now: whoever has left sees nothing more, whatever its snapshot.
+ * The same as committed now: whoever has left sees nothing more, whatever its
+ * snapshot.  What it is in each place is known from then on, so that of many
+ * projects the members need not be looked through, one by one.
  */
 void
 apikey_viewer_memberships(ApikeyViewer *viewer, ApikeyVisitMembership visit,
 						  void *state)
 {
 	Memberships memberships = {viewer, visit, state};
-	Snapshot	snapshot = apikey_latest_snapshot();
-	ListCell   *cell;
+	Snapshot	snapshot;
 
-	foreach(cell, viewer->sees_nothing ? NIL : viewer->roles)
+	if (viewer->sees_nothing)
+		return;
+	snapshot = apikey_latest_snapshot();
+	if (viewer->standings == NULL && !viewer->sees_places && !superuser())
 	{
-		ScanKeyData key;
+		MemoryContext context = MemoryContextSwitchTo(viewer->context);
+		HTAB	   *standings = table_by_id("apikey viewer's standings",
+											sizeof(Standing));
+		Memberships noting = {viewer, note_standing, standings};
 
-		ScanKeyInit(&key, APIKEY_MEMBER_MEMBER + 1, BTEqualStrategyNumber,
-					F_OIDEQ, ObjectIdGetDatum(lfirst_oid(cell)));
-		apikey_table_scan(&apikey_member_table, APIKEY_REL_MEMBER_MEMBER, &key,
-						  1, snapshot, visit_member, &memberships);
+		MemoryContextSwitchTo(context);
+		visit_members(&noting, snapshot);
+		viewer->standings = standings;
 	}
+	visit_members(&memberships, snapshot);
 	UnregisterSnapshot(snapshot);
 }
 
