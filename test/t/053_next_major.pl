@@ -1,7 +1,9 @@
 # Into each newer major that is installed here: by dump and by pg_upgrade.
 use strict;
 use warnings;
+use lib 'test';
 use Cwd qw(getcwd);
+use Example;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -13,7 +15,7 @@ my ($bin) = grep { -x "$_/initdb" } split /:/, $ENV{PATH};
 my ($base, $major) = $bin =~ m{^(.*)/(\d+)/bin/?$};
 my @newer = grep { my ($v) = m{/(\d+)$}; $v > $major && -x "$_/bin/initdb" && -e "$_/lib/pgxs/src/makefiles/pgxs.mk" }
   defined $major ? sort glob "$base/[0-9]*" : ();
-plan skip_all => 'no newer major with its headers is installed beside this one' if !@newer;
+not_here('no newer major with its headers is installed beside this one') if !@newer;
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my $top = getcwd();
@@ -107,9 +109,9 @@ for my $home (@newer)
 		# Since the minor releases of November 2026 a table's columns have
 		# an option that older ones do not know; and from 18 on a library
 		# is looked for by its stored name in the server's own directory alone.
-		skip "$version: pg_upgrade: this minor release does not know pg_attver", 3
+		skip "not here: $version: pg_upgrade: this minor release does not know pg_attver", 3
 		  if !$result && $logs =~ /unrecognized parameter "pg_attver"/;
-		skip "$version: pg_upgrade: the library is not in the server's own directory", 3
+		skip "not here: $version: pg_upgrade: the library is not in the server's own directory", 3
 		  if !$result && $version >= 18 && $logs =~ /could not access file "\$libdir\/apikey"/;
 		ok($result, "$version: pg_upgrade") or diag $output;
 		$upgraded->start;

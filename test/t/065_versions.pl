@@ -154,6 +154,10 @@ codes('old');
 quiet('old', 400, 'with the SQL of 0.1.0');
 $node->safe_psql('old', 'ALTER EXTENSION apikey UPDATE');
 is(codes('old'), 'valid valid valid revoked disabled valid valid valid not_found valid', 'after the update too');
+is($node->safe_psql('old', q{SELECT count(*), string_agg(relname, ' ') FILTER (WHERE relnatts > 32)
+		FROM pg_class JOIN pg_depend ON classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e'
+		WHERE relkind = 'r' AND relname ~ '^apikey_'}) =~ s/^\d\d\|//r,
+	'', "0.1.0's library, which a session may have still, reads rows of 32 columns at most");
 
 # SQL that only a newer library knows
 $node->safe_psql('old', q{UPDATE pg_extension SET extversion = '9.9.9' WHERE extname = 'apikey'});

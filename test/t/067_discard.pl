@@ -2,6 +2,8 @@
 # server without assertions cannot be told to lose them.
 use strict;
 use warnings;
+use lib 'test';
+use Example;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -13,7 +15,7 @@ $node->start;
 if ($node->safe_psql('postgres', 'SHOW debug_assertions') ne 'on')
 {
 	$node->stop;
-	plan skip_all => 'the server has no assertions';
+	not_here('the server has no assertions');
 }
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION apikey CASCADE;
