@@ -76,6 +76,18 @@ like($response->{headers}{ratelimit}, qr/^"key-requests-3600";r=0;t=\d+$/, 'with
 like($response->{headers}{'retry-after'}, qr/^(11\d\d|1200)$/, 'and when to come again');
 ok(!exists get('/invoices', { 'x-api-key' => $reader })->{headers}{ratelimit}, 'no limit, no header');
 
+# Of several limits all are told; where one refuses, that.
+my $several = create_key($server, q{'several', 'acme/payments', scopes => '{*}'});
+$server->safe_psql('postgres', "SELECT auth.apikey_limit_set($_)") for "'requests', 2, '1 hour', key => auth.apikey_id('$several')",
+	"'requests', 100, '1 minute', path => 'acme/payments'", "'requests', 1000, '1 day', 'quota', path => 'acme'";
+$response = get('/invoices', { 'x-api-key' => $several });
+is($response->{headers}{'ratelimit-policy'}, '"key-requests-3600";q=2;w=3600, "project-requests-60";q=100;w=60, "organization-requests-quota-86400";q=1000;w=86400', 'several limits');
+like($response->{headers}{ratelimit}, qr/^"key-requests-3600";r=1;t=\d+, "project-requests-60";r=99;t=1, "organization-requests-quota-86400";r=999;t=\d+$/, 'and what is left');
+get('/invoices', { 'x-api-key' => $several });
+$response = status_is({ 'x-api-key' => $several }, 429, 'rate_limited', 'one of them refuses');
+is($response->{headers}{'ratelimit-policy'}, '"key-requests-3600";q=2;w=3600', 'and is told');
+$server->safe_psql('postgres', 'SELECT auth.apikey_limit_drop(id) FROM auth.apikey_limits');
+
 # Tokens.
 my $token = $server->safe_psql('postgres', "SELECT auth.apikey_token_create('$reader')");
 is(get('/invoices', { 'x-api-key' => $token })->{status}, 200, 'a token of a key');

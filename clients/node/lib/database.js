@@ -55,6 +55,19 @@ async function within(promise, milliseconds) {
   }
 }
 
+// Of a connection that is lost while it is ours, what we ask of it fails and
+// says so; without this the process would end.
+const alreadyTold = () => {};
+
+/**
+ * @param {Client} client
+ * @param {Error} [broken] why it is not to be used on
+ */
+function release(client, broken) {
+  client.off('error', alreadyTold);
+  client.release(broken);
+}
+
 /**
  * A connection; one that comes too late goes back to the pool.
  *
@@ -62,11 +75,19 @@ async function within(promise, milliseconds) {
  * @param {number} timeout
  */
 async function connect(pool, timeout) {
-  const connecting = pool.connect();
+  /** @type {Promise<Client>} */
+  const connecting = new Promise((resolve, reject) => {
+    pool.connect((error, client) => {
+      if (client === undefined) return reject(error);
+      // Now: the server may have ended it in the same breath.
+      client.on('error', alreadyTold);
+      resolve(client);
+    });
+  });
   try {
     return await within(connecting, timeout);
   } catch (error) {
-    connecting.then((client) => client.release(), () => {});
+    connecting.then((client) => release(client), () => {});
     throw error;
   }
 }
@@ -101,7 +122,7 @@ export async function askOnce(pool, text, values, timeout) {
     if (!failure(error).usable) broken = /** @type {Error} */ (error);
     throw error;
   } finally {
-    client.release(broken);
+    release(client, broken);
   }
 }
 
@@ -142,6 +163,6 @@ export async function inTransaction(pool, { begin, text, values, timeout }, work
     await within(client.query('ROLLBACK'), timeout).catch((lost) => { broken = lost; });
     throw error;
   } finally {
-    client.release(broken);
+    release(client, broken);
   }
 }

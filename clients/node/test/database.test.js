@@ -88,6 +88,21 @@ test('a pool that is used up is 503 in time, and what comes late goes back', asy
   assert.equal(narrow.idleCount, 1);
 });
 
+test('a connection that is lost in the middle ends nothing but its transaction', async (t) => {
+  const key = await createKey();
+  const pool = webPool({ max: 1 });
+  t.after(() => pool.end());
+  const caller = await admit(key, { pool, timeout: 60_000, onError: () => {} });
+  await assert.rejects(caller.transaction(async (db) => {
+    const { rows: [{ pid }] } = await db.query('SELECT pg_backend_pid() AS pid');
+    const ended = new Promise((resolve) => db.once('end', resolve));
+    await one('SELECT pg_terminate_backend($1)', pid);
+    await ended;
+    return db.query('SELECT 1');
+  }));
+  assert.equal((await admit(key, { pool, timeout: 60_000 })).key.project, 'acme/payments');
+});
+
 test('no server at all is 503', async (t) => {
   const nowhere = webPool({ host: '127.0.0.1', port: 1 });
   t.after(() => nowhere.end());
