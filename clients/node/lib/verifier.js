@@ -102,6 +102,11 @@ function quoted(name) {
   return `"${name.replace(/"/g, '""')}"`;
 }
 
+/** @param {unknown} value @returns {value is string[]} */
+function areTexts(value) {
+  return Array.isArray(value) && value.every((text) => typeof text === 'string');
+}
+
 /** @param {any} row as JSON @returns {Key} */
 function keyFrom(row) {
   /** @param {string | null} text */
@@ -158,7 +163,7 @@ export class Verifier {
     const all = { ...this.demand, ...demand };
     if (!all.project && !all.owner)
       throw new TypeError('pg-apikey: whose keys? Name a project, an organization or an owner');
-    if (Array.isArray(all.scopes) ? !all.scopes.every((scope) => typeof scope === 'string') : typeof all.scopes === 'string')
+    if (all.scopes !== undefined && typeof all.scopes !== 'function' && !areTexts(all.scopes))
       throw new TypeError('pg-apikey: scopes has to be an array of texts');
     return all;
   }
@@ -170,17 +175,22 @@ export class Verifier {
    * @returns {Promise<Asking>}
    */
   async asking(demand, request, address) {
-    const [project, owner] = [await valueOf(demand.project, request), await valueOf(demand.owner, request)];
-    // Without both the caller's own keys would be good: never by mistake.
-    if ((demand.project && !project) || (demand.owner && !owner))
-      throw new TypeError('pg-apikey: a request for which project or owner is nothing');
+    const project = await valueOf(demand.project, request);
+    const owner = await valueOf(demand.owner, request);
+    const scopes = await valueOf(demand.scopes ?? [], request);
+    const minRole = await valueOf(demand.minRole, request);
+    // A demand is never dropped by mistake: a table that has no line for this
+    // request would open it to every key, or to the caller's own.
+    for (const [name, asked, value] of [['project', demand.project, project], ['owner', demand.owner, owner], ['minRole', demand.minRole, minRole]])
+      if (asked && !value) throw new TypeError(`pg-apikey: for this request ${name} is nothing`);
+    if (!areTexts(scopes)) throw new TypeError('pg-apikey: for this request scopes is no array of texts');
     return {
       project: project ?? null,
       owner: owner ?? null,
       address,
-      scopes: await valueOf(demand.scopes ?? [], request),
-      minRole: (await valueOf(demand.minRole, request)) ?? null,
-      cost: await valueOf(demand.cost ?? 1, request),
+      scopes,
+      minRole: minRole ?? null,
+      cost: (await valueOf(demand.cost, request)) ?? 1,
       // Asked with costs, the database tells of all limits.
       costs: (await valueOf(demand.costs, request)) ?? (this.tells ? {} : null),
     };

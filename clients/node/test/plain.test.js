@@ -84,12 +84,15 @@ test('a refusal is a response', async () => {
   assert.deepEqual(await response.json(), { error: 'forbidden' });
 });
 
-test('nobody forgets to say whose keys', async () => {
+test('nobody forgets to say whose keys, and no demand is dropped by mistake', async () => {
   const verifier = new Verifier({ pool });
   assert.throws(() => verifier.demanding({}), /whose keys/);
   assert.throws(() => verifier.demanding({ project: 'acme', scopes: 'invoices:read' }), /array/);
   await assert.rejects(verifier.asking(verifier.demanding({ project: () => undefined }), {}, null), TypeError);
   await assert.rejects(verifier.asking(verifier.demanding({ project: 'acme', owner: () => '' }), {}, null), TypeError);
+  for (const demand of [{ scopes: () => undefined }, { scopes: () => 'a' }, { scopes: () => [undefined] }, { minRole: async () => undefined }])
+    await assert.rejects(verifier.asking(verifier.demanding({ project: 'acme', ...demand }), {}, null), TypeError);
+  for (const scopes of [null, 'a', [1]]) assert.throws(() => verifier.demanding({ project: 'acme', scopes }), TypeError);
   assert.throws(() => new Verifier({}), TypeError);
   assert.throws(() => new Verifier({ pool, timeout: 0 }), TypeError);
 });

@@ -1,6 +1,7 @@
 """What needs no database."""
 import json
 import unittest
+from dataclasses import replace
 
 import support  # noqa: F401  where the package is
 
@@ -96,11 +97,16 @@ class Plain(unittest.TestCase):
         self.assertEqual((refused.status_line, json.loads(refused.body)), ("403 Forbidden", {"error": "forbidden"}))
 
     def test_whose(self):
-        """nobody forgets to say whose keys"""
+        """nobody forgets to say whose keys, and no demand is dropped by mistake"""
         verifier = Verifier(None)
         self.assertRaisesRegex(TypeError, "whose keys", verifier.demanding)
         self.assertRaises(TypeError, Demand, scopes="invoices:read")
         nothing = {"project": None, "owner": "", "scopes": None, "min_role": None, "cost": None, "costs": None}
         for demand in (Demand(project=lambda _: None), Demand(owner=lambda _: "")):
             self.assertRaises(TypeError, asking, verifier.demanding(demand), nothing, None, True)
+        some = {**nothing, "project": "acme"}
+        for demand, value in ((Demand(scopes=lambda _: None), None), (Demand(scopes=lambda _: "a"), "a"), (Demand(scopes=lambda _: [1]), [1])):
+            self.assertRaises(TypeError, asking, verifier.demanding(replace(demand, project="acme")), {**some, "scopes": value}, None, True)
+        self.assertRaises(TypeError, asking, Demand(project="acme", min_role=lambda _: None), some, None, True)
+        self.assertEqual(asking(Demand(project="acme"), some, None, True)["scopes"], [])
         self.assertRaises(TypeError, Verifier, None, timeout=0)

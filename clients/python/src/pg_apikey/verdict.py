@@ -86,16 +86,21 @@ class Demand(Generic[R]):
 
 def asking(demand: Demand[Any], values: Mapping[str, Any], address: str | None, tells: bool) -> dict[str, Any]:
     """The parameters of SQL but the key, from the values of a demand."""
-    # Without both the caller's own keys would be good: never by mistake.
-    if (demand.project and not values["project"]) or (demand.owner and not values["owner"]):
-        raise TypeError("pg_apikey: a request for which project or owner is nothing")
+    # A demand is never dropped by mistake: a table that has no line for this
+    # request would open it to every key, or to the caller's own.
+    for name in ("project", "owner", "min_role"):
+        if getattr(demand, name) and not values[name]:
+            raise TypeError(f"pg_apikey: for this request {name} is nothing")
+    scopes = () if demand.scopes is None else values["scopes"]
+    if isinstance(scopes, str) or not isinstance(scopes, Sequence) or not all(isinstance(scope, str) for scope in scopes):
+        raise TypeError("pg_apikey: for this request scopes is no list of texts")
     costs = values["costs"]
     if costs is None and tells:
         costs = {}  # asked with costs, the database tells of all limits
     return {
         "project": values["project"],
         "owner": values["owner"],
-        "scopes": list(values["scopes"] or ()),
+        "scopes": list(scopes),
         "min_role": values["min_role"],
         "address": address,
         "cost": 1 if values["cost"] is None else values["cost"],
