@@ -64,6 +64,13 @@ ALTER TABLE @extschema@.apikey_key
 	ADD COLUMN updated_at timestamptz,
 	ADD COLUMN enabled_at timestamptz,
 	ADD COLUMN rate_account uuid;
+ALTER TABLE @extschema@.apikey_project
+	ADD COLUMN max_idle interval,
+	ADD COLUMN max_idle_at timestamptz;
+ALTER TABLE @extschema@.apikey_usage
+	ADD COLUMN idle_told timestamptz;
+COMMENT ON TABLE @extschema@.apikey_usage IS
+	'How often keys were used and refused, their last use, and what events have told of their end; read it through the view apikeys';
 
 -- Views
 
@@ -89,7 +96,7 @@ CREATE FUNCTION @extschema@._apikey_projects(
 	RETURNS TABLE (
 		id uuid, path text, role @extschema@.apikey_role, created_at timestamptz,
 		members_can_view boolean, name_pattern text, max_ttl interval, max_keys integer,
-		terms text, revealable boolean)
+		terms text, revealable boolean, max_idle interval, max_idle_at timestamptz)
 	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 100
 	SUPPORT @extschema@._apikey_list_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@._apikey_projects(uuid, text) IS
@@ -171,7 +178,9 @@ CREATE OR REPLACE VIEW @extschema@.apikey_projects WITH (security_barrier) AS
 		p.max_ttl,
 		p.max_keys,
 		p.terms,
-		p.revealable
+		p.revealable,
+		p.max_idle,
+		p.max_idle_at
 	FROM @extschema@._apikey_projects(
 		NULL::uuid, NULL::text) p;
 COMMENT ON VIEW @extschema@.apikey_projects IS
@@ -196,6 +205,10 @@ COMMENT ON COLUMN @extschema@.apikey_projects.terms IS
 	'What accept_terms must repeat where a key is made; null: nothing';
 COMMENT ON COLUMN @extschema@.apikey_projects.revealable IS
 	'Can keys that are made in it be shown again, where the server has a pepper?';
+COMMENT ON COLUMN @extschema@.apikey_projects.max_idle IS
+	'A key that is not used for so long is revoked, reason "idle"; null: none is';
+COMMENT ON COLUMN @extschema@.apikey_projects.max_idle_at IS
+	'From when that is counted at the earliest: max_idle was set, or a server that tells no uses was last seen';
 
 CREATE OR REPLACE VIEW @extschema@.apikey_members WITH (security_barrier) AS
 	SELECT
@@ -561,6 +574,16 @@ ALTER TABLE @extschema@.apikey_revocation ENABLE REPLICA TRIGGER apikey_revocati
 ALTER TABLE @extschema@.apikey_usage ENABLE REPLICA TRIGGER apikey_usage_arrived;
 ALTER TABLE @extschema@.apikey_credit ENABLE REPLICA TRIGGER apikey_credit_arrived;
 ALTER TABLE @extschema@.apikey_event ENABLE REPLICA TRIGGER apikey_event_arrived;
+
+CREATE FUNCTION @extschema@._apikey_project_restored()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_project_restored() IS
+	'Begins anew to count how long the keys of a project that is restored are idle';
+REVOKE ALL ON FUNCTION @extschema@._apikey_project_restored() FROM PUBLIC;
+CREATE TRIGGER apikey_project_restored BEFORE INSERT ON @extschema@.apikey_project
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_project_restored();
+ALTER TABLE @extschema@.apikey_project ENABLE ALWAYS TRIGGER apikey_project_restored;
 
 CREATE FUNCTION @extschema@._apikey_named()
 	RETURNS trigger

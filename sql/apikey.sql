@@ -92,6 +92,8 @@ CREATE TABLE @extschema@.apikey_project (
 	max_keys integer,
 	terms text,
 	revealable boolean NOT NULL,
+	max_idle interval,
+	max_idle_at timestamptz,
 	CONSTRAINT apikey_project_pkey PRIMARY KEY (id)
 ) USING heap;
 COMMENT ON TABLE @extschema@.apikey_project IS
@@ -260,10 +262,11 @@ CREATE TABLE @extschema@.apikey_usage (
 	last_used_addr inet,
 	flush bigint,
 	expiry_told timestamptz,
+	idle_told timestamptz,
 	CONSTRAINT apikey_usage_pkey PRIMARY KEY (id)
 ) USING heap WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.apikey_usage IS
-	'How often keys were used and refused, their last use, and the expiry that an event has told of; read it through the view apikeys';
+	'How often keys were used and refused, their last use, and what events have told of their end; read it through the view apikeys';
 
 -- What is left but for what is out in a lease; with room for updates in place.
 CREATE TABLE @extschema@.apikey_credit (
@@ -921,7 +924,7 @@ CREATE FUNCTION @extschema@._apikey_projects(
 	RETURNS TABLE (
 		id uuid, path text, role @extschema@.apikey_role, created_at timestamptz,
 		members_can_view boolean, name_pattern text, max_ttl interval, max_keys integer,
-		terms text, revealable boolean)
+		terms text, revealable boolean, max_idle interval, max_idle_at timestamptz)
 	LANGUAGE C STABLE PARALLEL RESTRICTED COST 1000 ROWS 100
 	SUPPORT @extschema@._apikey_list_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@._apikey_projects(uuid, text) IS
@@ -1076,6 +1079,15 @@ ALTER TABLE @extschema@.apikey_usage ENABLE REPLICA TRIGGER apikey_usage_arrived
 ALTER TABLE @extschema@.apikey_credit ENABLE REPLICA TRIGGER apikey_credit_arrived;
 ALTER TABLE @extschema@.apikey_event ENABLE REPLICA TRIGGER apikey_event_arrived;
 
+CREATE FUNCTION @extschema@._apikey_project_restored()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_project_restored() IS
+	'Begins anew to count how long the keys of a project that is restored are idle';
+CREATE TRIGGER apikey_project_restored BEFORE INSERT ON @extschema@.apikey_project
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_project_restored();
+ALTER TABLE @extschema@.apikey_project ENABLE ALWAYS TRIGGER apikey_project_restored;
+
 CREATE FUNCTION @extschema@._apikey_named()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
@@ -1221,7 +1233,9 @@ CREATE VIEW @extschema@.apikey_projects WITH (security_barrier) AS
 		p.max_ttl,
 		p.max_keys,
 		p.terms,
-		p.revealable
+		p.revealable,
+		p.max_idle,
+		p.max_idle_at
 	FROM @extschema@._apikey_projects(
 		NULL::uuid, NULL::text) p;
 COMMENT ON VIEW @extschema@.apikey_projects IS
@@ -1246,6 +1260,10 @@ COMMENT ON COLUMN @extschema@.apikey_projects.terms IS
 	'What accept_terms must repeat where a key is made; null: nothing';
 COMMENT ON COLUMN @extschema@.apikey_projects.revealable IS
 	'Can keys that are made in it be shown again, where the server has a pepper?';
+COMMENT ON COLUMN @extschema@.apikey_projects.max_idle IS
+	'A key that is not used for so long is revoked, reason "idle"; null: none is';
+COMMENT ON COLUMN @extschema@.apikey_projects.max_idle_at IS
+	'From when that is counted at the earliest: max_idle was set, or a server that tells no uses was last seen';
 
 CREATE TRIGGER apikey_projects_write INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.apikey_projects
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_project_write();
@@ -1757,6 +1775,7 @@ REVOKE ALL ON @extschema@.apikey_stats_codes FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_peppers FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_arrived() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_named() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_project_restored() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_event_named() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;
@@ -1803,7 +1822,7 @@ GRANT SELECT, UPDATE (description, scopes, role, starts_at, expires_at,
 	rate_limit, rate_window, credits, credits_refill, credits_interval,
 	allowed_ips, metadata) ON @extschema@.apikeys TO PUBLIC;
 GRANT SELECT, UPDATE (members_can_view, name_pattern, max_ttl, max_keys, terms,
-	revealable) ON @extschema@.apikey_projects TO PUBLIC;
+	revealable, max_idle) ON @extschema@.apikey_projects TO PUBLIC;
 GRANT SELECT, UPDATE (amount, period, shared, overdraft) ON @extschema@.apikey_limits TO PUBLIC;
 GRANT SELECT ON @extschema@.apikey_usage_history TO PUBLIC;
 -- Each column may be tried: the triggers say what to call instead.

@@ -394,6 +394,7 @@ _PG_init(void)
 	apikey_retire_init();
 	apikey_revocation_init();
 	apikey_expiry_init();
+	apikey_idle_init();
 	apikey_notify_init();
 	apikey_ended_init();
 	apikey_identity_init();

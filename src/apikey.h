@@ -210,7 +210,8 @@ typedef enum ApikeyEvent
 	APIKEY_EVENT_OVERDRAWN,
 	APIKEY_EVENT_SERVER_JOINED,
 	APIKEY_EVENT_SERVER_LOST,
-	APIKEY_EVENT_SERVER_FORGOTTEN
+	APIKEY_EVENT_SERVER_FORGOTTEN,
+	APIKEY_EVENT_IDLE
 } ApikeyEvent;
 
 extern bool apikey_event_owned(Oid owner, const text *owner_name,
@@ -284,7 +285,8 @@ typedef enum ApikeyUseColumn
 	APIKEY_USE_LAST_USED_AT,
 	APIKEY_USE_LAST_USED_ADDR,
 	APIKEY_USE_FLUSH,
-	APIKEY_USE_EXPIRY_TOLD
+	APIKEY_USE_EXPIRY_TOLD,
+	APIKEY_USE_IDLE_TOLD
 } ApikeyUseColumn;
 
 /* The columns of apikey_digest, in their order there. */
@@ -301,6 +303,10 @@ extern ApikeyTable apikey_key_table;
 extern const ApikeyTable apikey_use_table;
 
 extern void apikey_use_new(ApikeyRow *use, const pg_uuid_t *key);
+extern bool apikey_use_take(ApikeyWriter *writer, const pg_uuid_t *key,
+							ApikeyRow *use, bool *is_new);
+extern void apikey_use_put(ApikeyWriter *writer, const ApikeyRow *use,
+						   bool is_new);
 extern TupleDesc apikey_key_descriptor(void);
 extern Oid	apikey_key_owner(const ApikeyRow *key);
 extern void apikey_key_set_owner(ApikeyRow *key, Oid owner);
@@ -353,6 +359,9 @@ extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
 extern void apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key);
 extern void apikey_manage_require_current(const ApikeyRow *key);
 extern void apikey_manage_retire(ApikeyRow *key);
+extern void apikey_manage_end(ApikeyRow *key, const char *reason);
+extern bool apikey_manage_replaced(const pg_uuid_t *first, pg_uuid_t *id,
+								   ApikeyRow *key);
 extern bool apikey_manage_revoke(const pg_uuid_t *id, text *reason);
 extern void apikey_manage_revoke_held(ApikeyRow *key, bool in_row,
 									  text *reason);

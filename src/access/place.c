@@ -45,7 +45,9 @@ static const ApikeyColumn project_columns[] = {
 	[APIKEY_PROJECT_MAX_TTL] = {"max_ttl", INTERVALOID, true},
 	[APIKEY_PROJECT_MAX_KEYS] = {"max_keys", INT4OID, true},
 	[APIKEY_PROJECT_TERMS] = {"terms", TEXTOID, true},
-	[APIKEY_PROJECT_REVEALABLE] = {"revealable", BOOLOID, true}
+	[APIKEY_PROJECT_REVEALABLE] = {"revealable", BOOLOID, true},
+	[APIKEY_PROJECT_MAX_IDLE] = {"max_idle", INTERVALOID, true},
+	[APIKEY_PROJECT_MAX_IDLE_AT] = {"max_idle_at", TIMESTAMPTZOID, false}
 };
 
 ApikeyTable apikey_organization_table = {
@@ -67,7 +69,8 @@ ApikeyTable apikey_project_table = {
 	.relation = APIKEY_REL_PROJECT,
 	.pkey = APIKEY_REL_PROJECT_PKEY,
 	.columns = project_columns,
-	.count = lengthof(project_columns)
+	.count = lengthof(project_columns),
+	.later = lengthof(project_columns) - APIKEY_PROJECT_MAX_IDLE
 };
 
 /* The id of the organization, the place itself or around it. */

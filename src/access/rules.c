@@ -550,14 +550,17 @@ rule_name_pattern(text *pattern)
 	PG_END_TRY();
 }
 
+/* Is a column null, or a length of time that can be waited for? */
 static bool
-ttl_valid(const Interval *ttl)
+time_valid(const ApikeyRow *project, int column)
 {
 	Interval	zero = {0};
+	const Interval *time = DatumGetIntervalP(project->values[column]);
 
-	return DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(ttl),
-											IntervalPGetDatum(&zero))) &&
-		within_century(ttl);
+	return project->nulls[column] ||
+		(DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(time),
+										  IntervalPGetDatum(&zero))) &&
+		 within_century(time));
 }
 
 /* The settings of a project. */
@@ -572,9 +575,10 @@ apikey_rule_project(const ApikeyRow *project)
 		apikey_refuse_null("revealable");
 	if (!project->nulls[APIKEY_PROJECT_NAME_PATTERN])
 		rule_name_pattern(apikey_row_text(project, APIKEY_PROJECT_NAME_PATTERN));
-	if (!project->nulls[APIKEY_PROJECT_MAX_TTL] &&
-		!ttl_valid(DatumGetIntervalP(project->values[APIKEY_PROJECT_MAX_TTL])))
+	if (!time_valid(project, APIKEY_PROJECT_MAX_TTL))
 		apikey_refuse("max_ttl", "The longest life of a key is positive, and at most 100 years.");
+	if (!time_valid(project, APIKEY_PROJECT_MAX_IDLE))
+		apikey_refuse("max_idle", "The longest time without a use is positive, and at most 100 years.");
 	if (!project->nulls[APIKEY_PROJECT_MAX_KEYS] &&
 		DatumGetInt32(project->values[APIKEY_PROJECT_MAX_KEYS]) < 0)
 		apikey_refuse("max_keys", "The number of keys must not be negative.");

@@ -65,7 +65,8 @@ static const char *const event_names[] = {
 	[APIKEY_EVENT_OVERDRAWN] = "overdrawn",
 	[APIKEY_EVENT_SERVER_JOINED] = "server_joined",
 	[APIKEY_EVENT_SERVER_LOST] = "server_lost",
-	[APIKEY_EVENT_SERVER_FORGOTTEN] = "server_forgotten"
+	[APIKEY_EVENT_SERVER_FORGOTTEN] = "server_forgotten",
+	[APIKEY_EVENT_IDLE] = "idle"
 };
 
 static const ApikeyColumn event_columns[] = {

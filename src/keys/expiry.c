@@ -48,7 +48,7 @@ on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
 		event != XACT_EVENT_PREPARE)
 		return;
 	if (event != XACT_EVENT_ABORT && earliest != DT_NOEND)
-		apikey_stats_visit(earliest);
+		apikey_stats_visit(APIKEY_VISIT_EXPIRY, earliest);
 	earliest = DT_NOEND;
 }
 
@@ -139,26 +139,15 @@ find_near(TimestampTz until)
 static bool
 mark(ApikeyWriter *writer, const ApikeyRow *key)
 {
-	ScanKeyData id;
 	ApikeyRow	use;
+	bool		is_new;
 
-	apikey_table_key(&id, apikey_row_id(key));
-	if (apikey_table_take(writer, &apikey_use_table, &id,
-						  APIKEY_LOCK_UPDATE_SKIP, &use))
-	{
-		if (told(&use, key))
-			return false;
-		apikey_row_set(&use, APIKEY_USE_EXPIRY_TOLD,
-					   key->values[APIKEY_KEY_EXPIRES_AT]);
-		apikey_table_put(writer, &apikey_use_table, &use);
-		return true;
-	}
-	if (!apikey_table_absent(writer, &apikey_use_table, &id))
+	if (!apikey_use_take(writer, apikey_row_id(key), &use, &is_new) ||
+		told(&use, key))
 		return false;
-	apikey_use_new(&use, apikey_row_id(key));
 	apikey_row_set(&use, APIKEY_USE_EXPIRY_TOLD,
 				   key->values[APIKEY_KEY_EXPIRES_AT]);
-	apikey_table_add(writer, &apikey_use_table, &use);
+	apikey_use_put(writer, &use, is_new);
 	return true;
 }
 

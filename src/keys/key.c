@@ -94,7 +94,8 @@ static const ApikeyColumn use_columns[] = {
 	[APIKEY_USE_LAST_USED_AT] = {"last_used_at", TIMESTAMPTZOID, false},
 	[APIKEY_USE_LAST_USED_ADDR] = {"last_used_addr", INETOID, false},
 	[APIKEY_USE_FLUSH] = {"flush", INT8OID, false},
-	[APIKEY_USE_EXPIRY_TOLD] = {"expiry_told", TIMESTAMPTZOID, false}
+	[APIKEY_USE_EXPIRY_TOLD] = {"expiry_told", TIMESTAMPTZOID, false},
+	[APIKEY_USE_IDLE_TOLD] = {"idle_told", TIMESTAMPTZOID, false}
 };
 
 /* Written by touch.c, flush.c and expiry.c; here it ends. */
@@ -103,7 +104,8 @@ const ApikeyTable apikey_use_table = {
 	.relation = APIKEY_REL_USAGE,
 	.pkey = APIKEY_REL_USAGE_PKEY,
 	.columns = use_columns,
-	.count = lengthof(use_columns)
+	.count = lengthof(use_columns),
+	.later = lengthof(use_columns) - APIKEY_USE_IDLE_TOLD
 };
 
 /* The row of a key that has not been used yet. */
@@ -114,6 +116,37 @@ apikey_use_new(ApikeyRow *use, const pg_uuid_t *key)
 	apikey_row_set_pointer(use, APIKEY_USE_ID, key);
 	apikey_row_set(use, APIKEY_USE_USE_COUNT, Int64GetDatum(0));
 	apikey_row_set(use, APIKEY_USE_DENIED_COUNT, Int64GetDatum(0));
+}
+
+/*
+ * Takes the row of a key's use to be written, or makes one; false where that
+ * would be waiting for somebody.
+ */
+bool
+apikey_use_take(ApikeyWriter *writer, const pg_uuid_t *key, ApikeyRow *use,
+				bool *is_new)
+{
+	ScanKeyData id;
+
+	apikey_table_key(&id, key);
+	*is_new = !apikey_table_take(writer, &apikey_use_table, &id,
+								 APIKEY_LOCK_UPDATE_SKIP, use);
+	if (!*is_new)
+		return true;
+	if (!apikey_table_absent(writer, &apikey_use_table, &id))
+		return false;
+	apikey_use_new(use, key);
+	return true;
+}
+
+/* Writes that row. */
+void
+apikey_use_put(ApikeyWriter *writer, const ApikeyRow *use, bool is_new)
+{
+	if (is_new)
+		apikey_table_add(writer, &apikey_use_table, use);
+	else
+		apikey_table_put(writer, &apikey_use_table, use);
 }
 
 /* A descriptor of a key's row, kept for the life of the process. */

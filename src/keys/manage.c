@@ -114,8 +114,8 @@ in_grace(const ApikeyRow *key)
  * replaced, and what that had replaced before, one in its grace.  id is that of
  * the one before, and first that of the key itself.
  */
-static bool
-next_predecessor(const pg_uuid_t *first, pg_uuid_t *id, ApikeyRow *key)
+bool
+apikey_manage_replaced(const pg_uuid_t *first, pg_uuid_t *id, ApikeyRow *key)
 {
 	while (apikey_key_find_predecessor(id, key))
 	{
@@ -176,7 +176,7 @@ revoke_predecessors(const pg_uuid_t *first, bool in_row, text *reason)
 	pg_uuid_t	id = *first;
 	ApikeyRow	predecessor;
 
-	while (next_predecessor(first, &id, &predecessor))
+	while (apikey_manage_replaced(first, &id, &predecessor))
 		revoke_key(&predecessor, in_row, reason);
 }
 
@@ -195,6 +195,16 @@ void
 apikey_manage_retire(ApikeyRow *key)
 {
 	revoke_locked(key, cstring_to_text("owner dropped"));
+}
+
+/* Revokes a locked key, and what it has replaced, as nobody uses them. */
+void
+apikey_manage_end(ApikeyRow *key, const char *reason)
+{
+	pg_uuid_t	id = *apikey_row_id(key);
+
+	revoke_locked(key, cstring_to_text(reason));
+	revoke_predecessors(&id, true, cstring_to_text(reason));
 }
 
 /*
@@ -259,7 +269,7 @@ apikey_manage_disable(ApikeyRow *key)
 	if (apikey_row_bool(key, APIKEY_KEY_DISABLED))
 		return false;
 	disable_locked(key);
-	while (next_predecessor(&first, &id, &predecessor))
+	while (apikey_manage_replaced(&first, &id, &predecessor))
 	{
 		if (apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &predecessor) &&
 			in_grace(&predecessor))

@@ -84,7 +84,7 @@ on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
 		return;
 	/* The worker settles it soon. */
 	if (added && event == XACT_EVENT_COMMIT && apikey_usage_shared())
-		apikey_stats_visit(GetCurrentTimestamp());
+		apikey_stats_visit(APIKEY_VISIT_EXPIRY, GetCurrentTimestamp());
 	added = false;
 }
 

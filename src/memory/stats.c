@@ -26,7 +26,7 @@ typedef struct DatabaseStats
 	pg_atomic_uint64 not_attributed;
 	pg_atomic_uint64 last_flush_at;
 	pg_atomic_uint64 retired;	/* the roles_dropped that were dealt with */
-	pg_atomic_uint64 visit_at;	/* when a key comes near its expiry */
+	pg_atomic_uint64 visit_at[APIKEY_VISITS];	/* 0: now */
 	pg_atomic_uint64 called_at; /* a worker, first since one was done; 0: none */
 } DatabaseStats;
 
@@ -49,6 +49,23 @@ apikey_stats_size(void)
 	return sizeof(ServerStats);
 }
 
+static void
+visit_now(DatabaseStats *stats)
+{
+	for (int i = 0; i < APIKEY_VISITS; i++)
+		pg_atomic_write_u64(&stats->visit_at[i], 0);
+}
+
+static bool
+visit_due(DatabaseStats *stats, TimestampTz now)
+{
+	bool		due = false;
+
+	for (int i = 0; i < APIKEY_VISITS; i++)
+		due |= (TimestampTz) pg_atomic_read_u64(&stats->visit_at[i]) <= now;
+	return due;
+}
+
 /* What each entry begins with. */
 static void
 clear_entry(DatabaseStats *stats, Oid database)
@@ -59,7 +76,7 @@ clear_entry(DatabaseStats *stats, Oid database)
 	pg_atomic_write_u64(&stats->not_attributed, 0);
 	pg_atomic_write_u64(&stats->last_flush_at, 0);
 	pg_atomic_write_u64(&stats->retired, 0);
-	pg_atomic_write_u64(&stats->visit_at, 0);	/* we do not know yet */
+	visit_now(stats);			/* we do not know yet */
 	pg_atomic_write_u64(&stats->called_at, 0);
 	stats->dormant = false;
 	stats->database = database;
@@ -74,7 +91,8 @@ init_entry(DatabaseStats *stats)
 	pg_atomic_init_u64(&stats->not_attributed, 0);
 	pg_atomic_init_u64(&stats->last_flush_at, 0);
 	pg_atomic_init_u64(&stats->retired, 0);
-	pg_atomic_init_u64(&stats->visit_at, 0);
+	for (int i = 0; i < APIKEY_VISITS; i++)
+		pg_atomic_init_u64(&stats->visit_at[i], 0);
 	pg_atomic_init_u64(&stats->called_at, 0);
 	stats->dormant = false;
 	stats->database = InvalidOid;
@@ -156,7 +174,7 @@ static void
 wake(DatabaseStats *stats)
 {
 	pg_atomic_write_u64(&stats->retired, 0);
-	pg_atomic_write_u64(&stats->visit_at, 0);
+	visit_now(stats);
 	stats->dormant = false;
 }
 
@@ -243,16 +261,17 @@ apikey_stats_unretired(void)
 
 /* This database is to be visited at that time, or before. */
 void
-apikey_stats_visit(TimestampTz at)
+apikey_stats_visit(ApikeyVisitFor what, TimestampTz at)
 {
+	pg_atomic_uint64 *visit_at;
 	uint64		before;
 
 	if (!apikey_usage_shared())
 		return;
-	before = pg_atomic_read_u64(&my_stats()->visit_at);
+	visit_at = &my_stats()->visit_at[what];
+	before = pg_atomic_read_u64(visit_at);
 	while ((TimestampTz) before > at &&
-		   !pg_atomic_compare_exchange_u64(&my_stats()->visit_at, &before,
-										   (uint64) at))
+		   !pg_atomic_compare_exchange_u64(visit_at, &before, (uint64) at))
 		;
 }
 
@@ -261,23 +280,24 @@ apikey_stats_visit(TimestampTz at)
  * If it does not come to its end, there is to be another one, again.
  */
 bool
-apikey_stats_begin_visit(TimestampTz again)
+apikey_stats_begin_visit(ApikeyVisitFor what, TimestampTz again)
 {
-	uint64		due = pg_atomic_read_u64(&my_stats()->visit_at);
+	pg_atomic_uint64 *visit_at = &my_stats()->visit_at[what];
+	uint64		due = pg_atomic_read_u64(visit_at);
 
 	return (TimestampTz) due <= GetCurrentTimestamp() &&
-		pg_atomic_compare_exchange_u64(&my_stats()->visit_at, &due,
-									   (uint64) again);
+		pg_atomic_compare_exchange_u64(visit_at, &due, (uint64) again);
 }
 
 /* It has come to its end: the next is then, or earlier if it was asked for. */
 void
-apikey_stats_end_visit(TimestampTz again, TimestampTz next)
+apikey_stats_end_visit(ApikeyVisitFor what, TimestampTz again,
+					   TimestampTz next)
 {
 	uint64		expected = (uint64) again;
 
-	(void) pg_atomic_compare_exchange_u64(&my_stats()->visit_at, &expected,
-										  (uint64) next);
+	(void) pg_atomic_compare_exchange_u64(&my_stats()->visit_at[what],
+										  &expected, (uint64) next);
 }
 
 /* All are to be visited: the setting has changed. */
@@ -288,7 +308,7 @@ apikey_stats_visit_all(void)
 	for (int i = 0; i < all->used; i++)
 	{
 		if (!all->entries[i].dormant)
-			pg_atomic_write_u64(&all->entries[i].visit_at, 0);
+			visit_now(&all->entries[i]);
 	}
 	LWLockRelease(stats_lock);
 }
@@ -342,7 +362,7 @@ apikey_stats_due(void)
 
 		if (OidIsValid(stats->database) && !stats->dormant &&
 			(pg_atomic_read_u64(&stats->retired) < dropped ||
-			 (TimestampTz) pg_atomic_read_u64(&stats->visit_at) <= now))
+			 visit_due(stats, now)))
 			databases = lappend_oid(databases, stats->database);
 	}
 	LWLockRelease(stats_lock);

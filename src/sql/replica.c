@@ -36,6 +36,7 @@
 #include "utils/snapmgr.h"
 
 #include "apikey.h"
+#include "usage/usage.h"
 
 #define REPLACED	"its name was taken by a key that was replicated"
 
@@ -417,6 +418,32 @@ _apikey_event_named(PG_FUNCTION_ARGS)
 								(Datum) 0, true);
 	}
 	return PointerGetDatum(tuple);
+}
+
+/*
+ * _apikey_project_restored() returns trigger
+ *		Before a project is inserted by anything but replication: keys may have
+ *		been used since it was dumped, so they are idle from now on.
+ */
+PG_FUNCTION_INFO_V1(_apikey_project_restored);
+Datum
+_apikey_project_restored(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	HeapTuple	tuple;
+
+	require_before_insert(fcinfo);
+	tuple = trigger->tg_trigtuple;
+	desc = RelationGetDescr(trigger->tg_relation);
+	if (IsLogicalWorker() ||
+		heap_attisnull(tuple, APIKEY_PROJECT_MAX_IDLE + 1, desc))
+		return PointerGetDatum(tuple);
+	apikey_idle_look_soon();
+	return PointerGetDatum(with_column(trigger->tg_relation, tuple,
+									   "max_idle_at",
+									   TimestampTzGetDatum(GetCurrentTimestamp()),
+									   false));
 }
 
 /*

@@ -559,6 +559,8 @@ _apikey_project_write(PG_FUNCTION_ARGS)
 	apikey_place_open_project(changes.id, &place);
 	apply_changes(&changes, &place.project);
 	apikey_rule_project(&place.project);
+	if (find_change(&changes, APIKEY_PROJECT_MAX_IDLE) != NULL)
+		apikey_idle_set(&place.project);
 	apikey_table_update(&apikey_project_table, &place.project);
 	apikey_event_place(&place, APIKEY_EVENT_PROJECT_UPDATED,
 					   changes_detail(&changes));

@@ -224,6 +224,7 @@ lock_at(Relation rel, ItemPointer where, Snapshot snapshot, ApikeyLock lock,
 	static const LockTupleMode modes[] = {
 		[APIKEY_LOCK_KEEP] = LockTupleKeyShare,
 		[APIKEY_LOCK_CHANGE] = LockTupleNoKeyExclusive,
+		[APIKEY_LOCK_CHANGE_SKIP] = LockTupleNoKeyExclusive,
 		[APIKEY_LOCK_UPDATE] = LockTupleExclusive,
 		[APIKEY_LOCK_UPDATE_SKIP] = LockTupleExclusive
 	};
@@ -233,7 +234,8 @@ lock_at(Relation rel, ItemPointer where, Snapshot snapshot, ApikeyLock lock,
 	result = table_tuple_lock(rel, where, snapshot, slot,
 							  GetCurrentCommandId(false),
 							  modes[lock],
-							  lock == APIKEY_LOCK_UPDATE_SKIP ? LockWaitSkip :
+							  lock == APIKEY_LOCK_UPDATE_SKIP ||
+							  lock == APIKEY_LOCK_CHANGE_SKIP ? LockWaitSkip :
 							  LockWaitBlock,
 							  IsolationUsesXactSnapshot() ? 0 :
 							  TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
@@ -260,7 +262,7 @@ lock_at(Relation rel, ItemPointer where, Snapshot snapshot, ApikeyLock lock,
 /*
  * Locks the row that the keys, of equality, find in an index, to the end of
  * the transaction, and puts its latest version into a slot of the table's own
- * kind; false where there is none or, with APIKEY_LOCK_UPDATE_SKIP, somebody
+ * kind; false where there is none or, to skip it, somebody
  * has it.
  */
 bool
@@ -357,6 +359,7 @@ fill_row(ApikeyWriter *writer, TupleTableSlot *before, const Datum *values,
 	TupleTableSlot *slot = ExecClearTuple(writer->row);
 	int			natts = slot->tts_tupleDescriptor->natts;
 
+	count = Min(count, natts);
 	if (before == NULL)
 		memset(slot->tts_isnull, true, natts * sizeof(bool));
 	else

@@ -119,7 +119,7 @@ apikey_table_relation(const ApikeyTable *table, LOCKMODE mode)
 				 errmsg("table \"%s\" is not of access method \"heap\"",
 						table->name)));
 	/* Of what an older script lacks, nothing can be written. */
-	if (mode != AccessShareLock && RelationGetDescr(rel)->natts < table->count)
+	if (mode != AccessShareLock && RelationGetDescr(rel)->natts < table->count - table->later)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" is of another version of extension \"apikey\" than its library",

@@ -139,8 +139,9 @@ typedef enum ApikeyLock
 {
 	APIKEY_LOCK_KEEP,			/* the row stays, while others change it */
 	APIKEY_LOCK_CHANGE,			/* it stays, and nobody else changes it */
+	APIKEY_LOCK_CHANGE_SKIP,	/* the same; a row that is locked is not there */
 	APIKEY_LOCK_UPDATE,
-	APIKEY_LOCK_UPDATE_SKIP		/* a row that is locked is not there */
+	APIKEY_LOCK_UPDATE_SKIP
 } ApikeyLock;
 
 /* How to get back what there is not. */
@@ -219,6 +220,7 @@ typedef struct ApikeyTable
 	ApikeyRelation pkey;
 	const ApikeyColumn *columns;	/* in their order in the table */
 	int			count;
+	int			later;			/* last ones that an older script may lack */
 	int			derived;		/* columns after those, of rows, not of the table */
 } ApikeyTable;
 

@@ -33,6 +33,7 @@ static const struct
 }			triggers[] = {
 	{APIKEY_REL_ORGANIZATION, "organization_arrived", ARRIVED_TOO},
 	{APIKEY_REL_PROJECT, "project_arrived", ARRIVED_TOO},
+	{APIKEY_REL_PROJECT, "project_restored", "BEFORE INSERT", "ROW", "_apikey_project_restored()"},
 	{APIKEY_REL_PROJECT, "project_changed", CHANGED},
 	{APIKEY_REL_MEMBER, "member_arrived", "BEFORE INSERT OR UPDATE", "ROW", "_apikey_arrived('member', 'member_name')"},
 	{APIKEY_REL_MEMBER, "member_named", "BEFORE INSERT", "ROW", "_apikey_named('member', 'member_name')"},

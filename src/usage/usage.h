@@ -51,6 +51,22 @@ typedef enum ApikeyLimitVerdict
 	APIKEY_LIMIT_UNAVAILABLE
 } ApikeyLimitVerdict;
 
+/* What a worker is to come to a database for, at a time. */
+typedef enum ApikeyVisitFor
+{
+	APIKEY_VISIT_EXPIRY,		/* a key comes near its expiry */
+	APIKEY_VISIT_IDLE,			/* one may have been idle for too long */
+	APIKEY_VISITS
+} ApikeyVisitFor;
+
+/* Are all uses of keys known here? */
+typedef enum ApikeyUsesKnown
+{
+	APIKEY_USES_KNOWN,			/* up to a time */
+	APIKEY_USES_UNSEEN,			/* somebody is there who tells of none */
+	APIKEY_USES_ELSEWHERE		/* the keys are a publisher's */
+} ApikeyUsesKnown;
+
 /* What this server has counted in a database since its start. */
 typedef struct ApikeyStats
 {
@@ -121,9 +137,10 @@ extern void apikey_stats_role_dropped(void);
 extern uint64 apikey_stats_roles_dropped(void);
 extern void apikey_stats_retired(uint64 dropped);
 extern bool apikey_stats_unretired(void);
-extern void apikey_stats_visit(TimestampTz at);
-extern bool apikey_stats_begin_visit(TimestampTz again);
-extern void apikey_stats_end_visit(TimestampTz again, TimestampTz next);
+extern void apikey_stats_visit(ApikeyVisitFor what, TimestampTz at);
+extern bool apikey_stats_begin_visit(ApikeyVisitFor what, TimestampTz again);
+extern void apikey_stats_end_visit(ApikeyVisitFor what, TimestampTz again,
+								   TimestampTz next);
 extern void apikey_stats_visit_all(void);
 extern void apikey_stats_add_database(Oid database);
 extern void apikey_stats_rest_database(Oid database);
@@ -170,6 +187,15 @@ extern bool apikey_notify_send(void);
 extern void apikey_expiry_init(void);
 extern void apikey_expiry_note(const ApikeyRow *key);
 extern bool apikey_expiry_tell(TimestampTz *again);
+
+/* idle.c */
+extern void apikey_idle_init(void);
+extern void apikey_idle_set(ApikeyRow *project);
+extern void apikey_idle_look_soon(void);
+extern bool apikey_idle_step(TimestampTz *again);
+
+/* replicas.c */
+extern ApikeyUsesKnown apikey_uses_known(TimestampTz *until);
 
 /* retire.c */
 extern void apikey_retire_init(void);

@@ -208,15 +208,35 @@ expiry_step(bool first)
 	bool		more = false;
 
 	if (first && flush_all)
-		apikey_stats_visit(GetCurrentTimestamp());
-	if (!apikey_stats_begin_visit(again))
+		apikey_stats_visit(APIKEY_VISIT_EXPIRY, GetCurrentTimestamp());
+	if (!apikey_stats_begin_visit(APIKEY_VISIT_EXPIRY, again))
 		return false;
 	if (apikey_step_begin())
 	{
 		more = apikey_expiry_tell(&next);
 		apikey_step_commit();
 	}
-	apikey_stats_end_visit(again, next);
+	apikey_stats_end_visit(APIKEY_VISIT_EXPIRY, again, next);
+	return more;
+}
+
+static bool
+idle_step(bool first)
+{
+	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
+	TimestampTz next = DT_NOEND;
+	bool		more = false;
+
+	if (first && flush_all)
+		apikey_stats_visit(APIKEY_VISIT_IDLE, GetCurrentTimestamp());
+	if (!apikey_stats_begin_visit(APIKEY_VISIT_IDLE, again))
+		return false;
+	if (apikey_step_begin())
+	{
+		more = apikey_idle_step(&next);
+		apikey_step_commit();
+	}
+	apikey_stats_end_visit(APIKEY_VISIT_IDLE, again, next);
 	return more;
 }
 
@@ -280,6 +300,7 @@ const ApikeyStage apikey_stages[APIKEY_STAGES] = {
 	{"revoking the keys of dropped roles", retire_step, false},
 	{"settling revocations", settle_step, false},
 	{"telling of keys that expire", expiry_step, false},
+	{"revoking idle keys", idle_step, false},
 	{"removing events that are too old", retain_step, false},
 	{"giving back credits", return_step, false},
 	{"watching the other servers", watch_step, false},

@@ -18,7 +18,7 @@ typedef struct ApikeyStage
 	bool		older;			/* with the SQL of 0.1.0, too */
 } ApikeyStage;
 
-#define APIKEY_STAGES	14
+#define APIKEY_STAGES	15
 
 /* Milliseconds between looks around, where something is waited for. */
 #define APIKEY_LOOK_AROUND	50

@@ -65,6 +65,26 @@ $publisher->safe_psql('postgres', q{SELECT apikey_project_drop('acme/pay', 'acme
 is($ask->(), 'not_found||', 'a dropped project');
 $session->quit;
 
+# Idle keys: nobody knows here where they are used, and the publisher decides.
+for my $server ($publisher, $subscriber)
+{
+	$server->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'\napikey.flush_interval = '1h'");
+	$server->restart;
+}
+$publisher->safe_psql('postgres', q{SELECT apikey_project_create('acme/idle'); SELECT apikey_create('idle', 'acme/idle');
+	UPDATE apikey_projects SET max_idle = '1 day';
+	UPDATE apikey_project SET max_idle_at = max_idle_at - interval '9 days'; UPDATE apikey_key SET created_at = created_at - interval '9 days'});
+$publisher->poll_query_until('postgres', q{SELECT state = 'streaming' FROM pg_stat_replication}) or die 'the subscriber is not back';
+$publisher->wait_for_catchup('keys');
+for my $server ($subscriber, $publisher)
+{
+	$server->safe_psql('postgres', 'SELECT apikey_flush()');
+	is($server->safe_psql('postgres', q{SELECT status FROM apikeys WHERE name = 'idle'}), 'active', 'an idle key is not revoked by the ' . $server->name);
+}
 $subscriber->stop;
+$publisher->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_replication}) or die 'the subscriber is still there';
+$publisher->safe_psql('postgres', q{UPDATE apikey_project SET max_idle_at = max_idle_at - interval '9 days'; SELECT apikey_flush()});
+is($publisher->safe_psql('postgres', q{SELECT revoke_reason FROM apikeys WHERE name = 'idle'}), 'idle', 'but by a publisher that is alone');
+
 $publisher->stop;
 done_testing();

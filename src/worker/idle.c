@@ -1,0 +1,506 @@
+/*
+ * idle.c
+ *		Keys that nobody uses: those of a project with a max_idle are revoked by
+ *		the worker.
+ *
+ * A key is idle since the latest of its creation, start, enabling and last use,
+ * of those of what it has replaced and is in its grace, and of the project's
+ * max_idle_at.  It is revoked when that is max_idle ago, and all uses since are
+ * known here.  Where max_idle is long, an event tells of it before, once for
+ * the time that the key has been idle.
+ *
+ * While a server is connected whose uses are never known, nothing is counted:
+ * max_idle_at moves on.  So what that server has used is not revoked as soon
+ * as its connection breaks, nor after a restart, nor by who is promoted.
+ *
+ * The worker goes through all such projects in small steps, and through each
+ * one's keys in the order in which they were made, up to those that are too
+ * young.  Then it knows when the first may be due; later uses only put that
+ * off.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "usage/usage.h"
+
+#define REASON			"idle"
+#define SEEN_AT_ONCE	1000	/* keys that are looked at in a step */
+#define TOLD_BEFORE		(7 * USECS_PER_DAY)
+#define LOOK_EACH		USECS_PER_DAY	/* at what came by COPY, perhaps */
+#define LOOK_AGAIN		USECS_PER_MINUTE	/* at what somebody has locked */
+#define MOVE_EACH		USECS_PER_DAY	/* max_idle_at, at most */
+
+/* A way through all projects, in the order of their ids. */
+typedef struct Pass
+{
+	bool		begun;
+	pg_uuid_t	project;		/* the last that was looked at */
+	bool		in_project;		/* not all of its keys were */
+	TimestampTz created_at;		/* of the last key that was */
+	pg_uuid_t	key;
+	TimestampTz next;			/* when the first key may be due */
+	bool		left;			/* something was locked, or is not known */
+	bool		logged;
+} Pass;
+
+static Pass pass;
+static bool to_be_looked_at = false;
+
+static void
+on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	if (event != XACT_EVENT_ABORT && to_be_looked_at)
+		apikey_stats_visit(APIKEY_VISIT_IDLE, GetCurrentTimestamp());
+	to_be_looked_at = false;
+}
+
+/* Once, when the library is loaded. */
+void
+apikey_idle_init(void)
+{
+	RegisterXactCallback(on_transaction_end, NULL);
+}
+
+/* A project is being given another max_idle. */
+void
+apikey_idle_set(ApikeyRow *project)
+{
+	apikey_row_set(project, APIKEY_PROJECT_MAX_IDLE_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	project->nulls[APIKEY_PROJECT_MAX_IDLE_AT] =
+		project->nulls[APIKEY_PROJECT_MAX_IDLE];
+	apikey_idle_look_soon();
+}
+
+/* With the commit: the worker is to look at all projects. */
+void
+apikey_idle_look_soon(void)
+{
+	to_be_looked_at = true;
+}
+
+static void
+take_later(TimestampTz *since, const ApikeyRow *row, int column)
+{
+	if (!row->nulls[column])
+		*since = Max(*since, DatumGetTimestampTz(row->values[column]));
+}
+
+/* A time and the project's max_idle. */
+static TimestampTz
+and_max_idle(TimestampTz time, const ApikeyRow *project)
+{
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(time),
+												   project->values[APIKEY_PROJECT_MAX_IDLE]));
+}
+
+/* Is a project's max_idle so long that an event tells before it ends a key? */
+static bool
+tells_before(const ApikeyRow *project)
+{
+	Interval	least = {.day = 14};
+
+	return DatumGetBool(DirectFunctionCall2(interval_gt,
+											project->values[APIKEY_PROJECT_MAX_IDLE],
+											IntervalPGetDatum(&least)));
+}
+
+/*
+ * Since when a key is idle, whatever it has replaced; use is what the table
+ * says of its use, and what is not flushed yet is added.
+ */
+static TimestampTz
+idle_since(const ApikeyRow *project, const ApikeyRow *key,
+		   const ApikeyRow *use)
+{
+	TimestampTz since = DatumGetTimestampTz(key->values[APIKEY_KEY_CREATED_AT]);
+	ApikeyUse	pending;
+
+	take_later(&since, key, APIKEY_KEY_STARTS_AT);
+	take_later(&since, key, APIKEY_KEY_ENABLED_AT);
+	take_later(&since, project, APIKEY_PROJECT_MAX_IDLE_AT);
+	take_later(&since, use, APIKEY_USE_LAST_USED_AT);
+	if (apikey_usage_pending(apikey_row_id(key), 0, &pending))
+		since = Max(since, pending.last_used_at);
+	return since;
+}
+
+/* The row of a key's use; all null for none. */
+static void
+fetch_use(const pg_uuid_t *key, Snapshot snapshot, ApikeyRow *use)
+{
+	if (!apikey_table_fetch(&apikey_use_table, key, snapshot, use))
+		apikey_row_clear(use);
+}
+
+static void
+fetch_use_latest(const pg_uuid_t *key, ApikeyRow *use)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+
+	fetch_use(key, snapshot, use);
+	UnregisterSnapshot(snapshot);
+}
+
+/* When something is to be done with a key that nobody was told of. */
+static TimestampTz
+first_due_at(const ApikeyRow *project, TimestampTz since)
+{
+	return and_max_idle(since, project) -
+		(tells_before(project) ? TOLD_BEFORE : 0);
+}
+
+/* When something is to be done with a key that is idle since a time. */
+static TimestampTz
+due_at(const ApikeyRow *project, const ApikeyRow *use, TimestampTz since)
+{
+	if (!use->nulls[APIKEY_USE_IDLE_TOLD] &&
+		DatumGetTimestampTz(use->values[APIKEY_USE_IDLE_TOLD]) >= since)
+		return and_max_idle(since, project);
+	return first_due_at(project, since);
+}
+
+/* The search for keys of a project with which something is to be done. */
+typedef struct Search
+{
+	const ApikeyRow *project;
+	TimestampTz now;
+	Snapshot	snapshot;
+	MemoryContext scratch;
+	int			seen;
+	List	   *ids;
+} Search;
+
+/* Is a key before the place at which the pass goes on? */
+static bool
+seen_before(const ApikeyRow *key, TimestampTz created_at)
+{
+	return pass.in_project && created_at == pass.created_at &&
+		memcmp(apikey_row_id(key), &pass.key, sizeof(pg_uuid_t)) <= 0;
+}
+
+static TimestampTz
+due_as_found(const Search *search, const ApikeyRow *key)
+{
+	MemoryContext outer = MemoryContextSwitchTo(search->scratch);
+	TimestampTz due = DT_NOEND;
+	ApikeyRow	use;
+
+	if (key->nulls[APIKEY_KEY_REVOKED_AT])
+	{
+		fetch_use(apikey_row_id(key), search->snapshot, &use);
+		due = due_at(search->project, &use,
+					 idle_since(search->project, key, &use));
+	}
+	MemoryContextSwitchTo(outer);
+	MemoryContextReset(search->scratch);
+	return due;
+}
+
+static bool
+collect_due(const ApikeyRow *key, void *state)
+{
+	Search	   *search = state;
+	TimestampTz created_at = DatumGetTimestampTz(key->values[APIKEY_KEY_CREATED_AT]);
+	TimestampTz due;
+
+	if (seen_before(key, created_at))
+		return true;
+	due = first_due_at(search->project, created_at);
+	if (due > search->now)
+	{
+		/* Those that were made later are due later. */
+		pass.next = Min(pass.next, due);
+		return false;
+	}
+	if (search->seen++ == SEEN_AT_ONCE)
+		return false;
+	due = due_as_found(search, key);
+	if (due <= search->now)
+	{
+		pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+		*id = *apikey_row_id(key);
+		search->ids = lappend(search->ids, id);
+	}
+	else
+		pass.next = Min(pass.next, due);
+	pass.created_at = created_at;
+	pass.key = *apikey_row_id(key);
+	return true;
+}
+
+/*
+ * Looks at the next keys of a project; pass.in_project says whether there are
+ * more.
+ */
+static List *
+find_due(const ApikeyRow *project)
+{
+	Search		search = {.project = project, .now = GetCurrentTimestamp()};
+	ScanKeyData keys[2];
+	int			count = 1;
+
+	search.snapshot = apikey_latest_snapshot();
+	search.scratch = AllocSetContextCreate(CurrentMemoryContext, "apikey idle",
+										   ALLOCSET_SMALL_SIZES);
+	ScanKeyInit(&keys[0], APIKEY_KEY_PROJECT + 1, BTEqualStrategyNumber,
+				F_UUID_EQ, UUIDPGetDatum(apikey_row_id(project)));
+	if (pass.in_project)
+		ScanKeyInit(&keys[count++], APIKEY_KEY_CREATED_AT + 1,
+					BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+					TimestampTzGetDatum(pass.created_at));
+	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_PROJECT, keys, count,
+					  search.snapshot, collect_due, &search);
+	MemoryContextDelete(search.scratch);
+	UnregisterSnapshot(search.snapshot);
+	pass.in_project = search.seen > SEEN_AT_ONCE;
+	return search.ids;
+}
+
+/* Since when a locked key is idle, with what it has replaced. */
+static TimestampTz
+idle_since_with_replaced(const ApikeyRow *project, const ApikeyRow *key,
+						 const ApikeyRow *use)
+{
+	TimestampTz since = idle_since(project, key, use);
+	pg_uuid_t	id = *apikey_row_id(key);
+	ApikeyRow	replaced;
+
+	while (apikey_manage_replaced(apikey_row_id(key), &id, &replaced))
+	{
+		ApikeyRow	its_use;
+
+		fetch_use_latest(&id, &its_use);
+		since = Max(since, idle_since(project, &replaced, &its_use));
+	}
+	return since;
+}
+
+/* {"idle_since": ..., "stops_at": ...} */
+static char *
+idle_detail(TimestampTz since, TimestampTz due)
+{
+	StringInfoData json;
+
+	apikey_detail_begin(&json);
+	apikey_detail_json(&json, "idle_since", apikey_json_time(since));
+	apikey_detail_json(&json, "stops_at", apikey_json_time(due));
+	return apikey_detail_end(&json);
+}
+
+/* Tells of a locked key; false where that would be waiting for somebody. */
+static bool
+tell(ApikeyWriter *writer, const ApikeyRow *key, TimestampTz since,
+	 TimestampTz due)
+{
+	ApikeyRow	use;
+	bool		is_new;
+
+	if (!apikey_use_take(writer, apikey_row_id(key), &use, &is_new))
+		return false;
+	apikey_row_set(&use, APIKEY_USE_IDLE_TOLD,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_use_put(writer, &use, is_new);
+	apikey_event_key(key, APIKEY_EVENT_IDLE, idle_detail(since, due));
+	return true;
+}
+
+/*
+ * Does what is to be done with a key; known is up to when all uses are.  False
+ * where it is left for the next time.
+ */
+static bool
+deal_with(ApikeyWriter *writer, const ApikeyRow *project, const pg_uuid_t *id,
+		  TimestampTz known)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz since;
+	TimestampTz due;
+	ApikeyRow	key;
+	ApikeyRow	use;
+
+	if (!apikey_key_lock(id, APIKEY_LOCK_UPDATE_SKIP, &key))
+		return false;
+	if (apikey_key_status(&key, now) == APIKEY_STATUS_REVOKED)
+		return true;
+	fetch_use_latest(id, &use);
+	since = idle_since_with_replaced(project, &key, &use);
+	due = and_max_idle(since, project);
+	if (due <= known)
+		apikey_manage_end(&key, REASON);
+	else if (due <= now)
+		return false;
+	else if (due_at(project, &use, since) <= now)
+		return tell(writer, &key, since, due);
+	pass.next = Min(pass.next, due);
+	return true;
+}
+
+/*
+ * Locks a project's row for its setting to stay; false where that would be
+ * waiting, or it is another since it was read.
+ */
+static bool
+hold_setting(ApikeyRow *project)
+{
+	TimestampTz before = DT_NOBEGIN;
+	TimestampTz since = DT_NOBEGIN;
+	pg_uuid_t	id = *apikey_row_id(project);
+
+	take_later(&before, project, APIKEY_PROJECT_MAX_IDLE_AT);
+	if (!apikey_table_lock(&apikey_project_table, &id,
+						   APIKEY_LOCK_CHANGE_SKIP, project))
+		return false;
+	take_later(&since, project, APIKEY_PROJECT_MAX_IDLE_AT);
+	return !project->nulls[APIKEY_PROJECT_MAX_IDLE] && since == before;
+}
+
+/* Does what is to be done with all that were found. */
+static void
+deal_with_all(ApikeyRow *project, const List *ids, TimestampTz known)
+{
+	ApikeyWriter *writer;
+	ListCell   *cell;
+
+	if (ids == NIL)
+		return;
+	if (!hold_setting(project))
+	{
+		pass.left = true;
+		return;
+	}
+	writer = apikey_table_open(&apikey_use_table);
+	foreach(cell, ids)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!deal_with(writer, project, lfirst(cell), known))
+			pass.left = true;
+	}
+	apikey_table_close(writer);
+}
+
+static void
+log_unseen(void)
+{
+	if (!pass.logged)
+		ereport(LOG,
+				(errmsg("no API key is revoked as idle while a server is connected that does not report their use"),
+				 errhint("Set \"apikey.fleet\" and \"apikey.primary_conninfo\" on each standby and subscriber.")));
+	pass.logged = true;
+}
+
+/* While somebody is there who tells of no use, nothing is counted. */
+static void
+move_on(ApikeyRow *project)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz since = DT_NOBEGIN;
+	int64		wait = Min((and_max_idle(now, project) - now) / 8, MOVE_EACH);
+
+	take_later(&since, project, APIKEY_PROJECT_MAX_IDLE_AT);
+	pass.next = Min(pass.next, now + Max(wait, USECS_PER_SEC));
+	if (since > now - wait || !hold_setting(project))
+		return;
+	apikey_row_set(project, APIKEY_PROJECT_MAX_IDLE_AT,
+				   TimestampTzGetDatum(now));
+	apikey_table_update(&apikey_project_table, project);
+	log_unseen();
+}
+
+static bool
+take_project(const ApikeyRow *row, void *state)
+{
+	if (row->nulls[APIKEY_PROJECT_MAX_IDLE])
+		return true;
+	*(pg_uuid_t *) state = *apikey_row_id(row);
+	return false;
+}
+
+/* Finds the next project; false for none. */
+static bool
+next_project(void)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	pg_uuid_t	id = pass.project;
+	ScanKeyData key;
+	bool		found;
+
+	ScanKeyInit(&key, APIKEY_PROJECT_ID + 1, BTGreaterStrategyNumber,
+				F_UUID_GT, UUIDPGetDatum(&pass.project));
+	apikey_table_walk(&apikey_project_table, APIKEY_REL_PROJECT_PKEY, &key, 1,
+					  snapshot, take_project, &id);
+	UnregisterSnapshot(snapshot);
+	found = memcmp(&id, &pass.project, sizeof(id)) != 0;
+	pass.project = id;
+	return found;
+}
+
+/* Reads the project at which the pass goes on; false for none. */
+static bool
+read_project(ApikeyRow *project)
+{
+	while (pass.in_project || next_project())
+	{
+		if (apikey_table_fetch_latest(&apikey_project_table, &pass.project,
+									  project) &&
+			!project->nulls[APIKEY_PROJECT_MAX_IDLE])
+			return true;
+		pass.in_project = false;
+	}
+	return false;
+}
+
+static void
+begin_pass(void)
+{
+	memset(&pass, 0, sizeof(pass));
+	pass.begun = true;
+	pass.next = GetCurrentTimestamp() + LOOK_EACH;
+}
+
+/*
+ * For the worker, in a transaction: a step through the keys of projects with a
+ * max_idle, and when to take the next; true where that is now.
+ */
+bool
+apikey_idle_step(TimestampTz *again)
+{
+	TimestampTz until;
+	ApikeyUsesKnown known = apikey_uses_known(&until);
+	ApikeyRow	project;
+
+	if (!pass.begun)
+		begin_pass();
+	if (known == APIKEY_USES_ELSEWHERE || !read_project(&project))
+	{
+		pass.begun = false;
+		*again = !pass.left ? pass.next :
+			Min(pass.next, GetCurrentTimestamp() + LOOK_AGAIN);
+		return false;
+	}
+	if (known == APIKEY_USES_UNSEEN)
+	{
+		pass.in_project = false;
+		move_on(&project);
+	}
+	else
+	{
+		/* No key that is made meanwhile is due before. */
+		pass.next = Min(pass.next,
+						first_due_at(&project, GetCurrentTimestamp()));
+		deal_with_all(&project, find_due(&project), until);
+	}
+	*again = 0;
+	return true;
+}
