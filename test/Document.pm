@@ -280,16 +280,18 @@ sub run_blocks
 	return $count;
 }
 
-# The blocks of README's section "Install", on which the other pages build.
+# The blocks of README's section "Install", on which the other pages build, and
+# of those before another section.
 sub install_blocks
 {
+	my ($before) = @_;
 	my $line = 0;
 	my ($from, $to);
 	for (split /\n/, slurp_file('README.md'))
 	{
 		$line++;
 		if (/^## Install/) { $from = $line }
-		elsif (/^## / && $from && !$to) { $to = $line }
+		elsif (/^## (.*)/ && $from && !$to && (!$before || $1 eq $before)) { $to = $line }
 	}
 	return grep { $_->{line} > $from && $_->{line} < $to } blocks_of('README.md');
 }
@@ -303,7 +305,8 @@ sub run_page
 	if ($name ne 'README.md')
 	{
 		@$page{qw(name folder)} = ('README.md', '.');
-		run_blocks($page, install_blocks());
+		# Who takes the tutorial comes from there.
+		run_blocks($page, install_blocks($name eq 'docs/tutorial.md' ? 'Which model fits you' : undef));
 		delete $page->{bash};
 		$_->{run}->kill_kill for values %{ $page->{sql} };
 		$page->{sql} = {};
