@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(cannot_run not_here run_suite find_program protected_server create_key install_packages
+our @EXPORT = qw(cannot_run not_here run_suite find_program bare_server protected_server create_key install_packages
 	start_program stop_program request json_body free_port);
 
 # Skips the whole test, or fails where nothing may be missing.
@@ -48,19 +48,25 @@ sub find_program
 	cannot_run("$name is not installed (Debian: $package)");
 }
 
-# A server with the schema of examples/, where rate limits work; arguments are
-# lines of its configuration.
-sub protected_server
+# A server where rate limits work; arguments are lines of its configuration.
+sub bare_server
 {
 	my @configuration = @_;
 	my $node = PostgreSQL::Test::Cluster->new('api');
 	$node->init(extra => [ '--encoding=UTF8', '--no-locale' ]);
 	$node->append_conf('postgresql.conf', join("\n", "shared_preload_libraries = 'apikey'", @configuration));
 	$node->start;
-	$node->command_ok([ 'psql', '-Xq', '-d', 'postgres', '-f', 'examples/schema.sql' ], 'examples/schema.sql');
 	$ENV{PGHOST} = $node->host;
 	$ENV{PGPORT} = $node->port;
 	$ENV{PGDATABASE} = 'postgres';
+	return $node;
+}
+
+# The same with the schema of examples/.
+sub protected_server
+{
+	my $node = bare_server(@_);
+	$node->command_ok([ 'psql', '-Xq', '-d', 'postgres', '-f', 'examples/schema.sql' ], 'examples/schema.sql');
 	return $node;
 }
 
@@ -71,8 +77,8 @@ sub create_key
 	return $node->safe_psql('postgres', "SELECT auth.apikey_create($arguments)");
 }
 
-# A copy of a folder of ours, an example or a client, with the packages that its
-# lock file pins; more arguments go to npm.
+# A copy of a folder of ours, an example, a client or a test, with the packages
+# that its lock file pins; more arguments go to npm.
 sub install_packages
 {
 	my ($folder, @more) = @_;
@@ -80,7 +86,7 @@ sub install_packages
 	my $copy = PostgreSQL::Test::Utils::tempdir();
 	my $dir = "$copy/$folder";
 	my $out;
-	system('tar -cf - --exclude=node_modules examples clients | tar -xf - -C ' . $copy) == 0 or die "tar: $?";
+	system('tar -cf - --exclude=node_modules examples clients test/console | tar -xf - -C ' . $copy) == 0 or die "tar: $?";
 	IPC::Run::run([ $npm, 'ci', '--ignore-scripts', '--no-audit', '--no-fund', @more ],
 		'<', \undef, '>&', \$out, init => sub { chdir $dir or die $! })
 		or do { diag($out); cannot_run("npm could not get the packages of $folder") };

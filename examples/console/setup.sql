@@ -1,0 +1,63 @@
+-- What the console needs, for a superuser, in any database.  Makes what is
+-- missing and leaves what is there.
+\set ON_ERROR_STOP on
+SET client_min_messages = warning;
+
+CREATE SCHEMA IF NOT EXISTS auth;
+CREATE EXTENSION IF NOT EXISTS apikey SCHEMA auth CASCADE;
+CREATE SCHEMA IF NOT EXISTS console;
+
+-- Whom a transaction acts for, in the whole database: who verifies keys has to
+-- know too that members are subjects, or a demotion would pass it by.
+SELECT format('ALTER DATABASE %I SET apikey.subject_setting = ''console.subject''', current_database()) \gexec
+
+-- What the console connects as, for all of its users.  Only the console says who
+-- they are: they do not reach SQL.
+SELECT 'CREATE ROLE console LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'console') \gexec
+SELECT format('ALTER ROLE console IN DATABASE %I SET %s', current_database(), setting)
+	FROM (VALUES ('search_path = auth, pg_temp'),
+		('timezone = ''UTC'''), ('statement_timeout = ''15s'''),
+		('idle_in_transaction_session_timeout = ''30s''')) AS settings (setting) \gexec
+GRANT USAGE ON SCHEMA auth, console TO console;
+SELECT auth.apikey_grant('organizations', 'console') \g /dev/null
+
+-- Your users.  A person's id is the subject, so it is never given to another.
+-- Whoever is deleted leaves the id alone, for the keys and the audit log.
+CREATE TABLE IF NOT EXISTS console.person (
+	id text PRIMARY KEY,
+	email text UNIQUE,
+	name text,
+	deleted_at timestamptz
+);
+GRANT SELECT ON console.person TO console;
+
+-- Forms that were sent, so that each is carried out once.
+CREATE TABLE IF NOT EXISTS console.sent (
+	form text PRIMARY KEY,
+	location text,
+	at timestamptz NOT NULL DEFAULT now()
+);
+GRANT SELECT, INSERT, UPDATE, DELETE ON console.sent TO console;
+
+-- Deletes a person: ends every membership, and with them the keys, and forgets
+-- name and address.  It runs as its owner, a superuser, since a person does not
+-- remove itself from a project; it fails while there is an organization that
+-- would be left without an owner (55000).
+CREATE OR REPLACE FUNCTION console.delete_person(who text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	paths text[] := ARRAY(SELECT path FROM auth.apikey_members
+		WHERE subject = who AND member::text = 'console' ORDER BY path);
+	ids uuid[] := ARRAY(SELECT id FROM auth.apikeys
+		WHERE subject = who AND owner = 'console' AND project IS NULL AND status <> 'revoked');
+BEGIN
+	PERFORM auth.apikey_member_remove(path, 'console', who) FROM unnest(paths) AS path;
+	PERFORM auth.apikey_revoke(id, 'user deleted') FROM unnest(ids) AS id;
+	UPDATE console.person SET email = NULL, name = NULL, deleted_at = now() WHERE id = who;
+END;
+$$;
+REVOKE ALL ON FUNCTION console.delete_person(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION console.delete_person(text) TO console;
+
+RESET client_min_messages;
