@@ -401,6 +401,7 @@ extern void apikey_redact_init(void);
 /* reveal.c */
 extern void apikey_reveal_keep(const ApikeyRow *key, const ApikeyRow *project,
 							   const text *plaintext);
+extern void apikey_reveal_move(void *work);
 extern void apikey_reveal_forget(const ApikeyRow *key);
 extern bool apikey_reveal_can(const ApikeyRow *key);
 extern text *apikey_reveal_key(const ApikeyRow *key);

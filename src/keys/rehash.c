@@ -160,8 +160,11 @@ write_rehash(void *work)
 		updated = update_digest(rehash, &apikey_import_table,
 								APIKEY_IMPORT_DIGEST, APIKEY_IMPORT_PEPPER,
 								APIKEY_IMPORT_LAST_FOUR);
-	if (updated)
-		apikey_event_key(&key, APIKEY_EVENT_REHASHED, NULL);
+	if (!updated)
+		return;
+	apikey_event_key(&key, APIKEY_EVENT_REHASHED, NULL);
+	if (rehash->native && apikey_key_project(&key) != NULL)
+		(void) apikey_storage_try(apikey_reveal_move, &key);
 }
 
 /* The same where the caller must wait for nobody who has a table. */

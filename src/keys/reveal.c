@@ -4,7 +4,8 @@
  *
  * Kept only where the key's project is revealable when it is made, and only
  * encrypted, under a key made of the server's pepper: without one nothing is
- * kept.  A revoked key's text is dropped.
+ * kept.  A revoked key's text is dropped.  It moves to the current pepper with
+ * the key's digest, or when it is shown.
  */
 #include "postgres.h"
 
@@ -114,6 +115,52 @@ text_is_of(const text *plaintext, const ApikeyRow *key)
 		memcmp(parsed.id, apikey_row_id(key), APIKEY_ID_BYTES) == 0;
 }
 
+/* Is what is kept of a key under an older pepper than the current one? */
+static bool
+outdated(const ApikeyRow *row)
+{
+	int32		current = apikey_pepper_current()->fingerprint;
+
+	return current != APIKEY_UNPEPPERED &&
+		DatumGetInt32(row->values[REVEAL_PEPPER]) != current;
+}
+
+/* Puts a text that has been read under the current pepper. */
+static void
+encrypt_anew(ApikeyRow *row, const text *plaintext)
+{
+	const ApikeyPepper *pepper = apikey_pepper_current();
+
+	apikey_row_set(row, REVEAL_CIPHERTEXT, encrypt(plaintext, pepper));
+	apikey_row_set(row, REVEAL_PEPPER, Int32GetDatum(pepper->fingerprint));
+	apikey_table_update(&reveal_table, row);
+}
+
+/*
+ * Puts what is kept of a key under the current pepper, as a work of
+ * apikey_storage_try; unless somebody has it, or the old one is gone.
+ */
+void
+apikey_reveal_move(void *work)
+{
+	const ApikeyRow *key = work;
+	ApikeyRow	row;
+	const ApikeyPepper *pepper;
+	text	   *plaintext;
+
+	if (!apikey_pepper_usable() ||
+		!apikey_table_lock(&reveal_table, apikey_row_id(key),
+						   APIKEY_LOCK_UPDATE_SKIP, &row) || !outdated(&row))
+		return;
+	pepper = apikey_pepper_find(DatumGetInt32(row.values[REVEAL_PEPPER]));
+	if (pepper == NULL)
+		return;
+	plaintext = decrypt(row.values[REVEAL_CIPHERTEXT], pepper);
+	if (text_is_of(plaintext, key))
+		encrypt_anew(&row, plaintext);
+	explicit_bzero(VARDATA_ANY(plaintext), VARSIZE_ANY_EXHDR(plaintext));
+}
+
 /* Would apikey_reveal show a key, to whom it may? */
 bool
 apikey_reveal_can(const ApikeyRow *key)
@@ -151,6 +198,8 @@ apikey_reveal_key(const ApikeyRow *key)
 				 errmsg("API key \"%s\" cannot be revealed",
 						apikey_id_string(apikey_row_id(key))),
 				 errdetail("%s", reason)));
+	if (outdated(&row))
+		encrypt_anew(&row, plaintext);
 	apikey_event_key(key, APIKEY_EVENT_REVEALED, NULL);
 	return plaintext;
 }

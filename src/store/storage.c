@@ -119,13 +119,15 @@ may_be_left(int sqlerrcode)
 		sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
 		sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 		sqlerrcode == ERRCODE_UNIQUE_VIOLATION ||
+		sqlerrcode == ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION ||
 		sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 }
 
 /*
  * Runs a work in a subtransaction; false, and nothing done, where the
  * transaction's snapshot forbids it, somebody else has just done the same or is
- * in the way, or the tables are of an older version.
+ * in the way, pgcrypto cannot read what is stored, or the tables are of an older
+ * version.
  * Whatever ends it, the subtransaction has ended when we return or raise.
  */
 bool

@@ -86,10 +86,23 @@ write_file("$new\n$old\n");
 $node->restart;
 my $fifth = $create->('fifth');
 is(sql($reveal->($fourth)) . sql($reveal->($fifth)), $fourth . $fifth, 'under either pepper');
+# One that is used moves with its digest, where the worker is.
+my $used = 'used';
+write_file("$old\n");
+$node->restart;
+$used = $create->('used');
+write_file("$new\n$old\n");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'\napikey.flush_interval = '100ms'");
+$node->restart;
+is(sql("SELECT count(*) FROM apikey_reveal WHERE id IN (apikey_id('$used'), apikey_id('$top')) AND pepper = (SELECT pepper FROM apikey_reveal WHERE id = apikey_id('$fifth'))"),
+	'0', 'two are under the old one');
+is(sql("SELECT code FROM apikey_verify('$used', project => 'acme')"), 'valid', 'one is used');
+ok($node->poll_query_until('postgres', "SELECT r.pepper = (SELECT pepper FROM apikey_reveal WHERE id = apikey_id('$fifth')) FROM apikey_reveal r WHERE id = apikey_id('$used')"),
+	'and moves to the new one');
 write_file("$new\n");
 $node->restart;
-is(fails($reveal->($fourth)), '55000', 'a pepper that is gone');
-is(sql($reveal->($fifth)), $fifth, 'one that is not');
+is(fails("SELECT apikey_reveal(apikey_id('$top'))"), '55000', 'a pepper that is gone');
+is(sql($reveal->($fourth)) . sql($reveal->($fifth)) . sql($reveal->($used)), $fourth . $fifth . $used, 'what was shown or used is under the one that is not');
 unlink $file;
 $node->restart;
 is(fails($reveal->($fifth)), '55000', 'no pepper at all');
