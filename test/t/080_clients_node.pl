@@ -9,6 +9,8 @@ use Test::More;
 
 not_here('a client is the same for each major: tested with the one of this machine') if $ENV{APIKEY_OTHER_MAJOR};
 my $nodejs = find_program('node', 'nodejs');
+my ($node_version) = run_command([ $nodejs, '--version' ]);
+not_here("the client is for Node 20 and later, not $node_version") if $node_version =~ /^v(\d+)/ && $1 < 20;
 my $dir = install_packages('clients/node');
 my $pepper = PostgreSQL::Test::Utils::tempdir() . '/pepper';
 append_to_file($pepper, 'p' x 40);
