@@ -260,8 +260,11 @@ lease_more(int64 balance, int64 overdraft, const ApikeyLease *lease)
 	int64		size = Max(Min(balance / 10, apikey_credits_lease),
 						   Min(LEASE_MIN, apikey_credits_lease));
 
-	/* A charge gets what there is, and what may be overdrawn. */
-	if (lease->overdrawing && lease->wanted_most > lease->available)
+	/*
+	 * A charge of more than there is gets all of it, and what may be
+	 * overdrawn; of what there is, a lease like any other.
+	 */
+	if (lease->overdrawing && lease->wanted_most > total)
 		return Max(0, Min(lease->wanted_most - lease->available,
 						  apikey_credits_sum(balance, overdraft)));
 	if (lease->wanted_least > total)
