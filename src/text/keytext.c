@@ -172,6 +172,16 @@ digits_write(uint64_t number, char *out, size_t len)
 	}
 }
 
+/* Writes a number's bytes, the highest first. */
+static void
+word_write(uint64_t word, uint8_t *out)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	word = __builtin_bswap64(word);
+#endif
+	memcpy(out, &word, sizeof(word));
+}
+
 /* Reads an id's 22 digits, 10, 10 and 2; false where it is none. */
 static bool
 id_read(const char *text, uint8_t *id)
@@ -187,8 +197,8 @@ id_read(const char *text, uint8_t *id)
 		__builtin_mul_overflow(number, SQUARE_62, &number) ||
 		__builtin_add_overflow(number, low, &number))
 		return false;
-	for (size_t i = APIKEY_ID_BYTES; i-- > 0; number >>= 8)
-		id[i] = (uint8_t) number;
+	word_write((uint64_t) (number >> 64), id);
+	word_write((uint64_t) number, id + sizeof(uint64_t));
 	return true;
 }
 
