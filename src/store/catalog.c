@@ -322,6 +322,13 @@ apikey_catalog_name(ApikeyRelation relation)
 	return relations[relation].name;
 }
 
+/* The table of an index of ours; a table's own is itself. */
+ApikeyRelation
+apikey_catalog_table(ApikeyRelation relation)
+{
+	return relations[relation].table;
+}
+
 /* What a look at the system catalogs fills in. */
 typedef void (*CatalogLook) (void *result, int which);
 

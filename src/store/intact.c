@@ -184,13 +184,12 @@ apikey_intact_repairs(ApikeyRelation table)
 const char *
 apikey_intact_problem(void)
 {
-	ApikeyRelation missing = APIKEY_RELATIONS;
+	ApikeyRelation missing;
 
 	begin();
 	if (known_verifying == INTACT)
 		return NULL;
-	for (int i = 0; i < APIKEY_RELATIONS && missing == APIKEY_RELATIONS; i++)
-		missing = apikey_catalog_missing((ApikeyRelation) i);
+	missing = apikey_survey_missing();
 	if (missing != APIKEY_RELATIONS)
 		return apikey_catalog_name(missing);
 	known_verifying = INTACT;

@@ -126,6 +126,7 @@ extern Oid	apikey_extension_find(const char *name, Oid *schema,
 extern const char *apikey_catalog_schema(void);
 extern Oid	apikey_catalog_relation(ApikeyRelation relation);
 extern const char *apikey_catalog_name(ApikeyRelation relation);
+extern ApikeyRelation apikey_catalog_table(ApikeyRelation relation);
 extern ApikeyRelation apikey_catalog_missing(ApikeyRelation table);
 extern bool apikey_catalog_is_table(ApikeyRelation relation);
 extern bool apikey_catalog_lacks(ApikeyRelation relation);
@@ -156,6 +157,9 @@ typedef enum ApikeyLock
 extern bool apikey_triggers_missing(Relation rel, ApikeyRelation table);
 extern void apikey_triggers_repair(Relation rel, ApikeyRelation table,
 								   struct StringInfoData *sql);
+
+/* survey.c */
+extern ApikeyRelation apikey_survey_missing(void);
 
 /* intact.c */
 extern void apikey_intact_require(Relation rel, ApikeyRelation table);
