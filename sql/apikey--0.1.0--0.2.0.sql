@@ -668,7 +668,7 @@ CREATE FUNCTION @extschema@.apikey_verify_digest(
 	SUPPORT @extschema@._apikey_verify_support AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_verify_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole, jsonb) IS
-	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: each scope that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 22023, 22004: a cost that is negative or null, or costs that are none.';
+	'apikey_verify without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key; or of a token handle: the token, digest: null. scopes: each scope that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 22023, 22004: a cost that is negative or null, or costs that are none.';
 
 DROP FUNCTION @extschema@.apikey_authenticate(text, text[], text, @extschema@.apikey_role, inet,
 	integer, regrole);
@@ -704,7 +704,7 @@ CREATE FUNCTION @extschema@.apikey_authenticate_digest(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_authenticate_digest(text, bytea, text[], text,
 		@extschema@.apikey_role, inet, integer, regrole, jsonb) IS
-	'apikey_authenticate without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key. scopes: each scope that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null, or costs that are none.';
+	'apikey_authenticate without the plaintext. handle: the key without its last 39 characters; digest: SHA-256 of the whole key; or of a token handle: the token, digest: null. scopes: each scope that the request needs; project, an organization''s or a project''s path, or owner, a role: whose key is accepted, without them only a personal key of the caller itself; min_role: the least that it must be in its project; client_addr: where the request comes from, for keys with allowed_ips; cost: how many requests its limits are spent of, 0 to ask only; costs: how much of other units, {"unit": amount}. 28000: not valid, the code in the detail; 22023, 22004: a cost that is negative or null, or costs that are none.';
 
 CREATE FUNCTION @extschema@.apikey_check(
 		key text,
@@ -1251,6 +1251,11 @@ CREATE FUNCTION @extschema@.apikey_scan(content text)
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_scan(text) IS
 	'The keys and tokens in any text that the caller may see, masked: what a verification would say that names whose they are, and at which character, from 1, each begins. Spends and counts nothing.';
+
+COMMENT ON FUNCTION @extschema@.apikey_id(text) IS
+	'The id that an API key, or a token of it, carries; null where its shape is wrong. Reads no table.';
+COMMENT ON FUNCTION @extschema@.apikey_parse(text) IS
+	'The parts of an API key or a token of one: prefix, id, and whether the CRC-32 checksum is right; null, null, false where its shape is wrong. Reads no table.';
 
 REVOKE ALL ON FUNCTION @extschema@.apikey_scan(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.apikey_scan(text) TO PUBLIC;
