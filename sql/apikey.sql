@@ -1664,6 +1664,13 @@ CREATE FUNCTION @extschema@.apikey_server_return(server uuid, epoch bigint, acco
 COMMENT ON FUNCTION @extschema@.apikey_server_return(uuid, bigint, uuid[], bigint[], bigint[]) IS
 	'For other servers'' workers: gives back what is unspent of the leases of these numbers of accounts, and returns how many there were. server, epoch: who gives. 22023, 22004: a bad argument; 55P03: an account is locked, its id in the detail; 55000: not the primary, or the server has not joined in this epoch.';
 
+CREATE FUNCTION @extschema@.apikey_server_take(server uuid, epoch bigint, limits uuid[],
+		wanted_least bigint[], wanted_most bigint[], charging boolean[])
+	RETURNS TABLE (limit_id uuid, granted bigint, wait_ms bigint)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@.apikey_server_take(uuid, bigint, uuid[], bigint[], bigint[], boolean[]) IS
+	'For other servers'' workers: tokens of shared rates, which are good for a second from when they are asked for. server, epoch: who asks; limits: ids; wanted_least, wanted_most: how many; charging: into debt. Where none are granted, none will be for wait_ms; null: there is no such rate. 22023, 22004: a bad argument, or more than 1,000 elements; 55000: not the primary, the library is not preloaded, or the server has not joined in this epoch.';
+
 CREATE FUNCTION @extschema@.apikey_server_forget(name text)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1801,6 +1808,7 @@ REVOKE ALL ON FUNCTION @extschema@._apikey_servers() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_beat(uuid, bigint, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_forget(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_server_take(uuid, bigint, uuid[], bigint[], bigint[], boolean[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_lease(uuid, bigint, uuid[], bigint[], bigint[], bigint[], bigint[], bigint[], boolean[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_return(uuid, bigint, uuid[], bigint[], bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[]) FROM PUBLIC;
@@ -1932,6 +1940,7 @@ BEGIN
 	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_flush(), '
 		'@extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean), '
 		'@extschema@.apikey_server_beat(uuid, bigint, boolean), '
+		'@extschema@.apikey_server_take(uuid, bigint, uuid[], bigint[], bigint[], boolean[]), '
 		'@extschema@.apikey_server_lease(uuid, bigint, uuid[], bigint[], bigint[], bigint[], bigint[], bigint[], boolean[]), '
 		'@extschema@.apikey_server_return(uuid, bigint, uuid[], bigint[], bigint[]), '
 		'@extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[]), '

@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #include "limits/bound.h"
+#include "limits/shared_rate.h"
 #include "store/complaint.h"
 #include "credits/credit.h"
 #include "limits/period.h"
@@ -86,6 +87,18 @@ set_from_limit(ApikeyBound *bound, const ApikeyRow *limit)
 		bound->period = *DatumGetIntervalP(limit->values[APIKEY_LIMIT_PERIOD]);
 	if (bound->kind == APIKEY_LIMIT_RATE)
 		set_rate(bound);
+	bound->shared = bound->kind == APIKEY_LIMIT_RATE &&
+		apikey_row_bool(limit, APIKEY_LIMIT_SHARED);
+}
+
+/* Makes a bound of a limit, whosever it is. */
+void
+apikey_bound_of_limit(ApikeyBound *bound, const ApikeyRow *limit)
+{
+	memset(bound, 0, sizeof(*bound));
+	bound->id = *apikey_row_id(limit);
+	bound->kind = apikey_limit_kind(limit);
+	set_from_limit(bound, limit);
 }
 
 static bool
@@ -342,6 +355,10 @@ complain(const ApikeyVerdict *verdict, const ApikeyBound *bound)
 		apikey_complain(APIKEY_COMPLAINT_PRELOAD,
 						"API key %s has a rate limit, and the library \"apikey\" is not in \"shared_preload_libraries\".",
 						id);
+	else if (bound->shared && RecoveryInProgress())
+		apikey_complain(APIKEY_COMPLAINT_CREDITS,
+						"A rate that servers share limits API key %s, and this is a standby.",
+						id);
 	else if (bound->kind == APIKEY_LIMIT_RATE)
 		apikey_complain(APIKEY_COMPLAINT_ROOM,
 						"There is no room in shared memory for the rate limit of API key %s.",
@@ -391,6 +408,21 @@ spend_account(ApikeyBound *bound, ApikeySpending *spending,
 		APIKEY_CODE_EXHAUSTED;
 }
 
+/*
+ * The same of one that servers share, whose limiter is the primary's: on another
+ * server it cannot be held.
+ */
+static ApikeyCode
+spend_shared(const ApikeyVerdict *verdict, ApikeyBound *bound,
+			 ApikeySlotHint *hint, int64 cost, ApikeyBoundState *state)
+{
+	if (RecoveryInProgress())
+		return APIKEY_CODE_UNAVAILABLE;
+	if (apikey_usage_shared())
+		apikey_shared_rate_fill(bound, hint);
+	return spend_rate(verdict, bound, hint, cost, state);
+}
+
 /* A verification on its way through the limits. */
 typedef struct Passage
 {
@@ -419,7 +451,9 @@ spend_bound(Passage *passage, int number, int64 cost)
 	ApikeyCode	code;
 
 	if (bound->kind == APIKEY_LIMIT_RATE)
-		return spend_rate(verdict, bound, hint, cost, state);
+		return bound->shared ?
+			spend_shared(verdict, bound, hint, cost, state) :
+			spend_rate(verdict, bound, hint, cost, state);
 	memset(spending, 0, sizeof(*spending));
 	spending->account = &bound->id;
 	spending->hint = hint;

@@ -29,6 +29,7 @@ typedef struct ApikeyBound
 	uint8		rank;			/* within a holder */
 	bool		short_form;		/* the key's rate_limit or credits */
 	bool		of_requests;
+	bool		shared;			/* a rate of all servers together */
 	bool		first_of_unit;	/* in the list */
 	char		unit[APIKEY_UNIT_MAX + 1];
 	int64		amount;			/* of the short form's credits: not known */
@@ -66,6 +67,7 @@ extern ApikeyBounds *apikey_bounds_read(const ApikeyRow *key,
 extern const ApikeyRate *apikey_bounds_own_rate(const ApikeyBounds *bounds);
 extern ApikeyCode apikey_bounds_spend(ApikeyVerdict *verdict,
 									  const ApikeyDemand *demand);
+extern void apikey_bound_of_limit(ApikeyBound *bound, const ApikeyRow *limit);
 extern void apikey_bound_look(const ApikeyRow *limit, ApikeyBoundState *state);
 extern void apikey_bound_ask(const ApikeyBound *bound, TimestampTz now,
 							 ApikeyBoundState *state);

@@ -13,10 +13,13 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
+
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #include "limits/bound.h"
+#include "limits/shared_rate.h"
 #include "credits/credit.h"
 #include "limits/tally.h"
 #include "usage/usage.h"
@@ -45,6 +48,10 @@ charge_rate(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost)
 	ApikeyBoundState state = {0};
 	int64		taken;
 
+	if (bound->shared && RecoveryInProgress())
+		refuse_now();
+	if (bound->shared)
+		apikey_shared_rate_fill(bound, &bound->hint);
 	if (!apikey_usage_charge(&bound->id, &bound->hint, &bound->rate, cost,
 							 verdict->at, &taken))
 		refuse_now();

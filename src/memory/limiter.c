@@ -122,6 +122,19 @@ time_of(int128 position, int64 now)
 						  PARTS_BITS);
 }
 
+/* Before a time not all can be back, whatever is known here. */
+void
+apikey_limiter_not_before(ApikeySlot *slot, int64 full_at)
+{
+	SpinLockAcquire(&slot->mutex);
+	if ((int64) pg_atomic_read_u64(&slot->arrival) < full_at)
+	{
+		pg_atomic_write_u64(&slot->arrival, (uint64) full_at);
+		slot->arrival_rest = 0;
+	}
+	SpinLockRelease(&slot->mutex);
+}
+
 /* Takes cost tokens, if they are there, and tells what is left. */
 bool
 apikey_limiter_take(ApikeySlot *slot, const ApikeyRate *rate, int64 now,

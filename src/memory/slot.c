@@ -29,6 +29,7 @@
 #include "usage/history.h"
 #include "limits/mark.h"
 #include "memory/seat.h"
+#include "memory/lifetime.h"
 #include "memory/server_id.h"
 #include "memory/slot.h"
 #include "limits/tally.h"
@@ -104,6 +105,7 @@ request_memory(void)
 	RequestAddinShmemSpace(apikey_server_id_size());
 	RequestAddinShmemSpace(apikey_fleet_size());
 	RequestAddinShmemSpace(apikey_fresh_size());
+	RequestAddinShmemSpace(apikey_lifetime_size());
 	RequestNamedLWLockTranche("apikey", PARTITIONS + 3);
 }
 

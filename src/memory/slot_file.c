@@ -45,6 +45,7 @@
 #include "storage/latch.h"
 
 #include "credits/credit.h"
+#include "memory/lifetime.h"
 #include "memory/server_id.h"
 #include "memory/slot.h"
 #include "usage/usage.h"
@@ -347,6 +348,9 @@ restore_slots(FILE *file, const FileHeader *header)
 				 errhint("\"apikey.max_tracked_keys\" is less than it was.")));
 	if (whole)
 		apikey_server_set_id(&header->server);
+	if (whole && header->state == DB_SHUTDOWNED &&
+		header->count <= (uint64) apikey_max_tracked_keys)
+		apikey_lifetime_goes_on();
 	for (uint64 i = 0; i < header->count &&
 		 fread(&kept, sizeof(kept), 1, file) == 1; i++)
 	{
@@ -429,6 +433,8 @@ read_file(void)
 void
 apikey_slot_file_start(void)
 {
+	apikey_lifetime_start(file_exists(STANDBY_SIGNAL_FILE) ||
+						  file_exists(RECOVERY_SIGNAL_FILE));
 	if (file_exists(BACKUP_LABEL_FILE))
 		unlink(SLOT_FILE);
 	read_file();

@@ -91,6 +91,7 @@ extern bool apikey_limiter_of(const ApikeyRow *key, ApikeyRate *rate);
 extern bool apikey_limiter_take(ApikeySlot *slot, const ApikeyRate *rate,
 								int64 now, int64 cost,
 								ApikeyRateState *state);
+extern void apikey_limiter_not_before(ApikeySlot *slot, int64 full_at);
 extern int64 apikey_limiter_charge(ApikeySlot *slot, const ApikeyRate *rate,
 								   int64 now, int64 cost);
 extern void apikey_limiter_return(ApikeySlot *slot, const ApikeyRate *rate,

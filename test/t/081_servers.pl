@@ -225,6 +225,55 @@ note 'All at once: this server and the others, until nothing is left.';
 	is($spent + left($id), 3000, "of 3000 none is lost and none is spent twice ($spent spent)");
 }
 
+note 'Shared rates: the primary hands out tokens.';
+sub take
+{
+	my ($server, $limit, $least, $most, $charging) = @_;
+	return split /\|/, sql(sprintf "SELECT granted, wait_ms FROM apikey_server_take('%s', %d, '{%s}', '{%d}', '{%d}', '{%s}')",
+		$server->{id}, $server->{epoch}, $limit, $least, $most, $charging ? 't' : 'f');
+}
+{
+	my $key = sql("SELECT apikey_create('rated')");
+	my $set = sub { return sql("SELECT apikey_limit_set('$_[0]', 3600, '1 hour', key => apikey_id('$key'), shared => true)") };
+	my ($one, $two) = @servers[ 1, 2 ];
+	my $hourly = $set->('requests');
+	$node->stop('immediate');
+	$node->start;
+	my $begun = time;
+	my ($granted) = take($one, $hourly, 0, 3600);
+	my $elapsed = time - $begun;
+	cmp_ok($granted, '<=', $elapsed + 2, 'after a crash only what comes back passes');
+	is(sql("SELECT code FROM apikey_verify('$key', cost => 3600)"), 'rate_limited', 'on the primary as well');
+
+	$node->restart;
+	($granted) = take($one, $hourly, 0, 3600);
+	cmp_ok($granted, '<=', time - $begun + 3, 'after a clean restart it goes on');
+	my $other = $set->('pages');
+	is((take($one, $other, 1000, 1000))[0], 1000, 'a new one is full');
+	is((take($two, $other, 2600, 2600))[0], 2600, 'for all servers together') or diag $granted;
+	my ($none, $wait) = take($one, $other, 100, 100);
+	is($none, 0, 'then there is nothing');
+	cmp_ok($wait, '>', 60_000, 'for as long as so many take');
+	cmp_ok($wait, '<=', 100_000, 'and no longer');
+	is((take($two, $other, 500, 500, 1))[0], 500, 'a charge goes into debt');
+	is((take($two, $other, 5000, 5000, 1))[0] < 3200, 1, 'once');
+	is_deeply([ take($one, $metered, 1, 1) ], [0], 'no such rate');
+	my $alone = sql("SELECT apikey_limit_set('alone', 10, '1 hour', key => apikey_id('$key'))");
+	is_deeply([ take($one, $alone, 1, 1) ], [0], 'nor is one that is not shared');
+
+	# So many at once and then evenly, whoever asks.
+	my $fast = sql("SELECT apikey_limit_set('fast', 100, '2 seconds', key => apikey_id('$key'), shared => true)");
+	my ($total, $start) = (0, time);
+	while (time < $start + 3)
+	{
+		my ($some) = take($servers[ rand @servers ], $fast, 1, 1 + int rand 40);
+		$total += $some;
+	}
+	my $bound = 100 + (time - $start) * 50;
+	cmp_ok($total, '<=', $bound + 1, "no more than the bound ($total of $bound)");
+	cmp_ok($total, '>=', 0.8 * $bound, 'and not much less');
+}
+
 note 'A server that is silent is lost, and forgotten.';
 ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM apikey_events WHERE event = 'server_lost' AND detail->>'server' = 'copied')"), 'lost');
 is(sql("SELECT severity FROM apikey_health() WHERE name = 'servers'"), 'warning', 'health tells');
@@ -241,6 +290,8 @@ note 'A standby that is promoted knows all of it.';
 	my $number = $one->{sequence} + 1;
 	sql(report($one, $number, $keys[0] => 100));
 	sql(lease($one, $metered, 51, 0, 0, 40, 40));
+	my $rated = sql("SELECT apikey_limit_set('pages', 3600, '1 hour', key => '$keys[0]', shared => true)");
+	is((take($one, $rated, 3600, 3600))[0], 3600, 'it takes all of a rate');
 	my ($uses, $left) = (sql("SELECT use_count FROM apikeys WHERE id = '$keys[0]'"), left($metered));
 	$primary->wait_for_catchup($standby);
 	is($standby->safe_psql('postgres', "SELECT count(*) FROM apikey_servers WHERE name = 's1'"), 1, 'a standby shows it');
@@ -255,6 +306,8 @@ note 'A standby that is promoted knows all of it.';
 	is(left($metered), $left + 40, 'all of it');
 	sql("SELECT code FROM apikey_verify((SELECT apikey_create('late'))) \\g /dev/null\nSELECT apikey_flush()");
 	is(sql("SELECT count(*) FROM apikey_servers WHERE role = 'primary'"), 1, 'there is one primary');
+	my ($begun, $granted) = (time, (take($one, $rated, 0, 3600))[0]);
+	cmp_ok($granted, '<=', time - $begun + 1, 'what the old primary has handed out is not handed out again');
 	$standby->stop;
 }
 sub fails_on

@@ -1,0 +1,70 @@
+/*
+ * lifetime.c
+ *		Since when this server has known what was spent of shared rates.
+ *
+ * The primary alone hands out the tokens of a rate that servers share.  What it
+ * had handed out before a crash, or the primary before it, is not known: so from
+ * then on a shared rate begins with nothing, and fills as it always does.  Only
+ * a clean stop of a primary leaves all of it behind.
+ *
+ *		UNKNOWN	a standby: when it is promoted is known when it is asked next,
+ *				which is not before
+ *		SINCE	a time; 0: for ever, as the file of a clean stop was read
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "port/atomics.h"
+#include "storage/shmem.h"
+
+#include "memory/lifetime.h"
+
+#define UNKNOWN		PG_INT64_MAX
+
+typedef struct Shared
+{
+	pg_atomic_uint64 since;
+} Shared;
+
+static Shared *shared = NULL;
+
+Size
+apikey_lifetime_size(void)
+{
+	return sizeof(Shared);
+}
+
+void
+apikey_lifetime_start(bool standby)
+{
+	bool		found;
+
+	shared = ShmemInitStruct("apikey lifetime", sizeof(Shared), &found);
+	if (!found)
+		pg_atomic_init_u64(&shared->since,
+						   standby ? UNKNOWN : (uint64) GetCurrentTimestamp());
+}
+
+/* A primary goes on where it was stopped in peace. */
+void
+apikey_lifetime_goes_on(void)
+{
+	pg_atomic_write_u64(&shared->since, 0);
+}
+
+/* For the primary. */
+TimestampTz
+apikey_lifetime_began(void)
+{
+	uint64		since = pg_atomic_read_u64(&shared->since);
+
+	if (since != UNKNOWN)
+		return (TimestampTz) since;
+	if (RecoveryInProgress())
+		return DT_NOEND;
+	/* Who is first says when. */
+	if (pg_atomic_compare_exchange_u64(&shared->since, &since,
+									   (uint64) GetCurrentTimestamp()))
+		since = pg_atomic_read_u64(&shared->since);
+	return (TimestampTz) since;
+}
