@@ -1382,7 +1382,7 @@ CREATE FUNCTION @extschema@._apikey_servers()
 COMMENT ON FUNCTION @extschema@._apikey_servers() IS
 	'The servers that verify keys of this database';
 
-CREATE TRIGGER apikey_server_arrived BEFORE INSERT ON @extschema@.apikey_server
+CREATE TRIGGER apikey_server_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_server
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
 CREATE TRIGGER apikey_server_lease_arrived BEFORE INSERT ON @extschema@.apikey_server_lease
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();

@@ -659,22 +659,34 @@ apikey_account_refill(const ApikeyRow *row, int64 *amount)
 }
 
 /*
+ * Has it been told in the account's period that it is low, or exhausted?  With
+ * its row, which is locked and will be written, it is from now on.
+ */
+bool
+apikey_account_tell_once(ApikeyRow *row, bool exhausted)
+{
+	CreditColumn column = exhausted ? CREDIT_EXHAUSTED_TOLD : CREDIT_LOW_TOLD;
+
+	if (!row->nulls[column] &&
+		DatumGetTimestampTz(row->values[column]) == next_refill(row))
+		return false;
+	apikey_row_set(row, column, TimestampTzGetDatum(next_refill(row)));
+	return true;
+}
+
+/*
  * Marks an account as told of, for its period; false where it is already, or
  * that would be waiting for somebody.
  */
 bool
 apikey_account_mark_told(const pg_uuid_t *account, bool exhausted)
 {
-	CreditColumn column = exhausted ? CREDIT_EXHAUSTED_TOLD : CREDIT_LOW_TOLD;
 	bool		refilled;
 	ApikeyRow	row;
 
 	if (!apikey_account_lock(account, APIKEY_LOCK_UPDATE_SKIP, &row, &refilled) ||
-		refilled ||
-		(!row.nulls[column] &&
-		 DatumGetTimestampTz(row.values[column]) == next_refill(&row)))
+		refilled || !apikey_account_tell_once(&row, exhausted))
 		return false;
-	apikey_row_set(&row, column, TimestampTzGetDatum(next_refill(&row)));
 	apikey_account_write(&row);
 	return true;
 }

@@ -24,6 +24,7 @@
 
 #include "credits/credit.h"
 #include "credits/fleet_lease.h"
+#include "limits/limit.h"
 #include "servers/lease_grant.h"
 
 #define HOLD_MAX	20			/* milliseconds for rows of accounts, in all */
@@ -160,6 +161,29 @@ take_out(const ApikeyLeaseWish *wish, int servers, ApikeyRow *account,
 }
 
 /*
+ * Tells, once a period, that a limit is low or exhausted: of what is leased to
+ * other servers nobody else tells.
+ */
+static void
+tell_limit(const ApikeyLeaseWish *wish, const ApikeyLeaseAnswer *answer,
+		   ApikeyRow *account)
+{
+	bool		exhausted = answer->granted == 0 && wish->least > 0;
+	ApikeyRow	limit;
+	int64		left = Max(answer->left_over, 0);
+
+	if (!apikey_table_fetch_latest(&apikey_limit_table, &wish->account, &limit))
+		return;
+	if (left <= DatumGetInt64(limit.values[APIKEY_LIMIT_AMOUNT]) / 5 &&
+		apikey_account_tell_once(account, false))
+		apikey_limit_tell(&limit, APIKEY_EVENT_LIMIT_LOW,
+						  apikey_limit_detail_with(&limit, "remaining", left, NULL));
+	if (exhausted && apikey_account_tell_once(account, true))
+		apikey_limit_tell(&limit, APIKEY_EVENT_LIMIT_EXHAUSTED,
+						  apikey_limit_detail_with(&limit, "remaining", left, NULL));
+}
+
+/*
  * Leases credits of an account to a server, whose row is locked; so many
  * servers share them.
  */
@@ -197,6 +221,7 @@ apikey_lease_grant(const ApikeyRow *server, const ApikeyLeaseWish *wish,
 	held = found && wish->held_number != 0 && lease_good(&lease, &state) &&
 		column(&lease, SERVER_LEASE_NUMBER) == wish->held_number;
 	take_out(wish, servers, &account, answer);
+	tell_limit(wish, answer, &account);
 	apikey_account_write_here(&account);
 	apikey_lease_changed(&wish->account);
 	answer->state = answer->granted != 0 ?

@@ -59,6 +59,17 @@ compare_keys(const void *one, const void *two)
 				  &((const ApikeyReported *) two)->key, sizeof(pg_uuid_t));
 }
 
+/* A number of what was counted; a sum of many is a bigint. */
+static int64
+count_element(const ApikeyList *list, int element, int64 least)
+{
+	int64		count = apikey_list_number(list, element, least);
+
+	if (count > APIKEY_LIMIT_MOST)
+		apikey_refuse(list->argument, "Its elements are at most 2^53.");
+	return count;
+}
+
 static TimestampTz
 time_element(const ApikeyList *list, int element)
 {
@@ -94,8 +105,8 @@ read_keys(FunctionCallInfo fcinfo, ApikeyReport *report)
 		ApikeyReported *key = &report->keys[report->key_count++];
 
 		key->key = *DatumGetUUIDP(lists[0].values[i]);
-		key->uses = (uint64) apikey_list_number(&lists[1], i, 0);
-		key->denials = (uint64) apikey_list_number(&lists[2], i, 0);
+		key->uses = (uint64) count_element(&lists[1], i, 0);
+		key->denials = (uint64) count_element(&lists[2], i, 0);
 		key->last_used_at = time_element(&lists[3], i);
 		key->addr = inet_element(&lists[4], i);
 	}
@@ -161,8 +172,8 @@ read_counts(FunctionCallInfo fcinfo, ApikeyReport *report)
 
 		count->of_unit = DatumGetBool(lists[1].values[i]);
 		count->name = name_element(&lists[2], i, count->of_unit);
-		count->count = apikey_list_number(&lists[3], i,
-										  count->of_unit ? PG_INT64_MIN : 0);
+		count->count = count_element(&lists[3], i,
+									 count->of_unit ? -APIKEY_LIMIT_MOST : 0);
 		key->counts = lappend(key->counts, count);
 	}
 	qsort(report->keys, report->key_count, sizeof(ApikeyReported), compare_keys);
@@ -184,7 +195,7 @@ read_denials(FunctionCallInfo fcinfo, ApikeyReport *report)
 
 		denial->key = *DatumGetUUIDP(lists[0].values[i]);
 		denial->code = name_element(&lists[1], i, false);
-		denial->count = apikey_list_number(&lists[2], i, 1);
+		denial->count = count_element(&lists[2], i, 1);
 		if (!lists[3].nulls[i])
 			denial->actor = DatumGetTextPP(lists[3].values[i]);
 		if (denial->actor != NULL && VARSIZE_ANY_EXHDR(denial->actor) >= NAMEDATALEN)

@@ -62,7 +62,7 @@ static const struct
 	{APIKEY_REL_DELETED, "deleted_named", OWNER_NAMED},
 	{APIKEY_REL_HISTORY, "history_arrived", "BEFORE INSERT OR UPDATE", "ROW", "_apikey_arrived('key_owner', 'key_owner_name')"},
 	{APIKEY_REL_HISTORY, "history_named", KEY_OWNER_NAMED},
-	{APIKEY_REL_SERVER, "server_arrived", ARRIVED},
+	{APIKEY_REL_SERVER, "server_arrived", ARRIVED_TOO},
 	{APIKEY_REL_SERVER_LEASE, "server_lease_arrived", ARRIVED},
 	{APIKEY_REL_BEAT, "beat_arrived", ARRIVED}
 };

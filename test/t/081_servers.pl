@@ -190,6 +190,11 @@ my $metered = sql("SELECT apikey_id(apikey_create('metered', credits => 1000))")
 	is(sql("SELECT leased FROM apikey_servers WHERE name = 's3'"), '{"tokens": 50}', 'by its unit');
 	is(sql(give_back($two, $limit, 41, 50)), 1, 'and back');
 	is(sql("SELECT remaining FROM apikey_limits WHERE id = '$limit'"), 500, 'whole');
+	sql(lease($two, $limit, 42, 0, 0, 410, 410));
+	sql(lease($two, $limit, 43, 42, 410, 80, 80));
+	like(sql(lease($two, $limit, 44, 43, 490, 20, 20)), qr/^short/, 'less than that is left');
+	is(sql("SELECT string_agg(event || ' ' || (detail->>'remaining'), ', ' ORDER BY id) FROM apikey_events WHERE event IN ('limit_low', 'limit_exhausted')"),
+		'limit_low 90, limit_exhausted 10', 'both are told, once');
 }
 
 note 'All at once: this server and the others, until nothing is left.';
@@ -277,6 +282,7 @@ sub take
 note 'A server that is silent is lost, and forgotten.';
 ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM apikey_events WHERE event = 'server_lost' AND detail->>'server' = 'copied')"), 'lost');
 is(sql("SELECT severity FROM apikey_health() WHERE name = 'servers'"), 'warning', 'health tells');
+fails(report($servers[0], 1_000_000, $keys[0] => '9007199254740994'), '22023', 'no such number of uses');
 is(sql("SELECT apikey_server_forget('copied')"), 't', 'forgotten');
 
 note 'A standby that is promoted knows all of it.';
