@@ -54,12 +54,9 @@ export function chart(c, series) {
   return html`<figure class="chart">
     <figcaption><span class="uses">${t.usesIn30Days(number(c, sum(series, 'uses')))}</span>
       <span class="denied">${t.refusedIn30Days(number(c, sum(series, 'denied')))}</span></figcaption>
-    <svg viewBox="0 0 1080 132" role="img" aria-label="${t.useOverTime}">
-      ${[10.5, 60.5, 110.5].map((y) => html`<line x1="0" x2="1030" y1="${y}" y2="${y}"/>`)}
-      <text x="1080" y="15" text-anchor="end">${number(c, most)}</text>
-      <g transform="translate(0 10)">${bars(series, 1030, 100, 8)}</g>
-      <text x="0" y="128">${series[0].day}</text><text x="1030" y="128" text-anchor="end">${series.at(-1).day}</text>
-    </svg>
+    <svg viewBox="0 0 1080 110" preserveAspectRatio="none" role="img" aria-label="${t.useOverTime}">
+      ${[0.5, 55, 109.5].map((y) => html`<line x1="0" x2="1080" y1="${y}" y2="${y}"/>`)}${bars(series, 1080, 109, 8)}</svg>
+    <p class="axis"><span>${series[0].day}</span><span>${t.mostADay(number(c, most))}</span><span>${series.at(-1).day}</span></p>
     ${used.length > 0 && html`<details><summary>${t.numbers}</summary><table>
       <thead><tr>${[t.day, t.uses, t.refused].map((text) => html`<th scope="col">${text}</th>`)}</tr></thead>
       <tbody>${used.map((each) => html`<tr><th scope="row">${each.day}</th>

@@ -30,7 +30,7 @@ function same(a, b) {
 
 export function user(c) {
   // Two headers arrive as one text with a comma, which is no id.
-  if (HEADER) return /^[\w.@-]{1,255}$/.exec(c.req.header(HEADER) ?? '')?.[0];
+  if (HEADER) return /^[\x21-\x2b\x2d-\x7e]{1,255}$/.exec(c.req.header(HEADER) ?? '')?.[0];
   const [id, until, proof] = (getCookie(c, 'session') ?? '').split('~');
   if (proof && same(proof, mac('session', id, until)) && Number(until) > Date.now()) return id;
 }

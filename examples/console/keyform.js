@@ -60,7 +60,8 @@ export function limitFields(c, fields, { quota, quota_period } = {}) {
   const number = (most, more = '') => ({ type: 'number', attributes: `min="1" max="${most}" ${more}` });
   return html`<div class="row">
     ${fields.input('rate_limit', t.rateLimit, { ...number(2147483647), hint: t.rateLimitHint })}
-    ${fields.select('rate_window', t.rateWindow, windows.map((each) => [each, t.windows[each] ?? span(c, each)]))}
+    ${fields.select('rate_window', t.rateWindow, windows.map((each) => [each, t.windows[each] ?? span(c, each)]))}</div>
+    <div class="row">
     ${quota ? fields.input('quota', t.quota, { ...number(quota, 'required'), hint: t.quotaLower })
       : fields.input('quota', t.quota, { ...number(9007199254740992), hint: t.quotaHint })}
     ${fields.select('quota_period', t.rateWindow, periods.map((each) => [each, t.windows[each]]))}</div>

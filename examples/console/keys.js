@@ -169,7 +169,7 @@ export async function keyPage(c, problem) {
         key.starts_at && [t.starts, moment(c, key.starts_at, { exact: true })],
         [t.expires, moment(c, key.expires_at, { empty: t.never, exact: true })],
         [t.rateLimit, key.rate_limit ? t.ratePer(number(c, key.rate_limit), span(c, key.rate_window)) : t.none],
-        ...limits.map((limit) => [`${limit.unit} (${t.kinds[limit.kind]})`, t.limitLeft(number(c, limit.amount),
+        ...limits.map((limit) => [t.limitName(limit.unit, t.kinds[limit.kind]), t.limitLeft(number(c, limit.amount),
           span(c, limit.period), limit.remaining === null ? '?' : number(c, limit.remaining))]),
         key.credits !== null && [t.credits, number(c, key.credits)],
         [t.allowedIps, key.allowed_ips ? codes(key.allowed_ips) : t.anyAddress],

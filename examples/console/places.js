@@ -326,7 +326,7 @@ function eventDetail(c, who, { event, detail, client_addr }) {
   if (/^member|^transferred/.test(event)) words.push(personName(c, who, detail.subject, detail.member ?? detail.owner));
   if (detail.role_before) words.push(`${t.roles[detail.role_before]} → ${t.roles[detail.role]}`);
   else if (detail.role && t.roles[detail.role]) words.push(t.roles[detail.role]);
-  if (detail.unit) words.push(t.limitOf(detail.unit, t.kinds[detail.kind], number(c, detail.amount), span(c, detail.period)));
+  if (detail.unit) words.push(t.limitOf(t.limitName(detail.unit, t.kinds[detail.kind]), number(c, detail.amount), span(c, detail.period)));
   if (detail.reason) words.push(detail.reason);
   if (detail.name_before) words.push(t.wasCalled(detail.name_before));
   if (detail.columns) words.push(detail.columns.map((name) => t.fields[name] ?? name).join(', '));

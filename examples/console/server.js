@@ -107,7 +107,7 @@ function sendAgain(c, status, title, text) {
   return message(c, status, title, text, html`
     ${status === 401 && !byProxy
       && html`<p><a class="button" href="/sign-in" target="_blank" rel="noopener">${t.signInElsewhere}</a></p>`}
-    <form method="post" action="${c.req.path}">
+    <form method="post" action="${c.req.path}" class="bare">
     ${fields.map(([name, value]) => html`<input type="hidden" name="${name}" value="${value}">`)}
     <div class="buttons"><button class="primary">${t.sendAgain}</button></div></form>`);
 }

@@ -110,8 +110,9 @@ export const zh = {
   ratePer: (count, span) => `每${span.replace(/^1 (个(?=月))?/, '')} ${count} 次`,
   kinds: { rate: '速率', quota: '配额', balance: '余额' },
   limitLeft: (amount, span, left) => `${span ? `每${span.replace(/^1 (个(?=月))?/, '')} ` : ''}${amount}，剩余 ${left}`,
-  limitOf: (unit, kind, amount, span) =>
-    `${unit}，${kind}：${span ? `每${span.replace(/^1 (个(?=月))?/, '')} ` : ''}${amount}`,
+  limitName: (unit, kind) => `${unit === 'requests' ? '请求数' : unit}（${kind}）`,
+  limitOf: (name, amount, span) =>
+    `${name}：${span ? `每${span.replace(/^1 (个(?=月))?/, '')} ` : ''}${amount}`,
   allowedIps: '允许的地址',
   allowedIpsHint: '网段，例如 192.0.2.0/24 或 2001:db8::/32。留空：任何地址。',
   anyAddress: '任何地址',
@@ -153,6 +154,7 @@ export const zh = {
   successor: '查看接替它的密钥',
   usesIn30Days: (count) => `30 天内使用 ${count} 次`,
   refusedIn30Days: (count) => `拒绝 ${count} 次`,
+  mostADay: (count) => `单日最多 ${count} 次`,
   useOverTime: '最近 30 天每日用量',
   numbers: '查看数字',
   day: '日期',

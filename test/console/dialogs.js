@@ -460,6 +460,33 @@ async function members(page) {
   );
 }
 
+// Somebody who belongs to nothing makes an organization, and ends it; in both
+// languages.
+async function organization() {
+  const page = await signIn('sam');
+  await fill(page, { name: 'acme' });
+  await send(page);
+  is(await wrong(page), t.errors.apikey_organization_name_taken, 'a name of an organization that is taken');
+  await fill(page, { name: 'sams' });
+  await send(page);
+  is([await heading(page), await notice(page)], ['sams', t.notices.organizationCreated], 'one that is not');
+  await page.getByRole('button', { name: '中文' }).click();
+  const zh = LANGUAGES.zh.texts;
+  is(
+    [new URL(page.url()).pathname, await page.locator('html').getAttribute('lang')],
+    ['/o/sams', 'zh-CN'],
+    'the language changes, the page does not',
+  );
+  await page.getByRole('link', { name: zh.dropOrganization }).click();
+  await fill(page, { confirm_name: 'sams' });
+  await send(page);
+  is(await notice(page), zh.notices.dropped, 'it is dropped');
+  await page.getByRole('button', { name: zh.signOut }).click();
+  await page.goto(url('/o/acme'));
+  is(await heading(page), zh.signIn, 'signed out');
+  await page.context().close();
+}
+
 export default async function () {
   const page = await signIn('olga');
   await newProject(page);
@@ -471,6 +498,7 @@ export default async function () {
   await search(page);
   await members(page);
   await deletedPeople(page);
+  await organization();
   await page.goto(url('/o/acme/p/mobile/drop'));
   await fill(page, { confirm_name: 'mobile' });
   await send(page);

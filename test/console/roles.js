@@ -14,6 +14,7 @@ import {
   post,
   send,
   signIn,
+  sources,
   sql,
   url,
   use,
@@ -289,6 +290,17 @@ export default async function () {
             : [],
     );
   const [en, zh] = [LANGUAGES.en.texts, LANGUAGES.zh.texts];
+  const used = new Set([...sources.matchAll(/\bt\.(\w+)|get\('t'\)\.(\w+)/g)].map(([, a, b]) => a ?? b));
+  is(
+    [...used].filter((name) => !(name in en)),
+    [],
+    'every text that a page names is there',
+  );
+  is(
+    Object.keys(en).filter((name) => !used.has(name)),
+    [],
+    'and every text is named',
+  );
   is([...missing(en, zh), ...missing(zh, en)], [], 'both languages have every text');
   await unused();
 
