@@ -198,16 +198,25 @@ export async function age(name, created, used) {
 }
 
 // Thirty days of use, more or less.
-export const use = (name, scale, phase = 0) =>
-  sql(
-    `
-  INSERT INTO auth.apikey_history (id, key_id, key_name, key_owner, key_owner_name, key_subject, place, organization, project, starts_at, step, use_count, denied, spent)
-    SELECT gen_random_uuid(), k.id, k.name, k.owner, 'console', k.subject, 'acme/web', p.organization, p.id,
-      date_trunc('day', now(), 'UTC') - make_interval(days => day), '1 day', ($2 * (1.2 + sin((day + $3) / 2.2) + ((day + $3) * 7919 % 13) / 10.0))::bigint,
-      CASE WHEN (day + $3) % 6 = 0 THEN jsonb_build_object('rate_limited', ($2 * 0.3)::bigint) ELSE '{}' END, '{}'
-      FROM auth.apikey_key k JOIN auth.apikey_project p ON p.id = k.project, generate_series(0, 29) AS day WHERE k.name = $1`,
+export async function use(name, scale, phase = 0) {
+  await sql(
+    `INSERT INTO auth.apikey_history (id, key_id, key_name, key_owner, key_owner_name, key_subject, place, organization,
+        project, starts_at, step, use_count, denied, spent)
+      SELECT gen_random_uuid(), k.id, k.name, k.owner, 'console', k.subject, 'acme/web', p.organization, p.id,
+        date_trunc('day', now(), 'UTC') - make_interval(days => day), '1 day',
+        ($2 * (1.2 + sin((day + $3) / 2.2) + ((day + $3) * 7919 % 13) / 10.0))::bigint,
+        CASE WHEN (day + $3) % 6 = 0 THEN jsonb_build_object('rate_limited', ($2 * 0.3)::bigint) ELSE '{}' END, '{}'
+        FROM auth.apikey_key k JOIN auth.apikey_project p ON p.id = k.project, generate_series(0, 29) AS day
+        WHERE k.name = $1`,
     [name, scale, phase],
   );
+  await sql(
+    `UPDATE auth.apikey_usage u SET use_count = h.uses, denied_count = h.denied
+      FROM (SELECT key_id, sum(use_count) AS uses, sum(coalesce((denied ->> 'rate_limited')::bigint, 0)) AS denied
+        FROM auth.apikey_history WHERE key_name = $1 GROUP BY key_id) AS h WHERE u.id = h.key_id`,
+    [name],
+  );
+}
 
 export async function done() {
   is(complaints, [], 'no script failed, and nothing broke the policy of what a page may load');
