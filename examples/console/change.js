@@ -52,7 +52,7 @@ export function leave(c, { go, notice }) {
 export const lock = (db, what) => db.one('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [what]);
 
 // Arguments whose field has another name.
-const FIELDS = { amount: 'quota', max_ttl: 'max_days', path: 'name' };
+const FIELDS = { amount: 'quota', path: 'name' };
 
 // A text for an error by the rule that was broken, else by its kind.
 export function explain(c, error) {

@@ -194,21 +194,27 @@ const changeMember = (remove) => async (c) => {
 };
 
 // Settings.  What stands in them is compared when they are saved.
-const SETTINGS = ['members_can_view', 'name_pattern', 'max_ttl', 'max_keys', 'terms', 'revealable'];
-const daysOf = (project) => project.max_ttl && String(Math.round(project.max_ttl_seconds / 86400));
+const SETTINGS = ['members_can_view', 'name_pattern', 'max_ttl', 'max_idle', 'max_keys', 'terms', 'revealable'];
+// An interval that is no whole number of days stays as it is, unless it is changed.
+const DAYS = ['max_ttl', 'max_idle'];
+const daysOf = (project, name) => project[name] && String(Math.round(project[`${name}_seconds`] / 86400));
+function intervalOf(project, name, days) {
+  return daysOf(project, name) === days ? project[name] : days ? `${days} days` : null;
+}
 const asText = (project) => JSON.stringify(SETTINGS.map((name) => project[name]));
 
 async function settingsPage(c, problem) {
   const t = c.get('t');
   const project = await as(c.get('user'), (db) => openProject(db, c));
   const typed = c.get('form');
-  const current = { ...project, max_days: daysOf(project),
+  const current = { ...project, max_ttl: daysOf(project, 'max_ttl'), max_idle: daysOf(project, 'max_idle'),
     members_can_view: project.members_can_view ? 'yes' : '', revealable: project.revealable ? 'yes' : '' };
   const fields = new Fields(typed ?? current, problem);
   const yes = (value) => value ? t.yes : t.no;
   const now = facts(
     [t.nameRuleSetting, project.name_pattern ? html`<code>${project.name_pattern}</code>` : t.nameHint],
     [t.maxTtl, project.max_ttl ? span(c, project.max_ttl) : t.none],
+    [t.maxIdle, project.max_idle ? span(c, project.max_idle) : t.none],
     [t.maxKeys, project.max_keys ?? t.none],
     [t.terms, project.terms ?? t.none],
     [t.revealable, yes(project.revealable)],
@@ -224,7 +230,8 @@ async function settingsPage(c, problem) {
         ${fields.check('revealable', t.revealable, { hint: t.revealableHint })}
         ${fields.input('name_pattern', t.nameRuleSetting, { hint: t.nameRuleSettingHint, attributes: `maxlength="200" ${PLAIN}` })}
         <div class="row">
-        ${fields.input('max_days', t.maxTtl, { type: 'number', hint: t.maxTtlHint, attributes: 'min="1" max="36500"' })}
+        ${fields.input('max_ttl', t.maxTtl, { type: 'number', hint: t.maxTtlHint, attributes: 'min="1" max="36500"' })}
+        ${fields.input('max_idle', t.maxIdle, { type: 'number', hint: t.maxIdleHint, attributes: 'min="1" max="36500"' })}
         ${fields.input('max_keys', t.maxKeys, { type: 'number', hint: t.maxKeysHint, attributes: 'min="1" max="2147483647"' })}
         </div>
         ${fields.area('terms', t.terms, { hint: t.termsHint, rows: 4, attributes: 'maxlength="10000"' })}
@@ -242,12 +249,10 @@ async function saveSettings(c) {
     await lock(db, before.path);
     const project = await openProject(db, c);
     if (typed.was !== asText(project)) throw new Conflict(c.get('t').changedMeanwhile);
-    // A longest life that is no whole number of days stays as it is, unless it is changed.
-    const days = typed.max_days ? `${typed.max_days} days` : null;
     await db.one(`UPDATE apikey_projects SET members_can_view = $2, revealable = $3, name_pattern = $4,
-        max_ttl = $5::interval, max_keys = $6::integer, terms = $7 WHERE path = $1`,
+        max_ttl = $5::interval, max_idle = $6::interval, max_keys = $7::integer, terms = $8 WHERE path = $1`,
     [project.path, typed.members_can_view === 'yes', typed.revealable === 'yes', typed.name_pattern || null,
-      daysOf(project) === typed.max_days ? project.max_ttl : days, typed.max_keys || null, typed.terms?.trim() || null]);
+      ...DAYS.map((name) => intervalOf(project, name, typed[name])), typed.max_keys || null, typed.terms?.trim() || null]);
     return { go: `${project.href}/settings`, notice: ['saved'] };
   });
   return result.problem ? settingsPage(c, result.problem) : leave(c, result);

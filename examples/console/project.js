@@ -6,7 +6,7 @@ import { NotFound } from './change.js';
 // told the same as of one that does not exist.
 export async function openProject(db, c, path = `${c.req.param('org')}/${c.req.param('project')}`) {
   const project = await db.one(`SELECT *, (now() + max_ttl)::date - 1 AS latest_day,
-    extract(epoch FROM max_ttl) AS max_ttl_seconds FROM apikey_projects WHERE path = $1`, [path]);
+    extract(epoch FROM max_ttl) AS max_ttl_seconds, extract(epoch FROM max_idle) AS max_idle_seconds FROM apikey_projects WHERE path = $1`, [path]);
   if (!project) throw new NotFound();
   return { ...project, ...hrefs(c, path), owns: project.role === 'owner', manages: project.role !== 'developer' };
 }

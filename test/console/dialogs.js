@@ -176,13 +176,19 @@ async function settings(page) {
   is(await wrong(page), t.errors.apikey_name_pattern, 'a rule that is none');
   await fill(page, {
     name_pattern: '[a-z0-9-]{2,40}',
-    max_days: '180',
+    max_ttl: '180',
+    max_idle: '120',
     max_keys: '50',
     terms: 'Keys are secret.\nTell us when one leaks.',
     revealable: true,
   });
   await send(page);
   is(await notice(page), t.notices.saved, 'settings are saved');
+  is(
+    await sql(`SELECT max_ttl::text, max_idle::text, max_keys FROM auth.apikey_projects WHERE path = 'acme/web'`),
+    [{ max_ttl: '180 days', max_idle: '120 days', max_keys: 50 }],
+    'as they were typed',
+  );
   await look(page, 'settings');
   await page.getByRole('button', { name: t.apply }).click();
   is(await notice(page), t.notices.applied(1), 'and applied to the key that never ended');
