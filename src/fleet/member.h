@@ -13,6 +13,7 @@ typedef struct ApikeyFleetDatabase
 {
 	Oid			oid;
 	char		name[NAMEDATALEN];
+	bool		subscribed;		/* it has a subscription */
 } ApikeyFleetDatabase;
 
 /* target.c: where the primary is */
@@ -21,11 +22,20 @@ extern const ApikeyFleetDatabase *apikey_target_database(int number);
 extern bool apikey_target_any(const ApikeyWire *wire, unsigned attempt,
 							  ApikeyWireTarget *target);
 
+extern bool apikey_target_of(const ApikeyWire *wire, unsigned attempt,
+							 const ApikeyFleetDatabase *database,
+							 ApikeyWireTarget *target);
+
 /* pulse.c: how fresh this server is */
 extern void apikey_pulse_begin(const ApikeyWire *table);
 extern void apikey_pulse_step(void);
 extern void apikey_pulse_stop(void);
 extern long apikey_pulse_wait(pgsocket *socket, uint32 *events);
+
+/* link.c, join.c, report.c */
+extern void apikey_link_begin(const ApikeyWire *table);
+extern void apikey_join_begin(const ApikeyWire *table);
+extern void apikey_report_begin(const ApikeyWire *table);
 
 /* worker.c */
 extern void apikey_fleet_init(void);

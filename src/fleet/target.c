@@ -14,10 +14,10 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_subscription.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #include "fleet/member.h"
 
@@ -51,26 +51,18 @@ add_database(const FormData_pg_database *database)
 	databases[database_count].oid = database->oid;
 	strlcpy(databases[database_count].name, NameStr(database->datname),
 			NAMEDATALEN);
+	databases[database_count].subscribed = false;
 	database_count++;
 }
 
-/* Lists the databases that can be connected to, if it is time. */
-void
-apikey_target_list(void)
+static void
+list_databases(void)
 {
-	static TimestampTz listed_at = 0;
-	TimestampTz now = GetCurrentTimestamp();
-	Relation	rel;
+	Relation	rel = table_open(DatabaseRelationId, AccessShareLock);
 	TableScanDesc scan;
 	HeapTuple	tuple;
 
-	if (listed_at != 0 && now >= listed_at && now < listed_at + LISTED_EVERY)
-		return;
-	listed_at = now;
 	database_count = 0;
-	StartTransactionCommand();
-	(void) GetTransactionSnapshot();
-	rel = table_open(DatabaseRelationId, AccessShareLock);
 	scan = table_beginscan_catalog(rel, 0, NULL);
 	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
 	{
@@ -83,7 +75,42 @@ apikey_target_list(void)
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
+}
+
+static void
+mark_subscribers(void)
+{
+	Relation	rel = table_open(SubscriptionRelationId, AccessShareLock);
+	TableScanDesc scan = table_beginscan_catalog(rel, 0, NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_subscription subscription = (Form_pg_subscription) GETSTRUCT(tuple);
+
+		for (int i = 0; i < database_count; i++)
+			databases[i].subscribed |= databases[i].oid == subscription->subdbid;
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+/* Lists the databases that can be connected to, if it is time. */
+void
+apikey_target_list(void)
+{
+	static ApikeyTick list_at = 0;
+	MemoryContext context = CurrentMemoryContext;
+
+	if (apikey_tick() < list_at)
+		return;
+	list_at = apikey_tick() + LISTED_EVERY;
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	list_databases();
+	mark_subscribers();
 	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
 }
 
 /* One of them, by its number; NULL for none. */
@@ -110,5 +137,19 @@ apikey_target_any(const ApikeyWire *wire, unsigned attempt,
 	target->timeout = apikey_fleet_timeout;
 	target->database = database_count == 0 ? "postgres" :
 		databases[attempt / (unsigned) hosts % (unsigned) database_count].name;
+	return true;
+}
+
+/* Of one database: false where it is not known where the primary is. */
+bool
+apikey_target_of(const ApikeyWire *wire, unsigned attempt,
+				 const ApikeyFleetDatabase *database, ApikeyWireTarget *target)
+{
+	if (!apikey_target_any(wire, attempt, target))
+		return false;
+	/* A subscriber's database may be called otherwise than the publisher's. */
+	target->own_database &= !RecoveryInProgress();
+	target->attempt = attempt;
+	target->database = database->name;
 	return true;
 }

@@ -49,6 +49,9 @@ typedef struct ApikeyWire
 	const char *(*value) (const ApikeyWireAnswer *answer, int row, int column);
 	void		(*free) (ApikeyWireAnswer *answer);
 
+	/* What an error tells beside its message; NULL for nothing. */
+	const char *(*detail) (const ApikeyWireAnswer *answer);
+
 	/* Why something failed, in a buffer; of an answer, or of a connection. */
 	void		(*tell) (ApikeyWireConn *conn, const ApikeyWireAnswer *answer,
 						 char *buffer, size_t size);

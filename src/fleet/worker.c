@@ -21,9 +21,13 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-#include "fleet/member.h"
+#include "fleet/link.h"
+#include "usage/usage.h"
 
 #define RESTARTED_AFTER	10		/* seconds */
+#define LINKS_MAX		64		/* databases that are reported */
+#define LINKS_KEPT		8		/* connected all the time, if there are no more */
+#define REPORTS_AT_ONCE	20		/* before others have their turn */
 #define LOOKS_EVERY		10000	/* milliseconds, without anything to do */
 
 typedef enum Standing
@@ -34,6 +38,9 @@ typedef enum Standing
 } Standing;
 
 static Standing standing = STANDING_UNKNOWN;
+static ApikeyLink links[LINKS_MAX];
+static int	link_count = 0;
+static MemoryContext round_context = NULL;
 
 /* The primary has answered. */
 void
@@ -58,9 +65,105 @@ apikey_fleet_cut(const char *reason)
 	standing = STANDING_CUT;
 }
 
+/* Often enough that what is used is there within two flush intervals. */
+static int
+report_interval(void)
+{
+	return apikey_fleet_interval == 0 ? apikey_flush_interval :
+		Min(apikey_fleet_interval, 2 * apikey_flush_interval);
+}
+
+/* Is a database of this server one that reports? */
+static bool
+reports(const ApikeyFleetDatabase *database)
+{
+	return RecoveryInProgress() ||
+		(database->subscribed && apikey_primary_conninfo[0] != '\0');
+}
+
+/* The link to a database, by its number; NULL where there are too many. */
+static ApikeyLink *
+link_of(const ApikeyFleetDatabase *database)
+{
+	for (int i = 0; i < link_count; i++)
+	{
+		if (links[i].database.oid == database->oid)
+		{
+			links[i].database = *database;
+			return &links[i];
+		}
+	}
+	if (link_count == LINKS_MAX)
+		return NULL;
+	memset(&links[link_count], 0, sizeof(ApikeyLink));
+	links[link_count].database = *database;
+	return &links[link_count++];
+}
+
+static void
+close_links(void)
+{
+	for (int i = 0; i < link_count; i++)
+		apikey_link_close(&links[i]);
+	link_count = 0;
+}
+
+/* Reports what a database has to tell. */
+static void
+report(ApikeyLink *link)
+{
+	bool		more = true;
+	bool		done = true;
+
+	for (int i = 0; i < REPORTS_AT_ONCE && more && done; i++)
+	{
+		done = apikey_link_report(link, &more);
+		MemoryContextReset(round_context);
+	}
+	if (done)
+		link->report_at = more ? 0 : apikey_tick() +
+			(ApikeyTick) report_interval() * 1000;
+}
+
+/* Does what is due for a database. */
+static void
+serve(ApikeyLink *link)
+{
+	ApikeyTick	now = apikey_tick();
+
+	if (now < link->report_at || now < link->try_at)
+		return;
+	if (apikey_link_open(link) && apikey_link_join(link))
+		report(link);
+	MemoryContextReset(round_context);
+	if (link->conn != NULL && link_count > LINKS_KEPT)
+		apikey_link_close(link);
+}
+
+/* Goes round the databases; returns how long there is nothing to do. */
+static long
+serve_all(void)
+{
+	const ApikeyFleetDatabase *database;
+	int64		rest = LOOKS_EVERY;
+
+	for (int i = 0; (database = apikey_target_database(i)) != NULL; i++)
+	{
+		ApikeyLink *link = reports(database) ? link_of(database) : NULL;
+		int64		due;
+
+		if (link == NULL)
+			continue;
+		serve(link);
+		due = (int64) Max(link->report_at, link->try_at) - (int64) apikey_tick();
+		rest = Min(rest, due / 1000 + 1);
+	}
+	return Max(rest, 1);
+}
+
 /* Sleeps until there is something to do. */
 static void
-rest(void)
+rest(long at_most)
 {
 	pgsocket	socket = PGINVALID_SOCKET;
 	uint32		events = 0;
@@ -69,7 +172,7 @@ rest(void)
 
 	events |= WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
 	(void) WaitLatchOrSocket(MyLatch, events, socket,
-							 Min(timeout, LOOKS_EVERY), PG_WAIT_EXTENSION);
+							 Min(timeout, at_most), PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }
@@ -80,10 +183,26 @@ worker_ends(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 	apikey_fleet_set_latch(NULL);
 }
 
+static void
+begin(const ApikeyWire *wire)
+{
+	apikey_pulse_begin(wire);
+	apikey_link_begin(wire);
+	apikey_join_begin(wire);
+	apikey_report_begin(wire);
+	round_context = AllocSetContextCreate(TopMemoryContext, "apikey fleet",
+										  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(round_context);
+	/* So that times are read there as they are meant here. */
+	SetConfigOption("datestyle", "ISO", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("timezone", "UTC", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
 void
 apikey_fleet_main(Datum arg pg_attribute_unused())
 {
 	ApikeyWireGet get;
+	bool		was_standby = false;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -92,7 +211,7 @@ apikey_fleet_main(Datum arg pg_attribute_unused())
 	get = (ApikeyWireGet) load_external_function("apikey_fleet",
 												 "apikey_fleet_wire", true,
 												 NULL);
-	apikey_pulse_begin(get());
+	begin(get());
 	before_shmem_exit(worker_ends, (Datum) 0);
 	apikey_fleet_set_latch(MyLatch);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -104,12 +223,18 @@ apikey_fleet_main(Datum arg pg_attribute_unused())
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			apikey_pulse_stop();
+			close_links();
 		}
-		if (RecoveryInProgress())
+		/* With a promotion there is nobody to report to any more. */
+		if (was_standby && !RecoveryInProgress())
+			close_links();
+		was_standby = RecoveryInProgress();
+		if (was_standby || apikey_primary_conninfo[0] != '\0')
 			apikey_target_list();
 		apikey_pulse_step();
-		rest();
+		rest(serve_all());
 	}
+	close_links();
 	apikey_pulse_stop();
 	/* To be started again, unless the server ends. */
 	proc_exit(1);

@@ -22,10 +22,21 @@
 
 #include "memory/fleet.h"
 
+#define DATABASES_MAX	64
+
+/* How the worker gets on with a database; written by it alone. */
+typedef struct Entry
+{
+	Oid			database;		/* invalid: free */
+	bool		joined;			/* on a connection that works */
+	bool		own;			/* where the primary should be, we are */
+} Entry;
+
 typedef struct Shared
 {
 	slock_t		mutex;
 	Latch	   *worker;			/* NULL: there is none */
+	Entry		entries[DATABASES_MAX];
 } Shared;
 
 static Shared *shared = NULL;
@@ -71,6 +82,66 @@ apikey_fleet_wake(void)
 		SetLatch(latch);
 }
 
+static Entry *
+find_entry(Oid database)
+{
+	for (int i = 0; i < DATABASES_MAX; i++)
+	{
+		if (shared->entries[i].database == database)
+			return &shared->entries[i];
+	}
+	return NULL;
+}
+
+/* For the worker: how it gets on with a database. */
+void
+apikey_fleet_tell(Oid database, bool joined, bool own)
+{
+	Entry	   *entry;
+
+	SpinLockAcquire(&shared->mutex);
+	entry = find_entry(database);
+	if (entry == NULL)
+		entry = find_entry(InvalidOid);
+	if (entry != NULL)
+	{
+		entry->database = database;
+		entry->joined = joined;
+		entry->own = own;
+	}
+	SpinLockRelease(&shared->mutex);
+}
+
+/* May who waits for the primary's answer hope for one? */
+bool
+apikey_fleet_connected(Oid database)
+{
+	const Entry *entry;
+	bool		connected;
+
+	if (shared == NULL)
+		return false;
+	SpinLockAcquire(&shared->mutex);
+	entry = find_entry(database);
+	connected = shared->worker != NULL && entry != NULL && entry->joined;
+	SpinLockRelease(&shared->mutex);
+	return connected;
+}
+
+/* Does apikey.primary_conninfo lead to this server itself? */
+static bool
+leads_here(Oid database)
+{
+	const Entry *entry;
+	bool		own;
+
+	SpinLockAcquire(&shared->mutex);
+	entry = find_entry(database);
+	own = entry != NULL && entry->own;
+	SpinLockRelease(&shared->mutex);
+	return own;
+}
+
 static void
 forget_subscribed(Datum arg pg_attribute_unused(),
 				  int cache pg_attribute_unused(),
@@ -113,5 +184,6 @@ apikey_fleet_member(void)
 	if (!apikey_fleet || shared == NULL)
 		return false;
 	return RecoveryInProgress() ||
-		(apikey_primary_conninfo[0] != '\0' && subscribes());
+		(apikey_primary_conninfo[0] != '\0' && subscribes() &&
+		 !leads_here(MyDatabaseId));
 }

@@ -33,6 +33,7 @@
 #include "memory/server_id.h"
 #include "memory/slot.h"
 #include "limits/tally.h"
+#include "usage/batch.h"
 #include "usage/usage.h"
 
 #define PARTITIONS		16
@@ -102,11 +103,12 @@ request_memory(void)
 	RequestAddinShmemSpace(apikey_mark_size());
 	RequestAddinShmemSpace(apikey_history_size());
 	RequestAddinShmemSpace(apikey_tally_size());
-	RequestAddinShmemSpace(apikey_server_id_size());
 	RequestAddinShmemSpace(apikey_fleet_size());
 	RequestAddinShmemSpace(apikey_fresh_size());
 	RequestAddinShmemSpace(apikey_lifetime_size());
-	RequestNamedLWLockTranche("apikey", PARTITIONS + 3);
+	RequestAddinShmemSpace(apikey_server_id_size());
+	RequestAddinShmemSpace(apikey_batch_size());
+	RequestNamedLWLockTranche("apikey", PARTITIONS + 4);
 }
 
 static uint32
@@ -249,7 +251,8 @@ lost_counts(ApikeySlot *slot)
 	uint64		counts = pg_atomic_read_u64(&slot->uses) +
 		pg_atomic_read_u64(&slot->denials);
 
-	if (slot->flush.number != 0 && !slot->flush_done)
+	if (slot->flush.number != 0 && slot->flush.number != APIKEY_FLUSH_KEPT &&
+		!slot->flush_done)
 		counts -= Min(counts, (uint64) slot->flush.uses + slot->flush.denials);
 	return counts;
 }
@@ -607,9 +610,10 @@ start_memory(void)
 	apikey_mark_start();
 	apikey_history_start();
 	apikey_tally_start();
-	apikey_server_id_start();
 	apikey_fleet_start();
 	apikey_fresh_start();
+	apikey_server_id_start();
+	apikey_batch_start(&locks[PARTITIONS + 3].lock);
 	shared = ShmemInitStruct("apikey", shared_size(), &found);
 	slots = ShmemInitStruct("apikey slots",
 							mul_size(apikey_max_tracked_keys,

@@ -91,6 +91,9 @@ typedef struct ApikeyFlush
 	uint32		denials;
 } ApikeyFlush;
 
+/* No flush: so much came with the file of the last run, see batch.c. */
+#define APIKEY_FLUSH_KEPT	PG_INT64_MAX
+
 /* What no event has told yet of refusals. */
 typedef struct ApikeyDenial
 {

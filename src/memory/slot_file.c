@@ -23,6 +23,10 @@
  * others may have or get as well: of that, limits hold on, leases do not, counts
  * are not attributed, and the server is another one.  What a base backup brings along is another's.
  *
+ * What a member of a fleet has not reported, and as whom it reports, is kept as
+ * well, in one piece with the slots: see batch.c.  What a standby's file has of
+ * counts waits until the primary has said whether they were reported since.
+ *
  * The content is checked before any of it is used: by its sizes, its checksum
  * and, each by itself, what its values may be.
  */
@@ -45,13 +49,15 @@
 #include "storage/latch.h"
 
 #include "credits/credit.h"
+#include "memory/fleet.h"
 #include "memory/lifetime.h"
 #include "memory/server_id.h"
 #include "memory/slot.h"
+#include "usage/batch.h"
 #include "usage/usage.h"
 
 #define SLOT_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/apikey.stat"
-#define SLOT_FILE_MAGIC	0x41504B36	/* "APK6" */
+#define SLOT_FILE_MAGIC	0x41504B37	/* "APK7" */
 
 /* What the file begins with, and what it is written of. */
 typedef struct FileHeader
@@ -61,6 +67,7 @@ typedef struct FileHeader
 	uint64		system;			/* the cluster, as its control file names it */
 	XLogRecPtr	checkpoint;
 	uint64		count;			/* of slots */
+	uint64		members;		/* memberships behind them */
 	TimeLineID	timeline;
 	uint32		state;			/* DBState */
 	pg_uuid_t	server;			/* whose it is: see server_id.c */
@@ -173,6 +180,46 @@ keep_busy_slot(ApikeySlot *slot, TimestampTz now, KeptSlot *kept)
 	return any;
 }
 
+/* What the file keeps of a membership, and behind it the batch, if there is one. */
+typedef struct KeptMembership
+{
+	ApikeyMembership membership;
+	bool		has_batch;
+} KeptMembership;
+
+static bool
+write_piece(FILE *file, FileHeader *header, const void *data, size_t size)
+{
+	header->crc = crc_of(header->crc, data, size);
+	return fwrite(data, size, 1, file) == 1;
+}
+
+/* Writes as whom a member reports, and what is on its way. */
+static bool
+write_memberships(FILE *file, FileHeader *header)
+{
+	ApikeyMembership *membership;
+
+	for (int i = 0; (membership = apikey_membership_at(i)) != NULL; i++)
+	{
+		const ApikeyBatch *batch;
+		KeptMembership kept;
+
+		if (!OidIsValid(membership->database))
+			continue;
+		batch = apikey_batch_of(membership->database);
+		memset(&kept, 0, sizeof(kept));
+		kept.membership = *membership;
+		kept.has_batch = batch != NULL;
+		if (!write_piece(file, header, &kept, sizeof(kept)) ||
+			(batch != NULL &&
+			 !write_piece(file, header, batch, sizeof(*batch))))
+			return false;
+		header->members++;
+	}
+	return true;
+}
+
 /* Writes the slots and then, knowing their sum, the header. */
 static bool
 write_slots(FILE *file, FileHeader *header, bool busy)
@@ -187,11 +234,12 @@ write_slots(FILE *file, FileHeader *header, bool busy)
 	{
 		if (!(busy ? keep_busy_slot : keep_slot) (apikey_slot_at(i), now, &kept))
 			continue;
-		if (fwrite(&kept, sizeof(kept), 1, file) != 1)
+		if (!write_piece(file, header, &kept, sizeof(kept)))
 			return false;
-		header->crc = crc_of(header->crc, &kept, sizeof(kept));
 		header->count++;
 	}
+	if (!write_memberships(file, header))
+		return false;
 	FIN_CRC32C(header->crc);
 	header->header_crc = header_crc(header);
 	return fseek(file, 0, SEEK_SET) == 0 &&
@@ -204,7 +252,14 @@ write_file(FileHeader *header, bool busy)
 {
 	static pg_crc32c last = 0;
 	FILE	   *file = AllocateFile(SLOT_FILE ".tmp", PG_BINARY_W);
-	bool		written = file != NULL && write_slots(file, header, busy);
+	bool		written;
+
+	/* What is moved into a batch meanwhile would be in it twice. */
+	if (busy)
+		apikey_batch_lock(false);
+	written = file != NULL && write_slots(file, header, busy);
+	if (busy)
+		apikey_batch_unlock();
 
 	if (file != NULL && FreeFile(file) != 0)
 		written = false;
@@ -284,6 +339,33 @@ is_ours(const FileHeader *header, const FileHeader *now)
 						   header->state == DB_IN_ARCHIVE_RECOVERY);
 }
 
+/* Reads the rest behind the slots; false where it is not what it should be. */
+static bool
+memberships_ok(FILE *file, const FileHeader *header, pg_crc32c *crc)
+{
+	KeptMembership kept;
+	ApikeyBatch *batch = palloc(sizeof(ApikeyBatch));
+	bool		ok = true;
+
+	for (uint64 i = 0; i < header->members && ok; i++)
+	{
+		ok = fread(&kept, sizeof(kept), 1, file) == 1 &&
+			OidIsValid(kept.membership.database) &&
+			kept.membership.token_count >= 0 &&
+			kept.membership.token_count <= APIKEY_TOKENS_MAX;
+		if (!ok)
+			break;
+		*crc = crc_of(*crc, &kept, sizeof(kept));
+		if (!kept.has_batch)
+			continue;
+		ok = fread(batch, sizeof(*batch), 1, file) == 1 &&
+			apikey_batch_ok(batch);
+		*crc = crc_of(*crc, batch, sizeof(*batch));
+	}
+	pfree(batch);
+	return ok;
+}
+
 /* Reads the header and, to its end, whether the rest is what it says. */
 static bool
 file_ok(FILE *file, FileHeader *header)
@@ -303,14 +385,48 @@ file_ok(FILE *file, FileHeader *header)
 			return false;
 		crc = crc_of(crc, &kept, sizeof(kept));
 	}
+	if (!memberships_ok(file, header, &crc))
+		return false;
 	FIN_CRC32C(crc);
 	return crc == header->crc && fgetc(file) == EOF &&
 		fseek(file, sizeof(*header), SEEK_SET) == 0;
 }
 
+/* Goes on as the member that this server was. */
+static void
+restore_memberships(FILE *file, const FileHeader *header)
+{
+	KeptMembership kept;
+	ApikeyBatch *batch = palloc(sizeof(ApikeyBatch));
+
+	for (uint64 i = 0; i < header->members &&
+		 fread(&kept, sizeof(kept), 1, file) == 1; i++)
+	{
+		if (kept.has_batch && fread(batch, sizeof(*batch), 1, file) != 1)
+			break;
+		if (!apikey_membership_restore(&kept.membership,
+									   kept.has_batch ? batch : NULL) &&
+			kept.has_batch)
+			apikey_stats_not_attributed_to(batch->database,
+										   apikey_batch_sum(batch));
+	}
+	pfree(batch);
+}
+
+/* A standby's counts may have been reported since the file was written. */
+static void
+keep_for_settling(ApikeySlot *slot)
+{
+	slot->flush.number = APIKEY_FLUSH_KEPT;
+	slot->flush.uses = (uint32) Min(pg_atomic_read_u64(&slot->uses),
+									PG_UINT32_MAX);
+	slot->flush.denials = (uint32) Min(pg_atomic_read_u64(&slot->denials),
+									   PG_UINT32_MAX);
+}
+
 /* Only where nobody else can have it are a lease and counts this server's. */
 static void
-restore_slot(const KeptSlot *kept, bool whole)
+restore_slot(const KeptSlot *kept, bool whole, bool of_standby)
 {
 	ApikeySlotKey key = {.database = kept->use.database, .id = kept->use.id};
 	ApikeySlot *slot = apikey_slot_restore(&key, kept->owner);
@@ -330,6 +446,8 @@ restore_slot(const KeptSlot *kept, bool whole)
 	pg_atomic_write_u64(&slot->last_used_at, (uint64) kept->use.last_used_at);
 	slot->has_addr = kept->use.has_addr;
 	slot->addr = kept->use.addr;
+	if (of_standby && apikey_fleet)
+		keep_for_settling(slot);
 	slot->denial = kept->denial;
 	slot->lease = kept->lease;
 	apikey_lease_from_file(&slot->lease);
@@ -356,8 +474,10 @@ restore_slots(FILE *file, const FileHeader *header)
 	{
 		if (whole && header->state != DB_SHUTDOWNED)
 			memset(&kept.lease, 0, sizeof(kept.lease));
-		restore_slot(&kept, whole);
+		restore_slot(&kept, whole, header->state != DB_SHUTDOWNED);
 	}
+	if (whole && header->state != DB_SHUTDOWNED)
+		restore_memberships(file, header);
 }
 
 /*
@@ -385,7 +505,7 @@ take_over_old(FILE *file, const FileHeader *now)
 		kept.lease.available = old.lease_available;
 		kept.lease.until = old.lease_until;
 		if (kept_slot_ok(&kept))
-			restore_slot(&kept, true);
+			restore_slot(&kept, true, false);
 	}
 }
 

@@ -230,6 +230,14 @@ apikey_stats_flushed(void)
 						(uint64) GetCurrentTimestamp());
 }
 
+/* The same of any database. */
+void
+apikey_stats_flushed_in(Oid database)
+{
+	pg_atomic_write_u64(&database_stats(database)->last_flush_at,
+						(uint64) GetCurrentTimestamp());
+}
+
 /* A role is gone, with a commit: each database has to look for its keys. */
 void
 apikey_stats_role_dropped(void)

@@ -68,6 +68,9 @@ extern text *apikey_server_free_name(const text *wanted, const pg_uuid_t *id);
 extern void apikey_server_count_own(int64 uses);
 extern bool apikey_server_watch(void);
 
+/* server_promoted.c */
+extern void apikey_server_settle_promoted(void);
+
 /* server_beat.c */
 extern int64 apikey_server_next_beat(int64 *age);
 extern int64 apikey_server_seen_beat(void);

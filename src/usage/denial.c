@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+#include "usage/batch.h"
 #include "usage/usage.h"
 
 #define TOLD_EVERY		SECS_PER_MINUTE
@@ -183,4 +184,63 @@ apikey_denial_tell(bool first, bool all)
 	foreach(cell, found)
 		told(lfirst(cell), now);
 	return true;
+}
+
+/* What a member reports: the batch's lock is held, see batch.c */
+
+static void
+move_denial(ApikeySlot *slot, TimestampTz now, ApikeyBatchDenial *denial)
+{
+	SpinLockAcquire(&slot->mutex);
+	denial->key = slot->key.id;
+	denial->denial = slot->denial;
+	slot->denial.count = 0;
+	slot->denial.told_at = seconds(now);
+	SpinLockRelease(&slot->mutex);
+}
+
+/* Moves what is due to be told of a batch's database into it. */
+void
+apikey_denial_move(ApikeyBatch *batch)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < apikey_slot_count() &&
+		 batch->denial_count < APIKEY_BATCH_DENIALS; i++)
+	{
+		ApikeySlot *slot = apikey_slot_at(i);
+		pg_uuid_t	id = slot->key.id;
+		LWLock	   *lock;
+
+		if (!slot->used || slot->key.database != batch->database ||
+			!denial_due(&slot->denial, now, false))
+			continue;
+		slot = apikey_slot_find(batch->database, &id, NULL, &lock);
+		if (slot == NULL)
+			continue;
+		move_denial(slot, now, &batch->denials[batch->denial_count++]);
+		LWLockRelease(lock);
+	}
+}
+
+/* Puts it back, before what was refused since. */
+void
+apikey_denial_move_back(Oid database, const ApikeyBatchDenial *denial)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = apikey_slot_open_spare(database, &denial->key, NULL,
+											  &lock);
+	uint32		since;
+
+	if (slot == NULL)
+		return;
+	SpinLockAcquire(&slot->mutex);
+	since = slot->denial.count;
+	if (since == 0)
+		slot->denial = denial->denial;
+	else
+		slot->denial.count = since + denial->denial.count;
+	slot->denial.told_at = 0;
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
 }

@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "credits/credit.h"
+#include "usage/batch.h"
 #include "usage/history.h"
 #include "limits/limit.h"
 #include "usage/usage.h"
@@ -644,4 +645,46 @@ apikey_history_retain(void)
 	}
 	apikey_step_commit();
 	return list_length(search.rows) == SUMMED_AT_ONCE;
+}
+
+/* What a member reports: the batch's lock is held, see batch.c */
+
+static void
+move_counter(Set *set, Counter *counter, ApikeyBatch *batch)
+{
+	ApikeyBatchCount *count = &batch->counts[batch->count_count++];
+
+	count->key = counter->key;
+	count->of_unit = counter->of_unit;
+	memcpy(count->name, counter->name, sizeof(count->name));
+	count->count = counter->count;
+	counter->database = InvalidOid;
+	set->used--;
+}
+
+/* Moves what has gathered of a batch's database into it. */
+void
+apikey_history_move(ApikeyBatch *batch)
+{
+	for (uint32 i = 0; i < shared->count &&
+		 batch->count_count + WAYS <= APIKEY_BATCH_COUNTS; i++)
+	{
+		Set		   *set = &shared->sets[i];
+
+		if (!set_has(set, batch->database))
+			continue;
+		SpinLockAcquire(&set->mutex);
+		for (int way = 0; way < WAYS; way++)
+		{
+			if (set->counters[way].database == batch->database)
+				move_counter(set, &set->counters[way], batch);
+		}
+		SpinLockRelease(&set->mutex);
+	}
+}
+
+void
+apikey_history_move_back(Oid database, const ApikeyBatchCount *count)
+{
+	add(database, &count->key, count->of_unit, count->name, count->count);
 }

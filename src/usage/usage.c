@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+#include "usage/batch.h"
 #include "usage/history.h"
 #include "memory/slot.h"
 #include "usage/usage.h"
@@ -178,12 +179,22 @@ apikey_usage_pending(const pg_uuid_t *id, int64 flushed, ApikeyUse *use)
 {
 	ApikeyFlush flush;
 	bool		done;
+	uint64		uses = 0;
+	uint64		denials = 0;
+	bool		moved = apikey_batch_pending(MyDatabaseId, id, &uses, &denials);
 	LWLock	   *lock;
 	ApikeySlot *slot = !apikey_usage_shared() ? NULL :
 		apikey_slot_find(MyDatabaseId, id, NULL, &lock);
 
-	if (slot == NULL)
+	if (slot == NULL && !moved)
 		return false;
+	if (slot == NULL)
+	{
+		memset(use, 0, sizeof(*use));
+		use->uses = uses;
+		use->denials = denials;
+		return true;
+	}
 	SpinLockAcquire(&slot->mutex);
 	flush = slot->flush;
 	done = slot->flush_done;
@@ -200,6 +211,8 @@ apikey_usage_pending(const pg_uuid_t *id, int64 flushed, ApikeyUse *use)
 		use->uses += flush.uses;
 		use->denials += flush.denials;
 	}
+	use->uses += uses;
+	use->denials += denials;
 	return true;
 }
 
@@ -286,5 +299,117 @@ apikey_usage_flushed(const List *uses, int64 flush)
 		LWLockRelease(lock);
 		if (ended)
 			apikey_slot_end(use->database, &use->id, false);
+	}
+}
+
+/* What a member reports: the batch's lock is held, see batch.c */
+
+static void
+move_use(ApikeySlot *slot, ApikeyBatchUse *use)
+{
+	SpinLockAcquire(&slot->mutex);
+	use->key = slot->key.id;
+	use->uses = pg_atomic_exchange_u64(&slot->uses, 0);
+	use->denials = pg_atomic_exchange_u64(&slot->denials, 0);
+	use->last_used_at = (TimestampTz) pg_atomic_read_u64(&slot->last_used_at);
+	use->has_addr = slot->has_addr;
+	use->addr = slot->addr;
+	slot->flush.number = 0;
+	SpinLockRelease(&slot->mutex);
+}
+
+/* Moves what slots of a batch's database have gathered into it. */
+void
+apikey_usage_move(ApikeyBatch *batch)
+{
+	for (int i = 0; i < apikey_slot_count() &&
+		 batch->use_count < APIKEY_BATCH_USES; i++)
+	{
+		ApikeySlot *slot = apikey_slot_at(i);
+		pg_uuid_t	id = slot->key.id;
+		LWLock	   *lock;
+		bool		ended;
+
+		if (!slot->used || slot->key.database != batch->database ||
+			apikey_slot_flushed(slot))
+			continue;
+		slot = apikey_slot_find(batch->database, &id, NULL, &lock);
+		if (slot == NULL)
+			continue;
+		move_use(slot, &batch->uses[batch->use_count++]);
+		ended = slot->ended;
+		LWLockRelease(lock);
+		if (ended)
+			apikey_slot_end(batch->database, &id, false);
+	}
+}
+
+/* Puts it back into the key's slot, if there is room for one. */
+void
+apikey_usage_move_back(Oid database, const ApikeyBatchUse *use)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = apikey_slot_open_spare(database, &use->key, NULL, &lock);
+
+	if (slot == NULL)
+	{
+		apikey_stats_not_attributed_to(database, use->uses + use->denials);
+		return;
+	}
+	SpinLockAcquire(&slot->mutex);
+	pg_atomic_fetch_add_u64(&slot->uses, use->uses);
+	pg_atomic_fetch_add_u64(&slot->denials, use->denials);
+	if ((TimestampTz) pg_atomic_read_u64(&slot->last_used_at) <
+		use->last_used_at)
+	{
+		pg_atomic_write_u64(&slot->last_used_at, (uint64) use->last_used_at);
+		slot->has_addr = use->has_addr;
+		slot->addr = use->addr;
+	}
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+}
+
+/* Ends the waiting of what came with the file; returns how much is given up. */
+static uint64
+settle_kept(ApikeySlot *slot, bool counts)
+{
+	uint64		given_up = 0;
+
+	SpinLockAcquire(&slot->mutex);
+	if (slot->flush.number == APIKEY_FLUSH_KEPT)
+	{
+		if (!counts)
+		{
+			pg_atomic_fetch_sub_u64(&slot->uses, slot->flush.uses);
+			pg_atomic_fetch_sub_u64(&slot->denials, slot->flush.denials);
+			given_up = (uint64) slot->flush.uses + slot->flush.denials;
+		}
+		slot->flush.number = 0;
+	}
+	SpinLockRelease(&slot->mutex);
+	return given_up;
+}
+
+/* What came with the file of the last run counts, or does not. */
+void
+apikey_usage_settle_kept(Oid database, bool counts)
+{
+	for (int i = 0; i < apikey_slot_count(); i++)
+	{
+		ApikeySlot *slot = apikey_slot_at(i);
+		pg_uuid_t	id = slot->key.id;
+		LWLock	   *lock;
+		uint64		given_up;
+
+		if (!slot->used || slot->key.database != database ||
+			slot->flush.number != APIKEY_FLUSH_KEPT)
+			continue;
+		slot = apikey_slot_find(database, &id, NULL, &lock);
+		if (slot == NULL)
+			continue;
+		given_up = settle_kept(slot, counts);
+		LWLockRelease(lock);
+		apikey_stats_not_attributed_to(database, given_up);
 	}
 }

@@ -134,6 +134,7 @@ extern void apikey_stats_count(ApikeyCode code);
 extern void apikey_stats_not_attributed(void);
 extern void apikey_stats_not_attributed_to(Oid database, uint64 counts);
 extern void apikey_stats_flushed(void);
+extern void apikey_stats_flushed_in(Oid database);
 extern void apikey_stats_role_dropped(void);
 extern uint64 apikey_stats_roles_dropped(void);
 extern void apikey_stats_retired(uint64 dropped);

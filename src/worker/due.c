@@ -10,6 +10,7 @@
 #include "keys/foreign.h"
 #include "keys/pepper_count.h"
 #include "limits/mark.h"
+#include "usage/batch.h"
 #include "usage/history.h"
 #include "usage/usage.h"
 #include "worker/worker.h"
@@ -67,6 +68,7 @@ apikey_due_find(void)
 		apikey_due_add(InvalidOid);
 	databases_listed = true;
 	databases = list_concat_unique_oid(databases, apikey_denial_databases());
+	databases = list_concat_unique_oid(databases, apikey_batch_databases());
 	databases = list_concat_unique_oid(databases, apikey_mark_databases());
 	databases = list_concat_unique_oid(databases, apikey_history_databases());
 	databases = list_concat_unique_oid(databases, apikey_rehash_databases());

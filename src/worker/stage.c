@@ -19,6 +19,7 @@
 #include "keys/pepper_count.h"
 #include "limits/mark.h"
 #include "servers/lease_grant.h"
+#include "memory/fleet.h"
 #include "servers/server.h"
 #include "usage/history.h"
 #include "usage/usage.h"
@@ -28,6 +29,7 @@
 
 static MemoryContext step_context = NULL;
 static bool script_older = false;	/* here is the SQL of 0.1.0 still */
+static bool member = false;		/* what is counted here goes to a primary */
 static bool flush_all = false;	/* on request: also what would wait */
 
 /* A worker has come to its database, which has this version of our SQL. */
@@ -38,13 +40,6 @@ apikey_stage_enter(bool older)
 	if (step_context == NULL)
 		step_context = AllocSetContextCreate(TopMemoryContext, "apikey worker",
 											 ALLOCSET_DEFAULT_SIZES);
-}
-
-/* All of it is about to be done: on request, also what would wait. */
-void
-apikey_stage_begin(bool on_request)
-{
-	flush_all = on_request;
 }
 
 static void
@@ -121,8 +116,8 @@ notify_step(bool first pg_attribute_unused())
 void
 apikey_stage_be_prompt(void)
 {
-	static const ApikeyStage leasing = {"leasing credits", lease_step, false};
-	static const ApikeyStage notifying = {"notifying", notify_step, false};
+	static const ApikeyStage leasing = {"leasing credits", lease_step, false, false};
+	static const ApikeyStage notifying = {"notifying", notify_step, false, false};
 
 	asked_count = apikey_lease_take_asked(MyDatabaseId, asked, PROMPT_BATCH);
 	while (asked_count > 0)
@@ -271,7 +266,7 @@ adopt_step(bool first pg_attribute_unused())
 void
 apikey_stage_adopt(void)
 {
-	static const ApikeyStage adopting = {"taking back its own leases", adopt_step, false};
+	static const ApikeyStage adopting = {"taking back its own leases", adopt_step, false, false};
 
 	while (!script_older && apikey_stage_step(&adopting, true))
 		 /* more */ ;
@@ -290,26 +285,53 @@ count_step(bool first)
 }
 
 const ApikeyStage apikey_stages[APIKEY_STAGES] = {
-	{"writing the use of keys", apikey_flush_step, true},
-	{"writing the events of refusals", denial_step, false},
-	{"writing the events of limits", mark_step, false},
-	{"writing the history of use", history_step, false},
-	{"summing the history of use", history_retain_step, false},
-	{"forgetting deleted keys", deleted_step, false},
-	{"writing digests", rehash_step, false},
-	{"revoking the keys of dropped roles", retire_step, false},
-	{"settling revocations", settle_step, false},
-	{"telling of keys that expire", expiry_step, false},
-	{"revoking idle keys", idle_step, false},
-	{"removing events that are too old", retain_step, false},
-	{"giving back credits", return_step, false},
-	{"watching the other servers", watch_step, false},
-	{"counting the keys of peppers", count_step, false}
+	{"writing the use of keys", apikey_flush_step, true, true},
+	{"writing the events of refusals", denial_step, false, true},
+	{"writing the events of limits", mark_step, false, true},
+	{"writing the history of use", history_step, false, true},
+	{"summing the history of use", history_retain_step, false, false},
+	{"forgetting deleted keys", deleted_step, false, false},
+	{"writing digests", rehash_step, false, false},
+	{"revoking the keys of dropped roles", retire_step, false, false},
+	{"settling revocations", settle_step, false, false},
+	{"telling of keys that expire", expiry_step, false, false},
+	{"revoking idle keys", idle_step, false, true},
+	{"removing events that are too old", retain_step, false, false},
+	{"giving back credits", return_step, false, true},
+	{"watching the other servers", watch_step, false, true},
+	{"counting the keys of peppers", count_step, false, false}
 };
+
+/* What this server was to report when it was a standby comes before all else. */
+static bool
+promoted_step(bool first pg_attribute_unused())
+{
+	if (apikey_step_begin())
+	{
+		apikey_server_settle_promoted();
+		apikey_step_commit();
+	}
+	return false;
+}
+
+/* All of it is about to be done: on request, also what would wait. */
+void
+apikey_stage_begin(bool on_request)
+{
+	static const ApikeyStage settling = {"settling reports", promoted_step, false, false};
+
+	flush_all = on_request;
+	StartTransactionCommand();
+	member = apikey_fleet_member();
+	CommitTransactionCommand();
+	if (!member && !script_older)
+		(void) apikey_stage_step(&settling, true);
+}
 
 /* Is a stage for the SQL that is here? */
 bool
 apikey_stage_runs(int number)
 {
-	return !script_older || apikey_stages[number].older;
+	return (!script_older || apikey_stages[number].older) &&
+		!(member && apikey_stages[number].primary);
 }

@@ -16,6 +16,7 @@ typedef struct ApikeyStage
 	const char *doing;
 	bool		(*step) (bool first);
 	bool		older;			/* with the SQL of 0.1.0, too */
+	bool		primary;		/* of a member its primary does it */
 } ApikeyStage;
 
 #define APIKEY_STAGES	15

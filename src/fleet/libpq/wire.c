@@ -211,6 +211,12 @@ wire_error_code(const ApikeyWireAnswer *answer)
 	return code == NULL ? "08006" : code;
 }
 
+static const char *
+wire_detail(const ApikeyWireAnswer *answer)
+{
+	return PQresultErrorField(answer, PG_DIAG_MESSAGE_DETAIL);
+}
+
 static int
 wire_rows(const ApikeyWireAnswer *answer)
 {
@@ -263,6 +269,7 @@ apikey_fleet_wire(void)
 		.socket = wire_socket,
 		.close = wire_close,
 		.error_code = wire_error_code,
+		.detail = wire_detail,
 		.rows = wire_rows,
 		.value = wire_value,
 		.free = wire_free,

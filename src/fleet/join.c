@@ -1,0 +1,189 @@
+/*
+ * join.c
+ *		A member joins the primary: is it still who it was?
+ *
+ * It shows the tokens by which it may be known, and one that it is known by
+ * from now on: the primary keeps that one alone, so of a server and its copies
+ * one is known.  What came with the file of the last run counts only then, and
+ * only where nothing has been reported since it was written.
+ *
+ *		known, nothing reported since	what came with the file counts
+ *		known, something reported since	it is not attributed: it was reported
+ *		unknown							the same, and the server is another one
+ *										from now on, in all databases
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "lib/stringinfo.h"
+
+#include "fleet/link.h"
+#include "memory/server_id.h"
+#include "usage/batch.h"
+#include "usage/usage.h"
+
+static const ApikeyWire *wire = NULL;
+
+void
+apikey_join_begin(const ApikeyWire *table)
+{
+	wire = table;
+}
+
+/* What has been counted for somebody whom the primary does not know. */
+static void
+give_up_batch(Oid database)
+{
+	ApikeyBatch *batch = apikey_batch_of(database);
+
+	if (batch == NULL)
+		return;
+	apikey_stats_not_attributed_to(database, apikey_batch_sum(batch));
+	apikey_batch_end(batch);
+}
+
+/* This server is another one from now on. */
+static void
+become_another(void)
+{
+	ApikeyMembership *membership;
+
+	apikey_batch_lock(true);
+	for (int i = 0; (membership = apikey_membership_at(i)) != NULL; i++)
+	{
+		if (!OidIsValid(membership->database))
+			continue;
+		apikey_usage_settle_kept(membership->database, false);
+		give_up_batch(membership->database);
+		memset(membership, 0, sizeof(*membership));
+	}
+	apikey_server_new_id();
+	apikey_batch_unlock();
+}
+
+static const char *
+token_list(const ApikeyMembership *membership)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < membership->token_count; i++)
+		appendStringInfo(&list, "%c%s", i == 0 ? '{' : ',',
+						 apikey_id_string(&membership->tokens[i]));
+	appendStringInfoString(&list, membership->token_count == 0 ? "{}" : "}");
+	return list.data;
+}
+
+/* The token of this attempt, and of those that repeat it. */
+static void
+make_token(ApikeyMembership *membership)
+{
+	apikey_batch_lock(true);
+	if (!membership->joining &&
+		!pg_strong_random(membership->new_token.data, UUID_LEN))
+	{
+		apikey_batch_unlock();
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	}
+	membership->joining = true;
+	apikey_batch_unlock();
+}
+
+/* It is known by the new token now. */
+static void
+keep_token(ApikeyMembership *membership)
+{
+	int			kept = Min(membership->token_count, APIKEY_TOKENS_MAX - 1);
+
+	memmove(&membership->tokens[1], &membership->tokens[0],
+			kept * sizeof(pg_uuid_t));
+	membership->tokens[0] = membership->new_token;
+	membership->token_count = kept + 1;
+	membership->joining = false;
+}
+
+/* It is known: what has it told already? */
+static void
+settle(ApikeyMembership *membership, int64 epoch, int64 sequence)
+{
+	ApikeyBatch *batch;
+	int64		last;
+
+	apikey_batch_lock(true);
+	batch = apikey_batch_of(membership->database);
+	last = batch != NULL ? batch->sequence : membership->sequence;
+	keep_token(membership);
+	membership->epoch = epoch;
+	apikey_usage_settle_kept(membership->database,
+							 !membership->from_file || sequence <= last);
+	membership->from_file = false;
+	if (batch != NULL && batch->sequence <= sequence)
+		apikey_batch_end(batch);
+	membership->sequence = Max(membership->sequence, sequence);
+	apikey_batch_unlock();
+}
+
+static ApikeyWireAnswer *
+call_join(ApikeyLink *link, const ApikeyMembership *membership)
+{
+	ApikeyCall	call = {.function = "join", .result = "r.known, r.epoch, r.sequence"};
+	pg_uuid_t	id;
+
+	apikey_server_own_id(&id);
+	apikey_call_add(&call, "uuid", apikey_id_string(&id));
+	apikey_call_add(&call, "uuid[]", token_list(membership));
+	apikey_call_add(&call, "uuid", apikey_id_string(&membership->new_token));
+	apikey_call_add(&call, "text", apikey_server_own_name());
+	apikey_call_add(&call, "text",
+					RecoveryInProgress() ? "standby" : "subscriber");
+	apikey_call_add(&call, "text", APIKEY_VERSION);
+	apikey_call_add(&call, "int8",
+					psprintf(INT64_FORMAT, (int64) GetSystemIdentifier()));
+	apikey_call_add(&call, "bool", membership->epoch != 0 ? "true" : "false");
+	return apikey_call(link, &call);
+}
+
+/* Joins on a new connection; false where that has failed. */
+bool
+apikey_link_join(ApikeyLink *link)
+{
+	ApikeyMembership *membership;
+	ApikeyWireAnswer *answer;
+	char		reason[256];
+
+	if (link->joined)
+		return true;
+	membership = apikey_membership(link->database.oid, true);
+	if (membership == NULL)
+	{
+		apikey_link_fail(link, "There are too many databases.");
+		return false;
+	}
+	make_token(membership);
+	answer = call_join(link, membership);
+	if (answer == NULL)
+		return false;
+	if (wire->error_code(answer) != NULL || wire->rows(answer) != 1)
+	{
+		wire->tell(link->conn, answer, reason, sizeof(reason));
+		apikey_link_fail(link, reason);
+	}
+	else if (strcmp(wire->value(answer, 0, 0), "t") != 0)
+	{
+		become_another();
+		link->try_at = 0;
+		apikey_link_close(link);
+	}
+	else
+	{
+		settle(membership, strtoi64(wire->value(answer, 0, 1), NULL, 10),
+			   strtoi64(wire->value(answer, 0, 2), NULL, 10));
+		link->joined = true;
+		apikey_fleet_tell(link->database.oid, true, false);
+		apikey_link_works(link);
+	}
+	wire->free(answer);
+	return link->joined;
+}

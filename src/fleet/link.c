@@ -1,0 +1,250 @@
+/*
+ * link.c
+ *		A member's connection to a database of the primary, and calls on it.
+ *
+ * One call is on its way at a time, and the worker waits for its answer: no
+ * longer than apikey.fleet_timeout, and meanwhile the pulse goes on.  What
+ * fails closes the connection, and the next attempt waits a while, longer each
+ * time.  The log is told once that it works, and once that it does not.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/latch.h"
+
+#include "fleet/link.h"
+
+#define WAIT_STEP		20		/* milliseconds: the pulse may have to be seen to */
+#define AGAIN_FIRST		100		/* milliseconds, doubled up to */
+#define AGAIN_MOST		3000
+#define ABSENT_AGAIN	60000	/* milliseconds: the extension is not there */
+
+#define QUERY_PLACE	"SELECT pg_catalog.quote_ident(n.nspname), c.system_identifier" \
+	" FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace," \
+	" pg_catalog.pg_control_system() c WHERE e.extname = 'apikey'"
+
+static const ApikeyWire *wire = NULL;
+
+void
+apikey_link_begin(const ApikeyWire *table)
+{
+	wire = table;
+}
+
+static ApikeyTick
+later(int milliseconds)
+{
+	return apikey_tick() + (ApikeyTick) milliseconds * 1000;
+}
+
+void
+apikey_link_close(ApikeyLink *link)
+{
+	if (link->conn != NULL)
+		wire->close(link->conn);
+	link->conn = NULL;
+	link->joined = false;
+	apikey_fleet_tell(link->database.oid, false, false);
+}
+
+/* The connection is given up; the next attempt is to be made later. */
+void
+apikey_link_fail(ApikeyLink *link, const char *reason)
+{
+	if (!link->told || link->working)
+		ereport(LOG,
+				(errmsg("the use of API keys of database \"%s\" cannot be reported to the primary",
+						link->database.name),
+				 errdetail_internal("%s", reason)));
+	link->told = true;
+	link->working = false;
+	apikey_link_close(link);
+	link->attempts++;
+	link->again = Min(Max(link->again, AGAIN_FIRST) * 2, AGAIN_MOST);
+	link->try_at = later(link->again);
+}
+
+/* It has joined, or been answered. */
+void
+apikey_link_works(ApikeyLink *link)
+{
+	if (!link->working)
+		ereport(LOG,
+				(errmsg("the use of API keys of database \"%s\" is reported to the primary",
+						link->database.name)));
+	link->told = link->working = true;
+	link->again = 0;
+}
+
+static void
+fail_by_wire(ApikeyLink *link, const ApikeyWireAnswer *answer)
+{
+	char		reason[256];
+
+	wire->tell(link->conn, answer, reason, sizeof(reason));
+	apikey_link_fail(link, reason);
+}
+
+/* Waits for the socket, or a moment. */
+static void
+wait_step(ApikeyLink *link, ApikeyWireStep wanted)
+{
+	pgsocket	socket = wire->socket(link->conn);
+	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+
+	if (socket != PGINVALID_SOCKET)
+		events |= wanted == APIKEY_WIRE_WRITES ? WL_SOCKET_WRITEABLE :
+			WL_SOCKET_READABLE;
+	(void) WaitLatchOrSocket(MyLatch, events, socket,
+							 socket == PGINVALID_SOCKET ? 1 : WAIT_STEP,
+							 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	apikey_pulse_step();
+}
+
+/*
+ * Takes steps until one is the last, the time is over, or the server ends;
+ * connecting where there is no place for an answer.  False where it has failed,
+ * and the connection is closed.
+ */
+static bool
+wait_for(ApikeyLink *link, ApikeyWireAnswer **answer)
+{
+	ApikeyTick	until = later(apikey_fleet_timeout);
+	ApikeyWireStep step = answer == NULL ? APIKEY_WIRE_WRITES : APIKEY_WIRE_READS;
+
+	for (;;)
+	{
+		if (answer != NULL)
+			step = wire->ask_step(link->conn, answer);
+		if (step == APIKEY_WIRE_DONE)
+			return true;
+		if (step == APIKEY_WIRE_FAILED)
+		{
+			fail_by_wire(link, NULL);
+			return false;
+		}
+		if (apikey_tick() >= until || ShutdownRequestPending)
+		{
+			apikey_link_fail(link, "The primary does not answer.");
+			return false;
+		}
+		wait_step(link, step);
+		if (answer == NULL)
+			step = wire->connect_step(link->conn);
+	}
+}
+
+/* Asks for something; NULL where it has failed, and the connection is closed. */
+static ApikeyWireAnswer *
+ask(ApikeyLink *link, const char *query, int count, const char *const *values)
+{
+	ApikeyWireAnswer *answer = NULL;
+
+	if (!wire->ask(link->conn, query, count, values))
+		fail_by_wire(link, NULL);
+	else if (!wait_for(link, &answer) && answer != NULL)
+	{
+		wire->free(answer);
+		answer = NULL;
+	}
+	return answer;
+}
+
+/*
+ * Is it this server that answers?  One connection string may serve all servers,
+ * the primary, too.
+ */
+static bool
+leads_here(const ApikeyWireAnswer *answer)
+{
+	return !RecoveryInProgress() &&
+		strtoi64(wire->value(answer, 0, 1), NULL, 10) ==
+		(int64) GetSystemIdentifier();
+}
+
+/* Finds where the extension is; false where it is not, or does not answer. */
+static bool
+find_extension(ApikeyLink *link)
+{
+	ApikeyWireAnswer *answer = ask(link, QUERY_PLACE, 0, NULL);
+	bool		found = false;
+
+	if (answer == NULL)
+		return false;
+	if (wire->error_code(answer) != NULL)
+		fail_by_wire(link, answer);
+	else if (wire->rows(answer) != 1 || leads_here(answer))
+	{
+		apikey_link_close(link);
+		apikey_fleet_tell(link->database.oid, false,
+						  wire->rows(answer) == 1);
+		link->try_at = later(ABSENT_AGAIN);
+	}
+	else
+	{
+		strlcpy(link->schema, wire->value(answer, 0, 0), sizeof(link->schema));
+		found = true;
+	}
+	wire->free(answer);
+	return found;
+}
+
+/* Connects, unless it is connected or too early; false where it is not. */
+bool
+apikey_link_open(ApikeyLink *link)
+{
+	ApikeyWireTarget target;
+
+	if (link->conn != NULL)
+		return true;
+	if (apikey_tick() < link->try_at)
+		return false;
+	if (!apikey_target_of(wire, link->attempts, &link->database, &target))
+	{
+		link->try_at = later(AGAIN_MOST);
+		return false;
+	}
+	link->conn = wire->connect(&target);
+	if (link->conn == NULL)
+	{
+		fail_by_wire(link, NULL);
+		return false;
+	}
+	return wait_for(link, NULL) && find_extension(link);
+}
+
+void
+apikey_call_add(ApikeyCall *call, const char *type, const char *value)
+{
+	Assert(call->count < APIKEY_QUERY_VALUES);
+	call->types[call->count] = type;
+	call->values[call->count++] = value;
+}
+
+/*
+ * Calls a function on the primary; NULL where the connection has failed.  The
+ * answer, an error perhaps, is for the caller to free.
+ */
+ApikeyWireAnswer *
+apikey_call(ApikeyLink *link, const ApikeyCall *call)
+{
+	StringInfoData query;
+	ApikeyWireAnswer *answer;
+
+	initStringInfo(&query);
+	appendStringInfo(&query, "SELECT %s FROM %s.apikey_server_%s(",
+					 call->result, link->schema, call->function);
+	for (int i = 0; i < call->count; i++)
+		appendStringInfo(&query, "%s$%d::pg_catalog.%s", i == 0 ? "" : ", ",
+						 i + 1, call->types[i]);
+	appendStringInfoString(&query, ") r");
+	answer = ask(link, query.data, call->count, call->values);
+	pfree(query.data);
+	return answer;
+}

@@ -1,0 +1,97 @@
+/*
+ * batch.h
+ *		What a member reports to its primary, and as whom.
+ */
+#ifndef APIKEY_BATCH_H
+#define APIKEY_BATCH_H
+
+#include "limits/limit.h"
+#include "memory/slot.h"
+
+#define APIKEY_BATCH_USES		500
+#define APIKEY_BATCH_COUNTS		200
+#define APIKEY_BATCH_DENIALS	100
+#define APIKEY_TOKENS_MAX		8
+
+typedef struct ApikeyBatchUse
+{
+	pg_uuid_t	key;
+	uint64		uses;
+	uint64		denials;
+	TimestampTz last_used_at;	/* 0: not since the counting began */
+	bool		has_addr;
+	inet_struct addr;
+} ApikeyBatchUse;
+
+/* Of the history: a refusal's code, or a unit. */
+typedef struct ApikeyBatchCount
+{
+	pg_uuid_t	key;
+	bool		of_unit;
+	char		name[APIKEY_UNIT_MAX + 1];
+	int64		count;
+} ApikeyBatchCount;
+
+typedef struct ApikeyBatchDenial
+{
+	pg_uuid_t	key;
+	ApikeyDenial denial;
+} ApikeyBatchDenial;
+
+/* What the primary has not acknowledged yet. */
+typedef struct ApikeyBatch
+{
+	Oid			database;		/* invalid: free */
+	int64		sequence;
+	int			use_count;
+	int			count_count;
+	int			denial_count;
+	ApikeyBatchUse uses[APIKEY_BATCH_USES];
+	ApikeyBatchCount counts[APIKEY_BATCH_COUNTS];
+	ApikeyBatchDenial denials[APIKEY_BATCH_DENIALS];
+} ApikeyBatch;
+
+/* As whom this server stands with the primary's database. */
+typedef struct ApikeyMembership
+{
+	Oid			database;		/* invalid: free */
+	int64		epoch;			/* 0: it has not joined since its start */
+	int64		sequence;		/* the last that was acknowledged */
+	bool		from_file;		/* what came with it is to be settled yet */
+	bool		joining;		/* with the new token, unless it was answered */
+	int			token_count;
+	pg_uuid_t	tokens[APIKEY_TOKENS_MAX];	/* the newest first */
+	pg_uuid_t	new_token;
+} ApikeyMembership;
+
+/* batch.c */
+extern Size apikey_batch_size(void);
+extern void apikey_batch_start(LWLock *lock);
+extern void apikey_batch_lock(bool exclusive);
+extern void apikey_batch_unlock(void);
+extern ApikeyMembership *apikey_membership(Oid database, bool make);
+extern ApikeyMembership *apikey_membership_at(int number);
+extern void apikey_membership_end(Oid database);
+extern ApikeyBatch *apikey_batch_of(Oid database);
+extern ApikeyBatch *apikey_batch_begin(Oid database, int64 sequence);
+extern void apikey_batch_end(ApikeyBatch *batch);
+extern bool apikey_batch_ok(const ApikeyBatch *batch);
+extern bool apikey_membership_restore(const ApikeyMembership *membership,
+									  const ApikeyBatch *batch);
+extern uint64 apikey_batch_sum(const ApikeyBatch *batch);
+extern List *apikey_batch_databases(void);
+extern bool apikey_batch_pending(Oid database, const pg_uuid_t *key,
+								 uint64 *uses, uint64 *denials);
+
+/* usage.c, history.c, denial.c: into a batch, and back */
+extern void apikey_usage_move(ApikeyBatch *batch);
+extern void apikey_usage_move_back(Oid database, const ApikeyBatchUse *use);
+extern void apikey_usage_settle_kept(Oid database, bool counts);
+extern void apikey_history_move(ApikeyBatch *batch);
+extern void apikey_history_move_back(Oid database,
+									 const ApikeyBatchCount *count);
+extern void apikey_denial_move(ApikeyBatch *batch);
+extern void apikey_denial_move_back(Oid database,
+									const ApikeyBatchDenial *denial);
+
+#endif							/* APIKEY_BATCH_H */
