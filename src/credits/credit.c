@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #include "credits/credit.h"
+#include "memory/fleet.h"
 #include "usage/usage.h"
 
 #define WAIT_MAX		100		/* milliseconds in all */
@@ -124,7 +125,8 @@ spend_directly(ApikeySpending *spending)
 		.verdict = APIKEY_CREDIT_UNAVAILABLE
 	};
 
-	if (spending->charge ||
+	/* A member's row is not its own. */
+	if (spending->charge || apikey_fleet_member() ||
 		XactReadOnly || IsInParallelMode() || RecoveryInProgress() ||
 		!apikey_storage_try(spend_in_row, &spend) ||
 		spend.verdict == APIKEY_CREDIT_UNAVAILABLE)
@@ -147,12 +149,10 @@ spend_waiting(ApikeySpending *spending)
 
 	apikey_lease_prepare_to_wait();
 	while ((verdict = apikey_lease_spend(spending)) == APIKEY_CREDIT_ASK &&
-		   GetCurrentTimestamp() < until)
+		   GetCurrentTimestamp() < until && apikey_lease_answerable())
 	{
 		apikey_lease_ask(spending->account, Max(spending->cost, 1), true,
 						 spending->charge);
-		if (!apikey_seat_at_hand())
-			break;
 		apikey_lease_wait(WAIT_STEP);
 	}
 	apikey_lease_end_wait();
@@ -165,13 +165,11 @@ spend_of_lease(ApikeySpending *spending)
 {
 	ApikeyCreditVerdict verdict = apikey_lease_spend(spending);
 
-	if (verdict == APIKEY_CREDIT_ASK && RecoveryInProgress())
-		verdict = APIKEY_CREDIT_UNAVAILABLE;
 	if (verdict == APIKEY_CREDIT_ASK)
 	{
 		verdict = spend_waiting(spending);
 		if (verdict == APIKEY_CREDIT_ASK)
-			return apikey_seat_at_hand() ? APIKEY_CREDIT_UNAVAILABLE :
+			return apikey_lease_answerable() ? APIKEY_CREDIT_UNAVAILABLE :
 				spend_directly(spending);
 	}
 	if (!spending->known && verdict != APIKEY_CREDIT_UNAVAILABLE)
@@ -241,7 +239,7 @@ apikey_credit_refund(ApikeySpending *spending)
 	asking.charge = true;
 	if (apikey_lease_give_back(spending->account, spending->hint, spending->cost))
 		return APIKEY_CREDIT_SPENT;
-	if (RecoveryInProgress() || spend_waiting(&asking) != APIKEY_CREDIT_SPENT)
+	if (spend_waiting(&asking) != APIKEY_CREDIT_SPENT)
 		return APIKEY_CREDIT_UNAVAILABLE;
 	spending->wait_until = asking.wait_until;
 	return apikey_lease_give_back(spending->account, spending->hint,

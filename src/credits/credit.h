@@ -78,6 +78,7 @@ extern bool apikey_lease_state(const pg_uuid_t *account,
 							   const ApikeyLeaseRow *row, int64 *available);
 extern void apikey_lease_ask(const pg_uuid_t *account, int64 wanted,
 							 bool waiting, bool overdrawing);
+extern bool apikey_lease_answerable(void);
 extern void apikey_lease_prepare_to_wait(void);
 extern void apikey_lease_wait(long milliseconds);
 extern void apikey_lease_end_wait(void);

@@ -1,14 +1,19 @@
 /*
  * lease_asked.c
  *		For which accounts somebody asks the worker, and waits.
+ *
+ * That is a worker here or, where this server is a member of a fleet, the one
+ * that asks the primary.
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "pgstat.h"
 #include "storage/condition_variable.h"
 #include "storage/shmem.h"
 
 #include "credits/spend.h"
+#include "memory/fleet.h"
 #include "usage/usage.h"
 
 #define ASKED_MAX		1024	/* who finds no room asks again */
@@ -85,6 +90,15 @@ set_wanted(const pg_uuid_t *account, int64 wanted, bool overdrawing)
 	LWLockRelease(lock);
 }
 
+/* May who asks hope for an answer? */
+bool
+apikey_lease_answerable(void)
+{
+	if (apikey_fleet_member())
+		return apikey_fleet_connected(MyDatabaseId);
+	return !RecoveryInProgress() && apikey_seat_at_hand();
+}
+
 /*
  * Asks the worker for a lease of so much at least, for somebody who waits for
  * it, or has enough for now; or, overdrawing, of as much as there can be of it.
@@ -101,7 +115,12 @@ apikey_lease_ask(const pg_uuid_t *account, int64 wanted, bool waiting,
 	/* The worker may answer as soon as it is on the list. */
 	set_wanted(account, wanted, overdrawing);
 	if (enqueue(&key, waiting))
-		apikey_seat_call(MyDatabaseId);
+	{
+		if (apikey_fleet_member())
+			apikey_fleet_wake();
+		else
+			apikey_seat_call(MyDatabaseId);
+	}
 	else if (!waiting)
 		set_wanted(account, 0, false);
 }

@@ -15,8 +15,8 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
-#include "lib/stringinfo.h"
 
+#include "credits/fleet_lease.h"
 #include "fleet/link.h"
 #include "memory/server_id.h"
 #include "usage/batch.h"
@@ -55,6 +55,7 @@ become_another(void)
 			continue;
 		apikey_usage_settle_kept(membership->database, false);
 		give_up_batch(membership->database);
+		apikey_fleet_lease_void_all(membership->database);
 		memset(membership, 0, sizeof(*membership));
 	}
 	apikey_server_new_id();

@@ -17,10 +17,13 @@
 #include "storage/latch.h"
 
 #include "fleet/link.h"
+#include "memory/server_id.h"
+#include "usage/batch.h"
 
 #define WAIT_STEP		20		/* milliseconds: the pulse may have to be seen to */
 #define AGAIN_FIRST		100		/* milliseconds, doubled up to */
 #define AGAIN_MOST		3000
+#define END_WITHIN		1000	/* milliseconds, of a server that ends */
 #define ABSENT_AGAIN	60000	/* milliseconds: the extension is not there */
 
 #define QUERY_PLACE	"SELECT pg_catalog.quote_ident(n.nspname), c.system_identifier" \
@@ -108,13 +111,14 @@ wait_step(ApikeyLink *link, ApikeyWireStep wanted)
 }
 
 /*
- * Takes steps until one is the last, the time is over, or the server ends;
+ * Takes steps until one is the last, or the time is over, soon if the server ends;
  * connecting where there is no place for an answer.  False where it has failed,
  * and the connection is closed.
  */
 static bool
 wait_for(ApikeyLink *link, ApikeyWireAnswer **answer)
 {
+	static ApikeyTick end_at = 0;
 	ApikeyTick	until = later(apikey_fleet_timeout);
 	ApikeyWireStep step = answer == NULL ? APIKEY_WIRE_WRITES : APIKEY_WIRE_READS;
 
@@ -129,7 +133,10 @@ wait_for(ApikeyLink *link, ApikeyWireAnswer **answer)
 			fail_by_wire(link, NULL);
 			return false;
 		}
-		if (apikey_tick() >= until || ShutdownRequestPending)
+		if (ShutdownRequestPending && end_at == 0)
+			end_at = later(END_WITHIN);
+		if (apikey_tick() >= until ||
+			(ShutdownRequestPending && apikey_tick() >= end_at))
 		{
 			apikey_link_fail(link, "The primary does not answer.");
 			return false;
@@ -225,6 +232,23 @@ apikey_call_add(ApikeyCall *call, const char *type, const char *value)
 	Assert(call->count < APIKEY_QUERY_VALUES);
 	call->types[call->count] = type;
 	call->values[call->count++] = value;
+}
+
+/* Each call but a join says who calls, and in which epoch. */
+void
+apikey_call_begin(ApikeyCall *call, const char *function, const char *result,
+				  const ApikeyLink *link)
+{
+	const ApikeyMembership *membership = apikey_membership(link->database.oid,
+														   false);
+	pg_uuid_t	id;
+
+	memset(call, 0, sizeof(*call));
+	call->function = function;
+	call->result = result;
+	apikey_server_own_id(&id);
+	apikey_call_add(call, "uuid", apikey_id_string(&id));
+	apikey_call_add(call, "int8", psprintf(INT64_FORMAT, membership->epoch));
 }
 
 /*

@@ -5,6 +5,10 @@
 #ifndef APIKEY_LINK_H
 #define APIKEY_LINK_H
 
+#include "lib/stringinfo.h"
+#include "utils/inet.h"
+#include "utils/uuid.h"
+
 #include "fleet/member.h"
 
 #define APIKEY_QUERY_VALUES	20	/* most parameters of a call */
@@ -33,6 +37,23 @@ typedef struct ApikeyCall
 	const char *values[APIKEY_QUERY_VALUES];
 } ApikeyCall;
 
+/* An array, as it is being written. */
+typedef struct ApikeyArray
+{
+	StringInfoData text;
+	bool		any;
+} ApikeyArray;
+
+/* array.c */
+extern void apikey_array_begin(ApikeyArray *array);
+extern void apikey_array_add(ApikeyArray *array, const char *value);
+extern void apikey_array_add_id(ApikeyArray *array, const pg_uuid_t *id);
+extern void apikey_array_add_number(ApikeyArray *array, int64 number);
+extern void apikey_array_add_address(ApikeyArray *array, bool any,
+									 const inet_struct *addr);
+extern void apikey_array_put(ApikeyArray *array, ApikeyCall *call,
+							 const char *type);
+
 /* link.c */
 extern bool apikey_link_open(ApikeyLink *link);
 extern void apikey_link_close(ApikeyLink *link);
@@ -40,6 +61,8 @@ extern void apikey_link_fail(ApikeyLink *link, const char *reason);
 extern void apikey_link_works(ApikeyLink *link);
 extern void apikey_call_add(ApikeyCall *call, const char *type,
 							const char *value);
+extern void apikey_call_begin(ApikeyCall *call, const char *function,
+							  const char *result, const ApikeyLink *link);
 extern ApikeyWireAnswer *apikey_call(ApikeyLink *link, const ApikeyCall *call);
 
 /* join.c */
@@ -47,5 +70,9 @@ extern bool apikey_link_join(ApikeyLink *link);
 
 /* report.c */
 extern bool apikey_link_report(ApikeyLink *link, bool *more);
+
+/* leases.c */
+extern bool apikey_link_lease(ApikeyLink *link);
+extern bool apikey_link_return(ApikeyLink *link, bool even_used);
 
 #endif							/* APIKEY_LINK_H */

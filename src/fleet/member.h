@@ -32,7 +32,8 @@ extern void apikey_pulse_step(void);
 extern void apikey_pulse_stop(void);
 extern long apikey_pulse_wait(pgsocket *socket, uint32 *events);
 
-/* link.c, join.c, report.c */
+/* link.c, join.c, report.c, leases.c */
+extern void apikey_leases_begin(const ApikeyWire *table);
 extern void apikey_link_begin(const ApikeyWire *table);
 extern void apikey_join_begin(const ApikeyWire *table);
 extern void apikey_report_begin(const ApikeyWire *table);

@@ -11,15 +11,12 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 #include "fleet/link.h"
-#include "memory/server_id.h"
 #include "usage/batch.h"
 #include "usage/history.h"
 #include "usage/usage.h"
@@ -32,170 +29,109 @@ apikey_report_begin(const ApikeyWire *table)
 	wire = table;
 }
 
-/* Arrays, as they are being written. */
-typedef struct Array
-{
-	StringInfoData text;
-	bool		any;
-} Array;
-
-static void
-array_begin(Array *array)
-{
-	initStringInfo(&array->text);
-	appendStringInfoChar(&array->text, '{');
-	array->any = false;
-}
-
-/* An element, in quotes; NULL for null. */
-static void
-array_add(Array *array, const char *value)
-{
-	if (array->any)
-		appendStringInfoChar(&array->text, ',');
-	array->any = true;
-	if (value == NULL)
-	{
-		appendStringInfoString(&array->text, "NULL");
-		return;
-	}
-	appendStringInfoChar(&array->text, '"');
-	for (; *value != '\0'; value++)
-	{
-		if (*value == '"' || *value == '\\')
-			appendStringInfoChar(&array->text, '\\');
-		appendStringInfoChar(&array->text, *value);
-	}
-	appendStringInfoChar(&array->text, '"');
-}
-
-static void
-array_add_number(Array *array, int64 number)
-{
-	array_add(array, psprintf(INT64_FORMAT, number));
-}
-
-static void
-array_add_address(Array *array, bool any, const inet_struct *addr)
-{
-	array_add(array, !any ? NULL :
-			  DatumGetCString(DirectFunctionCall1(inet_out,
-												  InetPGetDatum(apikey_usage_inet(addr)))));
-}
-
-static void
-array_put(Array *array, ApikeyCall *call, const char *type)
-{
-	appendStringInfoChar(&array->text, '}');
-	apikey_call_add(call, type, array->text.data);
-}
-
 static void
 put_uses(const ApikeyBatch *batch, ApikeyCall *call)
 {
-	Array		keys;
-	Array		uses;
-	Array		denials;
-	Array		times;
-	Array		addresses;
+	ApikeyArray keys;
+	ApikeyArray uses;
+	ApikeyArray denials;
+	ApikeyArray times;
+	ApikeyArray addresses;
 
-	array_begin(&keys);
-	array_begin(&uses);
-	array_begin(&denials);
-	array_begin(&times);
-	array_begin(&addresses);
+	apikey_array_begin(&keys);
+	apikey_array_begin(&uses);
+	apikey_array_begin(&denials);
+	apikey_array_begin(&times);
+	apikey_array_begin(&addresses);
 	for (int i = 0; i < batch->use_count; i++)
 	{
 		const ApikeyBatchUse *use = &batch->uses[i];
 
-		array_add(&keys, apikey_id_string(&use->key));
-		array_add_number(&uses, (int64) use->uses);
-		array_add_number(&denials, (int64) use->denials);
-		array_add(&times, use->last_used_at == 0 ? NULL :
+		apikey_array_add_id(&keys, &use->key);
+		apikey_array_add_number(&uses, (int64) use->uses);
+		apikey_array_add_number(&denials, (int64) use->denials);
+		apikey_array_add(&times, use->last_used_at == 0 ? NULL :
 				  DatumGetCString(DirectFunctionCall1(timestamptz_out,
 													  TimestampTzGetDatum(use->last_used_at))));
-		array_add_address(&addresses, use->has_addr, &use->addr);
+		apikey_array_add_address(&addresses, use->has_addr, &use->addr);
 	}
-	array_put(&keys, call, "uuid[]");
-	array_put(&uses, call, "int8[]");
-	array_put(&denials, call, "int8[]");
-	array_put(&times, call, "timestamptz[]");
-	array_put(&addresses, call, "inet[]");
+	apikey_array_put(&keys, call, "uuid[]");
+	apikey_array_put(&uses, call, "int8[]");
+	apikey_array_put(&denials, call, "int8[]");
+	apikey_array_put(&times, call, "timestamptz[]");
+	apikey_array_put(&addresses, call, "inet[]");
 }
 
 static void
 put_counts(const ApikeyBatch *batch, ApikeyCall *call)
 {
-	Array		keys;
-	Array		units;
-	Array		names;
-	Array		counts;
+	ApikeyArray keys;
+	ApikeyArray units;
+	ApikeyArray names;
+	ApikeyArray counts;
 
-	array_begin(&keys);
-	array_begin(&units);
-	array_begin(&names);
-	array_begin(&counts);
+	apikey_array_begin(&keys);
+	apikey_array_begin(&units);
+	apikey_array_begin(&names);
+	apikey_array_begin(&counts);
 	for (int i = 0; i < batch->count_count; i++)
 	{
 		const ApikeyBatchCount *count = &batch->counts[i];
 
-		array_add(&keys, apikey_id_string(&count->key));
-		array_add(&units, count->of_unit ? "t" : "f");
-		array_add(&names, count->name);
-		array_add_number(&counts, count->count);
+		apikey_array_add_id(&keys, &count->key);
+		apikey_array_add(&units, count->of_unit ? "t" : "f");
+		apikey_array_add(&names, count->name);
+		apikey_array_add_number(&counts, count->count);
 	}
-	array_put(&keys, call, "uuid[]");
-	array_put(&units, call, "bool[]");
-	array_put(&names, call, "text[]");
-	array_put(&counts, call, "int8[]");
+	apikey_array_put(&keys, call, "uuid[]");
+	apikey_array_put(&units, call, "bool[]");
+	apikey_array_put(&names, call, "text[]");
+	apikey_array_put(&counts, call, "int8[]");
 }
 
 /* Roles have other numbers on a subscriber: they are told by name. */
 static void
 put_denials(const ApikeyBatch *batch, ApikeyCall *call)
 {
-	Array		keys;
-	Array		codes;
-	Array		counts;
-	Array		actors;
-	Array		addresses;
+	ApikeyArray keys;
+	ApikeyArray codes;
+	ApikeyArray counts;
+	ApikeyArray actors;
+	ApikeyArray addresses;
 
-	array_begin(&keys);
-	array_begin(&codes);
-	array_begin(&counts);
-	array_begin(&actors);
-	array_begin(&addresses);
+	apikey_array_begin(&keys);
+	apikey_array_begin(&codes);
+	apikey_array_begin(&counts);
+	apikey_array_begin(&actors);
+	apikey_array_begin(&addresses);
 	for (int i = 0; i < batch->denial_count; i++)
 	{
 		const ApikeyDenial *denial = &batch->denials[i].denial;
 
-		array_add(&keys, apikey_id_string(&batch->denials[i].key));
-		array_add(&codes, apikey_code_name((ApikeyCode) denial->code));
-		array_add_number(&counts, denial->count);
-		array_add(&actors, GetUserNameFromId(denial->actor, true));
-		array_add_address(&addresses, denial->has_addr, &denial->addr);
+		apikey_array_add_id(&keys, &batch->denials[i].key);
+		apikey_array_add(&codes, apikey_code_name((ApikeyCode) denial->code));
+		apikey_array_add_number(&counts, denial->count);
+		apikey_array_add(&actors, GetUserNameFromId(denial->actor, true));
+		apikey_array_add_address(&addresses, denial->has_addr, &denial->addr);
 	}
-	array_put(&keys, call, "uuid[]");
-	array_put(&codes, call, "text[]");
-	array_put(&counts, call, "int8[]");
-	array_put(&actors, call, "text[]");
-	array_put(&addresses, call, "inet[]");
+	apikey_array_put(&keys, call, "uuid[]");
+	apikey_array_put(&codes, call, "text[]");
+	apikey_array_put(&counts, call, "int8[]");
+	apikey_array_put(&actors, call, "text[]");
+	apikey_array_put(&addresses, call, "inet[]");
 }
 
 static ApikeyWireAnswer *
-call_report(ApikeyLink *link, const ApikeyMembership *membership,
-			const ApikeyBatch *batch)
+call_report(ApikeyLink *link, const ApikeyBatch *batch)
 {
-	ApikeyCall	call = {.function = "report", .result = "r"};
+	ApikeyCall	call;
 	int64		lag = apikey_fresh_age();
 	MemoryContext context = CurrentMemoryContext;
-	pg_uuid_t	id;
 
-	apikey_server_own_id(&id);
+	/* Names of roles are looked up. */
 	StartTransactionCommand();
 	MemoryContextSwitchTo(context);
-	apikey_call_add(&call, "uuid", apikey_id_string(&id));
-	apikey_call_add(&call, "int8", psprintf(INT64_FORMAT, membership->epoch));
+	apikey_call_begin(&call, "report", "r", link);
 	apikey_call_add(&call, "int8", psprintf(INT64_FORMAT, batch->sequence));
 	apikey_call_add(&call, "interval", !RecoveryInProgress() || lag < 0 ? NULL :
 					psprintf(INT64_FORMAT " microseconds", lag));
@@ -308,7 +244,7 @@ apikey_link_report(ApikeyLink *link, bool *more)
 		batch = fill_batch(membership);
 	if (batch == NULL)
 		return true;
-	answer = call_report(link, membership, batch);
+	answer = call_report(link, batch);
 	if (answer == NULL)
 		return false;
 	works = wire->error_code(answer) == NULL;

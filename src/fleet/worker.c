@@ -21,6 +21,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "credits/credit.h"
 #include "fleet/link.h"
 #include "usage/usage.h"
 
@@ -121,6 +122,8 @@ report(ApikeyLink *link)
 		MemoryContextReset(round_context);
 	}
 	if (done)
+		done = apikey_link_return(link, false);
+	if (done)
 		link->report_at = more ? 0 : apikey_tick() +
 			(ApikeyTick) report_interval() * 1000;
 }
@@ -131,13 +134,26 @@ serve(ApikeyLink *link)
 {
 	ApikeyTick	now = apikey_tick();
 
-	if (now < link->report_at || now < link->try_at)
+	if (now < link->try_at ||
+		(now < link->report_at && !apikey_lease_asked(link->database.oid)))
 		return;
-	if (apikey_link_open(link) && apikey_link_join(link))
+	if (apikey_link_open(link) && apikey_link_join(link) &&
+		apikey_link_lease(link) && now >= link->report_at)
 		report(link);
 	MemoryContextReset(round_context);
 	if (link->conn != NULL && link_count > LINKS_KEPT)
 		apikey_link_close(link);
+}
+
+/* The server ends: what was leased and is not spent goes back. */
+static void
+return_all(void)
+{
+	for (int i = 0; i < link_count; i++)
+	{
+		if (links[i].joined)
+			(void) apikey_link_return(&links[i], true);
+	}
 }
 
 /* Goes round the databases; returns how long there is nothing to do. */
@@ -190,6 +206,7 @@ begin(const ApikeyWire *wire)
 	apikey_link_begin(wire);
 	apikey_join_begin(wire);
 	apikey_report_begin(wire);
+	apikey_leases_begin(wire);
 	round_context = AllocSetContextCreate(TopMemoryContext, "apikey fleet",
 										  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(round_context);
@@ -234,6 +251,7 @@ apikey_fleet_main(Datum arg pg_attribute_unused())
 		apikey_pulse_step();
 		rest(serve_all());
 	}
+	return_all();
 	close_links();
 	apikey_pulse_stop();
 	/* To be started again, unless the server ends. */

@@ -32,11 +32,12 @@ static bool script_older = false;	/* here is the SQL of 0.1.0 still */
 static bool member = false;		/* what is counted here goes to a primary */
 static bool flush_all = false;	/* on request: also what would wait */
 
-/* A worker has come to its database, which has this version of our SQL. */
+/* In a transaction: a worker has come to its database, which has this version of our SQL. */
 void
 apikey_stage_enter(bool older)
 {
 	script_older = older;
+	member = apikey_fleet_member();
 	if (step_context == NULL)
 		step_context = AllocSetContextCreate(TopMemoryContext, "apikey worker",
 											 ALLOCSET_DEFAULT_SIZES);
@@ -119,7 +120,9 @@ apikey_stage_be_prompt(void)
 	static const ApikeyStage leasing = {"leasing credits", lease_step, false, false};
 	static const ApikeyStage notifying = {"notifying", notify_step, false, false};
 
-	asked_count = apikey_lease_take_asked(MyDatabaseId, asked, PROMPT_BATCH);
+	/* A member's sessions ask the primary. */
+	asked_count = member ? 0 :
+		apikey_lease_take_asked(MyDatabaseId, asked, PROMPT_BATCH);
 	while (asked_count > 0)
 	{
 		pg_uuid_t	account = asked[asked_count - 1];
