@@ -1688,7 +1688,7 @@ CREATE TRIGGER apikey_server_arrived BEFORE INSERT OR UPDATE ON @extschema@.apik
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
 CREATE TRIGGER apikey_server_lease_arrived BEFORE INSERT ON @extschema@.apikey_server_lease
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_beat_arrived BEFORE INSERT ON @extschema@.apikey_beat
+CREATE TRIGGER apikey_beat_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_beat
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
 ALTER TABLE @extschema@.apikey_server ENABLE REPLICA TRIGGER apikey_server_arrived;
 ALTER TABLE @extschema@.apikey_server_lease ENABLE REPLICA TRIGGER apikey_server_lease_arrived;

@@ -386,6 +386,7 @@ _PG_init(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("apikey");
 	apikey_complaint_init();
+	apikey_fresh_init();
 	apikey_changes_init();
 	apikey_cache_init();
 	apikey_account_init();

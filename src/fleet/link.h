@@ -13,6 +13,15 @@
 
 #define APIKEY_QUERY_VALUES	20	/* most parameters of a call */
 
+#define APIKEY_BEATS	16
+
+/* The primary's beat of a time; see beat.c. */
+typedef struct ApikeyBeat
+{
+	int64		number;
+	ApikeyTick	as_of;
+} ApikeyBeat;
+
 typedef struct ApikeyLink
 {
 	ApikeyFleetDatabase database;	/* here; oid is invalid: free */
@@ -25,6 +34,9 @@ typedef struct ApikeyLink
 	int			again;			/* milliseconds */
 	ApikeyTick	try_at;			/* not before */
 	ApikeyTick	report_at;		/* the next one */
+	ApikeyTick	beat_at;		/* of a subscriber */
+	int			beats;			/* that have not arrived yet */
+	ApikeyBeat	waiting[APIKEY_BEATS];
 } ApikeyLink;
 
 /* A call of one of the functions on the primary, as it is being written. */
@@ -70,6 +82,10 @@ extern bool apikey_link_join(ApikeyLink *link);
 
 /* report.c */
 extern bool apikey_link_report(ApikeyLink *link, bool *more);
+
+/* beat.c */
+extern bool apikey_link_beat(ApikeyLink *link);
+extern void apikey_link_look_at_beats(ApikeyLink *link);
 
 /* leases.c */
 extern bool apikey_link_lease(ApikeyLink *link);

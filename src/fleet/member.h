@@ -34,6 +34,7 @@ extern long apikey_pulse_wait(pgsocket *socket, uint32 *events);
 
 /* link.c, join.c, report.c, leases.c */
 extern void apikey_leases_begin(const ApikeyWire *table);
+extern void apikey_beat_begin(const ApikeyWire *table);
 extern void apikey_link_begin(const ApikeyWire *table);
 extern void apikey_join_begin(const ApikeyWire *table);
 extern void apikey_report_begin(const ApikeyWire *table);

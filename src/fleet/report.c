@@ -10,7 +10,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -125,7 +124,7 @@ static ApikeyWireAnswer *
 call_report(ApikeyLink *link, const ApikeyBatch *batch)
 {
 	ApikeyCall	call;
-	int64		lag = apikey_fresh_age();
+	int64		lag = apikey_fresh_age_of(link->database.oid);
 	MemoryContext context = CurrentMemoryContext;
 
 	/* Names of roles are looked up. */
@@ -133,7 +132,7 @@ call_report(ApikeyLink *link, const ApikeyBatch *batch)
 	MemoryContextSwitchTo(context);
 	apikey_call_begin(&call, "report", "r", link);
 	apikey_call_add(&call, "int8", psprintf(INT64_FORMAT, batch->sequence));
-	apikey_call_add(&call, "interval", !RecoveryInProgress() || lag < 0 ? NULL :
+	apikey_call_add(&call, "interval", lag < 0 ? NULL :
 					psprintf(INT64_FORMAT " microseconds", lag));
 	put_uses(batch, &call);
 	put_counts(batch, &call);

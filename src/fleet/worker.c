@@ -29,6 +29,7 @@
 #define LINKS_MAX		64		/* databases that are reported */
 #define LINKS_KEPT		8		/* connected all the time, if there are no more */
 #define REPORTS_AT_ONCE	20		/* before others have their turn */
+#define ARRIVES_WITHIN	20000	/* microseconds between looks at what arrives */
 #define LOOKS_EVERY		10000	/* milliseconds, without anything to do */
 
 typedef enum Standing
@@ -128,17 +129,52 @@ report(ApikeyLink *link)
 			(ApikeyTick) report_interval() * 1000;
 }
 
+/* A subscriber asks how fresh it is, often enough. */
+static bool
+beat(ApikeyLink *link)
+{
+	int			interval = apikey_fleet_heartbeat;
+
+	if (RecoveryInProgress())
+		return true;
+	if (apikey_tick() >= link->beat_at)
+	{
+		if (apikey_max_staleness > 0)
+			interval = Min(interval, apikey_max_staleness / 4 + 1);
+		link->beat_at = apikey_tick() + (ApikeyTick) interval * 1000;
+		if (!apikey_link_beat(link))
+			return false;
+	}
+	apikey_link_look_at_beats(link);
+	return true;
+}
+
+/* When something is due for a database without being asked for. */
+static ApikeyTick
+due_at(const ApikeyLink *link)
+{
+	ApikeyTick	due = link->report_at;
+
+	if (!RecoveryInProgress())
+		due = Min(due, link->beats > 0 ? apikey_tick() + ARRIVES_WITHIN :
+				  link->beat_at);
+	return Max(due, link->try_at);
+}
+
 /* Does what is due for a database. */
 static void
 serve(ApikeyLink *link)
 {
 	ApikeyTick	now = apikey_tick();
 
-	if (now < link->try_at ||
-		(now < link->report_at && !apikey_lease_asked(link->database.oid)))
+	if (now < link->try_at)
+		return;
+	if (!RecoveryInProgress())
+		apikey_link_look_at_beats(link);
+	else if (now < link->report_at && !apikey_lease_asked(link->database.oid))
 		return;
 	if (apikey_link_open(link) && apikey_link_join(link) &&
-		apikey_link_lease(link) && now >= link->report_at)
+		apikey_link_lease(link) && beat(link) && now >= link->report_at)
 		report(link);
 	MemoryContextReset(round_context);
 	if (link->conn != NULL && link_count > LINKS_KEPT)
@@ -171,7 +207,7 @@ serve_all(void)
 		if (link == NULL)
 			continue;
 		serve(link);
-		due = (int64) Max(link->report_at, link->try_at) - (int64) apikey_tick();
+		due = (int64) due_at(link) - (int64) apikey_tick();
 		rest = Min(rest, due / 1000 + 1);
 	}
 	return Max(rest, 1);
@@ -207,6 +243,7 @@ begin(const ApikeyWire *wire)
 	apikey_join_begin(wire);
 	apikey_report_begin(wire);
 	apikey_leases_begin(wire);
+	apikey_beat_begin(wire);
 	round_context = AllocSetContextCreate(TopMemoryContext, "apikey fleet",
 										  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(round_context);

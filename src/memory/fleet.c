@@ -177,13 +177,18 @@ subscribes(void)
 	return subscribed;
 }
 
+/* Do this database's keys come from a primary elsewhere? */
+bool
+apikey_fleet_subscriber(void)
+{
+	return apikey_primary_conninfo[0] != '\0' && !RecoveryInProgress() &&
+		subscribes() && (shared == NULL || !leads_here(MyDatabaseId));
+}
+
 /* Does this database verify beside a primary, and report to it? */
 bool
 apikey_fleet_member(void)
 {
-	if (!apikey_fleet || shared == NULL)
-		return false;
-	return RecoveryInProgress() ||
-		(apikey_primary_conninfo[0] != '\0' && subscribes() &&
-		 !leads_here(MyDatabaseId));
+	return apikey_fleet && shared != NULL &&
+		(RecoveryInProgress() || apikey_fleet_subscriber());
 }

@@ -21,6 +21,7 @@ extern int	apikey_fleet_timeout;
 extern Size apikey_fleet_size(void);
 extern void apikey_fleet_start(void);
 extern bool apikey_fleet_member(void);
+extern bool apikey_fleet_subscriber(void);
 extern bool apikey_fleet_connected(Oid database);
 extern void apikey_fleet_tell(Oid database, bool joined, bool own);
 extern void apikey_fleet_wake(void);

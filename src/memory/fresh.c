@@ -8,6 +8,9 @@
  * apikey.max_staleness, and before it is known at all, nothing is decided by
  * what is read here.  The primary is fresh at all times.
  *
+ * A subscriber's database is fresh by itself: by the number of the primary's beat
+ * that has arrived in it, once that is committed (beat.c).
+ *
  * The time is this machine's own, since its start: no clock of another is
  * compared with it, and nobody sets it back.
  */
@@ -15,11 +18,13 @@
 
 #include <time.h>
 
+#include "access/xact.h"
 #include "access/xlog.h"
+#include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/shmem.h"
 
-#include "memory/fresh.h"
+#include "memory/fleet.h"
 
 /* Where there is one, a clock that goes on while the machine sleeps. */
 #ifdef CLOCK_BOOTTIME
@@ -28,12 +33,26 @@
 #define TICKS	CLOCK_MONOTONIC
 #endif
 
+#define DATABASES_MAX	64		/* of subscribers; what is beyond is never fresh */
+
+/* A subscriber's database. */
+typedef struct Entry
+{
+	pg_atomic_uint32 database;	/* invalid: free */
+	pg_atomic_uint64 beat;		/* that has arrived */
+	pg_atomic_uint64 as_of;
+} Entry;
+
 typedef struct Shared
 {
-	pg_atomic_uint64 as_of;		/* an ApikeyTick */
+	pg_atomic_uint64 as_of;		/* of a standby; an ApikeyTick */
+	Entry		entries[DATABASES_MAX];
 } Shared;
 
 static Shared *shared = NULL;
+
+/* What this transaction of an apply worker brings; 0 for nothing. */
+static int64 arrived = 0;
 
 Size
 apikey_fresh_size(void)
@@ -47,8 +66,33 @@ apikey_fresh_start(void)
 	bool		found;
 
 	shared = ShmemInitStruct("apikey freshness", sizeof(Shared), &found);
-	if (!found)
-		pg_atomic_init_u64(&shared->as_of, 0);
+	if (found)
+		return;
+	pg_atomic_init_u64(&shared->as_of, 0);
+	for (int i = 0; i < DATABASES_MAX; i++)
+	{
+		pg_atomic_init_u32(&shared->entries[i].database, InvalidOid);
+		pg_atomic_init_u64(&shared->entries[i].beat, 0);
+		pg_atomic_init_u64(&shared->entries[i].as_of, 0);
+	}
+}
+
+/* A database's entry; NULL for none. */
+static Entry *
+entry_of(Oid database, bool make)
+{
+	for (int i = 0; shared != NULL && i < DATABASES_MAX; i++)
+	{
+		Entry	   *entry = &shared->entries[i];
+		uint32		free = InvalidOid;
+
+		if (pg_atomic_read_u32(&entry->database) == database ||
+			(make && (pg_atomic_compare_exchange_u32(&entry->database, &free,
+													 database) ||
+					  free == database)))
+			return entry;
+	}
+	return NULL;
 }
 
 ApikeyTick
@@ -68,17 +112,70 @@ apikey_fresh_as_of(ApikeyTick tick)
 		pg_atomic_write_u64(&shared->as_of, tick);
 }
 
-/* How long ago that is, in microseconds; below 0: it is not known. */
-int64
-apikey_fresh_age(void)
+/* The same of a subscriber's database. */
+void
+apikey_fresh_database_as_of(Oid database, ApikeyTick tick)
 {
-	ApikeyTick	as_of;
+	Entry	   *entry = entry_of(database, true);
 
-	if (!RecoveryInProgress())
-		return 0;
-	if (shared == NULL)
-		return -1;
-	as_of = pg_atomic_read_u64(&shared->as_of);
+	if (entry != NULL && tick > pg_atomic_read_u64(&entry->as_of))
+		pg_atomic_write_u64(&entry->as_of, tick);
+}
+
+/* A beat arrives, with this transaction's commit. */
+void
+apikey_fresh_beat_arrived(int64 number)
+{
+	arrived = number;
+}
+
+/* The beat that has arrived in a database; 0 for none since the start. */
+int64
+apikey_fresh_beat_of(Oid database)
+{
+	Entry	   *entry = entry_of(database, false);
+
+	return entry == NULL ? 0 : (int64) pg_atomic_read_u64(&entry->beat);
+}
+
+static void
+on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (arrived != 0 && event == XACT_EVENT_COMMIT)
+	{
+		Entry	   *entry = entry_of(MyDatabaseId, true);
+
+		if (entry != NULL)
+			pg_atomic_write_u64(&entry->beat, (uint64) arrived);
+	}
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		arrived = 0;
+}
+
+/* Once, when the library is loaded. */
+void
+apikey_fresh_init(void)
+{
+	RegisterXactCallback(on_transaction_end, NULL);
+}
+
+/*
+ * How long ago that is of a member's database, in microseconds; below 0: it is
+ * not known.
+ */
+int64
+apikey_fresh_age_of(Oid database)
+{
+	ApikeyTick	as_of = 0;
+
+	if (RecoveryInProgress() && shared != NULL)
+		as_of = pg_atomic_read_u64(&shared->as_of);
+	else
+	{
+		Entry	   *entry = entry_of(database, false);
+
+		as_of = entry == NULL ? 0 : pg_atomic_read_u64(&entry->as_of);
+	}
 	return as_of == 0 ? -1 : (int64) (apikey_tick() - as_of);
 }
 
@@ -86,7 +183,10 @@ apikey_fresh_age(void)
 bool
 apikey_fresh(void)
 {
-	int64		age = apikey_fresh_age();
+	int64		age;
 
+	if (!RecoveryInProgress() && !apikey_fleet_subscriber())
+		return true;
+	age = apikey_fresh_age_of(MyDatabaseId);
 	return age >= 0 && age <= (int64) apikey_max_staleness * 1000;
 }

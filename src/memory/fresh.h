@@ -16,8 +16,12 @@ extern Size apikey_fresh_size(void);
 extern void apikey_fresh_start(void);
 extern ApikeyTick apikey_tick(void);
 extern void apikey_fresh_as_of(ApikeyTick tick);
+extern void apikey_fresh_database_as_of(Oid database, ApikeyTick tick);
+extern void apikey_fresh_beat_arrived(int64 number);
+extern int64 apikey_fresh_beat_of(Oid database);
+extern void apikey_fresh_init(void);
 extern bool apikey_fresh(void);
-extern int64 apikey_fresh_age(void);
+extern int64 apikey_fresh_age_of(Oid database);
 
 /* Is what is read here too old to decide by?  One comparison where it is off. */
 static inline bool

@@ -17,8 +17,10 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/index.h"
 #include "catalog/pg_subscription_rel.h"
@@ -32,11 +34,13 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "apikey.h"
 #include "usage/usage.h"
+#include "memory/fresh.h"
 
 #define REPLACED	"its name was taken by a key that was replicated"
 
@@ -339,6 +343,43 @@ make_way(Relation rel, HeapTuple tuple, HeapTuple before)
 }
 
 /*
+ * Has all arrived that was committed before what arrives now?  Not while a table
+ * of the subscription is still being copied: its changes come later.
+ */
+static bool
+tables_are_ready(void)
+{
+	Relation	rel = table_open(SubscriptionRelRelationId, AccessShareLock);
+	bool		ready = true;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_subscription_rel_srsubid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(MySubscription->oid));
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
+	while (ready && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		ready = ((Form_pg_subscription_rel) GETSTRUCT(tuple))->srsubstate ==
+			SUBREL_STATE_READY;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return ready;
+}
+
+/* The primary's beat tells how fresh this database is: see fresh.c. */
+static void
+note_beat(Relation rel, HeapTuple tuple)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	bool		isnull;
+	Datum		number = SPI_getbinval(tuple, desc,
+									   SPI_fnumber(desc, "number"), &isnull);
+
+	if (!isnull && !am_tablesync_worker() && tables_are_ready())
+		apikey_fresh_beat_arrived(DatumGetInt64(number));
+}
+
+/*
  * _apikey_arrived([role column, name column, ...]) returns trigger
  *		Before a row is written in an apply worker: settles whose it is here,
  *		and makes way for it.
@@ -373,7 +414,11 @@ _apikey_arrived(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	if (before != NULL)
 		tuple = keep_revoked(trigger->tg_relation, tuple, before);
-	return PointerGetDatum(make_way(trigger->tg_relation, tuple, before));
+	tuple = make_way(trigger->tg_relation, tuple, before);
+	if (RelationGetRelid(trigger->tg_relation) ==
+		apikey_catalog_relation(APIKEY_REL_BEAT))
+		note_beat(trigger->tg_relation, tuple);
+	return PointerGetDatum(tuple);
 }
 
 /* Raises unless called by a trigger like those two of ours. */

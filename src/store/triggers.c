@@ -64,7 +64,7 @@ static const struct
 	{APIKEY_REL_HISTORY, "history_named", KEY_OWNER_NAMED},
 	{APIKEY_REL_SERVER, "server_arrived", ARRIVED_TOO},
 	{APIKEY_REL_SERVER_LEASE, "server_lease_arrived", ARRIVED},
-	{APIKEY_REL_BEAT, "beat_arrived", ARRIVED}
+	{APIKEY_REL_BEAT, "beat_arrived", ARRIVED_TOO}
 };
 
 /* Has an open table one of them? */

@@ -1,0 +1,109 @@
+# A logical subscriber of all tables is a member, too: it counts and spends with
+# the primary, and refuses where what has arrived is too old.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/..";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Proxy;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $primary = PostgreSQL::Test::Cluster->new('publisher');
+$primary->init(allows_streaming => 'logical');
+my $subscriber = PostgreSQL::Test::Cluster->new('subscriber');
+$subscriber->init(allows_streaming => 'logical');
+my $wire = Proxy->new($primary);
+$_->append_conf('postgresql.conf', qq{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '300ms'
+apikey.fleet_heartbeat = '100ms'
+apikey.fleet_timeout = '1s'
+apikey.fleet = on
+apikey.primary_conninfo = 'host=127.0.0.1 port=@{[$wire->port]} user=fleet dbname=postgres'
+cluster_name = '@{[$_->name]}'
+wal_retrieve_retry_interval = '100ms'
+}) for $primary, $subscriber;
+$_->start, $_->safe_psql('postgres', 'CREATE ROLE fleet LOGIN') for $primary, $subscriber;
+$primary->safe_psql('postgres', q{CREATE EXTENSION apikey CASCADE; SELECT apikey_grant('servers', 'fleet'); CREATE PUBLICATION keys FOR ALL TABLES});
+$subscriber->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
+my $key = $primary->safe_psql('postgres', q{SELECT apikey_create('one')});
+my $credits = $primary->safe_psql('postgres', q{SELECT apikey_create('credits', credits => 500)});
+is($primary->safe_psql('postgres', "SELECT code FROM apikey_verify('$_')"), 'valid', 'the publisher is no member, though its setting leads to itself') for $key, $credits;
+$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION keys CONNECTION '@{[$primary->connstr]} dbname=postgres' PUBLICATION keys");
+$subscriber->wait_for_subscription_sync($primary, 'keys');
+$subscriber->safe_psql('postgres', q{ALTER SYSTEM SET apikey.max_staleness = '3s'});
+$subscriber->reload;
+
+my $session = $subscriber->background_psql('postgres');
+my $code = sub { return $session->query_safe("SELECT code FROM apikey_verify('$_[0]')") };
+my $until = sub {
+	my ($key, $wanted) = @_;
+	my ($end, %seen) = (time() + 180);
+	while (time() < $end)
+	{
+		my $now = $code->($key);
+		$seen{$now} = 1;
+		return join ' ', sort keys %seen if $now eq $wanted;
+		sleep 0.05;
+	}
+	return 'never: ' . join ' ', sort keys %seen;
+};
+my $applies = q{SELECT count(*) = 1 FROM pg_stat_subscription WHERE subname = 'keys' AND relid IS NULL AND pid IS NOT NULL};
+
+like($until->($key, 'valid'), qr/valid$/, 'fresh, a key is valid');
+
+# What is used here is counted there, once, and the subscription goes on.
+my $before = $primary->safe_psql('postgres', q{SELECT use_count FROM apikeys WHERE name = 'one'});
+my $valid = $subscriber->safe_psql('postgres', "SELECT count(*) FROM generate_series(1, 20) i, apikey_verify('$key' || repeat('', i)) WHERE valid");
+is($valid, 20, 'used');
+$primary->poll_query_until('postgres', q{SELECT role = 'subscriber' AND uses >= 20 FROM apikey_servers WHERE name = 'subscriber'}) or die;
+my $total = $primary->safe_psql('postgres', q{SELECT use_count FROM apikeys WHERE name = 'one'});
+$primary->wait_for_catchup('keys');
+$subscriber->poll_query_until('postgres', qq{SELECT use_count = $total FROM apikeys WHERE name = 'one'}) or die;
+cmp_ok($total, '>=', 21, 'and counted on the primary, which the subscriber sees');
+is($total, $primary->safe_psql('postgres', q{SELECT sum(uses) FROM apikey_servers}) - $primary->safe_psql('postgres', q{SELECT use_count FROM apikeys WHERE name = 'credits'}), 'each by one server');
+ok($subscriber->poll_query_until('postgres', $applies), 'the subscription goes on');
+
+# Leases of the primary.
+my ($spent, $end) = (1, time() + 180);
+while (time() < $end)
+{
+	my $now = $code->($credits);
+	$spent++ if $now eq 'valid';
+	last if $now eq 'exhausted';
+}
+# What the publisher has leased itself is left.
+while (time() < $end)
+{
+	my $now = $primary->safe_psql('postgres', "SELECT count(*) FILTER (WHERE valid), bool_or(code = 'exhausted') FROM generate_series(1, 200) i, apikey_verify('$credits' || repeat('', i))");
+	$spent += (split /\|/, $now)[0];
+	last if $now =~ /t$/;
+}
+is($spent, 500, 'credits are spent by leases, and not one more');
+
+# No stale yes: where the subscription does not go on, or nobody can be asked.
+like($until->($key, 'valid'), qr/valid/, 'fresh again');
+$subscriber->safe_psql('postgres', 'ALTER SUBSCRIPTION keys DISABLE');
+$primary->safe_psql('postgres', "SELECT apikey_revoke(apikey_id('$key'))");
+like($until->($key, 'unavailable'), qr/unavailable/, 'a subscription that is held up');
+sleep 1;
+is($code->($key), 'unavailable', 'stays so');
+$subscriber->safe_psql('postgres', 'ALTER SUBSCRIPTION keys ENABLE');
+is($until->($key, 'revoked'), 'revoked unavailable', 'and revoked after it');
+my $other = $primary->safe_psql('postgres', q{SELECT apikey_create('other')});
+like($until->($other, 'valid'), qr/valid$/, 'another key');
+$wire->hold_up;
+is($until->($other, 'unavailable'), 'unavailable valid', 'nobody can be asked');
+$wire->mend;
+is($until->($other, 'valid'), 'unavailable valid', 'until somebody can');
+$subscriber->restart;
+$session = $subscriber->background_psql('postgres');
+like($until->($other, 'valid'), qr/valid$/, 'after a restart');
+unlike(slurp_file($subscriber->logfile), qr/ERROR:  (?!.*subscription)/, 'no error');
+
+$session->quit;
+$subscriber->stop;
+$primary->stop;
+done_testing();
