@@ -105,6 +105,7 @@ extern List *apikey_lease_databases(void);
 extern bool apikey_lease_asked(Oid database);
 extern int	apikey_lease_take_asked(Oid database, pg_uuid_t *accounts,
 									int most);
+extern bool apikey_lease_take_asked_rate(Oid database, pg_uuid_t *limit);
 extern void apikey_lease_drop(Oid database);
 extern List *apikey_lease_idle_databases(TimestampTz before);
 extern bool apikey_lease_next_idle(int *from, TimestampTz before,

@@ -58,6 +58,13 @@ apikey_fleet_lease_asked(Oid database, ApikeyFleetAsk *asks, int most)
 			continue;
 		lease = &slot->lease;
 		SpinLockAcquire(&slot->mutex);
+		/* Who asked may have been answered meanwhile. */
+		if (lease->offer.number == 0 && lease->wanted_most == 0)
+		{
+			SpinLockRelease(&slot->mutex);
+			LWLockRelease(lock);
+			continue;
+		}
 		if (lease->offer.number == 0)
 		{
 			memset(&lease->offer, 0, sizeof(lease->offer));

@@ -24,6 +24,7 @@ typedef struct Asked
 	ConditionVariable granted;
 	int			count;
 	ApikeySlotKey asked[ASKED_MAX];
+	bool		of_rate[ASKED_MAX]; /* tokens are asked for: see shared_rate_member.c */
 } Asked;
 
 static Asked *shared = NULL;
@@ -49,7 +50,7 @@ apikey_lease_asked_start(void)
 
 /* Puts an account on the list of those that somebody asks for. */
 static bool
-enqueue(const ApikeySlotKey *key, bool waiting)
+enqueue(const ApikeySlotKey *key, bool waiting, bool of_rate)
 {
 	bool		asked = false;
 
@@ -59,6 +60,7 @@ enqueue(const ApikeySlotKey *key, bool waiting)
 	/* Half of the room is for those that wait. */
 	if (!asked && shared->count < (waiting ? ASKED_MAX : ASKED_MAX / 2))
 	{
+		shared->of_rate[shared->count] = of_rate;
 		shared->asked[shared->count++] = *key;
 		asked = true;
 	}
@@ -66,18 +68,23 @@ enqueue(const ApikeySlotKey *key, bool waiting)
 	return asked;
 }
 
-/* Says how much is wanted, at least and at most; 0 for nothing any more. */
-static void
+/*
+ * Says how much is wanted, at least and at most; 0 for nothing any more.  Is it
+ * of a rate?
+ */
+static bool
 set_wanted(const pg_uuid_t *account, int64 wanted, bool overdrawing)
 {
 	LWLock	   *lock;
 	ApikeySlot *slot = apikey_lease_find_slot(account, &lock);
 	ApikeyLease *lease;
+	bool		of_rate;
 
 	if (slot == NULL)
-		return;
+		return false;
 	lease = &slot->lease;
 	SpinLockAcquire(&slot->mutex);
+	of_rate = lease->of_rate;
 	if (wanted == 0 || lease->wanted_least == 0)
 		lease->wanted_least = lease->wanted_most = wanted;
 	else
@@ -88,6 +95,17 @@ set_wanted(const pg_uuid_t *account, int64 wanted, bool overdrawing)
 	lease->overdrawing = wanted > 0 && (lease->overdrawing || overdrawing);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
+	return of_rate;
+}
+
+/* Calls who may answer: a member's worker, or one of our own. */
+static void
+call_worker(void)
+{
+	if (apikey_fleet_member())
+		apikey_fleet_wake();
+	else
+		apikey_seat_call(MyDatabaseId);
 }
 
 /* May who asks hope for an answer? */
@@ -108,21 +126,17 @@ apikey_lease_ask(const pg_uuid_t *account, int64 wanted, bool waiting,
 				 bool overdrawing)
 {
 	ApikeySlotKey key;
+	bool		of_rate;
 
 	memset(&key, 0, sizeof(key));
 	key.database = MyDatabaseId;
 	key.id = *account;
 	/* The worker may answer as soon as it is on the list. */
-	set_wanted(account, wanted, overdrawing);
-	if (enqueue(&key, waiting))
-	{
-		if (apikey_fleet_member())
-			apikey_fleet_wake();
-		else
-			apikey_seat_call(MyDatabaseId);
-	}
+	of_rate = set_wanted(account, wanted, overdrawing);
+	if (enqueue(&key, waiting, of_rate))
+		call_worker();
 	else if (!waiting)
-		set_wanted(account, 0, false);
+		(void) set_wanted(account, 0, false);
 }
 
 /* Waiting for the worker: between the first and the last, any number. */
@@ -196,12 +210,9 @@ apikey_lease_asked(Oid database)
 	return asked;
 }
 
-/*
- * Takes the accounts of a database for which somebody asks off the list, those
- * that asked first first; so many at most.
- */
-int
-apikey_lease_take_asked(Oid database, pg_uuid_t *accounts, int most)
+/* Takes what is asked for in a database off the list, accounts or rates. */
+static int
+take_asked(Oid database, bool of_rate, pg_uuid_t *ids, int most)
 {
 	int			count = 0;
 	int			kept = 0;
@@ -209,14 +220,35 @@ apikey_lease_take_asked(Oid database, pg_uuid_t *accounts, int most)
 	SpinLockAcquire(&shared->mutex);
 	for (int i = 0; i < shared->count; i++)
 	{
-		if (shared->asked[i].database == database && count < most)
-			accounts[count++] = shared->asked[i].id;
+		if (shared->asked[i].database == database &&
+			shared->of_rate[i] == of_rate && count < most)
+			ids[count++] = shared->asked[i].id;
 		else
+		{
+			shared->of_rate[kept] = shared->of_rate[i];
 			shared->asked[kept++] = shared->asked[i];
+		}
 	}
 	shared->count = kept;
 	SpinLockRelease(&shared->mutex);
 	return count;
+}
+
+/*
+ * Takes the accounts of a database for which somebody asks off the list, those
+ * that asked first first; so many at most.
+ */
+int
+apikey_lease_take_asked(Oid database, pg_uuid_t *accounts, int most)
+{
+	return take_asked(database, false, accounts, most);
+}
+
+/* The same of a rate; false where there is none. */
+bool
+apikey_lease_take_asked_rate(Oid database, pg_uuid_t *limit)
+{
+	return take_asked(database, true, limit, 1) == 1;
 }
 
 /* Drops what is asked for in a database that no worker can reach. */
@@ -232,4 +264,6 @@ apikey_lease_drop(Oid database)
 		for (int i = 0; i < count; i++)
 			apikey_lease_answer(database, &accounts[i]);
 	} while (count == lengthof(accounts));
+	while (apikey_lease_take_asked_rate(database, &accounts[0]))
+		apikey_lease_answer(database, &accounts[0]);
 }

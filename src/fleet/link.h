@@ -91,4 +91,8 @@ extern void apikey_link_look_at_beats(ApikeyLink *link);
 extern bool apikey_link_lease(ApikeyLink *link);
 extern bool apikey_link_return(ApikeyLink *link, bool even_used);
 
+/* take.c */
+extern void apikey_take_begin(const ApikeyWire *table);
+extern bool apikey_link_take(ApikeyLink *link);
+
 #endif							/* APIKEY_LINK_H */

@@ -174,7 +174,8 @@ serve(ApikeyLink *link)
 	else if (now < link->report_at && !apikey_lease_asked(link->database.oid))
 		return;
 	if (apikey_link_open(link) && apikey_link_join(link) &&
-		apikey_link_lease(link) && beat(link) && now >= link->report_at)
+		apikey_link_lease(link) && apikey_link_take(link) && beat(link) &&
+		now >= link->report_at)
 		report(link);
 	MemoryContextReset(round_context);
 	if (link->conn != NULL && link_count > LINKS_KEPT)
@@ -244,6 +245,7 @@ begin(const ApikeyWire *wire)
 	apikey_report_begin(wire);
 	apikey_leases_begin(wire);
 	apikey_beat_begin(wire);
+	apikey_take_begin(wire);
 	round_context = AllocSetContextCreate(TopMemoryContext, "apikey fleet",
 										  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(round_context);

@@ -355,9 +355,9 @@ complain(const ApikeyVerdict *verdict, const ApikeyBound *bound)
 		apikey_complain(APIKEY_COMPLAINT_PRELOAD,
 						"API key %s has a rate limit, and the library \"apikey\" is not in \"shared_preload_libraries\".",
 						id);
-	else if (bound->shared && RecoveryInProgress())
+	else if (bound->shared && apikey_shared_rate_elsewhere())
 		apikey_complain(APIKEY_COMPLAINT_CREDITS,
-						"A rate that servers share limits API key %s, and this is a standby.",
+						"A rate that servers share limits API key %s, and the primary does not answer.",
 						id);
 	else if (bound->kind == APIKEY_LIMIT_RATE)
 		apikey_complain(APIKEY_COMPLAINT_ROOM,
@@ -408,19 +408,25 @@ spend_account(ApikeyBound *bound, ApikeySpending *spending,
 		APIKEY_CODE_EXHAUSTED;
 }
 
-/*
- * The same of one that servers share, whose limiter is the primary's: on another
- * server it cannot be held.
- */
+/* The same of one that servers share: here or, on a member, of the primary. */
 static ApikeyCode
 spend_shared(const ApikeyVerdict *verdict, ApikeyBound *bound,
-			 ApikeySlotHint *hint, int64 cost, ApikeyBoundState *state)
+			 ApikeySlotHint *hint, int64 cost, TimestampTz *wait_until,
+			 ApikeyBoundState *state)
 {
-	if (RecoveryInProgress())
+	ApikeyLimitVerdict passed;
+
+	if (!apikey_shared_rate_elsewhere())
+	{
+		if (apikey_usage_shared())
+			apikey_shared_rate_fill(bound, hint);
+		return spend_rate(verdict, bound, hint, cost, state);
+	}
+	passed = apikey_shared_rate_spend(bound, hint, cost, wait_until, state);
+	if (passed == APIKEY_LIMIT_UNAVAILABLE)
 		return APIKEY_CODE_UNAVAILABLE;
-	if (apikey_usage_shared())
-		apikey_shared_rate_fill(bound, hint);
-	return spend_rate(verdict, bound, hint, cost, state);
+	return passed == APIKEY_LIMIT_PASSED ? APIKEY_CODE_VALID :
+		APIKEY_CODE_RATE_LIMITED;
 }
 
 /* A verification on its way through the limits. */
@@ -452,7 +458,7 @@ spend_bound(Passage *passage, int number, int64 cost)
 
 	if (bound->kind == APIKEY_LIMIT_RATE)
 		return bound->shared ?
-			spend_shared(verdict, bound, hint, cost, state) :
+			spend_shared(verdict, bound, hint, cost, &passage->wait_until, state) :
 			spend_rate(verdict, bound, hint, cost, state);
 	memset(spending, 0, sizeof(*spending));
 	spending->account = &bound->id;
@@ -473,6 +479,11 @@ unspend_bound(Passage *passage, int number, int64 cost)
 	ApikeyBoundState *state = &verdict->states[number];
 	ApikeyRateState rate = {0};
 
+	if (bound->shared && apikey_shared_rate_elsewhere())
+	{
+		apikey_shared_rate_unspend(bound, hint_of(verdict, bound), cost);
+		return;
+	}
 	if (bound->kind == APIKEY_LIMIT_RATE)
 	{
 		apikey_usage_unlimit(&bound->id, hint_of(verdict, bound), &bound->rate,

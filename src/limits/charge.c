@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 
 #include "miscadmin.h"
 #include "utils/timestamp.h"
@@ -43,13 +42,20 @@ tell_dropped(const ApikeyVerdict *verdict, const ApikeyBound *bound,
 }
 
 static int64
-charge_rate(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost)
+charge_rate(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
+			TimestampTz *wait_until)
 {
 	ApikeyBoundState state = {0};
 	int64		taken;
 
-	if (bound->shared && RecoveryInProgress())
-		refuse_now();
+	if (bound->shared && apikey_shared_rate_elsewhere())
+	{
+		if (!apikey_shared_rate_charge(bound, cost, wait_until, &taken))
+			refuse_now();
+		apikey_tally_spent(apikey_row_id(verdict->key), bound, &state, taken);
+		tell_dropped(verdict, bound, cost - taken);
+		return taken;
+	}
 	if (bound->shared)
 		apikey_shared_rate_fill(bound, &bound->hint);
 	if (!apikey_usage_charge(&bound->id, &bound->hint, &bound->rate, cost,
@@ -156,7 +162,7 @@ apikey_charge_key(ApikeyVerdict *verdict, const ApikeyCosts *costs)
 		if (cost < 0)
 			taken[i] = give_back(verdict, bound, -cost, &wait_until);
 		else if (cost > 0 && bound->kind == APIKEY_LIMIT_RATE)
-			taken[i] = charge_rate(verdict, bound, cost);
+			taken[i] = charge_rate(verdict, bound, cost, &wait_until);
 		else if (cost > 0)
 			taken[i] = charge_account(verdict, bound, cost, &wait_until,
 									  &verdict->states[i]);

@@ -16,9 +16,38 @@ typedef struct ApikeyFleetTake
 	bool		charging;
 } ApikeyFleetTake;
 
+/* Its answer about one. */
+typedef struct ApikeyFleetTaken
+{
+	pg_uuid_t	limit;
+	int64		granted;
+	int64		wait;			/* milliseconds, where that is 0; below 0: no such
+								 * rate */
+} ApikeyFleetTaken;
+
 /* On the primary. */
 extern void apikey_shared_rate_fill(ApikeyBound *bound, ApikeySlotHint *hint);
 extern int64 apikey_shared_rate_hand_out(const ApikeyFleetTake *take,
 										 int64 *wait);
+
+/* On a member. */
+extern bool apikey_shared_rate_elsewhere(void);
+extern ApikeyLimitVerdict apikey_shared_rate_spend(ApikeyBound *bound,
+												   ApikeySlotHint *hint,
+												   int64 cost,
+												   TimestampTz *wait_until,
+												   ApikeyBoundState *state);
+extern void apikey_shared_rate_unspend(ApikeyBound *bound,
+									   ApikeySlotHint *hint, int64 cost);
+extern bool apikey_shared_rate_charge(ApikeyBound *bound, int64 cost,
+									  TimestampTz *wait_until, int64 *taken);
+
+/* For the member's worker. */
+extern int	apikey_fleet_rate_asked(Oid database, ApikeyFleetTake *takes,
+									int most);
+extern void apikey_fleet_rate_answered(Oid database,
+									   const ApikeyFleetTaken *taken,
+									   TimestampTz sent_at);
+extern void apikey_fleet_rate_unanswered(Oid database, const pg_uuid_t *limit);
 
 #endif							/* APIKEY_SHARED_RATE_H */

@@ -65,6 +65,7 @@ typedef struct ApikeyLease
 	bool		low_told;		/* in this period, as far as is known here */
 	bool		exhausted_told;
 	bool		fleet;			/* it is the primary's: see fleet_lease.h */
+	bool		of_rate;		/* it is tokens: see shared_rate_member.c */
 	int64		available;
 	int64		low;			/* below it more is asked for */
 	TimestampTz until;			/* when the account is refilled */

@@ -1,0 +1,73 @@
+# A rate that servers share passes no more on all of them together than its
+# bound, and is unavailable where the primary cannot be asked.
+use strict;
+use warnings;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $primary = PostgreSQL::Test::Cluster->new('primary');
+$primary->init(allows_streaming => 1);
+$primary->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '300ms'
+apikey.fleet_timeout = '1s'
+cluster_name = 'primary'
+});
+$primary->start;
+$primary->safe_psql('postgres', q{CREATE EXTENSION apikey CASCADE; CREATE ROLE fleet LOGIN; SELECT apikey_grant('servers', 'fleet')});
+my $key = $primary->safe_psql('postgres', q{SELECT apikey_create('shared')});
+my $limit = $primary->safe_psql('postgres', "SELECT apikey_limit_set('requests', 100, '4 seconds', key => apikey_id('$key'), shared => true)");
+my $own = $primary->safe_psql('postgres', q{SELECT apikey_create('own', rate_limit => 5, rate_window => '31 days')});
+my $me = $primary->safe_psql('postgres', 'SELECT current_user');
+
+$primary->backup('backup');
+my @standbys = map {
+	my $node = PostgreSQL::Test::Cluster->new($_);
+	$node->init_from_backup($primary, 'backup', has_streaming => 1);
+	$node->append_conf('postgresql.conf', "apikey.fleet = on\ncluster_name = '$_'\napikey.primary_conninfo = '@{[$primary->connstr]} user=fleet'\n");
+	$node->start;
+	$node } 'one', 'two';
+for my $node (@standbys)
+{
+	my $name = $node->name;
+	ok($primary->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM apikey_servers WHERE name = '$name')"), "$name has joined");
+	ok($node->poll_query_until('postgres', "SELECT code IN ('valid', 'rate_limited') FROM apikey_verify('$key')"), 'and is answered');
+}
+# The primary has begun with nothing: all that was spent before it is not known.
+ok($primary->poll_query_until('postgres', "SELECT rate_remaining = 100 FROM apikey_verify('$key', cost => 0)"), 'it is full');
+
+my $asks = sub {
+	my ($node, $times, $text) = @_;
+	my $out = '';
+	my $run = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c',
+			"SELECT v.code, count(*) FROM generate_series(1, $times) g, LATERAL (SELECT pg_sleep(0.005 * sign(g))) s, LATERAL apikey_verify('$text', cost => CASE WHEN g > 0 THEN 1 END) v GROUP BY 1" ],
+		'>', \$out);
+	return [ $run, \$out ];
+};
+my $begun = time;
+my @runs = map { $asks->($_, 300, $key) } $primary, @standbys;
+$_->[0]->finish for @runs;
+my $took = time - $begun;
+my @passed = map { my %codes = map { split /\|/ } split /\n/, ${ $_->[1] }; is(join(' ', grep { !/^(valid|rate_limited)$/ } sort keys %codes), '', 'passed or not'); $codes{valid} // 0 } @runs;
+my $total = $passed[0] + $passed[1] + $passed[2];
+my $bound = 100 + ($took + 1.2) * 25;
+cmp_ok($total, '<=', $bound, "in $took s no more than the bound of $bound: @passed");
+cmp_ok($total, '>=', 100, 'and not less than there was');
+cmp_ok($passed[$_], '>', 0, 'some of them on each') for 1, 2;
+
+# What a call turned out to cost.
+ok($primary->poll_query_until('postgres', "SELECT rate_remaining > 90 FROM apikey_verify('$key', cost => 0)"), 'it fills');
+$standbys[0]->safe_psql('postgres', "SELECT apikey_charge(apikey_id('$key'), '{\"requests\": 150}', owner => '$me')");
+is($primary->safe_psql('postgres', "SELECT code FROM apikey_verify('$key')"), 'rate_limited', 'a charge on a standby is the primary\'s debt');
+
+# Cut off.
+$primary->stop('immediate');
+ok($standbys[0]->poll_query_until('postgres', "SELECT code = 'unavailable' FROM apikey_verify('$key')"), 'it is unavailable');
+is($standbys[0]->safe_psql('postgres', "SELECT code FROM apikey_verify('$own')"), 'valid', 'what is not shared goes on');
+$primary->start;
+ok($standbys[0]->poll_query_until('postgres', "SELECT code = 'valid' FROM apikey_verify('$key')"), 'it is there again');
+$_->stop for @standbys, $primary;
+done_testing();
