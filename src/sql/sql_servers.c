@@ -226,6 +226,21 @@ leased_json(const pg_uuid_t *id)
 }
 
 static bool
+was_primary(const ApikeyRow *server)
+{
+	return apikey_same_text(apikey_row_text(server, SERVER_KIND),
+							cstring_to_text(APIKEY_SERVER_PRIMARY));
+}
+
+/* There is one: this server or, on a standby, whoever has written so. */
+static bool
+is_primary(const ApikeyRow *server)
+{
+	return RecoveryInProgress() ? was_primary(server) :
+		apikey_server_is_own(apikey_row_id(server));
+}
+
+static bool
 list_server(const ApikeyRow *server, void *state)
 {
 	Listing    *listing = state;
@@ -237,13 +252,15 @@ list_server(const ApikeyRow *server, void *state)
 		values[plain[i].listed] = server->values[plain[i].stored];
 		nulls[plain[i].listed] = server->nulls[plain[i].stored];
 	}
-	if (apikey_same_text(apikey_row_text(server, SERVER_KIND),
-						 cstring_to_text(APIKEY_SERVER_PRIMARY)))
+	if (is_primary(server))
 	{
 		listing->primary = true;
+		values[LIST_ROLE] = CStringGetTextDatum(APIKEY_SERVER_PRIMARY);
 		values[LIST_LAG] = zero_interval();
 		nulls[LIST_LAG] = false;
 	}
+	else if (was_primary(server))
+		values[LIST_ROLE] = CStringGetTextDatum(APIKEY_SERVER_STANDBY);
 	values[LIST_LEASED] = DirectFunctionCall1(jsonb_in,
 											  CStringGetDatum(leased_json(apikey_row_id(server))));
 	tuplestore_putvalues(listing->result->setResult, listing->result->setDesc,

@@ -383,6 +383,22 @@ open_row(const ApikeyRow *key, ApikeyRow *row)
 	return find_row(row);
 }
 
+/* Has somebody the row of a key for what happens now? */
+static bool
+row_held(const ApikeyRow *key)
+{
+	bool		day = apikey_history_hours == 0;
+	ApikeyRow	row;
+	ApikeyRow	found;
+
+	new_row(key, &row);
+	set_step(&row, begin_of(GetCurrentTimestamp(), day), day);
+	return !apikey_table_lock(&apikey_history_table, apikey_row_id(&row),
+							  APIKEY_LOCK_UPDATE_SKIP, &found) &&
+		apikey_table_fetch_latest(&apikey_history_table, apikey_row_id(&row),
+								  &found);
+}
+
 static void
 add_uses(ApikeyRow *row, int64 uses)
 {
@@ -467,8 +483,12 @@ subtract(Set *set, const Counter *counters, int count)
 	SpinLockRelease(&set->mutex);
 }
 
+/*
+ * Writes what was copied.  A row that somebody has, for another server's report
+ * perhaps, is not waited for: the counter stays for the next time.
+ */
 static void
-write_counters(const Counter *counters, int count)
+write_counters(Counter *counters, int count)
 {
 	for (int i = 0; i < count; i++)
 	{
@@ -481,6 +501,11 @@ write_counters(const Counter *counters, int count)
 		/* Of a key that is gone nothing more is told. */
 		if (!apikey_key_fetch_latest(&counters[i].key, &key))
 			continue;
+		if (row_held(&key))
+		{
+			counters[i].count = 0;
+			continue;
+		}
 		found = open_row(&key, &row);
 		row.values[column] = json_plus(row.values[column], counters[i].name,
 									   counters[i].count);
