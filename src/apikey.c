@@ -9,59 +9,80 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
-#include "fmgr.h"
 #include "miscadmin.h"
-#include "utils/guc.h"
+#include "servers/server.h"
 
 #include "apikey.h"
 #include "compat.h"
-#include "store/complaint.h"
+#include "memory/complaint.h"
+#include "memory/fleet.h"
+#include "memory/batch.h"
+#include "memory/fresh.h"
+#include "memory/lifetime.h"
 #include "text/conninfo.h"
 #include "credits/credit.h"
 #include "fleet/member.h"
 #include "keys/foreign.h"
+#include "keys/pepper_count.h"
+#include "limits/mark.h"
+#include "limits/tally.h"
+#include "memory/complaint.h"
+#include "secrets/source.h"
 #include "usage/history.h"
 #include "verify/identity.h"
-#include "keys/pepper_count.h"
-#include "memory/server_id.h"
-#include "secrets/source.h"
-#include "servers/server.h"
-#include "limits/tally.h"
-#include "usage/usage.h"
-#include "verify/verify.h"
 #include "worker/worker.h"
 
 PG_MODULE_MAGIC;
 
-int			apikey_cache_entries = 100000;
-int			apikey_cache_memory = 8192;
-int			apikey_credits_lease = 1000;
-int			apikey_event_retention = 0;
-int			apikey_expiry_notice = 7 * SECS_PER_DAY;
-bool		apikey_fleet = false;
-int			apikey_fleet_heartbeat = 1000;
-int			apikey_fleet_interval = 0;
-int			apikey_fleet_timeout = 10000;
-int			apikey_flush_interval = 10000;
-int			apikey_history_days = 400;
-int			apikey_history_hours = 168;
-int			apikey_name_hold = 30 * SECS_PER_DAY;
-bool		apikey_notify = false;
-int			apikey_max_staleness = 0;
-int			apikey_max_tracked_keys = 100000;
-int			apikey_usage_interval = 60;
-char	   *apikey_pepper_command = NULL;
-char	   *apikey_pepper_file = NULL;
-char	   *apikey_prefix = NULL;
-char	   *apikey_primary_conninfo = NULL;
-bool		apikey_redact = true;
-char	   *apikey_request_owner = NULL;
-char	   *apikey_request_project = NULL;
-char	   *apikey_server_name = NULL;
-int			apikey_server_timeout = 300;
-char	   *apikey_subject_setting = NULL;
 
 static object_access_hook_type previous_object_access = NULL;
+
+/* Who has something to do at the end of a transaction, in this order. */
+static ApikeyTransactionPart *const transaction_parts[] = {
+	&apikey_fresh_transaction,
+	&apikey_identity_transaction,
+	&apikey_ended_transaction,
+	&apikey_notify_transaction,
+	&apikey_idle_transaction,
+	&apikey_expiry_transaction,
+	&apikey_revocation_transaction,
+	&apikey_retire_transaction,
+	&apikey_tally_transaction,
+	&apikey_spend_transaction,
+	&apikey_account_transaction,
+	&apikey_changes_transaction
+};
+
+/* Who has something in shared memory. */
+static const ApikeyMemoryPart *const memory_parts[] = {
+	&apikey_complaint_memory,
+	&apikey_stats_memory,
+	&apikey_lease_memory,
+	&apikey_lease_asked_memory,
+	&apikey_notify_memory,
+	&apikey_share_memory,
+	&apikey_seat_memory,
+	&apikey_mark_memory,
+	&apikey_history_memory,
+	&apikey_tally_memory,
+	&apikey_server_id_memory,
+	&apikey_batch_memory,
+	&apikey_fleet_memory,
+	&apikey_fresh_memory,
+	&apikey_lifetime_memory,
+	&apikey_rehash_memory,
+	&apikey_pepper_count_memory,
+	&apikey_vault_memory,
+	&apikey_slot_memory,
+	&apikey_slot_file_memory,
+	&apikey_pepper_memory
+};
+
+/* Who has something of a key beside its rows. */
+static const ApikeyKeyPart *const key_parts[] = {
+	&apikey_account_of_key,
+	&apikey_limit_of_key
+};
 
 void		_PG_init(void);
 
@@ -386,30 +407,18 @@ _PG_init(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("apikey");
 	apikey_complaint_init();
-	apikey_fresh_init();
 	apikey_changes_init();
 	apikey_cache_init();
-	apikey_account_init();
-	apikey_lease_init();
-	apikey_tally_init();
-	apikey_retire_init();
-	apikey_revocation_init();
-	apikey_expiry_init();
-	apikey_idle_init();
-	apikey_notify_init();
-	apikey_ended_init();
-	apikey_identity_init();
+	apikey_key_init(key_parts, lengthof(key_parts));
+	apikey_transaction_init(transaction_parts, lengthof(transaction_parts));
 	apikey_instead_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		apikey_redact_init();
-		apikey_pepper_count_init();
-		apikey_rehash_init();
-		apikey_slot_init();
-		apikey_slot_file_init();
+		apikey_memory_init(memory_parts, lengthof(memory_parts));
+		apikey_keeper_init();
 		apikey_launcher_init();
 		apikey_fleet_init();
-		apikey_vault_init();
 	}
 	previous_object_access = object_access_hook;
 	object_access_hook = on_object_access;

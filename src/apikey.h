@@ -20,21 +20,11 @@
 #include "text/keytext.h"
 #include "access/place.h"
 #include "store/changes.h"
+#include "store/refuse.h"
+#include "store/settings.h"
 #include "store/table.h"
 
 #define APIKEY_DIGEST_BYTES	32
-
-/* Settings, in apikey.c. */
-extern int	apikey_cache_entries;
-extern int	apikey_cache_memory;
-extern char *apikey_pepper_command;
-extern int	apikey_name_hold;
-extern char *apikey_pepper_file;
-extern char *apikey_prefix;
-extern bool apikey_redact;
-extern char *apikey_request_owner;
-extern char *apikey_request_project;
-extern char *apikey_subject_setting;
 
 /* The columns of our tables, in their order there. */
 typedef enum ApikeyKeyColumn
@@ -142,6 +132,7 @@ extern bool apikey_pepper_configured(void);
 extern bool apikey_pepper_usable(void);
 extern void apikey_pepper_complain(void);
 extern void apikey_pepper_look(void);
+
 pg_noreturn extern void apikey_pepper_refuse(void);
 extern void apikey_pepper_require(void);
 extern const ApikeyPepper *apikey_pepper_current(void);
@@ -332,6 +323,18 @@ extern void apikey_key_update(ApikeyRow *key, ApikeyEvent event,
 							  const char *detail);
 extern void apikey_key_delete(const ApikeyRow *key);
 
+/* What others have of a key, and do with it; each may be NULL. */
+typedef struct ApikeyKeyPart
+{
+	void		(*making) (ApikeyRow *key); /* before its row is written */
+	void		(*replaced) (const ApikeyRow *key, const ApikeyRow *successor);
+	void		(*deleting) (const ApikeyRow *key);
+} ApikeyKeyPart;
+
+extern void apikey_key_init(const ApikeyKeyPart *const *all, int count);
+extern void apikey_key_replaced(const ApikeyRow *key,
+								const ApikeyRow *successor);
+
 /* json.c */
 typedef enum ApikeyJson
 {
@@ -407,7 +410,7 @@ extern bool apikey_reveal_can(const ApikeyRow *key);
 extern text *apikey_reveal_key(const ApikeyRow *key);
 
 /* revocation.c */
-extern void apikey_revocation_init(void);
+extern ApikeyTransactionPart apikey_revocation_transaction;
 extern bool apikey_revocation_any_in(Snapshot snapshot);
 extern bool apikey_revocation_any(void);
 extern void apikey_revocation_changed(HeapTuple row, TupleDesc desc);
@@ -423,16 +426,9 @@ extern text *apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
 							   const TimestampTz *expires_at);
 
 /* rules.c */
-pg_noreturn extern void apikey_refuse(const char *argument, const char *rule);
-pg_noreturn extern void apikey_refuse_by(const char *constraint,
-										 const char *argument,
-										 const char *rule);
-pg_noreturn extern void apikey_refuse_null(const char *argument);
-extern int	apikey_error_about(const char *argument, const char *constraint);
-extern text *apikey_required_text(FunctionCallInfo fcinfo, int number,
-								  const char *argument);
 extern text *apikey_rule_name(const char *argument, text *value,
 							  const ApikeyRow *project);
+extern void apikey_rule_name_pattern(text *pattern);
 extern void apikey_rule_reason(const text *value);
 extern void apikey_rule_lookup(const text *value, bool of_part);
 extern void apikey_rule_span(const char *argument, const Interval *value);
@@ -478,6 +474,11 @@ extern const char *apikey_status_name(ApikeyStatus status);
 
 /* sql_triggers.c */
 extern void apikey_instead_init(void);
+extern int	apikey_instead_hint(const char *view, const char *change);
+extern int	apikey_instead_writable(const ApikeyTable *table, Relation view,
+									const char *name);
+pg_noreturn extern void apikey_instead_refuse(const char *view,
+											  const char *command);
 
 /* unicode.c */
 typedef enum ApikeyCharClass
@@ -492,6 +493,7 @@ typedef enum ApikeyCharClass
 
 extern ApikeyCharClass apikey_unicode_class(pg_wchar code);
 extern pg_wchar *apikey_unicode_decode(const text *value, int *count);
+extern int	apikey_unicode_length(const text *value);
 extern text *apikey_unicode_nfc(text *value);
 
 #endif							/* APIKEY_H */

@@ -15,79 +15,15 @@
 #include "postgres.h"
 
 #include "catalog/pg_collation.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 #include "apikey.h"
-#include "limits/limit.h"
 #include "text/redact.h"
 
 #define PART_MAX	64			/* characters of a name in a path */
-
-static const ApikeyColumn organization_columns[] = {
-	[APIKEY_ORGANIZATION_ID] = {"id", UUIDOID, false},
-	[APIKEY_ORGANIZATION_NAME] = {"name", TEXTOID, false},
-	[APIKEY_ORGANIZATION_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false}
-};
-
-static const ApikeyColumn project_columns[] = {
-	[APIKEY_PROJECT_ID] = {"id", UUIDOID, false},
-	[APIKEY_PROJECT_ORGANIZATION] = {"organization", UUIDOID, false},
-	[APIKEY_PROJECT_PATH] = {"path", TEXTOID, false},
-	[APIKEY_PROJECT_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false},
-	[APIKEY_PROJECT_MEMBERS_CAN_VIEW] = {"members_can_view", BOOLOID, true},
-	[APIKEY_PROJECT_NAME_PATTERN] = {"name_pattern", TEXTOID, true},
-	[APIKEY_PROJECT_MAX_TTL] = {"max_ttl", INTERVALOID, true},
-	[APIKEY_PROJECT_MAX_KEYS] = {"max_keys", INT4OID, true},
-	[APIKEY_PROJECT_TERMS] = {"terms", TEXTOID, true},
-	[APIKEY_PROJECT_REVEALABLE] = {"revealable", BOOLOID, true},
-	[APIKEY_PROJECT_MAX_IDLE] = {"max_idle", INTERVALOID, true},
-	[APIKEY_PROJECT_MAX_IDLE_AT] = {"max_idle_at", TIMESTAMPTZOID, false}
-};
-
-ApikeyTable apikey_organization_table = {
-	.name = "apikey_organization",
-	.noun = "organization",
-	.label = APIKEY_ORGANIZATION_NAME,
-	.argument = "name",
-	.relation = APIKEY_REL_ORGANIZATION,
-	.pkey = APIKEY_REL_ORGANIZATION_PKEY,
-	.columns = organization_columns,
-	.count = lengthof(organization_columns)
-};
-
-ApikeyTable apikey_project_table = {
-	.name = "apikey_project",
-	.noun = "project",
-	.label = APIKEY_PROJECT_PATH,
-	.argument = "path",
-	.relation = APIKEY_REL_PROJECT,
-	.pkey = APIKEY_REL_PROJECT_PKEY,
-	.columns = project_columns,
-	.count = lengthof(project_columns),
-	.later = lengthof(project_columns) - APIKEY_PROJECT_MAX_IDLE
-};
-
-/* The id of the organization, the place itself or around it. */
-const pg_uuid_t *
-apikey_place_organization(const ApikeyPlace *place)
-{
-	return place->is_project ?
-		DatumGetUUIDP(place->project.values[APIKEY_PROJECT_ORGANIZATION]) :
-		apikey_row_id(&place->organization);
-}
-
-/* The project's id; NULL where the place is an organization. */
-const pg_uuid_t *
-apikey_place_project(const ApikeyPlace *place)
-{
-	return place->is_project ? apikey_row_id(&place->project) : NULL;
-}
 
 /* Is this a name: ^[a-z0-9][a-z0-9-]{0,63}$ ? */
 static bool
@@ -135,17 +71,6 @@ find_place(const text *path, ApikeyPlace *place)
 		return find_organization(place->path, &place->organization);
 	return find_by_text(&apikey_project_table, APIKEY_REL_PROJECT_PATH,
 						APIKEY_PROJECT_PATH, place->path, &place->project);
-}
-
-/* Is a project the one called so, or of the organization called so? */
-bool
-apikey_place_within(const char *project, const text *path)
-{
-	size_t		len = VARSIZE_ANY_EXHDR(path);
-
-	return project != NULL && len > 0 && strlen(project) >= len &&
-		memcmp(project, VARDATA_ANY(path), len) == 0 &&
-		(project[len] == '\0' || project[len] == '/');
 }
 
 /* What the caller is in a place. */
@@ -238,8 +163,9 @@ apikey_place_open_project(const pg_uuid_t *id, ApikeyPlace *place)
 						   APIKEY_LOCK_CHANGE, place);
 }
 
-static void
-lock_project(ApikeyPlace *place, ApikeyLock lock)
+/* Locks an opened project to the end of the transaction. */
+void
+apikey_place_lock(ApikeyPlace *place, ApikeyLock lock)
 {
 	if (!apikey_table_lock(&apikey_project_table, apikey_place_project(place),
 						   lock, &place->project))
@@ -260,7 +186,7 @@ apikey_place_open_for_keys(const text *path, ApikeyPlace *place)
 
 	place->is_project = true;
 	authorize(place, found, APIKEY_ROLE_ADMIN);
-	lock_project(place, APIKEY_LOCK_KEEP);
+	apikey_place_lock(place, APIKEY_LOCK_KEEP);
 	authorize(place, true, APIKEY_ROLE_ADMIN);
 }
 
@@ -268,19 +194,7 @@ apikey_place_open_for_keys(const text *path, ApikeyPlace *place)
 void
 apikey_place_hold(ApikeyPlace *place)
 {
-	lock_project(place, APIKEY_LOCK_KEEP);
-}
-
-/* Reads the project of an id; false where it is gone. */
-bool
-apikey_place_fetch_project(const pg_uuid_t *id, ApikeyPlace *place)
-{
-	place->is_project = true;
-	if (!apikey_table_fetch_latest(&apikey_project_table, id, &place->project))
-		return false;
-	place->path = text_to_cstring(apikey_row_text(&place->project,
-												  APIKEY_PROJECT_PATH));
-	return true;
+	apikey_place_lock(place, APIKEY_LOCK_KEEP);
 }
 
 #define PART_RULE	"A name has 1 to 64 characters a-z, 0-9 and \"-\", starting with a letter or digit."
@@ -345,89 +259,3 @@ apikey_place_create_project(const text *path, ApikeyPlace *place)
 	apikey_event_place(place, APIKEY_EVENT_PROJECT_CREATED, NULL);
 }
 
-/* Removes a key that is there still; state is a context for what it takes. */
-static bool
-delete_key(const ApikeyRow *row, void *state)
-{
-	MemoryContext outer = MemoryContextSwitchTo(state);
-	pg_uuid_t	id = *apikey_row_id(row);
-	ApikeyRow	key;
-
-	if (apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &key))
-		apikey_key_delete(&key);
-	MemoryContextSwitchTo(outer);
-	MemoryContextReset(state);
-	return true;
-}
-
-static void
-delete_keys(const ApikeyPlace *place)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-												  "apikey drop",
-												  ALLOCSET_DEFAULT_SIZES);
-
-	apikey_key_walk_project(apikey_place_project(place), delete_key, context);
-	MemoryContextDelete(context);
-}
-
-static bool
-delete_member(const ApikeyRow *row, void *state pg_attribute_unused())
-{
-	apikey_table_delete(&apikey_member_table, apikey_row_id(row), true);
-	return true;
-}
-
-static void
-drop_project(ApikeyPlace *place)
-{
-	lock_project(place, APIKEY_LOCK_UPDATE);
-	delete_keys(place);
-	apikey_member_scan(apikey_place_organization(place),
-					   apikey_place_project(place), delete_member, NULL);
-	apikey_limit_drop_of_place(apikey_place_organization(place),
-							   apikey_place_project(place));
-	apikey_event_place(place, APIKEY_EVENT_PROJECT_DROPPED, NULL);
-	apikey_table_delete(&apikey_project_table, apikey_place_project(place),
-						true);
-}
-
-static bool
-drop_visited_project(const ApikeyRow *row, void *state)
-{
-	ApikeyPlace place = *(ApikeyPlace *) state;
-
-	place.is_project = true;
-	place.project = *row;
-	place.path = text_to_cstring(apikey_row_text(row, APIKEY_PROJECT_PATH));
-	drop_project(&place);
-	return true;
-}
-
-/* Removes an opened place and all that is below it; the events stay. */
-void
-apikey_place_drop(ApikeyPlace *place)
-{
-	Snapshot	snapshot;
-	ScanKeyData key;
-
-	if (place->is_project)
-	{
-		drop_project(place);
-		return;
-	}
-
-	snapshot = apikey_latest_snapshot();
-	ScanKeyInit(&key, APIKEY_PROJECT_ORGANIZATION + 1, BTEqualStrategyNumber,
-				F_UUID_EQ, UUIDPGetDatum(apikey_place_organization(place)));
-	apikey_table_scan(&apikey_project_table, APIKEY_REL_PROJECT_ORGANIZATION,
-					  &key, 1, snapshot, drop_visited_project, place);
-	UnregisterSnapshot(snapshot);
-	apikey_hold_name(place);
-	apikey_member_scan(apikey_place_organization(place), NULL, delete_member,
-					   NULL);
-	apikey_limit_drop_of_place(apikey_place_organization(place), NULL);
-	apikey_event_place(place, APIKEY_EVENT_ORGANIZATION_DROPPED, NULL);
-	apikey_table_delete(&apikey_organization_table,
-						apikey_place_organization(place), true);
-}

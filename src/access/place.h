@@ -87,6 +87,7 @@ extern void apikey_place_open_with(const text *path, ApikeyLock lock,
 extern void apikey_place_open_project(const pg_uuid_t *id, ApikeyPlace *place);
 extern void apikey_place_open_for_keys(const text *path, ApikeyPlace *place);
 extern void apikey_place_hold(ApikeyPlace *place);
+extern void apikey_place_lock(ApikeyPlace *place, ApikeyLock lock);
 extern bool apikey_place_fetch_project(const pg_uuid_t *id,
 									   ApikeyPlace *place);
 extern void apikey_place_create_organization(const text *name,

@@ -128,7 +128,7 @@ spend_directly(ApikeySpending *spending)
 	/* A member's row is not its own. */
 	if (spending->charge || apikey_fleet_member() ||
 		XactReadOnly || IsInParallelMode() || RecoveryInProgress() ||
-		!apikey_storage_try(spend_in_row, &spend) ||
+		!apikey_attempt(spend_in_row, &spend) ||
 		spend.verdict == APIKEY_CREDIT_UNAVAILABLE)
 		return APIKEY_CREDIT_UNAVAILABLE;
 	/* What is told as spent is not to come back with a crash. */
@@ -220,7 +220,7 @@ apikey_credit_unspend(const ApikeySpending *spending)
 	if (spending->taken == 0)
 		return;
 	if (spending->in_row)
-		(void) apikey_storage_try(unspend_in_row,
+		(void) apikey_attempt(unspend_in_row,
 								  unconstify(ApikeySpending *, spending));
 	else
 		apikey_lease_unspend(spending->account, spending->taken);

@@ -9,6 +9,7 @@
 
 #include "apikey.h"
 #include "memory/slot.h"
+#include "store/transaction.h"
 
 typedef enum ApikeyCreditVerdict
 {
@@ -49,9 +50,6 @@ typedef struct ApikeySpending
 	bool		in_row;			/* spent in the row itself */
 } ApikeySpending;
 
-/* Setting, in apikey.c. */
-extern int	apikey_credits_lease;
-
 /*
  * The lease of accounts whose rows were not written since there are numbers:
  * one that version 0.1.0 has left in its file may be theirs.
@@ -66,8 +64,9 @@ typedef struct ApikeyLeaseRow
 	TimestampTz until;			/* when the account is refilled */
 } ApikeyLeaseRow;
 
+extern ApikeyTransactionPart apikey_spend_transaction;
+
 /* lease.c: in memory; an account is an id, of whatever it is */
-extern void apikey_lease_init(void);
 extern ApikeyCreditVerdict apikey_lease_spend(ApikeySpending *spending);
 extern void apikey_lease_unspend(const pg_uuid_t *account, int64 amount);
 extern bool apikey_lease_give_back(const pg_uuid_t *account,
@@ -112,7 +111,8 @@ extern bool apikey_lease_next_idle(int *from, TimestampTz before,
 								   pg_uuid_t *account);
 
 /* account.c: the rows */
-extern void apikey_account_init(void);
+extern ApikeyTransactionPart apikey_account_transaction;
+
 extern int64 apikey_account_balance(const ApikeyRow *row);
 extern void apikey_account_set_balance(ApikeyRow *row, int64 balance);
 extern void apikey_account_put_back(ApikeyRow *row, int64 taken_out);
@@ -161,5 +161,8 @@ extern ApikeyCreditVerdict apikey_credit_refund(ApikeySpending *spending);
 extern void apikey_credit_grant(const pg_uuid_t *account);
 extern List *apikey_credit_idle_databases(void);
 extern bool apikey_credit_return(bool first, bool even_used);
+
+/* account_key.c */
+extern const ApikeyKeyPart apikey_account_of_key;
 
 #endif							/* APIKEY_CREDIT_H */

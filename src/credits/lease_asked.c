@@ -29,14 +29,14 @@ typedef struct Asked
 
 static Asked *shared = NULL;
 
-Size
-apikey_lease_asked_size(void)
+static Size
+memory_size(void)
 {
 	return sizeof(Asked);
 }
 
-void
-apikey_lease_asked_start(void)
+static void
+start_memory(void)
 {
 	bool		found;
 
@@ -47,6 +47,12 @@ apikey_lease_asked_start(void)
 	ConditionVariableInit(&shared->granted);
 	shared->count = 0;
 }
+
+const ApikeyMemoryPart apikey_lease_asked_memory = {
+	.size = memory_size,
+	.start = start_memory,
+	.forget = apikey_lease_drop
+};
 
 /* Puts an account on the list of those that somebody asks for. */
 static bool

@@ -5,32 +5,20 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "utils/memutils.h"
 
 #include "credits/spend.h"
 
 #define RECENT_SPENDS	8		/* looked at for one to add to */
 
-static ApikeySpend *spends = NULL;	/* in TopTransactionContext; levels rise */
-static int	spend_count = 0;
-static int	spend_room = 0;
+/* What this transaction has noted, and how many. */
+#define spends			((ApikeySpend *) apikey_spend_transaction.noted)
+#define spend_count		(apikey_spend_transaction.count)
 
 /* Makes room for another spend, so that recording it cannot fail. */
 void
 apikey_spend_reserve(void)
 {
-	if (spends == NULL)
-	{
-		spend_room = 16;
-		spends = MemoryContextAlloc(TopTransactionContext,
-									spend_room * sizeof(ApikeySpend));
-	}
-	else if (spend_count == spend_room)
-	{
-		spends = repalloc_huge(spends,
-							   (Size) spend_room * 2 * sizeof(ApikeySpend));
-		spend_room *= 2;
-	}
+	apikey_transaction_reserve(&apikey_spend_transaction);
 }
 
 /* Remembers what was taken; the slot's mutex is held, room reserved. */
@@ -45,28 +33,28 @@ apikey_spend_record(const pg_uuid_t *account, ApikeyLease *lease, int64 amount,
 	{
 		spend = &spends[i];
 		if (effect == APIKEY_SPEND_ONLY && spend->effect == effect &&
-			spend->level == level && spend->era == lease->era &&
+			spend->noted.level == level && spend->era == lease->era &&
 			memcmp(&spend->account, account, sizeof(pg_uuid_t)) == 0)
 		{
 			spend->amount += amount;
 			return spend;
 		}
 	}
-	spend = &spends[spend_count++];
+	spend = apikey_transaction_note(&apikey_spend_transaction);
 	spend->account = *account;
 	spend->era = lease->era;
 	spend->amount = amount;
-	spend->back = 0;
 	spend->effect = effect;
-	spend->level = level;
 	lease->unsettled++;
 	return spend;
 }
 
 /* A spend is final, or undone. */
 static void
-settle_spend(const ApikeySpend *spend, bool committed)
+settle_spend(void *noted, ApikeyEnd end)
 {
+	const ApikeySpend *spend = noted;
+	bool		committed = end != APIKEY_END_ROLLBACK;
 	LWLock	   *lock;
 	ApikeySlot *slot = apikey_lease_find_slot(&spend->account, &lock);
 	ApikeyLease *lease;
@@ -93,65 +81,10 @@ settle_spend(const ApikeySpend *spend, bool committed)
 	LWLockRelease(lock);
 }
 
-static void
-settle_all(bool committed)
-{
-	for (int i = 0; i < spend_count; i++)
-		settle_spend(&spends[i], committed);
-	spends = NULL;
-	spend_count = 0;
-}
-
-static void
-on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
-{
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_PREPARE:
-		case XACT_EVENT_PARALLEL_COMMIT:
-			settle_all(true);
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PARALLEL_ABORT:
-			settle_all(false);
-			break;
-		default:
-			break;
-	}
-}
-
-/*
- * What a subtransaction spent is undone with it, or becomes its parent's.  It
- * stands at the end: what its parents spent was spent before.
- */
-static void
-on_subtransaction_end(SubXactEvent event,
-					  SubTransactionId subid pg_attribute_unused(),
-					  SubTransactionId parent pg_attribute_unused(),
-					  void *arg pg_attribute_unused())
-{
-	int			level = GetCurrentTransactionNestLevel();
-
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-	{
-		while (spend_count > 0 && spends[spend_count - 1].level >= level)
-			settle_spend(&spends[--spend_count], false);
-	}
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
-	{
-		for (int i = spend_count - 1; i >= 0 && spends[i].level >= level; i--)
-			spends[i].level = level - 1;
-	}
-}
-
-/* Once, when the library is loaded. */
-void
-apikey_lease_init(void)
-{
-	RegisterXactCallback(on_transaction_end, NULL);
-	RegisterSubXactCallback(on_subtransaction_end, NULL);
-}
+ApikeyTransactionPart apikey_spend_transaction = {
+	.size = sizeof(ApikeySpend),
+	.settle = settle_spend
+};
 
 /* What this subtransaction has spent of a lease of an era; NULL for nothing. */
 ApikeySpend *
@@ -159,7 +92,7 @@ apikey_spend_own(const pg_uuid_t *account, uint64 era)
 {
 	int			level = GetCurrentTransactionNestLevel();
 
-	for (int i = spend_count - 1; i >= 0 && spends[i].level >= level; i--)
+	for (int i = spend_count - 1; i >= 0 && spends[i].noted.level >= level; i--)
 	{
 		if (spends[i].effect == APIKEY_SPEND_ONLY && spends[i].era == era &&
 			memcmp(&spends[i].account, account, sizeof(pg_uuid_t)) == 0)

@@ -6,6 +6,7 @@
 #define APIKEY_SPEND_H
 
 #include "credits/credit.h"
+#include "store/transaction.h"
 
 /* What else a commit means for a lease. */
 typedef enum ApikeySpendEffect
@@ -18,16 +19,13 @@ typedef enum ApikeySpendEffect
 /* What a transaction has done to a lease, as long as it may be undone. */
 typedef struct ApikeySpend
 {
+	ApikeyNoted noted;
 	pg_uuid_t	account;
 	uint64		era;			/* of the lease */
 	int64		amount;			/* goes back into it on rollback, */
 	int64		back;			/* and this when it is committed */
 	ApikeySpendEffect effect;
-	int			level;			/* of the subtransaction */
 } ApikeySpend;
-
-/* What an offer has in the place of a generation: see fleet_lease.h. */
-#define APIKEY_ASKED_OF_PRIMARY	(-1)
 
 /* lease_state.c */
 extern uint64 apikey_lease_new_era(void);

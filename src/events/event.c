@@ -15,15 +15,11 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
-#include "apikey.h"
 #include "events/event.h"
 #include "usage/usage.h"
 
@@ -31,43 +27,6 @@
 
 static bool purging = false;	/* in remove_events */
 static bool inserting = false;	/* in event_insert */
-
-static const char *const event_names[] = {
-	[APIKEY_EVENT_CREATED] = "created",
-	[APIKEY_EVENT_UPDATED] = "updated",
-	[APIKEY_EVENT_RENAMED] = "renamed",
-	[APIKEY_EVENT_DISABLED] = "disabled",
-	[APIKEY_EVENT_ENABLED] = "enabled",
-	[APIKEY_EVENT_REVOKED] = "revoked",
-	[APIKEY_EVENT_DELETED] = "deleted",
-	[APIKEY_EVENT_ROTATED] = "rotated",
-	[APIKEY_EVENT_REVEALED] = "revealed",
-	[APIKEY_EVENT_IMPORTED] = "imported",
-	[APIKEY_EVENT_REHASHED] = "rehashed",
-	[APIKEY_EVENT_DENIED] = "denied",
-	[APIKEY_EVENT_EXPIRING] = "expiring",
-	[APIKEY_EVENT_TRANSFERRED] = "transferred",
-	[APIKEY_EVENT_MEMBER_ADDED] = "member_added",
-	[APIKEY_EVENT_MEMBER_REMOVED] = "member_removed",
-	[APIKEY_EVENT_ORGANIZATION_CREATED] = "organization_created",
-	[APIKEY_EVENT_ORGANIZATION_DROPPED] = "organization_dropped",
-	[APIKEY_EVENT_PROJECT_CREATED] = "project_created",
-	[APIKEY_EVENT_PROJECT_UPDATED] = "project_updated",
-	[APIKEY_EVENT_PROJECT_DROPPED] = "project_dropped",
-	[APIKEY_EVENT_MEMBER_CHANGED] = "member_changed",
-	[APIKEY_EVENT_PROJECT_APPLIED] = "project_applied",
-	[APIKEY_EVENT_GRANTED] = "granted",
-	[APIKEY_EVENT_UNGRANTED] = "ungranted",
-	[APIKEY_EVENT_LIMIT_SET] = "limit_set",
-	[APIKEY_EVENT_LIMIT_DROPPED] = "limit_dropped",
-	[APIKEY_EVENT_LIMIT_LOW] = "limit_low",
-	[APIKEY_EVENT_LIMIT_EXHAUSTED] = "limit_exhausted",
-	[APIKEY_EVENT_OVERDRAWN] = "overdrawn",
-	[APIKEY_EVENT_SERVER_JOINED] = "server_joined",
-	[APIKEY_EVENT_SERVER_LOST] = "server_lost",
-	[APIKEY_EVENT_SERVER_FORGOTTEN] = "server_forgotten",
-	[APIKEY_EVENT_IDLE] = "idle"
-};
 
 static const ApikeyColumn event_columns[] = {
 	[EVENT_ID] = {"id", INT8OID, false},
@@ -123,7 +82,7 @@ event_insert(ApikeyEvent event, const char *detail, ApikeyRow *row)
 
 	apikey_row_set(row, EVENT_ID, Int64GetDatum(id));
 	apikey_row_set(row, EVENT_AT, TimestampTzGetDatum(now));
-	apikey_row_set(row, EVENT_EVENT, CStringGetTextDatum(event_names[event]));
+	apikey_row_set(row, EVENT_EVENT, CStringGetTextDatum(apikey_event_name(event)));
 	if (detail != NULL)
 		apikey_row_set(row, EVENT_DETAIL,
 					   DirectFunctionCall1(jsonb_in, CStringGetDatum(detail)));
@@ -194,7 +153,7 @@ apikey_event_owned(Oid owner, const text *owner_name, const text *subject,
 		return apikey_role_stands(owner, owner_name) &&
 			apikey_principal_matches(owner, subject);
 	return id != NULL &&
-		apikey_key_fetch_latest(id, &key) &&
+		apikey_table_fetch_latest(&apikey_key_table, id, &key) &&
 		apikey_key_owner_stands(&key) &&
 		apikey_same_text(apikey_row_text(&key, APIKEY_KEY_SUBJECT), subject) &&
 		apikey_principal_matches(apikey_key_owner(&key), subject);
@@ -284,12 +243,6 @@ apikey_event_denied_by(const ApikeyRow *key, text *actor, inet *client_addr,
 		apikey_row_set_pointer(&row, EVENT_ACTOR, actor);
 	apikey_row_set_pointer(&row, EVENT_CLIENT_ADDR, client_addr);
 	event_insert(APIKEY_EVENT_DENIED, detail, &row);
-}
-
-const char *
-apikey_event_name(ApikeyEvent event)
-{
-	return event_names[event];
 }
 
 /* Tells of what is about no key and no place. */

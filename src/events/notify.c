@@ -9,12 +9,9 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "commands/async.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
-#include "storage/lwlock.h"
-#include "utils/memutils.h"
 
 #include "usage/usage.h"
 
@@ -34,8 +31,8 @@ typedef struct Notice
 /* An event of this transaction. */
 typedef struct Pending
 {
+	ApikeyNoted noted;
 	Notice		notice;
-	int			level;			/* of the subtransaction */
 } Pending;
 
 typedef struct Queue
@@ -48,29 +45,32 @@ typedef struct Queue
 } Queue;
 
 static Queue *queue = NULL;
-static Pending *pending = NULL; /* in TopTransactionContext */
-static int	pending_count = 0;
-static int	pending_room = 0;
 static int	pending_beyond = 0; /* of this transaction, that find no room */
 
-Size
-apikey_notify_size(void)
+static Size
+memory_size(void)
 {
 	return sizeof(Queue);
 }
 
-void
-apikey_notify_start(LWLock *lock)
+static void
+start_memory(void)
 {
 	bool		found;
 
 	queue = ShmemInitStruct("apikey notices", sizeof(Queue), &found);
 	if (found)
 		return;
-	queue->lock = lock;
+	queue->lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_NOTICES].lock;
 	queue->count = 0;
 	queue->dropped = queue->dropped_at = 0;
 }
+
+const ApikeyMemoryPart apikey_notify_memory = {
+	.size = memory_size,
+	.start = start_memory,
+	.forget = apikey_notify_drop
+};
 
 /* So many are not told; the lock is held, exclusively. */
 static void
@@ -91,83 +91,46 @@ apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at)
 	if (!apikey_notify || queue == NULL)
 		return;
 	/* More than the queue holds would not be told. */
-	if (pending_count >= QUEUE_MAX)
+	if (apikey_notify_transaction.count >= QUEUE_MAX)
 	{
 		pending_beyond++;
 		return;
 	}
-	if (pending == NULL)
-	{
-		pending_room = 16;
-		pending = MemoryContextAlloc(TopTransactionContext,
-									 pending_room * sizeof(Pending));
-	}
-	else if (pending_count == pending_room)
-	{
-		pending_room *= 2;
-		pending = repalloc(pending, pending_room * sizeof(Pending));
-	}
-	new = &pending[pending_count++];
+	new = apikey_transaction_note(&apikey_notify_transaction);
 	new->notice.database = MyDatabaseId;
 	new->notice.event = event;
 	new->notice.id = id;
 	new->notice.at = at;
-	new->level = GetCurrentTransactionNestLevel();
 }
 
 /* Hands over what the transaction has committed. */
 static void
 enqueue_pending(void)
 {
+	const Pending *pending = (const Pending *) apikey_notify_transaction.noted;
+	int			count = apikey_notify_transaction.count;
 	int			told = 0;
 
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
-	while (told < pending_count && queue->count < QUEUE_MAX)
+	while (told < count && queue->count < QUEUE_MAX)
 		queue->notices[queue->count++] = pending[told++].notice;
-	drop(pending_count - told + pending_beyond);
+	drop(count - told + pending_beyond);
 	LWLockRelease(queue->lock);
 	apikey_seat_call(MyDatabaseId);
 }
 
 static void
-on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+on_transaction_end(ApikeyEnd end)
 {
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
-		return;
-	if (event == XACT_EVENT_COMMIT && pending_count > 0)
+	if (end == APIKEY_END_COMMIT && apikey_notify_transaction.count > 0)
 		enqueue_pending();
-	pending = NULL;
-	pending_count = pending_beyond = 0;
+	pending_beyond = 0;
 }
 
-static void
-on_subtransaction_end(SubXactEvent event,
-					  SubTransactionId subid pg_attribute_unused(),
-					  SubTransactionId parent pg_attribute_unused(),
-					  void *arg pg_attribute_unused())
-{
-	int			level = GetCurrentTransactionNestLevel();
-
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-	{
-		while (pending_count > 0 && pending[pending_count - 1].level >= level)
-			pending_count--;
-	}
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
-	{
-		for (int i = pending_count - 1; i >= 0 && pending[i].level >= level; i--)
-			pending[i].level = level - 1;
-	}
-}
-
-/* Once, when the library is loaded. */
-void
-apikey_notify_init(void)
-{
-	RegisterXactCallback(on_transaction_end, NULL);
-	RegisterSubXactCallback(on_subtransaction_end, NULL);
-}
+ApikeyTransactionPart apikey_notify_transaction = {
+	.size = sizeof(Pending),
+	.end = on_transaction_end
+};
 
 /* The databases of what is to be told. */
 List *

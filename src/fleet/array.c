@@ -56,7 +56,7 @@ apikey_array_add_address(ApikeyArray *array, bool any, const inet_struct *addr)
 {
 	apikey_array_add(array, !any ? NULL :
 					 DatumGetCString(DirectFunctionCall1(inet_out,
-														 InetPGetDatum(apikey_usage_inet(addr)))));
+														 InetPGetDatum(apikey_use_inet(addr)))));
 }
 
 void

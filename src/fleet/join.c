@@ -19,7 +19,7 @@
 #include "credits/fleet_lease.h"
 #include "fleet/link.h"
 #include "memory/server_id.h"
-#include "usage/batch.h"
+#include "memory/batch.h"
 #include "usage/usage.h"
 
 static const ApikeyWire *wire = NULL;

@@ -18,7 +18,7 @@
 
 #include "fleet/link.h"
 #include "memory/server_id.h"
-#include "usage/batch.h"
+#include "memory/batch.h"
 
 #define WAIT_STEP		20		/* milliseconds: the pulse may have to be seen to */
 #define AGAIN_FIRST		100		/* milliseconds, doubled up to */

@@ -16,7 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "fleet/link.h"
-#include "usage/batch.h"
+#include "memory/batch.h"
 #include "usage/history.h"
 #include "usage/usage.h"
 

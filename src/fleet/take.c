@@ -14,7 +14,7 @@
 #include "fleet/link.h"
 #include "limits/shared_rate.h"
 #include "memory/server_id.h"
-#include "usage/batch.h"
+#include "memory/batch.h"
 
 #define TAKES_MAX	100			/* limits in a call */
 

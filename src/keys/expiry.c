@@ -7,11 +7,9 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #include "usage/usage.h"
 
@@ -42,22 +40,14 @@ apikey_expiry_note(const ApikeyRow *key)
 }
 
 static void
-on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+on_transaction_end(ApikeyEnd end)
 {
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
-		return;
-	if (event != XACT_EVENT_ABORT && earliest != DT_NOEND)
+	if (end != APIKEY_END_ROLLBACK && earliest != DT_NOEND)
 		apikey_stats_visit(APIKEY_VISIT_EXPIRY, earliest);
 	earliest = DT_NOEND;
 }
 
-/* Once, when the library is loaded. */
-void
-apikey_expiry_init(void)
-{
-	RegisterXactCallback(on_transaction_end, NULL);
-}
+ApikeyTransactionPart apikey_expiry_transaction = {.end = on_transaction_end};
 
 /* Has a key been told of, as far as a row of its use says? */
 static bool

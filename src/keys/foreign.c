@@ -16,7 +16,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "common/base64.h"
 #include "common/cryptohash.h"
 #include "common/md5.h"
@@ -25,6 +24,7 @@
 #include "utils/builtins.h"
 
 #include "keys/foreign.h"
+#include "text/hex.h"
 
 #define HASH_BYTES_MAX		PG_SHA512_DIGEST_LENGTH
 #define TEXT_BYTES_MAX		512
@@ -94,36 +94,6 @@ read_algorithm(const text *name)
 			return (ApikeyAlgorithm) i;
 	}
 	apikey_refuse("algorithm", "An algorithm is \"sha256\", \"sha512\", \"md5\", \"hmac-sha256\", \"sha256-part\", \"crypt\" or \"pbkdf2-sha256\".");
-}
-
-static int
-hex_value(char digit)
-{
-	if (digit >= '0' && digit <= '9')
-		return digit - '0';
-	if (digit >= 'a' && digit <= 'f')
-		return digit - 'a' + 10;
-	if (digit >= 'A' && digit <= 'F')
-		return digit - 'A' + 10;
-	return -1;
-}
-
-/* Reads hexadecimal digits of either case; false where they are none. */
-bool
-apikey_hex_decode(const char *digits, size_t len, uint8 *out)
-{
-	if (len % 2 != 0)
-		return false;
-	for (size_t i = 0; i < len / 2; i++)
-	{
-		int			high = hex_value(digits[2 * i]);
-		int			low = hex_value(digits[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return false;
-		out[i] = (uint8) (high << 4 | low);
-	}
-	return true;
 }
 
 /*

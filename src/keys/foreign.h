@@ -7,6 +7,7 @@
 
 #include "apikey.h"
 #include "verify/verify.h"
+#include "memory/memory.h"
 
 #define APIKEY_SALT_CHARS	160 /* more than any setting of a slow hash has */
 
@@ -35,7 +36,6 @@ typedef struct ApikeyForeign
 
 /* foreign.c */
 extern const char *apikey_foreign_name(ApikeyAlgorithm algorithm);
-extern bool apikey_hex_decode(const char *digits, size_t len, uint8 *out);
 extern bool apikey_foreign_slow(ApikeyAlgorithm algorithm);
 extern void apikey_foreign_read(const text *algorithm, const text *hash,
 								const text *lookup, ApikeyForeign *foreign);
@@ -99,12 +99,23 @@ extern bool apikey_import_find(const ApikeyCredential *credential,
 							   ApikeyImported *imported);
 
 /* rehash.c */
-extern void apikey_rehash_init(void);
+extern const ApikeyMemoryPart apikey_rehash_memory;
 extern void apikey_rehash_imported(const ApikeyCredential *credential,
 								   const ApikeyImported *imported);
 extern void apikey_rehash_native(const ApikeyCredential *credential);
 extern List *apikey_rehash_databases(void);
 extern bool apikey_rehash_flush(void);
 extern void apikey_rehash_forget_database(Oid database);
+
+#define APIKEY_HASH_TAKEN	"this hash or lookup is taken"
+
+/* import_find.c */
+extern bool apikey_import_find_by_digest(int column, ApikeyRelation index,
+										 const uint8 *digest, ApikeyRow *row,
+										 const ApikeyPepper **pepper);
+extern bool apikey_import_find_next_to(const char *bytes, size_t len,
+									   bool before, ApikeyRow *row);
+extern bool apikey_import_begins_with(const char *bytes, size_t len,
+									  const text *beginning);
 
 #endif							/* APIKEY_FOREIGN_H */

@@ -9,204 +9,34 @@
 #include "postgres.h"
 
 #include "catalog/pg_collation.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "apikey.h"
-#include "credits/credit.h"
 #include "keys/deleted.h"
-#include "limits/limit.h"
 #include "usage/usage.h"
 
-static const ApikeyColumn key_columns[] = {
-	[APIKEY_KEY_ID] = {"id", UUIDOID, false},
-	[APIKEY_KEY_PROJECT] = {"project", UUIDOID, false},
-	[APIKEY_KEY_OWNER] = {"owner", REGROLEOID, false},
-	[APIKEY_KEY_ROLE] = {"role", InvalidOid, true},
-	[APIKEY_KEY_DISABLED] = {"disabled", BOOLOID, false},
-	[APIKEY_KEY_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false},
-	[APIKEY_KEY_STARTS_AT] = {"starts_at", TIMESTAMPTZOID, true},
-	[APIKEY_KEY_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID, true},
-	[APIKEY_KEY_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID, false},
-	[APIKEY_KEY_ROTATED_TO] = {"rotated_to", UUIDOID, false},
-	[APIKEY_KEY_RATE_LIMIT] = {"rate_limit", INT4OID, true},
-	[APIKEY_KEY_RATE_WINDOW] = {"rate_window", INTERVALOID, true},
-	[APIKEY_KEY_CREDITS_ACCOUNT] = {"credits_account", UUIDOID, false},
-	[APIKEY_KEY_OWNER_NAME] = {"owner_name", TEXTOID, false},
-	[APIKEY_KEY_PREFIX] = {"prefix", TEXTOID, false},
-	[APIKEY_KEY_LAST_FOUR] = {"last_four", TEXTOID, false},
-	[APIKEY_KEY_NAME] = {"name", TEXTOID, false},
-	[APIKEY_KEY_SUBJECT] = {"subject", TEXTOID, false},
-	[APIKEY_KEY_DESCRIPTION] = {"description", TEXTOID, true},
-	[APIKEY_KEY_SCOPES] = {"scopes", TEXTARRAYOID, true},
-	[APIKEY_KEY_ALLOWED_IPS] = {"allowed_ips", CIDRARRAYOID, true},
-	[APIKEY_KEY_METADATA] = {"metadata", JSONBOID, true},
-	[APIKEY_KEY_REVOKE_REASON] = {"revoke_reason", TEXTOID, false},
-	[APIKEY_KEY_ACCEPTED_TERMS] = {"accepted_terms", TEXTOID, false},
-	[APIKEY_KEY_VOUCHED_BY] = {"vouched_by", REGROLEOID, false},
-	[APIKEY_KEY_VOUCHED_BY_NAME] = {"vouched_by_name", TEXTOID, false},
-	[APIKEY_KEY_VOUCHED_BY_SUBJECT] = {"vouched_by_subject", TEXTOID, false},
-	[APIKEY_KEY_CREATED_BY] = {"created_by", TEXTOID, false},
-	[APIKEY_KEY_CREATED_BY_SUBJECT] = {"created_by_subject", TEXTOID, false},
-	[APIKEY_KEY_UPDATED_AT] = {"updated_at", TIMESTAMPTZOID, false},
-	[APIKEY_KEY_ENABLED_AT] = {"enabled_at", TIMESTAMPTZOID, false},
-	[APIKEY_KEY_RATE_ACCOUNT] = {"rate_account", UUIDOID, false},
-	[APIKEY_KEY_CREDITS] = {"credits", INT8OID, true},
-	[APIKEY_KEY_CREDITS_REFILL] = {"credits_refill", INT8OID, true},
-	[APIKEY_KEY_CREDITS_INTERVAL] = {"credits_interval", INTERVALOID, true}
-};
+/* Who else has something of a key, in the order of apikey.c. */
+static const ApikeyKeyPart *const *parts = NULL;
+static int	part_count = 0;
 
-ApikeyTable apikey_key_table = {
-	.name = "apikey_key",
-	.noun = "API key",
-	.label = APIKEY_KEY_NAME,
-	.argument = "name",
-	.relabel = "new_name",
-	.relation = APIKEY_REL_KEY,
-	.pkey = APIKEY_REL_KEY_PKEY,
-	.columns = key_columns,
-	.count = APIKEY_KEY_CREDITS,
-	.derived = lengthof(key_columns) - APIKEY_KEY_CREDITS
-};
-
-static const ApikeyColumn digest_columns[] = {
-	[APIKEY_DIGEST_ID] = {"id", UUIDOID, false},
-	[APIKEY_DIGEST_DIGEST] = {"digest", BYTEAOID, false},
-	[APIKEY_DIGEST_PEPPER] = {"pepper", INT4OID, false}
-};
-
-const ApikeyTable apikey_digest_table = {
-	.name = "apikey_digest",
-	.relation = APIKEY_REL_DIGEST,
-	.pkey = APIKEY_REL_DIGEST_PKEY,
-	.columns = digest_columns,
-	.count = lengthof(digest_columns)
-};
-
-static const ApikeyColumn use_columns[] = {
-	[APIKEY_USE_ID] = {"id", UUIDOID, false},
-	[APIKEY_USE_USE_COUNT] = {"use_count", INT8OID, false},
-	[APIKEY_USE_DENIED_COUNT] = {"denied_count", INT8OID, false},
-	[APIKEY_USE_LAST_USED_AT] = {"last_used_at", TIMESTAMPTZOID, false},
-	[APIKEY_USE_LAST_USED_ADDR] = {"last_used_addr", INETOID, false},
-	[APIKEY_USE_FLUSH] = {"flush", INT8OID, false},
-	[APIKEY_USE_EXPIRY_TOLD] = {"expiry_told", TIMESTAMPTZOID, false},
-	[APIKEY_USE_IDLE_TOLD] = {"idle_told", TIMESTAMPTZOID, false}
-};
-
-/* Written by touch.c, flush.c and expiry.c; here it ends. */
-const ApikeyTable apikey_use_table = {
-	.name = "apikey_usage",
-	.relation = APIKEY_REL_USAGE,
-	.pkey = APIKEY_REL_USAGE_PKEY,
-	.columns = use_columns,
-	.count = lengthof(use_columns),
-	.later = lengthof(use_columns) - APIKEY_USE_IDLE_TOLD
-};
-
-/* The row of a key that has not been used yet. */
+/* Once, when the library is loaded. */
 void
-apikey_use_new(ApikeyRow *use, const pg_uuid_t *key)
+apikey_key_init(const ApikeyKeyPart *const *all, int count)
 {
-	apikey_row_clear(use);
-	apikey_row_set_pointer(use, APIKEY_USE_ID, key);
-	apikey_row_set(use, APIKEY_USE_USE_COUNT, Int64GetDatum(0));
-	apikey_row_set(use, APIKEY_USE_DENIED_COUNT, Int64GetDatum(0));
+	parts = all;
+	part_count = count;
 }
 
-/*
- * Takes the row of a key's use to be written, or makes one; false where that
- * would be waiting for somebody.
- */
-bool
-apikey_use_take(ApikeyWriter *writer, const pg_uuid_t *key, ApikeyRow *use,
-				bool *is_new)
-{
-	ScanKeyData id;
-
-	apikey_table_key(&id, key);
-	*is_new = !apikey_table_take(writer, &apikey_use_table, &id,
-								 APIKEY_LOCK_UPDATE_SKIP, use);
-	if (!*is_new)
-		return true;
-	if (!apikey_table_absent(writer, &apikey_use_table, &id))
-		return false;
-	apikey_use_new(use, key);
-	return true;
-}
-
-/* Writes that row. */
+/* What a key has goes on as its successor's. */
 void
-apikey_use_put(ApikeyWriter *writer, const ApikeyRow *use, bool is_new)
+apikey_key_replaced(const ApikeyRow *key, const ApikeyRow *successor)
 {
-	if (is_new)
-		apikey_table_add(writer, &apikey_use_table, use);
-	else
-		apikey_table_put(writer, &apikey_use_table, use);
-}
-
-/* A descriptor of a key's row, kept for the life of the process. */
-TupleDesc
-apikey_key_descriptor(void)
-{
-	static TupleDesc desc = NULL;
-	static Oid	role_type;		/* all that may change in it */
-	Oid			current = apikey_catalog()->role_type;
-
-	if (desc == NULL || role_type != current)
+	for (int i = 0; i < part_count; i++)
 	{
-		MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
-
-		if (desc != NULL)
-			FreeTupleDesc(desc);
-		desc = apikey_table_descriptor(&apikey_key_table);
-		role_type = current;
-		MemoryContextSwitchTo(context);
+		if (parts[i]->replaced != NULL)
+			parts[i]->replaced(key, successor);
 	}
-	return desc;
-}
-
-Oid
-apikey_key_owner(const ApikeyRow *key)
-{
-	return DatumGetObjectId(key->values[APIKEY_KEY_OWNER]);
-}
-
-/* Makes a key that of a role. */
-void
-apikey_key_set_owner(ApikeyRow *key, Oid owner)
-{
-	apikey_row_set(key, APIKEY_KEY_OWNER, ObjectIdGetDatum(owner));
-	apikey_row_set_pointer(key, APIKEY_KEY_OWNER_NAME,
-						   apikey_role_name_text(owner, NULL));
-}
-
-/* Is there a key's owner still, rather than another role of its number? */
-bool
-apikey_key_owner_stands(const ApikeyRow *key)
-{
-	return apikey_role_stands(apikey_key_owner(key),
-							  apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
-}
-
-/* The id of a key's project; NULL for a personal key. */
-const pg_uuid_t *
-apikey_key_project(const ApikeyRow *key)
-{
-	return key->nulls[APIKEY_KEY_PROJECT] ? NULL :
-		DatumGetUUIDP(key->values[APIKEY_KEY_PROJECT]);
-}
-
-/* The id of the account of a key's credits; NULL where it has none. */
-const pg_uuid_t *
-apikey_key_account(const ApikeyRow *key)
-{
-	return key->nulls[APIKEY_KEY_CREDITS_ACCOUNT] ? NULL :
-		DatumGetUUIDP(key->values[APIKEY_KEY_CREDITS_ACCOUNT]);
 }
 
 /*
@@ -442,19 +272,23 @@ void
 apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
 				  const char *detail)
 {
-	int			path = apikey_storage_fix_path();	/* once for all */
+	int			path = apikey_owner_fix_path();	/* once for all */
 
 	make_way(key);
 	set_creator(key);
 	apikey_status_vouch(key);
 	refresh_names(key);
-	apikey_account_create(key);
+	for (int i = 0; i < part_count; i++)
+	{
+		if (parts[i]->making != NULL)
+			parts[i]->making(key);
+	}
 	apikey_expiry_note(key);
 	apikey_table_insert(&apikey_key_table, key);
 	if (digest != NULL)
 		insert_digest(key, digest);
 	apikey_event_key(key, event, detail);
-	apikey_storage_restore_path(path);
+	apikey_owner_restore_path(path);
 }
 
 /* Writes back a key that was locked. */
@@ -487,8 +321,11 @@ apikey_key_delete(const ApikeyRow *key)
 	apikey_import_forget(key);
 	apikey_table_delete(&apikey_digest_table, apikey_row_id(key), false);
 	apikey_table_delete(&apikey_use_table, apikey_row_id(key), false);
-	apikey_account_forget(key);
-	apikey_limit_drop_of_key(apikey_row_id(key));
+	for (int i = 0; i < part_count; i++)
+	{
+		if (parts[i]->deleting != NULL)
+			parts[i]->deleting(key);
+	}
 	apikey_deleted_note(key);
 	apikey_revocation_forget(key);
 	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);

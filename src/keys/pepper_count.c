@@ -1,6 +1,6 @@
 /*
  * pepper_count.c
- *		How many keys hang on which pepper, without counting each time.
+ *		How many keys are keyed with which pepper, without counting each time.
  *
  * Counting reads every digest, so it is not for each look.  Where there are few
  * (SMALL_BLOCKS of them and of imported keys), they are counted, exactly.  Else
@@ -14,21 +14,14 @@
  * A row that is written anew while the worker is between two steps may count
  * twice or not at all, until the next count.
  *
- * An imported key hangs on the pepper of its own digest or, until it has been
- * verified, on the one that the imported hash is under.
+ * An imported key is keyed with the pepper of its own digest or, until it has
+ * been verified, on the one that the imported hash is under.
  */
 #include "postgres.h"
 
 #include "access/heapam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/shmem.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 #include "keys/foreign.h"
 #include "keys/pepper_count.h"
@@ -59,16 +52,11 @@ typedef struct Shared
 
 static Shared *shared = NULL;
 static Entry own;				/* of this process, where nothing is shared */
-static shmem_request_hook_type previous_request = NULL;
-static shmem_startup_hook_type previous_startup = NULL;
 
-static void
-request_memory(void)
+static Size
+memory_size(void)
 {
-	if (previous_request)
-		previous_request();
-	RequestAddinShmemSpace(sizeof(Shared));
-	RequestNamedLWLockTranche("apikey pepper counts", 1);
+	return sizeof(Shared);
 }
 
 static void
@@ -76,27 +64,17 @@ start_memory(void)
 {
 	bool		found;
 
-	if (previous_startup)
-		previous_startup();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shared = ShmemInitStruct("apikey pepper counts", sizeof(Shared), &found);
-	if (!found)
-	{
-		memset(shared, 0, sizeof(Shared));
-		shared->lock = &GetNamedLWLockTranche("apikey pepper counts")->lock;
-	}
-	LWLockRelease(AddinShmemInitLock);
+	if (found)
+		return;
+	memset(shared, 0, sizeof(Shared));
+	shared->lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_COUNTS].lock;
 }
 
-/* Once, while the library is being preloaded. */
-void
-apikey_pepper_count_init(void)
-{
-	previous_request = shmem_request_hook;
-	shmem_request_hook = request_memory;
-	previous_startup = shmem_startup_hook;
-	shmem_startup_hook = start_memory;
-}
+const ApikeyMemoryPart apikey_pepper_count_memory = {
+	.size = memory_size,
+	.start = start_memory
+};
 
 /* This database's entry; the one asked for the longest ago is given to it. */
 static Entry *
@@ -266,8 +244,8 @@ count_all(ApikeyPepperCounts *counts)
 }
 
 /*
- * Tells how many keys hang on which pepper; false where that is not known and
- * would have to be counted, and the caller would rather not.
+ * Tells how many keys are keyed with which pepper; false where that is not
+ * known and would have to be counted, and the caller would rather not.
  */
 bool
 apikey_pepper_count(ApikeyPepperCounts *counts, bool at_any_cost)

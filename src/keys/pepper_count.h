@@ -1,11 +1,12 @@
 /*
  * pepper_count.h
- *		How many keys hang on which pepper.
+ *		How many keys are keyed with which pepper.
  */
 #ifndef APIKEY_PEPPER_COUNT_H
 #define APIKEY_PEPPER_COUNT_H
 
 #include "nodes/pg_list.h"
+#include "memory/memory.h"
 
 #define APIKEY_PEPPERS_COUNTED	64
 
@@ -21,7 +22,7 @@ typedef struct ApikeyPepperCounts
 } ApikeyPepperCounts;
 
 /* pepper_count.c */
-extern void apikey_pepper_count_init(void);
+extern const ApikeyMemoryPart apikey_pepper_count_memory;
 extern bool apikey_pepper_count(ApikeyPepperCounts *counts, bool at_any_cost);
 extern List *apikey_pepper_count_databases(void);
 extern bool apikey_pepper_count_step(bool first, bool all);

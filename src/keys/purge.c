@@ -13,10 +13,7 @@
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
-#include "apikey.h"
-#include "credits/credit.h"
 #include "sql/listing.h"
 
 /* Had a key ended before a time, revoked or expired, whichever came first? */
@@ -159,7 +156,5 @@ apikey_purge_keys(TimestampTz before)
 	}
 	MemoryContextDelete(context);
 	pfree(search.ids);
-	if (superuser())
-		apikey_account_purge();
 	return purged;
 }

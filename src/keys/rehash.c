@@ -15,14 +15,9 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 #include "keys/foreign.h"
 #include "usage/usage.h"
@@ -51,16 +46,11 @@ typedef struct RehashList
 
 static RehashList *list = NULL;
 static LWLock *list_lock = NULL;
-static shmem_request_hook_type previous_request = NULL;
-static shmem_startup_hook_type previous_startup = NULL;
 
-static void
-request_memory(void)
+static Size
+memory_size(void)
 {
-	if (previous_request)
-		previous_request();
-	RequestAddinShmemSpace(sizeof(RehashList));
-	RequestNamedLWLockTranche("apikey rehash", 1);
+	return sizeof(RehashList);
 }
 
 static void
@@ -68,25 +58,17 @@ start_memory(void)
 {
 	bool		found;
 
-	if (previous_startup)
-		previous_startup();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	list = ShmemInitStruct("apikey rehash", sizeof(RehashList), &found);
 	if (!found)
 		list->count = 0;
-	list_lock = &GetNamedLWLockTranche("apikey rehash")->lock;
-	LWLockRelease(AddinShmemInitLock);
+	list_lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_REHASH].lock;
 }
 
-/* Once, while the library is being preloaded. */
-void
-apikey_rehash_init(void)
-{
-	previous_request = shmem_request_hook;
-	shmem_request_hook = request_memory;
-	previous_startup = shmem_startup_hook;
-	shmem_startup_hook = start_memory;
-}
+const ApikeyMemoryPart apikey_rehash_memory = {
+	.size = memory_size,
+	.start = start_memory,
+	.forget = apikey_rehash_forget_database
+};
 
 /* The last characters of a text, if they may be shown; else none. */
 static void
@@ -143,7 +125,7 @@ update_digest(const Rehash *rehash, const ApikeyTable *table, int digest,
 	return updated;
 }
 
-/* Writes a digest, as a work of apikey_storage_try; never of a key that has it. */
+/* Writes a digest, as a work of apikey_attempt; never of a key that has it. */
 static void
 write_rehash(void *work)
 {
@@ -164,7 +146,7 @@ write_rehash(void *work)
 		return;
 	apikey_event_key(&key, APIKEY_EVENT_REHASHED, NULL);
 	if (rehash->native && apikey_key_project(&key) != NULL)
-		(void) apikey_storage_try(apikey_reveal_move, &key);
+		(void) apikey_attempt(apikey_reveal_move, &key);
 }
 
 /* The same where the caller must wait for nobody who has a table. */
@@ -203,7 +185,7 @@ rehash(const ApikeyCredential *credential, Rehash *item)
 	if (list != NULL)
 		enqueue(item);
 	else if (!XactReadOnly && !IsInParallelMode())
-		(void) apikey_storage_try(write_rehash_now, item);
+		(void) apikey_attempt(write_rehash_now, item);
 }
 
 /* An imported key has been verified by an old digest: it gets the new one. */

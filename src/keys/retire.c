@@ -10,11 +10,9 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-#include "apikey.h"
 #include "usage/usage.h"
 
 #define FOUND_MAX		500		/* keys a step */
@@ -22,24 +20,14 @@
 static bool dropped_role = false;
 
 static void
-on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+on_transaction_end(ApikeyEnd end)
 {
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-	{
-		if (dropped_role)
-			apikey_stats_role_dropped();
-		dropped_role = false;
-	}
-	else if (event == XACT_EVENT_ABORT)
-		dropped_role = false;
+	if (dropped_role && end != APIKEY_END_ROLLBACK)
+		apikey_stats_role_dropped();
+	dropped_role = false;
 }
 
-/* Once, when the library is loaded. */
-void
-apikey_retire_init(void)
-{
-	RegisterXactCallback(on_transaction_end, NULL);
-}
+ApikeyTransactionPart apikey_retire_transaction = {.end = on_transaction_end};
 
 /* A role is being dropped in this session. */
 void

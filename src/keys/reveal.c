@@ -138,7 +138,7 @@ encrypt_anew(ApikeyRow *row, const text *plaintext)
 
 /*
  * Puts what is kept of a key under the current pepper, as a work of
- * apikey_storage_try; unless somebody has it, or the old one is gone.
+ * apikey_attempt; unless somebody has it, or the old one is gone.
  */
 void
 apikey_reveal_move(void *work)

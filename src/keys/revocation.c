@@ -27,22 +27,14 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/pg_subscription.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
-#include "apikey.h"
 #include "usage/usage.h"
-#include "verify/verify.h"
 
 #define SETTLED_AT_ONCE	500	/* the worker's next step finds more */
 
@@ -77,23 +69,17 @@ static ApikeyTable revocation_table = {
 static bool added = false;		/* in this transaction */
 
 static void
-on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+on_transaction_end(ApikeyEnd end)
 {
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
-		return;
 	/* The worker settles it soon. */
-	if (added && event == XACT_EVENT_COMMIT && apikey_usage_shared())
+	if (added && end == APIKEY_END_COMMIT && apikey_usage_shared())
 		apikey_stats_visit(APIKEY_VISIT_EXPIRY, GetCurrentTimestamp());
 	added = false;
 }
 
-/* Once, when the library is loaded. */
-void
-apikey_revocation_init(void)
-{
-	RegisterXactCallback(on_transaction_end, NULL);
-}
+ApikeyTransactionPart apikey_revocation_transaction = {
+	.end = on_transaction_end
+};
 
 static bool
 seen_one(const ApikeyRow *row pg_attribute_unused(), void *state)

@@ -15,11 +15,8 @@
 
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/timestamp.h"
 
 #include "apikey.h"
-#include "limits/limit.h"
 
 /*
  * Raises where a key has been replaced already, or has ended and its successor
@@ -174,6 +171,6 @@ apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
 					  psprintf("{\"rotated_from\": \"%s\"}",
 							   apikey_id_string(id)));
 	apikey_reveal_keep(&successor, project, plaintext);
-	apikey_limit_follow(apikey_row_id(&old), apikey_row_id(&successor));
+	apikey_key_replaced(&old, &successor);
 	return plaintext;
 }

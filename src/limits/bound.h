@@ -61,6 +61,10 @@ typedef struct ApikeyBoundState
 	TimestampTz resets_at;		/* 0: never */
 } ApikeyBoundState;
 
+/* bound_read.c */
+extern void apikey_bound_set_from_limit(ApikeyBound *bound,
+										const ApikeyRow *limit);
+
 /* bound.c */
 extern ApikeyBounds *apikey_bounds_read(const ApikeyRow *key,
 										const ApikeyPlace *place);

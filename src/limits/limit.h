@@ -76,12 +76,22 @@ extern void apikey_limit_tell(const ApikeyRow *limit, ApikeyEvent event,
 extern char *apikey_limit_detail(const ApikeyRow *limit);
 extern char *apikey_limit_detail_with(const ApikeyRow *limit, const char *name,
 									  int64 value, const pg_uuid_t *key);
-extern void apikey_limit_drop_of_key(const pg_uuid_t *key);
 extern void apikey_limit_drop_of_place(const pg_uuid_t *organization,
 									   const pg_uuid_t *project);
-extern void apikey_limit_follow(const pg_uuid_t *from, const pg_uuid_t *to);
 
 /* sql_limits.c */
 extern void apikey_limit_open_row(const pg_uuid_t *id, ApikeyRow *limit);
+
+/* limit.c, for the files of limits */
+extern int	apikey_limit_find_kind(const text *name);
+extern int64 apikey_limit_number(const ApikeyRow *row, int column);
+extern void apikey_limit_scan_key(ScanKey key, int column,
+								  const pg_uuid_t *value);
+
+/* limit_tell.c */
+extern void apikey_limit_detail_begin(StringInfo json, const ApikeyRow *limit);
+
+/* limit_set.c */
+extern const ApikeyKeyPart apikey_limit_of_key;
 
 #endif							/* APIKEY_LIMIT_H */

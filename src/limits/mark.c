@@ -51,14 +51,14 @@ typedef struct Shared
 
 static Shared *shared = NULL;
 
-Size
-apikey_mark_size(void)
+static Size
+memory_size(void)
 {
 	return sizeof(Shared);
 }
 
-void
-apikey_mark_start(void)
+static void
+start_memory(void)
 {
 	bool		found;
 
@@ -68,6 +68,12 @@ apikey_mark_start(void)
 	SpinLockInit(&shared->mutex);
 	shared->count = shared->reserved = 0;
 }
+
+const ApikeyMemoryPart apikey_mark_memory = {
+	.size = memory_size,
+	.start = start_memory,
+	.forget = apikey_mark_drop
+};
 
 /* Puts a mark on the list; false where it finds no room. */
 static bool

@@ -7,9 +7,9 @@
 
 #include "nodes/pg_list.h"
 #include "utils/uuid.h"
+#include "memory/memory.h"
 
-extern Size apikey_mark_size(void);
-extern void apikey_mark_start(void);
+extern const ApikeyMemoryPart apikey_mark_memory;
 extern bool apikey_mark_reserve(void);
 extern void apikey_mark_release(void);
 extern void apikey_mark_overdrawn(const pg_uuid_t *limit, const pg_uuid_t *key,

@@ -6,10 +6,10 @@
 #define APIKEY_TALLY_H
 
 #include "limits/bound.h"
+#include "store/transaction.h"
 
-extern Size apikey_tally_size(void);
-extern void apikey_tally_start(void);
-extern void apikey_tally_init(void);
+extern const ApikeyMemoryPart apikey_tally_memory;
+extern ApikeyTransactionPart apikey_tally_transaction;
 extern void apikey_tally_spent(const pg_uuid_t *key, const ApikeyBound *bound,
 							   const ApikeyBoundState *state, int64 amount);
 extern void apikey_tally_unit(const pg_uuid_t *key, const char *unit,

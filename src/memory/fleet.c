@@ -43,14 +43,14 @@ static Shared *shared = NULL;
 static bool subscribed = false;
 static bool subscribed_known = false;
 
-Size
-apikey_fleet_size(void)
+static Size
+memory_size(void)
 {
 	return sizeof(Shared);
 }
 
-void
-apikey_fleet_start(void)
+static void
+start_memory(void)
 {
 	bool		found;
 
@@ -60,6 +60,11 @@ apikey_fleet_start(void)
 	memset(shared, 0, sizeof(Shared));
 	SpinLockInit(&shared->mutex);
 }
+
+const ApikeyMemoryPart apikey_fleet_memory = {
+	.size = memory_size,
+	.start = start_memory
+};
 
 void
 apikey_fleet_set_latch(Latch *latch)

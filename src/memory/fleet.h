@@ -9,17 +9,11 @@
 
 #include "memory/fresh.h"
 
-/* Settings, in apikey.c. */
-extern bool apikey_fleet;
-extern char *apikey_primary_conninfo;
-extern char *apikey_server_name;
-extern int	apikey_fleet_interval;
-extern int	apikey_fleet_heartbeat;
-extern int	apikey_fleet_timeout;
+#include "memory/memory.h"
+#include "store/settings.h"
 
 /* fleet.c: what all processes know of this server's part */
-extern Size apikey_fleet_size(void);
-extern void apikey_fleet_start(void);
+extern const ApikeyMemoryPart apikey_fleet_memory;
 extern bool apikey_fleet_member(void);
 extern bool apikey_fleet_subscriber(void);
 extern bool apikey_fleet_connected(Oid database);

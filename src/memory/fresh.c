@@ -54,14 +54,14 @@ static Shared *shared = NULL;
 /* What this transaction of an apply worker brings; 0 for nothing. */
 static int64 arrived = 0;
 
-Size
-apikey_fresh_size(void)
+static Size
+memory_size(void)
 {
 	return sizeof(Shared);
 }
 
-void
-apikey_fresh_start(void)
+static void
+start_memory(void)
 {
 	bool		found;
 
@@ -94,6 +94,11 @@ entry_of(Oid database, bool make)
 	}
 	return NULL;
 }
+
+const ApikeyMemoryPart apikey_fresh_memory = {
+	.size = memory_size,
+	.start = start_memory
+};
 
 ApikeyTick
 apikey_tick(void)
@@ -139,25 +144,20 @@ apikey_fresh_beat_of(Oid database)
 }
 
 static void
-on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+on_transaction_end(ApikeyEnd end)
 {
-	if (arrived != 0 && event == XACT_EVENT_COMMIT)
+	if (arrived != 0 && end == APIKEY_END_COMMIT)
 	{
 		Entry	   *entry = entry_of(MyDatabaseId, true);
 
 		if (entry != NULL)
 			pg_atomic_write_u64(&entry->beat, (uint64) arrived);
 	}
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+	if (end != APIKEY_END_PREPARE)
 		arrived = 0;
 }
 
-/* Once, when the library is loaded. */
-void
-apikey_fresh_init(void)
-{
-	RegisterXactCallback(on_transaction_end, NULL);
-}
+ApikeyTransactionPart apikey_fresh_transaction = {.end = on_transaction_end};
 
 /*
  * How long ago that is of a member's database, in microseconds; below 0: it is

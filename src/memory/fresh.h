@@ -5,21 +5,21 @@
 #ifndef APIKEY_FRESH_H
 #define APIKEY_FRESH_H
 
-/* Settings, in apikey.c. */
-extern int	apikey_max_staleness;
+#include "memory/memory.h"
+#include "store/settings.h"
+#include "store/transaction.h"
 
 /* A time that no clock's setting moves, in microseconds; 0 is never. */
 typedef uint64 ApikeyTick;
 
 /* fresh.c */
-extern Size apikey_fresh_size(void);
-extern void apikey_fresh_start(void);
+extern const ApikeyMemoryPart apikey_fresh_memory;
 extern ApikeyTick apikey_tick(void);
 extern void apikey_fresh_as_of(ApikeyTick tick);
 extern void apikey_fresh_database_as_of(Oid database, ApikeyTick tick);
 extern void apikey_fresh_beat_arrived(int64 number);
 extern int64 apikey_fresh_beat_of(Oid database);
-extern void apikey_fresh_init(void);
+extern ApikeyTransactionPart apikey_fresh_transaction;
 extern bool apikey_fresh(void);
 extern int64 apikey_fresh_age_of(Oid database);
 

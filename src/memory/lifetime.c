@@ -28,11 +28,14 @@ typedef struct Shared
 
 static Shared *shared = NULL;
 
-Size
-apikey_lifetime_size(void)
+static Size
+memory_size(void)
 {
 	return sizeof(Shared);
 }
+
+/* Its room; slot_file.c starts it, which knows what server this is. */
+const ApikeyMemoryPart apikey_lifetime_memory = {.size = memory_size};
 
 void
 apikey_lifetime_start(bool standby)

@@ -7,7 +7,10 @@
 
 #include "utils/timestamp.h"
 
-extern Size apikey_lifetime_size(void);
+#include "memory/memory.h"
+
+extern const ApikeyMemoryPart apikey_lifetime_memory;
+
 extern void apikey_lifetime_start(bool standby);
 extern void apikey_lifetime_goes_on(void);
 extern TimestampTz apikey_lifetime_began(void);

@@ -20,8 +20,6 @@
  */
 #include "postgres.h"
 
-#include "utils/timestamp.h"
-
 #include "usage/usage.h"
 
 #ifndef HAVE_INT128
@@ -226,17 +224,3 @@ apikey_limiter_time(const ApikeyRate *rate, int64 tokens)
 					PARTS_BITS);
 }
 
-/* The limit of a key; false where it has none. */
-bool
-apikey_limiter_of(const ApikeyRow *key, ApikeyRate *rate)
-{
-	Interval   *window;
-
-	if (key->nulls[APIKEY_KEY_RATE_LIMIT])
-		return false;
-	window = DatumGetIntervalP(key->values[APIKEY_KEY_RATE_WINDOW]);
-	rate->tokens = DatumGetInt32(key->values[APIKEY_KEY_RATE_LIMIT]);
-	rate->window = ((int64) window->day * USECS_PER_DAY + window->time) *
-		APIKEY_LIMITER_UNITS;
-	return true;
-}

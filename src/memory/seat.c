@@ -17,14 +17,14 @@
 
 ApikeySeats *apikey_seats = NULL;
 
-Size
-apikey_seat_size(void)
+static Size
+memory_size(void)
 {
 	return sizeof(ApikeySeats);
 }
 
-void
-apikey_seat_start(void)
+static void
+start_memory(void)
 {
 	bool		found;
 
@@ -34,6 +34,11 @@ apikey_seat_start(void)
 	memset(apikey_seats, 0, sizeof(ApikeySeats));
 	SpinLockInit(&apikey_seats->mutex);
 }
+
+const ApikeyMemoryPart apikey_seat_memory = {
+	.size = memory_size,
+	.start = start_memory
+};
 
 /*
  * Something waits in a database: wakes the worker that is there, or else who

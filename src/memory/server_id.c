@@ -10,13 +10,13 @@
 
 #include <unistd.h>
 
-#include "miscadmin.h"
 #include "postmaster/postmaster.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/guc.h"
 
 #include "memory/server_id.h"
+#include "store/settings.h"
 
 #define UUID_VERSION_AT	6		/* the byte whose first half it is */
 #define UUID_VARIANT_AT	8
@@ -29,8 +29,8 @@ typedef struct Shared
 
 static Shared *shared = NULL;
 
-Size
-apikey_server_id_size(void)
+static Size
+memory_size(void)
 {
 	return sizeof(Shared);
 }
@@ -46,8 +46,8 @@ make_id(pg_uuid_t *id)
 	id->data[UUID_VARIANT_AT] = (id->data[UUID_VARIANT_AT] & 0x3f) | 0x80;
 }
 
-void
-apikey_server_id_start(void)
+static void
+start_memory(void)
 {
 	bool		found;
 
@@ -57,6 +57,11 @@ apikey_server_id_start(void)
 	SpinLockInit(&shared->mutex);
 	make_id(&shared->id);
 }
+
+const ApikeyMemoryPart apikey_server_id_memory = {
+	.size = memory_size,
+	.start = start_memory
+};
 
 void
 apikey_server_own_id(pg_uuid_t *id)

@@ -6,12 +6,9 @@
 #define APIKEY_SERVER_ID_H
 
 #include "utils/uuid.h"
+#include "memory/memory.h"
 
-/* Setting, in apikey.c. */
-extern char *apikey_server_name;
-
-extern Size apikey_server_id_size(void);
-extern void apikey_server_id_start(void);
+extern const ApikeyMemoryPart apikey_server_id_memory;
 extern void apikey_server_own_id(pg_uuid_t *id);
 extern bool apikey_server_is_own(const pg_uuid_t *id);
 extern void apikey_server_set_id(const pg_uuid_t *id);

@@ -19,7 +19,6 @@
 #include "common/hashfn.h"
 #include "storage/shmem.h"
 
-#include "memory/slot.h"
 #include "usage/usage.h"
 
 #define DATABASES_MAX	1024	/* with a holder of their own */
@@ -67,16 +66,16 @@ shares_size(void)
 					mul_size(holder_count(), sizeof(Holder)));
 }
 
-Size
-apikey_share_size(void)
+static Size
+memory_size(void)
 {
 	return add_size(add_size(shares_size(),
 							 mul_size(bucket_count(), sizeof(int))),
 					2 * PG_CACHE_LINE_SIZE);
 }
 
-void
-apikey_share_start(void)
+static void
+start_memory(void)
 {
 	bool		found;
 
@@ -91,6 +90,11 @@ apikey_share_start(void)
 	for (int i = 0; i < bucket_count(); i++)
 		buckets[i] = -1;
 }
+
+const ApikeyMemoryPart apikey_share_memory = {
+	.size = memory_size,
+	.start = start_memory
+};
 
 static int *
 bucket_of(Oid database, Oid role)

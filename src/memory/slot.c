@@ -18,34 +18,12 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 #include "common/hashfn.h"
-#include "common/pg_prng.h"
-#include "miscadmin.h"
-#include "storage/ipc.h"
 #include "storage/shmem.h"
 
-#include "memory/fleet.h"
-#include "usage/history.h"
-#include "limits/mark.h"
-#include "memory/seat.h"
-#include "memory/lifetime.h"
-#include "memory/server_id.h"
-#include "memory/slot.h"
-#include "limits/tally.h"
-#include "usage/batch.h"
 #include "usage/usage.h"
 
-#define PARTITIONS		16
-#define REST_LOOKED_AT	1024	/* slots, to find one at rest */
-#define GIVEN_LOOKED_AT	4096	/* of a holder's, to find the one to take, */
-#define GIVEN_COMPARED	16		/* or so many that can be taken */
-#define GIVEN_TRIES		8		/* it has changed meanwhile */
-
-/* What is lost with a slot; more is the time for which its limiter holds up. */
-#define LOSS_NONE		0
-#define LOSS_COUNTS		1
-#define LOSS_LEASE		PG_INT64_MAX	/* never taken */
+#define PARTITIONS		APIKEY_SLOT_PARTITIONS
 
 typedef struct Shared
 {
@@ -61,8 +39,6 @@ StaticAssertDecl(sizeof(ApikeySlot) <= 288, "a slot has grown");
 
 static Shared *shared = NULL;
 static ApikeySlot *slots = NULL;
-static shmem_request_hook_type previous_request = NULL;
-static shmem_startup_hook_type previous_startup = NULL;
 
 /* Has the library been preloaded, so that there is shared memory? */
 bool
@@ -84,31 +60,6 @@ shared_size(void)
 	return add_size(offsetof(Shared, buckets),
 					mul_size(PARTITIONS,
 							 mul_size(buckets_of_partition(), sizeof(int))));
-}
-
-static void
-request_memory(void)
-{
-	if (previous_request)
-		previous_request();
-	RequestAddinShmemSpace(shared_size());
-	RequestAddinShmemSpace(mul_size(apikey_max_tracked_keys,
-									sizeof(ApikeySlot)));
-	RequestAddinShmemSpace(apikey_share_size());
-	RequestAddinShmemSpace(apikey_stats_size());
-	RequestAddinShmemSpace(apikey_lease_size());
-	RequestAddinShmemSpace(apikey_lease_asked_size());
-	RequestAddinShmemSpace(apikey_notify_size());
-	RequestAddinShmemSpace(apikey_seat_size());
-	RequestAddinShmemSpace(apikey_mark_size());
-	RequestAddinShmemSpace(apikey_history_size());
-	RequestAddinShmemSpace(apikey_tally_size());
-	RequestAddinShmemSpace(apikey_fleet_size());
-	RequestAddinShmemSpace(apikey_fresh_size());
-	RequestAddinShmemSpace(apikey_lifetime_size());
-	RequestAddinShmemSpace(apikey_server_id_size());
-	RequestAddinShmemSpace(apikey_batch_size());
-	RequestNamedLWLockTranche("apikey", PARTITIONS + 4);
 }
 
 static uint32
@@ -184,8 +135,8 @@ unkey_slot(int number, uint32 hash)
 }
 
 /* Takes a free slot in hand, for a role; -1 where there is none. */
-static int
-take_free_slot(Oid database, Oid role)
+int
+apikey_slot_take_free(Oid database, Oid role)
 {
 	int			number;
 
@@ -221,24 +172,24 @@ apikey_slot_flushed(ApikeySlot *slot)
 }
 
 /* How much is lost with a slot, as it seems where it is not locked. */
-static int64
-slot_loss(ApikeySlot *slot, TimestampTz now)
+int64
+apikey_slot_loss(ApikeySlot *slot, TimestampTz now)
 {
 	int64		arrival = (int64) pg_atomic_read_u64(&slot->arrival);
 
 	if (!apikey_lease_at_rest(slot, now))
-		return LOSS_LEASE;
+		return APIKEY_LOSS_LEASE;
 	if (arrival > now * APIKEY_LIMITER_UNITS)
-		return LOSS_COUNTS + (arrival - now * APIKEY_LIMITER_UNITS);
-	return apikey_slot_flushed(slot) && apikey_denial_at_rest(slot) ?
-		LOSS_NONE : LOSS_COUNTS;
+		return APIKEY_LOSS_COUNTS + (arrival - now * APIKEY_LIMITER_UNITS);
+	return apikey_slot_flushed(slot) && slot->denial.count == 0 ?
+		APIKEY_LOSS_NONE : APIKEY_LOSS_COUNTS;
 }
 
 /* Is nothing lost with a slot? */
 bool
 apikey_slot_at_rest(ApikeySlot *slot, TimestampTz now)
 {
-	return slot_loss(slot, now) == LOSS_NONE;
+	return apikey_slot_loss(slot, now) == APIKEY_LOSS_NONE;
 }
 
 /*
@@ -261,8 +212,8 @@ lost_counts(ApikeySlot *slot)
  * Takes a slot in hand that is still that key's, if no more is lost with it
  * than so much.  Of a holder it may be any; -1: of whichever.
  */
-static bool
-evict_slot(int number, int holder, int64 loss, TimestampTz now)
+bool
+apikey_slot_evict(int number, int holder, int64 loss, TimestampTz now)
 {
 	ApikeySlot *slot = &slots[number];
 	ApikeySlotKey key = slot->key;
@@ -273,7 +224,7 @@ evict_slot(int number, int holder, int64 loss, TimestampTz now)
 	LWLockAcquire(partition_lock(hash), LW_EXCLUSIVE);
 	evicted = slot_has_key(slot, &key) &&
 		(holder < 0 || slot->holder == holder) &&
-		slot_loss(slot, now) <= loss;
+		apikey_slot_loss(slot, now) <= loss;
 	if (evicted)
 	{
 		counts = lost_counts(slot);
@@ -285,111 +236,49 @@ evict_slot(int number, int holder, int64 loss, TimestampTz now)
 	return evicted;
 }
 
-/*
- * Takes the next slot in hand that is at rest, round the clock; gives up after
- * a while, with -1.
- */
-static int
-evict_resting(TimestampTz now)
+/* The next slot round the clock. */
+int
+apikey_slot_next(void)
 {
-	int64		loss = RecoveryInProgress() ? LOSS_COUNTS : LOSS_NONE;
-
-	for (int i = 0; i < Min(apikey_max_tracked_keys, REST_LOOKED_AT); i++)
-	{
-		int			number = pg_atomic_fetch_add_u32(&shared->clock, 1) %
-			apikey_max_tracked_keys;
-
-		/* Read without a lock: evict_slot looks again. */
-		if (slots[number].used && slot_loss(&slots[number], now) <= loss &&
-			evict_slot(number, -1, loss, now))
-			return number;
-	}
-	return -1;
+	return pg_atomic_fetch_add_u32(&shared->clock, 1) % apikey_max_tracked_keys;
 }
 
-/*
- * Of a holder's slots, some found at random, the one that is least missed; -1
- * where none can be taken.  "loss" comes as LOSS_LEASE.  A lease is called
- * back: it is idle from now on.
- */
-static int
-least_missed(int holder, TimestampTz now, int64 *loss)
+/* Who has more than a role, of whom a slot can be taken; -1 for nobody. */
+int
+apikey_slot_giver(Oid database, Oid role)
 {
-	int			start = (int) pg_prng_uint64_range(&pg_global_prng_state, 0,
-												   apikey_max_tracked_keys - 1);
-	int			least = -1;
-	int			compared = 0;
+	int			giver;
 
-	for (int i = 0; i < apikey_max_tracked_keys && compared < GIVEN_COMPARED &&
-		 (i < GIVEN_LOOKED_AT || compared == 0); i++)
-	{
-		int			number = (start + i) % apikey_max_tracked_keys;
-		ApikeySlot *slot = &slots[number];
-		int64		this;
-
-		if (!slot->used || slot->holder != holder)
-			continue;
-		this = slot_loss(slot, now);
-		if (this == LOSS_LEASE)
-			slot->lease.spent_at = 0;
-		else
-		{
-			compared++;
-			if (this < *loss)
-			{
-				least = number;
-				*loss = this;
-			}
-		}
-	}
-	return least;
+	LWLockAcquire(shared->control, LW_SHARED);
+	giver = apikey_share_giver(database, role);
+	LWLockRelease(shared->control);
+	return giver;
 }
 
-/* Takes a slot in hand of who has more than a role; -1 where nobody has. */
-static int
-evict_given(Oid database, Oid role, TimestampTz now)
+/* A slot that was taken of another holder is a role's. */
+void
+apikey_slot_charge(int number, Oid database, Oid role)
 {
-	for (int i = 0; i < GIVEN_TRIES; i++)
-	{
-		int64		loss = LOSS_LEASE;
-		int			giver;
-		int			number;
-
-		LWLockAcquire(shared->control, LW_SHARED);
-		giver = apikey_share_giver(database, role);
-		LWLockRelease(shared->control);
-		if (giver < 0)
-			break;
-		number = least_missed(giver, now, &loss);
-		if (number < 0)
-			break;
-		if (evict_slot(number, giver, loss, now))
-			return number;
-	}
-	return -1;
+	LWLockAcquire(shared->control, LW_EXCLUSIVE);
+	apikey_share_discharge(slots[number].holder);
+	slots[number].holder = apikey_share_charge(database, role);
+	LWLockRelease(shared->control);
 }
 
-/* Takes a slot in hand for a role; -1 where there is no room for it. */
-static int
-take_slot(Oid database, Oid role, bool spare)
+/* Gives a slot in hand to a key, unless that has got one meanwhile. */
+void
+apikey_slot_give(int number, const ApikeySlotKey *key)
 {
-	int			number = take_free_slot(database, role);
-	TimestampTz now;
+	uint32		hash = hash_key(key);
+	bool		found;
 
-	if (number >= 0)
-		return number;
-	now = GetCurrentTimestamp();
-	number = evict_resting(now);
-	if (number < 0 && !spare)
-		number = evict_given(database, role, now);
-	if (number >= 0)
-	{
-		LWLockAcquire(shared->control, LW_EXCLUSIVE);
-		apikey_share_discharge(slots[number].holder);
-		slots[number].holder = apikey_share_charge(database, role);
-		LWLockRelease(shared->control);
-	}
-	return number;
+	LWLockAcquire(partition_lock(hash), LW_EXCLUSIVE);
+	found = find_number(key, hash) >= 0;
+	if (!found)
+		key_slot(number, key, hash);
+	LWLockRelease(partition_lock(hash));
+	if (found)
+		free_slot(number);
 }
 
 /* The number of slots, and each, to be looked through without a lock. */
@@ -437,60 +326,6 @@ apikey_slot_find(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
 	return &slots[number];
 }
 
-/* Gives a key a slot; false where there is no room. */
-static bool
-make_slot(const ApikeySlotKey *key, Oid role, bool spare)
-{
-	uint32		hash = hash_key(key);
-	int			number = take_slot(key->database, role, spare);
-	bool		found;
-
-	if (number < 0)
-		return false;
-	LWLockAcquire(partition_lock(hash), LW_EXCLUSIVE);
-	found = find_number(key, hash) >= 0;
-	if (!found)
-		key_slot(number, key, hash);
-	LWLockRelease(partition_lock(hash));
-	if (found)
-		free_slot(number);
-	return true;
-}
-
-static ApikeySlot *
-open_slot(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint, bool spare,
-		  LWLock **lock)
-{
-	ApikeySlotKey key = {.database = database, .id = *id};
-	ApikeySlot *slot;
-
-	while ((slot = apikey_slot_find(database, id, hint, lock)) == NULL)
-	{
-		if (!make_slot(&key, hint == NULL ? InvalidOid : hint->owner, spare))
-			return NULL;
-	}
-	return slot;
-}
-
-/*
- * The same, of a key that need not have one yet; NULL where there is no room.
- * The hint says in whose name a slot is made.
- */
-ApikeySlot *
-apikey_slot_open(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
-				 LWLock **lock)
-{
-	return open_slot(database, id, hint, false, lock);
-}
-
-/* The same to count only: nobody's limit is given up for it. */
-ApikeySlot *
-apikey_slot_open_spare(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
-					   LWLock **lock)
-{
-	return open_slot(database, id, hint, true, lock);
-}
-
 /*
  * While shared memory is being made: an empty slot for what the file has of a
  * key; NULL where there is no room, or the key has one already.
@@ -503,7 +338,7 @@ apikey_slot_restore(const ApikeySlotKey *key, Oid owner)
 
 	if (find_number(key, hash) >= 0)
 		return NULL;
-	number = take_free_slot(key->database, owner);
+	number = apikey_slot_take_free(key->database, owner);
 	if (number < 0)
 		return NULL;
 	key_slot(number, key, hash);
@@ -567,12 +402,31 @@ apikey_slot_forget_database(Oid database)
 	}
 }
 
+/* How many slots are used in a database, or in all. */
+int
+apikey_slot_used(Oid database)
+{
+	int			count;
+
+	LWLockAcquire(shared->control, LW_SHARED);
+	count = apikey_share_count(database);
+	LWLockRelease(shared->control);
+	if (count >= 0)
+		return count;
+	count = 0;
+	for (int i = 0; i < apikey_max_tracked_keys; i++)
+		count += slots[i].used && slots[i].key.database == database;
+	return count;
+}
+
 /* Makes shared memory empty. */
 static void
-make_slots(LWLockPadded *locks)
+make_slots(void)
 {
-	shared->control = &locks[0].lock;
-	shared->partitions = &locks[3];
+	LWLockPadded *locks = GetNamedLWLockTranche("apikey");
+
+	shared->control = &locks[APIKEY_MEMORY_CONTROL].lock;
+	shared->partitions = &locks[APIKEY_MEMORY_PARTITIONS];
 	pg_atomic_init_u32(&shared->clock, 0);
 	shared->free = -1;
 	for (int i = 0; i < PARTITIONS * buckets_of_partition(); i++)
@@ -590,66 +444,29 @@ make_slots(LWLockPadded *locks)
 	}
 }
 
-static void
-start_memory(void)
+static Size
+slots_size(void)
 {
-	LWLockPadded *locks;
+	return add_size(shared_size(),
+					mul_size(apikey_max_tracked_keys, sizeof(ApikeySlot)));
+}
+
+static void
+start_slots(void)
+{
 	bool		found;
 
-	if (previous_startup)
-		previous_startup();
-
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	locks = GetNamedLWLockTranche("apikey");
-	apikey_stats_start(&locks[1].lock);
-	apikey_lease_start();
-	apikey_lease_asked_start();
-	apikey_notify_start(&locks[2].lock);
-	apikey_share_start();
-	apikey_seat_start();
-	apikey_mark_start();
-	apikey_history_start();
-	apikey_tally_start();
-	apikey_fleet_start();
-	apikey_fresh_start();
-	apikey_server_id_start();
-	apikey_batch_start(&locks[PARTITIONS + 3].lock);
 	shared = ShmemInitStruct("apikey", shared_size(), &found);
 	slots = ShmemInitStruct("apikey slots",
 							mul_size(apikey_max_tracked_keys,
 									 sizeof(ApikeySlot)),
 							&found);
 	if (!found)
-	{
-		make_slots(locks);
-		apikey_slot_file_start();
-	}
-	LWLockRelease(AddinShmemInitLock);
+		make_slots();
 }
 
-/* Once, while the library is being preloaded. */
-void
-apikey_slot_init(void)
-{
-	previous_request = shmem_request_hook;
-	shmem_request_hook = request_memory;
-	previous_startup = shmem_startup_hook;
-	shmem_startup_hook = start_memory;
-}
-
-/* How many slots are used in a database, or in all. */
-int
-apikey_slot_used(Oid database)
-{
-	int			count;
-
-	LWLockAcquire(shared->control, LW_SHARED);
-	count = apikey_share_count(database);
-	LWLockRelease(shared->control);
-	if (count >= 0)
-		return count;
-	count = 0;
-	for (int i = 0; i < apikey_max_tracked_keys; i++)
-		count += slots[i].used && slots[i].key.database == database;
-	return count;
-}
+const ApikeyMemoryPart apikey_slot_memory = {
+	.size = slots_size,
+	.start = start_slots,
+	.forget = apikey_slot_forget_database
+};

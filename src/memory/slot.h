@@ -31,6 +31,9 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "memory/memory.h"
+#include "store/transaction.h"
+
 /* What a slot is found by. */
 typedef struct ApikeySlotKey
 {
@@ -51,6 +54,9 @@ typedef struct ApikeyOffer
 	TimestampTz until;			/* when the account is refilled */
 	uint32		changes;		/* the lease's, when the row was read */
 } ApikeyOffer;
+
+/* What an offer has in the place of a generation: see fleet_lease.h. */
+#define APIKEY_ASKED_OF_PRIMARY	(-1)
 
 /*
  * Credits of an account that were taken out of its row to be spent here; see
@@ -139,7 +145,8 @@ typedef struct ApikeySlotHint
 } ApikeySlotHint;
 
 /* slot.c */
-extern void apikey_slot_init(void);
+extern const ApikeyMemoryPart apikey_slot_memory;
+
 extern int	apikey_slot_count(void);
 extern ApikeySlot *apikey_slot_at(int number);
 extern ApikeySlot *apikey_slot_find(Oid database, const pg_uuid_t *id,
@@ -156,13 +163,34 @@ extern void apikey_slot_end(Oid database, const pg_uuid_t *id, bool gone);
 extern void apikey_slot_forget_database(Oid database);
 extern int	apikey_slot_used(Oid database);
 
+/* For evict.c and slot_open.c. */
+
+/* What is lost with a slot; more is the time for which its limiter holds up. */
+#define APIKEY_LOSS_NONE	0
+#define APIKEY_LOSS_COUNTS	1
+#define APIKEY_LOSS_LEASE	PG_INT64_MAX	/* never taken */
+
+extern int64 apikey_slot_loss(ApikeySlot *slot, TimestampTz now);
+extern bool apikey_slot_evict(int number, int holder, int64 loss,
+							  TimestampTz now);
+extern int	apikey_slot_take_free(Oid database, Oid role);
+extern int	apikey_slot_next(void);
+extern int	apikey_slot_giver(Oid database, Oid role);
+extern void apikey_slot_charge(int number, Oid database, Oid role);
+extern void apikey_slot_give(int number, const ApikeySlotKey *key);
+
+/* evict.c */
+extern int	apikey_evict_resting(TimestampTz now);
+extern int	apikey_evict_given(Oid database, Oid role, TimestampTz now);
+
 /* slot_file.c */
-extern void apikey_slot_file_start(void);
-extern void apikey_slot_file_init(void);
+extern const ApikeyMemoryPart apikey_slot_file_memory;
+
+extern void apikey_slot_file_write_standby(void);
+extern void apikey_slot_file_remove(void);
 
 /* share.c: all but the first two under "control" */
-extern Size apikey_share_size(void);
-extern void apikey_share_start(void);
+extern const ApikeyMemoryPart apikey_share_memory;
 extern int	apikey_share_charge(Oid database, Oid role);
 extern void apikey_share_discharge(int holder);
 extern int	apikey_share_giver(Oid database, Oid role);
@@ -170,25 +198,18 @@ extern Oid	apikey_share_role(int holder);
 extern int	apikey_share_count(Oid database);
 
 /* ended.c */
-extern void apikey_ended_init(void);
+extern ApikeyTransactionPart apikey_ended_transaction;
 
 /* stats.c */
-extern Size apikey_stats_size(void);
-extern void apikey_stats_start(LWLock *control);
+extern const ApikeyMemoryPart apikey_stats_memory;
 extern void apikey_stats_evicted(Oid database, uint64 not_attributed);
 
-/* denial.c */
-extern bool apikey_denial_at_rest(const ApikeySlot *slot);
-
 /* notify.c */
-extern Size apikey_notify_size(void);
-extern void apikey_notify_start(LWLock *lock);
+extern const ApikeyMemoryPart apikey_notify_memory;
 
 /* lease.c */
-extern Size apikey_lease_size(void);
-extern void apikey_lease_start(void);
-extern Size apikey_lease_asked_size(void);
-extern void apikey_lease_asked_start(void);
+extern const ApikeyMemoryPart apikey_lease_memory;
+extern const ApikeyMemoryPart apikey_lease_asked_memory;
 extern bool apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now);
 extern void apikey_lease_from_file(ApikeyLease *lease);
 

@@ -32,28 +32,21 @@
  */
 #include "postgres.h"
 
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "access/xlog.h"
-#include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
-#include "miscadmin.h"
 #include "pgstat.h"
-#include "port/pg_crc32c.h"
-#include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 
 #include "credits/credit.h"
 #include "memory/fleet.h"
 #include "memory/lifetime.h"
 #include "memory/server_id.h"
+#include "memory/batch.h"
 #include "memory/slot.h"
-#include "usage/batch.h"
 #include "usage/usage.h"
 
 #define SLOT_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/apikey.stat"
@@ -151,7 +144,7 @@ keep_slot(ApikeySlot *slot, TimestampTz now, KeptSlot *kept)
 	memset(kept, 0, sizeof(*kept));
 	if (!slot->used || apikey_slot_at_rest(slot, now))
 		return false;
-	apikey_usage_copy(slot, &kept->use);
+	apikey_use_copy(slot, &kept->use);
 	kept->owner = apikey_share_role(slot->holder);
 	kept->ended = slot->ended;
 	kept->in_debt = slot->in_debt;
@@ -550,8 +543,8 @@ read_file(void)
 }
 
 /* Shared memory is made, of a server that starts or goes on after a crash. */
-void
-apikey_slot_file_start(void)
+static void
+read_slot_file(void)
 {
 	apikey_lifetime_start(file_exists(STANDBY_SIGNAL_FILE) ||
 						  file_exists(RECOVERY_SIGNAL_FILE));
@@ -562,52 +555,24 @@ apikey_slot_file_start(void)
 		on_shmem_exit(write_at_end, (Datum) 0);
 }
 
-/*
- * On a standby: writes the file each flush interval, and looks at the peppers
- * after each reload.  Elsewhere, or once it has been promoted, this process has
- * nothing to do and ends for good.
- */
+/* On a standby: writes the file while all goes on. */
 void
-apikey_keeper_main(Datum arg pg_attribute_unused())
+apikey_slot_file_write_standby(void)
 {
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	BackgroundWorkerUnblockSignals();
-	while (RecoveryInProgress() && !ShutdownRequestPending)
-	{
-		FileHeader	header;
+	FileHeader	header;
 
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 apikey_flush_interval, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-			apikey_pepper_look();
-		}
-		if (!ShutdownRequestPending && describe_server(&header) &&
-			header.state == DB_IN_ARCHIVE_RECOVERY)
-			write_file(&header, true);
-	}
-	if (!RecoveryInProgress())
-		unlink(SLOT_FILE);
-	proc_exit(RecoveryInProgress() ? 1 : 0);
+	if (describe_server(&header) && header.state == DB_IN_ARCHIVE_RECOVERY)
+		write_file(&header, true);
 }
 
-/* Once, while the library is being preloaded. */
+/* It is a primary: what was written is as old as its promotion. */
 void
-apikey_slot_file_init(void)
+apikey_slot_file_remove(void)
 {
-	BackgroundWorker worker = {0};
-
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
-	worker.bgw_start_time = BgWorkerStart_ConsistentState;
-	worker.bgw_restart_time = 1;
-	strlcpy(worker.bgw_library_name, "apikey", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "apikey_keeper_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "apikey keeper", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "apikey keeper", BGW_MAXLEN);
-	RegisterBackgroundWorker(&worker);
+	unlink(SLOT_FILE);
 }
+
+/* Read when the slots are there, and before anybody uses them. */
+const ApikeyMemoryPart apikey_slot_file_memory = {
+	.ready = read_slot_file
+};

@@ -7,7 +7,6 @@
 #include "miscadmin.h"
 #include "storage/shmem.h"
 
-#include "memory/slot.h"
 #include "usage/usage.h"
 
 #define DATABASES_MAX	4096	/* more are counted together */
@@ -43,8 +42,8 @@ typedef struct ServerStats
 static ServerStats *all = NULL;
 static LWLock *stats_lock = NULL;
 
-Size
-apikey_stats_size(void)
+static Size
+memory_size(void)
 {
 	return sizeof(ServerStats);
 }
@@ -99,12 +98,12 @@ init_entry(DatabaseStats *stats)
 }
 
 /* Makes or finds the table, which the lock guards. */
-void
-apikey_stats_start(LWLock *lock)
+static void
+start_memory(void)
 {
 	bool		found;
 
-	stats_lock = lock;
+	stats_lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_STATS].lock;
 	all = ShmemInitStruct("apikey statistics", sizeof(ServerStats), &found);
 	if (found)
 		return;
@@ -115,6 +114,11 @@ apikey_stats_start(LWLock *lock)
 	for (int i = 0; i < DATABASES_MAX; i++)
 		init_entry(&all->entries[i]);
 }
+
+const ApikeyMemoryPart apikey_stats_memory = {
+	.size = memory_size,
+	.start = start_memory
+};
 
 /* The entry of a database; NULL for none.  The lock is held. */
 static DatabaseStats *
@@ -274,7 +278,7 @@ apikey_stats_visit(ApikeyVisitFor what, TimestampTz at)
 	pg_atomic_uint64 *visit_at;
 	uint64		before;
 
-	if (!apikey_usage_shared())
+	if (all == NULL)
 		return;
 	visit_at = &my_stats()->visit_at[what];
 	before = pg_atomic_read_u64(visit_at);
@@ -418,13 +422,12 @@ apikey_stats_read(ApikeyStats *result)
 	DatabaseStats *stats;
 
 	memset(result, 0, sizeof(*result));
-	if (!apikey_usage_shared())
+	if (all == NULL)
 		return false;
 	stats = my_stats();
 	apikey_stats_read_times(result);
 	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
 		result->codes[i] = pg_atomic_read_u64(&stats->codes[i]);
-	result->tracked_keys = apikey_slot_used(MyDatabaseId);
 	result->evictions = pg_atomic_read_u64(&stats->evictions);
 	result->not_attributed = pg_atomic_read_u64(&stats->not_attributed);
 	return true;

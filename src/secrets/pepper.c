@@ -16,11 +16,9 @@
  */
 #include "postgres.h"
 
-#include "miscadmin.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
-#include "store/complaint.h"
+#include "memory/complaint.h"
 #include "secrets/source.h"
 #include "verify/verify.h"
 
@@ -232,3 +230,6 @@ apikey_pepper_nth(int n)
 		return &peppers[n];
 	return n == pepper_count ? &empty_pepper : NULL;
 }
+
+/* The command is run for all before anybody asks. */
+const ApikeyMemoryPart apikey_pepper_memory = {.ready = apikey_pepper_look};

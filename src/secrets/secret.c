@@ -11,10 +11,10 @@
 
 #include "common/base64.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "keys/foreign.h"
 #include "secrets/source.h"
+#include "text/hex.h"
 
 char	   *apikey_import_secret_file;
 

@@ -11,13 +11,9 @@
  */
 #include "postgres.h"
 
-#include "miscadmin.h"
-#include "port/atomics.h"
-#include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
-#include "apikey.h"
 #include "secrets/source.h"
 
 #define COMMAND_MAX		4096	/* a longer one is run by each session */
@@ -31,16 +27,11 @@ typedef struct Vault
 } Vault;
 
 static Vault *vault = NULL;
-static shmem_request_hook_type previous_request = NULL;
-static shmem_startup_hook_type previous_startup = NULL;
 
-static void
-request_memory(void)
+static Size
+memory_size(void)
 {
-	if (previous_request)
-		previous_request();
-	RequestAddinShmemSpace(sizeof(Vault));
-	RequestNamedLWLockTranche("apikey vault", 1);
+	return sizeof(Vault);
 }
 
 static void
@@ -48,30 +39,18 @@ start_memory(void)
 {
 	bool		found;
 
-	if (previous_startup)
-		previous_startup();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	vault = ShmemInitStruct("apikey vault", sizeof(Vault), &found);
-	if (!found)
-	{
-		memset(vault, 0, sizeof(Vault));
-		pg_atomic_init_u64(&vault->generation, 1);
-		vault->lock = &GetNamedLWLockTranche("apikey vault")->lock;
-	}
-	LWLockRelease(AddinShmemInitLock);
-	if (!found)
-		apikey_pepper_look();
+	if (found)
+		return;
+	memset(vault, 0, sizeof(Vault));
+	pg_atomic_init_u64(&vault->generation, 1);
+	vault->lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_VAULT].lock;
 }
 
-/* Once, while the library is being preloaded. */
-void
-apikey_vault_init(void)
-{
-	previous_request = shmem_request_hook;
-	shmem_request_hook = request_memory;
-	previous_startup = shmem_startup_hook;
-	shmem_startup_hook = start_memory;
-}
+const ApikeyMemoryPart apikey_vault_memory = {
+	.size = memory_size,
+	.start = start_memory
+};
 
 /* Is there a vault, so that sessions need not run the command? */
 bool

@@ -44,9 +44,6 @@ typedef struct ApikeyJoin
 	bool		keep;			/* its leases */
 } ApikeyJoin;
 
-/* Setting, in apikey.c. */
-extern int	apikey_server_timeout;
-
 /* server.c */
 extern const ApikeyTable apikey_server_table;
 

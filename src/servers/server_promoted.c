@@ -14,7 +14,7 @@
 
 #include "memory/fleet.h"
 #include "servers/server.h"
-#include "usage/batch.h"
+#include "memory/batch.h"
 #include "usage/usage.h"
 
 /* Is a row that of this membership? */

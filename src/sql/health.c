@@ -14,26 +14,18 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/xact.h"
-#include "access/xlog.h"
 #include "access/xlogrecovery.h"
-#include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
-#include "utils/acl.h"
+#include "servers/server.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
-#include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/tuplestore.h"
 
 #include "credits/credit.h"
 #include "keys/pepper_count.h"
-#include "servers/server.h"
 #include "usage/usage.h"
 
 #define SERVED_WITHIN	USECS_PER_MINUTE	/* or three flush intervals */
@@ -156,7 +148,7 @@ check_pepper(Finding *finding)
 		find(finding, OK, psprintf("%d usable", pepper_number()), NULL);
 }
 
-/* Keys that hang on a pepper that is not here. */
+/* Keys that are keyed with a pepper that is not here. */
 static void
 check_peppers(Finding *finding)
 {

@@ -8,14 +8,10 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 
-#include "credits/credit.h"
-#include "sql/listing.h"
-#include "usage/usage.h"
+#include "sql/list_key.h"
 
 /* The arguments: what the query has said that it wants; see handdown.c. */
 enum
@@ -31,89 +27,8 @@ enum
 	ARG_COLUMNS
 };
 
-/* The columns of the view. */
-enum
-{
-	LIST_ID,
-	LIST_NAME,
-	LIST_MASKED_KEY,
-	LIST_DESCRIPTION,
-	LIST_STATUS,
-	LIST_PROJECT,
-	LIST_OWNER,
-	LIST_SUBJECT,
-	LIST_ROLE,
-	LIST_SCOPES,
-	LIST_CREATED_AT,
-	LIST_STARTS_AT,
-	LIST_EXPIRES_AT,
-	LIST_LAST_USED_AT,
-	LIST_LAST_USED_ADDR,
-	LIST_USE_COUNT,
-	LIST_DENIED_COUNT,
-	LIST_RATE_LIMIT,
-	LIST_RATE_WINDOW,
-	LIST_CREDITS,
-	LIST_CREDITS_REFILL,
-	LIST_CREDITS_INTERVAL,
-	LIST_ALLOWED_IPS,
-	LIST_METADATA,
-	LIST_REVOKED_AT,
-	LIST_REVOKE_REASON,
-	LIST_ROTATED_TO,
-	LIST_EFFECTIVE_ROLE,
-	LIST_CREATED_BY,
-	LIST_CREATED_BY_SUBJECT,
-	LIST_UPDATED_AT,
-	LIST_REVEALABLE,
-	LIST_ACCEPTED_TERMS,
-	LIST_VOUCHED_BY,
-	LIST_VOUCHED_BY_SUBJECT
-};
-
-/* Of the view's columns, those that are columns of the table. */
-static const struct
-{
-	int			listed;
-	ApikeyKeyColumn stored;
-}			plain[] = {
-	{LIST_ID, APIKEY_KEY_ID},
-	{LIST_NAME, APIKEY_KEY_NAME},
-	{LIST_DESCRIPTION, APIKEY_KEY_DESCRIPTION},
-	{LIST_SUBJECT, APIKEY_KEY_SUBJECT},
-	{LIST_ROLE, APIKEY_KEY_ROLE},
-	{LIST_SCOPES, APIKEY_KEY_SCOPES},
-	{LIST_CREATED_AT, APIKEY_KEY_CREATED_AT},
-	{LIST_STARTS_AT, APIKEY_KEY_STARTS_AT},
-	{LIST_EXPIRES_AT, APIKEY_KEY_EXPIRES_AT},
-	{LIST_RATE_LIMIT, APIKEY_KEY_RATE_LIMIT},
-	{LIST_RATE_WINDOW, APIKEY_KEY_RATE_WINDOW},
-	{LIST_ALLOWED_IPS, APIKEY_KEY_ALLOWED_IPS},
-	{LIST_METADATA, APIKEY_KEY_METADATA},
-	{LIST_REVOKED_AT, APIKEY_KEY_REVOKED_AT},
-	{LIST_REVOKE_REASON, APIKEY_KEY_REVOKE_REASON},
-	{LIST_ROTATED_TO, APIKEY_KEY_ROTATED_TO},
-	{LIST_ACCEPTED_TERMS, APIKEY_KEY_ACCEPTED_TERMS}
-};
-
-/* What the query wants of the keys. */
-typedef struct Wanted
-{
-	const pg_uuid_t *id;
-	const NameData *owner;
-	const text *subject;
-	const text *project;
-	bool		has_since;
-	bool		has_before;
-	TimestampTz since;
-	TimestampTz before;
-	bool		revocations;	/* that are not in their keys' rows */
-	uint64		columns;		/* of the view, by their bits */
-	bool		complete;		/* the one project has been listed */
-} Wanted;
-
 static void
-read_wanted(FunctionCallInfo fcinfo, Wanted *wanted)
+read_wanted(FunctionCallInfo fcinfo, ApikeyListWanted *wanted)
 {
 	memset(wanted, 0, sizeof(*wanted));
 	if (!PG_ARGISNULL(ARG_ID))
@@ -134,29 +49,6 @@ read_wanted(FunctionCallInfo fcinfo, Wanted *wanted)
 		(uint64) PG_GETARG_INT64(ARG_COLUMNS);
 }
 
-static bool
-wants(const Wanted *wanted, int column)
-{
-	return (wanted->columns >> column & 1) != 0;
-}
-
-/* The name of a role, or the one last known. */
-static Name
-role_name(Oid role, const text *last_known)
-{
-	Name		name = palloc0(sizeof(NameData));
-
-	namestrcpy(name, text_to_cstring(apikey_role_name_text(role, last_known)));
-	return name;
-}
-
-static Name
-owner_name(const ApikeyRow *key)
-{
-	return role_name(apikey_key_owner(key),
-					 apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
-}
-
 /* The project of a key; NULL for a personal one. */
 static ApikeyViewedProject *
 project_of(ApikeyListing *listing, const ApikeyRow *key)
@@ -170,7 +62,7 @@ project_of(ApikeyListing *listing, const ApikeyRow *key)
 static bool
 is_wanted(ApikeyListing *listing, const ApikeyRow *key)
 {
-	const Wanted *wanted = listing->state;
+	const ApikeyListWanted *wanted = listing->state;
 	TimestampTz created_at = DatumGetTimestampTz(key->values[APIKEY_KEY_CREATED_AT]);
 
 	if (wanted->subject != NULL &&
@@ -181,7 +73,7 @@ is_wanted(ApikeyListing *listing, const ApikeyRow *key)
 		(wanted->has_before && created_at >= wanted->before))
 		return false;
 	if (wanted->owner != NULL &&
-		strcmp(NameStr(*wanted->owner), NameStr(*owner_name(key))) != 0)
+		strcmp(NameStr(*wanted->owner), NameStr(*apikey_list_owner_name(key))) != 0)
 		return false;
 	if (wanted->project != NULL)
 	{
@@ -220,7 +112,7 @@ shows_vouched(ApikeyListing *listing, const ApikeyRow *key)
 
 /* Bounds a range by the time of creation. */
 static void
-range_between(const Wanted *wanted, ApikeyRange *range)
+range_between(const ApikeyListWanted *wanted, ApikeyRange *range)
 {
 	if (wanted->has_since)
 		apikey_range_key(range, APIKEY_KEY_CREATED_AT,
@@ -236,7 +128,7 @@ range_between(const Wanted *wanted, ApikeyRange *range)
 static void
 read_project(ApikeyListing *listing, const pg_uuid_t *id)
 {
-	const Wanted *wanted = listing->state;
+	const ApikeyListWanted *wanted = listing->state;
 	ApikeyRange range;
 
 	apikey_range_start(&range, wanted->subject == NULL ?
@@ -254,7 +146,7 @@ static void
 read_viewed_project(ApikeyViewedProject *project, void *state)
 {
 	ApikeyListing *listing = state;
-	Wanted	   *wanted = listing->state;
+	ApikeyListWanted	   *wanted = listing->state;
 	ApikeyRow	row;
 
 	if (!apikey_authority_lists(&project->authority))
@@ -274,7 +166,7 @@ read_viewed_project(ApikeyViewedProject *project, void *state)
 static bool
 owner_wanted(ApikeyListing *listing, Oid role)
 {
-	const Wanted *wanted = listing->state;
+	const ApikeyListWanted *wanted = listing->state;
 	const char *name = GetUserNameFromId(role, true);
 	ApikeyRange range;
 	ApikeyRow	oldest;
@@ -294,7 +186,7 @@ static void
 read_owner(ApikeyListing *listing, Oid role)
 {
 	const ApikeyViewer *viewer = &listing->viewer;
-	const Wanted *wanted = listing->state;
+	const ApikeyListWanted *wanted = listing->state;
 	bool		own_subject = viewer->by_subject && !viewer->sees_all;
 	ApikeyRange range;
 
@@ -347,7 +239,7 @@ read_id(ApikeyListing *listing, const pg_uuid_t *id)
 static void
 read_all(ApikeyListing *listing)
 {
-	const Wanted *wanted = listing->state;
+	const ApikeyListWanted *wanted = listing->state;
 	ApikeyViewer *viewer = &listing->viewer;
 	Datum	   *owners;
 	int			count;
@@ -373,7 +265,7 @@ read_all(ApikeyListing *listing)
 static void
 read_visible(ApikeyListing *listing)
 {
-	const Wanted *wanted = listing->state;
+	const ApikeyListWanted *wanted = listing->state;
 	ApikeyViewer *viewer = &listing->viewer;
 	ListCell   *cell;
 
@@ -389,172 +281,12 @@ read_visible(ApikeyListing *listing)
 	}
 }
 
-/* prefix_...last, of an imported key once it has been used. */
-static Datum
-masked_key(ApikeyListing *listing, const ApikeyRow *key)
-{
-	char	   *prefix = text_to_cstring(apikey_row_text(key, APIKEY_KEY_PREFIX));
-	text	   *last_four = apikey_row_text(key, APIKEY_KEY_LAST_FOUR);
-
-	if (VARSIZE_ANY_EXHDR(last_four) == 0)
-		last_four = apikey_import_last_four(apikey_row_id(key),
-											listing->viewer.snapshot);
-	return CStringGetTextDatum(psprintf("%s_...%s", prefix,
-										last_four == NULL ? "" :
-										text_to_cstring(last_four)));
-}
-
-/* The later of two times, either of which may be 0, which is none. */
-static void
-set_latest(Datum *values, bool *nulls, int column, TimestampTz one,
-		   TimestampTz two)
-{
-	nulls[column] = one == 0 && two == 0;
-	values[column] = TimestampTzGetDatum(one == 0 ? two : two == 0 ? one :
-										 Max(one, two));
-}
-
-/* The use of a key: the table's, and what this server has not written yet. */
-static void
-make_use(ApikeyListing *listing, const ApikeyRow *key, Datum *values,
-		 bool *nulls)
-{
-	ApikeyUse	use;
-	ApikeyRow	stored;
-	bool		found = apikey_table_fetch(&apikey_use_table,
-										   apikey_row_id(key),
-										   listing->viewer.snapshot, &stored);
-	int64		flush;
-
-	if (!found)
-	{
-		apikey_row_clear(&stored);
-		stored.values[APIKEY_USE_USE_COUNT] = Int64GetDatum(0);
-		stored.values[APIKEY_USE_DENIED_COUNT] = Int64GetDatum(0);
-	}
-	flush = stored.nulls[APIKEY_USE_FLUSH] ? 0 :
-		DatumGetInt64(stored.values[APIKEY_USE_FLUSH]);
-	if (!apikey_usage_pending(apikey_row_id(key), flush, &use))
-		memset(&use, 0, sizeof(use));
-	values[LIST_USE_COUNT] =
-		Int64GetDatum(DatumGetInt64(stored.values[APIKEY_USE_USE_COUNT]) +
-					  (int64) use.uses);
-	values[LIST_DENIED_COUNT] =
-		Int64GetDatum(DatumGetInt64(stored.values[APIKEY_USE_DENIED_COUNT]) +
-					  (int64) use.denials);
-	nulls[LIST_USE_COUNT] = nulls[LIST_DENIED_COUNT] = false;
-	set_latest(values, nulls, LIST_LAST_USED_AT, use.last_used_at,
-			   stored.nulls[APIKEY_USE_LAST_USED_AT] ? 0 :
-			   DatumGetTimestampTz(stored.values[APIKEY_USE_LAST_USED_AT]));
-	values[LIST_LAST_USED_ADDR] = stored.values[APIKEY_USE_LAST_USED_ADDR];
-	nulls[LIST_LAST_USED_ADDR] = stored.nulls[APIKEY_USE_LAST_USED_ADDR];
-	if (use.has_addr)
-	{
-		values[LIST_LAST_USED_ADDR] = InetPGetDatum(apikey_usage_inet(&use.addr));
-		nulls[LIST_LAST_USED_ADDR] = false;
-	}
-}
-
-static void
-make_credits(ApikeyRow *key, Datum *values, bool *nulls)
-{
-	if (apikey_key_account(key) == NULL ||
-		!apikey_account_fetch(apikey_key_account(key), key))
-		return;
-	for (int i = 0; i < 3; i++)
-	{
-		values[LIST_CREDITS + i] = key->values[APIKEY_KEY_CREDITS + i];
-		nulls[LIST_CREDITS + i] = key->nulls[APIKEY_KEY_CREDITS + i];
-	}
-}
-
-/* What the key is now, by the clock of the statement. */
-static void
-make_status(const ApikeyViewedProject *project, const ApikeyRow *key,
-			Datum *values, bool *nulls)
-{
-	ApikeyKeyState state;
-	ApikeyStatus status;
-
-	apikey_status_read(key, project != NULL && project->exists ?
-					   &project->place : NULL, &state);
-	status = apikey_status_at(key, &state, GetCurrentStatementStartTimestamp());
-	values[LIST_STATUS] = CStringGetTextDatum(apikey_status_name(status));
-	nulls[LIST_STATUS] = false;
-	nulls[LIST_EFFECTIVE_ROLE] = state.role == APIKEY_ROLE_NONE;
-	if (state.role != APIKEY_ROLE_NONE)
-		values[LIST_EFFECTIVE_ROLE] = apikey_role_datum(state.role);
-}
-
-static void
-set_text(Datum *values, bool *nulls, int column, const text *value)
-{
-	values[column] = PointerGetDatum(value);
-	nulls[column] = value == NULL;
-}
-
-static void
-set_name(Datum *values, bool *nulls, int column, Name value)
-{
-	values[column] = NameGetDatum(value);
-	nulls[column] = false;
-}
-
-/* Whose it is, who made it, and who vouches: see the rows' comments. */
-static void
-make_principals(const ApikeyRow *key, Datum *values, bool *nulls)
-{
-	bool		created = !key->nulls[APIKEY_KEY_CREATED_BY];
-	const text *subject;
-
-	set_name(values, nulls, LIST_OWNER, owner_name(key));
-	set_name(values, nulls, LIST_CREATED_BY, !created ? owner_name(key) :
-			 role_name(InvalidOid, apikey_row_text(key, APIKEY_KEY_CREATED_BY)));
-	set_text(values, nulls, LIST_CREATED_BY_SUBJECT,
-			 apikey_row_text(key, created ? APIKEY_KEY_CREATED_BY_SUBJECT :
-							 APIKEY_KEY_SUBJECT));
-	if (apikey_key_project(key) == NULL)
-		return;
-	set_name(values, nulls, LIST_VOUCHED_BY,
-			 role_name(apikey_status_voucher(key, &subject),
-					   apikey_status_voucher_name(key)));
-	set_text(values, nulls, LIST_VOUCHED_BY_SUBJECT, subject);
-}
-
-/* Makes a row of the view; what costs a reading only where it is wanted. */
+/* Makes a row of the view. */
 static void
 makes(ApikeyListing *listing, ApikeyRow *key, Datum *values, bool *nulls)
 {
-	const Wanted *wanted = listing->state;
-	const ApikeyViewedProject *project = project_of(listing, key);
-
-	if (wanted->revocations)
-		apikey_revocation_apply(key, listing->viewer.snapshot);
-	for (size_t i = 0; i < lengthof(plain); i++)
-	{
-		values[plain[i].listed] = key->values[plain[i].stored];
-		nulls[plain[i].listed] = key->nulls[plain[i].stored];
-	}
-	make_principals(key, values, nulls);
-	set_text(values, nulls, LIST_PROJECT, project == NULL ? NULL : project->path);
-	values[LIST_UPDATED_AT] = key->values[key->nulls[APIKEY_KEY_UPDATED_AT] ?
-										  APIKEY_KEY_CREATED_AT :
-										  APIKEY_KEY_UPDATED_AT];
-	nulls[LIST_UPDATED_AT] = false;
-	if (wants(wanted, LIST_MASKED_KEY))
-		set_text(values, nulls, LIST_MASKED_KEY,
-				 DatumGetTextPP(masked_key(listing, key)));
-	if (wants(wanted, LIST_STATUS) || wants(wanted, LIST_EFFECTIVE_ROLE))
-		make_status(project, key, values, nulls);
-	if (wants(wanted, LIST_USE_COUNT) || wants(wanted, LIST_DENIED_COUNT) ||
-		wants(wanted, LIST_LAST_USED_AT) || wants(wanted, LIST_LAST_USED_ADDR))
-		make_use(listing, key, values, nulls);
-	if (wants(wanted, LIST_CREDITS) || wants(wanted, LIST_CREDITS_REFILL) ||
-		wants(wanted, LIST_CREDITS_INTERVAL))
-		make_credits(key, values, nulls);
-	values[LIST_REVEALABLE] = BoolGetDatum(wants(wanted, LIST_REVEALABLE) &&
-										   apikey_reveal_can(key));
-	nulls[LIST_REVEALABLE] = false;
+	apikey_list_key_make(listing, project_of(listing, key), key, values,
+						 nulls);
 }
 
 /*
@@ -568,7 +300,7 @@ Datum
 _apikey_keys(PG_FUNCTION_ARGS)
 {
 	ApikeyListing listing;
-	Wanted		wanted;
+	ApikeyListWanted		wanted;
 
 	read_wanted(fcinfo, &wanted);
 	apikey_listing_open(&listing, fcinfo);

@@ -5,13 +5,11 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/fmgrprotos.h"
-#include "utils/timestamp.h"
 
-#include "apikey.h"
+#include "credits/credit.h"
 #include "usage/usage.h"
 
 /* The time that lies so long before now as the first argument says. */
@@ -36,7 +34,11 @@ PG_FUNCTION_INFO_V1(apikey_purge);
 Datum
 apikey_purge(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(apikey_purge_keys(time_before(fcinfo, "apikey_purge()")));
+	int64		purged = apikey_purge_keys(time_before(fcinfo, "apikey_purge()"));
+
+	if (superuser())
+		apikey_account_purge();
+	PG_RETURN_INT64(purged);
 }
 
 /*

@@ -4,15 +4,11 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "funcapi.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
-#include "utils/tuplestore.h"
 
 #include "credits/credit.h"
 #include "keys/pepper_count.h"
@@ -64,7 +60,7 @@ _apikey_pending(PG_FUNCTION_ARGS)
 	values[1] = Int64GetDatum((int64) use.denials);
 	values[2] = TimestampTzGetDatum(use.last_used_at);
 	nulls[2] = use.last_used_at == 0;
-	values[3] = use.has_addr ? InetPGetDatum(apikey_usage_inet(&use.addr)) : (Datum) 0;
+	values[3] = use.has_addr ? InetPGetDatum(apikey_use_inet(&use.addr)) : (Datum) 0;
 	nulls[3] = !use.has_addr;
 	PG_RETURN_DATUM(result_row(fcinfo, values, nulls));
 }
@@ -154,7 +150,7 @@ _apikey_stats(PG_FUNCTION_ARGS)
 	{
 		values[0] = TimestampTzGetDatum(stats.since);
 		values[1] = codes_json(&stats);
-		values[2] = Int64GetDatum((int64) stats.tracked_keys);
+		values[2] = Int64GetDatum(apikey_slot_used(MyDatabaseId));
 		values[3] = Int64GetDatum((int64) stats.evictions);
 		values[4] = Int64GetDatum((int64) stats.not_attributed);
 		values[5] = TimestampTzGetDatum(stats.last_flush_at);
@@ -234,7 +230,7 @@ has_place(int32 fingerprint)
  * _apikey_peppers() returns setof (fingerprint text, place integer,
  *									current boolean, keys bigint)
  *		The peppers that there are, in their order, then those that keys hang
- *		on; the empty one where it is current, or keys hang on it.
+ *		on; the empty one where it is current, or keys are keyed with it.
  */
 PG_FUNCTION_INFO_V1(_apikey_peppers);
 Datum

@@ -10,16 +10,12 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/index.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
-#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/sinval.h"
@@ -27,105 +23,16 @@
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "apikey.h"
-#include "verify/verify.h"
 
 #define FIRST_VERSION	"0.1.0"
 
 static ApikeyCatalog catalog;
 static Oid	extension_oid;
 static bool catalog_valid = false;
-
-/*
- * Their names; of an index its table, too, and whether 0.1.0 does without it,
- * as long as that script has not been updated.
- */
-static const struct
-{
-	const char *name;
-	ApikeyRelation table;
-	bool		later;
-}			relations[APIKEY_RELATIONS] = {
-	[APIKEY_REL_KEY] = {"apikey_key", APIKEY_REL_KEY},
-	[APIKEY_REL_KEY_PKEY] = {"apikey_key_pkey", APIKEY_REL_KEY},
-	[APIKEY_REL_KEY_NAME] = {"apikey_key_name", APIKEY_REL_KEY},
-	[APIKEY_REL_KEY_PROJECT_NAME] = {"apikey_key_project_name", APIKEY_REL_KEY},
-	[APIKEY_REL_KEY_PROJECT] = {"apikey_key_project", APIKEY_REL_KEY},
-	[APIKEY_REL_KEY_EXPIRES_AT] = {"apikey_key_expires_at", APIKEY_REL_KEY},
-	[APIKEY_REL_KEY_CREDITS_ACCOUNT] = {"apikey_key_credits_account", APIKEY_REL_KEY},
-	[APIKEY_REL_KEY_PROJECT_SUBJECT] = {"apikey_key_project_subject", APIKEY_REL_KEY, true},
-	[APIKEY_REL_KEY_OWNER] = {"apikey_key_owner", APIKEY_REL_KEY, true},
-	[APIKEY_REL_KEY_OWNER_SUBJECT] = {"apikey_key_owner_subject", APIKEY_REL_KEY, true},
-	[APIKEY_REL_KEY_VOUCHED_BY] = {"apikey_key_vouched_by", APIKEY_REL_KEY, true},
-	[APIKEY_REL_KEY_ROTATED_TO] = {"apikey_key_rotated_to", APIKEY_REL_KEY},
-	[APIKEY_REL_DIGEST] = {"apikey_digest", APIKEY_REL_DIGEST},
-	[APIKEY_REL_DIGEST_PKEY] = {"apikey_digest_pkey", APIKEY_REL_DIGEST},
-	[APIKEY_REL_CREDIT] = {"apikey_credit", APIKEY_REL_CREDIT},
-	[APIKEY_REL_CREDIT_PKEY] = {"apikey_credit_pkey", APIKEY_REL_CREDIT},
-	[APIKEY_REL_ORGANIZATION] = {"apikey_organization", APIKEY_REL_ORGANIZATION},
-	[APIKEY_REL_ORGANIZATION_PKEY] = {"apikey_organization_pkey", APIKEY_REL_ORGANIZATION},
-	[APIKEY_REL_ORGANIZATION_NAME] = {"apikey_organization_name", APIKEY_REL_ORGANIZATION},
-	[APIKEY_REL_PROJECT] = {"apikey_project", APIKEY_REL_PROJECT},
-	[APIKEY_REL_PROJECT_PKEY] = {"apikey_project_pkey", APIKEY_REL_PROJECT},
-	[APIKEY_REL_PROJECT_PATH] = {"apikey_project_path", APIKEY_REL_PROJECT},
-	[APIKEY_REL_PROJECT_ORGANIZATION] = {"apikey_project_organization", APIKEY_REL_PROJECT},
-	[APIKEY_REL_MEMBER] = {"apikey_member", APIKEY_REL_MEMBER},
-	[APIKEY_REL_MEMBER_PKEY] = {"apikey_member_pkey", APIKEY_REL_MEMBER},
-	[APIKEY_REL_MEMBER_WHO] = {"apikey_member_who", APIKEY_REL_MEMBER},
-	[APIKEY_REL_MEMBER_MEMBER] = {"apikey_member_member", APIKEY_REL_MEMBER, true},
-	[APIKEY_REL_REVEAL] = {"apikey_reveal", APIKEY_REL_REVEAL},
-	[APIKEY_REL_REVEAL_PKEY] = {"apikey_reveal_pkey", APIKEY_REL_REVEAL},
-	[APIKEY_REL_IMPORT] = {"apikey_import", APIKEY_REL_IMPORT},
-	[APIKEY_REL_IMPORT_PKEY] = {"apikey_import_pkey", APIKEY_REL_IMPORT},
-	[APIKEY_REL_IMPORT_FOREIGN] = {"apikey_import_foreign", APIKEY_REL_IMPORT},
-	[APIKEY_REL_IMPORT_DIGEST] = {"apikey_import_digest", APIKEY_REL_IMPORT},
-	[APIKEY_REL_IMPORT_LOOKUP] = {"apikey_import_lookup", APIKEY_REL_IMPORT},
-	[APIKEY_REL_USAGE] = {"apikey_usage", APIKEY_REL_USAGE},
-	[APIKEY_REL_USAGE_PKEY] = {"apikey_usage_pkey", APIKEY_REL_USAGE},
-	[APIKEY_REL_ADMINISTRATOR] = {"apikey_administrator", APIKEY_REL_ADMINISTRATOR},
-	[APIKEY_REL_ADMINISTRATOR_PKEY] = {"apikey_administrator_pkey", APIKEY_REL_ADMINISTRATOR, true},
-	[APIKEY_REL_NAME_HOLD] = {"apikey_name_hold", APIKEY_REL_NAME_HOLD, true},
-	[APIKEY_REL_NAME_HOLD_PKEY] = {"apikey_name_hold_pkey", APIKEY_REL_NAME_HOLD, true},
-	[APIKEY_REL_NAME_HOLD_NAME] = {"apikey_name_hold_name", APIKEY_REL_NAME_HOLD, true},
-	[APIKEY_REL_REVOCATION] = {"apikey_revocation", APIKEY_REL_REVOCATION, true},
-	[APIKEY_REL_REVOCATION_PKEY] = {"apikey_revocation_pkey", APIKEY_REL_REVOCATION, true},
-	[APIKEY_REL_REVOCATION_KEY] = {"apikey_revocation_key", APIKEY_REL_REVOCATION, true},
-	[APIKEY_REL_EVENT] = {"apikey_event", APIKEY_REL_EVENT},
-	[APIKEY_REL_EVENT_PKEY] = {"apikey_event_pkey", APIKEY_REL_EVENT},
-	[APIKEY_REL_EVENT_KEY] = {"apikey_event_key", APIKEY_REL_EVENT},
-	[APIKEY_REL_EVENT_OWNER] = {"apikey_event_owner", APIKEY_REL_EVENT, true},
-	[APIKEY_REL_EVENT_OWNER_SUBJECT] = {"apikey_event_owner_subject", APIKEY_REL_EVENT, true},
-	[APIKEY_REL_EVENT_OWNER_PLACE] = {"apikey_event_owner_place", APIKEY_REL_EVENT, true},
-	[APIKEY_REL_EVENT_ORGANIZATION] = {"apikey_event_organization", APIKEY_REL_EVENT, true},
-	[APIKEY_REL_EVENT_ORGANIZATION_SUBJECT] = {"apikey_event_organization_subject", APIKEY_REL_EVENT, true},
-	[APIKEY_REL_EVENT_PLACE] = {"apikey_event_place", APIKEY_REL_EVENT, true},
-	[APIKEY_REL_EVENT_UNNAMED] = {"apikey_event_unnamed", APIKEY_REL_EVENT, true},
-	[APIKEY_REL_EVENT_ID_SEQ] = {"apikey_event_id_seq", APIKEY_REL_EVENT_ID_SEQ},
-	[APIKEY_REL_LIMIT] = {"apikey_limit", APIKEY_REL_LIMIT},
-	[APIKEY_REL_LIMIT_PKEY] = {"apikey_limit_pkey", APIKEY_REL_LIMIT, true},
-	[APIKEY_REL_LIMIT_HOLDER] = {"apikey_limit_holder", APIKEY_REL_LIMIT, true},
-	[APIKEY_REL_DELETED] = {"apikey_deleted", APIKEY_REL_DELETED},
-	[APIKEY_REL_DELETED_PKEY] = {"apikey_deleted_pkey", APIKEY_REL_DELETED, true},
-	[APIKEY_REL_DELETED_AT] = {"apikey_deleted_at", APIKEY_REL_DELETED, true},
-	[APIKEY_REL_HISTORY] = {"apikey_history", APIKEY_REL_HISTORY},
-	[APIKEY_REL_HISTORY_PKEY] = {"apikey_history_pkey", APIKEY_REL_HISTORY, true},
-	[APIKEY_REL_HISTORY_PLACE] = {"apikey_history_place", APIKEY_REL_HISTORY, true},
-	[APIKEY_REL_HISTORY_OWNER] = {"apikey_history_owner", APIKEY_REL_HISTORY, true},
-	[APIKEY_REL_HISTORY_STEP] = {"apikey_history_step", APIKEY_REL_HISTORY, true},
-	[APIKEY_REL_SERVER] = {"apikey_server", APIKEY_REL_SERVER, true},
-	[APIKEY_REL_SERVER_PKEY] = {"apikey_server_pkey", APIKEY_REL_SERVER, true},
-	[APIKEY_REL_SERVER_NAME] = {"apikey_server_name", APIKEY_REL_SERVER, true},
-	[APIKEY_REL_SERVER_LEASE] = {"apikey_server_lease", APIKEY_REL_SERVER_LEASE, true},
-	[APIKEY_REL_SERVER_LEASE_PKEY] = {"apikey_server_lease_pkey", APIKEY_REL_SERVER_LEASE, true},
-	[APIKEY_REL_SERVER_LEASE_SERVER] = {"apikey_server_lease_server", APIKEY_REL_SERVER_LEASE, true},
-	[APIKEY_REL_SERVER_LEASE_GRANTED_AT] = {"apikey_server_lease_granted_at", APIKEY_REL_SERVER_LEASE, true},
-	[APIKEY_REL_BEAT] = {"apikey_beat", APIKEY_REL_BEAT, true},
-	[APIKEY_REL_BEAT_PKEY] = {"apikey_beat_pkey", APIKEY_REL_BEAT, true}
-};
 
 static const char *const role_names[APIKEY_ROLES] = {
 	[APIKEY_ROLE_DEVELOPER] = "developer",
@@ -148,8 +55,11 @@ apikey_catalog_has(Oid relid)
 static void
 catalog_invalidate(Datum arg pg_attribute_unused(), Oid relid)
 {
-	if (!OidIsValid(relid) || apikey_catalog_has(relid))
-		catalog_valid = false;
+	if (OidIsValid(relid) && !apikey_catalog_has(relid))
+		return;
+	catalog_valid = false;
+	/* What was read of it is old, too. */
+	apikey_changes_forget();
 }
 
 /* A schema was renamed, or perhaps. */
@@ -157,8 +67,6 @@ static void
 catalog_invalidate_schema(Datum arg, int cacheid pg_attribute_unused(),
 						  uint32 hashvalue pg_attribute_unused())
 {
-	/* Which relations were found is forgotten, and so what was read of them. */
-	apikey_changes_forget();
 	catalog_invalidate(arg, InvalidOid);
 }
 
@@ -293,8 +201,8 @@ catalog_is_ours(Oid relid, ApikeyRelation relation)
 static Oid
 catalog_find(ApikeyRelation relation)
 {
-	const char *name = relations[relation].name;
-	ApikeyRelation table = relations[relation].table;
+	const char *name = apikey_relation_names[relation].name;
+	ApikeyRelation table = apikey_relation_names[relation].table;
 	Oid			relid = get_relname_relid(name, catalog.schema);
 
 	if (!OidIsValid(relid))
@@ -319,14 +227,14 @@ catalog_find(ApikeyRelation relation)
 const char *
 apikey_catalog_name(ApikeyRelation relation)
 {
-	return relations[relation].name;
+	return apikey_relation_names[relation].name;
 }
 
 /* The table of an index of ours; a table's own is itself. */
 ApikeyRelation
 apikey_catalog_table(ApikeyRelation relation)
 {
-	return relations[relation].table;
+	return apikey_relation_names[relation].table;
 }
 
 /* What a look at the system catalogs fills in. */
@@ -505,11 +413,11 @@ apikey_catalog_missing(ApikeyRelation table)
 	{
 		Oid			relid;
 
-		if (relations[i].table != table || i == (int) table ||
+		if (apikey_relation_names[i].table != table || i == (int) table ||
 			OidIsValid(apikey_catalog()->relations[i]) ||
-			(relations[i].later && catalog.first_script))
+			(apikey_relation_names[i].later && catalog.first_script))
 			continue;
-		relid = get_relname_relid(relations[i].name, catalog.schema);
+		relid = get_relname_relid(apikey_relation_names[i].name, catalog.schema);
 		if (!OidIsValid(relid) || !catalog_is_index(relid, table))
 			return (ApikeyRelation) i;
 	}
@@ -520,7 +428,7 @@ apikey_catalog_missing(ApikeyRelation table)
 bool
 apikey_catalog_is_table(ApikeyRelation relation)
 {
-	return relations[relation].table == relation &&
+	return apikey_relation_names[relation].table == relation &&
 		relation != APIKEY_REL_EVENT_ID_SEQ;
 }
 
@@ -528,7 +436,7 @@ apikey_catalog_is_table(ApikeyRelation relation)
 bool
 apikey_catalog_lacks(ApikeyRelation relation)
 {
-	return apikey_catalog()->first_script && relations[relation].later;
+	return apikey_catalog()->first_script && apikey_relation_names[relation].later;
 }
 
 /* The OIDs of the enum's values. */

@@ -16,6 +16,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "store/transaction.h"
 #include "catalog/pg_class.h"
 #include "utils/inval.h"
 #include "utils/syscache.h"
@@ -56,8 +57,7 @@ apikey_changes_listen(ApikeyChangesListener told)
 static void
 on_relation(Datum arg pg_attribute_unused(), Oid relid)
 {
-	bool		all = !OidIsValid(relid) || relid == ALL_KEYS ||
-		apikey_catalog_has(relid);
+	bool		all = !OidIsValid(relid) || relid == ALL_KEYS;
 
 	messages++;
 	for (int fact = 0; fact < APIKEY_FACTS; fact++)
@@ -78,17 +78,15 @@ on_role(Datum arg pg_attribute_unused(), int cacheid pg_attribute_unused(),
 }
 
 static void
-on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+on_transaction_end(ApikeyEnd end pg_attribute_unused())
 {
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
-		event == XACT_EVENT_PREPARE)
-	{
-		wrote_in_transaction = false;
-		for (int fact = 0; fact < APIKEY_FACTS; fact++)
-			facts[fact].told = InvalidSubTransactionId;
-		told_in = InvalidSubTransactionId;
-	}
+	wrote_in_transaction = false;
+	for (int fact = 0; fact < APIKEY_FACTS; fact++)
+		facts[fact].told = InvalidSubTransactionId;
+	told_in = InvalidSubTransactionId;
 }
+
+ApikeyTransactionPart apikey_changes_transaction = {.end = on_transaction_end};
 
 /* Once, when the library is loaded. */
 void
@@ -99,16 +97,13 @@ apikey_changes_init(void)
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_role, (Datum) 0);
 	/* Who owns the database is a member of pg_database_owner. */
 	CacheRegisterSyscacheCallback(DATABASEOID, on_role, (Datum) 0);
-	RegisterXactCallback(on_transaction_end, NULL);
 }
 
 /* Whatever is stored, or about to be, is old. */
 void
 apikey_changes_forget(void)
 {
-	messages++;
-	if (listener != NULL)
-		listener(InvalidOid, true);
+	on_relation((Datum) 0, InvalidOid);
 }
 
 static void

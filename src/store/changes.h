@@ -7,6 +7,8 @@
 
 #include "utils/uuid.h"
 
+#include "store/transaction.h"
+
 /* Of what most databases have nothing. */
 typedef enum ApikeyFact
 {
@@ -28,6 +30,8 @@ apikey_changes_token(const pg_uuid_t *id)
 
 /* Told of what an OID stands for, or that all may have changed. */
 typedef void (*ApikeyChangesListener) (Oid token, bool all);
+
+extern ApikeyTransactionPart apikey_changes_transaction;
 
 extern void apikey_changes_init(void);
 extern void apikey_changes_listen(ApikeyChangesListener told);

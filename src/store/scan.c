@@ -18,11 +18,9 @@
 
 #include "access/genam.h"
 #include "access/heaptoast.h"
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/toast_internals.h"
 #include "executor/instrument.h"
-#include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/rel.h"
 

@@ -17,35 +17,17 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/fmgrprotos.h"
-#include "utils/guc.h"
-#include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "apikey.h"
 #include "store/scan.h"
-
-#define SEARCH_PATH	"pg_catalog, pg_temp"
-
-/* Who it was before the tables' owner. */
-typedef struct Place
-{
-	Oid			user;
-	int			security;
-	int			guc_level;
-} Place;
 
 struct ApikeyWriter
 {
@@ -57,111 +39,6 @@ struct ApikeyWriter
 	TupleTableSlot *locked;		/* the row that is locked, to be written */
 	TupleTableSlot *row;		/* what is written */
 };
-
-/*
- * Fixes the search path, unless it is so already.  Returns what
- * apikey_storage_restore_path is to be given.
- */
-int
-apikey_storage_fix_path(void)
-{
-	int			level;
-
-	if (strcmp(namespace_search_path, SEARCH_PATH) == 0)
-		return 0;
-	level = NewGUCNestLevel();
-	(void) set_config_option("search_path", SEARCH_PATH,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
-	return level;
-}
-
-void
-apikey_storage_restore_path(int level)
-{
-	if (level != 0)
-		AtEOXact_GUC(false, level);
-}
-
-/* Takes the tables' owner's place, under the fixed path. */
-static void
-take_place(Place *place)
-{
-	GetUserIdAndSecContext(&place->user, &place->security);
-	SetUserIdAndSecContext(apikey_catalog()->tables_owner,
-						   place->security |
-						   SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	place->guc_level = apikey_storage_fix_path();
-}
-
-static void
-give_back(const Place *place)
-{
-	apikey_storage_restore_path(place->guc_level);
-	SetUserIdAndSecContext(place->user, place->security);
-}
-
-/* Ends the subtransaction of apikey_storage_try without what it has done. */
-static void
-roll_back(MemoryContext context, ResourceOwner owner)
-{
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-}
-
-/* Is an error no reason to fail, where a work may as well be left undone? */
-static bool
-may_be_left(int sqlerrcode)
-{
-	return sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
-		sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		sqlerrcode == ERRCODE_UNIQUE_VIOLATION ||
-		sqlerrcode == ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION ||
-		sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
-}
-
-/*
- * Runs a work in a subtransaction; false, and nothing done, where the
- * transaction's snapshot forbids it, somebody else has just done the same or is
- * in the way, pgcrypto cannot read what is stored, or the tables are of an older
- * version.
- * Whatever ends it, the subtransaction has ended when we return or raise.
- */
-bool
-apikey_storage_try(ApikeyWork run, void *work)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = false;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		run(work);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		done = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		roll_back(context, owner);
-		if (!may_be_left(error->sqlerrcode))
-			ReThrowError(error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	return done;
-}
 
 /*
  * What is written is found as a statement of the transaction's isolation level
@@ -378,13 +255,13 @@ fill_row(ApikeyWriter *writer, TupleTableSlot *before, const Datum *values,
 
 /* Begins what is a statement of its own to the triggers. */
 static MemoryContext
-begin_write(ApikeyWriter *writer, const char *command, Place *place)
+begin_write(ApikeyWriter *writer, const char *command, ApikeyOwnerScope *before)
 {
 	EState	   *estate = writer->estate;
 
 	PreventCommandIfReadOnly(command);
 	PreventCommandIfParallelMode(command);
-	take_place(place);
+	apikey_owner_begin(before);
 	estate->es_output_cid = GetCurrentCommandId(true);
 	estate->es_snapshot = ActiveSnapshotSet() ? GetActiveSnapshot() :
 		InvalidSnapshot;
@@ -393,14 +270,15 @@ begin_write(ApikeyWriter *writer, const char *command, Place *place)
 }
 
 static void
-end_write(ApikeyWriter *writer, MemoryContext context, const Place *place)
+end_write(ApikeyWriter *writer, MemoryContext context,
+		  const ApikeyOwnerScope *before)
 {
 	AfterTriggerEndQuery(writer->estate);
 	MemoryContextSwitchTo(context);
 	writer->estate->es_snapshot = InvalidSnapshot;
 	ExecClearTuple(writer->row);
 	ResetPerTupleExprContext(writer->estate);
-	give_back(place);
+	apikey_owner_end(before);
 	/* To be seen by what is read next, in this statement too. */
 	CommandCounterIncrement();
 }
@@ -424,14 +302,14 @@ void
 apikey_storage_insert(ApikeyWriter *writer, const Datum *values,
 					  const bool *nulls, int count)
 {
-	Place		place;
+	ApikeyOwnerScope before;
 	MemoryContext context;
 
 	open_indexes(writer);
-	context = begin_write(writer, "INSERT", &place);
+	context = begin_write(writer, "INSERT", &before);
 	ExecSimpleRelationInsert(writer->target, writer->estate,
 							 fill_row(writer, NULL, values, nulls, count));
-	end_write(writer, context, &place);
+	end_write(writer, context, &before);
 }
 
 /* Gives the locked row these first columns; false where a trigger forbade it. */
@@ -439,18 +317,18 @@ bool
 apikey_storage_update(ApikeyWriter *writer, const Datum *values,
 					  const bool *nulls, int count)
 {
-	Place		place;
+	ApikeyOwnerScope before;
 	MemoryContext context;
 	bool		written;
 
 	open_indexes(writer);
-	context = begin_write(writer, "UPDATE", &place);
+	context = begin_write(writer, "UPDATE", &before);
 	ExecSimpleRelationUpdate(writer->target, writer->estate, &writer->epq,
 							 writer->locked,
 							 fill_row(writer, writer->locked, values, nulls,
 									  count));
 	written = ItemPointerIsValid(&writer->row->tts_tid);
-	end_write(writer, context, &place);
+	end_write(writer, context, &before);
 	return written;
 }
 
@@ -458,12 +336,12 @@ apikey_storage_update(ApikeyWriter *writer, const Datum *values,
 void
 apikey_storage_delete(ApikeyWriter *writer)
 {
-	Place		place;
-	MemoryContext context = begin_write(writer, "DELETE", &place);
+	ApikeyOwnerScope before;
+	MemoryContext context = begin_write(writer, "DELETE", &before);
 
 	ExecSimpleRelationDelete(writer->target, writer->estate, &writer->epq,
 							 writer->locked);
-	end_write(writer, context, &place);
+	end_write(writer, context, &before);
 }
 
 /* The number that a sequence gave last, or is to begin with. */
@@ -512,7 +390,7 @@ int64
 apikey_storage_next_number(Oid sequence)
 {
 	Relation	rel;
-	Place		place;
+	ApikeyOwnerScope before;
 	int64		number;
 
 	PreventCommandIfReadOnly("INSERT");
@@ -520,10 +398,10 @@ apikey_storage_next_number(Oid sequence)
 	rel = table_open(sequence, RowExclusiveLock);
 	LockDatabaseObject(RelationRelationId, sequence, 0, ExclusiveLock);
 	number = number_after(rel);
-	take_place(&place);
+	apikey_owner_begin(&before);
 	(void) DirectFunctionCall2(setval_oid, ObjectIdGetDatum(sequence),
 							   Int64GetDatum(number));
-	give_back(&place);
+	apikey_owner_end(&before);
 	UnlockDatabaseObject(RelationRelationId, sequence, 0, ExclusiveLock);
 	table_close(rel, NoLock);
 	return number;

@@ -13,89 +13,9 @@
 #include "utils/uuid.h"
 
 #include "compat.h"
+#include "store/relations.h"
 
 #define APIKEY_COLUMNS_MAX	48
-
-/* Our tables, and what else we open; catalog.c has their names. */
-typedef enum ApikeyRelation
-{
-	APIKEY_REL_KEY,
-	APIKEY_REL_KEY_PKEY,
-	APIKEY_REL_KEY_NAME,
-	APIKEY_REL_KEY_PROJECT_NAME,
-	APIKEY_REL_KEY_PROJECT,
-	APIKEY_REL_KEY_EXPIRES_AT,
-	APIKEY_REL_KEY_CREDITS_ACCOUNT,
-	APIKEY_REL_KEY_PROJECT_SUBJECT,
-	APIKEY_REL_KEY_OWNER,
-	APIKEY_REL_KEY_OWNER_SUBJECT,
-	APIKEY_REL_KEY_VOUCHED_BY,
-	APIKEY_REL_KEY_ROTATED_TO,
-	APIKEY_REL_DIGEST,
-	APIKEY_REL_DIGEST_PKEY,
-	APIKEY_REL_CREDIT,
-	APIKEY_REL_CREDIT_PKEY,
-	APIKEY_REL_ORGANIZATION,
-	APIKEY_REL_ORGANIZATION_PKEY,
-	APIKEY_REL_ORGANIZATION_NAME,
-	APIKEY_REL_PROJECT,
-	APIKEY_REL_PROJECT_PKEY,
-	APIKEY_REL_PROJECT_PATH,
-	APIKEY_REL_PROJECT_ORGANIZATION,
-	APIKEY_REL_MEMBER,
-	APIKEY_REL_MEMBER_PKEY,
-	APIKEY_REL_MEMBER_WHO,
-	APIKEY_REL_MEMBER_MEMBER,
-	APIKEY_REL_REVEAL,
-	APIKEY_REL_REVEAL_PKEY,
-	APIKEY_REL_IMPORT,
-	APIKEY_REL_IMPORT_PKEY,
-	APIKEY_REL_IMPORT_FOREIGN,
-	APIKEY_REL_IMPORT_DIGEST,
-	APIKEY_REL_IMPORT_LOOKUP,
-	APIKEY_REL_USAGE,
-	APIKEY_REL_USAGE_PKEY,
-	APIKEY_REL_ADMINISTRATOR,
-	APIKEY_REL_ADMINISTRATOR_PKEY,
-	APIKEY_REL_NAME_HOLD,
-	APIKEY_REL_NAME_HOLD_PKEY,
-	APIKEY_REL_NAME_HOLD_NAME,
-	APIKEY_REL_REVOCATION,
-	APIKEY_REL_REVOCATION_PKEY,
-	APIKEY_REL_REVOCATION_KEY,
-	APIKEY_REL_EVENT,
-	APIKEY_REL_EVENT_PKEY,
-	APIKEY_REL_EVENT_KEY,
-	APIKEY_REL_EVENT_OWNER,
-	APIKEY_REL_EVENT_OWNER_SUBJECT,
-	APIKEY_REL_EVENT_OWNER_PLACE,
-	APIKEY_REL_EVENT_ORGANIZATION,
-	APIKEY_REL_EVENT_ORGANIZATION_SUBJECT,
-	APIKEY_REL_EVENT_PLACE,
-	APIKEY_REL_EVENT_UNNAMED,
-	APIKEY_REL_EVENT_ID_SEQ,
-	APIKEY_REL_LIMIT,
-	APIKEY_REL_LIMIT_PKEY,
-	APIKEY_REL_LIMIT_HOLDER,
-	APIKEY_REL_DELETED,
-	APIKEY_REL_DELETED_PKEY,
-	APIKEY_REL_DELETED_AT,
-	APIKEY_REL_HISTORY,
-	APIKEY_REL_HISTORY_PKEY,
-	APIKEY_REL_HISTORY_PLACE,
-	APIKEY_REL_HISTORY_OWNER,
-	APIKEY_REL_HISTORY_STEP,
-	APIKEY_REL_SERVER,
-	APIKEY_REL_SERVER_PKEY,
-	APIKEY_REL_SERVER_NAME,
-	APIKEY_REL_SERVER_LEASE,
-	APIKEY_REL_SERVER_LEASE_PKEY,
-	APIKEY_REL_SERVER_LEASE_SERVER,
-	APIKEY_REL_SERVER_LEASE_GRANTED_AT,
-	APIKEY_REL_BEAT,
-	APIKEY_REL_BEAT_PKEY,
-	APIKEY_RELATIONS
-} ApikeyRelation;
 
 /* What a member, or a key, may do; the SQL type apikey_role, and none. */
 typedef enum ApikeyRole
@@ -167,14 +87,34 @@ extern bool apikey_intact_to_remember(Relation rel, ApikeyRelation table);
 extern char *apikey_intact_repairs(ApikeyRelation table);
 extern const char *apikey_intact_problem(void);
 
+/* owner.c */
+
+/* Who it was before the tables' owner. */
+typedef struct ApikeyOwnerScope
+{
+	Oid			user;
+	int			security;
+	int			guc_level;
+} ApikeyOwnerScope;
+
+extern int	apikey_owner_fix_path(void);
+extern void apikey_owner_restore_path(int level);
+extern void apikey_owner_begin(ApikeyOwnerScope *before);
+extern void apikey_owner_end(const ApikeyOwnerScope *before);
+
+/* attempt.c */
+
+/* Something that may as well be left undone. */
+typedef void (*ApikeyWork) (void *work);
+
+extern bool apikey_attempt(ApikeyWork run, void *work);
+
 /* storage.c */
 struct TupleTableSlot;
 
 /* A table that is open to be written. */
 typedef struct ApikeyWriter ApikeyWriter;
 
-extern int	apikey_storage_fix_path(void);
-extern void apikey_storage_restore_path(int level);
 extern bool apikey_storage_lock(Relation rel, Relation index,
 								const ScanKeyData *keys, int nkeys,
 								ApikeyLock lock, struct TupleTableSlot *slot);
@@ -190,11 +130,6 @@ extern bool apikey_storage_update(ApikeyWriter *writer, const Datum *values,
 								  const bool *nulls, int count);
 extern void apikey_storage_delete(ApikeyWriter *writer);
 extern int64 apikey_storage_next_number(Oid sequence);
-
-/* Something that may as well be left undone. */
-typedef void (*ApikeyWork) (void *work);
-
-extern bool apikey_storage_try(ApikeyWork run, void *work);
 
 /* table.c */
 typedef struct ApikeyColumn
@@ -240,6 +175,7 @@ extern void apikey_table_deform(const ApikeyTable *table, HeapTuple tuple,
 								TupleDesc desc, ApikeyRow *row);
 extern void apikey_table_take_apart(const ApikeyTable *table, HeapTuple tuple,
 									TupleDesc desc, ApikeyRow *row);
+extern void apikey_table_close_index(Relation index);
 extern int	apikey_table_column(const ApikeyTable *table, const char *name);
 extern void apikey_table_key(ScanKey key, const pg_uuid_t *id);
 extern void apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,
@@ -262,6 +198,8 @@ extern bool apikey_table_fetch(const ApikeyTable *table, const pg_uuid_t *id,
 							   Snapshot snapshot, ApikeyRow *row);
 extern bool apikey_table_fetch_latest(const ApikeyTable *table,
 									  const pg_uuid_t *id, ApikeyRow *row);
+
+/* write.c */
 extern bool apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
 							  ApikeyLock lock, ApikeyRow *row);
 pg_noreturn extern void apikey_table_refuse_taken(const ApikeyTable *table,
@@ -290,7 +228,7 @@ extern void apikey_table_remove(ApikeyWriter *writer,
 extern void apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
 							 const ApikeyRow *row);
 
-/* Columns of a row. */
+/* row.c */
 extern const pg_uuid_t *apikey_row_id(const ApikeyRow *row);
 extern char *apikey_id_string(const pg_uuid_t *id);
 extern text *apikey_row_text(const ApikeyRow *row, int column);

@@ -120,3 +120,10 @@ apikey_unicode_nfc(text *value)
 	}
 	return cstring_to_text_with_len((char *) utf8, end - utf8);
 }
+
+/* How many characters a text has. */
+int
+apikey_unicode_length(const text *value)
+{
+	return pg_mbstrlen_with_len(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+}

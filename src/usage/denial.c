@@ -8,11 +8,9 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
-#include "utils/timestamp.h"
 
-#include "usage/batch.h"
+#include "memory/batch.h"
 #include "usage/usage.h"
 
 #define TOLD_EVERY		SECS_PER_MINUTE
@@ -42,16 +40,6 @@ apikey_denial_note(ApikeySlot *slot, ApikeyCode code, inet *client_addr)
 		memcpy(&denial->addr, VARDATA_ANY(client_addr),
 			   VARSIZE_ANY_EXHDR(client_addr));
 	SpinLockRelease(&slot->mutex);
-}
-
-/*
- * May the slot be another key's?  Where there is so little room, this one may
- * be told of more often.
- */
-bool
-apikey_denial_at_rest(const ApikeySlot *slot)
-{
-	return slot->denial.count == 0;
 }
 
 /* Seconds are enough here, and take less room. */
@@ -131,7 +119,7 @@ tell(const Denied *denied)
 	if (!apikey_key_fetch_latest(&denied->id, &key))
 		return;
 	if (denial->has_addr)
-		addr = apikey_usage_inet(&denial->addr);
+		addr = apikey_use_inet(&denial->addr);
 	apikey_event_denied(&key, denial->actor, addr,
 						psprintf("{\"code\": \"%s\", \"count\": %u}",
 								 apikey_code_name((ApikeyCode) denial->code),

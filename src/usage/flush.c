@@ -7,11 +7,8 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#include "servers/server.h"
 #include "usage/history.h"
 #include "usage/usage.h"
-
-#define FLUSH_BATCH		500		/* keys in a step */
 
 /* Adds what was collected of a key to the row of its use. */
 static void
@@ -32,7 +29,7 @@ add_use(ApikeyRow *row, const ApikeyUse *use, int64 flush)
 					   TimestampTzGetDatum(use->last_used_at));
 	if (use->has_addr)
 		apikey_row_set(row, APIKEY_USE_LAST_USED_ADDR,
-					   InetPGetDatum(apikey_usage_inet(&use->addr)));
+					   InetPGetDatum(apikey_use_inet(&use->addr)));
 	apikey_row_set(row, APIKEY_USE_FLUSH, Int64GetDatum(flush));
 }
 
@@ -69,8 +66,8 @@ write_use(ApikeyWriter *writer, const ApikeyUse *use, int64 flush)
 }
 
 /* Writes what was collected; returns what is written, or needs no writing. */
-static List *
-write_uses(List *uses, int64 flush)
+List *
+apikey_flush_write(List *uses, int64 flush)
 {
 	ApikeyWriter *writer = apikey_table_open(&apikey_use_table);
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
@@ -95,49 +92,3 @@ write_uses(List *uses, int64 flush)
 	return uses;
 }
 
-static int64
-sum_of_uses(const List *uses)
-{
-	int64		sum = 0;
-	ListCell   *cell;
-
-	foreach(cell, uses)
-		sum += (int64) ((const ApikeyUse *) lfirst(cell))->uses;
-	return sum;
-}
-
-/*
- * Writes some of what has gathered.  The flush has ended when all slots were
- * looked at, and not before: what was counted before the last flush ended is
- * in the tables when the next one has.
- */
-bool
-apikey_flush_step(bool first)
-{
-	static int	from = 0;
-	static bool begun = false;
-	int64		flush = GetCurrentTimestamp();	/* another one each time */
-	List	   *uses;
-	bool		more;
-
-	if (first)
-		from = 0;
-	uses = apikey_usage_collect(&from, FLUSH_BATCH, flush);
-	begun |= uses != NIL;
-	more = list_length(uses) == FLUSH_BATCH;
-	/* Collected outside the transaction, to be there after its commit. */
-	if (uses != NIL && apikey_step_begin())
-	{
-		uses = write_uses(uses, flush);
-		if (!apikey_catalog()->first_script)
-			apikey_server_count_own(sum_of_uses(uses));
-		apikey_step_commit();
-	}
-	apikey_usage_flushed(uses, flush);
-	if (begun && !more)
-	{
-		apikey_stats_flushed();
-		begun = false;
-	}
-	return more;
-}

@@ -6,6 +6,7 @@
 #define APIKEY_HISTORY_H
 
 #include "apikey.h"
+#include "memory/memory.h"
 
 /* The columns of apikey_history, in their order there. */
 typedef enum ApikeyHistoryColumn
@@ -34,15 +35,10 @@ typedef struct ApikeyHistoryCount
 	int64		count;
 } ApikeyHistoryCount;
 
-/* Settings, in apikey.c. */
-extern int	apikey_history_hours;
-extern int	apikey_history_days;
-
 /* history.c */
 extern const ApikeyTable apikey_history_table;
 
-extern Size apikey_history_size(void);
-extern void apikey_history_start(void);
+extern const ApikeyMemoryPart apikey_history_memory;
 extern void apikey_history_denied(const pg_uuid_t *key, const char *code);
 extern void apikey_history_spent(Oid database, const pg_uuid_t *key,
 								 const char *unit, int64 amount);
@@ -53,5 +49,14 @@ extern List *apikey_history_databases(void);
 extern void apikey_history_drop(Oid database);
 extern bool apikey_history_write(bool first);
 extern bool apikey_history_retain(void);
+
+extern bool apikey_history_off(void);
+
+/* history_rows.c */
+extern Datum apikey_history_json_plus(Datum json, const char *name,
+									  int64 amount);
+extern bool apikey_history_row_held(const ApikeyRow *key);
+extern bool apikey_history_open_row(const ApikeyRow *key, ApikeyRow *row);
+extern void apikey_history_put_row(const ApikeyRow *row, bool found);
 
 #endif							/* APIKEY_HISTORY_H */

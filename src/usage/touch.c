@@ -11,8 +11,6 @@
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "storage/lmgr.h"
-#include "utils/inet.h"
-#include "utils/timestamp.h"
 
 #include "usage/usage.h"
 
@@ -80,9 +78,13 @@ write_touch(void *work)
 	apikey_table_close(writer);
 }
 
-/* A key has been used: writes so, if it is due and nothing is in the way. */
+/*
+ * A key has been used: writes so, if it is due, as the caller tells, and nothing
+ * is in the way.
+ */
 void
-apikey_touch(const ApikeyCredential *credential, inet *client_addr)
+apikey_touch(const pg_uuid_t *key, inet *client_addr, ApikeyTouchDue due,
+			 const void *credential)
 {
 	TimestampTz now;
 	TimestampTz before;
@@ -92,12 +94,12 @@ apikey_touch(const ApikeyCredential *credential, inet *client_addr)
 		return;
 	now = GetCurrentTimestamp();
 	before = now - (TimestampTz) apikey_usage_interval * USECS_PER_SEC;
-	if (!apikey_cache_touch(credential, now, before))
+	if (!due(credential, now, before))
 		return;
 
-	touch.key = &credential->id;
+	touch.key = key;
 	touch.now = now;
 	touch.before = before;
 	touch.addr = client_addr;
-	(void) apikey_storage_try(write_touch, &touch);
+	(void) apikey_attempt(write_touch, &touch);
 }

@@ -6,14 +6,10 @@
  */
 #include "postgres.h"
 
-#include <sys/socket.h>
-
 #include "miscadmin.h"
-#include "utils/timestamp.h"
 
-#include "usage/batch.h"
+#include "memory/batch.h"
 #include "usage/history.h"
-#include "memory/slot.h"
 #include "usage/usage.h"
 
 static void
@@ -145,31 +141,6 @@ apikey_usage_look(const pg_uuid_t *id, const ApikeyRate *rate,
 	LWLockRelease(lock);
 }
 
-/* Copies out what a slot has gathered; its mutex is held, or nobody is there. */
-void
-apikey_usage_copy(ApikeySlot *slot, ApikeyUse *use)
-{
-	use->database = slot->key.database;
-	use->id = slot->key.id;
-	use->uses = pg_atomic_read_u64(&slot->uses);
-	use->denials = pg_atomic_read_u64(&slot->denials);
-	use->last_used_at = (TimestampTz) pg_atomic_read_u64(&slot->last_used_at);
-	use->arrival = pg_atomic_read_u64(&slot->arrival);
-	use->has_addr = slot->has_addr;
-	use->addr = slot->addr;
-}
-
-/* An address that was kept, as an inet. */
-inet *
-apikey_usage_inet(const inet_struct *addr)
-{
-	inet	   *result = palloc0(sizeof(inet));
-
-	result->inet_data = *addr;
-	SET_INET_VARSIZE(result);
-	return result;
-}
-
 /*
  * What a key of this database has beside its row of the table, which has been
  * read as of a flush; false for nothing.
@@ -198,7 +169,7 @@ apikey_usage_pending(const pg_uuid_t *id, int64 flushed, ApikeyUse *use)
 	SpinLockAcquire(&slot->mutex);
 	flush = slot->flush;
 	done = slot->flush_done;
-	apikey_usage_copy(slot, use);
+	apikey_use_copy(slot, use);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	if (flushed >= flush.number && !done)
@@ -241,7 +212,7 @@ apikey_usage_collect(int *from, int most, int64 flush)
 			continue;
 		use = palloc(sizeof(ApikeyUse));
 		SpinLockAcquire(&slot->mutex);
-		apikey_usage_copy(slot, use);
+		apikey_use_copy(slot, use);
 		use->uses = Min(use->uses, PG_UINT32_MAX);
 		use->denials = Min(use->denials, PG_UINT32_MAX);
 		slot->flush.number = flush;

@@ -11,21 +11,9 @@
 #include "apikey.h"
 #include "memory/seat.h"
 #include "memory/slot.h"
+#include "memory/use.h"
 #include "store/step.h"
 #include "verify/verify.h"
-
-/* What has been gathered of a key and is not in the tables yet. */
-typedef struct ApikeyUse
-{
-	Oid			database;
-	pg_uuid_t	id;
-	uint64		uses;
-	uint64		denials;
-	TimestampTz last_used_at;	/* 0: not since the counting began */
-	bool		has_addr;
-	inet_struct addr;			/* of the last use, where it was given */
-	uint64		arrival;		/* the limiter's state: see limiter.c */
-} ApikeyUse;
 
 /* Time in the limiter is in nanoseconds: this many to a microsecond. */
 #define APIKEY_LIMITER_UNITS	1000
@@ -72,22 +60,13 @@ typedef struct ApikeyStats
 {
 	TimestampTz since;
 	uint64		codes[APIKEY_CODE_VALID + 1];
-	uint64		tracked_keys;
 	uint64		evictions;
 	uint64		not_attributed;
 	TimestampTz last_flush_at;	/* 0: never */
 } ApikeyStats;
 
-/* Settings, in apikey.c. */
-extern int	apikey_max_tracked_keys;
-extern int	apikey_flush_interval;
-extern int	apikey_usage_interval;
-extern int	apikey_event_retention;
-extern int	apikey_expiry_notice;
-extern bool apikey_notify;
-
 /* limiter.c */
-extern bool apikey_limiter_of(const ApikeyRow *key, ApikeyRate *rate);
+extern bool apikey_key_rate(const ApikeyRow *key, ApikeyRate *rate);
 extern bool apikey_limiter_take(ApikeySlot *slot, const ApikeyRate *rate,
 								int64 now, int64 cost,
 								ApikeyRateState *state);
@@ -121,10 +100,8 @@ extern bool apikey_usage_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
 								TimestampTz now, int64 *taken);
 extern void apikey_usage_look(const pg_uuid_t *id, const ApikeyRate *rate,
 							  TimestampTz now, ApikeyRateState *state);
-extern void apikey_usage_copy(ApikeySlot *slot, ApikeyUse *use);
 extern bool apikey_usage_pending(const pg_uuid_t *id, int64 flushed,
 								 ApikeyUse *use);
-extern inet *apikey_usage_inet(const inet_struct *addr);
 extern List *apikey_usage_databases(void);
 extern List *apikey_usage_collect(int *from, int most, int64 flush);
 extern void apikey_usage_flushed(const List *uses, int64 flush);
@@ -158,8 +135,11 @@ extern bool apikey_stats_read(ApikeyStats *result);
 extern void apikey_require_reader(const char *view);
 
 /* touch.c */
-extern void apikey_touch(const ApikeyCredential *credential,
-						 inet *client_addr);
+typedef bool (*ApikeyTouchDue) (const void *credential, TimestampTz now,
+								TimestampTz before);
+
+extern void apikey_touch(const pg_uuid_t *key, inet *client_addr,
+						 ApikeyTouchDue due, const void *credential);
 
 /* denial.c */
 extern void apikey_denial_note(ApikeySlot *slot, ApikeyCode code,
@@ -178,7 +158,7 @@ typedef struct ApikeyNotices
 } ApikeyNotices;
 
 extern void apikey_notify_read(ApikeyNotices *notices);
-extern void apikey_notify_init(void);
+extern ApikeyTransactionPart apikey_notify_transaction;
 extern void apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at);
 extern List *apikey_notify_databases(void);
 extern void apikey_notify_drop(Oid database);
@@ -186,12 +166,12 @@ extern bool apikey_notify_waiting(Oid database);
 extern bool apikey_notify_send(void);
 
 /* expiry.c */
-extern void apikey_expiry_init(void);
+extern ApikeyTransactionPart apikey_expiry_transaction;
 extern void apikey_expiry_note(const ApikeyRow *key);
 extern bool apikey_expiry_tell(TimestampTz *again);
 
 /* idle.c */
-extern void apikey_idle_init(void);
+extern ApikeyTransactionPart apikey_idle_transaction;
 extern void apikey_idle_set(ApikeyRow *project);
 extern void apikey_idle_look_soon(void);
 extern bool apikey_idle_step(TimestampTz *again);
@@ -200,12 +180,9 @@ extern bool apikey_idle_step(TimestampTz *again);
 extern ApikeyUsesKnown apikey_uses_known(TimestampTz *until);
 
 /* retire.c */
-extern void apikey_retire_init(void);
+extern ApikeyTransactionPart apikey_retire_transaction;
 extern void apikey_retire_role(void);
 extern bool apikey_retire_found(void);
-
-/* slot_file.c */
-extern PGDLLEXPORT void apikey_keeper_main(Datum arg);
 
 /* ended.c */
 extern void apikey_ended_key(const pg_uuid_t *id, bool gone);
@@ -215,6 +192,6 @@ extern void apikey_ended_found(void);
 extern void apikey_begun_extension(Oid database);
 
 /* flush.c */
-extern bool apikey_flush_step(bool first);
+extern List *apikey_flush_write(List *uses, int64 flush);
 
 #endif							/* APIKEY_USAGE_H */

@@ -17,13 +17,12 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "apikey.h"
 #include "verify/identity.h"
 
 typedef struct Frame
 {
 	struct Frame *outer;		/* of an enclosing subtransaction, or NULL */
-	SubTransactionId level;
+	int			level;
 	MemoryContext context;		/* holds this frame, and no more */
 	ApikeyIdentity identity;
 } Frame;
@@ -41,49 +40,31 @@ unlink_frame(Frame **link)
 }
 
 static void
-on_subtransaction_end(SubXactEvent event, SubTransactionId level,
-					  SubTransactionId parent,
-					  void *arg pg_attribute_unused())
+on_subtransaction_end(int level, bool committed)
 {
 	if (innermost == NULL || innermost->level != level)
 		return;
-	if (event == SUBXACT_EVENT_ABORT_SUB)
+	if (!committed)
 		unlink_frame(&innermost);
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	else
 	{
-		innermost->level = parent;
-		if (innermost->outer != NULL && innermost->outer->level == parent)
+		innermost->level = level - 1;
+		if (innermost->outer != NULL && innermost->outer->level == level - 1)
 			unlink_frame(&innermost->outer);
 	}
 }
 
 /* The memory goes with the transaction's own. */
 static void
-on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+on_transaction_end(ApikeyEnd end pg_attribute_unused())
 {
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_PARALLEL_COMMIT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PARALLEL_ABORT:
-		case XACT_EVENT_PREPARE:
-			innermost = NULL;
-			break;
-		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PARALLEL_PRE_COMMIT:
-		case XACT_EVENT_PRE_PREPARE:
-			break;				/* deferred triggers may still ask */
-	}
+	innermost = NULL;
 }
 
-/* Once, when the library is loaded. */
-void
-apikey_identity_init(void)
-{
-	RegisterXactCallback(on_transaction_end, NULL);
-	RegisterSubXactCallback(on_subtransaction_end, NULL);
-}
+ApikeyTransactionPart apikey_identity_transaction = {
+	.sub_end = on_subtransaction_end,
+	.end = on_transaction_end
+};
 
 /* Copies from a verdict, which points into memory of others. */
 static void
@@ -116,7 +97,7 @@ apikey_identity_set(const ApikeyVerdict *verdict)
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	Frame	   *frame = palloc0(sizeof(Frame));
 
-	frame->level = GetCurrentSubTransactionId();
+	frame->level = GetCurrentTransactionNestLevel();
 	frame->context = context;
 	copy_identity(verdict, &frame->identity);
 	MemoryContextSwitchTo(caller);

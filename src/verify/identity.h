@@ -20,7 +20,7 @@ typedef struct ApikeyIdentity
 } ApikeyIdentity;
 
 /* identity.c */
-extern void apikey_identity_init(void);
+extern ApikeyTransactionPart apikey_identity_transaction;
 extern void apikey_identity_set(const ApikeyVerdict *verdict);
 extern const ApikeyIdentity *apikey_identity_current(void);
 

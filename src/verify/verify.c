@@ -8,46 +8,14 @@
  */
 #include "postgres.h"
 
-#include "miscadmin.h"
 #include "utils/inval.h"
 #include "utils/snapmgr.h"
-#include "utils/builtins.h"
-#include "utils/timestamp.h"
 
-#include "apikey.h"
-#include "limits/bound.h"
-#include "store/complaint.h"
-#include "keys/deleted.h"
 #include "keys/foreign.h"
+#include "memory/complaint.h"
 #include "memory/fresh.h"
-#include "verify/token.h"
 #include "usage/usage.h"
-
-static const char *const code_names[] = {
-	[APIKEY_CODE_VALID] = "valid",
-	[APIKEY_CODE_MISSING] = "missing",
-	[APIKEY_CODE_MALFORMED] = "malformed",
-	[APIKEY_CODE_NOT_FOUND] = "not_found",
-	[APIKEY_CODE_REVOKED] = "revoked",
-	[APIKEY_CODE_DISABLED] = "disabled",
-	[APIKEY_CODE_NOT_YET_VALID] = "not_yet_valid",
-	[APIKEY_CODE_EXPIRED] = "expired",
-	[APIKEY_CODE_FORBIDDEN] = "forbidden",
-	[APIKEY_CODE_WRONG_PROJECT] = "wrong_project",
-	[APIKEY_CODE_WRONG_OWNER] = "wrong_owner",
-	[APIKEY_CODE_IP_DENIED] = "ip_denied",
-	[APIKEY_CODE_INSUFFICIENT_ROLE] = "insufficient_role",
-	[APIKEY_CODE_INSUFFICIENT_SCOPE] = "insufficient_scope",
-	[APIKEY_CODE_UNAVAILABLE] = "unavailable",
-	[APIKEY_CODE_RATE_LIMITED] = "rate_limited",
-	[APIKEY_CODE_EXHAUSTED] = "exhausted"
-};
-
-const char *
-apikey_code_name(ApikeyCode code)
-{
-	return code_names[code];
-}
+#include "verify/token.h"
 
 /*
  * Finds the pepper that a key is keyed with; false, and told to the log, where
@@ -164,161 +132,6 @@ apikey_credential_find(ApikeyCredential *credential, ApikeyRow *key)
 }
 
 /*
- * Is it a key of whom the caller names?  A project's key is taken for nothing
- * but its project's: anyone may make a project and have others own keys there.
- * Where neither is named, it is the caller's own or nobody's.
- */
-static ApikeyCode
-judge_whose(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
-{
-	bool		personal = apikey_key_project(verdict->key) == NULL;
-	bool		owned = demand->owner == apikey_key_owner(verdict->key);
-
-	if (demand->project != NULL)
-	{
-		if (!apikey_place_within(verdict->project, demand->project))
-			return APIKEY_CODE_WRONG_PROJECT;
-		return owned || !demand->by_owner ? APIKEY_CODE_VALID :
-			APIKEY_CODE_WRONG_OWNER;
-	}
-	if (!personal && !demand->by_owner)
-		return APIKEY_CODE_WRONG_PROJECT;
-	return personal && owned ? APIKEY_CODE_VALID : APIKEY_CODE_WRONG_OWNER;
-}
-
-/* Fills in a verdict on a key that has been read just now, in a place or none. */
-static void
-complete_at(ApikeyVerdict *verdict, const ApikeyRow *key,
-			const ApikeyPlace *place)
-{
-	verdict->key = key;
-	verdict->project = place == NULL ? NULL : place->path;
-	verdict->rated = verdict->credited = false;
-	verdict->bounds = apikey_bounds_read(key, place);
-	verdict->row = NULL;
-	verdict->span = NULL;
-	memset(&verdict->fresh, 0, sizeof(verdict->fresh));
-	verdict->fresh.owner = apikey_key_owner(key);
-	verdict->hint = &verdict->fresh;
-}
-
-/* The same where its place is still to be read. */
-static void
-complete(ApikeyVerdict *verdict, const ApikeyRow *key)
-{
-	const pg_uuid_t *project = apikey_key_project(key);
-	ApikeyPlace place;
-	bool		found = project != NULL &&
-		apikey_place_fetch_project(project, &place);
-
-	complete_at(verdict, key, found ? &place : NULL);
-	apikey_status_read(key, found ? &place : NULL, &verdict->state);
-}
-
-/*
- * Fills in a verdict on the key of an id, for whoever does not offer the key
- * but would be told of it, and whose key it is.  False where there is none
- * such.
- */
-bool
-apikey_verify_known(const pg_uuid_t *id, const ApikeyDemand *demand,
-					ApikeyVerdict *verdict)
-{
-	ApikeyRow  *key = palloc(sizeof(ApikeyRow));
-	ApikeyPlace place;
-
-	AcceptInvalidationMessages();
-	verdict->at = GetCurrentTimestamp();
-	verdict->known = true;
-	if (!apikey_cache_lookup_id(id, verdict))
-	{
-		if (apikey_key_fetch_latest(id, key))
-			complete(verdict, key);
-		else if (apikey_deleted_fetch(id, key, &place))
-			complete_at(verdict, key, &place);
-		else
-			return false;
-	}
-	return judge_whose(verdict, demand) == APIKEY_CODE_VALID;
-}
-
-/* What a token adds to what its key is now, which ends with it. */
-static ApikeyCode
-judge_span(const ApikeyVerdict *verdict, ApikeyCode code)
-{
-	if (apikey_token_early(verdict->span, verdict->at))
-		return APIKEY_CODE_NOT_YET_VALID;
-	return apikey_token_ended(verdict->span, verdict->at) ?
-		APIKEY_CODE_EXPIRED : code;
-}
-
-/* Is a key one that is in force, whatever it is wanted for? */
-static ApikeyCode
-judge_state(const ApikeyVerdict *verdict)
-{
-	ApikeyCode	code = APIKEY_CODE_VALID;
-
-	switch (apikey_status_at(verdict->key, &verdict->state, verdict->at))
-	{
-		case APIKEY_STATUS_REVOKED:
-			return APIKEY_CODE_REVOKED;
-		case APIKEY_STATUS_DISABLED:
-			return APIKEY_CODE_DISABLED;
-		case APIKEY_STATUS_SCHEDULED:
-			return APIKEY_CODE_NOT_YET_VALID;
-		case APIKEY_STATUS_EXPIRED:
-			return APIKEY_CODE_EXPIRED;
-		case APIKEY_STATUS_FORBIDDEN:
-			code = APIKEY_CODE_FORBIDDEN;
-			break;
-		case APIKEY_STATUS_RETIRING:
-		case APIKEY_STATUS_ACTIVE:
-			break;
-	}
-	return verdict->span == NULL ? code : judge_span(verdict, code);
-}
-
-/* Is a key good for what is wanted, whoever's it is? */
-static ApikeyCode
-judge_use(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
-{
-	const ApikeyRow *key = verdict->key;
-
-	if (!key->nulls[APIKEY_KEY_ALLOWED_IPS] &&
-		!apikey_address_allowed(key->values[APIKEY_KEY_ALLOWED_IPS],
-								demand->client_addr))
-		return APIKEY_CODE_IP_DENIED;
-	if (verdict->state.role < demand->min_role)
-		return APIKEY_CODE_INSUFFICIENT_ROLE;
-	if (demand->by_scopes &&
-		!apikey_scope_all_granted(key->values[APIKEY_KEY_SCOPES],
-								  demand->scopes))
-		return APIKEY_CODE_INSUFFICIENT_SCOPE;
-	return APIKEY_CODE_VALID;
-}
-
-/* Spends what a key that passes everything else is limited in. */
-static ApikeyCode
-spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
-{
-	return verdict->bounds == NULL ? APIKEY_CODE_VALID :
-		apikey_bounds_spend(verdict, demand);
-}
-
-/* What a key whose secret has matched is good for. */
-static ApikeyCode
-judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
-{
-	ApikeyCode	code = judge_state(verdict);
-
-	if (code == APIKEY_CODE_VALID)
-		code = judge_whose(verdict, demand);
-	if (code == APIKEY_CODE_VALID)
-		code = judge_use(verdict, demand);
-	return code == APIKEY_CODE_VALID ? spend(verdict, demand) : code;
-}
-
-/*
  * Reads a native key, or a token's, and what it is in its project.  VALID where
  * the secret matches.
  */
@@ -349,7 +162,7 @@ read_key(ApikeyCredential *credential, ApikeyVerdict *verdict, bool *outdated)
 	}
 	if (code != APIKEY_CODE_VALID)
 		return code;
-	complete(verdict, key);
+	apikey_judge_complete(verdict, key);
 	if (of_token)
 	{
 		apikey_token_narrow(&token, key, &verdict->fresh_span);
@@ -405,16 +218,11 @@ apikey_verify_renew(ApikeyCredential *credential)
 	return true;
 }
 
-/* The refusal of a name; VALID for none. */
-ApikeyCode
-apikey_code_of_refusal(const text *name)
+/* Is it time to write the last use of a key? */
+static bool
+touch_due(const void *credential, TimestampTz now, TimestampTz before)
 {
-	int			code = 0;
-
-	while (code < APIKEY_CODE_VALID &&
-		   !apikey_same_text(name, cstring_to_text(code_names[code])))
-		code++;
-	return (ApikeyCode) code;
+	return apikey_cache_touch(credential, now, before);
 }
 
 /* Counts a verdict, and remembers the use of a key. */
@@ -428,7 +236,8 @@ note(const ApikeyCredential *credential, const ApikeyDemand *demand,
 						  verdict->known ? verdict->hint : NULL,
 						  demand->client_addr, demand->cost > 0, verdict->at);
 	else if (verdict->code == APIKEY_CODE_VALID && demand->cost > 0)
-		apikey_touch(credential, demand->client_addr);
+		apikey_touch(&credential->id, demand->client_addr, touch_due,
+					 credential);
 }
 
 /*
@@ -450,9 +259,9 @@ verify_imported(ApikeyCredential *credential, const ApikeyDemand *demand,
 	else if (find_imported(credential, &imported, key))
 	{
 		found.id = imported.id;
-		complete(verdict, key);
+		apikey_judge_complete(verdict, key);
 		verdict->known = true;
-		verdict->code = judge(verdict, demand);
+		verdict->code = apikey_judge(verdict, demand);
 		if (imported.stale && verdict->code == APIKEY_CODE_VALID)
 			apikey_rehash_imported(credential, &imported);
 	}
@@ -489,7 +298,7 @@ apikey_verify_credential(ApikeyCredential *credential,
 	verdict->at = GetCurrentTimestamp();
 	verdict->known = verdict->code == APIKEY_CODE_VALID;
 	if (verdict->known)
-		verdict->code = judge(verdict, demand);
+		verdict->code = apikey_judge(verdict, demand);
 	else if (may_be_imported(credential, verdict->code))
 	{
 		verify_imported(credential, demand, verdict);
@@ -521,7 +330,7 @@ read_any(ApikeyCredential *credential, ApikeyVerdict *verdict)
 	key = palloc(sizeof(ApikeyRow));
 	if (!find_imported(credential, &imported, key))
 		return imported.problem == NULL ? code : APIKEY_CODE_UNAVAILABLE;
-	complete(verdict, key);
+	apikey_judge_complete(verdict, key);
 	return APIKEY_CODE_VALID;
 }
 
@@ -543,7 +352,7 @@ apikey_verify_held(ApikeyCredential *credential, const ArrayType *scopes,
 	if (code != APIKEY_CODE_VALID)
 		return code;
 	verdict->at = GetCurrentTimestamp();
-	code = judge_state(verdict);
+	code = apikey_judge_state(verdict);
 	if (code == APIKEY_CODE_VALID && scopes != NULL &&
 		!apikey_scope_all_granted(verdict->key->values[APIKEY_KEY_SCOPES],
 								  PointerGetDatum(scopes)))
@@ -566,11 +375,11 @@ apikey_verify_seen(ApikeyCredential *credential, ApikeyVerdict *verdict)
 	if (!verdict->known)
 		return code;
 	verdict->at = GetCurrentTimestamp();
-	code = judge_state(verdict);
+	code = apikey_judge_state(verdict);
 	if (code == APIKEY_CODE_VALID)
-		code = judge_use(verdict, &nothing);
+		code = apikey_judge_use(verdict, &nothing);
 	if (code == APIKEY_CODE_VALID)
-		code = spend(verdict, &nothing);
+		code = apikey_judge_spend(verdict, &nothing);
 	if (code != APIKEY_CODE_VALID)
 		return code;
 	if (verdict->rated && verdict->rate_remaining < 1)

@@ -10,6 +10,7 @@
 #include "utils/uuid.h"
 
 #include "apikey.h"
+#include "memory/code.h"
 #include "memory/slot.h"
 #include "text/tokentext.h"
 
@@ -75,28 +76,6 @@ typedef struct ApikeyTokenSpan
 	TimestampTz begin;
 	TimestampTz end;
 } ApikeyTokenSpan;
-
-/* The verdicts: the first that applies, in this order, VALID last. */
-typedef enum ApikeyCode
-{
-	APIKEY_CODE_MISSING,
-	APIKEY_CODE_MALFORMED,
-	APIKEY_CODE_NOT_FOUND,
-	APIKEY_CODE_REVOKED,
-	APIKEY_CODE_DISABLED,
-	APIKEY_CODE_NOT_YET_VALID,
-	APIKEY_CODE_EXPIRED,
-	APIKEY_CODE_FORBIDDEN,
-	APIKEY_CODE_WRONG_PROJECT,
-	APIKEY_CODE_WRONG_OWNER,
-	APIKEY_CODE_IP_DENIED,
-	APIKEY_CODE_INSUFFICIENT_ROLE,
-	APIKEY_CODE_INSUFFICIENT_SCOPE,
-	APIKEY_CODE_UNAVAILABLE,
-	APIKEY_CODE_RATE_LIMITED,
-	APIKEY_CODE_EXHAUSTED,
-	APIKEY_CODE_VALID
-} ApikeyCode;
 
 /* What has been decided; beyond the code only where the secret matched. */
 typedef struct ApikeyVerdict
@@ -166,9 +145,18 @@ extern bool apikey_credential_token(const ApikeyCredential *credential,
 									ApikeyTokenText *token);
 extern void apikey_credential_digest(ApikeyCredential *credential);
 
+/* judge.c */
+extern void apikey_judge_complete(ApikeyVerdict *verdict,
+								  const ApikeyRow *key);
+extern ApikeyCode apikey_judge(ApikeyVerdict *verdict,
+							   const ApikeyDemand *demand);
+extern ApikeyCode apikey_judge_state(const ApikeyVerdict *verdict);
+extern ApikeyCode apikey_judge_use(const ApikeyVerdict *verdict,
+								   const ApikeyDemand *demand);
+extern ApikeyCode apikey_judge_spend(ApikeyVerdict *verdict,
+									 const ApikeyDemand *demand);
+
 /* verify.c */
-extern const char *apikey_code_name(ApikeyCode code);
-extern ApikeyCode apikey_code_of_refusal(const text *name);
 extern bool apikey_verify_renew(ApikeyCredential *credential);
 extern bool apikey_verify_find_pepper(const pg_uuid_t *id, int32 fingerprint,
 									  const ApikeyPepper **pepper);

@@ -10,7 +10,7 @@
 #include "keys/foreign.h"
 #include "keys/pepper_count.h"
 #include "limits/mark.h"
-#include "usage/batch.h"
+#include "memory/batch.h"
 #include "usage/history.h"
 #include "usage/usage.h"
 #include "worker/worker.h"

@@ -10,6 +10,7 @@
 #include "access/xact.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "servers/lease_grant.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 
@@ -18,13 +19,14 @@
 #include "keys/foreign.h"
 #include "keys/pepper_count.h"
 #include "limits/mark.h"
-#include "servers/lease_grant.h"
 #include "memory/fleet.h"
+#include "servers/lease_grant.h"
 #include "servers/server.h"
 #include "usage/history.h"
 #include "usage/usage.h"
 #include "worker/worker.h"
 
+#define FLUSH_BATCH		500		/* keys in a step */
 #define PROMPT_BATCH	8		/* leases before another look around */
 
 static MemoryContext step_context = NULL;
@@ -136,6 +138,53 @@ apikey_stage_be_prompt(void)
 	}
 	if (apikey_notify_waiting(MyDatabaseId))
 		(void) apikey_stage_step(&notifying, true);
+}
+
+static int64
+sum_of_uses(const List *uses)
+{
+	int64		sum = 0;
+	ListCell   *cell;
+
+	foreach(cell, uses)
+		sum += (int64) ((const ApikeyUse *) lfirst(cell))->uses;
+	return sum;
+}
+
+/*
+ * Writes some of what has gathered.  The flush has ended when all slots were
+ * looked at, and not before: what was counted before the last flush ended is
+ * in the tables when the next one has.
+ */
+static bool
+flush_step(bool first)
+{
+	static int	from = 0;
+	static bool begun = false;
+	int64		flush = GetCurrentTimestamp();	/* another one each time */
+	List	   *uses;
+	bool		more;
+
+	if (first)
+		from = 0;
+	uses = apikey_usage_collect(&from, FLUSH_BATCH, flush);
+	begun |= uses != NIL;
+	more = list_length(uses) == FLUSH_BATCH;
+	/* Collected outside the transaction, to be there after its commit. */
+	if (uses != NIL && apikey_step_begin())
+	{
+		uses = apikey_flush_write(uses, flush);
+		if (!apikey_catalog()->first_script)
+			apikey_server_count_own(sum_of_uses(uses));
+		apikey_step_commit();
+	}
+	apikey_usage_flushed(uses, flush);
+	if (begun && !more)
+	{
+		apikey_stats_flushed();
+		begun = false;
+	}
+	return more;
 }
 
 static bool
@@ -288,7 +337,7 @@ count_step(bool first)
 }
 
 const ApikeyStage apikey_stages[APIKEY_STAGES] = {
-	{"writing the use of keys", apikey_flush_step, true, true},
+	{"writing the use of keys", flush_step, true, true},
 	{"writing the events of refusals", denial_step, false, true},
 	{"writing the events of limits", mark_step, false, true},
 	{"writing the history of use", history_step, false, true},

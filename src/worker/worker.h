@@ -33,6 +33,10 @@ extern void apikey_due_find(void);
 extern void apikey_due_list_again(void);
 extern void apikey_due_add_requests(void);
 
+/* keeper.c */
+extern void apikey_keeper_init(void);
+extern PGDLLEXPORT void apikey_keeper_main(Datum arg);
+
 /* launcher.c */
 extern void apikey_launcher_init(void);
 extern PGDLLEXPORT void apikey_launcher_main(Datum arg);

@@ -7,6 +7,7 @@
 
 #include "limits/limit.h"
 #include "memory/slot.h"
+#include "memory/memory.h"
 
 #define APIKEY_BATCH_USES		500
 #define APIKEY_BATCH_COUNTS		200
@@ -65,8 +66,7 @@ typedef struct ApikeyMembership
 } ApikeyMembership;
 
 /* batch.c */
-extern Size apikey_batch_size(void);
-extern void apikey_batch_start(LWLock *lock);
+extern const ApikeyMemoryPart apikey_batch_memory;
 extern void apikey_batch_lock(bool exclusive);
 extern void apikey_batch_unlock(void);
 extern ApikeyMembership *apikey_membership(Oid database, bool make);

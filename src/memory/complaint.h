@@ -5,6 +5,8 @@
 #ifndef APIKEY_COMPLAINT_H
 #define APIKEY_COMPLAINT_H
 
+#include "memory/memory.h"
+
 /* The reasons, each told by itself. */
 typedef enum ApikeyComplaint
 {
@@ -21,6 +23,8 @@ typedef enum ApikeyComplaint
 #define APIKEY_COMPLAINTS	(APIKEY_COMPLAINT_STALE + 1)
 
 /* complaint.c */
+extern const ApikeyMemoryPart apikey_complaint_memory;
+
 extern void apikey_complaint_init(void);
 extern void apikey_complaint_again(ApikeyComplaint complaint);
 extern void apikey_complain(ApikeyComplaint complaint,

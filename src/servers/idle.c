@@ -53,22 +53,14 @@ static Pass pass;
 static bool to_be_looked_at = false;
 
 static void
-on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
+on_transaction_end(ApikeyEnd end)
 {
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
-		return;
-	if (event != XACT_EVENT_ABORT && to_be_looked_at)
+	if (end != APIKEY_END_ROLLBACK && to_be_looked_at)
 		apikey_stats_visit(APIKEY_VISIT_IDLE, GetCurrentTimestamp());
 	to_be_looked_at = false;
 }
 
-/* Once, when the library is loaded. */
-void
-apikey_idle_init(void)
-{
-	RegisterXactCallback(on_transaction_end, NULL);
-}
+ApikeyTransactionPart apikey_idle_transaction = {.end = on_transaction_end};
 
 /* A project is being given another max_idle. */
 void

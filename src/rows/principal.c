@@ -10,12 +10,10 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
@@ -222,17 +220,6 @@ text *
 apikey_principal_subject_if_known(void)
 {
 	return apikey_principal_readable() ? apikey_principal_subject() : NULL;
-}
-
-/* Are two texts the same, byte by byte?  NULL is one of its own. */
-bool
-apikey_same_text(const text *one, const text *two)
-{
-	if (one == NULL || two == NULL)
-		return one == two;
-	return VARSIZE_ANY_EXHDR(one) == VARSIZE_ANY_EXHDR(two) &&
-		memcmp(VARDATA_ANY(one), VARDATA_ANY(two),
-			   VARSIZE_ANY_EXHDR(one)) == 0;
 }
 
 /*

@@ -9,15 +9,11 @@
  */
 #include "postgres.h"
 
-#include "miscadmin.h"
-#include "port/atomics.h"
-#include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
-#include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#include "store/complaint.h"
+#include "memory/complaint.h"
 #include "store/table.h"
 
 #define TOLD_EVERY	USECS_PER_MINUTE
@@ -54,8 +50,6 @@ typedef struct Told
 
 static Told own;
 static Told *told = NULL;
-static shmem_request_hook_type previous_request = NULL;
-static shmem_startup_hook_type previous_startup = NULL;
 
 /* What the server's start has told is not told again by the first session. */
 static void
@@ -65,12 +59,10 @@ copy_all(Told *from, Told *to)
 		pg_atomic_init_u64(&to->at[i], pg_atomic_read_u64(&from->at[i]));
 }
 
-static void
-request_memory(void)
+static Size
+memory_size(void)
 {
-	if (previous_request)
-		previous_request();
-	RequestAddinShmemSpace(sizeof(Told));
+	return sizeof(Told);
 }
 
 static void
@@ -78,14 +70,15 @@ start_memory(void)
 {
 	bool		found;
 
-	if (previous_startup)
-		previous_startup();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	told = ShmemInitStruct("apikey complaints", sizeof(Told), &found);
 	if (!found)
 		copy_all(&own, told);
-	LWLockRelease(AddinShmemInitLock);
 }
+
+const ApikeyMemoryPart apikey_complaint_memory = {
+	.size = memory_size,
+	.start = start_memory
+};
 
 /* Once, when the library is loaded. */
 void
@@ -94,12 +87,6 @@ apikey_complaint_init(void)
 	for (int i = 0; i < APIKEY_COMPLAINTS; i++)
 		pg_atomic_init_u64(&own.at[i], 0);
 	told = &own;
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	previous_request = shmem_request_hook;
-	shmem_request_hook = request_memory;
-	previous_startup = shmem_startup_hook;
-	shmem_startup_hook = start_memory;
 }
 
 /* Is it time to tell a reason?  Then it is told by nobody else. */

@@ -28,7 +28,7 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
-#include "usage/batch.h"
+#include "memory/batch.h"
 #include "memory/fleet.h"
 
 #define MEMBERSHIPS_MAX	64		/* databases that are reported */
@@ -43,25 +43,30 @@ typedef struct Shared
 static Shared *shared = NULL;
 static LWLock *batch_lock = NULL;
 
-Size
-apikey_batch_size(void)
+static Size
+memory_size(void)
 {
 	return apikey_fleet ? sizeof(Shared) : 0;
 }
 
 /* Where there is no fleet there is nothing. */
-void
-apikey_batch_start(LWLock *lock)
+static void
+start_memory(void)
 {
 	bool		found;
 
 	if (!apikey_fleet)
 		return;
-	batch_lock = lock;
+	batch_lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_BATCH].lock;
 	shared = ShmemInitStruct("apikey batches", sizeof(Shared), &found);
 	if (!found)
 		memset(shared, 0, sizeof(Shared));
 }
+
+const ApikeyMemoryPart apikey_batch_memory = {
+	.size = memory_size,
+	.start = start_memory
+};
 
 void
 apikey_batch_lock(bool exclusive)

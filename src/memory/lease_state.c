@@ -9,8 +9,6 @@
 
 #include "credits/spend.h"
 
-#define ASKED_KEPT	USECS_PER_MINUTE
-
 typedef struct Shared
 {
 	pg_atomic_uint64 eras;		/* of leases; given out once */
@@ -18,14 +16,14 @@ typedef struct Shared
 
 static Shared *shared = NULL;
 
-Size
-apikey_lease_size(void)
+static Size
+memory_size(void)
 {
 	return sizeof(Shared);
 }
 
-void
-apikey_lease_start(void)
+static void
+start_memory(void)
 {
 	bool		found;
 
@@ -35,6 +33,11 @@ apikey_lease_start(void)
 	/* Not one that the file of the last run has. */
 	pg_atomic_init_u64(&shared->eras, (uint64) GetCurrentTimestamp());
 }
+
+const ApikeyMemoryPart apikey_lease_memory = {
+	.size = memory_size,
+	.start = start_memory
+};
 
 /* A number that no other lease has had; never 0, nor negative. */
 int64
@@ -57,28 +60,6 @@ uint64
 apikey_lease_new_era(void)
 {
 	return pg_atomic_add_fetch_u64(&shared->eras, 1);
-}
-
-/*
- * Is something offered?  What the primary was asked for and has not answered
- * for long keeps no slot.
- */
-static bool
-offer_out(const ApikeyOffer *offer, TimestampTz now)
-{
-	return offer->number != 0 &&
-		(offer->generation != APIKEY_ASKED_OF_PRIMARY ||
-		 now < offer->until + ASKED_KEPT);
-}
-
-/* May a slot be given to another key?  Under its partition's lock. */
-bool
-apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now)
-{
-	const ApikeyLease *lease = &slot->lease;
-
-	return lease->unsettled == 0 && !offer_out(&lease->offer, now) &&
-		(lease->available == 0 || lease->until <= now);
 }
 
 /*

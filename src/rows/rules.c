@@ -1,173 +1,18 @@
 /*
  * rules.c
- *		What each value of a key may be; the one place where it is refused.
- *
- * A refusal names the argument (also as the error's column) and the rule (as
- * its constraint), so that a form can show it where it belongs, and says the
- * rule, with the values that it has here, in its detail; the value that was
- * refused is never repeated.  A value that breaks a rule is SQLSTATE 22023,
- * none where one must be is 22004.
+ *		What each value of a key may be; how it is refused: refuse.c.
  */
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "catalog/pg_collation.h"
-#include "catalog/pg_type.h"
-#include "mb/pg_wchar.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
-#include "utils/timestamp.h"
 
 #include "usage/usage.h"
 
-#define NAME_CHARS_MIN		2
-#define NAME_CHARS_MAX		64
-#define NAME_BYTES_MAX		1024	/* no 64 characters in NFC came from more */
 #define SCOPE_MAX			200
 #define LIST_MAX			1000
 #define METADATA_BYTES_MAX	65536
-
-/* The parts of an error that programs read: which argument, which rule. */
-int
-apikey_error_about(const char *argument, const char *constraint)
-{
-	err_generic_string(PG_DIAG_COLUMN_NAME, argument);
-	return err_generic_string(PG_DIAG_CONSTRAINT_NAME, constraint);
-}
-
-/* Raises 22023 for an argument, with the rule that it broke, and its name. */
-void
-apikey_refuse_by(const char *constraint, const char *argument,
-				 const char *rule)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid value for \"%s\"", argument),
-			 errdetail("%s", rule),
-			 apikey_error_about(argument, constraint)));
-}
-
-/* The same where an argument has one rule alone, which is called after it. */
-void
-apikey_refuse(const char *argument, const char *rule)
-{
-	apikey_refuse_by(psprintf("apikey_%s", argument), argument, rule);
-}
-
-/* Raises 22004 for an argument that must have a value. */
-void
-apikey_refuse_null(const char *argument)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("\"%s\" must not be null", argument),
-			 apikey_error_about(argument,
-								psprintf("apikey_%s_required", argument))));
-}
-
-/* A text argument that must not be null. */
-text *
-apikey_required_text(FunctionCallInfo fcinfo, int number, const char *argument)
-{
-	if (PG_ARGISNULL(number))
-		apikey_refuse_null(argument);
-	return PG_GETARG_TEXT_PP(number);
-}
-
-/* Letters, marks after a letter, digits, '_' and '-'. */
-static bool
-name_characters_valid(const pg_wchar *codes, int count)
-{
-	bool		takes_mark = false;
-
-	for (int i = 0; i < count; i++)
-	{
-		switch (apikey_unicode_class(codes[i]))
-		{
-			case APIKEY_CHAR_LETTER:
-				takes_mark = true;
-				break;
-			case APIKEY_CHAR_MARK:
-				if (!takes_mark)
-					return false;
-				break;
-			case APIKEY_CHAR_DIGIT:
-				takes_mark = false;
-				break;
-			default:
-				if (codes[i] != '_' && codes[i] != '-')
-					return false;
-				takes_mark = false;
-		}
-	}
-	return true;
-}
-
-/* No control, format or white-space characters? */
-static bool
-all_visible(const pg_wchar *codes, int count)
-{
-	for (int i = 0; i < count; i++)
-	{
-		if (apikey_unicode_class(codes[i]) == APIKEY_CHAR_NONE)
-			return false;
-	}
-	return true;
-}
-
-/* A project's pattern as one that matches whole texts. */
-static text *
-whole_pattern(const text *pattern)
-{
-	return cstring_to_text(psprintf("^(?:%s)$", text_to_cstring(pattern)));
-}
-
-static bool
-pattern_matches(text *pattern, text *value)
-{
-	return DatumGetBool(DirectFunctionCall2Coll(textregexeq, C_COLLATION_OID,
-												PointerGetDatum(value),
-												PointerGetDatum(pattern)));
-}
-
-pg_noreturn static void
-refuse_name(const char *argument, const text *pattern)
-{
-	if (pattern == NULL)
-		apikey_refuse_by("apikey_key_name", argument,
-						 "A name has 2 to 64 characters: letters with their marks and decimal digits of any script, \"_\" and \"-\".");
-	apikey_refuse_by("apikey_key_name_pattern", argument,
-					 psprintf("A name has 1 to 64 characters, no control, format or white-space character among them, and matches the project's \"name_pattern\", \"%s\".",
-							  text_to_cstring(pattern)));
-}
-
-/*
- * A key's name, as it is to be stored.  A project's pattern stands in place
- * of the rule about characters.
- */
-text *
-apikey_rule_name(const char *argument, text *value, const ApikeyRow *project)
-{
-	text	   *pattern = project == NULL ? NULL :
-		apikey_row_text(project, APIKEY_PROJECT_NAME_PATTERN);
-	pg_wchar   *codes;
-	int			count;
-
-	if (VARSIZE_ANY_EXHDR(value) > NAME_BYTES_MAX ||
-		apikey_unicode_decode(value, &count) == NULL)
-		refuse_name(argument, pattern);
-
-	value = apikey_unicode_nfc(value);
-	codes = apikey_unicode_decode(value, &count);
-	if (count < (pattern == NULL ? NAME_CHARS_MIN : 1) || count > NAME_CHARS_MAX ||
-		!(pattern == NULL ? name_characters_valid(codes, count) :
-		  all_visible(codes, count) &&
-		  pattern_matches(whole_pattern(pattern), value)))
-		refuse_name(argument, pattern);
-	return value;
-}
 
 /* Has a text control characters (category Cc)? */
 static bool
@@ -197,17 +42,11 @@ has_control_characters(const text *value)
 	return false;
 }
 
-static int
-text_characters(const text *value)
-{
-	return pg_mbstrlen_with_len(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
-}
-
 /* The reason of a revocation. */
 void
 apikey_rule_reason(const text *value)
 {
-	if (text_characters(value) > 500 || has_control_characters(value))
+	if (apikey_unicode_length(value) > 500 || has_control_characters(value))
 		apikey_refuse("reason", "A reason has at most 500 characters, none of them control characters.");
 }
 
@@ -215,7 +54,7 @@ apikey_rule_reason(const text *value)
 void
 apikey_rule_lookup(const text *value, bool of_part)
 {
-	int			length = text_characters(value);
+	int			length = apikey_unicode_length(value);
 
 	if (length > 100 || (!of_part && length < 8) || length == 0)
 		apikey_refuse("lookup", "A lookup is what the key begins with, 8 to 100 characters.");
@@ -247,7 +86,7 @@ apikey_rule_span(const char *argument, const Interval *value)
 void
 apikey_rule_subject(const text *value)
 {
-	int			length = text_characters(value);
+	int			length = apikey_unicode_length(value);
 
 	if (length < 1 || length > 255 || has_control_characters(value))
 		apikey_refuse("subject", "A subject has 1 to 255 characters, none of them control characters.");
@@ -402,7 +241,7 @@ rule_credits(const ApikeyRow *key)
 static void
 rule_description(const text *value)
 {
-	if (text_characters(value) > 1000)
+	if (apikey_unicode_length(value) > 1000)
 		apikey_refuse("description", "A description has at most 1000 characters.");
 }
 
@@ -523,33 +362,6 @@ apikey_rule_attributes(const ApikeyRow *key, const ApikeyRow *project)
 		apikey_refuse("metadata", "The metadata of a key has at most 64 kB.");
 }
 
-/* A name pattern must compile as it stands and as whole_pattern. */
-static void
-rule_name_pattern(text *pattern)
-{
-	static const char rule[] =
-	"A name pattern is a regular expression of 1 to 200 characters, without embedded options.";
-	int			length = text_characters(pattern);
-
-	if (length < 1 || length > 200)
-		apikey_refuse("name_pattern", rule);
-	PG_TRY();
-	{
-		text	   *nothing = cstring_to_text("");
-
-		pattern_matches(pattern, nothing);
-		pattern_matches(whole_pattern(pattern), nothing);
-	}
-	PG_CATCH();
-	{
-		if (geterrcode() != ERRCODE_INVALID_REGULAR_EXPRESSION)
-			PG_RE_THROW();
-		FlushErrorState();
-		apikey_refuse("name_pattern", rule);
-	}
-	PG_END_TRY();
-}
-
 /* Is a column null, or a length of time that can be waited for? */
 static bool
 time_valid(const ApikeyRow *project, int column)
@@ -574,7 +386,7 @@ apikey_rule_project(const ApikeyRow *project)
 	if (project->nulls[APIKEY_PROJECT_REVEALABLE])
 		apikey_refuse_null("revealable");
 	if (!project->nulls[APIKEY_PROJECT_NAME_PATTERN])
-		rule_name_pattern(apikey_row_text(project, APIKEY_PROJECT_NAME_PATTERN));
+		apikey_rule_name_pattern(apikey_row_text(project, APIKEY_PROJECT_NAME_PATTERN));
 	if (!time_valid(project, APIKEY_PROJECT_MAX_TTL))
 		apikey_refuse("max_ttl", "The longest life of a key is positive, and at most 100 years.");
 	if (!time_valid(project, APIKEY_PROJECT_MAX_IDLE))
@@ -583,6 +395,6 @@ apikey_rule_project(const ApikeyRow *project)
 		DatumGetInt32(project->values[APIKEY_PROJECT_MAX_KEYS]) < 0)
 		apikey_refuse("max_keys", "The number of keys must not be negative.");
 	if (terms != NULL &&
-		(text_characters(terms) < 1 || text_characters(terms) > 10000))
+		(apikey_unicode_length(terms) < 1 || apikey_unicode_length(terms) > 10000))
 		apikey_refuse("terms", "Terms have 1 to 10000 characters.");
 }

@@ -14,9 +14,8 @@
 #include "postgres.h"
 
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 
-#include "limits/period.h"
+#include "text/period.h"
 
 /* What date_trunc calls the calendar's periods. */
 static const struct

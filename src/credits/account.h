@@ -1,0 +1,41 @@
+/*
+ * account.h
+ *		The rows of accounts.
+ */
+#ifndef APIKEY_ACCOUNT_H
+#define APIKEY_ACCOUNT_H
+
+#include "credits/credit.h"
+
+typedef enum ApikeyAccountColumn
+{
+	APIKEY_ACCOUNT_ID,
+	APIKEY_ACCOUNT_BALANCE,
+	APIKEY_ACCOUNT_REFILL,
+	APIKEY_ACCOUNT_REFILL_INTERVAL,
+	APIKEY_ACCOUNT_REFILL_AT,
+	APIKEY_ACCOUNT_GRANTED_AT,
+	APIKEY_ACCOUNT_GENERATION,			/* null: 0, and not written since 0.1.0 */
+	APIKEY_ACCOUNT_LEASE,
+	APIKEY_ACCOUNT_LEASED,
+	APIKEY_ACCOUNT_ANCHOR,				/* null: of a key's credits; else of a limit */
+	APIKEY_ACCOUNT_OVERDRAFT,			/* null: 0 */
+	APIKEY_ACCOUNT_LOW_TOLD,			/* the period's end of the last such event */
+	APIKEY_ACCOUNT_EXHAUSTED_TOLD
+} ApikeyAccountColumn;
+
+/* account.c */
+extern ApikeyTable apikey_account_table;
+
+extern void apikey_account_note_written(void);
+extern int64 apikey_account_number(const ApikeyRow *row,
+								   ApikeyAccountColumn column);
+extern void apikey_account_raise_generation(ApikeyRow *row);
+extern TimestampTz apikey_account_time_after(TimestampTz start,
+											 const Interval *interval,
+											 int64 times);
+extern TimestampTz apikey_account_period_end(const ApikeyRow *row,
+											 TimestampTz now);
+pg_noreturn extern void apikey_account_refuse_missing(void);
+
+#endif							/* APIKEY_ACCOUNT_H */

@@ -1,0 +1,336 @@
+/*
+ * account_key.c
+ *		The accounts of keys: their credits, and when they are refilled.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
+
+#include "credits/account.h"
+
+/*
+ * Fills in the attributes of a key that stand in its account; false where it
+ * has none here.
+ */
+bool
+apikey_account_fetch(const pg_uuid_t *account, ApikeyRow *key)
+{
+	ApikeyRow	row;
+	bool		found;
+	int64		left = apikey_account_left(account, &row, &found);
+
+	if (!found)
+		return false;
+	apikey_row_set(key, APIKEY_KEY_CREDITS, Int64GetDatum(left));
+	key->values[APIKEY_KEY_CREDITS_REFILL] = row.values[APIKEY_ACCOUNT_REFILL];
+	key->nulls[APIKEY_KEY_CREDITS_REFILL] = row.nulls[APIKEY_ACCOUNT_REFILL];
+	key->values[APIKEY_KEY_CREDITS_INTERVAL] = row.values[APIKEY_ACCOUNT_REFILL_INTERVAL];
+	key->nulls[APIKEY_KEY_CREDITS_INTERVAL] = row.nulls[APIKEY_ACCOUNT_REFILL_INTERVAL];
+	return true;
+}
+
+/*
+ * Locks a key's account to be changed by an UPDATE that has seen it as a
+ * snapshot shows it, and fills in the key's refill; raises 40001 where the
+ * account has been changed since.  What is left changes all the time: that is
+ * the caller's to fill in.
+ */
+void
+apikey_account_open(const pg_uuid_t *account, Snapshot seen, ApikeyRow *key)
+{
+	ApikeyRow	before;
+	ApikeyRow	row;
+
+	if (!apikey_table_fetch(&apikey_account_table, account, seen, &before) ||
+		!apikey_account_hold(account, APIKEY_LOCK_UPDATE, &row) ||
+		DatumGetTimestampTz(before.values[APIKEY_ACCOUNT_GRANTED_AT]) !=
+		DatumGetTimestampTz(row.values[APIKEY_ACCOUNT_GRANTED_AT]))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not update the credits of the API key due to a concurrent change")));
+	key->values[APIKEY_KEY_CREDITS_REFILL] = row.values[APIKEY_ACCOUNT_REFILL];
+	key->nulls[APIKEY_KEY_CREDITS_REFILL] = row.nulls[APIKEY_ACCOUNT_REFILL];
+	key->values[APIKEY_KEY_CREDITS_INTERVAL] = row.values[APIKEY_ACCOUNT_REFILL_INTERVAL];
+	key->nulls[APIKEY_KEY_CREDITS_INTERVAL] = row.nulls[APIKEY_ACCOUNT_REFILL_INTERVAL];
+}
+
+/* Does a key's row ask for another interval than its account has? */
+static bool
+interval_differs(const ApikeyRow *row, const ApikeyRow *key)
+{
+	if (row->nulls[APIKEY_ACCOUNT_REFILL_INTERVAL] ||
+		key->nulls[APIKEY_KEY_CREDITS_INTERVAL])
+		return row->nulls[APIKEY_ACCOUNT_REFILL_INTERVAL] !=
+			key->nulls[APIKEY_KEY_CREDITS_INTERVAL];
+	return !DatumGetBool(DirectFunctionCall2(interval_eq,
+											 row->values[APIKEY_ACCOUNT_REFILL_INTERVAL],
+											 key->values[APIKEY_KEY_CREDITS_INTERVAL]));
+}
+
+/* Takes over a key's refill; another interval begins now. */
+static void
+set_refill(ApikeyRow *row, const ApikeyRow *key, TimestampTz now)
+{
+	bool		restart = interval_differs(row, key);
+
+	row->values[APIKEY_ACCOUNT_REFILL] = key->values[APIKEY_KEY_CREDITS_REFILL];
+	row->nulls[APIKEY_ACCOUNT_REFILL] = key->nulls[APIKEY_KEY_CREDITS_REFILL];
+	row->values[APIKEY_ACCOUNT_REFILL_INTERVAL] = key->values[APIKEY_KEY_CREDITS_INTERVAL];
+	row->nulls[APIKEY_ACCOUNT_REFILL_INTERVAL] = key->nulls[APIKEY_KEY_CREDITS_INTERVAL];
+	if (row->nulls[APIKEY_ACCOUNT_REFILL_INTERVAL])
+		row->nulls[APIKEY_ACCOUNT_REFILL_AT] = true;
+	else if (restart)
+		apikey_row_set(row, APIKEY_ACCOUNT_REFILL_AT,
+					   TimestampTzGetDatum(apikey_account_time_after(now, DatumGetIntervalP(row->values[APIKEY_ACCOUNT_REFILL_INTERVAL]), 1)));
+	apikey_row_set(row, APIKEY_ACCOUNT_GRANTED_AT, TimestampTzGetDatum(now));
+}
+
+/* Opens an account for a key that has credits, under the key's own id. */
+void
+apikey_account_create(ApikeyRow *key)
+{
+	ApikeyRow	row;
+
+	if (key->nulls[APIKEY_KEY_CREDITS])
+		return;
+	apikey_row_clear(&row);
+	apikey_row_set_pointer(&row, APIKEY_ACCOUNT_ID, apikey_row_id(key));
+	row.values[APIKEY_ACCOUNT_BALANCE] = key->values[APIKEY_KEY_CREDITS];
+	row.nulls[APIKEY_ACCOUNT_BALANCE] = false;
+	set_refill(&row, key, GetCurrentTimestamp());
+	apikey_row_set(&row, APIKEY_ACCOUNT_GENERATION, Int64GetDatum(0));
+	apikey_table_insert(&apikey_account_table, &row);
+	apikey_row_set_pointer(key, APIKEY_KEY_CREDITS_ACCOUNT,
+						   apikey_row_id(key));
+	apikey_account_note_written();
+}
+
+/* Visits the keys that have an account. */
+static void
+scan_keys(const pg_uuid_t *account, ApikeyVisit visit, void *state)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
+
+	ScanKeyInit(&key, APIKEY_KEY_CREDITS_ACCOUNT + 1, BTEqualStrategyNumber,
+				F_UUID_EQ, UUIDPGetDatum(account));
+	apikey_table_scan(&apikey_key_table, APIKEY_REL_KEY_CREDITS_ACCOUNT,
+					  &key, 1, snapshot, visit, state);
+	UnregisterSnapshot(snapshot);
+}
+
+static bool
+collect_key(const ApikeyRow *row, void *state)
+{
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	*id = *apikey_row_id(row);
+	*(List **) state = lappend(*(List **) state, id);
+	return true;
+}
+
+static int
+younger_first(const ListCell *one, const ListCell *two)
+{
+	return memcmp(lfirst(two), lfirst(one), sizeof(pg_uuid_t));
+}
+
+/*
+ * Takes their account from the keys that have it, the younger first as whoever
+ * locks keys; one that is gone meanwhile needs nothing.
+ */
+static void
+forget_account(const pg_uuid_t *account)
+{
+	List	   *ids = NIL;
+	ListCell   *cell;
+
+	scan_keys(account, collect_key, &ids);
+	list_sort(ids, younger_first);
+	foreach(cell, ids)
+	{
+		ApikeyRow	key;
+
+		if (apikey_key_lock(lfirst(cell), APIKEY_LOCK_UPDATE, &key))
+		{
+			key.nulls[APIKEY_KEY_CREDITS_ACCOUNT] = true;
+			apikey_key_write(&key);
+		}
+	}
+}
+
+/* Closes an account, which is locked, of whichever keys. */
+static void
+close_account(ApikeyRow *row)
+{
+	(void) apikey_account_take_out(row, true);
+	forget_account(apikey_row_id(row));
+	apikey_table_delete(&apikey_account_table, apikey_row_id(row), false);
+	apikey_account_note_written();
+}
+
+/*
+ * Writes an account, locked before, after an UPDATE of its key.  Where the
+ * credits are set anew, or their interval is, a lease ends, and goes back into
+ * the row where it still counts.
+ */
+void
+apikey_account_update(ApikeyRow *key, bool set_anew)
+{
+	const pg_uuid_t *account = apikey_key_account(key);
+	TimestampTz now = GetCurrentTimestamp();
+	ApikeyRow	row;
+
+	if (account == NULL)
+	{
+		apikey_account_create(key);
+		return;
+	}
+	if (!apikey_account_hold(account, APIKEY_LOCK_UPDATE, &row))
+		apikey_account_refuse_missing();
+	if (key->nulls[APIKEY_KEY_CREDITS])
+	{
+		close_account(&row);
+		key->nulls[APIKEY_KEY_CREDITS_ACCOUNT] = true;
+		return;
+	}
+	if (set_anew || interval_differs(&row, key))
+	{
+		apikey_account_put_back(&row, apikey_account_take_out(&row, true));
+		apikey_account_raise_generation(&row);
+	}
+	if (set_anew)
+		apikey_account_set_balance(&row, DatumGetInt64(key->values[APIKEY_KEY_CREDITS]));
+	set_refill(&row, key, now);
+	apikey_account_write_here(&row);
+}
+
+/* What the search for the keys of an account has come to. */
+typedef struct Sharing
+{
+	const pg_uuid_t *key;
+	bool		others;
+} Sharing;
+
+static bool
+other_key(const ApikeyRow *row, void *state)
+{
+	Sharing    *sharing = state;
+
+	sharing->others = memcmp(apikey_row_id(row), sharing->key,
+							 sizeof(pg_uuid_t)) != 0;
+	return !sharing->others;
+}
+
+/*
+ * A key is deleted: with the last one that has it, its account.  Where somebody
+ * has that locked, by a verification perhaps, it stays, and is nobody's until
+ * a superuser purges.
+ */
+void
+apikey_account_forget(const ApikeyRow *key)
+{
+	const pg_uuid_t *account = apikey_key_account(key);
+	Sharing		sharing = {.key = apikey_row_id(key)};
+	ApikeyRow	row;
+
+	if (account == NULL ||
+		!apikey_table_lock(&apikey_account_table, account, APIKEY_LOCK_UPDATE_SKIP,
+						   &row))
+		return;
+	scan_keys(account, other_key, &sharing);
+	if (!sharing.others)
+		apikey_table_delete(&apikey_account_table, account, false);
+}
+
+static bool
+any_key(const ApikeyRow *row pg_attribute_unused(), void *state)
+{
+	*(bool *) state = true;
+	return false;
+}
+
+/* Is it the account of keys, and of none any more? */
+static bool
+left_behind(const ApikeyRow *row)
+{
+	bool		held = false;
+
+	if (row->nulls[APIKEY_ACCOUNT_ANCHOR])
+		scan_keys(apikey_row_id(row), any_key, &held);
+	return row->nulls[APIKEY_ACCOUNT_ANCHOR] && !held;
+}
+
+static bool
+collect_left(const ApikeyRow *row, void *state)
+{
+	List	  **ids = state;
+	pg_uuid_t  *id;
+
+	if (!left_behind(row))
+		return true;
+	id = palloc(sizeof(pg_uuid_t));
+	*id = *apikey_row_id(row);
+	*ids = lappend(*ids, id);
+	return true;
+}
+
+/*
+ * Removes the accounts that apikey_account_forget has left.  Their keys are
+ * gone for good, so what was seen without a lock holds.
+ */
+void
+apikey_account_purge(void)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	List	   *ids = NIL;
+	ListCell   *cell;
+	ApikeyRow	row;
+
+	apikey_table_walk(&apikey_account_table, APIKEY_REL_CREDIT, NULL, 0, snapshot,
+					  collect_left, &ids);
+	UnregisterSnapshot(snapshot);
+	foreach(cell, ids)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (apikey_table_lock(&apikey_account_table, lfirst(cell),
+							  APIKEY_LOCK_UPDATE_SKIP, &row) &&
+			left_behind(&row))
+			close_account(&row);
+	}
+	list_free_deep(ids);
+}
+
+/* Adds to an account; returns what is left of it then. */
+int64
+apikey_account_add(const pg_uuid_t *account, int64 amount)
+{
+	ApikeyLeaseRow lease;
+	ApikeyRow	row;
+	int64		available;
+	int64		balance;
+	int64		total;
+
+	if (!apikey_account_hold(account, APIKEY_LOCK_UPDATE, &row))
+		apikey_account_refuse_missing();
+	apikey_account_lease(&row, &lease);
+	(void) apikey_lease_state(account, &lease, &available);
+	if (pg_add_s64_overflow(apikey_account_balance(&row), amount, &balance) ||
+		pg_add_s64_overflow(balance, available, &total))
+		apikey_refuse("amount", "A key has at most 9223372036854775807 credits.");
+	apikey_account_set_balance(&row, balance);
+	apikey_row_set(&row, APIKEY_ACCOUNT_GRANTED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	row.nulls[APIKEY_ACCOUNT_LOW_TOLD] = row.nulls[APIKEY_ACCOUNT_EXHAUSTED_TOLD] = true;
+	apikey_account_write_here(&row);
+	apikey_lease_changed(account);
+	return total;
+}
+
+const ApikeyKeyPart apikey_account_of_key = {
+	.making = apikey_account_create,
+	.deleting = apikey_account_forget
+};

@@ -1,0 +1,306 @@
+/*
+ * bound_read.c
+ *		Reading what a key is bound by.
+ *
+ * Its list is in the order in which limits refuse: by holder, in each rates before
+ * quotas and balances, and then by unit.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#include "limits/tally.h"
+
+/* The list while it is being read. */
+typedef struct Gathering
+{
+	ApikeyBounds *bounds;
+	Oid			owner;			/* of the key */
+	uint8		holder;
+	uint8		rank;			/* the short form, a project's, an organization's */
+} Gathering;
+
+static ApikeyBound *
+add_bound(Gathering *gathering, const pg_uuid_t *id, ApikeyLimitKind kind)
+{
+	ApikeyBounds *bounds = gathering->bounds;
+	ApikeyBound *bound;
+
+	if (bounds->count == APIKEY_BOUNDS_MAX)
+		elog(ERROR, "a key has too many limits");
+	bound = &bounds->list[bounds->count++];
+	memset(bound, 0, sizeof(*bound));
+	bound->id = *id;
+	bound->holder = gathering->holder;
+	bound->rank = gathering->rank;
+	bound->kind = kind;
+	bound->hint.owner = gathering->owner;
+	return bound;
+}
+
+static void
+set_rate(ApikeyBound *bound)
+{
+	bound->rate.tokens = bound->amount;
+	bound->rate.window = ((int64) bound->period.day * USECS_PER_DAY +
+						  bound->period.time) * APIKEY_LIMITER_UNITS;
+}
+
+/* Fills in what the row of a limit says. */
+void
+apikey_bound_set_from_limit(ApikeyBound *bound, const ApikeyRow *limit)
+{
+	text_to_cstring_buffer(apikey_row_text(limit, APIKEY_LIMIT_UNIT),
+						   bound->unit, sizeof(bound->unit));
+	bound->of_requests = strcmp(bound->unit, APIKEY_REQUESTS) == 0;
+	bound->amount = DatumGetInt64(limit->values[APIKEY_LIMIT_AMOUNT]);
+	bound->overdraft = DatumGetInt64(limit->values[APIKEY_LIMIT_OVERDRAFT]);
+	bound->starts_at = DatumGetTimestampTz(limit->values[APIKEY_LIMIT_STARTS_AT]);
+	bound->periodic = !limit->nulls[APIKEY_LIMIT_PERIOD];
+	if (bound->periodic)
+		bound->period = *DatumGetIntervalP(limit->values[APIKEY_LIMIT_PERIOD]);
+	if (bound->kind == APIKEY_LIMIT_RATE)
+		set_rate(bound);
+	bound->shared = bound->kind == APIKEY_LIMIT_RATE &&
+		apikey_row_bool(limit, APIKEY_LIMIT_SHARED);
+}
+
+/* Makes a bound of a limit, whosever it is. */
+void
+apikey_bound_of_limit(ApikeyBound *bound, const ApikeyRow *limit)
+{
+	memset(bound, 0, sizeof(*bound));
+	bound->id = *apikey_row_id(limit);
+	bound->kind = apikey_limit_kind(limit);
+	apikey_bound_set_from_limit(bound, limit);
+}
+
+static bool
+gather_limit(const ApikeyRow *limit, void *state)
+{
+	Gathering  *gathering = state;
+
+	if (!limit->nulls[APIKEY_LIMIT_OWNER] &&
+		!apikey_role_stands(DatumGetObjectId(limit->values[APIKEY_LIMIT_OWNER]),
+							apikey_row_text(limit, APIKEY_LIMIT_OWNER_NAME)))
+		return true;
+	apikey_bound_set_from_limit(add_bound(gathering, apikey_row_id(limit),
+							 apikey_limit_kind(limit)), limit);
+	return true;
+}
+
+/*
+ * The key by which another is limited: itself, or the last that has replaced
+ * it.  A circle can only be made by hand; by Brent's way it is noticed.
+ */
+static void
+read_last(const ApikeyRow *key, ApikeyRow *last)
+{
+	pg_uuid_t	seen = *apikey_row_id(key);
+	uint64		steps = 0;
+	uint64		room = 1;
+	ApikeyRow	row;
+
+	*last = *key;
+	while (!last->nulls[APIKEY_KEY_ROTATED_TO])
+	{
+		pg_uuid_t	next = *DatumGetUUIDP(last->values[APIKEY_KEY_ROTATED_TO]);
+
+		CHECK_FOR_INTERRUPTS();
+		if (memcmp(&next, &seen, sizeof(pg_uuid_t)) == 0 ||
+			!apikey_key_fetch_latest(&next, &row))
+			break;
+		*last = row;
+		if (++steps == room)
+		{
+			seen = next;
+			room *= 2;
+			steps = 0;
+		}
+	}
+}
+
+/*
+ * Has a key been replaced since it was read?  Then its limits are its
+ * successor's, and it may have seemed to have none.
+ */
+static bool
+replaced_since(ApikeyRow *last)
+{
+	ApikeyRow	row;
+
+	if (!last->nulls[APIKEY_KEY_ROTATED_TO] ||
+		!apikey_key_fetch_latest(apikey_row_id(last), &row))
+		return false;
+	*last = row;
+	return !last->nulls[APIKEY_KEY_ROTATED_TO];
+}
+
+/* Where the state of a key's rate limit is. */
+static const pg_uuid_t *
+rate_account(const ApikeyRow *key)
+{
+	return key->nulls[APIKEY_KEY_RATE_ACCOUNT] ? apikey_row_id(key) :
+		DatumGetUUIDP(key->values[APIKEY_KEY_RATE_ACCOUNT]);
+}
+
+/* The short form, in the key's own row. */
+static void
+gather_short(Gathering *gathering, const ApikeyRow *key)
+{
+	ApikeyRate	rate;
+	ApikeyBound *bound;
+
+	if (apikey_key_rate(key, &rate))
+	{
+		bound = add_bound(gathering, rate_account(key), APIKEY_LIMIT_RATE);
+		bound->short_form = bound->of_requests = bound->periodic = true;
+		strcpy(bound->unit, APIKEY_REQUESTS);
+		bound->amount = rate.tokens;
+		bound->rate = rate;
+		bound->period = *DatumGetIntervalP(key->values[APIKEY_KEY_RATE_WINDOW]);
+	}
+	if (apikey_key_account(key) != NULL)
+	{
+		bound = add_bound(gathering, apikey_key_account(key),
+						  APIKEY_LIMIT_BALANCE);
+		bound->short_form = bound->of_requests = true;
+		strcpy(bound->unit, APIKEY_REQUESTS);
+	}
+}
+
+static void
+gather(Gathering *gathering, ApikeyBoundHolder as, int rank,
+	   const ApikeyLimitHolder *holder)
+{
+	gathering->holder = as;
+	gathering->rank = rank;
+	apikey_limit_scan(holder, gather_limit, gathering);
+}
+
+/*
+ * What a key is bound by itself, or as what has replaced it.  Its limits are
+ * looked for after its row was read, so that none is missed that has gone to a
+ * successor meanwhile.
+ */
+static void
+gather_own(Gathering *gathering, const ApikeyRow *key, bool any)
+{
+	ApikeyLimitHolder holder = {0};
+	ApikeyRow	from = *key;
+	ApikeyRow	last;
+	int			before;
+
+	do
+	{
+		read_last(&from, &last);
+		gathering->bounds->count = 0;
+		gather_short(gathering, &last);
+		before = gathering->bounds->count;
+		if (!any)
+			return;
+		holder.key = apikey_row_id(&last);
+		gather(gathering, APIKEY_HOLDER_KEY, 0, &holder);
+		from = last;
+	} while (gathering->bounds->count == before && replaced_since(&from));
+}
+
+/* The limits of the place that a key is in, and of its subject there. */
+static void
+gather_places(Gathering *gathering, const ApikeyPlace *place,
+			  const text *subject)
+{
+	ApikeyLimitHolder holder = {
+		.organization = apikey_place_organization(place),
+		.project = apikey_place_project(place)
+	};
+
+	gather(gathering, APIKEY_HOLDER_PROJECT, 0, &holder);
+	holder.subject = subject;
+	if (subject != NULL)
+		gather(gathering, APIKEY_HOLDER_SUBJECT, 0, &holder);
+	holder.project = NULL;
+	if (subject != NULL)
+		gather(gathering, APIKEY_HOLDER_SUBJECT, 1, &holder);
+	holder.subject = NULL;
+	gather(gathering, APIKEY_HOLDER_ORGANIZATION, 0, &holder);
+}
+
+/* The order in which limits refuse. */
+static int
+compare_bounds(const void *one, const void *two)
+{
+	const ApikeyBound *a = one;
+	const ApikeyBound *b = two;
+	int			result;
+
+	if (a->holder != b->holder)
+		return a->holder < b->holder ? -1 : 1;
+	if (a->short_form != b->short_form)
+		return a->short_form ? -1 : 1;
+	if ((a->kind == APIKEY_LIMIT_RATE) != (b->kind == APIKEY_LIMIT_RATE))
+		return a->kind == APIKEY_LIMIT_RATE ? -1 : 1;
+	result = strcmp(a->unit, b->unit);
+	if (result == 0)
+		result = (int) a->rank - (int) b->rank;
+	if (result == 0)
+		result = (int) a->kind - (int) b->kind;
+	return result != 0 ? result : memcmp(&a->id, &b->id, sizeof(pg_uuid_t));
+}
+
+static void
+find_first_of_units(ApikeyBounds *bounds)
+{
+	for (int i = 0; i < bounds->count; i++)
+	{
+		bounds->list[i].first_of_unit = true;
+		for (int j = 0; j < i; j++)
+		{
+			if (strcmp(bounds->list[i].unit, bounds->list[j].unit) == 0)
+				bounds->list[i].first_of_unit = false;
+		}
+	}
+}
+
+/*
+ * What a key is bound by; NULL for nothing.  Its place is NULL for a personal
+ * key.
+ */
+ApikeyBounds *
+apikey_bounds_read(const ApikeyRow *key, const ApikeyPlace *place)
+{
+	bool		any = apikey_limit_any();
+	const text *subject = apikey_row_text(key, APIKEY_KEY_SUBJECT);
+	Gathering	gathering = {.owner = apikey_key_owner(key)};
+	ApikeyLimitHolder holder = {0};
+
+	if (!any && key->nulls[APIKEY_KEY_RATE_LIMIT] &&
+		apikey_key_account(key) == NULL && key->nulls[APIKEY_KEY_ROTATED_TO])
+		return NULL;
+	gathering.bounds = palloc(APIKEY_BOUNDS_BYTES(APIKEY_BOUNDS_MAX));
+	gather_own(&gathering, key, any);
+	if (any)
+	{
+		holder.owner = apikey_key_owner(key);
+		holder.subject = subject;
+		if (place != NULL)
+			gather_places(&gathering, place, subject);
+		else if (apikey_key_project(key) == NULL && subject != NULL)
+			gather(&gathering, APIKEY_HOLDER_SUBJECT, 0, &holder);
+	}
+	if (gathering.bounds->count == 0)
+		return NULL;
+	qsort(gathering.bounds->list, gathering.bounds->count, sizeof(ApikeyBound),
+		  compare_bounds);
+	find_first_of_units(gathering.bounds);
+	return gathering.bounds;
+}
+
+/* The rate_limit that a key is bound by; NULL for none. */
+const ApikeyRate *
+apikey_bounds_own_rate(const ApikeyBounds *bounds)
+{
+	return bounds != NULL && bounds->list[0].short_form &&
+		bounds->list[0].kind == APIKEY_LIMIT_RATE ? &bounds->list[0].rate : NULL;
+}

@@ -1,0 +1,40 @@
+/*
+ * done.h
+ *		What a transaction has done to limits, as long as it may be undone.
+ */
+#ifndef APIKEY_DONE_H
+#define APIKEY_DONE_H
+
+#include "limits/tally.h"
+#include "store/transaction.h"
+
+typedef enum ApikeyLimitDoneKind
+{
+	APIKEY_DONE_TALLY,					/* spent, or taken out of the tally */
+	APIKEY_DONE_RATE,					/* what is given back to a rate, as a time */
+	APIKEY_DONE_DROPPED,				/* what a charge could not take */
+	APIKEY_DONE_UNIT					/* spent of a unit, for the history */
+} ApikeyLimitDoneKind;
+
+/* What a transaction has done, as long as it may be undone. */
+typedef struct ApikeyLimitDone
+{
+	ApikeyNoted noted;
+	ApikeyLimitDoneKind kind;
+	pg_uuid_t	key;
+	pg_uuid_t	limit;
+	char		unit[APIKEY_UNIT_MAX + 1];
+	bool		of_rate;
+	ApikeyRate	rate;
+	TimestampTz until;			/* the period's end; of a rate 0 */
+	int64		began;			/* of a rate, when it was spent of first */
+	int64		pending;		/* happens with the commit */
+	int64		undo;			/* happens with the rollback */
+} ApikeyLimitDone;
+
+/* tally.c */
+extern int64 apikey_tally_now(const ApikeyLimitDone *what);
+extern int64 apikey_tally_take_out(const ApikeyLimitDone *what, int64 amount);
+extern void apikey_tally_add(const ApikeyLimitDone *what, int64 amount);
+
+#endif							/* APIKEY_DONE_H */

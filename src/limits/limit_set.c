@@ -1,0 +1,260 @@
+/*
+ * limit_set.c
+ *		Setting limits and dropping them.
+ *
+ * Whoever gives a holder another limit locks the holder first: there are so many of
+ * them at most, and one of each unit, kind and period.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/snapmgr.h"
+
+#include "credits/credit.h"
+#include "limits/limit.h"
+#include "text/period.h"
+#include "usage/usage.h"
+
+#define LIMITS_MAX	8			/* of a holder */
+
+/* The search among a holder's limits for the one that is to be replaced. */
+typedef struct Search
+{
+	const ApikeyRow *like;
+	ApikeyRow  *found_row;
+	bool		found;
+	int			count;
+} Search;
+
+static bool
+same_period(const ApikeyRow *one, const ApikeyRow *two)
+{
+	if (one->nulls[APIKEY_LIMIT_PERIOD] || two->nulls[APIKEY_LIMIT_PERIOD])
+		return one->nulls[APIKEY_LIMIT_PERIOD] == two->nulls[APIKEY_LIMIT_PERIOD];
+	return apikey_period_same(DatumGetIntervalP(one->values[APIKEY_LIMIT_PERIOD]),
+							  DatumGetIntervalP(two->values[APIKEY_LIMIT_PERIOD]));
+}
+
+static bool
+search_visit(const ApikeyRow *row, void *state)
+{
+	Search	   *search = state;
+
+	search->count++;
+	if (apikey_same_text(apikey_row_text(row, APIKEY_LIMIT_UNIT),
+						 apikey_row_text(search->like, APIKEY_LIMIT_UNIT)) &&
+		apikey_same_text(apikey_row_text(row, APIKEY_LIMIT_KIND),
+						 apikey_row_text(search->like, APIKEY_LIMIT_KIND)) &&
+		same_period(row, search->like))
+	{
+		*search->found_row = *row;
+		search->found = true;
+	}
+	return true;
+}
+
+/*
+ * May whoever has a subject make this of a limit?  Only what is tighter:
+ * neither more nor for other periods, nor for one server alone.
+ */
+static bool
+tighter(const ApikeyRow *before, const ApikeyRow *limit)
+{
+	return apikey_limit_number(limit, APIKEY_LIMIT_AMOUNT) <=
+		apikey_limit_number(before, APIKEY_LIMIT_AMOUNT) &&
+		apikey_limit_number(limit, APIKEY_LIMIT_OVERDRAFT) <=
+		apikey_limit_number(before, APIKEY_LIMIT_OVERDRAFT) &&
+		(apikey_row_bool(limit, APIKEY_LIMIT_SHARED) ||
+		 !apikey_row_bool(before, APIKEY_LIMIT_SHARED)) &&
+		same_period(before, limit);
+}
+
+static void
+require_tighter(const ApikeyRow *before, const ApikeyRow *limit)
+{
+	if (limit->nulls[APIKEY_LIMIT_ORGANIZATION] && !superuser() &&
+		apikey_principal_subject() != NULL && !tighter(before, limit))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to loosen a limit"),
+				 errdetail("Whoever has a subject may only make limits tighter.")));
+}
+
+/*
+ * Writes a limit that has changed, for whoever may, and the event that tells of
+ * it.  What was spent stays spent.
+ */
+void
+apikey_limit_change(const ApikeyRow *before, ApikeyRow *limit,
+					const char *changes)
+{
+	StringInfoData json;
+	bool		restarts = !same_period(before, limit);
+
+	require_tighter(before, limit);
+	if (restarts)
+		apikey_row_set(limit, APIKEY_LIMIT_STARTS_AT,
+					   TimestampTzGetDatum(GetCurrentTimestamp()));
+	if (apikey_limit_kind(limit) != APIKEY_LIMIT_RATE)
+		apikey_account_of_limit_changed(limit,
+										apikey_limit_number(limit, APIKEY_LIMIT_AMOUNT) -
+										apikey_limit_number(before, APIKEY_LIMIT_AMOUNT),
+										restarts);
+	apikey_table_update(&apikey_limit_table, limit);
+	apikey_limit_detail_begin(&json, limit);
+	if (changes != NULL)
+		apikey_detail_json(&json, "changes", changes);
+	else
+		apikey_detail_value(&json, "amount_before", INT8OID,
+							before->values[APIKEY_LIMIT_AMOUNT], false);
+	apikey_limit_tell(limit, APIKEY_EVENT_LIMIT_SET, apikey_detail_end(&json));
+}
+
+static bool
+limit_differs(const ApikeyRow *one, const ApikeyRow *two)
+{
+	return apikey_limit_number(one, APIKEY_LIMIT_AMOUNT) != apikey_limit_number(two, APIKEY_LIMIT_AMOUNT) ||
+		apikey_limit_number(one, APIKEY_LIMIT_OVERDRAFT) != apikey_limit_number(two, APIKEY_LIMIT_OVERDRAFT) ||
+		apikey_row_bool(one, APIKEY_LIMIT_SHARED) != apikey_row_bool(two, APIKEY_LIMIT_SHARED);
+}
+
+/* Makes a new limit of a locked holder. */
+static void
+create(ApikeyRow *limit)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	apikey_generate_id(id);
+	apikey_row_set_pointer(limit, APIKEY_LIMIT_ID, id);
+	apikey_row_set(limit, APIKEY_LIMIT_STARTS_AT, TimestampTzGetDatum(now));
+	apikey_row_set(limit, APIKEY_LIMIT_CREATED_AT, TimestampTzGetDatum(now));
+	apikey_row_set_pointer(limit, APIKEY_LIMIT_CREATED_BY,
+						   apikey_role_name_text(GetUserId(), NULL));
+	if (apikey_limit_kind(limit) != APIKEY_LIMIT_RATE)
+		apikey_account_of_limit_create(limit);
+	apikey_table_insert(&apikey_limit_table, limit);
+	apikey_limit_tell(limit, APIKEY_EVENT_LIMIT_SET, apikey_limit_detail(limit));
+}
+
+/*
+ * Makes a limit of a locked holder, or replaces the one of its unit, kind and
+ * period; returns its id.
+ */
+void
+apikey_limit_put(ApikeyRow *limit, pg_uuid_t *id)
+{
+	ApikeyLimitHolder holder;
+	ApikeyRow	before;
+	Search		search = {.like = limit, .found_row = &before};
+
+	apikey_limit_holder(limit, &holder);
+	apikey_limit_scan(&holder, search_visit, &search);
+	if (!search.found)
+	{
+		if (search.count >= LIMITS_MAX)
+			apikey_refuse_by("apikey_limit_count",
+							 holder.key != NULL ? "key" :
+							 holder.subject != NULL ? "subject" : "path",
+							 psprintf("A holder has at most %d limits.",
+									  LIMITS_MAX));
+		create(limit);
+	}
+	else
+	{
+		ApikeyRow	after = before;
+
+		for (int i = APIKEY_LIMIT_AMOUNT; i <= APIKEY_LIMIT_OVERDRAFT; i++)
+			after.values[i] = limit->values[i];
+		if (limit_differs(&before, &after))
+			apikey_limit_change(&before, &after, NULL);
+		*limit = after;
+	}
+	*id = *apikey_row_id(limit);
+}
+
+/* Removes a limit, its state and all. */
+void
+apikey_limit_remove(const ApikeyRow *limit)
+{
+	if (limit->nulls[APIKEY_LIMIT_ORGANIZATION] && !superuser() &&
+		apikey_principal_subject() != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to drop a limit"),
+				 errdetail("Whoever has a subject may only make limits tighter.")));
+	apikey_limit_tell(limit, APIKEY_EVENT_LIMIT_DROPPED,
+					  apikey_limit_detail(limit));
+	apikey_account_of_limit_drop(apikey_row_id(limit));
+	apikey_table_delete(&apikey_limit_table, apikey_row_id(limit), false);
+	apikey_ended_key(apikey_row_id(limit), true);
+}
+
+static bool
+drop_visited(const ApikeyRow *limit, void *state pg_attribute_unused())
+{
+	apikey_account_of_limit_drop(apikey_row_id(limit));
+	apikey_table_delete(&apikey_limit_table, apikey_row_id(limit), false);
+	apikey_ended_key(apikey_row_id(limit), true);
+	return true;
+}
+
+/* A key is gone, and its limits with it. */
+static void
+drop_of_key(const ApikeyRow *key)
+{
+	ApikeyLimitHolder holder = {.key = apikey_row_id(key)};
+
+	if (apikey_limit_any())
+		apikey_limit_scan(&holder, drop_visited, NULL);
+}
+
+/* The same of a place, those for subjects of it included. */
+void
+apikey_limit_drop_of_place(const pg_uuid_t *organization,
+						   const pg_uuid_t *project)
+{
+	Snapshot	snapshot;
+	ScanKeyData keys[3];
+
+	if (!apikey_limit_any())
+		return;
+	apikey_limit_scan_key(&keys[0], APIKEY_LIMIT_KEY, NULL);
+	apikey_limit_scan_key(&keys[1], APIKEY_LIMIT_ORGANIZATION, organization);
+	apikey_limit_scan_key(&keys[2], APIKEY_LIMIT_PROJECT, project);
+	snapshot = apikey_latest_snapshot();
+	apikey_table_scan(&apikey_limit_table, APIKEY_REL_LIMIT_HOLDER, keys, 3,
+					  snapshot, drop_visited, NULL);
+	UnregisterSnapshot(snapshot);
+}
+
+static bool
+follow_visited(const ApikeyRow *row, void *state)
+{
+	ApikeyRow	limit;
+
+	if (apikey_table_lock(&apikey_limit_table, apikey_row_id(row),
+						  APIKEY_LOCK_UPDATE, &limit))
+	{
+		apikey_row_set_pointer(&limit, APIKEY_LIMIT_KEY, state);
+		apikey_table_update(&apikey_limit_table, &limit);
+	}
+	return true;
+}
+
+/* The limits of a key go on as its successor's, with what was spent. */
+static void
+follow(const ApikeyRow *key, const ApikeyRow *successor)
+{
+	ApikeyLimitHolder holder = {.key = apikey_row_id(key)};
+
+	if (apikey_limit_any())
+		apikey_limit_scan(&holder, follow_visited,
+						  unconstify(pg_uuid_t *,
+									 apikey_row_id(successor)));
+}
+
+const ApikeyKeyPart apikey_limit_of_key = {
+	.replaced = follow,
+	.deleting = drop_of_key
+};

@@ -1,0 +1,99 @@
+/*
+ * place_drop.c
+ *		Dropping an organization or project, and all that is in it.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "limits/limit.h"
+
+/* Removes a key that is there still; state is a context for what it takes. */
+static bool
+delete_key(const ApikeyRow *row, void *state)
+{
+	MemoryContext outer = MemoryContextSwitchTo(state);
+	pg_uuid_t	id = *apikey_row_id(row);
+	ApikeyRow	key;
+
+	if (apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &key))
+		apikey_key_delete(&key);
+	MemoryContextSwitchTo(outer);
+	MemoryContextReset(state);
+	return true;
+}
+
+static void
+delete_keys(const ApikeyPlace *place)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "apikey drop",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	apikey_key_walk_project(apikey_place_project(place), delete_key, context);
+	MemoryContextDelete(context);
+}
+
+static bool
+delete_member(const ApikeyRow *row, void *state pg_attribute_unused())
+{
+	apikey_table_delete(&apikey_member_table, apikey_row_id(row), true);
+	return true;
+}
+
+static void
+drop_project(ApikeyPlace *place)
+{
+	apikey_place_lock(place, APIKEY_LOCK_UPDATE);
+	delete_keys(place);
+	apikey_member_scan(apikey_place_organization(place),
+					   apikey_place_project(place), delete_member, NULL);
+	apikey_limit_drop_of_place(apikey_place_organization(place),
+							   apikey_place_project(place));
+	apikey_event_place(place, APIKEY_EVENT_PROJECT_DROPPED, NULL);
+	apikey_table_delete(&apikey_project_table, apikey_place_project(place),
+						true);
+}
+
+static bool
+drop_visited_project(const ApikeyRow *row, void *state)
+{
+	ApikeyPlace place = *(ApikeyPlace *) state;
+
+	place.is_project = true;
+	place.project = *row;
+	place.path = text_to_cstring(apikey_row_text(row, APIKEY_PROJECT_PATH));
+	drop_project(&place);
+	return true;
+}
+
+/* Removes an opened place and all that is below it; the events stay. */
+void
+apikey_place_drop(ApikeyPlace *place)
+{
+	Snapshot	snapshot;
+	ScanKeyData key;
+
+	if (place->is_project)
+	{
+		drop_project(place);
+		return;
+	}
+
+	snapshot = apikey_latest_snapshot();
+	ScanKeyInit(&key, APIKEY_PROJECT_ORGANIZATION + 1, BTEqualStrategyNumber,
+				F_UUID_EQ, UUIDPGetDatum(apikey_place_organization(place)));
+	apikey_table_scan(&apikey_project_table, APIKEY_REL_PROJECT_ORGANIZATION,
+					  &key, 1, snapshot, drop_visited_project, place);
+	UnregisterSnapshot(snapshot);
+	apikey_hold_name(place);
+	apikey_member_scan(apikey_place_organization(place), NULL, delete_member,
+					   NULL);
+	apikey_limit_drop_of_place(apikey_place_organization(place), NULL);
+	apikey_event_place(place, APIKEY_EVENT_ORGANIZATION_DROPPED, NULL);
+	apikey_table_delete(&apikey_organization_table,
+						apikey_place_organization(place), true);
+}

@@ -1,0 +1,96 @@
+/*
+ * evict.c
+ *		Which slot is given up, where none is free.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "common/pg_prng.h"
+
+#include "usage/usage.h"
+
+#define REST_LOOKED_AT	1024	/* slots, to find one at rest */
+#define GIVEN_LOOKED_AT	4096	/* of a holder's, to find the one to take, */
+#define GIVEN_COMPARED	16		/* or so many that can be taken */
+#define GIVEN_TRIES		8		/* it has changed meanwhile */
+
+/*
+ * Takes the next slot in hand that is at rest, round the clock; gives up after
+ * a while, with -1.
+ */
+int
+apikey_evict_resting(TimestampTz now)
+{
+	int64		loss = RecoveryInProgress() ? APIKEY_LOSS_COUNTS : APIKEY_LOSS_NONE;
+
+	for (int i = 0; i < Min(apikey_max_tracked_keys, REST_LOOKED_AT); i++)
+	{
+		int			number = apikey_slot_next();
+
+		/* Read without a lock: evict_slot looks again. */
+		if (apikey_slot_at(number)->used && apikey_slot_loss(apikey_slot_at(number), now) <= loss &&
+			apikey_slot_evict(number, -1, loss, now))
+			return number;
+	}
+	return -1;
+}
+
+/*
+ * Of a holder's slots, some found at random, the one that is least missed; -1
+ * where none can be taken.  "loss" comes as APIKEY_LOSS_LEASE.  A lease is called
+ * back: it is idle from now on.
+ */
+static int
+least_missed(int holder, TimestampTz now, int64 *loss)
+{
+	int			start = (int) pg_prng_uint64_range(&pg_global_prng_state, 0,
+												   apikey_max_tracked_keys - 1);
+	int			least = -1;
+	int			compared = 0;
+
+	for (int i = 0; i < apikey_max_tracked_keys && compared < GIVEN_COMPARED &&
+		 (i < GIVEN_LOOKED_AT || compared == 0); i++)
+	{
+		int			number = (start + i) % apikey_max_tracked_keys;
+		ApikeySlot *slot = apikey_slot_at(number);
+		int64		this;
+
+		if (!slot->used || slot->holder != holder)
+			continue;
+		this = apikey_slot_loss(slot, now);
+		if (this == APIKEY_LOSS_LEASE)
+			slot->lease.spent_at = 0;
+		else
+		{
+			compared++;
+			if (this < *loss)
+			{
+				least = number;
+				*loss = this;
+			}
+		}
+	}
+	return least;
+}
+
+/* Takes a slot in hand of who has more than a role; -1 where nobody has. */
+int
+apikey_evict_given(Oid database, Oid role, TimestampTz now)
+{
+	for (int i = 0; i < GIVEN_TRIES; i++)
+	{
+		int64		loss = APIKEY_LOSS_LEASE;
+		int			giver;
+		int			number;
+
+		giver = apikey_slot_giver(database, role);
+		if (giver < 0)
+			break;
+		number = least_missed(giver, now, &loss);
+		if (number < 0)
+			break;
+		if (apikey_slot_evict(number, giver, loss, now))
+			return number;
+	}
+	return -1;
+}

@@ -1,0 +1,71 @@
+/*
+ * slot_open.c
+ *		Finding the slot of a key that need not have one yet.
+ */
+#include "postgres.h"
+
+#include "usage/usage.h"
+
+/* Takes a slot in hand for a role; -1 where there is no room for it. */
+static int
+take_slot(Oid database, Oid role, bool spare)
+{
+	int			number = apikey_slot_take_free(database, role);
+	TimestampTz now;
+
+	if (number >= 0)
+		return number;
+	now = GetCurrentTimestamp();
+	number = apikey_evict_resting(now);
+	if (number < 0 && !spare)
+		number = apikey_evict_given(database, role, now);
+	if (number >= 0)
+		apikey_slot_charge(number, database, role);
+	return number;
+}
+
+/* Gives a key a slot; false where there is no room. */
+static bool
+make_slot(const ApikeySlotKey *key, Oid role, bool spare)
+{
+	int			number = take_slot(key->database, role, spare);
+
+	if (number < 0)
+		return false;
+	apikey_slot_give(number, key);
+	return true;
+}
+
+static ApikeySlot *
+open_slot(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint, bool spare,
+		  LWLock **lock)
+{
+	ApikeySlotKey key = {.database = database, .id = *id};
+	ApikeySlot *slot;
+
+	while ((slot = apikey_slot_find(database, id, hint, lock)) == NULL)
+	{
+		if (!make_slot(&key, hint == NULL ? InvalidOid : hint->owner, spare))
+			return NULL;
+	}
+	return slot;
+}
+
+/*
+ * The same, of a key that need not have one yet; NULL where there is no room.
+ * The hint says in whose name a slot is made.
+ */
+ApikeySlot *
+apikey_slot_open(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
+				 LWLock **lock)
+{
+	return open_slot(database, id, hint, false, lock);
+}
+
+/* The same to count only: nobody's limit is given up for it. */
+ApikeySlot *
+apikey_slot_open_spare(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
+					   LWLock **lock)
+{
+	return open_slot(database, id, hint, true, lock);
+}

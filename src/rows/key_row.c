@@ -1,0 +1,212 @@
+/*
+ * key_row.c
+ *		The rows of keys, of their digests and of their use, and what is read of
+ *		one.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "usage/usage.h"
+
+static const ApikeyColumn key_columns[] = {
+	[APIKEY_KEY_ID] = {"id", UUIDOID, false},
+	[APIKEY_KEY_PROJECT] = {"project", UUIDOID, false},
+	[APIKEY_KEY_OWNER] = {"owner", REGROLEOID, false},
+	[APIKEY_KEY_ROLE] = {"role", InvalidOid, true},
+	[APIKEY_KEY_DISABLED] = {"disabled", BOOLOID, false},
+	[APIKEY_KEY_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false},
+	[APIKEY_KEY_STARTS_AT] = {"starts_at", TIMESTAMPTZOID, true},
+	[APIKEY_KEY_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID, true},
+	[APIKEY_KEY_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID, false},
+	[APIKEY_KEY_ROTATED_TO] = {"rotated_to", UUIDOID, false},
+	[APIKEY_KEY_RATE_LIMIT] = {"rate_limit", INT4OID, true},
+	[APIKEY_KEY_RATE_WINDOW] = {"rate_window", INTERVALOID, true},
+	[APIKEY_KEY_CREDITS_ACCOUNT] = {"credits_account", UUIDOID, false},
+	[APIKEY_KEY_OWNER_NAME] = {"owner_name", TEXTOID, false},
+	[APIKEY_KEY_PREFIX] = {"prefix", TEXTOID, false},
+	[APIKEY_KEY_LAST_FOUR] = {"last_four", TEXTOID, false},
+	[APIKEY_KEY_NAME] = {"name", TEXTOID, false},
+	[APIKEY_KEY_SUBJECT] = {"subject", TEXTOID, false},
+	[APIKEY_KEY_DESCRIPTION] = {"description", TEXTOID, true},
+	[APIKEY_KEY_SCOPES] = {"scopes", TEXTARRAYOID, true},
+	[APIKEY_KEY_ALLOWED_IPS] = {"allowed_ips", CIDRARRAYOID, true},
+	[APIKEY_KEY_METADATA] = {"metadata", JSONBOID, true},
+	[APIKEY_KEY_REVOKE_REASON] = {"revoke_reason", TEXTOID, false},
+	[APIKEY_KEY_ACCEPTED_TERMS] = {"accepted_terms", TEXTOID, false},
+	[APIKEY_KEY_VOUCHED_BY] = {"vouched_by", REGROLEOID, false},
+	[APIKEY_KEY_VOUCHED_BY_NAME] = {"vouched_by_name", TEXTOID, false},
+	[APIKEY_KEY_VOUCHED_BY_SUBJECT] = {"vouched_by_subject", TEXTOID, false},
+	[APIKEY_KEY_CREATED_BY] = {"created_by", TEXTOID, false},
+	[APIKEY_KEY_CREATED_BY_SUBJECT] = {"created_by_subject", TEXTOID, false},
+	[APIKEY_KEY_UPDATED_AT] = {"updated_at", TIMESTAMPTZOID, false},
+	[APIKEY_KEY_ENABLED_AT] = {"enabled_at", TIMESTAMPTZOID, false},
+	[APIKEY_KEY_RATE_ACCOUNT] = {"rate_account", UUIDOID, false},
+	[APIKEY_KEY_CREDITS] = {"credits", INT8OID, true},
+	[APIKEY_KEY_CREDITS_REFILL] = {"credits_refill", INT8OID, true},
+	[APIKEY_KEY_CREDITS_INTERVAL] = {"credits_interval", INTERVALOID, true}
+};
+
+ApikeyTable apikey_key_table = {
+	.name = "apikey_key",
+	.noun = "API key",
+	.label = APIKEY_KEY_NAME,
+	.argument = "name",
+	.relabel = "new_name",
+	.relation = APIKEY_REL_KEY,
+	.pkey = APIKEY_REL_KEY_PKEY,
+	.columns = key_columns,
+	.count = APIKEY_KEY_CREDITS,
+	.derived = lengthof(key_columns) - APIKEY_KEY_CREDITS
+};
+
+static const ApikeyColumn digest_columns[] = {
+	[APIKEY_DIGEST_ID] = {"id", UUIDOID, false},
+	[APIKEY_DIGEST_DIGEST] = {"digest", BYTEAOID, false},
+	[APIKEY_DIGEST_PEPPER] = {"pepper", INT4OID, false}
+};
+
+const ApikeyTable apikey_digest_table = {
+	.name = "apikey_digest",
+	.relation = APIKEY_REL_DIGEST,
+	.pkey = APIKEY_REL_DIGEST_PKEY,
+	.columns = digest_columns,
+	.count = lengthof(digest_columns)
+};
+
+static const ApikeyColumn use_columns[] = {
+	[APIKEY_USE_ID] = {"id", UUIDOID, false},
+	[APIKEY_USE_USE_COUNT] = {"use_count", INT8OID, false},
+	[APIKEY_USE_DENIED_COUNT] = {"denied_count", INT8OID, false},
+	[APIKEY_USE_LAST_USED_AT] = {"last_used_at", TIMESTAMPTZOID, false},
+	[APIKEY_USE_LAST_USED_ADDR] = {"last_used_addr", INETOID, false},
+	[APIKEY_USE_FLUSH] = {"flush", INT8OID, false},
+	[APIKEY_USE_EXPIRY_TOLD] = {"expiry_told", TIMESTAMPTZOID, false},
+	[APIKEY_USE_IDLE_TOLD] = {"idle_told", TIMESTAMPTZOID, false}
+};
+
+/* Written by touch.c, flush.c and expiry.c; here it ends. */
+const ApikeyTable apikey_use_table = {
+	.name = "apikey_usage",
+	.relation = APIKEY_REL_USAGE,
+	.pkey = APIKEY_REL_USAGE_PKEY,
+	.columns = use_columns,
+	.count = lengthof(use_columns),
+	.later = lengthof(use_columns) - APIKEY_USE_IDLE_TOLD
+};
+
+/* The row of a key that has not been used yet. */
+void
+apikey_use_new(ApikeyRow *use, const pg_uuid_t *key)
+{
+	apikey_row_clear(use);
+	apikey_row_set_pointer(use, APIKEY_USE_ID, key);
+	apikey_row_set(use, APIKEY_USE_USE_COUNT, Int64GetDatum(0));
+	apikey_row_set(use, APIKEY_USE_DENIED_COUNT, Int64GetDatum(0));
+}
+
+/*
+ * Takes the row of a key's use to be written, or makes one; false where that
+ * would be waiting for somebody.
+ */
+bool
+apikey_use_take(ApikeyWriter *writer, const pg_uuid_t *key, ApikeyRow *use,
+				bool *is_new)
+{
+	ScanKeyData id;
+
+	apikey_table_key(&id, key);
+	*is_new = !apikey_table_take(writer, &apikey_use_table, &id,
+								 APIKEY_LOCK_UPDATE_SKIP, use);
+	if (!*is_new)
+		return true;
+	if (!apikey_table_absent(writer, &apikey_use_table, &id))
+		return false;
+	apikey_use_new(use, key);
+	return true;
+}
+
+/* Writes that row. */
+void
+apikey_use_put(ApikeyWriter *writer, const ApikeyRow *use, bool is_new)
+{
+	if (is_new)
+		apikey_table_add(writer, &apikey_use_table, use);
+	else
+		apikey_table_put(writer, &apikey_use_table, use);
+}
+
+/* A descriptor of a key's row, kept for the life of the process. */
+TupleDesc
+apikey_key_descriptor(void)
+{
+	static TupleDesc desc = NULL;
+	static Oid	role_type;		/* all that may change in it */
+	Oid			current = apikey_catalog()->role_type;
+
+	if (desc == NULL || role_type != current)
+	{
+		MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
+
+		if (desc != NULL)
+			FreeTupleDesc(desc);
+		desc = apikey_table_descriptor(&apikey_key_table);
+		role_type = current;
+		MemoryContextSwitchTo(context);
+	}
+	return desc;
+}
+
+Oid
+apikey_key_owner(const ApikeyRow *key)
+{
+	return DatumGetObjectId(key->values[APIKEY_KEY_OWNER]);
+}
+
+/* Makes a key that of a role. */
+void
+apikey_key_set_owner(ApikeyRow *key, Oid owner)
+{
+	apikey_row_set(key, APIKEY_KEY_OWNER, ObjectIdGetDatum(owner));
+	apikey_row_set_pointer(key, APIKEY_KEY_OWNER_NAME,
+						   apikey_role_name_text(owner, NULL));
+}
+
+/* Is there a key's owner still, rather than another role of its number? */
+bool
+apikey_key_owner_stands(const ApikeyRow *key)
+{
+	return apikey_role_stands(apikey_key_owner(key),
+							  apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
+}
+
+/* The id of a key's project; NULL for a personal key. */
+const pg_uuid_t *
+apikey_key_project(const ApikeyRow *key)
+{
+	return key->nulls[APIKEY_KEY_PROJECT] ? NULL :
+		DatumGetUUIDP(key->values[APIKEY_KEY_PROJECT]);
+}
+
+/* The id of the account of a key's credits; NULL where it has none. */
+const pg_uuid_t *
+apikey_key_account(const ApikeyRow *key)
+{
+	return key->nulls[APIKEY_KEY_CREDITS_ACCOUNT] ? NULL :
+		DatumGetUUIDP(key->values[APIKEY_KEY_CREDITS_ACCOUNT]);
+}
+
+/* The limit of a key; false where it has none. */
+bool
+apikey_key_rate(const ApikeyRow *key, ApikeyRate *rate)
+{
+	Interval   *window;
+
+	if (key->nulls[APIKEY_KEY_RATE_LIMIT])
+		return false;
+	window = DatumGetIntervalP(key->values[APIKEY_KEY_RATE_WINDOW]);
+	rate->tokens = DatumGetInt32(key->values[APIKEY_KEY_RATE_LIMIT]);
+	rate->window = ((int64) window->day * USECS_PER_DAY + window->time) *
+		APIKEY_LIMITER_UNITS;
+	return true;
+}

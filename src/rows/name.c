@@ -1,0 +1,134 @@
+/*
+ * name.c
+ *		What the name of a key may be.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_collation.h"
+#include "utils/builtins.h"
+
+#include "usage/usage.h"
+
+#define NAME_CHARS_MIN		2
+#define NAME_CHARS_MAX		64
+#define NAME_BYTES_MAX		1024	/* no 64 characters in NFC came from more */
+
+/* Letters, marks after a letter, digits, '_' and '-'. */
+static bool
+name_characters_valid(const pg_wchar *codes, int count)
+{
+	bool		takes_mark = false;
+
+	for (int i = 0; i < count; i++)
+	{
+		switch (apikey_unicode_class(codes[i]))
+		{
+			case APIKEY_CHAR_LETTER:
+				takes_mark = true;
+				break;
+			case APIKEY_CHAR_MARK:
+				if (!takes_mark)
+					return false;
+				break;
+			case APIKEY_CHAR_DIGIT:
+				takes_mark = false;
+				break;
+			default:
+				if (codes[i] != '_' && codes[i] != '-')
+					return false;
+				takes_mark = false;
+		}
+	}
+	return true;
+}
+
+/* No control, format or white-space characters? */
+static bool
+all_visible(const pg_wchar *codes, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (apikey_unicode_class(codes[i]) == APIKEY_CHAR_NONE)
+			return false;
+	}
+	return true;
+}
+
+/* A project's pattern as one that matches whole texts. */
+static text *
+whole_pattern(const text *pattern)
+{
+	return cstring_to_text(psprintf("^(?:%s)$", text_to_cstring(pattern)));
+}
+
+static bool
+pattern_matches(text *pattern, text *value)
+{
+	return DatumGetBool(DirectFunctionCall2Coll(textregexeq, C_COLLATION_OID,
+												PointerGetDatum(value),
+												PointerGetDatum(pattern)));
+}
+
+pg_noreturn static void
+refuse_name(const char *argument, const text *pattern)
+{
+	if (pattern == NULL)
+		apikey_refuse_by("apikey_key_name", argument,
+						 "A name has 2 to 64 characters: letters with their marks and decimal digits of any script, \"_\" and \"-\".");
+	apikey_refuse_by("apikey_key_name_pattern", argument,
+					 psprintf("A name has 1 to 64 characters, no control, format or white-space character among them, and matches the project's \"name_pattern\", \"%s\".",
+							  text_to_cstring(pattern)));
+}
+
+/*
+ * A key's name, as it is to be stored.  A project's pattern stands in place
+ * of the rule about characters.
+ */
+text *
+apikey_rule_name(const char *argument, text *value, const ApikeyRow *project)
+{
+	text	   *pattern = project == NULL ? NULL :
+		apikey_row_text(project, APIKEY_PROJECT_NAME_PATTERN);
+	pg_wchar   *codes;
+	int			count;
+
+	if (VARSIZE_ANY_EXHDR(value) > NAME_BYTES_MAX ||
+		apikey_unicode_decode(value, &count) == NULL)
+		refuse_name(argument, pattern);
+
+	value = apikey_unicode_nfc(value);
+	codes = apikey_unicode_decode(value, &count);
+	if (count < (pattern == NULL ? NAME_CHARS_MIN : 1) || count > NAME_CHARS_MAX ||
+		!(pattern == NULL ? name_characters_valid(codes, count) :
+		  all_visible(codes, count) &&
+		  pattern_matches(whole_pattern(pattern), value)))
+		refuse_name(argument, pattern);
+	return value;
+}
+
+/* A name pattern must compile as it stands and as whole_pattern. */
+void
+apikey_rule_name_pattern(text *pattern)
+{
+	static const char rule[] =
+	"A name pattern is a regular expression of 1 to 200 characters, without embedded options.";
+	int			length = apikey_unicode_length(pattern);
+
+	if (length < 1 || length > 200)
+		apikey_refuse("name_pattern", rule);
+	PG_TRY();
+	{
+		text	   *nothing = cstring_to_text("");
+
+		pattern_matches(pattern, nothing);
+		pattern_matches(whole_pattern(pattern), nothing);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_INVALID_REGULAR_EXPRESSION)
+			PG_RE_THROW();
+		FlushErrorState();
+		apikey_refuse("name_pattern", rule);
+	}
+	PG_END_TRY();
+}

@@ -1,0 +1,70 @@
+/*
+ * attempt.c
+ *		A work that may as well be left undone.
+ */
+#include "postgres.h"
+
+#include "commands/trigger.h"
+#include "utils/snapmgr.h"
+
+#include "apikey.h"
+
+/* Ends the subtransaction of apikey_attempt without what it has done. */
+static void
+roll_back(MemoryContext context, ResourceOwner owner)
+{
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+}
+
+/* Is an error no reason to fail, where a work may as well be left undone? */
+static bool
+may_be_left(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlerrcode == ERRCODE_UNIQUE_VIOLATION ||
+		sqlerrcode == ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION ||
+		sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+}
+
+/*
+ * Runs a work in a subtransaction; false, and nothing done, where the
+ * transaction's snapshot forbids it, somebody else has just done the same or is
+ * in the way, or the tables are of an older version.
+ * Whatever ends it, the subtransaction has ended when we return or raise.
+ */
+bool
+apikey_attempt(ApikeyWork run, void *work)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		run(work);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		roll_back(context, owner);
+		if (!may_be_left(error->sqlerrcode))
+			ReThrowError(error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	return done;
+}

@@ -1,0 +1,21 @@
+/*
+ * refuse.h
+ *		How a value is refused.
+ */
+#ifndef APIKEY_REFUSE_H
+#define APIKEY_REFUSE_H
+
+#include "fmgr.h"
+
+#include "compat.h"
+
+pg_noreturn extern void apikey_refuse(const char *argument, const char *rule);
+pg_noreturn extern void apikey_refuse_by(const char *constraint,
+										 const char *argument,
+										 const char *rule);
+pg_noreturn extern void apikey_refuse_null(const char *argument);
+extern int	apikey_error_about(const char *argument, const char *constraint);
+extern text *apikey_required_text(FunctionCallInfo fcinfo, int number,
+								  const char *argument);
+
+#endif							/* APIKEY_REFUSE_H */

@@ -1,0 +1,74 @@
+/*
+ * row.c
+ *		The columns of a row, as they are read and set in memory.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+
+#include "verify/verify.h"
+
+const pg_uuid_t *
+apikey_row_id(const ApikeyRow *row)
+{
+	return DatumGetUUIDP(row->values[0]);
+}
+
+char *
+apikey_id_string(const pg_uuid_t *id)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+}
+
+/* A column of type text; NULL where it is null. */
+text *
+apikey_row_text(const ApikeyRow *row, int column)
+{
+	return row->nulls[column] ? NULL : DatumGetTextPP(row->values[column]);
+}
+
+bool
+apikey_row_bool(const ApikeyRow *row, int column)
+{
+	return !row->nulls[column] && DatumGetBool(row->values[column]);
+}
+
+ApikeyRole
+apikey_row_role(const ApikeyRow *row, int column)
+{
+	return row->nulls[column] ? APIKEY_ROLE_NONE :
+		apikey_role_from_datum(row->values[column]);
+}
+
+/* Makes all columns null. */
+void
+apikey_row_clear(ApikeyRow *row)
+{
+	memset(row->nulls, true, sizeof(row->nulls));
+}
+
+void
+apikey_row_set(ApikeyRow *row, int column, Datum value)
+{
+	row->values[column] = value;
+	row->nulls[column] = false;
+}
+
+/* Sets a column to what is pointed to, or, with NULL, makes it null. */
+void
+apikey_row_set_pointer(ApikeyRow *row, int column, const void *value)
+{
+	row->values[column] = PointerGetDatum(value);
+	row->nulls[column] = value == NULL;
+}
+
+/* Are two texts the same, byte by byte?  NULL is one of its own. */
+bool
+apikey_same_text(const text *one, const text *two)
+{
+	if (one == NULL || two == NULL)
+		return one == two;
+	return VARSIZE_ANY_EXHDR(one) == VARSIZE_ANY_EXHDR(two) &&
+		memcmp(VARDATA_ANY(one), VARDATA_ANY(two),
+			   VARSIZE_ANY_EXHDR(one)) == 0;
+}

@@ -1,0 +1,280 @@
+/*
+ * write.c
+ *		Locking and writing the rows of our tables, and what is told of those that
+ *		cannot be written.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+
+#include "verify/verify.h"
+
+/*
+ * A row that is not there to be written was changed meanwhile, or is not seen
+ * by a snapshot that was taken before.
+ */
+static void
+require_row(const ApikeyTable *table, bool found)
+{
+	if (!found)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not change table \"%s\" due to a concurrent change",
+						table->name)));
+}
+
+/* What a publication forbids, as it does not know a row by its primary key. */
+pg_noreturn static void
+refuse_published(const ApikeyTable *table, const ErrorData *error)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" is published so that it cannot be changed",
+					table->name),
+			 errdetail("%s", error->detail != NULL ? error->detail :
+					   error->message),
+			 errhint("Take the row filter and the column list out of the publication or run, as a superuser: ALTER TABLE %s.%s REPLICA IDENTITY FULL;",
+					 apikey_catalog_schema(), table->name)));
+}
+
+/*
+ * Raises that a row's name is taken.  By what the caller may not know, so
+ * nothing is said to exist; argument is where the name was given.
+ */
+void
+apikey_table_refuse_taken(const ApikeyTable *table, const ApikeyRow *row,
+						  const char *argument)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg("%s name \"%s\" is taken", table->noun,
+					text_to_cstring(apikey_row_text(row, table->label))),
+			 apikey_error_about(argument,
+								psprintf("%s_%s_taken", table->name,
+										 table->columns[table->label].name))));
+}
+
+/*
+ * Is to be called where a row could not be written: tells a name that is taken
+ * in the user's words, and all else as it is.
+ */
+pg_noreturn static void
+rethrow(const ApikeyTable *table, const ApikeyRow *row, const char *argument,
+		MemoryContext context)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	if (error->sqlerrcode == ERRCODE_INVALID_COLUMN_REFERENCE)
+	{
+		FlushErrorState();
+		refuse_published(table, error);
+	}
+	if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
+		(table->noun == NULL && table->taken == NULL) ||
+		error->table_name == NULL ||
+		strcmp(error->table_name, table->name) != 0)
+		PG_RE_THROW();
+	FlushErrorState();
+	if (table->noun == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("%s", table->taken),
+				 apikey_error_about(argument,
+									psprintf("apikey_%s_taken", argument))));
+	apikey_table_refuse_taken(table, row, argument);
+}
+
+/*
+ * Locks a table for rows to be written, unless somebody has it who keeps us
+ * waiting: false then.
+ */
+bool
+apikey_table_free(const ApikeyTable *table)
+{
+	return ConditionalLockRelationOid(apikey_catalog_relation(table->relation),
+									  RowExclusiveLock);
+}
+
+/* Opens a table for rows to be written. */
+ApikeyWriter *
+apikey_table_open(const ApikeyTable *table)
+{
+	return apikey_storage_open(apikey_table_relation(table, RowExclusiveLock));
+}
+
+void
+apikey_table_close(ApikeyWriter *writer)
+{
+	Relation	rel = apikey_storage_relation(writer);
+
+	apikey_storage_close(writer);
+	table_close(rel, NoLock);
+}
+
+/* Copies a locked row into the current context, as it is stored. */
+static void
+copy_locked(const ApikeyTable *table, TupleTableSlot *slot, ApikeyRow *row)
+{
+	apikey_table_deform(table, ExecCopySlotHeapTuple(slot), slot->tts_tupleDescriptor,
+			   row);
+}
+
+/*
+ * Locks the row that a key finds in the primary key, to be written, and reads
+ * its latest version, unless row is NULL; false where it is gone or, to skip
+ * it, locked.
+ */
+bool
+apikey_table_take(ApikeyWriter *writer, const ApikeyTable *table,
+				  const ScanKeyData *key, ApikeyLock lock, ApikeyRow *row)
+{
+	TupleTableSlot *slot = apikey_storage_locked(writer);
+	Relation	index = apikey_table_index(table, table->pkey);
+	bool		found = apikey_storage_lock(apikey_storage_relation(writer),
+											index, key, 1, lock, slot);
+
+	if (found && row != NULL)
+		copy_locked(table, slot, row);
+	apikey_table_close_index(index);
+	return found;
+}
+
+/*
+ * Has nobody a row of that key, nor is making one?  Then to insert it waits
+ * for nobody.
+ */
+bool
+apikey_table_absent(ApikeyWriter *writer, const ApikeyTable *table,
+					const ScanKeyData *key)
+{
+	Relation	index = apikey_table_index(table, table->pkey);
+	bool		absent = apikey_storage_absent(apikey_storage_relation(writer),
+											   index, key, 1);
+
+	apikey_table_close_index(index);
+	return absent;
+}
+
+/* Writes the row that was taken last. */
+void
+apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
+				 const ApikeyRow *row)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		require_row(table, apikey_storage_update(writer, row->values,
+												 row->nulls, table->count));
+	}
+	PG_CATCH();
+	{
+		rethrow(table, row, table->relabel, context);
+	}
+	PG_END_TRY();
+}
+
+/* Removes the row that was taken last. */
+void
+apikey_table_remove(ApikeyWriter *writer, const ApikeyTable *table)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		apikey_storage_delete(writer);
+	}
+	PG_CATCH();
+	{
+		rethrow(table, NULL, NULL, context);
+	}
+	PG_END_TRY();
+}
+
+/* Inserts a row. */
+void
+apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
+				 const ApikeyRow *row)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		apikey_storage_insert(writer, row->values, row->nulls, table->count);
+	}
+	PG_CATCH();
+	{
+		rethrow(table, row, table->argument, context);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Locks a row to the end of the transaction and reads its latest version;
+ * false where it is gone.
+ */
+bool
+apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
+				  ApikeyLock lock, ApikeyRow *row)
+{
+	Relation	rel = apikey_table_relation(table, RowShareLock);
+	Relation	index = apikey_table_index(table, table->pkey);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ScanKeyData key;
+	bool		found;
+
+	apikey_table_key(&key, id);
+	found = apikey_storage_lock(rel, index, &key, 1, lock, slot);
+	if (found)
+		copy_locked(table, slot, row);
+	ExecDropSingleTupleTableSlot(slot);
+	apikey_table_close_index(index);
+	table_close(rel, NoLock);
+	return found;
+}
+
+void
+apikey_table_insert(const ApikeyTable *table, const ApikeyRow *row)
+{
+	ApikeyWriter *writer = apikey_table_open(table);
+
+	apikey_table_add(writer, table, row);
+	apikey_table_close(writer);
+}
+
+/* Writes back a row that was locked. */
+void
+apikey_table_update(const ApikeyTable *table, const ApikeyRow *row)
+{
+	ApikeyWriter *writer = apikey_table_open(table);
+	ScanKeyData key;
+
+	apikey_table_key(&key, apikey_row_id(row));
+	require_row(table, apikey_table_take(writer, table, &key,
+										 APIKEY_LOCK_CHANGE, NULL));
+	apikey_table_put(writer, table, row);
+	apikey_table_close(writer);
+}
+
+/* Removes a row; 40001 where it must exist and does not. */
+void
+apikey_table_delete(const ApikeyTable *table, const pg_uuid_t *id,
+					bool must_exist)
+{
+	ApikeyWriter *writer = apikey_table_open(table);
+	ScanKeyData key;
+	bool		found;
+
+	apikey_table_key(&key, id);
+	found = apikey_table_take(writer, table, &key, APIKEY_LOCK_UPDATE, NULL);
+	if (must_exist)
+		require_row(table, found);
+	if (found)
+		apikey_table_remove(writer, table);
+	apikey_table_close(writer);
+}

@@ -1,0 +1,368 @@
+/*
+ * history_rows.c
+ *		The rows of the history: what was counted of a key in an hour or a day.
+ */
+#include "postgres.h"
+
+#include "common/md5.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/jsonb.h"
+#include "utils/snapmgr.h"
+
+#include "credits/credit.h"
+#include "usage/history.h"
+#include "usage/usage.h"
+
+#define SUMMED_AT_ONCE	200		/* rows in a transaction */
+
+static const ApikeyColumn history_columns[] = {
+	[HISTORY_ID] = {"id", UUIDOID, false},
+	[HISTORY_KEY_ID] = {"key_id", UUIDOID, false},
+	[HISTORY_KEY_NAME] = {"key_name", TEXTOID, false},
+	[HISTORY_KEY_OWNER] = {"key_owner", REGROLEOID, false},
+	[HISTORY_KEY_OWNER_NAME] = {"key_owner_name", TEXTOID, false},
+	[HISTORY_KEY_SUBJECT] = {"key_subject", TEXTOID, false},
+	[HISTORY_PLACE] = {"place", TEXTOID, false},
+	[HISTORY_ORGANIZATION] = {"organization", UUIDOID, false},
+	[HISTORY_PROJECT] = {"project", UUIDOID, false},
+	[HISTORY_STARTS_AT] = {"starts_at", TIMESTAMPTZOID, false},
+	[HISTORY_STEP] = {"step", INTERVALOID, false},
+	[HISTORY_USE_COUNT] = {"use_count", INT8OID, false},
+	[HISTORY_DENIED] = {"denied", JSONBOID, false},
+	[HISTORY_SPENT] = {"spent", JSONBOID, false}
+};
+const ApikeyTable apikey_history_table = {
+	.name = "apikey_history",
+	.relation = APIKEY_REL_HISTORY,
+	.pkey = APIKEY_REL_HISTORY_PKEY,
+	.columns = history_columns,
+	.count = lengthof(history_columns)
+};
+
+/* Is no history kept? */
+bool
+apikey_history_off(void)
+{
+	return apikey_history_hours == 0 && apikey_history_days == 0;
+}
+
+/* When the hour or day begins, in UTC, that a time is in. */
+static TimestampTz
+begin_of(TimestampTz time, bool day)
+{
+	return DatumGetTimestamp(DirectFunctionCall2(timestamp_trunc,
+												 CStringGetTextDatum(day ? "day" : "hour"),
+												 TimestampGetDatum(time)));
+}
+
+/* The id of a key's row of an hour or day. */
+static void
+row_id(const pg_uuid_t *key, TimestampTz begin, bool day, pg_uuid_t *id)
+{
+	struct
+	{
+		pg_uuid_t	key;
+		TimestampTz begin;
+		int64		day;
+	}			what;
+	const char *error;
+
+	memset(&what, 0, sizeof(what));
+	what.key = *key;
+	what.begin = begin;
+	what.day = day;
+	if (!pg_md5_binary(&what, sizeof(what), id->data, &error))
+		elog(ERROR, "could not compute MD5 hash: %s", error);
+}
+
+/* {"name": number, ...} with so much more of a name. */
+Datum
+apikey_history_json_plus(Datum json, const char *name, int64 amount)
+{
+	Jsonb	   *object = DatumGetJsonbP(json);
+	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
+	JsonbValue	value;
+	StringInfoData result;
+	bool		found = false;
+
+	apikey_detail_begin(&result);
+	(void) JsonbIteratorNext(&iterator, &value, false);
+	while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
+	{
+		char	   *key = pnstrdup(value.val.string.val, value.val.string.len);
+		int64		number;
+
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		number = value.type != jbvNumeric ? 0 :
+			DatumGetInt64(DirectFunctionCall1(numeric_int8,
+											  NumericGetDatum(value.val.numeric)));
+		if (strcmp(key, name) == 0)
+		{
+			number = apikey_credits_sum(number, amount);
+			found = true;
+		}
+		apikey_detail_json(&result, key, psprintf(INT64_FORMAT, number));
+	}
+	if (!found)
+		apikey_detail_json(&result, name, psprintf(INT64_FORMAT, amount));
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(apikey_detail_end(&result)));
+}
+
+static void
+set_place(const ApikeyRow *key, ApikeyRow *row)
+{
+	ApikeyPlace place;
+
+	if (apikey_key_project(key) == NULL ||
+		!apikey_place_fetch_project(apikey_key_project(key), &place))
+		return;
+	apikey_row_set(row, HISTORY_PLACE, CStringGetTextDatum(place.path));
+	apikey_row_set_pointer(row, HISTORY_ORGANIZATION,
+						   apikey_place_organization(&place));
+	apikey_row_set(row, HISTORY_PROJECT, key->values[APIKEY_KEY_PROJECT]);
+}
+
+/* A row of a key that nothing has been counted in. */
+static void
+new_row(const ApikeyRow *key, ApikeyRow *row)
+{
+	apikey_row_clear(row);
+	apikey_row_set(row, HISTORY_KEY_ID, key->values[APIKEY_KEY_ID]);
+	apikey_row_set(row, HISTORY_KEY_NAME, key->values[APIKEY_KEY_NAME]);
+	apikey_row_set(row, HISTORY_KEY_OWNER, key->values[APIKEY_KEY_OWNER]);
+	apikey_row_set_pointer(row, HISTORY_KEY_OWNER_NAME,
+						   apikey_role_name_text(apikey_key_owner(key),
+												 apikey_row_text(key, APIKEY_KEY_OWNER_NAME)));
+	apikey_row_set_pointer(row, HISTORY_KEY_SUBJECT,
+						   apikey_row_text(key, APIKEY_KEY_SUBJECT));
+	set_place(key, row);
+}
+
+/* Makes a row one of an hour or day. */
+static void
+set_step(ApikeyRow *row, TimestampTz begin, bool day)
+{
+	Interval   *step = palloc0(sizeof(Interval));
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	row_id(DatumGetUUIDP(row->values[HISTORY_KEY_ID]), begin, day, id);
+	if (day)
+		step->day = 1;
+	else
+		step->time = USECS_PER_HOUR;
+	apikey_row_set_pointer(row, HISTORY_ID, id);
+	apikey_row_set(row, HISTORY_STARTS_AT, TimestampTzGetDatum(begin));
+	apikey_row_set_pointer(row, HISTORY_STEP, step);
+	apikey_row_set(row, HISTORY_USE_COUNT, Int64GetDatum(0));
+	apikey_row_set(row, HISTORY_DENIED,
+				   DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	row->values[HISTORY_SPENT] = row->values[HISTORY_DENIED];
+	row->nulls[HISTORY_SPENT] = false;
+}
+
+/* Finds and locks the row that "row" is about, or leaves it as a new one. */
+static bool
+find_row(ApikeyRow *row)
+{
+	ApikeyRow	found;
+
+	if (!apikey_table_lock(&apikey_history_table, apikey_row_id(row),
+						   APIKEY_LOCK_UPDATE, &found))
+		return false;
+	*row = found;
+	return true;
+}
+
+void
+apikey_history_put_row(const ApikeyRow *row, bool found)
+{
+	if (found)
+		apikey_table_update(&apikey_history_table, row);
+	else
+		apikey_table_insert(&apikey_history_table, row);
+}
+
+/* The row of a key for what happens now: an hour's where these are kept. */
+bool
+apikey_history_open_row(const ApikeyRow *key, ApikeyRow *row)
+{
+	bool		day = apikey_history_hours == 0;
+
+	new_row(key, row);
+	set_step(row, begin_of(GetCurrentTimestamp(), day), day);
+	return find_row(row);
+}
+
+/* Has somebody the row of a key for what happens now? */
+bool
+apikey_history_row_held(const ApikeyRow *key)
+{
+	bool		day = apikey_history_hours == 0;
+	ApikeyRow	row;
+	ApikeyRow	found;
+
+	new_row(key, &row);
+	set_step(&row, begin_of(GetCurrentTimestamp(), day), day);
+	return !apikey_table_lock(&apikey_history_table, apikey_row_id(&row),
+							  APIKEY_LOCK_UPDATE_SKIP, &found) &&
+		apikey_table_fetch_latest(&apikey_history_table, apikey_row_id(&row),
+								  &found);
+}
+
+static void
+add_uses(ApikeyRow *row, int64 uses)
+{
+	apikey_row_set(row, HISTORY_USE_COUNT,
+				   Int64GetDatum(DatumGetInt64(row->values[HISTORY_USE_COUNT]) +
+								 uses));
+}
+
+/*
+ * With what is written of a key's use: so many uses more, and, of another
+ * server, what else it has counted.
+ */
+void
+apikey_history_add(const ApikeyRow *key, uint64 uses, const List *counts)
+{
+	ApikeyRow	row;
+	bool		found;
+	ListCell   *cell;
+
+	if ((uses == 0 && counts == NIL) || apikey_history_off() ||
+		apikey_catalog()->first_script)
+		return;
+	found = apikey_history_open_row(key, &row);
+	add_uses(&row, (int64) uses);
+	foreach(cell, counts)
+	{
+		const ApikeyHistoryCount *count = lfirst(cell);
+		ApikeyHistoryColumn column = count->of_unit ? HISTORY_SPENT :
+			HISTORY_DENIED;
+
+		row.values[column] = apikey_history_json_plus(row.values[column], count->name,
+									   count->count);
+	}
+	apikey_history_put_row(&row, found);
+}
+
+/* For the worker, with a flush of a key: so many uses more. */
+void
+apikey_history_used(const ApikeyRow *key, uint64 uses)
+{
+	apikey_history_add(key, uses, NIL);
+}
+
+/* Adds a row of an hour to that of its day, and removes it. */
+static void
+sum_to_day(const ApikeyRow *hour)
+{
+	static const ApikeyHistoryColumn columns[] = {HISTORY_DENIED, HISTORY_SPENT};
+	ApikeyRow	day = *hour;
+	bool		found;
+
+	set_step(&day, begin_of(DatumGetTimestampTz(hour->values[HISTORY_STARTS_AT]),
+							true), true);
+	found = find_row(&day);
+	add_uses(&day, DatumGetInt64(hour->values[HISTORY_USE_COUNT]));
+	for (size_t i = 0; i < lengthof(columns); i++)
+	{
+		Jsonb	   *object = DatumGetJsonbP(hour->values[columns[i]]);
+		JsonbIterator *iterator = JsonbIteratorInit(&object->root);
+		JsonbValue	value;
+
+		(void) JsonbIteratorNext(&iterator, &value, false);
+		while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
+		{
+			char	   *name = pnstrdup(value.val.string.val, value.val.string.len);
+
+			(void) JsonbIteratorNext(&iterator, &value, true);
+			if (value.type == jbvNumeric)
+				day.values[columns[i]] =
+					apikey_history_json_plus(day.values[columns[i]], name,
+							  DatumGetInt64(DirectFunctionCall1(numeric_int8,
+																NumericGetDatum(value.val.numeric))));
+		}
+	}
+	apikey_history_put_row(&day, found);
+}
+
+/* Rows that have been kept long enough. */
+typedef struct Search
+{
+	TimestampTz hours_before;
+	TimestampTz days_before;
+	List	   *rows;
+} Search;
+
+static bool
+collect_old(const ApikeyRow *row, void *state)
+{
+	Search	   *search = state;
+	TimestampTz begin = DatumGetTimestampTz(row->values[HISTORY_STARTS_AT]);
+	bool		day = DatumGetIntervalP(row->values[HISTORY_STEP])->day != 0;
+
+	if (begin < search->days_before || (!day && begin < search->hours_before))
+	{
+		ApikeyRow  *copy = palloc(sizeof(ApikeyRow));
+
+		*copy = *row;
+		search->rows = lappend(search->rows, copy);
+	}
+	return list_length(search->rows) < SUMMED_AT_ONCE;
+}
+
+/* The hours that are old, before which days may be, too. */
+static void
+find_old(Search *search)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	Interval	hour = {.time = USECS_PER_HOUR};
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], HISTORY_STEP + 1, BTEqualStrategyNumber,
+				F_INTERVAL_EQ, IntervalPGetDatum(&hour));
+	ScanKeyInit(&keys[1], HISTORY_STARTS_AT + 1, BTLessStrategyNumber,
+				F_TIMESTAMPTZ_LT, TimestampTzGetDatum(search->hours_before));
+	apikey_table_scan(&apikey_history_table, APIKEY_REL_HISTORY_STEP, keys, 2,
+					  snapshot, collect_old, search);
+	hour.time = 0;
+	hour.day = 1;
+	ScanKeyInit(&keys[1], HISTORY_STARTS_AT + 1, BTLessStrategyNumber,
+				F_TIMESTAMPTZ_LT, TimestampTzGetDatum(search->days_before));
+	if (list_length(search->rows) < SUMMED_AT_ONCE)
+		apikey_table_scan(&apikey_history_table, APIKEY_REL_HISTORY_STEP, keys, 2,
+						  snapshot, collect_old, search);
+	UnregisterSnapshot(snapshot);
+}
+
+/*
+ * For the worker: sums hours to days, and removes days, that have been kept
+ * long enough; true while there may be more.
+ */
+bool
+apikey_history_retain(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Search		search = {
+		.hours_before = apikey_history_hours == 0 ? now :
+		begin_of(now, false) - apikey_history_hours * USECS_PER_HOUR,
+		.days_before = begin_of(now, true) - apikey_history_days * USECS_PER_DAY
+	};
+	ListCell   *cell;
+
+	if (!apikey_step_begin())
+		return false;
+	find_old(&search);
+	foreach(cell, search.rows)
+	{
+		const ApikeyRow *row = lfirst(cell);
+
+		if (DatumGetTimestampTz(row->values[HISTORY_STARTS_AT]) >=
+			search.days_before)
+			sum_to_day(row);
+		apikey_table_delete(&apikey_history_table, apikey_row_id(row), false);
+	}
+	apikey_step_commit();
+	return list_length(search.rows) == SUMMED_AT_ONCE;
+}

@@ -1,0 +1,166 @@
+/*
+ * judge.c
+ *		The order and meaning of the codes: what a key that was found may do now.
+ */
+#include "postgres.h"
+
+#include "utils/inval.h"
+
+#include "keys/deleted.h"
+#include "limits/bound.h"
+#include "verify/token.h"
+
+/*
+ * Is it a key of whom the caller names?  A project's key is taken for nothing
+ * but its project's: anyone may make a project and have others own keys there.
+ * Where neither is named, it is the caller's own or nobody's.
+ */
+static ApikeyCode
+judge_whose(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
+{
+	bool		personal = apikey_key_project(verdict->key) == NULL;
+	bool		owned = demand->owner == apikey_key_owner(verdict->key);
+
+	if (demand->project != NULL)
+	{
+		if (!apikey_place_within(verdict->project, demand->project))
+			return APIKEY_CODE_WRONG_PROJECT;
+		return owned || !demand->by_owner ? APIKEY_CODE_VALID :
+			APIKEY_CODE_WRONG_OWNER;
+	}
+	if (!personal && !demand->by_owner)
+		return APIKEY_CODE_WRONG_PROJECT;
+	return personal && owned ? APIKEY_CODE_VALID : APIKEY_CODE_WRONG_OWNER;
+}
+
+/* Fills in a verdict on a key that has been read just now, in a place or none. */
+static void
+complete_at(ApikeyVerdict *verdict, const ApikeyRow *key,
+			const ApikeyPlace *place)
+{
+	verdict->key = key;
+	verdict->project = place == NULL ? NULL : place->path;
+	verdict->rated = verdict->credited = false;
+	verdict->bounds = apikey_bounds_read(key, place);
+	verdict->row = NULL;
+	verdict->span = NULL;
+	memset(&verdict->fresh, 0, sizeof(verdict->fresh));
+	verdict->fresh.owner = apikey_key_owner(key);
+	verdict->hint = &verdict->fresh;
+}
+
+/* The same where its place is still to be read. */
+void
+apikey_judge_complete(ApikeyVerdict *verdict, const ApikeyRow *key)
+{
+	const pg_uuid_t *project = apikey_key_project(key);
+	ApikeyPlace place;
+	bool		found = project != NULL &&
+		apikey_place_fetch_project(project, &place);
+
+	complete_at(verdict, key, found ? &place : NULL);
+	apikey_status_read(key, found ? &place : NULL, &verdict->state);
+}
+
+/*
+ * Fills in a verdict on the key of an id, for whoever does not offer the key
+ * but would be told of it, and whose key it is.  False where there is none
+ * such.
+ */
+bool
+apikey_verify_known(const pg_uuid_t *id, const ApikeyDemand *demand,
+					ApikeyVerdict *verdict)
+{
+	ApikeyRow  *key = palloc(sizeof(ApikeyRow));
+	ApikeyPlace place;
+
+	AcceptInvalidationMessages();
+	verdict->at = GetCurrentTimestamp();
+	verdict->known = true;
+	if (!apikey_cache_lookup_id(id, verdict))
+	{
+		if (apikey_key_fetch_latest(id, key))
+			apikey_judge_complete(verdict, key);
+		else if (apikey_deleted_fetch(id, key, &place))
+			complete_at(verdict, key, &place);
+		else
+			return false;
+	}
+	return judge_whose(verdict, demand) == APIKEY_CODE_VALID;
+}
+
+/* What a token adds to what its key is now, which ends with it. */
+static ApikeyCode
+judge_span(const ApikeyVerdict *verdict, ApikeyCode code)
+{
+	if (apikey_token_early(verdict->span, verdict->at))
+		return APIKEY_CODE_NOT_YET_VALID;
+	return apikey_token_ended(verdict->span, verdict->at) ?
+		APIKEY_CODE_EXPIRED : code;
+}
+
+/* Is a key one that is in force, whatever it is wanted for? */
+ApikeyCode
+apikey_judge_state(const ApikeyVerdict *verdict)
+{
+	ApikeyCode	code = APIKEY_CODE_VALID;
+
+	switch (apikey_status_at(verdict->key, &verdict->state, verdict->at))
+	{
+		case APIKEY_STATUS_REVOKED:
+			return APIKEY_CODE_REVOKED;
+		case APIKEY_STATUS_DISABLED:
+			return APIKEY_CODE_DISABLED;
+		case APIKEY_STATUS_SCHEDULED:
+			return APIKEY_CODE_NOT_YET_VALID;
+		case APIKEY_STATUS_EXPIRED:
+			return APIKEY_CODE_EXPIRED;
+		case APIKEY_STATUS_FORBIDDEN:
+			code = APIKEY_CODE_FORBIDDEN;
+			break;
+		case APIKEY_STATUS_RETIRING:
+		case APIKEY_STATUS_ACTIVE:
+			break;
+	}
+	return verdict->span == NULL ? code : judge_span(verdict, code);
+}
+
+/* Is a key good for what is wanted, whoever's it is? */
+ApikeyCode
+apikey_judge_use(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
+{
+	const ApikeyRow *key = verdict->key;
+
+	if (!key->nulls[APIKEY_KEY_ALLOWED_IPS] &&
+		!apikey_address_allowed(key->values[APIKEY_KEY_ALLOWED_IPS],
+								demand->client_addr))
+		return APIKEY_CODE_IP_DENIED;
+	if (verdict->state.role < demand->min_role)
+		return APIKEY_CODE_INSUFFICIENT_ROLE;
+	if (demand->by_scopes &&
+		!apikey_scope_all_granted(key->values[APIKEY_KEY_SCOPES],
+								  demand->scopes))
+		return APIKEY_CODE_INSUFFICIENT_SCOPE;
+	return APIKEY_CODE_VALID;
+}
+
+/* Spends what a key that passes everything else is limited in. */
+ApikeyCode
+apikey_judge_spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
+{
+	return verdict->bounds == NULL ? APIKEY_CODE_VALID :
+		apikey_bounds_spend(verdict, demand);
+}
+
+/* What a key whose secret has matched is good for. */
+ApikeyCode
+apikey_judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
+{
+	ApikeyCode	code = apikey_judge_state(verdict);
+
+	if (code == APIKEY_CODE_VALID)
+		code = judge_whose(verdict, demand);
+	if (code == APIKEY_CODE_VALID)
+		code = apikey_judge_use(verdict, demand);
+	return code == APIKEY_CODE_VALID ? apikey_judge_spend(verdict, demand) : code;
+}
