@@ -301,6 +301,7 @@ extern void apikey_use_put(ApikeyWriter *writer, const ApikeyRow *use,
 extern TupleDesc apikey_key_descriptor(void);
 extern Oid	apikey_key_owner(const ApikeyRow *key);
 extern void apikey_key_set_owner(ApikeyRow *key, Oid owner);
+extern bool apikey_key_revoked(const ApikeyRow *key);
 extern bool apikey_key_owner_stands(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_project(const ApikeyRow *key);
 extern const pg_uuid_t *apikey_key_account(const ApikeyRow *key);

@@ -97,8 +97,7 @@ void
 apikey_status_read(const ApikeyRow *key, const ApikeyPlace *place,
 				   ApikeyKeyState *state)
 {
-	state->revoked = !key->nulls[APIKEY_KEY_REVOKED_AT] ||
-		!apikey_key_owner_stands(key);
+	state->revoked = apikey_key_revoked(key);
 	state->forbidden = false;
 	state->role = APIKEY_ROLE_NONE;
 	if (apikey_key_project(key) == NULL)

@@ -46,10 +46,7 @@ apikey_key_replaced(const ApikeyRow *key, const ApikeyRow *successor)
 ApikeyStatus
 apikey_key_status(const ApikeyRow *key, TimestampTz now)
 {
-	ApikeyKeyState state = {
-		.revoked = !key->nulls[APIKEY_KEY_REVOKED_AT] ||
-		!apikey_key_owner_stands(key)
-	};
+	ApikeyKeyState state = {.revoked = apikey_key_revoked(key)};
 
 	return apikey_status_at(key, &state, now);
 }

@@ -2,14 +2,17 @@
  * manage.c
  *		Changing keys that exist: who is let through, and in what state.
  *
- * A change goes through apikey_manage_open, which decides before it locks (a
- * stranger must not make the owner wait) and again on the row it locked.  To
- * revoke is no such change: it waits for nobody, and who may do nothing else
- * with a key never has its row (see revocation.c).
+ * A change that a caller asks for goes through apikey_manage_open, which
+ * decides before it locks (a stranger must not make the owner wait) and again
+ * on the row it locked.  To revoke is no such change: it waits for nobody, and
+ * whoever may do nothing else with a key never has its row (see revocation.c).
+ * What the worker does, to the keys of dropped roles for instance, is not asked
+ * for and goes through apikey_key_lock alone.
  *
- * Whoever locks more than one row of keys and waits takes a key before the one
- * that it has replaced: the younger first.  A project's row comes before those
- * of its keys, and a key's before that of its account.
+ * Whoever locks the rows of more than one key, and waits for them, locks a key
+ * before the one that it has replaced; where the keys are many, the one with
+ * the greater id first, which was made later.  A project's row is locked before
+ * those of its keys, and a key's before that of its account.
  */
 #include "postgres.h"
 

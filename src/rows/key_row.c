@@ -180,6 +180,13 @@ apikey_key_owner_stands(const ApikeyRow *key)
 							  apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
 }
 
+/* Is a key revoked: in its row, or as its owner has been dropped? */
+bool
+apikey_key_revoked(const ApikeyRow *key)
+{
+	return !key->nulls[APIKEY_KEY_REVOKED_AT] || !apikey_key_owner_stands(key);
+}
+
 /* The id of a key's project; NULL for a personal key. */
 const pg_uuid_t *
 apikey_key_project(const ApikeyRow *key)

@@ -31,10 +31,11 @@ may_be_left(int sqlerrcode)
 }
 
 /*
- * Runs a work in a subtransaction; false, and nothing done, where the
- * transaction's snapshot forbids it, somebody else has just done the same or is
- * in the way, or the tables are of an older version.
- * Whatever ends it, the subtransaction has ended when we return or raise.
+ * Runs a work in a subtransaction.  Returns false where the transaction's
+ * snapshot forbids the work, somebody else has just done the same or is in the
+ * way, or the tables are of an older version: then all that it has written is
+ * rolled back.  Whatever ends it, the subtransaction has ended when we return
+ * or raise.
  */
 bool
 apikey_attempt(ApikeyWork run, void *work)

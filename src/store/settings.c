@@ -1,6 +1,6 @@
 /*
  * settings.c
- *		The settings, as they are now; apikey.c tells the server of them.
+ *		The settings, as they are now; define.c tells the server of them.
  */
 #include "postgres.h"
 

@@ -33,4 +33,7 @@ extern char *apikey_server_name;
 extern int	apikey_server_timeout;
 extern char *apikey_subject_setting;
 
+/* src/define.c */
+extern void apikey_define_settings(void);
+
 #endif							/* APIKEY_SETTINGS_H */

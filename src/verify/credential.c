@@ -57,9 +57,9 @@ token_head(const char *bytes, size_t len, ApikeyCredential *credential)
 }
 
 /*
- * Reads a credential from a key's text, or a token's.  What follows the id is left for
- * apikey_credential_native, which a key that has been verified before can do
- * without: it is what the proof is made of.
+ * Reads a credential from a key's text, or a token's.  What follows the id is
+ * left for apikey_credential_native, which a key that has been verified before
+ * can do without: it is what the proof is made of.
  */
 void
 apikey_credential_from_key(NullableDatum key, ApikeyCredential *credential)

@@ -1,6 +1,8 @@
 /*
  * judge.c
  *		The order and meaning of the codes: what a key that was found may do now.
+ *
+ * The order of the checks is the order of the codes in code.h.
  */
 #include "postgres.h"
 

@@ -16,8 +16,8 @@
  * system and database name the database, so that a copy of it accepts none.
  * See docs/design.md for the reasons.
  *
- * What a token is good for is what its key is good for, at each use.  Nothing is
- * stored.
+ * What a token is good for is what its key is good for, at each use.  Nothing
+ * is stored.
  */
 #include "postgres.h"
 

@@ -2,9 +2,10 @@
  * verify.c
  *		Deciding what a text offered as a key is worth.
  *
- * The order of the checks is the order of the codes in apikey.h.  Nothing is
- * looked at, and nothing told, before the secret has matched; an unknown id
- * and a wrong secret cost and answer the same.
+ * This is the way to the key: what was offered is found, and proven.  What the
+ * key may do then is judged in judge.c.  Nothing is judged, and nothing told,
+ * before the secret has matched; an unknown id and a wrong secret cost and
+ * answer the same.
  */
 #include "postgres.h"
 
