@@ -33,9 +33,9 @@ may_be_left(int sqlerrcode)
 /*
  * Runs a work in a subtransaction.  Returns false where the transaction's
  * snapshot forbids the work, somebody else has just done the same or is in the
- * way, or the tables are of an older version: then all that it has written is
- * rolled back.  Whatever ends it, the subtransaction has ended when we return
- * or raise.
+ * way, pgcrypto cannot read what is stored, or the tables are of an older
+ * version: then all that it has written is rolled back.  Whatever ends it, the
+ * subtransaction has ended when we return or raise.
  */
 bool
 apikey_attempt(ApikeyWork run, void *work)
