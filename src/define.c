@@ -324,9 +324,9 @@ apikey_define_settings(void)
 	for (size_t i = 0; i < lengthof(guarded) &&
 		 !process_shared_preload_libraries_in_progress; i++)
 		refuse_connection_option(guarded[i]);
+	define_secrets();
 	define_keys();
 	define_memory();
-	define_secrets();
 	define_requests();
 	define_fleet();
 	MarkGUCPrefixReserved("apikey");
