@@ -49,6 +49,9 @@ my $standby = $make->('standby', $primary);
 $standby->backup('backup');
 my $cascade = $make->('cascade', $standby);
 
+# With APIKEY_TEST_LONG in the environment, more of it.
+my $rounds = $ENV{APIKEY_TEST_LONG} ? 200 : 8;
+my $crashes = $ENV{APIKEY_TEST_LONG} ? 20 : 1;
 my %used;
 # So many uses of each key, and refusals of the first.
 my $use = sub {
@@ -99,7 +102,7 @@ $lock->quit;
 $arrives->('and is counted then');
 
 # Answers lost, calls cut off in the middle: each use is counted once.
-for my $round (1 .. 8)
+for my $round (1 .. $rounds)
 {
 	$use->($_, 1) for $standby, $cascade;
 	sleep rand() * 0.3;
@@ -123,16 +126,18 @@ $wire->mend;
 $arrives->('a restart keeps what was not told');
 
 # A crash loses at most what one interval gathers, and counts nothing twice.
-$use->($standby, 1);
-sleep 1;
-$arrives->('told before');
-my $killed = $standby->background_psql('postgres', on_error_stop => 0);
-my $pid = $killed->query('SELECT pg_backend_pid()');
-kill 'KILL', $pid;
-$standby->poll_query_until('postgres', 'SELECT true');
-eval { $killed->{run}->finish };
-$use->($standby, 1);
-$arrives->('a crash counts nothing twice');
+for my $crash (1 .. $crashes)
+{
+	$use->($standby, 1);
+	$arrives->("told before crash $crash");
+	my $killed = $standby->background_psql('postgres', on_error_stop => 0);
+	my $pid = $killed->query('SELECT pg_backend_pid()');
+	kill 'KILL', $pid;
+	$standby->poll_query_until('postgres', 'SELECT true');
+	eval { $killed->{run}->finish };
+	$use->($standby, 1);
+	$arrives->("crash $crash counts nothing twice");
+}
 
 # A copy of a standby that was stopped in peace: what both have is counted once.
 $wire->break_off;
