@@ -40,6 +40,33 @@ EXCEPTION WHEN undefined_function THEN
 END
 $$;
 
+-- All tables at once, before any is changed.  Who verifies, changes a key or
+-- writes down its use has taken some of them, in an order of its own: so this
+-- waits for none of them longer than a deadlock needs to be found while it
+-- holds others, and begins anew.
+DO $$
+DECLARE
+	patience text := current_setting('lock_timeout');
+	began timestamptz := clock_timestamp();
+BEGIN
+	PERFORM set_config('lock_timeout', '500ms', true);
+	LOOP
+		BEGIN
+			LOCK TABLE @extschema@.apikey_usage, @extschema@.apikey_credit, @extschema@.apikey_key,
+				@extschema@.apikey_digest, @extschema@.apikey_import, @extschema@.apikey_reveal,
+				@extschema@.apikey_organization, @extschema@.apikey_project, @extschema@.apikey_member,
+				@extschema@.apikey_event IN ACCESS EXCLUSIVE MODE;
+			EXIT;
+		EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+			IF patience <> '0' AND clock_timestamp() > began + patience::interval THEN
+				RAISE;
+			END IF;
+		END;
+	END LOOP;
+	PERFORM set_config('lock_timeout', patience, true);
+END
+$$;
+
 -- Tables: heaps, whatever the default was when they were made.
 
 ALTER TABLE @extschema@.apikey_organization SET ACCESS METHOD heap;
