@@ -5,6 +5,7 @@ import graphile from 'graphile-utils';
 
 const tables = [
   'apikey_event', 'apikey_key', 'apikey_limit', 'apikey_member', 'apikey_organization', 'apikey_project',
+  'apikey_server',
 ];
 
 export const extension = {

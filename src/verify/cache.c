@@ -21,7 +21,6 @@
 
 #include "access/htup_details.h"
 
-#include "access/htup_details.h"
 #include "verify/cache_entry.h"
 
 #define KEY_BYTES_MAX	16384	/* a longer key is read each time */
