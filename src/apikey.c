@@ -67,6 +67,7 @@ static const ApikeyMemoryPart *const memory_parts[] = {
 	&apikey_tally_memory,
 	&apikey_server_id_memory,
 	&apikey_batch_memory,
+	&apikey_asker_memory,
 	&apikey_fleet_memory,
 	&apikey_fresh_memory,
 	&apikey_lifetime_memory,

@@ -212,7 +212,7 @@ extern char *apikey_event_handed(const ApikeyRow *before,
 								 const ApikeyRow *key);
 extern void apikey_event_key(const ApikeyRow *key, ApikeyEvent event,
 							 const char *detail);
-extern void apikey_event_denied(const ApikeyRow *key, Oid actor,
+extern void apikey_event_denied(const ApikeyRow *key, Oid actor, text *subject,
 								inet *client_addr, const char *detail);
 extern void apikey_event_denied_by(const ApikeyRow *key, text *actor,
 								   inet *client_addr, const char *detail);

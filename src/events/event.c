@@ -217,14 +217,15 @@ apikey_event_handed(const ApikeyRow *before, const ApikeyRow *key)
 
 /* Tells of a key that somebody else was refused with, from an address. */
 void
-apikey_event_denied(const ApikeyRow *key, Oid actor, inet *client_addr,
-					const char *detail)
+apikey_event_denied(const ApikeyRow *key, Oid actor, text *subject,
+					inet *client_addr, const char *detail)
 {
 	ApikeyRow	row;
 
 	apikey_row_clear(&row);
 	set_key(key, &row);
 	set_actor(&row, actor);
+	apikey_row_set_pointer(&row, EVENT_ACTOR_SUBJECT, subject);
 	apikey_row_set_pointer(&row, EVENT_CLIENT_ADDR, client_addr);
 	event_insert(APIKEY_EVENT_DENIED, detail, &row);
 }

@@ -60,8 +60,12 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 		apikey_denial_note(slot, code, client_addr);
 	}
 	LWLockRelease(lock);
-	if (code != APIKEY_CODE_VALID)
-		apikey_history_denied(id, apikey_code_name(code));
+	if (code == APIKEY_CODE_VALID)
+		return;
+	if (apikey_principal_subjects_in_use())
+		apikey_asker_note(MyDatabaseId, id, GetUserId(),
+						  apikey_principal_subject_if_known());
+	apikey_history_denied(id, apikey_code_name(code));
 }
 
 /*

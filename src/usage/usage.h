@@ -141,6 +141,13 @@ typedef bool (*ApikeyTouchDue) (const void *credential, TimestampTz now,
 extern void apikey_touch(const pg_uuid_t *key, inet *client_addr,
 						 ApikeyTouchDue due, const void *credential);
 
+/* asker.c */
+extern const ApikeyMemoryPart apikey_asker_memory;
+extern void apikey_asker_note(Oid database, const pg_uuid_t *key, Oid actor,
+							  const text *subject);
+extern text *apikey_asker_subject(Oid database, const pg_uuid_t *key,
+								  Oid actor);
+
 /* denial.c */
 extern void apikey_denial_note(ApikeySlot *slot, ApikeyCode code,
 							   inet *client_addr);

@@ -45,6 +45,23 @@ sql('SELECT 1');
 comes('SELECT last_flush_at IS NOT NULL OR tracked_keys = 1 FROM apikey_stats', 'up again');
 is(sql('SELECT count(*) ' . events('one', 'denied')), 1, 'still not');
 
+# Who asked is the application's user too, where there are such.
+{
+	my $wanted = create('wanted', "scopes => '{a}', subject => 'carl'");
+	my $other = create('other', "scopes => '{a}'");
+	sql(q{ALTER SYSTEM SET apikey.subject_setting = 'app.caller'}, 'SELECT pg_reload_conf()');
+	$node->poll_query_until('postgres', q{SELECT current_setting('apikey.subject_setting') = 'app.caller'});
+	my $refused = sub { my ($key, $user) = @_; sql("SET app.caller = '$user'", "SELECT code FROM apikey_verify('$key', scopes => '{b}', owner => '$owner')") };
+	$refused->($wanted, 'mallory');
+	comes('SELECT count(*) = 1 ' . events('wanted', 'denied'), 'told');
+	is(sql("SELECT actor_subject, key_subject " . events('wanted', 'denied')), 'mallory|carl', 'who asked for whose key');
+	$refused->($other, '');
+	comes('SELECT count(*) = 1 ' . events('other', 'denied'), 'told');
+	is(sql("SELECT actor_subject IS NULL " . events('other', 'denied')), 't', 'nobody');
+	sql('ALTER SYSTEM RESET apikey.subject_setting', 'SELECT pg_reload_conf()');
+	$node->poll_query_until('postgres', q{SELECT current_setting('apikey.subject_setting') = ''});
+}
+
 # A key that will expire is told of once, when its time is near; again when it
 # has been given another.
 my $far = create('far', "expires_at => now() + interval '30 days'");
