@@ -169,7 +169,10 @@ $node->poll_query_until('postgres', "SELECT revoke_reason = 'idle' FROM apikeys 
 pass('pg_receivewal does not count');
 $receiver->kill_kill;
 
-# A dump: the uses since it was made are not known.
+# A dump: the uses since it was made are not known.  A server that has not
+# reported, and that no dump takes along, holds the worker back meanwhile.
+sql(q{INSERT INTO apikey_server (id, name, kind, version, token, epoch, sequence, first_seen_at, seen_at, last_report_at, uses)
+	VALUES (gen_random_uuid(), 'silent', 'standby', '0.2.0', gen_random_uuid(), 1, 1, now() - interval '1 year', now(), now() - interval '1 year', 0)});
 sql("UPDATE apikey_projects SET max_idle = '1 day'");
 key('dumped', 'many');
 age('acme/many', 300);
