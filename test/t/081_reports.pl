@@ -78,15 +78,20 @@ my $arrives = sub {
 $use->($_, 3) for $primary, $standby, $cascade;
 $arrives->('uses of all servers are on the primary');
 $primary->poll_query_until('postgres', q{SELECT last_used_at > now() - interval '1 minute' AND last_used_addr = '192.0.2.7' FROM apikeys WHERE name = 'key1'});
-is($primary->safe_psql('postgres', q{SELECT string_agg(format('%s %s %s', name, role, uses), ', ' ORDER BY name) FROM apikey_servers}),
+# The primary's own are known when it has flushed them.
+sub comes
+{
+	my ($query, $wanted, $what) = @_;
+	ok($primary->poll_query_until('postgres', $query, $wanted), $what);
+}
+comes(q{SELECT string_agg(format('%s %s %s', name, role, uses), ', ' ORDER BY name) FROM apikey_servers},
 	'cascade standby 60, primary primary 60, standby standby 60', 'and those of each server are known');
-my $history = q{SELECT sum(use_count) FROM apikey_usage_history WHERE key_name = 'key1'};
-is($primary->safe_psql('postgres', $history), 9, 'the history too');
+comes(q{SELECT sum(use_count) FROM apikey_usage_history WHERE key_name = 'key1'}, 9, 'the history too');
 
 # Refusals: counted, in the history, and told by an event with who asked.
 $standby->safe_psql('postgres', "SET ROLE asks; SELECT apikey_check('$keys[1]', owner => 'asks', client_addr => '192.0.2.9') FROM generate_series(1, 4)");
 $primary->poll_query_until('postgres', q{SELECT denied_count = 4 FROM apikeys WHERE name = 'key2'}) or die;
-is($primary->safe_psql('postgres', q{SELECT denied FROM apikey_usage_history WHERE key_name = 'key2'}), '{"wrong_owner": 4}', 'refusals are in the history');
+comes(q{SELECT denied FROM apikey_usage_history WHERE key_name = 'key2'}, '{"wrong_owner": 4}', 'refusals are in the history');
 $primary->poll_query_until('postgres', q{SELECT count(*) > 0 FROM apikey_events WHERE event = 'denied' AND key_name = 'key2'}) or die;
 like($primary->safe_psql('postgres', q{SELECT actor, client_addr, detail FROM apikey_events WHERE event = 'denied' AND key_name = 'key2' LIMIT 1}),
 	qr/^asks\|192\.0\.2\.9\|.*wrong_owner/, 'and in an event');
