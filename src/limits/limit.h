@@ -70,6 +70,7 @@ extern void apikey_limit_require_library(void);
 extern void apikey_limit_put(ApikeyRow *limit, pg_uuid_t *id);
 extern void apikey_limit_change(const ApikeyRow *before, ApikeyRow *limit,
 								const char *changes);
+extern bool apikey_limit_only_tighter(const ApikeyRow *limit);
 extern void apikey_limit_remove(const ApikeyRow *limit);
 extern void apikey_limit_tell(const ApikeyRow *limit, ApikeyEvent event,
 							  const char *detail);

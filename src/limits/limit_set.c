@@ -69,11 +69,29 @@ tighter(const ApikeyRow *before, const ApikeyRow *limit)
 		same_period(before, limit);
 }
 
+/*
+ * May the caller only make it tighter: has it a subject, and is the limit a
+ * subject's, or that of a personal key?  Those of a project, and of its keys,
+ * are for its owners and admins, with a subject or without.
+ */
+bool
+apikey_limit_only_tighter(const ApikeyRow *limit)
+{
+	ApikeyRow	key;
+
+	if (superuser() || apikey_principal_subject() == NULL ||
+		!limit->nulls[APIKEY_LIMIT_ORGANIZATION])
+		return false;
+	return limit->nulls[APIKEY_LIMIT_KEY] ||
+		!apikey_key_fetch_latest(DatumGetUUIDP(limit->values[APIKEY_LIMIT_KEY]),
+								 &key) ||
+		key.nulls[APIKEY_KEY_PROJECT];
+}
+
 static void
 require_tighter(const ApikeyRow *before, const ApikeyRow *limit)
 {
-	if (limit->nulls[APIKEY_LIMIT_ORGANIZATION] && !superuser() &&
-		apikey_principal_subject() != NULL && !tighter(before, limit))
+	if (apikey_limit_only_tighter(limit) && !tighter(before, limit))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to loosen a limit"),
@@ -177,8 +195,7 @@ apikey_limit_put(ApikeyRow *limit, pg_uuid_t *id)
 void
 apikey_limit_remove(const ApikeyRow *limit)
 {
-	if (limit->nulls[APIKEY_LIMIT_ORGANIZATION] && !superuser() &&
-		apikey_principal_subject() != NULL)
+	if (apikey_limit_only_tighter(limit))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to drop a limit"),

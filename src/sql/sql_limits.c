@@ -306,8 +306,7 @@ apikey_limit_add(PG_FUNCTION_ARGS)
 	if (amount < 1 || amount > APIKEY_LIMIT_MOST)
 		apikey_refuse("amount", "An amount is 1 to 9007199254740992.");
 	open_argument(fcinfo, "apikey_limit_add()", &limit);
-	if (limit.nulls[APIKEY_LIMIT_ORGANIZATION] && !superuser() &&
-		apikey_principal_subject() != NULL)
+	if (apikey_limit_only_tighter(&limit))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to loosen a limit"),

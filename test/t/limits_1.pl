@@ -147,6 +147,16 @@ is(as('dora', 'SELECT amount FROM apikey_limits'), '5', 'but by her');
 my $hers = as('dora', "SELECT apikey_limit_set('t', 10, NULL, 'balance', key => apikey_id('$her'))");
 is(as('dora', "SELECT apikey_limit_add('$hers', 1)"), '42501', 'nor more of a balance');
 is(as('dora', "SELECT apikey_limit_set('t', 11, NULL, 'balance', key => apikey_id('$her'))"), '42501', 'nor of a key of hers');
+# Of a project's key, whoever may change it: its owners and admins.
+$node->safe_psql('postgres', "SELECT apikey_grant('organizations', 'web')");
+as('dora', "SELECT apikey_organization_create('doras')");
+as('dora', "SELECT apikey_project_create('doras/shop')");
+as('dora', "SELECT apikey_member_add('doras/shop', 'web', 'developer', 'emil')");
+my $shop = as('dora', "SELECT apikey_create('shop', 'doras/shop')");
+my $quota = as('dora', "SELECT apikey_limit_set('t', 10, '1 day', 'quota', key => apikey_id('$shop'))");
+is(as('dora', "SELECT apikey_limit_set('t', 20, '1 day', 'quota', key => apikey_id('$shop'))"), $quota, 'its owner raises what a project\'s key has');
+like(as('emil', "SELECT apikey_limit_set('t', 5, '1 day', 'quota', key => apikey_id('$shop'))"), qr/^42(?:501|704)$/, 'which no developer does');
+is(as('dora', "SELECT apikey_limit_drop('$quota')"), 't', 'and drops it');
 is(as('', "SELECT apikey_limit_set('t', 20, '1 hour', subject => 'dora')"), $tight, 'the role itself may');
 is(as('', "SELECT apikey_limit_add('$hers', 5)"), '42704', 'of a key that is a subject\'s it knows nothing');
 is(sql('postgres', "SELECT apikey_limit_add('$hers', 5)"), '15', 'which superusers do');
