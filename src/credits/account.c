@@ -26,6 +26,7 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "catalog/pg_type.h"
 #include "utils/fmgrprotos.h"
 
 #include "credits/account.h"

@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "common/base64.h"
 #include "common/cryptohash.h"
 #include "common/md5.h"

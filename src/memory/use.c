@@ -6,6 +6,8 @@
 
 #include <sys/socket.h>
 
+#include "access/htup_details.h"
+
 #include "memory/use.h"
 
 /* Copies out what a slot has gathered; its mutex is held, or nobody is there. */

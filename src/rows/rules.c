@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "catalog/pg_type.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 

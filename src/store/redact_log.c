@@ -18,6 +18,7 @@
 
 #include "executor/executor.h"
 #include "parser/analyze.h"
+#include "port/atomics.h"
 #include "tcop/pquery.h"
 #include "tcop/utility.h"
 #include "utils/backend_status.h"

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "common/md5.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
