@@ -59,12 +59,12 @@ async function settle(call, key, usage) {
   }
 }
 
-// What a call took that did not end by itself: the model knows.
+// What a call took that did not end by itself: the model knows, though perhaps
+// not yet, where the call was given up while it was still on its way.
 async function usageOf(call, seen) {
   for (let wait = 20; wait < 5000; wait *= 2) {
     const response = await fetch(`${model}/v1/usage/${call.id}`).catch(() => null);
     if (response?.status === 200) return response.json();
-    if (response?.status === 404) return { prompt_tokens: 0, completion_tokens: 0 }; // it never came there
     await pause(wait);
   }
   return seen;
@@ -85,7 +85,7 @@ async function relay(call, res, seen) {
   const gone = () => hangUp.abort();
   res.on('close', gone);
   try {
-    if (res.destroyed) return false;
+    if (res.destroyed) return true; // nobody has asked the model
     const answer = await fetch(`${model}/v1/chat/completions`, {
       method: 'POST', signal: hangUp.signal, body: JSON.stringify(call.body),
       headers: { 'content-type': 'application/json', 'x-request-id': call.id },
