@@ -50,8 +50,7 @@ export function expiryFields(c, fields, project, key) {
     ${fields.input('expires_on', t.lastDay, { type: 'date', hint: t.lastDayHint })}</div>`;
 }
 
-// Whoever has a subject makes limits tighter and drops none, so a quota that is
-// there is lowered, no more.
+// This page lowers a quota that is there, no more.
 export function limitFields(c, fields, { quota, quota_period } = {}) {
   const t = c.get('t');
   const window = fields.value('rate_window');
