@@ -138,7 +138,7 @@ apikey_viewer_organization(ApikeyViewer *viewer, const pg_uuid_t *id)
 
 	if (!found)
 	{
-		organization->listed = false;
+		organization->visited = organization->listed = false;
 		organization->standing = !standing_known() ? APIKEY_ROLE_NONE :
 			viewer->standings != NULL ? standing_read(viewer, id) :
 			apikey_member_standing(GetUserId(), viewer->subject, id, NULL);

@@ -168,8 +168,7 @@ apikey_event_own(const ApikeyRow *event)
 		apikey_event_owned(DatumGetObjectId(event->values[EVENT_KEY_OWNER]),
 						   apikey_row_text(event, EVENT_KEY_OWNER_NAME),
 						   apikey_row_text(event, EVENT_KEY_SUBJECT),
-						   event->nulls[EVENT_KEY_ID] ? NULL :
-						   DatumGetUUIDP(event->values[EVENT_KEY_ID]));
+						   apikey_row_uuid(event, EVENT_KEY_ID));
 }
 
 /*

@@ -92,12 +92,6 @@ apikey_limit_kind(const ApikeyRow *limit)
 	return (ApikeyLimitKind) kind;
 }
 
-static const pg_uuid_t *
-row_uuid(const ApikeyRow *row, int column)
-{
-	return row->nulls[column] ? NULL : DatumGetUUIDP(row->values[column]);
-}
-
 int64
 apikey_limit_number(const ApikeyRow *row, int column)
 {
@@ -108,9 +102,9 @@ apikey_limit_number(const ApikeyRow *row, int column)
 void
 apikey_limit_holder(const ApikeyRow *limit, ApikeyLimitHolder *holder)
 {
-	holder->key = row_uuid(limit, APIKEY_LIMIT_KEY);
-	holder->organization = row_uuid(limit, APIKEY_LIMIT_ORGANIZATION);
-	holder->project = row_uuid(limit, APIKEY_LIMIT_PROJECT);
+	holder->key = apikey_row_uuid(limit, APIKEY_LIMIT_KEY);
+	holder->organization = apikey_row_uuid(limit, APIKEY_LIMIT_ORGANIZATION);
+	holder->project = apikey_row_uuid(limit, APIKEY_LIMIT_PROJECT);
 	holder->owner = limit->nulls[APIKEY_LIMIT_OWNER] ? InvalidOid :
 		DatumGetObjectId(limit->values[APIKEY_LIMIT_OWNER]);
 	holder->subject = apikey_row_text(limit, APIKEY_LIMIT_SUBJECT);

@@ -28,7 +28,8 @@ typedef struct ApikeyViewedProject
 typedef struct ApikeyViewedOrganization
 {
 	pg_uuid_t	id;				/* hash key */
-	bool		listed;
+	bool		visited;		/* by apikey_viewer_organizations */
+	bool		listed;			/* what it holds is read by itself */
 	ApikeyRole	standing;
 } ApikeyViewedOrganization;
 
@@ -51,6 +52,18 @@ typedef struct ApikeyViewer
 /* Is called with a row of apikey_member that covers the viewer. */
 typedef void (*ApikeyVisitMembership) (const ApikeyRow *member, void *state);
 
+/* Is called once with each organization of which the viewer is a member. */
+typedef void (*ApikeyVisitOrganization) (ApikeyViewedOrganization *organization,
+										 void *state);
+
+/*
+ * Is called once with each organization that the viewer owns, and with each
+ * other project.
+ */
+typedef void (*ApikeyVisitOwned) (const pg_uuid_t *organization,
+								  const ApikeyViewedProject *project,
+								  void *state);
+
 /* Is called once with each project in which the viewer is something. */
 typedef void (*ApikeyVisitProject) (ApikeyViewedProject *project, void *state);
 
@@ -69,6 +82,14 @@ extern const pg_uuid_t *apikey_viewer_find_project(ApikeyViewer *viewer,
 extern void apikey_viewer_memberships(ApikeyViewer *viewer,
 									  ApikeyVisitMembership visit,
 									  void *state);
+extern void apikey_viewer_organizations(ApikeyViewer *viewer,
+										ApikeyVisitOrganization visit,
+										void *state);
+extern void apikey_viewer_owned(ApikeyViewer *viewer, ApikeyVisitOwned visit,
+								void *state);
+extern bool apikey_viewer_listed(ApikeyViewer *viewer,
+								 const pg_uuid_t *organization,
+								 const pg_uuid_t *project);
 extern void apikey_viewer_projects(ApikeyViewer *viewer, const text *path,
 								   ApikeyVisitProject visit, void *state);
 

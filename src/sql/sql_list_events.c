@@ -70,18 +70,12 @@ read_wanted(FunctionCallInfo fcinfo, Wanted *wanted)
 		wanted->before = PG_GETARG_INT64(ARG_BEFORE);
 }
 
-static const pg_uuid_t *
-row_uuid(const ApikeyRow *row, int column)
-{
-	return row->nulls[column] ? NULL : DatumGetUUIDP(row->values[column]);
-}
-
 /* Is an event one of those that the query wants? */
 static bool
 is_wanted(const Wanted *wanted, const ApikeyRow *event)
 {
 	int64		id = DatumGetInt64(event->values[EVENT_ID]);
-	const pg_uuid_t *key_id = row_uuid(event, EVENT_KEY_ID);
+	const pg_uuid_t *key_id = apikey_row_uuid(event, EVENT_KEY_ID);
 
 	if ((wanted->has_id && id != wanted->id) ||
 		(wanted->has_since && id < wanted->since) ||
@@ -104,8 +98,8 @@ visible(ApikeyListing *listing, const ApikeyRow *event)
 	return listing->viewer.sees_all ||
 		apikey_event_own(event) ||
 		apikey_viewer_owns(&listing->viewer,
-						   row_uuid(event, EVENT_ORGANIZATION),
-						   row_uuid(event, EVENT_PROJECT));
+						   apikey_row_uuid(event, EVENT_ORGANIZATION),
+						   apikey_row_uuid(event, EVENT_PROJECT));
 }
 
 static bool
@@ -118,13 +112,9 @@ shows(ApikeyListing *listing, const ApikeyRow *event)
 static bool
 listed_with_place(ApikeyListing *listing, const ApikeyRow *event)
 {
-	const pg_uuid_t *organization = row_uuid(event, EVENT_ORGANIZATION);
-	const pg_uuid_t *project = row_uuid(event, EVENT_PROJECT);
-
-	return (organization != NULL &&
-			apikey_viewer_organization(&listing->viewer, organization)->listed) ||
-		(project != NULL &&
-		 apikey_viewer_project(&listing->viewer, project)->listed);
+	return apikey_viewer_listed(&listing->viewer,
+								apikey_row_uuid(event, EVENT_ORGANIZATION),
+								apikey_row_uuid(event, EVENT_PROJECT));
 }
 
 /* Is it an event that says whose key it was, and that is still to be listed? */
@@ -146,7 +136,7 @@ shows_unnamed(ApikeyListing *listing, const ApikeyRow *event)
 static bool
 shows_of_project(ApikeyListing *listing, const ApikeyRow *event)
 {
-	const pg_uuid_t *project = row_uuid(event, EVENT_PROJECT);
+	const pg_uuid_t *project = apikey_row_uuid(event, EVENT_PROJECT);
 
 	return project != NULL &&
 		apikey_viewer_project(&listing->viewer, project)->listed &&
@@ -203,48 +193,23 @@ read_organization(ApikeyListing *listing, const pg_uuid_t *organization)
 	read_range(listing, &range, shows);
 }
 
-/* Lists an organization that the caller owns. */
+/* Reads those of an organization that the caller owns, or of a project. */
 static void
-list_organization(const ApikeyRow *member, void *state)
-{
-	ApikeyListing *listing = state;
-	ApikeyViewedOrganization *organization;
-
-	if (!member->nulls[APIKEY_MEMBER_PROJECT])
-		return;
-	organization = apikey_viewer_organization(&listing->viewer,
-											  DatumGetUUIDP(member->values[APIKEY_MEMBER_ORGANIZATION]));
-	if (organization->listed || organization->standing != APIKEY_ROLE_OWNER)
-		return;
-	organization->listed = true;
-	read_organization(listing, &organization->id);
-}
-
-/* Lists a project that it owns where it does not own the organization. */
-static void
-list_project(const ApikeyRow *member, void *state)
+read_owned(const pg_uuid_t *organization, const ApikeyViewedProject *project,
+		   void *state)
 {
 	ApikeyListing *listing = state;
 	const Wanted *wanted = listing->state;
-	ApikeyViewedProject *project;
-	const pg_uuid_t *organization =
-		DatumGetUUIDP(member->values[APIKEY_MEMBER_ORGANIZATION]);
+	const text *path;
 
-	if (member->nulls[APIKEY_MEMBER_PROJECT] ||
-		apikey_viewer_organization(&listing->viewer, organization)->listed)
+	if (project == NULL)
+	{
+		read_organization(listing, organization);
 		return;
-	project = apikey_viewer_project(&listing->viewer,
-									DatumGetUUIDP(member->values[APIKEY_MEMBER_PROJECT]));
-	if (project->listed || !project->exists ||
-		project->authority.standing != APIKEY_ROLE_OWNER)
-		return;
-	project->listed = true;
-	if (wanted->place == NULL ||
-		apikey_same_text(wanted->place,
-						 apikey_row_text(&project->place.project, APIKEY_PROJECT_PATH)))
-		read_place(listing, organization,
-				   apikey_row_text(&project->place.project, APIKEY_PROJECT_PATH),
-				   shows_of_project);
+	}
+	path = apikey_row_text(&project->place.project, APIKEY_PROJECT_PATH);
+	if (wanted->place == NULL || apikey_same_text(wanted->place, path))
+		read_place(listing, organization, path, shows_of_project);
 }
 
 /* Reads the events of keys whose owner was a role. */
@@ -385,8 +350,7 @@ read_visible(ApikeyListing *listing)
 	ApikeyViewer *viewer = &listing->viewer;
 	ListCell   *cell;
 
-	apikey_viewer_memberships(viewer, list_organization, listing);
-	apikey_viewer_memberships(viewer, list_project, listing);
+	apikey_viewer_owned(viewer, read_owned, listing);
 	foreach(cell, viewer->roles)
 	{
 		if (!viewer->by_subject || wanted->subject == NULL ||

@@ -22,12 +22,6 @@ static const int listed[] = {
 	HISTORY_SPENT
 };
 
-static const pg_uuid_t *
-row_uuid(const ApikeyRow *row, int column)
-{
-	return row->nulls[column] ? NULL : DatumGetUUIDP(row->values[column]);
-}
-
 /* May the caller see the events of the key of a row? */
 static bool
 shows(ApikeyListing *listing, const ApikeyRow *row)
@@ -36,75 +30,36 @@ shows(ApikeyListing *listing, const ApikeyRow *row)
 		apikey_event_owned(DatumGetObjectId(row->values[HISTORY_KEY_OWNER]),
 						   apikey_row_text(row, HISTORY_KEY_OWNER_NAME),
 						   apikey_row_text(row, HISTORY_KEY_SUBJECT),
-						   row_uuid(row, HISTORY_KEY_ID)) ||
+						   apikey_row_uuid(row, HISTORY_KEY_ID)) ||
 		apikey_viewer_owns(&listing->viewer,
-						   row_uuid(row, HISTORY_ORGANIZATION),
-						   row_uuid(row, HISTORY_PROJECT));
+						   apikey_row_uuid(row, HISTORY_ORGANIZATION),
+						   apikey_row_uuid(row, HISTORY_PROJECT));
 }
 
 /* The same of one that was not listed with its organization or project. */
 static bool
 shows_own(ApikeyListing *listing, const ApikeyRow *row)
 {
-	const pg_uuid_t *organization = row_uuid(row, HISTORY_ORGANIZATION);
-	const pg_uuid_t *project = row_uuid(row, HISTORY_PROJECT);
-
-	if ((organization != NULL &&
-		 apikey_viewer_organization(&listing->viewer, organization)->listed) ||
-		(project != NULL &&
-		 apikey_viewer_project(&listing->viewer, project)->listed))
-		return false;
-	return shows(listing, row);
+	return !apikey_viewer_listed(&listing->viewer,
+								 apikey_row_uuid(row, HISTORY_ORGANIZATION),
+								 apikey_row_uuid(row, HISTORY_PROJECT)) &&
+		shows(listing, row);
 }
 
+/* Reads the rows of an organization, or of one of its projects. */
 static void
-read_place(ApikeyListing *listing, const pg_uuid_t *organization,
-		   const pg_uuid_t *project)
+read_place(const pg_uuid_t *organization, const ApikeyViewedProject *project,
+		   void *state)
 {
+	ApikeyListing *listing = state;
 	ApikeyRange range;
 
 	apikey_range_start(&range, APIKEY_REL_HISTORY_PLACE);
 	apikey_range_uuid(&range, HISTORY_ORGANIZATION, organization);
 	if (project != NULL)
-		apikey_range_uuid(&range, HISTORY_PROJECT, project);
+		apikey_range_uuid(&range, HISTORY_PROJECT, &project->id);
 	listing->shows = shows;
 	apikey_listing_read(listing, &range);
-}
-
-static void
-list_organization(const ApikeyRow *member, void *state)
-{
-	ApikeyListing *listing = state;
-	ApikeyViewedOrganization *organization;
-
-	if (!member->nulls[APIKEY_MEMBER_PROJECT])
-		return;
-	organization = apikey_viewer_organization(&listing->viewer,
-											  DatumGetUUIDP(member->values[APIKEY_MEMBER_ORGANIZATION]));
-	if (organization->listed || organization->standing != APIKEY_ROLE_OWNER)
-		return;
-	organization->listed = true;
-	read_place(listing, &organization->id, NULL);
-}
-
-static void
-list_project(const ApikeyRow *member, void *state)
-{
-	ApikeyListing *listing = state;
-	ApikeyViewedProject *project;
-	const pg_uuid_t *organization =
-		DatumGetUUIDP(member->values[APIKEY_MEMBER_ORGANIZATION]);
-
-	if (member->nulls[APIKEY_MEMBER_PROJECT] ||
-		apikey_viewer_organization(&listing->viewer, organization)->listed)
-		return;
-	project = apikey_viewer_project(&listing->viewer,
-									DatumGetUUIDP(member->values[APIKEY_MEMBER_PROJECT]));
-	if (project->listed || !project->exists ||
-		project->authority.standing != APIKEY_ROLE_OWNER)
-		return;
-	project->listed = true;
-	read_place(listing, organization, &project->id);
 }
 
 static void
@@ -155,8 +110,7 @@ _apikey_usage_history(PG_FUNCTION_ARGS)
 	}
 	else
 	{
-		apikey_viewer_memberships(&listing.viewer, list_organization, &listing);
-		apikey_viewer_memberships(&listing.viewer, list_project, &listing);
+		apikey_viewer_owned(&listing.viewer, read_place, &listing);
 		foreach(cell, listing.viewer.roles)
 			read_owner(&listing, lfirst_oid(cell));
 	}

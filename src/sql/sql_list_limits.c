@@ -117,19 +117,9 @@ read_role(ApikeyListing *listing, Oid role)
 }
 
 static void
-list_organization(const ApikeyRow *member, void *state)
+list_organization(ApikeyViewedOrganization *organization, void *state)
 {
-	ApikeyListing *listing = state;
-	ApikeyViewedOrganization *organization;
-
-	if (!member->nulls[APIKEY_MEMBER_PROJECT])
-		return;
-	organization = apikey_viewer_organization(&listing->viewer,
-											  DatumGetUUIDP(member->values[APIKEY_MEMBER_ORGANIZATION]));
-	if (organization->listed)
-		return;
-	organization->listed = true;
-	read_place(listing, &organization->id, NULL);
+	read_place(state, &organization->id, NULL);
 }
 
 static bool
@@ -196,7 +186,7 @@ read_visible(ApikeyListing *listing)
 {
 	ListCell   *cell;
 
-	apikey_viewer_memberships(&listing->viewer, list_organization, listing);
+	apikey_viewer_organizations(&listing->viewer, list_organization, listing);
 	apikey_viewer_projects(&listing->viewer, NULL, list_project, listing);
 	foreach(cell, listing->viewer.roles)
 	{

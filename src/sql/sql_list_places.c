@@ -88,19 +88,9 @@ make_organization(ApikeyListing *listing, ApikeyRow *row, Datum *values,
 }
 
 static void
-list_organization(const ApikeyRow *member, void *state)
+list_organization(ApikeyViewedOrganization *organization, void *state)
 {
-	ApikeyListing *listing = state;
-	ApikeyViewedOrganization *organization;
-
-	if (!member->nulls[APIKEY_MEMBER_PROJECT])
-		return;
-	organization = apikey_viewer_organization(&listing->viewer,
-											  DatumGetUUIDP(member->values[APIKEY_MEMBER_ORGANIZATION]));
-	if (organization->listed)
-		return;
-	organization->listed = true;
-	read_id(listing, &organization->id);
+	read_id(state, &organization->id);
 }
 
 /*
@@ -117,7 +107,7 @@ _apikey_organizations(PG_FUNCTION_ARGS)
 	if (listing.viewer.sees_places)
 		read_all(&listing, APIKEY_REL_ORGANIZATION_PKEY);
 	else
-		apikey_viewer_memberships(&listing.viewer, list_organization, &listing);
+		apikey_viewer_organizations(&listing.viewer, list_organization, &listing);
 	apikey_listing_close(&listing);
 	PG_RETURN_NULL();
 }
@@ -237,19 +227,9 @@ read_members(ApikeyListing *listing, const pg_uuid_t *organization,
 }
 
 static void
-list_organization_members(const ApikeyRow *member, void *state)
+list_organization_members(ApikeyViewedOrganization *organization, void *state)
 {
-	ApikeyListing *listing = state;
-	ApikeyViewedOrganization *organization;
-
-	if (!member->nulls[APIKEY_MEMBER_PROJECT])
-		return;
-	organization = apikey_viewer_organization(&listing->viewer,
-											  DatumGetUUIDP(member->values[APIKEY_MEMBER_ORGANIZATION]));
-	if (organization->listed)
-		return;
-	organization->listed = true;
-	read_members(listing, &organization->id, NULL);
+	read_members(state, &organization->id, NULL);
 }
 
 static void
@@ -273,8 +253,8 @@ _apikey_members(PG_FUNCTION_ARGS)
 		read_all(&listing, APIKEY_REL_MEMBER_WHO);
 	else
 	{
-		apikey_viewer_memberships(&listing.viewer, list_organization_members,
-								  &listing);
+		apikey_viewer_organizations(&listing.viewer,
+									list_organization_members, &listing);
 		apikey_viewer_projects(&listing.viewer, NULL, list_project_members,
 							   &listing);
 	}

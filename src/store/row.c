@@ -20,6 +20,13 @@ apikey_id_string(const pg_uuid_t *id)
 	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
 }
 
+/* The value of a column of type uuid; NULL for none. */
+const pg_uuid_t *
+apikey_row_uuid(const ApikeyRow *row, int column)
+{
+	return row->nulls[column] ? NULL : DatumGetUUIDP(row->values[column]);
+}
+
 /* A column of type text; NULL where it is null. */
 text *
 apikey_row_text(const ApikeyRow *row, int column)

@@ -231,6 +231,7 @@ extern void apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
 /* row.c */
 extern const pg_uuid_t *apikey_row_id(const ApikeyRow *row);
 extern char *apikey_id_string(const pg_uuid_t *id);
+extern const pg_uuid_t *apikey_row_uuid(const ApikeyRow *row, int column);
 extern text *apikey_row_text(const ApikeyRow *row, int column);
 extern bool apikey_row_bool(const ApikeyRow *row, int column);
 extern ApikeyRole apikey_row_role(const ApikeyRow *row, int column);
