@@ -6,8 +6,11 @@
 
 #include "miscadmin.h"
 
-#include "keys/foreign.h"
-#include "text/conninfo.h"
+#include "compat.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "secrets/secrets.h"
+#include "keys/keys.h"
 
 static bool
 check_prefix(char **newval, void **extra pg_attribute_unused(),

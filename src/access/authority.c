@@ -18,7 +18,9 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 
-#include "apikey.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "access/access_internal.h"
 
 /* May the caller see everything?  Superusers are among these. */
 bool

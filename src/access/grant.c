@@ -37,7 +37,10 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "apikey.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access_internal.h"
 
 /* What can be given, and by whom. */
 typedef struct Privilege

@@ -22,7 +22,10 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "apikey.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "access/access_internal.h"
 
 /* The columns of apikey_name_hold, in their order there. */
 enum

@@ -12,7 +12,12 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-#include "apikey.h"
+#include "compat.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access_internal.h"
 
 static const ApikeyColumn member_columns[] = {
 	[APIKEY_MEMBER_ID] = {"id", UUIDOID, false},

@@ -20,8 +20,11 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 
-#include "apikey.h"
-#include "text/redact.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access_internal.h"
 
 #define PART_MAX	64			/* characters of a name in a path */
 

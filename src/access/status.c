@@ -22,7 +22,9 @@
 
 #include "miscadmin.h"
 
-#include "apikey.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "access/access.h"
 
 /* Who vouches for a project's key; the subject may be NULL. */
 Oid

@@ -23,7 +23,9 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "sql/listing.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "access/access_internal.h"
 
 /* Adds the roles of which a role is a member. */
 static List *

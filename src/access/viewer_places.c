@@ -7,7 +7,8 @@
 
 #include "utils/uuid.h"
 
-#include "sql/listing.h"
+#include "store/store.h"
+#include "access/access_internal.h"
 
 /* What apikey_viewer_organizations is about. */
 typedef struct Organizations

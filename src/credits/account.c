@@ -29,9 +29,11 @@
 #include "catalog/pg_type.h"
 #include "utils/fmgrprotos.h"
 
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
 #include "credits/account.h"
-#include "text/period.h"
-#include "usage/usage.h"
+#include "credits/credits_internal.h"
 
 static const ApikeyColumn credit_columns[] = {
 	[APIKEY_ACCOUNT_ID] = {"id", UUIDOID, false},

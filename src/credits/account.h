@@ -5,7 +5,11 @@
 #ifndef APIKEY_ACCOUNT_H
 #define APIKEY_ACCOUNT_H
 
-#include "credits/credit.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "compat.h"
+#include "store/store.h"
 
 typedef enum ApikeyAccountColumn
 {
@@ -26,7 +30,6 @@ typedef enum ApikeyAccountColumn
 
 /* account.c */
 extern ApikeyTable apikey_account_table;
-
 extern void apikey_account_note_written(void);
 extern int64 apikey_account_number(const ApikeyRow *row,
 								   ApikeyAccountColumn column);
@@ -37,5 +40,14 @@ extern TimestampTz apikey_account_time_after(TimestampTz start,
 extern TimestampTz apikey_account_period_end(const ApikeyRow *row,
 											 TimestampTz now);
 pg_noreturn extern void apikey_account_refuse_missing(void);
+extern void apikey_account_set_lease(ApikeyRow *row, int64 number,
+									 int64 leased);
+extern bool apikey_account_lock(const pg_uuid_t *account, ApikeyLock lock,
+								ApikeyRow *row, bool *refilled);
+extern bool apikey_account_written(void);
+
+/* account_key.c */
+extern void apikey_account_create(ApikeyRow *key);
+extern void apikey_account_forget(const ApikeyRow *key);
 
 #endif							/* APIKEY_ACCOUNT_H */

@@ -9,7 +9,12 @@
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "keys/keys.h"
 #include "credits/account.h"
+#include "credits/credits_internal.h"
 
 /*
  * Fills in the attributes of a key that stand in its account; false where it

@@ -4,8 +4,10 @@
  */
 #include "postgres.h"
 
+#include "store/store.h"
+#include "rows/rows.h"
 #include "credits/account.h"
-#include "limits/limit.h"
+#include "credits/credits_internal.h"
 
 /*
  * Fills in what a limit's account is refilled by; where its period begins anew,

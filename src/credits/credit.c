@@ -22,9 +22,10 @@
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
-#include "credits/credit.h"
-#include "memory/fleet.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "credits/account.h"
+#include "credits/credits_internal.h"
 
 #define WAIT_MAX		100		/* milliseconds in all */
 #define WAIT_STEP		20		/* after that the worker is asked again */

@@ -7,7 +7,8 @@
 
 #include "utils/timestamp.h"
 
-#include "credits/fleet_lease.h"
+#include "memory/memory.h"
+#include "credits/credits.h"
 #include "credits/spend.h"
 
 #define LEASE_FIRST		100		/* is asked for of an account at first */

@@ -15,7 +15,8 @@
 #ifndef APIKEY_FLEET_LEASE_H
 #define APIKEY_FLEET_LEASE_H
 
-#include "credits/credit.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 /* What the primary is asked for: arguments of apikey_server_lease. */
 typedef struct ApikeyFleetAsk
@@ -49,7 +50,7 @@ typedef struct ApikeyFleetReturn
 	int64		unspent;
 } ApikeyFleetReturn;
 
-/* fleet_lease.c, for the member's worker */
+/* fleet_lease.c */
 extern int	apikey_fleet_lease_asked(Oid database, ApikeyFleetAsk *asks,
 									 int most);
 extern void apikey_fleet_lease_answered(Oid database,

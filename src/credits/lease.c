@@ -56,8 +56,9 @@
 
 #include "pgstat.h"
 
+#include "memory/memory.h"
+#include "credits/credits_internal.h"
 #include "credits/spend.h"
-#include "usage/usage.h"
 
 /* How long it is believed that an account has no more. */
 #define LEFT_KNOWN_FOR	(10 * USECS_PER_SEC)

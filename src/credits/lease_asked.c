@@ -12,9 +12,8 @@
 #include "storage/condition_variable.h"
 #include "storage/shmem.h"
 
-#include "credits/spend.h"
-#include "memory/fleet.h"
-#include "usage/usage.h"
+#include "memory/memory.h"
+#include "credits/credits_internal.h"
 
 #define ASKED_MAX		1024	/* who finds no room asks again */
 

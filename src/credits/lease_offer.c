@@ -6,7 +6,8 @@
 
 #include "pgstat.h"
 
-#include "credits/spend.h"
+#include "memory/memory.h"
+#include "credits/credits_internal.h"
 
 /*
  * For the worker, which has the account's row locked: settles the lease, and

@@ -6,6 +6,9 @@
 
 #include "access/xact.h"
 
+#include "store/store.h"
+#include "memory/memory.h"
+#include "credits/credits.h"
 #include "credits/spend.h"
 
 #define RECENT_SPENDS	8		/* looked at for one to add to */

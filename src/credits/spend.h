@@ -5,8 +5,10 @@
 #ifndef APIKEY_SPEND_H
 #define APIKEY_SPEND_H
 
-#include "credits/credit.h"
-#include "store/transaction.h"
+#include "utils/uuid.h"
+
+#include "store/store.h"
+#include "memory/memory.h"
 
 /* What else a commit means for a lease. */
 typedef enum ApikeySpendEffect
@@ -26,18 +28,6 @@ typedef struct ApikeySpend
 	int64		back;			/* and this when it is committed */
 	ApikeySpendEffect effect;
 } ApikeySpend;
-
-/* lease_state.c */
-extern uint64 apikey_lease_new_era(void);
-extern ApikeySlot *apikey_lease_open_slot(const pg_uuid_t *account,
-										  ApikeySlotHint *hint,
-										  LWLock **lock);
-extern ApikeySlot *apikey_lease_find_slot(const pg_uuid_t *account,
-										  LWLock **lock);
-extern void apikey_lease_end(ApikeyLease *lease);
-extern void apikey_lease_take_offer(ApikeyLease *lease);
-extern void apikey_lease_settle_with(ApikeyLease *lease,
-									 const ApikeyLeaseRow *row);
 
 /* spend.c */
 extern void apikey_spend_reserve(void);

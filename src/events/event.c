@@ -21,8 +21,9 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-#include "events/event.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events_internal.h"
 
 #define RETAIN_AT_ONCE	1000	/* events in a transaction of the worker */
 

@@ -4,7 +4,7 @@
  */
 #include "postgres.h"
 
-#include "apikey.h"
+#include "events/events_internal.h"
 
 static const char *const event_names[] = {
 	[APIKEY_EVENT_CREATED] = "created",

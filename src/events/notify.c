@@ -13,7 +13,9 @@
 #include "miscadmin.h"
 #include "storage/shmem.h"
 
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "events/events_internal.h"
 
 #define CHANNEL			"apikey"
 #define QUEUE_MAX		4096

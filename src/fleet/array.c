@@ -6,8 +6,9 @@
 
 #include "utils/fmgrprotos.h"
 
+#include "store/store.h"
+#include "memory/memory.h"
 #include "fleet/link.h"
-#include "usage/usage.h"
 
 void
 apikey_array_begin(ApikeyArray *array)

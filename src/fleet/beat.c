@@ -10,7 +10,10 @@
 
 #include "access/xlog.h"
 
+#include "memory/memory.h"
 #include "fleet/link.h"
+#include "fleet/member.h"
+#include "fleet/wire.h"
 
 static const ApikeyWire *wire = NULL;
 

@@ -16,11 +16,13 @@
 
 #include "access/xlog.h"
 
-#include "credits/fleet_lease.h"
-#include "fleet/link.h"
-#include "memory/server_id.h"
-#include "memory/batch.h"
+#include "store/store.h"
+#include "memory/memory.h"
 #include "usage/usage.h"
+#include "credits/credits.h"
+#include "fleet/link.h"
+#include "fleet/member.h"
+#include "fleet/wire.h"
 
 static const ApikeyWire *wire = NULL;
 

@@ -14,8 +14,11 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-#include "credits/fleet_lease.h"
+#include "store/store.h"
+#include "credits/credits.h"
 #include "fleet/link.h"
+#include "fleet/member.h"
+#include "fleet/wire.h"
 
 #define ASKED_AT_ONCE	100
 #define IDLE_AFTER		(60 * USECS_PER_SEC)

@@ -16,9 +16,11 @@
 #include "postmaster/interrupt.h"
 #include "storage/latch.h"
 
+#include "store/store.h"
+#include "memory/memory.h"
 #include "fleet/link.h"
-#include "memory/server_id.h"
-#include "memory/batch.h"
+#include "fleet/member.h"
+#include "fleet/wire.h"
 
 #define WAIT_STEP		20		/* milliseconds: the pulse may have to be seen to */
 #define AGAIN_FIRST		100		/* milliseconds, doubled up to */

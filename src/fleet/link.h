@@ -9,7 +9,9 @@
 #include "utils/inet.h"
 #include "utils/uuid.h"
 
+#include "memory/memory.h"
 #include "fleet/member.h"
+#include "fleet/wire.h"
 
 #define APIKEY_QUERY_VALUES	20	/* most parameters of a call */
 

@@ -6,7 +6,6 @@
 #define APIKEY_MEMBER_H
 
 #include "fleet/wire.h"
-#include "memory/fleet.h"
 
 /* A database that may have something to tell. */
 typedef struct ApikeyFleetDatabase
@@ -21,7 +20,6 @@ extern void apikey_target_list(void);
 extern const ApikeyFleetDatabase *apikey_target_database(int number);
 extern bool apikey_target_any(const ApikeyWire *wire, unsigned attempt,
 							  ApikeyWireTarget *target);
-
 extern bool apikey_target_of(const ApikeyWire *wire, unsigned attempt,
 							 const ApikeyFleetDatabase *database,
 							 ApikeyWireTarget *target);
@@ -32,15 +30,22 @@ extern void apikey_pulse_step(void);
 extern void apikey_pulse_stop(void);
 extern long apikey_pulse_wait(pgsocket *socket, uint32 *events);
 
-/* link.c, join.c, report.c, leases.c */
+/* leases.c */
 extern void apikey_leases_begin(const ApikeyWire *table);
+
+/* beat.c */
 extern void apikey_beat_begin(const ApikeyWire *table);
+
+/* link.c */
 extern void apikey_link_begin(const ApikeyWire *table);
+
+/* join.c */
 extern void apikey_join_begin(const ApikeyWire *table);
+
+/* report.c */
 extern void apikey_report_begin(const ApikeyWire *table);
 
 /* worker.c */
-extern void apikey_fleet_init(void);
 extern void apikey_fleet_heard(void);
 extern void apikey_fleet_cut(const char *reason);
 extern PGDLLEXPORT void apikey_fleet_main(Datum arg);

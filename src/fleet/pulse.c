@@ -22,7 +22,10 @@
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
+#include "store/store.h"
+#include "memory/memory.h"
 #include "fleet/member.h"
+#include "fleet/wire.h"
 
 #define RING			64
 #define REPLAY_STEP		20		/* milliseconds between looks at the replay */

@@ -15,10 +15,12 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-#include "fleet/link.h"
-#include "memory/batch.h"
-#include "usage/history.h"
+#include "store/store.h"
+#include "memory/memory.h"
 #include "usage/usage.h"
+#include "fleet/link.h"
+#include "fleet/member.h"
+#include "fleet/wire.h"
 
 static const ApikeyWire *wire = NULL;
 

@@ -11,10 +11,11 @@
 #include "lib/stringinfo.h"
 #include "utils/timestamp.h"
 
+#include "store/store.h"
+#include "memory/memory.h"
+#include "limits/limits.h"
 #include "fleet/link.h"
-#include "limits/shared_rate.h"
-#include "memory/server_id.h"
-#include "memory/batch.h"
+#include "fleet/wire.h"
 
 #define TAKES_MAX	100			/* limits in a call */
 

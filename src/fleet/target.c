@@ -19,7 +19,10 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "store/store.h"
+#include "memory/memory.h"
 #include "fleet/member.h"
+#include "fleet/wire.h"
 
 #define LISTED_EVERY	(10 * USECS_PER_SEC)
 

@@ -21,9 +21,13 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-#include "credits/credit.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "credits/credits.h"
+#include "fleet/fleet.h"
 #include "fleet/link.h"
-#include "usage/usage.h"
+#include "fleet/member.h"
+#include "fleet/wire.h"
 
 #define RESTARTED_AFTER	10		/* seconds */
 #define LINKS_MAX		64		/* databases that are reported */

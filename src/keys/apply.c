@@ -11,7 +11,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "apikey.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "keys/keys_internal.h"
 
 /* What the search for keys that end too late has found. */
 typedef struct Late

@@ -14,8 +14,10 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "keys/deleted.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "keys/keys_internal.h"
 
 #define KEPT_FOR		USECS_PER_DAY
 #define FORGOTTEN_AT_ONCE	500	/* in a transaction */

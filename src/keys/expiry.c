@@ -11,7 +11,12 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys_internal.h"
 
 #define TOLD_AT_ONCE	250		/* keys; the worker's next step finds more */
 #define LOOK_EACH		USECS_PER_HOUR

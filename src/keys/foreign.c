@@ -24,8 +24,9 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-#include "keys/foreign.h"
-#include "text/hex.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "keys/keys_internal.h"
 
 #define HASH_BYTES_MAX		PG_SHA512_DIGEST_LENGTH
 #define TEXT_BYTES_MAX		512

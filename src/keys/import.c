@@ -31,8 +31,13 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-#include "keys/foreign.h"
-#include "store/scan.h"
+#include "compat.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "secrets/secrets.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "keys/keys_internal.h"
 
 /* In the same words whosever it is. */
 pg_noreturn static void

@@ -15,8 +15,10 @@
 #include "utils/inval.h"
 #include "utils/rel.h"
 
-#include "keys/foreign.h"
-#include "store/scan.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "secrets/secrets.h"
+#include "keys/keys_internal.h"
 
 static const ApikeyColumn import_columns[] = {
 	[APIKEY_IMPORT_ID] = {"id", UUIDOID, false},

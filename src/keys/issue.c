@@ -8,7 +8,13 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "apikey.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "secrets/secrets.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys_internal.h"
 
 /* The role of a new key: its creator's own, or a lower one that he asks for. */
 static ApikeyRole

@@ -13,8 +13,13 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-#include "keys/deleted.h"
-#include "usage/usage.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "secrets/secrets.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys_internal.h"
 
 /* Who else has something of a key, in the order of apikey.c. */
 static const ApikeyKeyPart *const *parts = NULL;

@@ -29,7 +29,10 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "apikey.h"
+#include "compat.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "keys/keys_internal.h"
 
 int			apikey_max_keys_per_role = 0;
 

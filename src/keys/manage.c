@@ -21,7 +21,11 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "apikey.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys_internal.h"
 
 /* Raises where there is no such key for the caller, or he may not do this. */
 static void

@@ -23,9 +23,10 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 
-#include "keys/foreign.h"
-#include "keys/pepper_count.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "keys/keys.h"
 
 #define DATABASES_MAX	64		/* others count at each look */
 #define SMALL_BLOCKS	256

@@ -6,6 +6,7 @@
 #define APIKEY_PEPPER_COUNT_H
 
 #include "nodes/pg_list.h"
+
 #include "memory/memory.h"
 
 #define APIKEY_PEPPERS_COUNTED	64

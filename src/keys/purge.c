@@ -14,7 +14,10 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "sql/listing.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "access/access.h"
+#include "keys/keys.h"
 
 /* Had a key ended before a time, revoked or expired, whichever came first? */
 static bool

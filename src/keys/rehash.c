@@ -19,8 +19,13 @@
 #include "storage/shmem.h"
 #include "utils/builtins.h"
 
-#include "keys/foreign.h"
-#include "usage/usage.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "secrets/secrets.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "keys/keys_internal.h"
 
 #define REHASH_MAX		1024
 #define LAST_FOUR		4

@@ -13,7 +13,10 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "keys/keys_internal.h"
 
 #define FOUND_MAX		500		/* keys a step */
 

@@ -13,7 +13,13 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "apikey.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "secrets/secrets.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys_internal.h"
 
 /* The columns of apikey_reveal, in their order there. */
 enum

@@ -36,7 +36,12 @@
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 
-#include "usage/usage.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "keys/keys_internal.h"
 
 #define SETTLED_AT_ONCE	500	/* the worker's next step finds more */
 

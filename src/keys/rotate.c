@@ -16,7 +16,13 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-#include "apikey.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "secrets/secrets.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys_internal.h"
 
 /*
  * Raises where a key has been replaced already, or has ended and its successor

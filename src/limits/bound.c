@@ -19,10 +19,12 @@
 
 #include "access/xlog.h"
 
-#include "credits/credit.h"
-#include "limits/shared_rate.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "usage/usage.h"
+#include "credits/credits.h"
+#include "limits/limits_internal.h"
 #include "limits/tally.h"
-#include "memory/complaint.h"
 
 /* What a verification is to spend of a limit; 0 for nothing. */
 static int64

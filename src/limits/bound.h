@@ -5,20 +5,13 @@
 #ifndef APIKEY_BOUND_H
 #define APIKEY_BOUND_H
 
-#include "limits/limit.h"
-#include "usage/usage.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
 
-/* Its own rate_limit and credits, and so many a holder. */
-#define APIKEY_BOUNDS_MAX	(2 + 5 * 8)
-
-/* Whose a limit is, in the order in which they refuse. */
-typedef enum ApikeyBoundHolder
-{
-	APIKEY_HOLDER_KEY,
-	APIKEY_HOLDER_SUBJECT,
-	APIKEY_HOLDER_PROJECT,
-	APIKEY_HOLDER_ORGANIZATION
-} ApikeyBoundHolder;
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "limits/verdict.h"
 
 /* One limit that a key is bound by; see bound.c for their order. */
 typedef struct ApikeyBound
@@ -62,26 +55,20 @@ typedef struct ApikeyBoundState
 } ApikeyBoundState;
 
 /* bound_read.c */
-extern void apikey_bound_set_from_limit(ApikeyBound *bound,
-										const ApikeyRow *limit);
-
-/* bound.c */
 extern ApikeyBounds *apikey_bounds_read(const ApikeyRow *key,
 										const ApikeyPlace *place);
 extern const ApikeyRate *apikey_bounds_own_rate(const ApikeyBounds *bounds);
+
+/* bound.c */
 extern ApikeyCode apikey_bounds_spend(ApikeyVerdict *verdict,
 									  const ApikeyDemand *demand);
-extern void apikey_bound_of_limit(ApikeyBound *bound, const ApikeyRow *limit);
 extern void apikey_bound_look(const ApikeyRow *limit, ApikeyBoundState *state);
-extern void apikey_bound_ask(const ApikeyBound *bound, TimestampTz now,
-							 ApikeyBoundState *state);
+
+/* bound_json.c */
 extern char *apikey_bound_json(const ApikeyVerdict *verdict, int number);
 extern char *apikey_bounds_json(const ApikeyVerdict *verdict);
 
 /* charge.c */
 extern void apikey_charge_key(ApikeyVerdict *verdict, const ApikeyCosts *costs);
-
-/* mark.c */
-extern void apikey_mark_bounds(const ApikeyVerdict *verdict, ApikeyCode code);
 
 #endif							/* APIKEY_BOUND_H */

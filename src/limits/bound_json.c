@@ -4,9 +4,11 @@
  */
 #include "postgres.h"
 
-#include "credits/credit.h"
-#include "limits/tally.h"
-#include "text/period.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "credits/credits.h"
+#include "limits/limits_internal.h"
 
 static const char *const holder_names[] = {
 	[APIKEY_HOLDER_KEY] = "key",

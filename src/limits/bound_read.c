@@ -10,7 +10,11 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-#include "limits/tally.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "keys/keys.h"
+#include "limits/limits_internal.h"
 
 /* The list while it is being read. */
 typedef struct Gathering

@@ -13,15 +13,16 @@
  */
 #include "postgres.h"
 
-
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "limits/bound.h"
-#include "limits/shared_rate.h"
-#include "credits/credit.h"
-#include "limits/tally.h"
+#include "compat.h"
+#include "store/store.h"
+#include "memory/memory.h"
 #include "usage/usage.h"
+#include "credits/credits.h"
+#include "limits/limits_internal.h"
+#include "limits/tally.h"
 
 pg_noreturn static void
 refuse_now(void)

@@ -10,8 +10,9 @@
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
-#include "limits/limit.h"
-#include "verify/verify.h"
+#include "compat.h"
+#include "store/store.h"
+#include "limits/limits_internal.h"
 
 pg_noreturn static void
 refuse(bool charge)

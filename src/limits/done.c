@@ -13,9 +13,13 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 
+#include "store/store.h"
+#include "memory/memory.h"
+#include "usage/usage.h"
 #include "limits/done.h"
+#include "limits/limits_internal.h"
 #include "limits/mark.h"
-#include "usage/history.h"
+#include "limits/tally.h"
 
 #define ROUNDING	2			/* units of time, for a token to be whole */
 

@@ -5,8 +5,11 @@
 #ifndef APIKEY_DONE_H
 #define APIKEY_DONE_H
 
-#include "limits/tally.h"
-#include "store/transaction.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "store/store.h"
+#include "memory/memory.h"
 
 typedef enum ApikeyLimitDoneKind
 {

@@ -25,9 +25,11 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-#include "limits/limit.h"
-#include "text/period.h"
-#include "usage/usage.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "limits/limits_internal.h"
 
 static const ApikeyColumn limit_columns[] = {
 	[APIKEY_LIMIT_ID] = {"id", UUIDOID, false},

@@ -4,8 +4,11 @@
  */
 #include "postgres.h"
 
-#include "limits/limit.h"
-#include "text/period.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "limits/limits_internal.h"
 
 bool
 apikey_limit_unit_valid(const text *unit)

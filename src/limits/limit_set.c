@@ -11,10 +11,14 @@
 #include "miscadmin.h"
 #include "utils/snapmgr.h"
 
-#include "credits/credit.h"
-#include "limits/limit.h"
-#include "text/period.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "keys/keys.h"
 #include "usage/usage.h"
+#include "credits/credits.h"
+#include "limits/limits_internal.h"
 
 #define LIMITS_MAX	8			/* of a holder */
 

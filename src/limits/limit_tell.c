@@ -6,7 +6,11 @@
 
 #include "utils/builtins.h"
 
-#include "limits/limit.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "keys/keys.h"
+#include "limits/limits_internal.h"
 
 /* {"id": ..., "holder": ..., ...}: what a limit is, to be told in an event. */
 void

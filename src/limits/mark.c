@@ -17,10 +17,13 @@
 #include "storage/spin.h"
 #include "utils/timestamp.h"
 
-#include "limits/bound.h"
-#include "credits/credit.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "events/events.h"
+#include "keys/keys.h"
+#include "credits/credits.h"
+#include "limits/limits_internal.h"
 #include "limits/mark.h"
-#include "usage/usage.h"
 
 #define MARKS_MAX		1024
 #define TOLD_AT_ONCE	50		/* in a transaction */

@@ -9,7 +9,12 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "limits/limit.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys.h"
+#include "limits/limits_internal.h"
 
 /* Removes a key that is there still; state is a context for what it takes. */
 static bool

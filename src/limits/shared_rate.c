@@ -14,8 +14,11 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "limits/shared_rate.h"
-#include "memory/lifetime.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "usage/usage.h"
+#include "limits/limits_internal.h"
 
 /*
  * On the primary: what was spent before this server knew of it may be all there

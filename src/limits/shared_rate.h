@@ -5,7 +5,8 @@
 #ifndef APIKEY_SHARED_RATE_H
 #define APIKEY_SHARED_RATE_H
 
-#include "limits/bound.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 /* What the primary is asked for: arguments of apikey_server_take. */
 typedef struct ApikeyFleetTake
@@ -25,23 +26,11 @@ typedef struct ApikeyFleetTaken
 								 * rate */
 } ApikeyFleetTaken;
 
-/* On the primary. */
-extern void apikey_shared_rate_fill(ApikeyBound *bound, ApikeySlotHint *hint);
+/* shared_rate.c */
 extern int64 apikey_shared_rate_hand_out(const ApikeyFleetTake *take,
 										 int64 *wait);
 
-/* On a member. */
-extern bool apikey_shared_rate_elsewhere(void);
-extern ApikeyLimitVerdict apikey_shared_rate_spend(ApikeyBound *bound,
-												   ApikeySlotHint *hint,
-												   int64 cost,
-												   TimestampTz *wait_until,
-												   ApikeyBoundState *state);
-extern void apikey_shared_rate_unspend(ApikeyBound *bound,
-									   ApikeySlotHint *hint, int64 cost);
-extern bool apikey_shared_rate_charge(ApikeyBound *bound, int64 cost,
-									  TimestampTz *wait_until, int64 *taken);
-
+/* shared_rate_member.c */
 /* For the member's worker. */
 extern int	apikey_fleet_rate_asked(Oid database, ApikeyFleetTake *takes,
 									int most);

@@ -20,9 +20,10 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "credits/credit.h"
-#include "limits/shared_rate.h"
-#include "memory/fleet.h"
+#include "memory/memory.h"
+#include "usage/usage.h"
+#include "credits/credits.h"
+#include "limits/limits_internal.h"
 
 #define GOOD_FOR		USECS_PER_SEC
 #define WAIT_MAX		100		/* milliseconds for the primary's answer */

@@ -19,8 +19,10 @@
 #include "miscadmin.h"
 #include "storage/shmem.h"
 
-#include "credits/credit.h"
+#include "store/store.h"
+#include "memory/memory.h"
 #include "limits/done.h"
+#include "limits/limits.h"
 
 #define WAYS		16			/* tallies in a set */
 

@@ -5,11 +5,11 @@
 #ifndef APIKEY_TALLY_H
 #define APIKEY_TALLY_H
 
-#include "limits/bound.h"
-#include "store/transaction.h"
+#include "utils/uuid.h"
 
-extern const ApikeyMemoryPart apikey_tally_memory;
-extern ApikeyTransactionPart apikey_tally_transaction;
+#include "limits/limits.h"
+
+/* done.c */
 extern void apikey_tally_spent(const pg_uuid_t *key, const ApikeyBound *bound,
 							   const ApikeyBoundState *state, int64 amount);
 extern void apikey_tally_unit(const pg_uuid_t *key, const char *unit,

@@ -28,8 +28,8 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
-#include "memory/batch.h"
-#include "memory/fleet.h"
+#include "store/store.h"
+#include "memory/memory_internal.h"
 
 #define MEMBERSHIPS_MAX	64		/* databases that are reported */
 #define BATCHES_MAX		8		/* on their way at the same time */

@@ -5,9 +5,14 @@
 #ifndef APIKEY_BATCH_H
 #define APIKEY_BATCH_H
 
-#include "limits/limit.h"
+#include "nodes/pg_list.h"
+#include "utils/inet.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "memory/code.h"
+#include "memory/part.h"
 #include "memory/slot.h"
-#include "memory/memory.h"
 
 #define APIKEY_BATCH_USES		500
 #define APIKEY_BATCH_COUNTS		200
@@ -75,23 +80,9 @@ extern void apikey_membership_end(Oid database);
 extern ApikeyBatch *apikey_batch_of(Oid database);
 extern ApikeyBatch *apikey_batch_begin(Oid database, int64 sequence);
 extern void apikey_batch_end(ApikeyBatch *batch);
-extern bool apikey_batch_ok(const ApikeyBatch *batch);
-extern bool apikey_membership_restore(const ApikeyMembership *membership,
-									  const ApikeyBatch *batch);
 extern uint64 apikey_batch_sum(const ApikeyBatch *batch);
 extern List *apikey_batch_databases(void);
 extern bool apikey_batch_pending(Oid database, const pg_uuid_t *key,
 								 uint64 *uses, uint64 *denials);
-
-/* usage.c, history.c, denial.c: into a batch, and back */
-extern void apikey_usage_move(ApikeyBatch *batch);
-extern void apikey_usage_move_back(Oid database, const ApikeyBatchUse *use);
-extern void apikey_usage_settle_kept(Oid database, bool counts);
-extern void apikey_history_move(ApikeyBatch *batch);
-extern void apikey_history_move_back(Oid database,
-									 const ApikeyBatchCount *count);
-extern void apikey_denial_move(ApikeyBatch *batch);
-extern void apikey_denial_move_back(Oid database,
-									const ApikeyBatchDenial *denial);
 
 #endif							/* APIKEY_BATCH_H */

@@ -6,8 +6,8 @@
 
 #include "utils/builtins.h"
 
-#include "apikey.h"
-#include "memory/code.h"
+#include "store/store.h"
+#include "memory/memory.h"
 
 static const char *const code_names[] = {
 	[APIKEY_CODE_VALID] = "valid",

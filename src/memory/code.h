@@ -27,7 +27,10 @@ typedef enum ApikeyCode
 	APIKEY_CODE_VALID
 } ApikeyCode;
 
+/* code.c */
 extern const char *apikey_code_name(ApikeyCode code);
 extern ApikeyCode apikey_code_of_refusal(const text *name);
+
+#define APIKEY_UNIT_MAX		40	/* characters */
 
 #endif							/* APIKEY_CODE_H */

@@ -13,8 +13,8 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
-#include "memory/complaint.h"
-#include "store/table.h"
+#include "store/store.h"
+#include "memory/memory.h"
 
 #define TOLD_EVERY	USECS_PER_MINUTE
 

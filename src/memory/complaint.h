@@ -5,7 +5,7 @@
 #ifndef APIKEY_COMPLAINT_H
 #define APIKEY_COMPLAINT_H
 
-#include "memory/memory.h"
+#include "memory/part.h"
 
 /* The reasons, each told by itself. */
 typedef enum ApikeyComplaint
@@ -24,7 +24,6 @@ typedef enum ApikeyComplaint
 
 /* complaint.c */
 extern const ApikeyMemoryPart apikey_complaint_memory;
-
 extern void apikey_complaint_init(void);
 extern void apikey_complaint_again(ApikeyComplaint complaint);
 extern void apikey_complain(ApikeyComplaint complaint,

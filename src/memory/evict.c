@@ -7,7 +7,8 @@
 #include "access/xlog.h"
 #include "common/pg_prng.h"
 
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory_internal.h"
 
 #define REST_LOOKED_AT	1024	/* slots, to find one at rest */
 #define GIVEN_LOOKED_AT	4096	/* of a holder's, to find the one to take, */

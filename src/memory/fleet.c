@@ -20,7 +20,8 @@
 #include "utils/inval.h"
 #include "utils/syscache.h"
 
-#include "memory/fleet.h"
+#include "store/store.h"
+#include "memory/memory_internal.h"
 
 #define DATABASES_MAX	64
 

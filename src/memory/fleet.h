@@ -7,15 +7,11 @@
 
 #include "storage/latch.h"
 
-#include "memory/fresh.h"
-
-#include "memory/memory.h"
-#include "store/settings.h"
+#include "memory/part.h"
 
 /* fleet.c: what all processes know of this server's part */
 extern const ApikeyMemoryPart apikey_fleet_memory;
 extern bool apikey_fleet_member(void);
-extern bool apikey_fleet_subscriber(void);
 extern bool apikey_fleet_connected(Oid database);
 extern void apikey_fleet_tell(Oid database, bool joined, bool own);
 extern void apikey_fleet_wake(void);

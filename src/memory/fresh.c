@@ -24,7 +24,8 @@
 #include "port/atomics.h"
 #include "storage/shmem.h"
 
-#include "memory/fleet.h"
+#include "store/store.h"
+#include "memory/memory_internal.h"
 
 /* Where there is one, a clock that goes on while the machine sleeps. */
 #ifdef CLOCK_BOOTTIME

@@ -5,9 +5,8 @@
 #ifndef APIKEY_FRESH_H
 #define APIKEY_FRESH_H
 
-#include "memory/memory.h"
-#include "store/settings.h"
-#include "store/transaction.h"
+#include "store/store.h"
+#include "memory/part.h"
 
 /* A time that no clock's setting moves, in microseconds; 0 is never. */
 typedef uint64 ApikeyTick;

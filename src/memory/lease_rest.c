@@ -4,7 +4,7 @@
  */
 #include "postgres.h"
 
-#include "memory/slot.h"
+#include "memory/memory_internal.h"
 
 #define ASKED_KEPT	USECS_PER_MINUTE
 

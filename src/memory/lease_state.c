@@ -7,7 +7,7 @@
 #include "pgstat.h"
 #include "storage/shmem.h"
 
-#include "credits/spend.h"
+#include "memory/memory_internal.h"
 
 typedef struct Shared
 {

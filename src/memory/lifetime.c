@@ -17,7 +17,7 @@
 #include "port/atomics.h"
 #include "storage/shmem.h"
 
-#include "memory/lifetime.h"
+#include "memory/memory_internal.h"
 
 #define UNKNOWN		PG_INT64_MAX
 

@@ -7,12 +7,10 @@
 
 #include "utils/timestamp.h"
 
-#include "memory/memory.h"
+#include "memory/part.h"
 
+/* lifetime.c */
 extern const ApikeyMemoryPart apikey_lifetime_memory;
-
-extern void apikey_lifetime_start(bool standby);
-extern void apikey_lifetime_goes_on(void);
 extern TimestampTz apikey_lifetime_began(void);
 
 #endif							/* APIKEY_LIFETIME_H */

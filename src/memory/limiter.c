@@ -20,7 +20,7 @@
  */
 #include "postgres.h"
 
-#include "usage/usage.h"
+#include "memory/memory.h"
 
 #ifndef HAVE_INT128
 #error "apikey needs a compiler with 128-bit integers"

@@ -1,38 +1,24 @@
 /*
  * memory.h
- *		The parts of shared memory.
+ *		The door of memory/: shared memory, its slots, who has which, their file,
+ *		statistics, the seats of workers.
  */
 #ifndef APIKEY_MEMORY_H
 #define APIKEY_MEMORY_H
 
-#define APIKEY_SLOT_PARTITIONS	16
-
-/* The locks of the tranche "apikey", by their numbers. */
-typedef enum ApikeyMemoryLock
-{
-	APIKEY_MEMORY_CONTROL,		/* see slot.h */
-	APIKEY_MEMORY_STATS,
-	APIKEY_MEMORY_NOTICES,
-	APIKEY_MEMORY_REHASH,
-	APIKEY_MEMORY_COUNTS,
-	APIKEY_MEMORY_VAULT,
-	APIKEY_MEMORY_BATCH,
-	APIKEY_MEMORY_ASKERS,
-	APIKEY_MEMORY_PARTITIONS,	/* the first of them */
-	APIKEY_MEMORY_LOCKS = APIKEY_MEMORY_PARTITIONS + APIKEY_SLOT_PARTITIONS
-} ApikeyMemoryLock;
-
-/* One of those who have something in it. */
-typedef struct ApikeyMemoryPart
-{
-	Size		(*size) (void);
-	void		(*start) (void);	/* makes or finds it; or NULL */
-	void		(*forget) (Oid database);	/* that is dropped; or NULL */
-	void		(*ready) (void);	/* when all is there; or NULL */
-} ApikeyMemoryPart;
-
-extern void apikey_memory_init(const ApikeyMemoryPart *const *parts,
-							   int count);
-extern void apikey_memory_forget_database(Oid database);
+#include "memory/batch.h"
+#include "memory/code.h"
+#include "memory/complaint.h"
+#include "memory/fleet.h"
+#include "memory/fresh.h"
+#include "memory/lease.h"
+#include "memory/lifetime.h"
+#include "memory/limiter.h"
+#include "memory/part.h"
+#include "memory/seat.h"
+#include "memory/server_id.h"
+#include "memory/slot.h"
+#include "memory/stats.h"
+#include "memory/use.h"
 
 #endif							/* APIKEY_MEMORY_H */

@@ -10,7 +10,7 @@
 #include "pgstat.h"
 #include "storage/shmem.h"
 
-#include "usage/usage.h"
+#include "memory/memory.h"
 
 #define REQUEST_STEP	20		/* milliseconds between looks at one */
 #define REQUEST_MAX		(10 * USECS_PER_SEC)	/* without a worker process */

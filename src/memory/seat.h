@@ -7,8 +7,8 @@
 
 #include "storage/latch.h"
 #include "storage/spin.h"
-#include "utils/timestamp.h"
-#include "memory/memory.h"
+
+#include "memory/part.h"
 
 #define APIKEY_SEATS	3
 #define APIKEY_FLUSH_REQUESTS	64		/* databases that are flushed on request */
@@ -57,7 +57,6 @@ typedef struct ApikeySeats
 
 /* seat.c */
 extern ApikeySeats *apikey_seats;
-
 extern const ApikeyMemoryPart apikey_seat_memory;
 extern void apikey_seat_call(Oid database);
 extern bool apikey_seat_at_hand(void);

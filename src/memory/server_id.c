@@ -15,8 +15,8 @@
 #include "storage/spin.h"
 #include "utils/guc.h"
 
-#include "memory/server_id.h"
-#include "store/settings.h"
+#include "store/store.h"
+#include "memory/memory_internal.h"
 
 #define UUID_VERSION_AT	6		/* the byte whose first half it is */
 #define UUID_VARIANT_AT	8

@@ -19,7 +19,8 @@
 #include "common/hashfn.h"
 #include "storage/shmem.h"
 
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory_internal.h"
 
 #define DATABASES_MAX	1024	/* with a holder of their own */
 #define OTHER_ROLES		BOOTSTRAP_SUPERUSERID	/* and keys nobody knows of */

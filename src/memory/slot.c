@@ -21,7 +21,8 @@
 #include "common/hashfn.h"
 #include "storage/shmem.h"
 
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory_internal.h"
 
 #define PARTITIONS		APIKEY_SLOT_PARTITIONS
 

@@ -31,8 +31,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "memory/memory.h"
-#include "store/transaction.h"
+#include "memory/part.h"
 
 /* What a slot is found by. */
 typedef struct ApikeySlotKey
@@ -146,71 +145,28 @@ typedef struct ApikeySlotHint
 
 /* slot.c */
 extern const ApikeyMemoryPart apikey_slot_memory;
-
 extern int	apikey_slot_count(void);
 extern ApikeySlot *apikey_slot_at(int number);
 extern ApikeySlot *apikey_slot_find(Oid database, const pg_uuid_t *id,
 									ApikeySlotHint *hint, LWLock **lock);
+extern bool apikey_slot_flushed(ApikeySlot *slot);
+extern void apikey_slot_end(Oid database, const pg_uuid_t *id, bool gone);
+extern int	apikey_slot_used(Oid database);
+extern bool apikey_usage_shared(void);
+
+/* slot_open.c */
 extern ApikeySlot *apikey_slot_open(Oid database, const pg_uuid_t *id,
 									ApikeySlotHint *hint, LWLock **lock);
 extern ApikeySlot *apikey_slot_open_spare(Oid database, const pg_uuid_t *id,
 										  ApikeySlotHint *hint,
 										  LWLock **lock);
-extern ApikeySlot *apikey_slot_restore(const ApikeySlotKey *key, Oid owner);
-extern bool apikey_slot_flushed(ApikeySlot *slot);
-extern bool apikey_slot_at_rest(ApikeySlot *slot, TimestampTz now);
-extern void apikey_slot_end(Oid database, const pg_uuid_t *id, bool gone);
-extern void apikey_slot_forget_database(Oid database);
-extern int	apikey_slot_used(Oid database);
-
-/* For evict.c and slot_open.c. */
-
-/* What is lost with a slot; more is the time for which its limiter holds up. */
-#define APIKEY_LOSS_NONE	0
-#define APIKEY_LOSS_COUNTS	1
-#define APIKEY_LOSS_LEASE	PG_INT64_MAX	/* never taken */
-
-extern int64 apikey_slot_loss(ApikeySlot *slot, TimestampTz now);
-extern bool apikey_slot_evict(int number, int holder, int64 loss,
-							  TimestampTz now);
-extern int	apikey_slot_take_free(Oid database, Oid role);
-extern int	apikey_slot_next(void);
-extern int	apikey_slot_giver(Oid database, Oid role);
-extern void apikey_slot_charge(int number, Oid database, Oid role);
-extern void apikey_slot_give(int number, const ApikeySlotKey *key);
-
-/* evict.c */
-extern int	apikey_evict_resting(TimestampTz now);
-extern int	apikey_evict_given(Oid database, Oid role, TimestampTz now);
 
 /* slot_file.c */
 extern const ApikeyMemoryPart apikey_slot_file_memory;
-
 extern void apikey_slot_file_write_standby(void);
 extern void apikey_slot_file_remove(void);
 
 /* share.c: all but the first two under "control" */
 extern const ApikeyMemoryPart apikey_share_memory;
-extern int	apikey_share_charge(Oid database, Oid role);
-extern void apikey_share_discharge(int holder);
-extern int	apikey_share_giver(Oid database, Oid role);
-extern Oid	apikey_share_role(int holder);
-extern int	apikey_share_count(Oid database);
-
-/* ended.c */
-extern ApikeyTransactionPart apikey_ended_transaction;
-
-/* stats.c */
-extern const ApikeyMemoryPart apikey_stats_memory;
-extern void apikey_stats_evicted(Oid database, uint64 not_attributed);
-
-/* notify.c */
-extern const ApikeyMemoryPart apikey_notify_memory;
-
-/* lease.c */
-extern const ApikeyMemoryPart apikey_lease_memory;
-extern const ApikeyMemoryPart apikey_lease_asked_memory;
-extern bool apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now);
-extern void apikey_lease_from_file(ApikeyLease *lease);
 
 #endif							/* APIKEY_SLOT_H */

@@ -41,13 +41,8 @@
 #include "storage/fd.h"
 #include "storage/ipc.h"
 
-#include "credits/credit.h"
-#include "memory/fleet.h"
-#include "memory/lifetime.h"
-#include "memory/server_id.h"
-#include "memory/batch.h"
-#include "memory/slot.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory_internal.h"
 
 #define SLOT_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/apikey.stat"
 #define SLOT_FILE_MAGIC	0x41504B37	/* "APK7" */

@@ -4,7 +4,7 @@
  */
 #include "postgres.h"
 
-#include "usage/usage.h"
+#include "memory/memory_internal.h"
 
 /* Takes a slot in hand for a role; -1 where there is no room for it. */
 static int

@@ -7,7 +7,7 @@
 #include "miscadmin.h"
 #include "storage/shmem.h"
 
-#include "usage/usage.h"
+#include "memory/memory_internal.h"
 
 #define DATABASES_MAX	4096	/* more are counted together */
 

@@ -8,7 +8,7 @@
 
 #include "access/htup_details.h"
 
-#include "memory/use.h"
+#include "memory/memory.h"
 
 /* Copies out what a slot has gathered; its mutex is held, or nobody is there. */
 void

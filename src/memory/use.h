@@ -5,6 +5,10 @@
 #ifndef APIKEY_USE_H
 #define APIKEY_USE_H
 
+#include "utils/inet.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
 #include "memory/slot.h"
 
 /* What has been gathered of a key and is not in the tables yet. */
@@ -20,6 +24,7 @@ typedef struct ApikeyUse
 	uint64		arrival;		/* the limiter's state: see limiter.c */
 } ApikeyUse;
 
+/* use.c */
 extern inet *apikey_use_inet(const inet_struct *addr);
 extern void apikey_use_copy(ApikeySlot *slot, ApikeyUse *use);
 

@@ -8,7 +8,9 @@
 #include "catalog/pg_type.h"
 #include "utils/memutils.h"
 
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
 
 static const ApikeyColumn key_columns[] = {
 	[APIKEY_KEY_ID] = {"id", UUIDOID, false},

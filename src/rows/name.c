@@ -7,7 +7,10 @@
 #include "catalog/pg_collation.h"
 #include "utils/builtins.h"
 
-#include "usage/usage.h"
+#include "compat.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "rows/rows_internal.h"
 
 #define NAME_CHARS_MIN		2
 #define NAME_CHARS_MAX		64

@@ -7,7 +7,8 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
-#include "usage/usage.h"
+#include "store/store.h"
+#include "rows/rows.h"
 
 static const ApikeyColumn organization_columns[] = {
 	[APIKEY_ORGANIZATION_ID] = {"id", UUIDOID, false},

@@ -18,7 +18,9 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#include "apikey.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "rows/rows_internal.h"
 
 bool
 apikey_role_exists(Oid role)

@@ -9,7 +9,10 @@
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 
-#include "usage/usage.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows_internal.h"
 
 #define SCOPE_MAX			200
 #define LIST_MAX			1000

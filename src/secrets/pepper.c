@@ -18,9 +18,11 @@
 
 #include "utils/memutils.h"
 
-#include "memory/complaint.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "secrets/secrets.h"
 #include "secrets/source.h"
-#include "verify/verify.h"
 
 #define PEPPER_BYTES_MIN	32
 

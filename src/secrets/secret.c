@@ -12,9 +12,9 @@
 #include "common/base64.h"
 #include "utils/memutils.h"
 
-#include "keys/foreign.h"
+#include "text/text.h"
+#include "secrets/secrets.h"
 #include "secrets/source.h"
-#include "text/hex.h"
 
 char	   *apikey_import_secret_file;
 

@@ -5,8 +5,6 @@
 #ifndef APIKEY_SOURCE_H
 #define APIKEY_SOURCE_H
 
-#include "memory/memory.h"
-
 #define APIKEY_SOURCE_MAX	65536
 
 /* What was read.  Wipe it. */
@@ -31,8 +29,6 @@ extern void apikey_source_run(ApikeySource *source, const char *command);
 extern void apikey_source_lines(ApikeySource *source, ApikeyTakeLine take);
 
 /* vault.c */
-extern const ApikeyMemoryPart apikey_vault_memory;
-extern const ApikeyMemoryPart apikey_pepper_memory;
 extern void apikey_vault_fill(const char *command);
 extern bool apikey_vault_shared(void);
 extern uint64 apikey_vault_generation(void);

@@ -14,6 +14,8 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
+#include "memory/memory.h"
+#include "secrets/secrets.h"
 #include "secrets/source.h"
 
 #define COMMAND_MAX		4096	/* a longer one is run by each session */

@@ -27,7 +27,14 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys.h"
 #include "usage/usage.h"
+#include "servers/servers_internal.h"
 
 #define REASON			"idle"
 #define SEEN_AT_ONCE	1000	/* keys that are looked at in a step */

@@ -22,10 +22,14 @@
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
-#include "credits/credit.h"
-#include "credits/fleet_lease.h"
-#include "limits/limit.h"
-#include "servers/lease_grant.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "credits/credits.h"
+#include "limits/limits.h"
+#include "servers/server_lease.h"
+#include "servers/servers_internal.h"
 
 #define HOLD_MAX	20			/* milliseconds for rows of accounts, in all */
 #define LEASE_MIN	100			/* unless there is less */

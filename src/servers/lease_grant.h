@@ -5,7 +5,10 @@
 #ifndef APIKEY_LEASE_GRANT_H
 #define APIKEY_LEASE_GRANT_H
 
-#include "servers/server_lease.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "store/store.h"
 
 /* What a server asks for. */
 typedef struct ApikeyLeaseWish
@@ -48,7 +51,6 @@ extern void apikey_lease_grant(const ApikeyRow *server,
 extern bool apikey_lease_take_back(const ApikeyRow *server,
 								   const pg_uuid_t *account, int64 number,
 								   int64 unspent, TimestampTz patience);
-extern bool apikey_lease_adopt(const ApikeyRow *lease);
 
 /* lease_upkeep.c */
 extern bool apikey_lease_adopt_own(void);

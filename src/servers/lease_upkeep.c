@@ -11,10 +11,10 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "credits/fleet_lease.h"
-#include "memory/server_id.h"
-#include "servers/lease_grant.h"
-#include "store/step.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "servers/server_lease.h"
+#include "servers/servers_internal.h"
 
 #define AT_ONCE		50			/* leases in a transaction */
 #define KEPT_FOR	USECS_PER_DAY

@@ -26,8 +26,8 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 
-#include "servers/server.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "servers/servers_internal.h"
 
 #define LEFT_OVER	USECS_PER_MINUTE	/* so old may be what is reported next */
 

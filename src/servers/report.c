@@ -23,8 +23,13 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "credits/credit.h"
-#include "servers/report.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "keys/keys.h"
+#include "usage/usage.h"
+#include "servers/servers_internal.h"
 
 #define WAIT_MAX	200			/* milliseconds for rows of use, in all */
 #define STEP_MAX	8

@@ -5,9 +5,12 @@
 #ifndef APIKEY_REPORT_H
 #define APIKEY_REPORT_H
 
-#include "servers/server.h"
-#include "usage/history.h"
-#include "usage/usage.h"
+#include "nodes/pg_list.h"
+#include "utils/inet.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "store/store.h"
 
 /* What there is of a key in a report, or of one of its refusals. */
 typedef struct ApikeyReported

@@ -24,8 +24,10 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "servers/server.h"
-#include "servers/server_lease.h"
+#include "compat.h"
+#include "store/store.h"
+#include "events/events.h"
+#include "servers/servers_internal.h"
 
 static const ApikeyColumn server_columns[] = {
 	[SERVER_ID] = {"id", UUIDOID, false},

@@ -5,9 +5,10 @@
 #ifndef APIKEY_SERVER_H
 #define APIKEY_SERVER_H
 
-#include "apikey.h"
-#include "memory/server_id.h"
-#include "store/table.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "store/store.h"
 
 /* The columns of apikey_server, in their order there. */
 typedef enum ApikeyServerColumn
@@ -46,20 +47,17 @@ typedef struct ApikeyJoin
 
 /* server.c */
 extern const ApikeyTable apikey_server_table;
-
 extern void apikey_server_require_primary(const char *function);
 extern void apikey_server_open(const pg_uuid_t *id, int64 epoch,
 							   ApikeyRow *server);
 extern void apikey_server_require(const pg_uuid_t *id, int64 epoch);
 extern void apikey_server_walk(ApikeyVisit visit, void *state);
-extern void apikey_server_tell(ApikeyEvent event, const ApikeyRow *server);
 extern bool apikey_server_silent(const ApikeyRow *server, TimestampTz now);
 extern void apikey_server_remove(const ApikeyRow *server);
 extern bool apikey_server_find(const text *name, ApikeyRow *server);
 
 /* server_join.c */
 extern bool apikey_server_admit(const ApikeyJoin *join, ApikeyRow *server);
-extern text *apikey_server_free_name(const text *wanted, const pg_uuid_t *id);
 
 /* server_watch.c */
 extern void apikey_server_count_own(int64 uses);
@@ -70,6 +68,5 @@ extern void apikey_server_settle_promoted(void);
 
 /* server_beat.c */
 extern int64 apikey_server_next_beat(int64 *age);
-extern int64 apikey_server_seen_beat(void);
 
 #endif							/* APIKEY_SERVER_H */

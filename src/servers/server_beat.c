@@ -13,7 +13,8 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "servers/server.h"
+#include "store/store.h"
+#include "servers/servers_internal.h"
 
 #define STEP	(USECS_PER_SEC / 2)
 

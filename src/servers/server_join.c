@@ -20,8 +20,10 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "servers/server.h"
-#include "servers/server_lease.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "events/events.h"
+#include "servers/servers_internal.h"
 
 #define SERVERS_MAX		1000
 

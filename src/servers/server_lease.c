@@ -21,9 +21,12 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "credits/credit.h"
-#include "limits/limit.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "limits/limits.h"
 #include "servers/server_lease.h"
+#include "servers/servers.h"
 
 static const ApikeyColumn lease_columns[] = {
 	[SERVER_LEASE_ID] = {"id", UUIDOID, false},

@@ -5,7 +5,9 @@
 #ifndef APIKEY_SERVER_LEASE_H
 #define APIKEY_SERVER_LEASE_H
 
-#include "servers/server.h"
+#include "utils/uuid.h"
+
+#include "store/store.h"
 
 /* The columns of apikey_server_lease, in their order there. */
 typedef enum ApikeyServerLeaseColumn
@@ -24,11 +26,7 @@ typedef enum ApikeyServerLeaseColumn
 
 /* server_lease.c */
 extern const ApikeyTable apikey_server_lease_table;
-
 extern void apikey_server_lease_walk(const pg_uuid_t *server,
 									 ApikeyVisit visit, void *state);
-extern int64 apikey_server_lease_forfeit(const pg_uuid_t *server);
-extern char *apikey_server_lease_json(const pg_uuid_t *server);
-extern char *apikey_server_own_lease_json(void);
 
 #endif							/* APIKEY_SERVER_LEASE_H */

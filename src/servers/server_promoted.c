@@ -12,10 +12,10 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 
-#include "memory/fleet.h"
-#include "servers/server.h"
-#include "memory/batch.h"
+#include "store/store.h"
+#include "memory/memory.h"
 #include "usage/usage.h"
+#include "servers/servers.h"
 
 /* Is a row that of this membership? */
 static bool

@@ -10,9 +10,10 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "memory/server_id.h"
-#include "servers/server.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "events/events.h"
+#include "servers/servers_internal.h"
 
 /* Who was the primary before is not any more. */
 static bool

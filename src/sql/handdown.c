@@ -40,8 +40,6 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-#include "apikey.h"
-
 #define ARGUMENTS_MAX	16
 
 /* A call that is being given arguments. */

@@ -18,15 +18,18 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
-#include "servers/server.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "credits/credit.h"
-#include "keys/pepper_count.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "secrets/secrets.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "keys/keys.h"
+#include "servers/servers.h"
 
 #define SERVED_WITHIN	USECS_PER_MINUTE	/* or three flush intervals */
 #define REPLAYED_WITHIN	(30 * USECS_PER_SEC)

@@ -11,7 +11,9 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "verify/verify.h"
+#include "compat.h"
+#include "store/store.h"
+#include "sql/sql_internal.h"
 
 /* Which function does what a view does not let be done. */
 typedef struct Instead

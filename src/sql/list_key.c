@@ -7,9 +7,15 @@
 #include "access/xact.h"
 #include "utils/builtins.h"
 
-#include "credits/credit.h"
-#include "sql/list_key.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "access/access.h"
+#include "keys/keys.h"
 #include "usage/usage.h"
+#include "credits/credits.h"
+#include "sql/list_key.h"
+#include "sql/listing.h"
 
 /* Of the view's columns, those that are columns of the table. */
 static const struct

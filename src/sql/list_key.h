@@ -5,6 +5,11 @@
 #ifndef APIKEY_LIST_KEY_H
 #define APIKEY_LIST_KEY_H
 
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "store/store.h"
+#include "access/access.h"
 #include "sql/listing.h"
 
 /* The columns of the view. */
@@ -69,6 +74,7 @@ apikey_list_wants(const ApikeyListWanted *wanted, int column)
 	return (wanted->columns >> column & 1) != 0;
 }
 
+/* list_key.c */
 extern Name apikey_list_role_name(Oid role, const text *last_known);
 extern Name apikey_list_owner_name(const ApikeyRow *key);
 extern void apikey_list_key_make(ApikeyListing *listing,

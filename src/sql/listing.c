@@ -26,8 +26,9 @@
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
+#include "store/store.h"
+#include "access/access.h"
 #include "sql/listing.h"
-#include "store/scan.h"
 
 /* More than these are not kept, but all rows are returned. */
 #define MOST_KEPT	10000

@@ -38,9 +38,13 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "apikey.h"
-#include "usage/usage.h"
-#include "memory/fresh.h"
+#include "compat.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "keys/keys.h"
+#include "servers/servers.h"
 
 #define REPLACED	"its name was taken by a key that was replicated"
 

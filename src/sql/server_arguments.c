@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "store/store.h"
 #include "sql/server_arguments.h"
 
 #define LABEL_BYTES_MAX	100

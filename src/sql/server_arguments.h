@@ -5,7 +5,8 @@
 #ifndef APIKEY_SERVER_ARGUMENTS_H
 #define APIKEY_SERVER_ARGUMENTS_H
 
-#include "apikey.h"
+#include "fmgr.h"
+#include "utils/uuid.h"
 
 #define APIKEY_SERVER_BATCH	1000	/* elements of an array */
 
@@ -18,6 +19,7 @@ typedef struct ApikeyList
 	bool	   *nulls;
 } ApikeyList;
 
+/* server_arguments.c */
 extern const pg_uuid_t *apikey_server_argument(FunctionCallInfo fcinfo,
 											   int64 *epoch);
 extern void apikey_list_argument(FunctionCallInfo fcinfo, int number,

@@ -7,8 +7,9 @@
 #include "executor/spi.h"
 #include "utils/datum.h"
 
-#include "keys/foreign.h"
-#include "limits/limit.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "keys/keys.h"
 #include "usage/usage.h"
 
 #define PREDECESSORS_MAX	16	/* looked for one by one */

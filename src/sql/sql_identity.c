@@ -11,8 +11,12 @@
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
-#include "apikey.h"
-#include "verify/identity.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "limits/limits.h"
+#include "verify/verify.h"
 
 /*
  * Verifies; the transaction is the key's from here on, or the error says which

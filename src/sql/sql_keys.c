@@ -9,9 +9,15 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "apikey.h"
-#include "credits/credit.h"
-#include "keys/foreign.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "secrets/secrets.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys.h"
+#include "credits/credits.h"
 #include "verify/verify.h"
 
 /* The arguments of apikey_create, in their order. */

@@ -12,10 +12,16 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
-#include "limits/bound.h"
-#include "credits/credit.h"
-#include "limits/limit.h"
-#include "usage/usage.h"
+#include "compat.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys.h"
+#include "credits/credits.h"
+#include "limits/limits.h"
+#include "verify/verify.h"
+#include "sql/sql_internal.h"
 
 /* The arguments of apikey_limit_set, in their order. */
 enum

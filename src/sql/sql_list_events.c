@@ -12,7 +12,10 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-#include "events/event.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
 #include "sql/listing.h"
 
 /* The arguments: what the query has said that it wants; see handdown.c. */

@@ -12,7 +12,10 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 
-#include "usage/history.h"
+#include "store/store.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "usage/usage.h"
 #include "sql/listing.h"
 
 /* The columns of the view, in their order there. */

@@ -11,7 +11,12 @@
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 
+#include "store/store.h"
+#include "rows/rows.h"
+#include "access/access.h"
+#include "keys/keys.h"
 #include "sql/list_key.h"
+#include "sql/listing.h"
 
 /* The arguments: what the query has said that it wants; see handdown.c. */
 enum

@@ -14,8 +14,10 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-#include "limits/bound.h"
-#include "limits/limit.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "access/access.h"
+#include "limits/limits.h"
 #include "sql/listing.h"
 
 /* The columns of the view. */

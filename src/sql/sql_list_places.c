@@ -9,6 +9,9 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 
+#include "store/store.h"
+#include "rows/rows.h"
+#include "access/access.h"
 #include "sql/listing.h"
 
 /* A list has no more than one condition of the query, or two. */

@@ -11,7 +11,11 @@
 #include "utils/fmgrprotos.h"
 #include "utils/uuid.h"
 
-#include "apikey.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "access/access.h"
+#include "keys/keys.h"
+#include "limits/limits.h"
 
 /*
  * apikey_organization_create(name text) returns uuid

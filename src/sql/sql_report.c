@@ -11,10 +11,14 @@
 #include "utils/inet.h"
 #include "utils/timestamp.h"
 
-#include "limits/limit.h"
-#include "servers/report.h"
-#include "sql/server_arguments.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "usage/usage.h"
+#include "limits/limits.h"
 #include "verify/verify.h"
+#include "servers/servers.h"
+#include "sql/server_arguments.h"
 
 #define HANDLES_MAX	100
 

@@ -17,9 +17,13 @@
 #include "utils/memutils.h"
 #include "utils/tuplestore.h"
 
-#include "apikey.h"
-#include "text/find.h"
-#include "verify/token.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "secrets/secrets.h"
+#include "access/access.h"
+#include "limits/limits.h"
+#include "verify/verify.h"
 
 #define WINDOW		(1024 * 1024)
 #define OVERLAP		(2 * APIKEY_TOKEN_TEXT_MAX)

@@ -9,7 +9,8 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "servers/lease_grant.h"
+#include "store/store.h"
+#include "servers/servers.h"
 #include "sql/server_arguments.h"
 
 static const char *const state_names[] = {

@@ -7,8 +7,8 @@
 #include "funcapi.h"
 #include "utils/tuplestore.h"
 
-#include "limits/shared_rate.h"
-#include "servers/server.h"
+#include "limits/limits.h"
+#include "servers/servers.h"
 #include "sql/server_arguments.h"
 
 /*

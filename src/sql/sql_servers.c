@@ -16,11 +16,11 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "memory/server_id.h"
-#include "servers/server.h"
-#include "servers/server_lease.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "servers/servers.h"
 #include "sql/server_arguments.h"
-#include "usage/usage.h"
+#include "sql/sql_internal.h"
 
 #define TOKENS_MAX	8
 

@@ -7,8 +7,10 @@
 #include "utils/array.h"
 #include "utils/timestamp.h"
 
-#include "apikey.h"
-#include "verify/token.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "verify/verify.h"
 
 /* How long a token is to last, in microseconds. */
 static int64

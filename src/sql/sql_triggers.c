@@ -12,9 +12,15 @@
 #include "utils/datum.h"
 #include "utils/snapmgr.h"
 
-#include "credits/credit.h"
-#include "limits/limit.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys.h"
+#include "credits/credits.h"
+#include "limits/limits.h"
+#include "servers/servers.h"
+#include "sql/sql_internal.h"
 
 /* A column that an UPDATE changes. */
 typedef struct Change

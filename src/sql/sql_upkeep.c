@@ -9,8 +9,13 @@
 #include "miscadmin.h"
 #include "utils/fmgrprotos.h"
 
-#include "credits/credit.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys.h"
+#include "credits/credits.h"
 
 /* The time that lies so long before now as the first argument says. */
 static TimestampTz

@@ -12,9 +12,16 @@
 #include "utils/lsyscache.h"
 #include "utils/tuplestore.h"
 
-#include "credits/credit.h"
-#include "keys/pepper_count.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "secrets/secrets.h"
+#include "rows/rows.h"
+#include "access/access.h"
+#include "keys/keys.h"
 #include "usage/usage.h"
+#include "credits/credits.h"
+#include "sql/sql_internal.h"
 
 /* A row of what a function returns. */
 static Datum

@@ -12,9 +12,11 @@
 #include "utils/memutils.h"
 #include "utils/tuplestore.h"
 
-#include "apikey.h"
-#include "limits/bound.h"
-#include "usage/usage.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "limits/limits.h"
 #include "verify/verify.h"
 
 /* The columns that a verification returns. */

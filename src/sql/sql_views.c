@@ -14,7 +14,11 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "apikey.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys.h"
 
 /* What the caller is in the projects that a query has met so far. */
 typedef struct SeenProjects

@@ -7,7 +7,7 @@
 #include "commands/trigger.h"
 #include "utils/snapmgr.h"
 
-#include "apikey.h"
+#include "store/store.h"
 
 /* Ends the subtransaction of apikey_attempt without what it has done. */
 static void

@@ -27,7 +27,8 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#include "apikey.h"
+#include "compat.h"
+#include "store/store_internal.h"
 
 #define FIRST_VERSION	"0.1.0"
 

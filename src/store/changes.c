@@ -16,12 +16,11 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "store/transaction.h"
 #include "catalog/pg_class.h"
 #include "utils/inval.h"
 #include "utils/syscache.h"
 
-#include "apikey.h"
+#include "store/store_internal.h"
 
 #define ALL_KEYS		((Oid) 0xFFFFFFFF)
 #define KEYS_TOLD_MAX	256		/* in a subtransaction; then all keys are */

@@ -31,8 +31,8 @@ apikey_changes_token(const pg_uuid_t *id)
 /* Told of what an OID stands for, or that all may have changed. */
 typedef void (*ApikeyChangesListener) (Oid token, bool all);
 
+/* changes.c */
 extern ApikeyTransactionPart apikey_changes_transaction;
-
 extern void apikey_changes_init(void);
 extern void apikey_changes_listen(ApikeyChangesListener told);
 extern void apikey_changes_forget(void);
@@ -41,8 +41,6 @@ extern void apikey_changes_all(void);
 extern void apikey_changes_fact(ApikeyFact fact);
 extern uint64 apikey_changes_begin(void);
 extern bool apikey_changes_none_since(uint64 begun);
-extern void apikey_changes_not_final(void);
-
 extern bool apikey_fact_known(ApikeyFact fact, bool *any);
 extern void apikey_fact_store(ApikeyFact fact, uint64 begun, bool any);
 

@@ -16,7 +16,7 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-#include "apikey.h"
+#include "store/store.h"
 
 #define VALUE_BYTES_MAX	8192	/* of a value; a longer one is left out */
 

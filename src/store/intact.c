@@ -25,7 +25,7 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
-#include "apikey.h"
+#include "store/store_internal.h"
 
 /* The names of triggers on what arrives end so. */
 #define ARRIVED		"_arrived"

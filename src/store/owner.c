@@ -10,7 +10,7 @@
 #include "catalog/namespace.h"
 #include "miscadmin.h"
 
-#include "apikey.h"
+#include "store/store_internal.h"
 
 #define SEARCH_PATH	"pg_catalog, pg_temp"
 

@@ -13,7 +13,7 @@
 #include "utils/builtins.h"
 #include "utils/syscache.h"
 
-#include "apikey.h"
+#include "store/store.h"
 
 /* The function of a name and argument types; 55000 where there is none. */
 Oid

@@ -23,9 +23,9 @@
 #include "tcop/utility.h"
 #include "utils/backend_status.h"
 
-#include "apikey.h"
-#include "text/piece.h"
-#include "text/redact.h"
+#include "compat.h"
+#include "text/text.h"
+#include "store/store.h"
 
 static emit_log_hook_type previous_emit_log = NULL;
 static post_parse_analyze_hook_type previous_post_parse_analyze = NULL;

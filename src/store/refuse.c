@@ -10,7 +10,7 @@
  */
 #include "postgres.h"
 
-#include "usage/usage.h"
+#include "store/store.h"
 
 /* The parts of an error that programs read: which argument, which rule. */
 int

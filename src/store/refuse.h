@@ -9,6 +9,7 @@
 
 #include "compat.h"
 
+/* refuse.c */
 pg_noreturn extern void apikey_refuse(const char *argument, const char *rule);
 pg_noreturn extern void apikey_refuse_by(const char *constraint,
 										 const char *argument,

@@ -4,7 +4,7 @@
  */
 #include "postgres.h"
 
-#include "store/relations.h"
+#include "store/store.h"
 
 const ApikeyRelationName apikey_relation_names[APIKEY_RELATIONS] = {
 	[APIKEY_REL_KEY] = {"apikey_key", APIKEY_REL_KEY},

@@ -6,7 +6,7 @@
 
 #include "utils/builtins.h"
 
-#include "verify/verify.h"
+#include "store/store.h"
 
 const pg_uuid_t *
 apikey_row_id(const ApikeyRow *row)

@@ -24,7 +24,7 @@
 #include "pgstat.h"
 #include "utils/rel.h"
 
-#include "store/scan.h"
+#include "store/store.h"
 
 /* What counts the reading of a relation. */
 typedef struct Counter

@@ -20,6 +20,7 @@ typedef struct ApikeyScan
 	struct SysScanDescData *scan;
 } ApikeyScan;
 
+/* scan.c */
 extern void apikey_scan_begin(ApikeyScan *scan, Relation rel, Relation index,
 							  Snapshot snapshot, const ScanKeyData *keys,
 							  int nkeys);

@@ -6,7 +6,7 @@
 
 #include "utils/timestamp.h"
 
-#include "store/settings.h"
+#include "store/store.h"
 
 int			apikey_cache_entries = 100000;
 int			apikey_cache_memory = 8192;

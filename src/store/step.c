@@ -7,7 +7,7 @@
 #include "access/xact.h"
 #include "utils/snapmgr.h"
 
-#include "usage/usage.h"
+#include "store/store_internal.h"
 
 /*
  * Begins a transaction in which our tables are there, as this library knows

@@ -5,6 +5,7 @@
 #ifndef APIKEY_STEP_H
 #define APIKEY_STEP_H
 
+/* step.c */
 extern bool apikey_step_begin(void);
 extern void apikey_step_commit(void);
 

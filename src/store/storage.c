@@ -26,8 +26,8 @@
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 
-#include "apikey.h"
-#include "store/scan.h"
+#include "compat.h"
+#include "store/store_internal.h"
 
 struct ApikeyWriter
 {

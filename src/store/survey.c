@@ -18,7 +18,7 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 
-#include "apikey.h"
+#include "store/store_internal.h"
 
 /* All names of ours are at least the first, and less than the second. */
 #define NAMES_FROM	"apikey_"

@@ -18,8 +18,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "store/scan.h"
-#include "verify/verify.h"
+#include "store/store_internal.h"
 
 /* The column of a name, or -1. */
 int

@@ -5,8 +5,9 @@
 #ifndef APIKEY_TABLE_H
 #define APIKEY_TABLE_H
 
+#include "access/htup.h"
 #include "access/skey.h"
-#include "nodes/pg_list.h"
+#include "access/tupdesc.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -27,7 +28,6 @@ typedef enum ApikeyRole
 	APIKEY_ROLES
 } ApikeyRole;
 
-/* catalog.c */
 typedef struct ApikeyCatalog
 {
 	uint64		generation;		/* another one: objects may be others */
@@ -39,18 +39,13 @@ typedef struct ApikeyCatalog
 	Oid			relations[APIKEY_RELATIONS];	/* found so far */
 } ApikeyCatalog;
 
+/* catalog.c */
 extern const ApikeyCatalog *apikey_catalog(void);
-extern bool apikey_extension_usable(void);
 extern Oid	apikey_extension_find(const char *name, Oid *schema,
 								  char **version);
-extern const char *apikey_catalog_schema(void);
 extern Oid	apikey_catalog_relation(ApikeyRelation relation);
-extern const char *apikey_catalog_name(ApikeyRelation relation);
-extern ApikeyRelation apikey_catalog_table(ApikeyRelation relation);
-extern ApikeyRelation apikey_catalog_missing(ApikeyRelation table);
 extern bool apikey_catalog_is_table(ApikeyRelation relation);
 extern bool apikey_catalog_lacks(ApikeyRelation relation);
-extern bool apikey_catalog_has(Oid relid);
 extern void apikey_catalog_require(Relation rel);
 extern ApikeyRole apikey_role_from_datum(Datum value);
 extern Datum apikey_role_datum(ApikeyRole role);
@@ -70,68 +65,28 @@ typedef enum ApikeyLock
 	"Run \"ALTER EXTENSION apikey UPDATE\" where the library is newer; " \
 	"a superuser can make a dropped index as the extension's script does."
 
-/* Our triggers' names begin so. */
-#define APIKEY_TRIGGER_PREFIX	"apikey_"
-
-/* triggers.c */
-extern bool apikey_triggers_missing(Relation rel, ApikeyRelation table);
-extern void apikey_triggers_repair(Relation rel, ApikeyRelation table,
-								   struct StringInfoData *sql);
-
-/* survey.c */
-extern ApikeyRelation apikey_survey_missing(void);
-
 /* intact.c */
-extern void apikey_intact_require(Relation rel, ApikeyRelation table);
-extern bool apikey_intact_to_remember(Relation rel, ApikeyRelation table);
 extern char *apikey_intact_repairs(ApikeyRelation table);
 extern const char *apikey_intact_problem(void);
 
 /* owner.c */
-
-/* Who it was before the tables' owner. */
-typedef struct ApikeyOwnerScope
-{
-	Oid			user;
-	int			security;
-	int			guc_level;
-} ApikeyOwnerScope;
-
 extern int	apikey_owner_fix_path(void);
 extern void apikey_owner_restore_path(int level);
-extern void apikey_owner_begin(ApikeyOwnerScope *before);
-extern void apikey_owner_end(const ApikeyOwnerScope *before);
-
-/* attempt.c */
 
 /* Something that may as well be left undone. */
 typedef void (*ApikeyWork) (void *work);
 
+/* attempt.c */
 extern bool apikey_attempt(ApikeyWork run, void *work);
 
-/* storage.c */
 struct TupleTableSlot;
 
 /* A table that is open to be written. */
 typedef struct ApikeyWriter ApikeyWriter;
 
-extern bool apikey_storage_lock(Relation rel, Relation index,
-								const ScanKeyData *keys, int nkeys,
-								ApikeyLock lock, struct TupleTableSlot *slot);
-extern bool apikey_storage_absent(Relation rel, Relation index,
-								  const ScanKeyData *keys, int nkeys);
-extern ApikeyWriter *apikey_storage_open(Relation rel);
-extern void apikey_storage_close(ApikeyWriter *writer);
-extern Relation apikey_storage_relation(const ApikeyWriter *writer);
-extern struct TupleTableSlot *apikey_storage_locked(const ApikeyWriter *writer);
-extern void apikey_storage_insert(ApikeyWriter *writer, const Datum *values,
-								  const bool *nulls, int count);
-extern bool apikey_storage_update(ApikeyWriter *writer, const Datum *values,
-								  const bool *nulls, int count);
-extern void apikey_storage_delete(ApikeyWriter *writer);
+/* storage.c */
 extern int64 apikey_storage_next_number(Oid sequence);
 
-/* table.c */
 typedef struct ApikeyColumn
 {
 	const char *name;
@@ -166,6 +121,7 @@ typedef struct ApikeyTable
 /* Is called with each row of a scan; false ends it. */
 typedef bool (*ApikeyVisit) (const ApikeyRow *row, void *state);
 
+/* table.c */
 extern Snapshot apikey_latest_snapshot(void);
 extern TupleDesc apikey_table_descriptor(const ApikeyTable *table);
 extern Relation apikey_table_relation(const ApikeyTable *table, LOCKMODE mode);
@@ -175,7 +131,6 @@ extern void apikey_table_deform(const ApikeyTable *table, HeapTuple tuple,
 								TupleDesc desc, ApikeyRow *row);
 extern void apikey_table_take_apart(const ApikeyTable *table, HeapTuple tuple,
 									TupleDesc desc, ApikeyRow *row);
-extern void apikey_table_close_index(Relation index);
 extern int	apikey_table_column(const ApikeyTable *table, const char *name);
 extern void apikey_table_key(ScanKey key, const pg_uuid_t *id);
 extern void apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,
@@ -239,5 +194,6 @@ extern void apikey_row_clear(ApikeyRow *row);
 extern void apikey_row_set(ApikeyRow *row, int column, Datum value);
 extern void apikey_row_set_pointer(ApikeyRow *row, int column,
 								   const void *value);
+extern bool apikey_same_text(const text *one, const text *two);
 
 #endif							/* APIKEY_TABLE_H */

@@ -18,7 +18,7 @@
 #include "access/xact.h"
 #include "utils/memutils.h"
 
-#include "store/transaction.h"
+#include "store/store.h"
 
 static ApikeyTransactionPart *const *all = NULL;
 static int	all_count = 0;

@@ -34,6 +34,7 @@ typedef struct ApikeyTransactionPart
 	int			room;
 } ApikeyTransactionPart;
 
+/* transaction.c */
 extern void apikey_transaction_init(ApikeyTransactionPart *const *parts,
 									int count);
 extern void apikey_transaction_reserve(ApikeyTransactionPart *part);

@@ -12,7 +12,7 @@
 #include "lib/stringinfo.h"
 #include "utils/rel.h"
 
-#include "apikey.h"
+#include "store/store_internal.h"
 
 #define CHANGED	"AFTER INSERT OR UPDATE OR DELETE", "ROW", "_apikey_changed()"
 #define CHANGED_LATER	"AFTER UPDATE OR DELETE", "ROW", "_apikey_changed()"

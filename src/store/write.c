@@ -10,7 +10,8 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 
-#include "verify/verify.h"
+#include "compat.h"
+#include "store/store_internal.h"
 
 /*
  * A row that is not there to be written was changed meanwhile, or is not seen

@@ -11,8 +11,7 @@
 #include "utils/builtins.h"
 #include "utils/inet.h"
 
-#include "apikey.h"
-#include "verify/verify.h"
+#include "text/text.h"
 
 /* An address as IPv4 where it is an IPv6-mapped one (RFC 4291, 2.5.5.2). */
 static inet *

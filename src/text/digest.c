@@ -8,13 +8,17 @@
  */
 #include "postgres.h"
 
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+
+#include "text/text.h"
+
 #if defined(USE_OPENSSL) && !defined(APIKEY_WITHOUT_OPENSSL)
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 #endif
 
-#include "apikey.h"
 
 #define HMAC_BLOCK	64			/* SHA-256's block, in bytes: RFC 2104's B */
 

@@ -9,7 +9,7 @@
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
-#include "apikey.h"
+#include "text/text.h"
 
 #define NS_PER_MS	1000000
 

@@ -4,7 +4,7 @@
  */
 #include "postgres.h"
 
-#include "text/hex.h"
+#include "text/text.h"
 
 static int
 hex_value(char digit)

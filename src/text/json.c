@@ -15,7 +15,7 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
-#include "apikey.h"
+#include "text/text.h"
 
 /* Is an error about the text, rather than about the server? */
 static bool

@@ -15,7 +15,7 @@
 
 #include "utils/builtins.h"
 
-#include "text/period.h"
+#include "text/text.h"
 
 /* What date_trunc calls the calendar's periods. */
 static const struct

@@ -16,7 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 
-#include "apikey.h"
+#include "text/text.h"
 
 #define WANTED_MAX			1000
 #define WANTED_CHARS_MAX	200

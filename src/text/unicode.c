@@ -14,10 +14,10 @@
 #include "common/string.h"
 #include "common/unicode_norm.h"
 #include "mb/pg_wchar.h"
-#include "text/unicode_ranges.h"
 #include "utils/builtins.h"
 
-#include "apikey.h"
+#include "text/text.h"
+#include "text/unicode_ranges.h"
 
 /* The class of a code point: a binary search for the run it stands in. */
 ApikeyCharClass

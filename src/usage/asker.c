@@ -16,7 +16,8 @@
 #include "storage/shmem.h"
 #include "utils/builtins.h"
 
-#include "usage/usage.h"
+#include "memory/memory.h"
+#include "usage/usage_internal.h"
 
 #define PLACES			1024
 #define SUBJECT_BYTES	255		/* a longer one is not told */

@@ -10,8 +10,11 @@
 
 #include "miscadmin.h"
 
-#include "memory/batch.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "events/events.h"
+#include "keys/keys.h"
+#include "usage/usage_internal.h"
 
 #define TOLD_EVERY		SECS_PER_MINUTE
 #define TOLD_AT_ONCE	100		/* keys in a transaction */

@@ -14,6 +14,8 @@
 
 #include "miscadmin.h"
 
+#include "store/store.h"
+#include "memory/memory.h"
 #include "usage/usage.h"
 
 typedef enum EndedKind

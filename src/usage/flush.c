@@ -7,8 +7,11 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#include "usage/history.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "keys/keys.h"
+#include "usage/usage_internal.h"
 
 /* Adds what was collected of a key to the row of its use. */
 static void

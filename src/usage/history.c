@@ -17,12 +17,10 @@
 #include "miscadmin.h"
 #include "storage/shmem.h"
 
-#include "credits/credit.h"
-#include "memory/batch.h"
-#include "usage/history.h"
-#include "limits/limit.h"
-#include "usage/history.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "keys/keys.h"
+#include "usage/usage_internal.h"
 
 #define WAYS			8		/* counters in a set */
 #define SETS_AT_ONCE	2000	/* looked through in a step */

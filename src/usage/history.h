@@ -5,7 +5,10 @@
 #ifndef APIKEY_HISTORY_H
 #define APIKEY_HISTORY_H
 
-#include "apikey.h"
+#include "nodes/pg_list.h"
+#include "utils/uuid.h"
+
+#include "store/store.h"
 #include "memory/memory.h"
 
 /* The columns of apikey_history, in their order there. */
@@ -35,28 +38,20 @@ typedef struct ApikeyHistoryCount
 	int64		count;
 } ApikeyHistoryCount;
 
-/* history.c */
+/* history_rows.c */
 extern const ApikeyTable apikey_history_table;
-
-extern const ApikeyMemoryPart apikey_history_memory;
-extern void apikey_history_denied(const pg_uuid_t *key, const char *code);
-extern void apikey_history_spent(Oid database, const pg_uuid_t *key,
-								 const char *unit, int64 amount);
 extern void apikey_history_add(const ApikeyRow *key, uint64 uses,
 							   const List *counts);
-extern void apikey_history_used(const ApikeyRow *key, uint64 uses);
-extern List *apikey_history_databases(void);
-extern void apikey_history_drop(Oid database);
-extern bool apikey_history_write(bool first);
 extern bool apikey_history_retain(void);
 
-extern bool apikey_history_off(void);
-
-/* history_rows.c */
-extern Datum apikey_history_json_plus(Datum json, const char *name,
-									  int64 amount);
-extern bool apikey_history_row_held(const ApikeyRow *key);
-extern bool apikey_history_open_row(const ApikeyRow *key, ApikeyRow *row);
-extern void apikey_history_put_row(const ApikeyRow *row, bool found);
+/* history.c */
+extern const ApikeyMemoryPart apikey_history_memory;
+extern void apikey_history_spent(Oid database, const pg_uuid_t *key,
+								 const char *unit, int64 amount);
+extern List *apikey_history_databases(void);
+extern bool apikey_history_write(bool first);
+extern void apikey_history_move(ApikeyBatch *batch);
+extern void apikey_history_move_back(Oid database,
+									 const ApikeyBatchCount *count);
 
 #endif							/* APIKEY_HISTORY_H */

@@ -11,9 +11,10 @@
 #include "utils/jsonb.h"
 #include "utils/snapmgr.h"
 
-#include "credits/credit.h"
-#include "usage/history.h"
-#include "usage/usage.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "usage/usage_internal.h"
 
 #define SUMMED_AT_ONCE	200		/* rows in a transaction */
 

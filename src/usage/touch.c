@@ -12,6 +12,8 @@
 #include "common/hashfn.h"
 #include "storage/lmgr.h"
 
+#include "store/store.h"
+#include "rows/rows.h"
 #include "usage/usage.h"
 
 typedef struct Touch

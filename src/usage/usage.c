@@ -8,9 +8,9 @@
 
 #include "miscadmin.h"
 
-#include "memory/batch.h"
-#include "usage/history.h"
-#include "usage/usage.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "usage/usage_internal.h"
 
 static void
 note_use(ApikeySlot *slot, inet *client_addr, TimestampTz now)

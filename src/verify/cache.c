@@ -21,7 +21,12 @@
 
 #include "access/htup_details.h"
 
+#include "text/text.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "limits/limits.h"
 #include "verify/cache_entry.h"
+#include "verify/verify_internal.h"
 
 #define KEY_BYTES_MAX	16384	/* a longer key is read each time */
 #define KEY_COUNTERS	2048	/* of messages, each for many keys */

@@ -7,6 +7,9 @@
 
 #include "utils/datum.h"
 
+#include "store/store.h"
+#include "rows/rows.h"
+#include "limits/limits.h"
 #include "verify/cache_entry.h"
 
 /* The columns of a key that verification needs, and those up to the last. */

@@ -5,10 +5,18 @@
 #ifndef APIKEY_CACHE_ENTRY_H
 #define APIKEY_CACHE_ENTRY_H
 
+#include "access/htup.h"
+#include "access/tupdesc.h"
 #include "lib/ilist.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
 
-#include "limits/bound.h"
-#include "verify/verify.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "access/access.h"
+#include "limits/limits.h"
 
 /* The values up to the last that is kept. */
 #define APIKEY_CACHE_VALUES		(APIKEY_KEY_METADATA + 1)
@@ -45,6 +53,7 @@ typedef struct ApikeyCacheEntry
 #define APIKEY_CACHE_KEY(entry) \
 	((ApikeyRow *) ((char *) (entry) + MAXALIGN(sizeof(ApikeyCacheEntry))))
 
+/* cache_entry.c */
 extern Size apikey_cache_columns_bytes(const ApikeyRow *key, TupleDesc desc);
 extern char *apikey_cache_copy_columns(const ApikeyRow *key, TupleDesc desc,
 									   ApikeyCacheEntry *entry);

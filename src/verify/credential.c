@@ -9,8 +9,11 @@
 
 #include "access/detoast.h"
 
-#include "apikey.h"
-#include "verify/token.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "keys/keys.h"
+#include "verify/verify_internal.h"
 
 #define TEXT_BYTES_MAX	512		/* more is malformed unseen */
 #define PROVING_DIGITS	(APIKEY_SECRET_DIGITS + APIKEY_CHECKSUM_DIGITS)

@@ -12,7 +12,9 @@
 #include "utils/builtins.h"
 #include "utils/inet.h"
 
-#include "apikey.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "limits/limits.h"
 #include "verify/verify.h"
 
 #define COST_DEFAULT	1

@@ -17,7 +17,10 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "verify/identity.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "limits/limits.h"
+#include "verify/verify.h"
 
 typedef struct Frame
 {

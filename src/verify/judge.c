@@ -8,9 +8,14 @@
 
 #include "utils/inval.h"
 
-#include "keys/deleted.h"
-#include "limits/bound.h"
-#include "verify/token.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "access/access.h"
+#include "keys/keys.h"
+#include "limits/limits.h"
+#include "verify/verify_internal.h"
 
 /*
  * Is it a key of whom the caller names?  A project's key is taken for nothing

@@ -15,8 +15,10 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
-#include "apikey.h"
-#include "verify/identity.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "limits/limits.h"
+#include "verify/verify.h"
 
 #define BEARER	"bearer"
 

@@ -29,9 +29,15 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "apikey.h"
-#include "keys/foreign.h"
-#include "verify/token.h"
+#include "compat.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "secrets/secrets.h"
+#include "rows/rows.h"
+#include "keys/keys.h"
+#include "limits/limits.h"
+#include "verify/verify_internal.h"
 
 /* Digests of other purposes are over texts of another length. */
 #define PURPOSE			"apikey token v1"

@@ -12,11 +12,15 @@
 #include "utils/inval.h"
 #include "utils/snapmgr.h"
 
-#include "keys/foreign.h"
-#include "memory/complaint.h"
-#include "memory/fresh.h"
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "secrets/secrets.h"
+#include "rows/rows.h"
+#include "keys/keys.h"
 #include "usage/usage.h"
-#include "verify/token.h"
+#include "limits/limits.h"
+#include "verify/verify_internal.h"
 
 /*
  * Finds the pepper that a key is keyed with; false, and told to the log, where

@@ -6,14 +6,12 @@
 
 #include "utils/memutils.h"
 
-#include "credits/credit.h"
-#include "keys/foreign.h"
-#include "keys/pepper_count.h"
-#include "limits/mark.h"
-#include "memory/batch.h"
-#include "usage/history.h"
+#include "memory/memory.h"
+#include "keys/keys.h"
 #include "usage/usage.h"
-#include "worker/worker.h"
+#include "credits/credits.h"
+#include "limits/limits.h"
+#include "worker/worker_internal.h"
 
 static Oid *to_flush = NULL;	/* in TopMemoryContext, as a queue */
 static int	to_flush_count = 0;

@@ -10,8 +10,10 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 
-#include "usage/usage.h"
-#include "worker/worker.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "secrets/secrets.h"
+#include "worker/worker_internal.h"
 
 /*
  * On a standby: writes the file each flush interval, and looks at the peppers

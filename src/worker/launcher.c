@@ -16,9 +16,12 @@
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 
-#include "credits/credit.h"
-#include "usage/usage.h"
-#include "worker/worker.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "secrets/secrets.h"
+#include "events/events.h"
+#include "credits/credits.h"
+#include "worker/worker_internal.h"
 
 #define CONNECT_MAX		(3 * USECS_PER_SEC)
 #define RETRY			1000	/* milliseconds, to get a worker process */

@@ -38,9 +38,13 @@
 #include "tcop/tcopprot.h"
 #include "utils/snapmgr.h"
 
-#include "credits/credit.h"
+#include "compat.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "events/events.h"
 #include "usage/usage.h"
-#include "worker/worker.h"
+#include "credits/credits.h"
+#include "worker/worker_internal.h"
 
 #define LINGER_MAX		1000	/* milliseconds without a call */
 #define TURN			(USECS_PER_SEC / 2)	/* while others are to be flushed */

@@ -1,13 +1,18 @@
 /*
- * foreign.h
+ * import.h
  *		Keys that another system issued, known by the hash that it stored.
  */
-#ifndef APIKEY_FOREIGN_H
-#define APIKEY_FOREIGN_H
+#ifndef APIKEY_IMPORT_H
+#define APIKEY_IMPORT_H
 
-#include "apikey.h"
-#include "verify/verify.h"
+#include "nodes/pg_list.h"
+#include "utils/snapshot.h"
+#include "utils/uuid.h"
+
+#include "text/text.h"
+#include "store/store.h"
 #include "memory/memory.h"
+#include "keys/issue.h"
 
 #define APIKEY_SALT_CHARS	160 /* more than any setting of a slow hash has */
 
@@ -35,38 +40,9 @@ typedef struct ApikeyForeign
 } ApikeyForeign;
 
 /* foreign.c */
-extern const char *apikey_foreign_name(ApikeyAlgorithm algorithm);
 extern bool apikey_foreign_slow(ApikeyAlgorithm algorithm);
 extern void apikey_foreign_read(const text *algorithm, const text *hash,
 								const text *lookup, ApikeyForeign *foreign);
-extern bool apikey_foreign_digest(ApikeyAlgorithm algorithm,
-								  const char *bytes, size_t len, uint8 *out);
-extern void apikey_foreign_hmac(const char *secret, size_t secret_len,
-								const char *bytes, size_t len, uint8 *out);
-extern size_t apikey_foreign_head(const char *bytes, size_t len, int nth);
-extern void apikey_foreign_part(const char *bytes, size_t len, size_t head,
-								bool bound, uint8 *out);
-extern const char *apikey_foreign_slowly(const char *algorithm,
-										 const char *salt, const char *bytes,
-										 size_t len, uint8 *out);
-
-/* secret.c */
-
-/* A secret by which another system has made HMACs of its keys. */
-typedef struct ApikeySecret
-{
-	char	   *bytes;
-	size_t		len;
-} ApikeySecret;
-
-extern char *apikey_import_secret_file;
-
-extern void apikey_secret_forget(void);
-extern const char *apikey_secret_problem(void);
-extern const ApikeySecret *apikey_secret_nth(int n);
-extern void apikey_secret_require(void);
-
-/* import.c */
 
 /* The columns of apikey_import, in their order there. */
 typedef enum ApikeyImportColumn
@@ -90,13 +66,16 @@ typedef struct ApikeyImported
 	bool		stale;			/* not by the digest that native keys have */
 } ApikeyImported;
 
+/* import_find.c */
 extern const ApikeyTable apikey_import_table;
-
-extern bool apikey_import_has_digest(const uint8 *digest);
-extern void apikey_import_key(ApikeyRow *key, ApikeyIssue *issue,
-							  const ApikeyForeign *foreign, text *lookup);
 extern bool apikey_import_find(const ApikeyCredential *credential,
 							   ApikeyImported *imported);
+extern bool apikey_import_any(void);
+extern text *apikey_import_last_four(const pg_uuid_t *id, Snapshot snapshot);
+
+/* import.c */
+extern void apikey_import_key(ApikeyRow *key, ApikeyIssue *issue,
+							  const ApikeyForeign *foreign, text *lookup);
 
 /* rehash.c */
 extern const ApikeyMemoryPart apikey_rehash_memory;
@@ -105,17 +84,5 @@ extern void apikey_rehash_imported(const ApikeyCredential *credential,
 extern void apikey_rehash_native(const ApikeyCredential *credential);
 extern List *apikey_rehash_databases(void);
 extern bool apikey_rehash_flush(void);
-extern void apikey_rehash_forget_database(Oid database);
 
-#define APIKEY_HASH_TAKEN	"this hash or lookup is taken"
-
-/* import_find.c */
-extern bool apikey_import_find_by_digest(int column, ApikeyRelation index,
-										 const uint8 *digest, ApikeyRow *row,
-										 const ApikeyPepper **pepper);
-extern bool apikey_import_find_next_to(const char *bytes, size_t len,
-									   bool before, ApikeyRow *row);
-extern bool apikey_import_begins_with(const char *bytes, size_t len,
-									  const text *beginning);
-
-#endif							/* APIKEY_FOREIGN_H */
+#endif							/* APIKEY_IMPORT_H */

@@ -1,0 +1,102 @@
+/*
+ * access.h
+ *		The door of access/: organizations, projects and members; who may do what,
+ *		and see what.
+ */
+#ifndef APIKEY_ACCESS_H
+#define APIKEY_ACCESS_H
+
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "compat.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "access/authority.h"
+#include "access/viewer.h"
+
+typedef enum ApikeyMemberColumn
+{
+	APIKEY_MEMBER_ID,
+	APIKEY_MEMBER_ORGANIZATION,
+	APIKEY_MEMBER_PROJECT,
+	APIKEY_MEMBER_SUBJECT,
+	APIKEY_MEMBER_MEMBER,
+	APIKEY_MEMBER_MEMBER_NAME,
+	APIKEY_MEMBER_ROLE,
+	APIKEY_MEMBER_CREATED_AT,
+	APIKEY_MEMBER_CREATED_BY
+} ApikeyMemberColumn;
+
+/* member.c */
+extern ApikeyTable apikey_member_table;
+extern void apikey_member_scan(const pg_uuid_t *organization,
+							   const pg_uuid_t *project,
+							   ApikeyVisit visit, void *state);
+extern ApikeyRole apikey_member_standing(Oid role, const text *subject,
+										 const pg_uuid_t *organization,
+										 const pg_uuid_t *project);
+extern bool apikey_member_named(Oid role, const text *subject,
+								const ApikeyPlace *place);
+extern void apikey_member_put(const ApikeyPlace *place, Oid member,
+							  text *subject, ApikeyRole role);
+extern bool apikey_member_remove_from(const ApikeyPlace *place, Oid member,
+									  text *subject);
+
+/* place.c */
+extern ApikeyRole apikey_place_standing(const ApikeyPlace *place);
+pg_noreturn extern void apikey_place_refuse_unknown(const char *path,
+													bool is_project);
+extern void apikey_place_open(const text *path, ApikeyPlace *place);
+extern void apikey_place_open_with(const text *path, ApikeyLock lock,
+								   ApikeyPlace *place);
+extern void apikey_place_open_project(const pg_uuid_t *id, ApikeyPlace *place);
+extern void apikey_place_open_for_keys(const text *path, ApikeyPlace *place);
+extern void apikey_place_hold(ApikeyPlace *place);
+extern void apikey_place_lock(ApikeyPlace *place, ApikeyLock lock);
+extern void apikey_place_create_organization(const text *name,
+											 ApikeyPlace *place);
+extern void apikey_place_create_project(const text *path, ApikeyPlace *place);
+
+/* What a key is at an instant, whoever asks. */
+typedef enum ApikeyStatus
+{
+	APIKEY_STATUS_ACTIVE,
+	APIKEY_STATUS_RETIRING,		/* replaced, in its grace */
+	APIKEY_STATUS_SCHEDULED,
+	APIKEY_STATUS_DISABLED,
+	APIKEY_STATUS_FORBIDDEN,	/* owner or voucher has left its project */
+	APIKEY_STATUS_EXPIRED,
+	APIKEY_STATUS_REVOKED
+} ApikeyStatus;
+
+/* administrator.c */
+extern bool apikey_administers(void);
+
+/* grant.c */
+extern void apikey_grant_change(const text *what, Oid role, bool grant);
+extern void apikey_grant_follow_owner(void);
+
+/* hold.c */
+extern void apikey_hold_name(const ApikeyPlace *organization);
+
+/* What a key is, but for what the clock decides. */
+typedef struct ApikeyKeyState
+{
+	bool		revoked;		/* by its row, or its owner has been dropped */
+	bool		forbidden;		/* owner or voucher has left its project */
+	ApikeyRole	role;			/* in effect; none for a personal key */
+} ApikeyKeyState;
+
+/* status.c */
+extern Oid	apikey_status_voucher(const ApikeyRow *key, const text **subject);
+extern const text *apikey_status_voucher_name(const ApikeyRow *key);
+extern void apikey_status_vouch(ApikeyRow *key);
+extern void apikey_status_read(const ApikeyRow *key, const ApikeyPlace *place,
+							   ApikeyKeyState *state);
+extern ApikeyStatus apikey_status_at(const ApikeyRow *key,
+									 const ApikeyKeyState *state,
+									 TimestampTz now);
+extern const char *apikey_status_name(ApikeyStatus status);
+
+#endif							/* APIKEY_ACCESS_H */

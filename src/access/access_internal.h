@@ -1,0 +1,32 @@
+/*
+ * access_internal.h
+ *		What stays within access/.
+ */
+#ifndef APIKEY_ACCESS_INTERNAL_H
+#define APIKEY_ACCESS_INTERNAL_H
+
+#include "store/store.h"
+#include "rows/rows.h"
+#include "access/access.h"
+
+/* administrator.c */
+extern bool apikey_administrator_add(Oid role);
+extern bool apikey_administrator_remove(Oid role);
+
+/* authority.c */
+extern void apikey_authority_at(const ApikeyPlace *place,
+								ApikeyAuthority *result);
+
+/* hold.c */
+extern bool apikey_hold_take(const ApikeyPlace *organization);
+
+/* member.c */
+extern bool apikey_member_covers(const ApikeyRow *row, Oid role,
+								 const text *subject);
+
+/* viewer.c */
+extern void apikey_viewer_memberships(ApikeyViewer *viewer,
+									  ApikeyVisitMembership visit,
+									  void *state);
+
+#endif							/* APIKEY_ACCESS_INTERNAL_H */

@@ -1,0 +1,18 @@
+/*
+ * events_internal.h
+ *		What stays within events/.
+ */
+#ifndef APIKEY_EVENTS_INTERNAL_H
+#define APIKEY_EVENTS_INTERNAL_H
+
+#include "utils/timestamp.h"
+
+#include "events/events.h"
+
+/* event_name.c */
+extern const char *apikey_event_name(ApikeyEvent event);
+
+/* notify.c */
+extern void apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at);
+
+#endif							/* APIKEY_EVENTS_INTERNAL_H */

@@ -1,0 +1,104 @@
+/*
+ * keys.h
+ *		The door of keys/: making, changing, ending and importing keys.
+ */
+#ifndef APIKEY_KEYS_H
+#define APIKEY_KEYS_H
+
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "utils/snapshot.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/import.h"
+#include "keys/issue.h"
+#include "keys/pepper_count.h"
+
+/* deleted.c */
+extern bool apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key,
+								 ApikeyPlace *place);
+extern bool apikey_deleted_forget(void);
+
+/* apply.c */
+extern int64 apikey_apply_project(const ApikeyPlace *place);
+
+/* key.c */
+extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
+extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
+									uint8 *digest, int32 *fingerprint);
+extern bool apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot,
+							 bool revocations, ApikeyRow *key);
+extern bool apikey_key_fetch_latest(const pg_uuid_t *id, ApikeyRow *key);
+extern bool apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock,
+							ApikeyRow *key);
+extern void apikey_key_walk_project(const pg_uuid_t *project,
+									ApikeyVisit visit, void *state);
+extern bool apikey_key_find_predecessor(const pg_uuid_t *id, ApikeyRow *key);
+extern void apikey_key_write(ApikeyRow *key);
+extern void apikey_key_update(ApikeyRow *key, ApikeyEvent event,
+							  const char *detail);
+extern void apikey_key_delete(const ApikeyRow *key);
+
+/* What others have of a key, and do with it; each may be NULL. */
+typedef struct ApikeyKeyPart
+{
+	void		(*making) (ApikeyRow *key); /* before its row is written */
+	void		(*replaced) (const ApikeyRow *key, const ApikeyRow *successor);
+	void		(*deleting) (const ApikeyRow *key);
+} ApikeyKeyPart;
+
+extern void apikey_key_init(const ApikeyKeyPart *const *all, int count);
+
+/* live.c */
+extern int	apikey_max_keys_per_role;
+
+/* manage.c */
+extern void apikey_manage_open(const pg_uuid_t *id, ApikeyRight right,
+							   ApikeyRow *key);
+extern void apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key);
+extern void apikey_manage_require_current(const ApikeyRow *key);
+extern void apikey_manage_end(ApikeyRow *key, const char *reason);
+extern bool apikey_manage_replaced(const pg_uuid_t *first, pg_uuid_t *id,
+								   ApikeyRow *key);
+extern bool apikey_manage_revoke(const pg_uuid_t *id, text *reason);
+extern void apikey_manage_revoke_held(ApikeyRow *key, bool in_row,
+									  text *reason);
+extern bool apikey_manage_disable(ApikeyRow *key);
+extern void apikey_manage_delete(ApikeyRow *key);
+extern const ApikeyRow *apikey_manage_project(const ApikeyRow *key,
+											  ApikeyPlace *place);
+
+/* purge.c */
+extern int64 apikey_purge_keys(TimestampTz before);
+
+/* reveal.c */
+extern bool apikey_reveal_can(const ApikeyRow *key);
+extern text *apikey_reveal_key(const ApikeyRow *key);
+
+/* revocation.c */
+extern ApikeyTransactionPart apikey_revocation_transaction;
+extern bool apikey_revocation_any_in(Snapshot snapshot);
+extern bool apikey_revocation_any(void);
+extern void apikey_revocation_changed(HeapTuple row, TupleDesc desc);
+extern void apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot);
+extern bool apikey_revocation_settle_found(void);
+
+/* rotate.c */
+extern text *apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
+							   const TimestampTz *expires_at);
+
+/* expiry.c */
+extern ApikeyTransactionPart apikey_expiry_transaction;
+extern bool apikey_expiry_tell(TimestampTz *again);
+
+/* retire.c */
+extern ApikeyTransactionPart apikey_retire_transaction;
+extern void apikey_retire_role(void);
+extern bool apikey_retire_found(void);
+
+#endif							/* APIKEY_KEYS_H */

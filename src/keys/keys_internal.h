@@ -1,0 +1,93 @@
+/*
+ * keys_internal.h
+ *		What stays within keys/.
+ */
+#ifndef APIKEY_KEYS_INTERNAL_H
+#define APIKEY_KEYS_INTERNAL_H
+
+#include "utils/uuid.h"
+
+#include "text/text.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access.h"
+#include "keys/keys.h"
+
+/* import.c */
+extern void apikey_import_forget(const ApikeyRow *key);
+
+/* issue.c */
+extern const ApikeyRow *apikey_issue_prepare(ApikeyRow *key,
+											 const ApikeyIssue *issue,
+											 ApikeyPlace *place);
+extern text *apikey_issue_text(ApikeyRow *key, uint8 *digest);
+
+/* key.c */
+extern bool apikey_key_live(const ApikeyRow *key);
+extern void apikey_key_insert(ApikeyRow *key, const uint8 *digest,
+							  ApikeyEvent event, const char *detail);
+extern void apikey_key_replaced(const ApikeyRow *key,
+								const ApikeyRow *successor);
+
+/* live.c */
+extern void apikey_live_require_room(const ApikeyRow *key,
+									 const ApikeyPlace *place);
+
+/* manage.c */
+extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
+													  ApikeyRight right,
+													  ApikeyRow *key,
+													  ApikeyPlace *place);
+extern void apikey_manage_retire(ApikeyRow *key);
+extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,
+											  text *reason);
+
+/* reveal.c */
+extern void apikey_reveal_keep(const ApikeyRow *key, const ApikeyRow *project,
+							   const text *plaintext);
+extern void apikey_reveal_move(void *work);
+extern void apikey_reveal_forget(const ApikeyRow *key);
+
+/* revocation.c */
+extern void apikey_revocation_apply_latest(ApikeyRow *key);
+extern void apikey_revocation_add(const ApikeyRow *key, text *reason);
+extern void apikey_revocation_forget(const ApikeyRow *key);
+extern void apikey_revocation_settle(ApikeyRow *key);
+
+/* deleted.c */
+extern void apikey_deleted_note(const ApikeyRow *key);
+
+/* foreign.c */
+extern const char *apikey_foreign_name(ApikeyAlgorithm algorithm);
+extern bool apikey_foreign_digest(ApikeyAlgorithm algorithm,
+								  const char *bytes, size_t len, uint8 *out);
+extern void apikey_foreign_hmac(const char *secret, size_t secret_len,
+								const char *bytes, size_t len, uint8 *out);
+extern size_t apikey_foreign_head(const char *bytes, size_t len, int nth);
+extern void apikey_foreign_part(const char *bytes, size_t len, size_t head,
+								bool bound, uint8 *out);
+extern const char *apikey_foreign_slowly(const char *algorithm,
+										 const char *salt, const char *bytes,
+										 size_t len, uint8 *out);
+
+/* import_find.c */
+extern bool apikey_import_has_digest(const uint8 *digest);
+
+#define APIKEY_HASH_TAKEN	"this hash or lookup is taken"
+
+extern bool apikey_import_find_by_digest(int column, ApikeyRelation index,
+										 const uint8 *digest, ApikeyRow *row,
+										 const ApikeyPepper **pepper);
+extern bool apikey_import_find_next_to(const char *bytes, size_t len,
+									   bool before, ApikeyRow *row);
+extern bool apikey_import_begins_with(const char *bytes, size_t len,
+									  const text *beginning);
+
+/* rehash.c */
+extern void apikey_rehash_forget_database(Oid database);
+
+/* expiry.c */
+extern void apikey_expiry_note(const ApikeyRow *key);
+
+#endif							/* APIKEY_KEYS_INTERNAL_H */

@@ -1,0 +1,32 @@
+/*
+ * limits.h
+ *		The door of limits/: what keys are bound by, and what they spend of it.
+ */
+#ifndef APIKEY_LIMITS_H
+#define APIKEY_LIMITS_H
+
+#include "nodes/pg_list.h"
+
+#include "store/store.h"
+#include "memory/memory.h"
+#include "rows/rows.h"
+#include "limits/bound.h"
+#include "limits/limit.h"
+#include "limits/shared_rate.h"
+#include "limits/verdict.h"
+
+/* mark.c */
+extern const ApikeyMemoryPart apikey_mark_memory;
+extern List *apikey_mark_databases(void);
+extern bool apikey_mark_tell(void);
+
+/* tally.c */
+extern const ApikeyMemoryPart apikey_tally_memory;
+
+/* done.c */
+extern ApikeyTransactionPart apikey_tally_transaction;
+
+/* place_drop.c */
+extern void apikey_place_drop(ApikeyPlace *place);
+
+#endif							/* APIKEY_LIMITS_H */

@@ -1,0 +1,41 @@
+/*
+ * limiter.h
+ *		How many pass in how long.
+ */
+#ifndef APIKEY_LIMITER_H
+#define APIKEY_LIMITER_H
+
+#include "memory/slot.h"
+
+/* Time in the limiter is in nanoseconds: this many to a microsecond. */
+#define APIKEY_LIMITER_UNITS	1000
+
+/* So many tokens in so long: the time in the limiter's units. */
+typedef struct ApikeyRate
+{
+	int64		tokens;
+	int64		window;
+} ApikeyRate;
+
+/* What is left of it, and when this cost passes or, if it did, all is back. */
+typedef struct ApikeyRateState
+{
+	int64		remaining;
+	int64		reset;			/* 0: never */
+} ApikeyRateState;
+
+/* limiter.c */
+extern bool apikey_limiter_take(ApikeySlot *slot, const ApikeyRate *rate,
+								int64 now, int64 cost,
+								ApikeyRateState *state);
+extern void apikey_limiter_not_before(ApikeySlot *slot, int64 full_at);
+extern int64 apikey_limiter_charge(ApikeySlot *slot, const ApikeyRate *rate,
+								   int64 now, int64 cost);
+extern void apikey_limiter_return(ApikeySlot *slot, const ApikeyRate *rate,
+								  int64 now, int64 tokens);
+extern void apikey_limiter_return_time(ApikeySlot *slot,
+									   const ApikeyRate *rate, int64 now,
+									   int64 time);
+extern int64 apikey_limiter_time(const ApikeyRate *rate, int64 tokens);
+
+#endif							/* APIKEY_LIMITER_H */

@@ -1,0 +1,69 @@
+/*
+ * memory_internal.h
+ *		What stays within memory/.
+ */
+#ifndef APIKEY_MEMORY_INTERNAL_H
+#define APIKEY_MEMORY_INTERNAL_H
+
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "memory/memory.h"
+
+/* batch.c */
+extern bool apikey_batch_ok(const ApikeyBatch *batch);
+extern bool apikey_membership_restore(const ApikeyMembership *membership,
+									  const ApikeyBatch *batch);
+
+/* fleet.c */
+extern bool apikey_fleet_subscriber(void);
+
+/* lifetime.c */
+extern void apikey_lifetime_start(bool standby);
+extern void apikey_lifetime_goes_on(void);
+
+/* server_id.c */
+extern void apikey_server_set_id(const pg_uuid_t *id);
+
+/* slot.c */
+extern ApikeySlot *apikey_slot_restore(const ApikeySlotKey *key, Oid owner);
+extern bool apikey_slot_at_rest(ApikeySlot *slot, TimestampTz now);
+extern void apikey_slot_forget_database(Oid database);
+
+/* For evict.c and slot_open.c. */
+
+/* What is lost with a slot; more is the time for which its limiter holds up. */
+#define APIKEY_LOSS_NONE	0
+#define APIKEY_LOSS_COUNTS	1
+#define APIKEY_LOSS_LEASE	PG_INT64_MAX	/* never taken */
+
+extern int64 apikey_slot_loss(ApikeySlot *slot, TimestampTz now);
+extern bool apikey_slot_evict(int number, int holder, int64 loss,
+							  TimestampTz now);
+extern int	apikey_slot_take_free(Oid database, Oid role);
+extern int	apikey_slot_next(void);
+extern int	apikey_slot_giver(Oid database, Oid role);
+extern void apikey_slot_charge(int number, Oid database, Oid role);
+extern void apikey_slot_give(int number, const ApikeySlotKey *key);
+
+/* evict.c */
+extern int	apikey_evict_resting(TimestampTz now);
+extern int	apikey_evict_given(Oid database, Oid role, TimestampTz now);
+
+/* share.c */
+extern int	apikey_share_charge(Oid database, Oid role);
+extern void apikey_share_discharge(int holder);
+extern int	apikey_share_giver(Oid database, Oid role);
+extern Oid	apikey_share_role(int holder);
+extern int	apikey_share_count(Oid database);
+
+/* stats.c */
+extern void apikey_stats_evicted(Oid database, uint64 not_attributed);
+
+/* lease_rest.c */
+extern bool apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now);
+
+/* lease_state.c */
+extern void apikey_lease_from_file(ApikeyLease *lease);
+
+#endif							/* APIKEY_MEMORY_INTERNAL_H */

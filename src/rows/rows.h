@@ -1,0 +1,52 @@
+/*
+ * rows.h
+ *		The door of rows/: what the rows of keys, organizations and projects say;
+ *		who is calling; what a value may be.
+ */
+#ifndef APIKEY_ROWS_H
+#define APIKEY_ROWS_H
+
+#include "utils/timestamp.h"
+
+#include "store/store.h"
+#include "rows/key_row.h"
+#include "rows/limit_row.h"
+#include "rows/place_row.h"
+
+/* principal.c */
+extern bool apikey_role_stands(Oid role, const text *name);
+extern void apikey_role_require(Oid role);
+extern bool apikey_role_is(Oid role, const text *name);
+extern text *apikey_role_name_text(Oid role, const text *last_known);
+extern bool apikey_principal_readable(void);
+extern bool apikey_principal_subjects_in_use(void);
+extern text *apikey_principal_subject(void);
+extern text *apikey_principal_subject_if_known(void);
+extern bool apikey_principal_covered(Oid role, const text *subject,
+									 Oid member, const text *member_subject);
+extern bool apikey_principal_matches(Oid role, const text *subject);
+extern text *apikey_principal_new_subject(text *wanted, bool any);
+
+/* name.c */
+extern text *apikey_rule_name(const char *argument, text *value,
+							  const ApikeyRow *project);
+
+/* rules.c */
+extern void apikey_rule_reason(const text *value);
+extern void apikey_rule_lookup(const text *value, bool of_part);
+extern void apikey_rule_span(const char *argument, const Interval *value);
+extern void apikey_rule_subject(const text *value);
+extern void apikey_rule_scopes(Datum scopes);
+extern void apikey_rule_prefix(const char *prefix, int len);
+extern void apikey_rule_terms(const text *accepted, const ApikeyRow *project);
+extern void apikey_rule_limit_held(const ApikeyRow *key);
+extern void apikey_rule_attributes(const ApikeyRow *key,
+								   const ApikeyRow *project);
+extern TimestampTz apikey_rule_latest_end(TimestampTz begin,
+										  const ApikeyRow *project);
+extern bool apikey_rule_ends_after(const ApikeyRow *key, TimestampTz latest);
+extern void apikey_rule_dates(const ApikeyRow *key, const ApikeyRow *project);
+extern void apikey_rule_not_ended(const ApikeyRow *key);
+extern void apikey_rule_project(const ApikeyRow *project);
+
+#endif							/* APIKEY_ROWS_H */

@@ -1,0 +1,38 @@
+/*
+ * servers_internal.h
+ *		What stays within servers/.
+ */
+#ifndef APIKEY_SERVERS_INTERNAL_H
+#define APIKEY_SERVERS_INTERNAL_H
+
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "store/store.h"
+#include "events/events.h"
+#include "servers/servers.h"
+
+/* lease_grant.c */
+extern bool apikey_lease_adopt(const ApikeyRow *lease);
+
+/* server.c */
+extern void apikey_server_tell(ApikeyEvent event, const ApikeyRow *server);
+
+/* server_join.c */
+extern text *apikey_server_free_name(const text *wanted, const pg_uuid_t *id);
+
+/* server_beat.c */
+extern int64 apikey_server_seen_beat(void);
+
+/* Are all uses of keys known here? */
+typedef enum ApikeyUsesKnown
+{
+	APIKEY_USES_KNOWN,			/* up to a time */
+	APIKEY_USES_UNSEEN,			/* somebody is there who tells of none */
+	APIKEY_USES_ELSEWHERE		/* the keys are a publisher's */
+} ApikeyUsesKnown;
+
+/* replicas.c */
+extern ApikeyUsesKnown apikey_uses_known(TimestampTz *until);
+
+#endif							/* APIKEY_SERVERS_INTERNAL_H */

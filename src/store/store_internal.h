@@ -1,0 +1,71 @@
+/*
+ * store_internal.h
+ *		What stays within store/.
+ */
+#ifndef APIKEY_STORE_INTERNAL_H
+#define APIKEY_STORE_INTERNAL_H
+
+#include "access/skey.h"
+#include "lib/stringinfo.h"
+#include "utils/relcache.h"
+
+#include "store/store.h"
+
+/* changes.c */
+extern void apikey_changes_not_final(void);
+
+/* catalog.c */
+extern bool apikey_extension_usable(void);
+extern const char *apikey_catalog_schema(void);
+extern const char *apikey_catalog_name(ApikeyRelation relation);
+extern ApikeyRelation apikey_catalog_table(ApikeyRelation relation);
+extern ApikeyRelation apikey_catalog_missing(ApikeyRelation table);
+extern bool apikey_catalog_has(Oid relid);
+
+/* Our triggers' names begin so. */
+#define APIKEY_TRIGGER_PREFIX	"apikey_"
+
+/* triggers.c */
+extern bool apikey_triggers_missing(Relation rel, ApikeyRelation table);
+extern void apikey_triggers_repair(Relation rel, ApikeyRelation table,
+								   struct StringInfoData *sql);
+
+/* survey.c */
+extern ApikeyRelation apikey_survey_missing(void);
+
+/* intact.c */
+extern void apikey_intact_require(Relation rel, ApikeyRelation table);
+extern bool apikey_intact_to_remember(Relation rel, ApikeyRelation table);
+
+/* Who it was before the tables' owner. */
+typedef struct ApikeyOwnerScope
+{
+	Oid			user;
+	int			security;
+	int			guc_level;
+} ApikeyOwnerScope;
+
+/* owner.c */
+extern void apikey_owner_begin(ApikeyOwnerScope *before);
+extern void apikey_owner_end(const ApikeyOwnerScope *before);
+
+/* storage.c */
+extern bool apikey_storage_lock(Relation rel, Relation index,
+								const ScanKeyData *keys, int nkeys,
+								ApikeyLock lock, struct TupleTableSlot *slot);
+extern bool apikey_storage_absent(Relation rel, Relation index,
+								  const ScanKeyData *keys, int nkeys);
+extern ApikeyWriter *apikey_storage_open(Relation rel);
+extern void apikey_storage_close(ApikeyWriter *writer);
+extern Relation apikey_storage_relation(const ApikeyWriter *writer);
+extern struct TupleTableSlot *apikey_storage_locked(const ApikeyWriter *writer);
+extern void apikey_storage_insert(ApikeyWriter *writer, const Datum *values,
+								  const bool *nulls, int count);
+extern bool apikey_storage_update(ApikeyWriter *writer, const Datum *values,
+								  const bool *nulls, int count);
+extern void apikey_storage_delete(ApikeyWriter *writer);
+
+/* table.c */
+extern void apikey_table_close_index(Relation index);
+
+#endif							/* APIKEY_STORE_INTERNAL_H */

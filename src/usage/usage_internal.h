@@ -1,0 +1,38 @@
+/*
+ * usage_internal.h
+ *		What stays within usage/.
+ */
+#ifndef APIKEY_USAGE_INTERNAL_H
+#define APIKEY_USAGE_INTERNAL_H
+
+#include "utils/inet.h"
+#include "utils/uuid.h"
+
+#include "store/store.h"
+#include "memory/memory.h"
+#include "usage/usage.h"
+
+/* history.c */
+extern void apikey_history_denied(const pg_uuid_t *key, const char *code);
+extern void apikey_history_drop(Oid database);
+
+/* history_rows.c */
+extern void apikey_history_used(const ApikeyRow *key, uint64 uses);
+extern bool apikey_history_off(void);
+extern Datum apikey_history_json_plus(Datum json, const char *name,
+									  int64 amount);
+extern bool apikey_history_row_held(const ApikeyRow *key);
+extern bool apikey_history_open_row(const ApikeyRow *key, ApikeyRow *row);
+extern void apikey_history_put_row(const ApikeyRow *row, bool found);
+
+/* asker.c */
+extern void apikey_asker_note(Oid database, const pg_uuid_t *key, Oid actor,
+							  const text *subject);
+extern text *apikey_asker_subject(Oid database, const pg_uuid_t *key,
+								  Oid actor);
+
+/* denial.c */
+extern void apikey_denial_note(ApikeySlot *slot, ApikeyCode code,
+							   inet *client_addr);
+
+#endif							/* APIKEY_USAGE_INTERNAL_H */

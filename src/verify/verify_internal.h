@@ -1,0 +1,62 @@
+/*
+ * verify_internal.h
+ *		What stays within verify/.
+ */
+#ifndef APIKEY_VERIFY_INTERNAL_H
+#define APIKEY_VERIFY_INTERNAL_H
+
+#include "utils/array.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "text/text.h"
+#include "store/store.h"
+#include "memory/memory.h"
+#include "limits/limits.h"
+#include "verify/verify.h"
+
+/* token.c */
+extern ApikeyCode apikey_token_match(const char *text,
+									 const ApikeyTokenText *token,
+									 ApikeyRow *key);
+extern void apikey_token_narrow(const ApikeyTokenText *token, ApikeyRow *key,
+								ApikeyTokenSpan *span);
+extern bool apikey_token_ended(const ApikeyTokenSpan *span, TimestampTz now);
+extern bool apikey_token_early(const ApikeyTokenSpan *span, TimestampTz now);
+
+/* cache.c */
+extern bool apikey_cache_lookup(ApikeyCredential *credential,
+								ApikeyVerdict *verdict);
+extern bool apikey_cache_lookup_id(const pg_uuid_t *id,
+								   ApikeyVerdict *verdict);
+extern bool apikey_cache_touch(const ApikeyCredential *credential,
+							   TimestampTz now, TimestampTz before);
+extern void apikey_cache_store(uint64 begun,
+							   const ApikeyCredential *credential,
+							   const ApikeyVerdict *verdict);
+
+/* credential.c */
+extern bool apikey_credential_has_prefix(const ApikeyCredential *credential,
+										 const ApikeyRow *key);
+extern bool apikey_credential_native(const ApikeyCredential *credential);
+extern void apikey_credential_digest(ApikeyCredential *credential);
+
+/* judge.c */
+extern void apikey_judge_complete(ApikeyVerdict *verdict,
+								  const ApikeyRow *key);
+extern ApikeyCode apikey_judge(ApikeyVerdict *verdict,
+							   const ApikeyDemand *demand);
+extern ApikeyCode apikey_judge_state(const ApikeyVerdict *verdict);
+extern ApikeyCode apikey_judge_use(const ApikeyVerdict *verdict,
+								   const ApikeyDemand *demand);
+extern ApikeyCode apikey_judge_spend(ApikeyVerdict *verdict,
+									 const ApikeyDemand *demand);
+
+/* verify.c */
+extern bool apikey_verify_find_pepper(const pg_uuid_t *id, int32 fingerprint,
+									  const ApikeyPepper **pepper);
+extern ApikeyCode apikey_verify_held(ApikeyCredential *credential,
+									 const ArrayType *scopes,
+									 ApikeyVerdict *verdict);
+
+#endif							/* APIKEY_VERIFY_INTERNAL_H */
