@@ -46,8 +46,6 @@ extern void apikey_join_begin(const ApikeyWire *table);
 extern void apikey_report_begin(const ApikeyWire *table);
 
 /* worker.c */
-extern void apikey_fleet_heard(void);
-extern void apikey_fleet_cut(const char *reason);
 extern PGDLLEXPORT void apikey_fleet_main(Datum arg);
 
 #endif							/* APIKEY_MEMBER_H */

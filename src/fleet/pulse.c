@@ -14,6 +14,8 @@
  * KNOWING asks which cluster this is: the wal of another says nothing.  No step
  * waits: the worker calls apikey_pulse_step whenever it wakes up, and while it
  * waits for other answers.
+ *
+ * The log is told once when the primary answers, and once when it does not.
  */
 #include "postgres.h"
 
@@ -44,6 +46,14 @@ typedef enum PulseState
 	PULSE_ASKING
 } PulseState;
 
+/* What the log has been told of the primary. */
+typedef enum Primary
+{
+	PRIMARY_UNKNOWN,
+	PRIMARY_HEARD,
+	PRIMARY_CUT
+} Primary;
+
 /* What the primary had flushed when it was asked. */
 typedef struct Beat
 {
@@ -54,6 +64,7 @@ typedef struct Beat
 
 static const ApikeyWire *wire = NULL;
 static PulseState state = PULSE_OFF;
+static Primary primary = PRIMARY_UNKNOWN;
 static ApikeyWireConn *conn = NULL;
 static ApikeyWireAnswer *answer = NULL;
 static ApikeyWireStep wanted = APIKEY_WIRE_READS;
@@ -96,6 +107,29 @@ close_connection(void)
 	state = PULSE_OFF;
 }
 
+/* The primary has answered. */
+static void
+tell_heard(void)
+{
+	if (primary != PRIMARY_HEARD)
+		ereport(LOG,
+				(errmsg("the primary of the API keys' fleet answers")));
+	primary = PRIMARY_HEARD;
+}
+
+/* It has not. */
+static void
+tell_cut(const char *reason)
+{
+	if (primary != PRIMARY_CUT)
+		ereport(LOG,
+				(errmsg("the primary of the API keys' fleet cannot be reached"),
+				 errdetail_internal("%s", reason),
+				 apikey_primary_conninfo[0] != '\0' ? 0 :
+				 errhint("\"apikey.primary_conninfo\" is not set, so \"primary_conninfo\" is used.")));
+	primary = PRIMARY_CUT;
+}
+
 /* The connection has failed: another one, after a while. */
 static void
 fail(const char *reason)
@@ -107,7 +141,7 @@ fail(const char *reason)
 		wire->tell(conn, answer, detail, sizeof(detail));
 		reason = detail;
 	}
-	apikey_fleet_cut(reason);
+	tell_cut(reason);
 	close_connection();
 	attempts++;
 	next_at = later(again);
@@ -121,7 +155,7 @@ connect_begin(void)
 
 	if (!apikey_target_any(wire, attempts, &target))
 	{
-		apikey_fleet_cut("No primary is configured.");
+		tell_cut("No primary is configured.");
 		next_at = later(AGAIN_MOST);
 		return;
 	}
@@ -181,7 +215,7 @@ take_wal(void)
 		fail("The primary's answer cannot be read.");
 		return;
 	}
-	apikey_fleet_heard();
+	tell_heard();
 	if (waiting == RING)
 		waiting--;
 	beat = &ring[waiting++];

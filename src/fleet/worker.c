@@ -6,8 +6,6 @@
  * a promotion: then it has nothing to do.  It is connected to no database, so
  * it stands in nobody's way; it reads what is shared by all.  If it ends, it is
  * started again.
- *
- * The log is told once when the primary answers, and once when it does not.
  */
 #include "postgres.h"
 
@@ -36,40 +34,9 @@
 #define ARRIVES_WITHIN	20000	/* microseconds between looks at what arrives */
 #define LOOKS_EVERY		10000	/* milliseconds, without anything to do */
 
-typedef enum Standing
-{
-	STANDING_UNKNOWN,
-	STANDING_HEARD,
-	STANDING_CUT
-} Standing;
-
-static Standing standing = STANDING_UNKNOWN;
 static ApikeyLink links[LINKS_MAX];
 static int	link_count = 0;
 static MemoryContext round_context = NULL;
-
-/* The primary has answered. */
-void
-apikey_fleet_heard(void)
-{
-	if (standing != STANDING_HEARD)
-		ereport(LOG,
-				(errmsg("the primary of the API keys' fleet answers")));
-	standing = STANDING_HEARD;
-}
-
-/* It has not. */
-void
-apikey_fleet_cut(const char *reason)
-{
-	if (standing != STANDING_CUT)
-		ereport(LOG,
-				(errmsg("the primary of the API keys' fleet cannot be reached"),
-				 errdetail_internal("%s", reason),
-				 apikey_primary_conninfo[0] != '\0' ? 0 :
-				 errhint("\"apikey.primary_conninfo\" is not set, so \"primary_conninfo\" is used.")));
-	standing = STANDING_CUT;
-}
 
 /* Often enough that what is used is there within two flush intervals. */
 static int

@@ -268,11 +268,3 @@ apikey_import_key(ApikeyRow *key, ApikeyIssue *issue,
 	if (lookup != NULL)
 		require_no_clash(lookup);
 }
-
-/* Removes what makes a key an imported one. */
-void
-apikey_import_forget(const ApikeyRow *key)
-{
-	if (apikey_import_any())
-		apikey_table_delete(&apikey_import_table, apikey_row_id(key), false);
-}

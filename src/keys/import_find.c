@@ -300,3 +300,11 @@ apikey_import_find(const ApikeyCredential *credential,
 	imported->id = *apikey_row_id(&row);
 	return true;
 }
+
+/* Removes what makes a key an imported one. */
+void
+apikey_import_forget(const ApikeyRow *key)
+{
+	if (apikey_import_any())
+		apikey_table_delete(&apikey_import_table, apikey_row_id(key), false);
+}

@@ -5,8 +5,6 @@
 #ifndef APIKEY_KEYS_H
 #define APIKEY_KEYS_H
 
-#include "access/htup.h"
-#include "access/tupdesc.h"
 #include "utils/snapshot.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -34,15 +32,10 @@ extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
 extern bool apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot,
 							 bool revocations, ApikeyRow *key);
 extern bool apikey_key_fetch_latest(const pg_uuid_t *id, ApikeyRow *key);
-extern bool apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock,
-							ApikeyRow *key);
 extern void apikey_key_walk_project(const pg_uuid_t *project,
 									ApikeyVisit visit, void *state);
 extern bool apikey_key_find_predecessor(const pg_uuid_t *id, ApikeyRow *key);
 extern void apikey_key_write(ApikeyRow *key);
-extern void apikey_key_update(ApikeyRow *key, ApikeyEvent event,
-							  const char *detail);
-extern void apikey_key_delete(const ApikeyRow *key);
 
 /* What others have of a key, and do with it; each may be NULL. */
 typedef struct ApikeyKeyPart
@@ -52,7 +45,11 @@ typedef struct ApikeyKeyPart
 	void		(*deleting) (const ApikeyRow *key);
 } ApikeyKeyPart;
 
+/* key_write.c */
 extern void apikey_key_init(const ApikeyKeyPart *const *all, int count);
+extern void apikey_key_update(ApikeyRow *key, ApikeyEvent event,
+							  const char *detail);
+extern void apikey_key_delete(const ApikeyRow *key);
 
 /* live.c */
 extern int	apikey_max_keys_per_role;
@@ -82,10 +79,8 @@ extern text *apikey_reveal_key(const ApikeyRow *key);
 
 /* revocation.c */
 extern ApikeyTransactionPart apikey_revocation_transaction;
-extern bool apikey_revocation_any_in(Snapshot snapshot);
-extern bool apikey_revocation_any(void);
-extern void apikey_revocation_changed(HeapTuple row, TupleDesc desc);
-extern void apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot);
+extern bool apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock,
+							ApikeyRow *key);
 extern bool apikey_revocation_settle_found(void);
 
 /* rotate.c */

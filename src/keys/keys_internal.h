@@ -14,9 +14,6 @@
 #include "access/access.h"
 #include "keys/keys.h"
 
-/* import.c */
-extern void apikey_import_forget(const ApikeyRow *key);
-
 /* issue.c */
 extern const ApikeyRow *apikey_issue_prepare(ApikeyRow *key,
 											 const ApikeyIssue *issue,
@@ -25,10 +22,15 @@ extern text *apikey_issue_text(ApikeyRow *key, uint8 *digest);
 
 /* key.c */
 extern bool apikey_key_live(const ApikeyRow *key);
+extern void apikey_key_refresh_names(ApikeyRow *key);
+
+/* key_write.c */
 extern void apikey_key_insert(ApikeyRow *key, const uint8 *digest,
 							  ApikeyEvent event, const char *detail);
 extern void apikey_key_replaced(const ApikeyRow *key,
 								const ApikeyRow *successor);
+extern void apikey_key_revoke(ApikeyRow *key, text *reason);
+extern void apikey_key_revoke_ownerless(ApikeyRow *key);
 
 /* live.c */
 extern void apikey_live_require_room(const ApikeyRow *key,
@@ -39,7 +41,6 @@ extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
 													  ApikeyRight right,
 													  ApikeyRow *key,
 													  ApikeyPlace *place);
-extern void apikey_manage_retire(ApikeyRow *key);
 extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,
 											  text *reason);
 
@@ -50,10 +51,8 @@ extern void apikey_reveal_move(void *work);
 extern void apikey_reveal_forget(const ApikeyRow *key);
 
 /* revocation.c */
-extern void apikey_revocation_apply_latest(ApikeyRow *key);
 extern void apikey_revocation_add(const ApikeyRow *key, text *reason);
 extern void apikey_revocation_forget(const ApikeyRow *key);
-extern void apikey_revocation_settle(ApikeyRow *key);
 
 /* deleted.c */
 extern void apikey_deleted_note(const ApikeyRow *key);
@@ -73,6 +72,7 @@ extern const char *apikey_foreign_slowly(const char *algorithm,
 
 /* import_find.c */
 extern bool apikey_import_has_digest(const uint8 *digest);
+extern void apikey_import_forget(const ApikeyRow *key);
 
 #define APIKEY_HASH_TAKEN	"this hash or lookup is taken"
 

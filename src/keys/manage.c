@@ -137,19 +137,6 @@ apikey_manage_replaced(const pg_uuid_t *first, pg_uuid_t *id, ApikeyRow *key)
 	return false;
 }
 
-/* Revokes a locked key. */
-static void
-revoke_locked(ApikeyRow *key, text *reason)
-{
-	apikey_row_set(key, APIKEY_KEY_REVOKED_AT,
-				   TimestampTzGetDatum(GetCurrentTimestamp()));
-	apikey_row_set_pointer(key, APIKEY_KEY_REVOKE_REASON, reason);
-	apikey_key_update(key, APIKEY_EVENT_REVOKED,
-					  reason == NULL ? NULL :
-					  apikey_json_text("reason", reason));
-	apikey_reveal_forget(key);
-}
-
 /*
  * Locks a key where that waits for nobody.  A transaction that sees the past
  * cannot lock what has been changed since.
@@ -173,7 +160,7 @@ revoke_key(ApikeyRow *key, bool in_row, text *reason)
 	if (!in_row || !lock_free(&id, key))
 		apikey_revocation_add(key, reason);
 	else if (key->nulls[APIKEY_KEY_REVOKED_AT])
-		revoke_locked(key, reason);
+		apikey_key_revoke(key, reason);
 }
 
 /* Revokes, in the same way, what a key has replaced and is in its grace. */
@@ -194,23 +181,13 @@ apikey_manage_revoke_predecessors(const ApikeyRow *key, text *reason)
 	revoke_predecessors(apikey_row_id(key), true, reason);
 }
 
-/*
- * Revokes a locked key whose role has been dropped.  That says nothing of a
- * predecessor in its grace, which is somebody else's.
- */
-void
-apikey_manage_retire(ApikeyRow *key)
-{
-	revoke_locked(key, cstring_to_text("owner dropped"));
-}
-
 /* Revokes a locked key, and what it has replaced, as nobody uses them. */
 void
 apikey_manage_end(ApikeyRow *key, const char *reason)
 {
 	pg_uuid_t	id = *apikey_row_id(key);
 
-	revoke_locked(key, cstring_to_text(reason));
+	apikey_key_revoke(key, cstring_to_text(reason));
 	revoke_predecessors(&id, true, cstring_to_text(reason));
 }
 

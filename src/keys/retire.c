@@ -89,7 +89,7 @@ retire_all(List *ids)
 		if (!apikey_key_lock(lfirst(cell), APIKEY_LOCK_UPDATE_SKIP, &key))
 			left++;
 		else if (key.nulls[APIKEY_KEY_REVOKED_AT])
-			apikey_manage_retire(&key);
+			apikey_key_revoke_ownerless(&key);
 	}
 	return left;
 }

@@ -27,14 +27,11 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_subscription.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
-#include "utils/inval.h"
+#include "utils/snapmgr.h"
 
 #include "text/text.h"
 #include "store/store.h"
@@ -44,34 +41,6 @@
 #include "keys/keys_internal.h"
 
 #define SETTLED_AT_ONCE	500	/* the worker's next step finds more */
-
-/* The columns of apikey_revocation, in their order there. */
-enum
-{
-	REVOCATION_ID,
-	REVOCATION_KEY,
-	REVOCATION_REVOKED_AT,
-	REVOCATION_REASON,
-	REVOCATION_REVOKED_BY,
-	REVOCATION_REVOKED_BY_SUBJECT
-};
-
-static const ApikeyColumn revocation_columns[] = {
-	[REVOCATION_ID] = {"id", UUIDOID, false},
-	[REVOCATION_KEY] = {"key_id", UUIDOID, false},
-	[REVOCATION_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID, false},
-	[REVOCATION_REASON] = {"reason", TEXTOID, false},
-	[REVOCATION_REVOKED_BY] = {"revoked_by", TEXTOID, false},
-	[REVOCATION_REVOKED_BY_SUBJECT] = {"revoked_by_subject", TEXTOID, false}
-};
-
-static ApikeyTable revocation_table = {
-	.name = "apikey_revocation",
-	.relation = APIKEY_REL_REVOCATION,
-	.pkey = APIKEY_REL_REVOCATION_PKEY,
-	.columns = revocation_columns,
-	.count = lengthof(revocation_columns)
-};
 
 static bool added = false;		/* in this transaction */
 
@@ -88,135 +57,6 @@ ApikeyTransactionPart apikey_revocation_transaction = {
 	.end = on_transaction_end
 };
 
-static bool
-seen_one(const ApikeyRow *row pg_attribute_unused(), void *state)
-{
-	*(bool *) state = true;
-	return false;
-}
-
-/*
- * Does a snapshot show a revocation that is not in its key's row yet?  A table
- * that never had one needs no reading.
- */
-bool
-apikey_revocation_any_in(Snapshot snapshot)
-{
-	Relation	rel;
-	bool		empty;
-	bool		found = false;
-
-	if (apikey_catalog_lacks(APIKEY_REL_REVOCATION))
-		return false;
-	rel = table_open(apikey_catalog_relation(APIKEY_REL_REVOCATION),
-					 AccessShareLock);
-	empty = RelationGetNumberOfBlocks(rel) == 0;
-	table_close(rel, AccessShareLock);
-	if (!empty)
-		apikey_table_scan(&revocation_table, APIKEY_REL_REVOCATION_PKEY, NULL,
-						  0, snapshot, seen_one, &found);
-	return found;
-}
-
-static bool
-look_for_any(void)
-{
-	Snapshot	snapshot = apikey_latest_snapshot();
-	bool		any = apikey_revocation_any_in(snapshot);
-
-	UnregisterSnapshot(snapshot);
-	return any;
-}
-
-/* May there be one in a snapshot that is taken after this? */
-bool
-apikey_revocation_any(void)
-{
-	bool		any;
-	uint64		begun;
-
-	AcceptInvalidationMessages();
-	if (apikey_fact_known(APIKEY_FACT_REVOCATIONS, &any))
-		return any;
-	begun = apikey_changes_begin();
-	any = look_for_any();
-	apikey_fact_store(APIKEY_FACT_REVOCATIONS, begun, any);
-	return any;
-}
-
-/* A row has been added or removed: to be told with the commit. */
-void
-apikey_revocation_changed(HeapTuple row, TupleDesc desc)
-{
-	bool		isnull;
-
-	apikey_changes_key(DatumGetUUIDP(heap_getattr(row, REVOCATION_KEY + 1,
-														desc, &isnull)));
-	apikey_changes_fact(APIKEY_FACT_REVOCATIONS);
-}
-
-/* Visits the revocations of a key. */
-static void
-visit_key(const pg_uuid_t *id, Snapshot snapshot, ApikeyVisit visit,
-		  void *state)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, REVOCATION_KEY + 1, BTEqualStrategyNumber, F_UUID_EQ,
-				UUIDPGetDatum(id));
-	apikey_table_scan(&revocation_table, APIKEY_REL_REVOCATION_KEY, &key, 1,
-					  snapshot, visit, state);
-}
-
-/* Takes the earliest of a key's revocations into its row. */
-static bool
-apply_visit(const ApikeyRow *row, void *state)
-{
-	ApikeyRow  *key = state;
-	TimestampTz at = DatumGetTimestampTz(row->values[REVOCATION_REVOKED_AT]);
-
-	if (!key->nulls[APIKEY_KEY_REVOKED_AT] &&
-		DatumGetTimestampTz(key->values[APIKEY_KEY_REVOKED_AT]) <= at)
-		return true;
-	apikey_row_set(key, APIKEY_KEY_REVOKED_AT, TimestampTzGetDatum(at));
-	apikey_row_set_pointer(key, APIKEY_KEY_REVOKE_REASON,
-						   apikey_row_text(row, REVOCATION_REASON));
-	return true;
-}
-
-/*
- * Lets a revocation count in a key's row that was read in a snapshot: the row
- * is as it will be when it is settled.
- */
-void
-apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot)
-{
-	TimestampTz at;
-
-	if (!key->nulls[APIKEY_KEY_REVOKED_AT])
-		return;
-	visit_key(apikey_row_id(key), snapshot, apply_visit, key);
-	if (key->nulls[APIKEY_KEY_REVOKED_AT])
-		return;
-	at = DatumGetTimestampTz(key->values[APIKEY_KEY_REVOKED_AT]);
-	if (key->nulls[APIKEY_KEY_UPDATED_AT] ||
-		DatumGetTimestampTz(key->values[APIKEY_KEY_UPDATED_AT]) < at)
-		apikey_row_set(key, APIKEY_KEY_UPDATED_AT, TimestampTzGetDatum(at));
-}
-
-/* The same in a row that is locked, or that is read in no snapshot. */
-void
-apikey_revocation_apply_latest(ApikeyRow *key)
-{
-	Snapshot	snapshot;
-
-	if (!apikey_revocation_any())
-		return;
-	snapshot = apikey_latest_snapshot();
-	apikey_revocation_apply(key, snapshot);
-	UnregisterSnapshot(snapshot);
-}
-
 /* Revokes a key beside its row, and tells so. */
 void
 apikey_revocation_add(const ApikeyRow *key, text *reason)
@@ -226,16 +66,16 @@ apikey_revocation_add(const ApikeyRow *key, text *reason)
 
 	apikey_generate_id(&id);
 	apikey_row_clear(&row);
-	apikey_row_set_pointer(&row, REVOCATION_ID, &id);
-	apikey_row_set_pointer(&row, REVOCATION_KEY, apikey_row_id(key));
-	apikey_row_set(&row, REVOCATION_REVOKED_AT,
+	apikey_row_set_pointer(&row, APIKEY_REVOCATION_ID, &id);
+	apikey_row_set_pointer(&row, APIKEY_REVOCATION_KEY, apikey_row_id(key));
+	apikey_row_set(&row, APIKEY_REVOCATION_REVOKED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
-	apikey_row_set_pointer(&row, REVOCATION_REASON, reason);
-	apikey_row_set_pointer(&row, REVOCATION_REVOKED_BY,
+	apikey_row_set_pointer(&row, APIKEY_REVOCATION_REASON, reason);
+	apikey_row_set_pointer(&row, APIKEY_REVOCATION_REVOKED_BY,
 						   apikey_role_name_text(GetUserId(), NULL));
-	apikey_row_set_pointer(&row, REVOCATION_REVOKED_BY_SUBJECT,
+	apikey_row_set_pointer(&row, APIKEY_REVOCATION_REVOKED_BY_SUBJECT,
 						   apikey_principal_subject_if_known());
-	apikey_table_insert(&revocation_table, &row);
+	apikey_table_insert(&apikey_revocation_table, &row);
 	added = true;
 	apikey_event_key(key, APIKEY_EVENT_REVOKED,
 					 reason == NULL ? NULL : apikey_json_text("reason", reason));
@@ -263,8 +103,8 @@ found_visit(const ApikeyRow *row, void *state)
 {
 	Found	   *found = state;
 
-	found->ids = lappend(found->ids, copy_id(row, REVOCATION_ID));
-	found->keys = lappend(found->keys, copy_id(row, REVOCATION_KEY));
+	found->ids = lappend(found->ids, copy_id(row, APIKEY_REVOCATION_ID));
+	found->keys = lappend(found->keys, copy_id(row, APIKEY_REVOCATION_KEY));
 	return found->limit == 0 || list_length(found->ids) < found->limit;
 }
 
@@ -274,7 +114,7 @@ remove_rows(List *ids)
 	ListCell   *cell;
 
 	foreach(cell, ids)
-		apikey_table_delete(&revocation_table, lfirst(cell), false);
+		apikey_table_delete(&apikey_revocation_table, lfirst(cell), false);
 }
 
 /* Removes what revokes a key that is locked. */
@@ -287,7 +127,7 @@ apikey_revocation_forget(const ApikeyRow *key)
 	if (!apikey_revocation_any())
 		return;
 	snapshot = apikey_latest_snapshot();
-	visit_key(apikey_row_id(key), snapshot, found_visit, &found);
+	apikey_revocation_walk(apikey_row_id(key), snapshot, found_visit, &found);
 	UnregisterSnapshot(snapshot);
 	remove_rows(found.ids);
 }
@@ -296,8 +136,8 @@ apikey_revocation_forget(const ApikeyRow *key)
  * Writes the revocation of a locked key into its row, if there is one.  It has
  * been told of, and what the key had replaced has rows of its own.
  */
-void
-apikey_revocation_settle(ApikeyRow *key)
+static void
+settle(ApikeyRow *key)
 {
 	bool		before = key->nulls[APIKEY_KEY_REVOKED_AT];
 
@@ -310,6 +150,19 @@ apikey_revocation_settle(ApikeyRow *key)
 		apikey_reveal_forget(key);
 	}
 	apikey_revocation_forget(key);
+}
+
+/*
+ * Locks a key's row to the end of the transaction, reads its latest version and
+ * settles what revokes it; false where it is gone or, to skip it, locked.
+ */
+bool
+apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock, ApikeyRow *key)
+{
+	if (!apikey_table_lock(&apikey_key_table, id, lock, key))
+		return false;
+	settle(key);
+	return true;
 }
 
 /*
@@ -351,7 +204,7 @@ apikey_revocation_settle_found(void)
 	if (!apikey_revocation_any() || subscribed())
 		return false;
 	snapshot = apikey_latest_snapshot();
-	apikey_table_scan(&revocation_table, APIKEY_REL_REVOCATION_PKEY, NULL, 0,
+	apikey_table_scan(&apikey_revocation_table, APIKEY_REL_REVOCATION_PKEY, NULL, 0,
 					  snapshot, found_visit, &found);
 	UnregisterSnapshot(snapshot);
 	forboth(id, found.ids, key_id, found.keys)
@@ -363,7 +216,7 @@ apikey_revocation_settle_found(void)
 			settled++;
 		else if (!apikey_key_fetch_latest(lfirst(key_id), &key))
 		{
-			apikey_table_delete(&revocation_table, lfirst(id), false);
+			apikey_table_delete(&apikey_revocation_table, lfirst(id), false);
 			settled++;
 		}
 	}

@@ -12,6 +12,7 @@
 #include "rows/key_row.h"
 #include "rows/limit_row.h"
 #include "rows/place_row.h"
+#include "rows/revocation_row.h"
 
 /* principal.c */
 extern bool apikey_role_stands(Oid role, const text *name);

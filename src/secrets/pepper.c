@@ -235,3 +235,19 @@ apikey_pepper_nth(int n)
 
 /* The command is run for all before anybody asks. */
 const ApikeyMemoryPart apikey_pepper_memory = {.ready = apikey_pepper_look};
+
+/*
+ * Finds the pepper that a key is keyed with; false, and told to the log, where
+ * the file does not have it.
+ */
+bool
+apikey_pepper_find_for(const pg_uuid_t *id, int32 fingerprint,
+					   const ApikeyPepper **pepper)
+{
+	*pepper = apikey_pepper_find(fingerprint);
+	if (*pepper == NULL)
+		apikey_complain(APIKEY_COMPLAINT_PEPPER_GONE,
+						"API key %s is keyed with the pepper of fingerprint %08x, which is not in the file.",
+						apikey_id_string(id), (uint32) fingerprint);
+	return *pepper != NULL;
+}

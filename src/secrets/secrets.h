@@ -20,6 +20,8 @@ extern void apikey_pepper_require(void);
 extern const ApikeyPepper *apikey_pepper_current(void);
 extern const ApikeyPepper *apikey_pepper_find(int32 fingerprint);
 extern const ApikeyPepper *apikey_pepper_nth(int n);
+extern bool apikey_pepper_find_for(const pg_uuid_t *id, int32 fingerprint,
+								   const ApikeyPepper **pepper);
 extern const ApikeyMemoryPart apikey_pepper_memory;
 
 /* A secret by which another system has made HMACs of its keys. */

@@ -14,7 +14,6 @@
 #include "store/store.h"
 #include "rows/rows.h"
 #include "access/access.h"
-#include "keys/keys.h"
 #include "sql/list_key.h"
 #include "sql/listing.h"
 

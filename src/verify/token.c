@@ -1,6 +1,6 @@
 /*
  * token.c
- *		Tokens: what proves one, and making one.
+ *		Tokens: what proves one.
  *
  * A token is a text that says of which key it is, until when, and for which
  * scopes, and carries a MAC over that:
@@ -29,7 +29,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "text/text.h"
 #include "store/store.h"
 #include "memory/memory.h"
@@ -46,15 +45,8 @@
 /* Clocks of servers that are not set back differ by less. */
 #define CLOCK_TOLERANCE	(5 * USECS_PER_SEC)
 
-/* What the tables have of a key. */
-typedef struct Stored
-{
-	uint8		digest[APIKEY_DIGEST_BYTES];
-	int32		fingerprint;	/* of the pepper that it is keyed with */
-} Stored;
-
 static bool
-stored_column(const ApikeyRow *row, int column, int pepper, Stored *stored)
+stored_column(const ApikeyRow *row, int column, int pepper, ApikeyTokenStored *stored)
 {
 	bytea	   *digest;
 
@@ -73,8 +65,9 @@ stored_column(const ApikeyRow *row, int column, int pepper, Stored *stored)
  * Both tables are asked, whatever is found, so that an unknown id takes as long
  * as a known one.
  */
-static bool
-read_stored(const pg_uuid_t *id, Snapshot snapshot, Stored *stored)
+bool
+apikey_token_read_stored(const pg_uuid_t *id, Snapshot snapshot,
+						 ApikeyTokenStored *stored)
 {
 	ApikeyRow	row;
 	bool		found = apikey_key_fetch_digest(id, snapshot, stored->digest,
@@ -90,9 +83,9 @@ read_stored(const pg_uuid_t *id, Snapshot snapshot, Stored *stored)
 }
 
 /* The MAC of a text under what is stored and a pepper. */
-static void
-compute_mac(const ApikeyPepper *pepper, const uint8 *stored, const char *text,
-			size_t len, uint8 *mac)
+void
+apikey_token_compute_mac(const ApikeyPepper *pepper, const uint8 *stored,
+						 const char *text, size_t len, uint8 *mac)
 {
 	uint8		source[APIKEY_DIGEST_BYTES + PURPOSE_LEN];
 	uint8		key[APIKEY_DIGEST_BYTES];
@@ -123,7 +116,7 @@ compute_mac(const ApikeyPepper *pepper, const uint8 *stored, const char *text,
  * would be all that it takes.
  */
 static bool
-proves(const Stored *stored, bool found, const char *text,
+proves(const ApikeyTokenStored *stored, bool found, const char *text,
 	   const ApikeyTokenText *token)
 {
 	const ApikeyPepper *pepper;
@@ -136,7 +129,7 @@ proves(const Stored *stored, bool found, const char *text,
 		bool		its = stored->fingerprint == APIKEY_UNPEPPERED ||
 			stored->fingerprint == pepper->fingerprint;
 
-		compute_mac(pepper, stored->digest, text, token->signed_len, mac);
+		apikey_token_compute_mac(pepper, stored->digest, text, token->signed_len, mac);
 		proven |= apikey_digest_equal(mac, token->mac) && its && found;
 	}
 	return proven;
@@ -151,15 +144,15 @@ apikey_token_match(const char *text, const ApikeyTokenText *token,
 				   ApikeyRow *key)
 {
 	pg_uuid_t	id;
-	Stored		stored = {.fingerprint = APIKEY_UNPEPPERED};
+	ApikeyTokenStored		stored = {.fingerprint = APIKEY_UNPEPPERED};
 	const ApikeyPepper *pepper;
 	bool		revocations = apikey_revocation_any();
 	Snapshot	snapshot = apikey_latest_snapshot();
 	bool		found;
 
 	memcpy(id.data, token->id, UUID_LEN);
-	found = read_stored(&id, snapshot, &stored);
-	if (found && !apikey_verify_find_pepper(&id, stored.fingerprint, &pepper))
+	found = apikey_token_read_stored(&id, snapshot, &stored);
+	if (found && !apikey_pepper_find_for(&id, stored.fingerprint, &pepper))
 	{
 		UnregisterSnapshot(snapshot);
 		return APIKEY_CODE_UNAVAILABLE;
@@ -220,99 +213,4 @@ bool
 apikey_token_early(const ApikeyTokenSpan *span, TimestampTz now)
 {
 	return now < span->begin - CLOCK_TOLERANCE;
-}
-
-/* The scopes that are wanted, with a blank between two; checked before. */
-static void
-write_scopes(ArrayType *scopes, ApikeyTokenText *token)
-{
-	Datum	   *elements;
-	int			count;
-
-	token->scoped = true;
-	deconstruct_array(scopes, TEXTOID, -1, false, TYPALIGN_INT,
-					  &elements, NULL, &count);
-	for (int i = 0; i < count; i++)
-	{
-		text	   *scope = DatumGetTextPP(elements[i]);
-		size_t		len = VARSIZE_ANY_EXHDR(scope);
-		size_t		blank = i > 0 ? 1 : 0;
-
-		if (token->scopes_len + blank + len > APIKEY_TOKEN_SCOPES_MAX)
-			apikey_refuse_by("apikey_scopes_length", "scopes",
-							 psprintf("The scopes of a token have at most %d bytes, and one more between two of them.",
-									  APIKEY_TOKEN_SCOPES_MAX));
-		if (blank > 0)
-			token->scopes[token->scopes_len++] = ' ';
-		memcpy(token->scopes + token->scopes_len, VARDATA_ANY(scope), len);
-		token->scopes_len += len;
-	}
-}
-
-/* Raises 28000, with the code that a verification would have. */
-pg_noreturn static void
-refuse(ApikeyCode code)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-			 errmsg("API key refused"),
-			 errdetail_internal("%s", apikey_code_name(code)),
-			 errhidestmt(true)));
-}
-
-/* What a token of a key proves itself with, now. */
-static void
-prove(const ApikeyRow *key, char *text, ApikeyTokenText *token)
-{
-	Snapshot	snapshot = apikey_latest_snapshot();
-	const ApikeyPepper *pepper = NULL;
-	Stored		stored;
-	bool		found = read_stored(apikey_row_id(key), snapshot, &stored);
-
-	UnregisterSnapshot(snapshot);
-	if (found)
-		pepper = stored.fingerprint == APIKEY_UNPEPPERED ?
-			apikey_pepper_current() : apikey_pepper_find(stored.fingerprint);
-	if (pepper == NULL)
-		refuse(found ? APIKEY_CODE_UNAVAILABLE : APIKEY_CODE_NOT_FOUND);
-	compute_mac(pepper, stored.digest, text, token->signed_len, token->mac);
-}
-
-/*
- * Makes a token of the key that a text is, for so long, with the scopes wanted,
- * or NULL for the key's at each use.
- */
-text *
-apikey_token_make(ApikeyCredential *credential, int64 ttl, ArrayType *scopes)
-{
-	char		text[APIKEY_TOKEN_TEXT_MAX];
-	ApikeyTokenText token = {0};
-	ApikeyVerdict verdict;
-	ApikeyCode	code;
-	struct varlena *prefix;
-
-	if (scopes != NULL)
-		write_scopes(scopes, &token);
-	apikey_pepper_require();
-	if (apikey_pepper_current()->fingerprint == APIKEY_UNPEPPERED)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("tokens need a pepper"),
-				 errhint("Set \"apikey.pepper_file\".")));
-	code = apikey_verify_held(credential, scopes, &verdict);
-	if (code != APIKEY_CODE_VALID)
-		refuse(code);
-
-	memcpy(token.id, apikey_row_id(verdict.key)->data, UUID_LEN);
-	token.end = verdict.at + ttl;
-	if (!verdict.key->nulls[APIKEY_KEY_EXPIRES_AT])
-		token.end = Min(token.end,
-						DatumGetTimestampTz(verdict.key->values[APIKEY_KEY_EXPIRES_AT]));
-	token.ttl = (token.end - verdict.at + USECS_PER_SEC - 1) / USECS_PER_SEC;
-	prefix = apikey_row_text(verdict.key, APIKEY_KEY_PREFIX);
-	token.signed_len = apikey_token_write(VARDATA_ANY(prefix),
-										  VARSIZE_ANY_EXHDR(prefix), &token, text);
-	prove(verdict.key, text, &token);
-	return cstring_to_text_with_len(text, apikey_token_prove(text, token.signed_len,
-															  token.mac));
 }

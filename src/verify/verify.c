@@ -23,22 +23,6 @@
 #include "verify/verify_internal.h"
 
 /*
- * Finds the pepper that a key is keyed with; false, and told to the log, where
- * the file does not have it.
- */
-bool
-apikey_verify_find_pepper(const pg_uuid_t *id, int32 fingerprint,
-						  const ApikeyPepper **pepper)
-{
-	*pepper = apikey_pepper_find(fingerprint);
-	if (*pepper == NULL)
-		apikey_complain(APIKEY_COMPLAINT_PEPPER_GONE,
-						"API key %s is keyed with the pepper of fingerprint %08x, which is not in the file.",
-						apikey_id_string(id), (uint32) fingerprint);
-	return *pepper != NULL;
-}
-
-/*
  * Can it not be decided now whether there is a key of some text, or what it is
  * good for?  Tells the log why.
  */
@@ -90,7 +74,7 @@ match_credential(const ApikeyCredential *credential, ApikeyRow *key,
 	found = apikey_key_fetch_digest(&credential->id, snapshot, stored,
 									&fingerprint);
 	if (found &&
-		!apikey_verify_find_pepper(&credential->id, fingerprint, &pepper))
+		!apikey_pepper_find_for(&credential->id, fingerprint, &pepper))
 	{
 		UnregisterSnapshot(snapshot);
 		return APIKEY_CODE_UNAVAILABLE;

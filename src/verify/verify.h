@@ -36,7 +36,7 @@ extern const ApikeyIdentity *apikey_identity_current(void);
 extern text *apikey_request_key(void);
 extern void apikey_request_demand(ApikeyDemand *demand);
 
-/* token.c */
+/* token_make.c */
 extern text *apikey_token_make(ApikeyCredential *credential, int64 ttl,
 							   ArrayType *scopes);
 

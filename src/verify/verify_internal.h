@@ -15,7 +15,19 @@
 #include "limits/limits.h"
 #include "verify/verify.h"
 
+/* What the tables have of a key, for its tokens. */
+typedef struct ApikeyTokenStored
+{
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	int32		fingerprint;	/* of the pepper that it is keyed with */
+} ApikeyTokenStored;
+
 /* token.c */
+extern bool apikey_token_read_stored(const pg_uuid_t *id, Snapshot snapshot,
+									 ApikeyTokenStored *stored);
+extern void apikey_token_compute_mac(const ApikeyPepper *pepper,
+									 const uint8 *stored, const char *text,
+									 size_t len, uint8 *mac);
 extern ApikeyCode apikey_token_match(const char *text,
 									 const ApikeyTokenText *token,
 									 ApikeyRow *key);
@@ -53,8 +65,6 @@ extern ApikeyCode apikey_judge_spend(ApikeyVerdict *verdict,
 									 const ApikeyDemand *demand);
 
 /* verify.c */
-extern bool apikey_verify_find_pepper(const pg_uuid_t *id, int32 fingerprint,
-									  const ApikeyPepper **pepper);
 extern ApikeyCode apikey_verify_held(ApikeyCredential *credential,
 									 const ArrayType *scopes,
 									 ApikeyVerdict *verdict);

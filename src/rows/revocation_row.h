@@ -1,0 +1,36 @@
+/*
+ * revocation_row.h
+ *		The rows of revocations that are not in their keys' rows yet.
+ */
+#ifndef APIKEY_REVOCATION_ROW_H
+#define APIKEY_REVOCATION_ROW_H
+
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "utils/snapshot.h"
+#include "utils/uuid.h"
+
+#include "store/store.h"
+
+/* The columns of apikey_revocation, in their order there. */
+typedef enum ApikeyRevocationColumn
+{
+	APIKEY_REVOCATION_ID,
+	APIKEY_REVOCATION_KEY,
+	APIKEY_REVOCATION_REVOKED_AT,
+	APIKEY_REVOCATION_REASON,
+	APIKEY_REVOCATION_REVOKED_BY,
+	APIKEY_REVOCATION_REVOKED_BY_SUBJECT
+} ApikeyRevocationColumn;
+
+/* revocation_row.c */
+extern const ApikeyTable apikey_revocation_table;
+extern bool apikey_revocation_any_in(Snapshot snapshot);
+extern bool apikey_revocation_any(void);
+extern void apikey_revocation_changed(HeapTuple row, TupleDesc desc);
+extern void apikey_revocation_walk(const pg_uuid_t *id, Snapshot snapshot,
+								   ApikeyVisit visit, void *state);
+extern void apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot);
+extern void apikey_revocation_apply_latest(ApikeyRow *key);
+
+#endif							/* APIKEY_REVOCATION_ROW_H */
