@@ -289,7 +289,7 @@ move_use(ApikeySlot *slot, ApikeyBatchUse *use)
 	use->last_used_at = (TimestampTz) pg_atomic_read_u64(&slot->last_used_at);
 	use->has_addr = slot->has_addr;
 	use->addr = slot->addr;
-	slot->flush.number = 0;
+	memset(&slot->flush, 0, sizeof(slot->flush));
 	SpinLockRelease(&slot->mutex);
 }
 
@@ -360,7 +360,7 @@ settle_kept(ApikeySlot *slot, bool counts)
 			pg_atomic_fetch_sub_u64(&slot->denials, slot->flush.denials);
 			given_up = (uint64) slot->flush.uses + slot->flush.denials;
 		}
-		slot->flush.number = 0;
+		memset(&slot->flush, 0, sizeof(slot->flush));
 	}
 	SpinLockRelease(&slot->mutex);
 	return given_up;
