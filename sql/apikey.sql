@@ -1642,11 +1642,11 @@ CREATE FUNCTION @extschema@.apikey_server_report(server uuid, epoch bigint, sequ
 COMMENT ON FUNCTION @extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[]) IS
 	'For other servers'' workers: carries what one has gathered into the tables, and returns true; false where the report of this sequence was applied before. server, epoch: who reports; lag: how far it is behind; keys, uses, denials, last_used_at, last_used_addr: the use of each key; counted, of_unit, names, counts: what else the history counts, refusals by code and, of_unit, what was spent; denied, codes, denied_counts, actors, denied_addrs: the events of refusals. Keys that are gone are left out. 22023, 22004: a bad argument, or more than 1,000 elements; 55P03: rows are locked, the keys'' ids in the detail; 55000: not the primary, or the server has not joined in this epoch.';
 
-CREATE FUNCTION @extschema@.apikey_server_rehash(server uuid, epoch bigint, handles text[], digests bytea[])
+CREATE FUNCTION @extschema@.apikey_server_rehash(server uuid, epoch bigint, keys uuid[], proofs bytea[])
 	RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@.apikey_server_rehash(uuid, bigint, text[], bytea[]) IS
-	'For other servers'' workers: keys that they have verified by a pepper that is not the current one get a digest by that; returns of how many. server, epoch: who tells; handles, digests: as apikey_verify_digest takes them; what proves no key is left out. 22023, 22004: a bad argument, or more than 100; 55000: not the primary, or the server has not joined in this epoch.';
+COMMENT ON FUNCTION @extschema@.apikey_server_rehash(uuid, bigint, uuid[], bytea[]) IS
+	'For other servers'' workers: keys that they have verified by a pepper that is not the current one get a digest by that; returns of how many. server, epoch: who tells; keys, proofs: of each key SHA-256 of its text, XOR HMAC-SHA-256(current pepper, what is stored of it || ''apikey proof v1''); what proves no key is left out. 22023, 22004: a bad argument, or more than 100; 55000: not the primary, or the server has not joined in this epoch.';
 
 CREATE FUNCTION @extschema@.apikey_server_lease(server uuid, epoch bigint, accounts uuid[],
 		numbers bigint[], held_numbers bigint[], held bigint[], wanted_least bigint[], wanted_most bigint[],
@@ -1812,7 +1812,7 @@ REVOKE ALL ON FUNCTION @extschema@.apikey_server_take(uuid, bigint, uuid[], bigi
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_lease(uuid, bigint, uuid[], bigint[], bigint[], bigint[], bigint[], bigint[], boolean[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_return(uuid, bigint, uuid[], bigint[], bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.apikey_server_rehash(uuid, bigint, text[], bytea[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_server_rehash(uuid, bigint, uuid[], bytea[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_project_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_organization_create(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_import(text, text, text, text, text, text, text, text[],
@@ -1944,7 +1944,7 @@ BEGIN
 		'@extschema@.apikey_server_lease(uuid, bigint, uuid[], bigint[], bigint[], bigint[], bigint[], bigint[], boolean[]), '
 		'@extschema@.apikey_server_return(uuid, bigint, uuid[], bigint[], bigint[]), '
 		'@extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[]), '
-		'@extschema@.apikey_server_rehash(uuid, bigint, text[], bytea[]), '
+		'@extschema@.apikey_server_rehash(uuid, bigint, uuid[], bytea[]), '
 		'@extschema@.apikey_server_forget(text) TO %I WITH GRANT OPTION', installer);
 END
 $$;

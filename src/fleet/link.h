@@ -85,6 +85,10 @@ extern bool apikey_link_join(ApikeyLink *link);
 /* report.c */
 extern bool apikey_link_report(ApikeyLink *link, bool *more);
 
+/* renew.c */
+extern void apikey_renew_begin(const ApikeyWire *table);
+extern bool apikey_link_renew(ApikeyLink *link);
+
 /* beat.c */
 extern bool apikey_link_beat(ApikeyLink *link);
 extern void apikey_link_look_at_beats(ApikeyLink *link);

@@ -94,7 +94,7 @@ report(ApikeyLink *link)
 		MemoryContextReset(round_context);
 	}
 	if (done)
-		done = apikey_link_return(link, false);
+		done = apikey_link_return(link, false) && apikey_link_renew(link);
 	if (done)
 		link->report_at = more ? 0 : apikey_tick() +
 			(ApikeyTick) report_interval() * 1000;
@@ -217,6 +217,7 @@ begin(const ApikeyWire *wire)
 	apikey_leases_begin(wire);
 	apikey_beat_begin(wire);
 	apikey_take_begin(wire);
+	apikey_renew_begin(wire);
 	round_context = AllocSetContextCreate(TopMemoryContext, "apikey fleet",
 										  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(round_context);

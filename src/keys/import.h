@@ -77,11 +77,35 @@ extern text *apikey_import_last_four(const pg_uuid_t *id, Snapshot snapshot);
 extern void apikey_import_key(ApikeyRow *key, ApikeyIssue *issue,
 							  const ApikeyForeign *foreign, text *lookup);
 
+/* stored.c */
+
+/* What the tables have of a key. */
+typedef struct ApikeyStored
+{
+	bool		native;
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	int32		fingerprint;	/* of the pepper that it is keyed with */
+} ApikeyStored;
+
+extern bool apikey_stored_fetch(const pg_uuid_t *id, Snapshot snapshot,
+								ApikeyStored *stored);
+
 /* rehash.c */
+
+/* A proof, and of which key. */
+typedef struct ApikeyProof
+{
+	pg_uuid_t	key;
+	uint8		proof[APIKEY_DIGEST_BYTES];
+} ApikeyProof;
+
 extern const ApikeyMemoryPart apikey_rehash_memory;
 extern void apikey_rehash_imported(const ApikeyCredential *credential,
 								   const ApikeyImported *imported);
 extern void apikey_rehash_native(const ApikeyCredential *credential);
+extern bool apikey_rehash_proved(const pg_uuid_t *id, const uint8 *proof);
+extern int	apikey_rehash_take_proofs(Oid database, ApikeyProof *proofs,
+									  int most);
 extern List *apikey_rehash_databases(void);
 extern bool apikey_rehash_flush(void);
 

@@ -84,6 +84,12 @@ extern bool apikey_import_find_next_to(const char *bytes, size_t len,
 extern bool apikey_import_begins_with(const char *bytes, size_t len,
 									  const text *beginning);
 
+/* proof.c */
+extern bool apikey_proof_make(const pg_uuid_t *id, const uint8 *digest,
+							  uint8 *proof);
+extern bool apikey_proof_read(const pg_uuid_t *id, const uint8 *proof,
+							  uint8 *digest, bool *native);
+
 /* rehash.c */
 extern void apikey_rehash_forget_database(Oid database);
 

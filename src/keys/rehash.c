@@ -9,6 +9,9 @@
  * the key's next use. Without the library preloaded it is written at once,
  * where the transaction may write and nobody has the row.
  *
+ * A member writes nothing: it leaves proofs, see proof.c, which its worker tells
+ * the primary, where they come to this list as what they prove.
+ *
  * The list is short, so that one lock guards it all; it is held for no longer
  * than looking it through.
  */
@@ -37,9 +40,11 @@ typedef struct Rehash
 {
 	Oid			database;
 	pg_uuid_t	id;
-	uint8		digest[APIKEY_DIGEST_BYTES];	/* as it is to be stored */
+	bool		proof;			/* for the primary */
+	uint8		digest[APIKEY_DIGEST_BYTES];	/* as it is to be stored, or a proof */
 	int32		pepper;
 	bool		native;
+	bool		of_text;		/* the last characters are known */
 	char		last_four[LAST_FOUR + 1];	/* of an imported one */
 } Rehash;
 
@@ -146,7 +151,7 @@ write_rehash(void *work)
 	else if (!apikey_import_has_digest(rehash->digest))
 		updated = update_digest(rehash, &apikey_import_table,
 								APIKEY_IMPORT_DIGEST, APIKEY_IMPORT_PEPPER,
-								APIKEY_IMPORT_LAST_FOUR);
+								rehash->of_text ? APIKEY_IMPORT_LAST_FOUR : -1);
 	if (!updated)
 		return;
 	apikey_event_key(&key, APIKEY_EVENT_REHASHED, NULL);
@@ -178,16 +183,29 @@ enqueue(const Rehash *rehash)
 	LWLockRelease(list_lock);
 }
 
-/* Computes the digest that a key is to have, and leaves it to be written. */
+/* Computes the digest that a key is to have, by that of its text. */
 static void
-rehash(const ApikeyCredential *credential, Rehash *item)
+set_digest(Rehash *item, const uint8 *digest)
 {
 	const ApikeyPepper *pepper = apikey_pepper_current();
 
 	item->database = MyDatabaseId;
 	item->pepper = pepper->fingerprint;
-	apikey_digest_stored(pepper, credential->digest, item->digest);
-	if (list != NULL)
+	apikey_digest_stored(pepper, digest, item->digest);
+}
+
+/* Leaves to be written, or to be told, what a key is to have. */
+static void
+rehash(const ApikeyCredential *credential, Rehash *item)
+{
+	set_digest(item, credential->digest);
+	if (list != NULL && apikey_fleet_member())
+	{
+		item->proof = true;
+		if (apikey_proof_make(&item->id, credential->digest, item->digest))
+			enqueue(item);
+	}
+	else if (list != NULL)
 		enqueue(item);
 	else if (!XactReadOnly && !IsInParallelMode())
 		(void) apikey_attempt(write_rehash_now, item);
@@ -198,7 +216,7 @@ void
 apikey_rehash_imported(const ApikeyCredential *credential,
 					   const ApikeyImported *imported)
 {
-	Rehash		item = {.id = imported->id};
+	Rehash		item = {.id = imported->id, .of_text = true};
 
 	set_last_four(credential, item.last_four);
 	rehash(credential, &item);
@@ -217,6 +235,24 @@ apikey_rehash_native(const ApikeyCredential *credential)
 		rehash(credential, &item);
 }
 
+/* A member has proved a key to have been verified: it gets its digest. */
+bool
+apikey_rehash_proved(const pg_uuid_t *id, const uint8 *proof)
+{
+	Rehash		item = {.id = *id};
+	uint8		digest[APIKEY_DIGEST_BYTES];
+	bool		proved = list != NULL && apikey_pepper_usable() &&
+		apikey_proof_read(id, proof, digest, &item.native);
+
+	if (proved)
+	{
+		set_digest(&item, digest);
+		enqueue(&item);
+	}
+	explicit_bzero(digest, sizeof(digest));
+	return proved;
+}
+
 /* The databases that something is left for. */
 List *
 apikey_rehash_databases(void)
@@ -230,9 +266,9 @@ apikey_rehash_databases(void)
 	return databases;
 }
 
-/* Takes some of what is left for a database off the list. */
+/* Takes some of what is left for a database off the list: proofs, or digests. */
 static int
-take(Oid database, Rehash *taken, int most)
+take(Oid database, bool proofs, Rehash *taken, int most)
 {
 	int			count = 0;
 	int			kept = 0;
@@ -240,10 +276,9 @@ take(Oid database, Rehash *taken, int most)
 	LWLockAcquire(list_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < list->count; i++)
 	{
-		if (list->items[i].database != database || count == most)
+		if (list->items[i].database != database ||
+			list->items[i].proof != proofs || count == most)
 			list->items[kept++] = list->items[i];
-		else if (taken == NULL)
-			count = 0;
 		else
 			taken[count++] = list->items[i];
 	}
@@ -260,8 +295,12 @@ bool
 apikey_rehash_flush(void)
 {
 	Rehash		taken[WRITTEN_AT_ONCE];
-	int			count = take(MyDatabaseId, taken, WRITTEN_AT_ONCE);
+	int			count;
 
+	/* Of a member that was promoted: they come again, as digests. */
+	if (!apikey_fleet_member())
+		(void) take(MyDatabaseId, true, taken, WRITTEN_AT_ONCE);
+	count = take(MyDatabaseId, false, taken, WRITTEN_AT_ONCE);
 	if (count > 0 && apikey_step_begin())
 	{
 		for (int i = 0; i < count; i++)
@@ -271,10 +310,36 @@ apikey_rehash_flush(void)
 	return count == WRITTEN_AT_ONCE;
 }
 
+/* For the worker that speaks to the primary: some of what it is to be told. */
+int
+apikey_rehash_take_proofs(Oid database, ApikeyProof *proofs, int most)
+{
+	Rehash	   *taken = palloc(most * sizeof(Rehash));
+	int			count = take(database, true, taken, most);
+
+	for (int i = 0; i < count; i++)
+	{
+		proofs[i].key = taken[i].id;
+		memcpy(proofs[i].proof, taken[i].digest, APIKEY_DIGEST_BYTES);
+	}
+	pfree(taken);
+	return count;
+}
+
 /* A database is dropped. */
 void
 apikey_rehash_forget_database(Oid database)
 {
-	if (list != NULL)
-		take(database, NULL, 1);
+	int			kept = 0;
+
+	if (list == NULL)
+		return;
+	LWLockAcquire(list_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < list->count; i++)
+	{
+		if (list->items[i].database != database)
+			list->items[kept++] = list->items[i];
+	}
+	list->count = kept;
+	LWLockRelease(list_lock);
 }

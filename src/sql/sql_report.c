@@ -9,18 +9,19 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inet.h"
+#include "utils/inval.h"
 #include "utils/timestamp.h"
 
 #include "text/text.h"
 #include "store/store.h"
 #include "memory/memory.h"
+#include "keys/keys.h"
 #include "usage/usage.h"
 #include "limits/limits.h"
-#include "verify/verify.h"
 #include "servers/servers.h"
 #include "sql/server_arguments.h"
 
-#define HANDLES_MAX	100
+#define PROOFS_MAX	100
 
 /* The arguments of apikey_server_report, by their numbers. */
 enum
@@ -238,37 +239,39 @@ apikey_server_report(PG_FUNCTION_ARGS)
 }
 
 /*
- * apikey_server_rehash(server uuid, epoch bigint, handles text[],
- *						digests bytea[]) returns bigint
- *		How many keys get a digest by the current pepper: those whose digest
- *		proves that they were verified.
+ * apikey_server_rehash(server uuid, epoch bigint, keys uuid[], proofs bytea[])
+ *		returns bigint
+ *		How many keys get a digest by the current pepper: those that are proved.
  */
 PG_FUNCTION_INFO_V1(apikey_server_rehash);
 Datum
 apikey_server_rehash(PG_FUNCTION_ARGS)
 {
-	ApikeyList	handles;
-	ApikeyList	digests;
+	ApikeyList	keys;
+	ApikeyList	proofs;
 	const pg_uuid_t *server;
 	int64		epoch;
 	int64		count = 0;
 
 	apikey_server_require_primary("apikey_server_rehash()");
 	server = apikey_server_argument(fcinfo, &epoch);
-	apikey_list_argument(fcinfo, 2, "handles", &handles);
-	apikey_list_argument(fcinfo, 3, "digests", &digests);
-	apikey_list_like(&digests, &handles);
-	if (handles.count > HANDLES_MAX)
-		apikey_refuse("handles", psprintf("There are at most %d.", HANDLES_MAX));
+	apikey_list_argument(fcinfo, 2, "keys", &keys);
+	apikey_list_argument(fcinfo, 3, "proofs", &proofs);
+	apikey_list_like(&proofs, &keys);
+	apikey_list_no_nulls(&keys);
+	apikey_list_no_nulls(&proofs);
+	if (keys.count > PROOFS_MAX)
+		apikey_refuse("keys", psprintf("There are at most %d.", PROOFS_MAX));
 	apikey_server_require(server, epoch);
-	for (int i = 0; i < handles.count; i++)
+	AcceptInvalidationMessages();
+	for (int i = 0; i < keys.count; i++)
 	{
-		ApikeyCredential credential;
-		NullableDatum handle = {.value = handles.values[i], .isnull = handles.nulls[i]};
-		NullableDatum digest = {.value = digests.values[i], .isnull = digests.nulls[i]};
+		bytea	   *proof = DatumGetByteaPP(proofs.values[i]);
 
-		apikey_credential_from_digest(handle, digest, &credential);
-		count += apikey_verify_renew(&credential);
+		if (VARSIZE_ANY_EXHDR(proof) != APIKEY_DIGEST_BYTES)
+			apikey_refuse("proofs", psprintf("Each has %d bytes.", APIKEY_DIGEST_BYTES));
+		count += apikey_rehash_proved(DatumGetUUIDP(keys.values[i]),
+									  (const uint8 *) VARDATA_ANY(proof));
 	}
 	PG_RETURN_INT64(count);
 }

@@ -45,43 +45,6 @@
 /* Clocks of servers that are not set back differ by less. */
 #define CLOCK_TOLERANCE	(5 * USECS_PER_SEC)
 
-static bool
-stored_column(const ApikeyRow *row, int column, int pepper, ApikeyTokenStored *stored)
-{
-	bytea	   *digest;
-
-	if (row->nulls[column] || row->nulls[pepper])
-		return false;
-	digest = DatumGetByteaPP(row->values[column]);
-	if (VARSIZE_ANY_EXHDR(digest) != APIKEY_DIGEST_BYTES)
-		return false;
-	memcpy(stored->digest, VARDATA_ANY(digest), APIKEY_DIGEST_BYTES);
-	stored->fingerprint = DatumGetInt32(row->values[pepper]);
-	return true;
-}
-
-/*
- * Reads what is stored of a key, native or imported; false where there is none.
- * Both tables are asked, whatever is found, so that an unknown id takes as long
- * as a known one.
- */
-bool
-apikey_token_read_stored(const pg_uuid_t *id, Snapshot snapshot,
-						 ApikeyTokenStored *stored)
-{
-	ApikeyRow	row;
-	bool		found = apikey_key_fetch_digest(id, snapshot, stored->digest,
-												&stored->fingerprint);
-
-	if (!apikey_import_any() ||
-		!apikey_table_fetch(&apikey_import_table, id, snapshot, &row))
-		return found;
-	return stored_column(&row, APIKEY_IMPORT_DIGEST, APIKEY_IMPORT_PEPPER,
-						 stored) ||
-		stored_column(&row, APIKEY_IMPORT_FOREIGN_DIGEST,
-					  APIKEY_IMPORT_FOREIGN_PEPPER, stored);
-}
-
 /* The MAC of a text under what is stored and a pepper. */
 void
 apikey_token_compute_mac(const ApikeyPepper *pepper, const uint8 *stored,
@@ -116,7 +79,7 @@ apikey_token_compute_mac(const ApikeyPepper *pepper, const uint8 *stored,
  * would be all that it takes.
  */
 static bool
-proves(const ApikeyTokenStored *stored, bool found, const char *text,
+proves(const ApikeyStored *stored, bool found, const char *text,
 	   const ApikeyTokenText *token)
 {
 	const ApikeyPepper *pepper;
@@ -144,14 +107,14 @@ apikey_token_match(const char *text, const ApikeyTokenText *token,
 				   ApikeyRow *key)
 {
 	pg_uuid_t	id;
-	ApikeyTokenStored		stored = {.fingerprint = APIKEY_UNPEPPERED};
+	ApikeyStored		stored = {.fingerprint = APIKEY_UNPEPPERED};
 	const ApikeyPepper *pepper;
 	bool		revocations = apikey_revocation_any();
 	Snapshot	snapshot = apikey_latest_snapshot();
 	bool		found;
 
 	memcpy(id.data, token->id, UUID_LEN);
-	found = apikey_token_read_stored(&id, snapshot, &stored);
+	found = apikey_stored_fetch(&id, snapshot, &stored);
 	if (found && !apikey_pepper_find_for(&id, stored.fingerprint, &pepper))
 	{
 		UnregisterSnapshot(snapshot);

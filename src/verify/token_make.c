@@ -16,6 +16,7 @@
 #include "memory/memory.h"
 #include "secrets/secrets.h"
 #include "rows/rows.h"
+#include "keys/keys.h"
 #include "limits/limits.h"
 #include "verify/verify_internal.h"
 
@@ -63,8 +64,8 @@ prove(const ApikeyRow *key, char *text, ApikeyTokenText *token)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
 	const ApikeyPepper *pepper = NULL;
-	ApikeyTokenStored		stored;
-	bool		found = apikey_token_read_stored(apikey_row_id(key), snapshot, &stored);
+	ApikeyStored		stored;
+	bool		found = apikey_stored_fetch(apikey_row_id(key), snapshot, &stored);
 
 	UnregisterSnapshot(snapshot);
 	if (found)

@@ -187,26 +187,6 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict)
 	return APIKEY_CODE_VALID;
 }
 
-/*
- * A native key that was verified elsewhere: where it is not keyed with the
- * current pepper, it will be.
- */
-bool
-apikey_verify_renew(ApikeyCredential *credential)
-{
-	ApikeyVerdict verdict = {0};
-	bool		outdated;
-
-	if (!apikey_credential_native(credential) || !apikey_pepper_usable())
-		return false;
-	AcceptInvalidationMessages();
-	if (read_key(credential, &verdict, &outdated) != APIKEY_CODE_VALID ||
-		!outdated)
-		return false;
-	apikey_rehash_native(credential);
-	return true;
-}
-
 /* Is it time to write the last use of a key? */
 static bool
 touch_due(const void *credential, TimestampTz now, TimestampTz before)

@@ -65,7 +65,6 @@ extern bool apikey_credential_token(const ApikeyCredential *credential,
 									ApikeyTokenText *token);
 
 /* verify.c */
-extern bool apikey_verify_renew(ApikeyCredential *credential);
 extern ApikeyCode apikey_verify_seen(ApikeyCredential *credential,
 									 ApikeyVerdict *verdict);
 extern ApikeyCode apikey_credential_find(ApikeyCredential *credential,

@@ -15,16 +15,7 @@
 #include "limits/limits.h"
 #include "verify/verify.h"
 
-/* What the tables have of a key, for its tokens. */
-typedef struct ApikeyTokenStored
-{
-	uint8		digest[APIKEY_DIGEST_BYTES];
-	int32		fingerprint;	/* of the pepper that it is keyed with */
-} ApikeyTokenStored;
-
 /* token.c */
-extern bool apikey_token_read_stored(const pg_uuid_t *id, Snapshot snapshot,
-									 ApikeyTokenStored *stored);
 extern void apikey_token_compute_mac(const ApikeyPepper *pepper,
 									 const uint8 *stored, const char *text,
 									 size_t len, uint8 *mac);
