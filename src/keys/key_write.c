@@ -134,7 +134,7 @@ void
 apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
 				  const char *detail)
 {
-	int			path = apikey_owner_fix_path();	/* once for all */
+	int			path = apikey_owner_fix_path(); /* once for all */
 
 	make_way(key);
 	set_creator(key);

@@ -40,7 +40,7 @@
 #include "events/events.h"
 #include "keys/keys_internal.h"
 
-#define SETTLED_AT_ONCE	500	/* the worker's next step finds more */
+#define SETTLED_AT_ONCE	500		/* the worker's next step finds more */
 
 static bool added = false;		/* in this transaction */
 

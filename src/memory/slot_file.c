@@ -21,7 +21,8 @@
  *
  * What a primary left and a standby finds, after a switchover or in a copy,
  * others may have or get as well: of that, limits hold on, leases do not, counts
- * are not attributed, and the server is another one.  What a base backup brings along is another's.
+ * are not attributed, and the server is another one.  What a base backup brings
+ * along is another's.
  *
  * What a member of a fleet has not reported, and as whom it reports, is kept as
  * well, in one piece with the slots: see batch.c.  What a standby's file has of
@@ -43,36 +44,7 @@
 
 #include "store/store.h"
 #include "memory/memory_internal.h"
-
-#define SLOT_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/apikey.stat"
-#define SLOT_FILE_MAGIC	0x41504B37	/* "APK7" */
-
-/* What the file begins with, and what it is written of. */
-typedef struct FileHeader
-{
-	uint32		magic;
-	uint32		slot_size;		/* of what is kept of each slot */
-	uint64		system;			/* the cluster, as its control file names it */
-	XLogRecPtr	checkpoint;
-	uint64		count;			/* of slots */
-	uint64		members;		/* memberships behind them */
-	TimeLineID	timeline;
-	uint32		state;			/* DBState */
-	pg_uuid_t	server;			/* whose it is: see server_id.c */
-	pg_crc32c	crc;			/* of the slots */
-	pg_crc32c	header_crc;		/* of what stands before */
-} FileHeader;
-
-/* What the file keeps of a slot. */
-typedef struct KeptSlot
-{
-	ApikeyUse	use;
-	Oid			owner;
-	bool		ended;
-	bool		in_debt;
-	ApikeyDenial denial;
-	ApikeyLease lease;
-} KeptSlot;
+#include "memory/slot_file.h"
 
 /* The file of version 0.1.0, which it removed at its start: slots, no more. */
 #define OLD_FILE_MAGIC	0x41504B34	/* "APK4" */
@@ -95,172 +67,6 @@ typedef struct OldSlot
 	bool		lease_doomed;
 } OldSlot;
 
-static pg_crc32c
-crc_of(pg_crc32c crc, const void *data, size_t size)
-{
-	COMP_CRC32C(crc, data, size);
-	return crc;
-}
-
-static pg_crc32c
-header_crc(const FileHeader *header)
-{
-	pg_crc32c	crc;
-
-	INIT_CRC32C(crc);
-	crc = crc_of(crc, header, offsetof(FileHeader, header_crc));
-	FIN_CRC32C(crc);
-	return crc;
-}
-
-/* What a file written now is of; false where the control file is broken. */
-static bool
-describe_server(FileHeader *header)
-{
-	bool		crc_ok;
-	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
-
-	memset(header, 0, sizeof(*header));
-	header->magic = SLOT_FILE_MAGIC;
-	header->slot_size = sizeof(KeptSlot);
-	header->system = control->system_identifier;
-	header->checkpoint = control->checkPoint;
-	header->timeline = control->checkPointCopy.ThisTimeLineID;
-	header->state = control->state;
-	apikey_server_own_id(&header->server);
-	pfree(control);
-	return crc_ok;
-}
-
-/* Copies out a slot; false where there is nothing to keep. */
-static bool
-keep_slot(ApikeySlot *slot, TimestampTz now, KeptSlot *kept)
-{
-	memset(kept, 0, sizeof(*kept));
-	if (!slot->used || apikey_slot_at_rest(slot, now))
-		return false;
-	apikey_use_copy(slot, &kept->use);
-	kept->owner = apikey_share_role(slot->holder);
-	kept->ended = slot->ended;
-	kept->in_debt = slot->in_debt;
-	kept->denial = slot->denial;
-	kept->lease = slot->lease;
-	return true;
-}
-
-/* The same while others are at work. */
-static bool
-keep_busy_slot(ApikeySlot *slot, TimestampTz now, KeptSlot *kept)
-{
-	ApikeySlotKey key = slot->key;
-	LWLock	   *lock;
-	bool		any;
-
-	if (!slot->used)
-		return false;
-	slot = apikey_slot_find(key.database, &key.id, NULL, &lock);
-	if (slot == NULL)
-		return false;
-	SpinLockAcquire(&slot->mutex);
-	any = keep_slot(slot, now, kept);
-	SpinLockRelease(&slot->mutex);
-	LWLockRelease(lock);
-	return any;
-}
-
-/* What the file keeps of a membership, and behind it the batch, if there is one. */
-typedef struct KeptMembership
-{
-	ApikeyMembership membership;
-	bool		has_batch;
-} KeptMembership;
-
-static bool
-write_piece(FILE *file, FileHeader *header, const void *data, size_t size)
-{
-	header->crc = crc_of(header->crc, data, size);
-	return fwrite(data, size, 1, file) == 1;
-}
-
-/* Writes as whom a member reports, and what is on its way. */
-static bool
-write_memberships(FILE *file, FileHeader *header)
-{
-	ApikeyMembership *membership;
-
-	for (int i = 0; (membership = apikey_membership_at(i)) != NULL; i++)
-	{
-		const ApikeyBatch *batch;
-		KeptMembership kept;
-
-		if (!OidIsValid(membership->database))
-			continue;
-		batch = apikey_batch_of(membership->database);
-		memset(&kept, 0, sizeof(kept));
-		kept.membership = *membership;
-		kept.has_batch = batch != NULL;
-		if (!write_piece(file, header, &kept, sizeof(kept)) ||
-			(batch != NULL &&
-			 !write_piece(file, header, batch, sizeof(*batch))))
-			return false;
-		header->members++;
-	}
-	return true;
-}
-
-/* Writes the slots and then, knowing their sum, the header. */
-static bool
-write_slots(FILE *file, FileHeader *header, bool busy)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	KeptSlot	kept;
-
-	if (fseek(file, sizeof(*header), SEEK_SET) != 0)
-		return false;
-	INIT_CRC32C(header->crc);
-	for (int i = 0; i < apikey_slot_count(); i++)
-	{
-		if (!(busy ? keep_busy_slot : keep_slot) (apikey_slot_at(i), now, &kept))
-			continue;
-		if (!write_piece(file, header, &kept, sizeof(kept)))
-			return false;
-		header->count++;
-	}
-	if (!write_memberships(file, header))
-		return false;
-	FIN_CRC32C(header->crc);
-	header->header_crc = header_crc(header);
-	return fseek(file, 0, SEEK_SET) == 0 &&
-		fwrite(header, sizeof(*header), 1, file) == 1;
-}
-
-/* Replaces the file, unless nothing has changed since it was last written. */
-static void
-write_file(FileHeader *header, bool busy)
-{
-	static pg_crc32c last = 0;
-	FILE	   *file = AllocateFile(SLOT_FILE ".tmp", PG_BINARY_W);
-	bool		written;
-
-	/* What is moved into a batch meanwhile would be in it twice. */
-	if (busy)
-		apikey_batch_lock(false);
-	written = file != NULL && write_slots(file, header, busy);
-	if (busy)
-		apikey_batch_unlock();
-
-	if (file != NULL && FreeFile(file) != 0)
-		written = false;
-	if (!written)
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", SLOT_FILE ".tmp")));
-	if (!written || (busy && header->header_crc == last))
-		unlink(SLOT_FILE ".tmp");
-	else if (durable_rename(SLOT_FILE ".tmp", SLOT_FILE, LOG) == 0)
-		last = header->header_crc;
-}
-
 /*
  * The postmaster ends: in peace, if the control file says so.  Then all other
  * processes have ended in order, and nobody holds a lock.
@@ -268,12 +74,12 @@ write_file(FileHeader *header, bool busy)
 static void
 write_at_end(int code, Datum arg pg_attribute_unused())
 {
-	FileHeader	header;
+	ApikeySlotFileHeader header;
 
-	if (code == 0 && apikey_usage_shared() && describe_server(&header) &&
+	if (code == 0 && apikey_usage_shared() && apikey_slot_file_describe(&header) &&
 		(header.state == DB_SHUTDOWNED ||
 		 header.state == DB_SHUTDOWNED_IN_RECOVERY))
-		write_file(&header, false);
+		apikey_slot_file_write(&header, false);
 }
 
 static bool
@@ -294,7 +100,7 @@ address_ok(bool has_addr, const inet_struct *addr)
 
 /* May a slot have these values? */
 static bool
-kept_slot_ok(const KeptSlot *kept)
+kept_slot_ok(const ApikeyKeptSlot *kept)
 {
 	return OidIsValid(kept->use.database) &&
 		kept->use.uses <= PG_INT64_MAX / 2 &&
@@ -313,7 +119,7 @@ kept_slot_ok(const KeptSlot *kept)
  * at which a primary was shut down is one of its kind.
  */
 static bool
-is_ours(const FileHeader *header, const FileHeader *now)
+is_ours(const ApikeySlotFileHeader *header, const ApikeySlotFileHeader *now)
 {
 	bool		in_recovery = now->state == DB_SHUTDOWNED_IN_RECOVERY ||
 		now->state == DB_IN_ARCHIVE_RECOVERY;
@@ -329,9 +135,9 @@ is_ours(const FileHeader *header, const FileHeader *now)
 
 /* Reads the rest behind the slots; false where it is not what it should be. */
 static bool
-memberships_ok(FILE *file, const FileHeader *header, pg_crc32c *crc)
+memberships_ok(FILE *file, const ApikeySlotFileHeader *header, pg_crc32c *crc)
 {
-	KeptMembership kept;
+	ApikeyKeptMembership kept;
 	ApikeyBatch *batch = palloc(sizeof(ApikeyBatch));
 	bool		ok = true;
 
@@ -343,12 +149,12 @@ memberships_ok(FILE *file, const FileHeader *header, pg_crc32c *crc)
 			kept.membership.token_count <= APIKEY_TOKENS_MAX;
 		if (!ok)
 			break;
-		*crc = crc_of(*crc, &kept, sizeof(kept));
+		*crc = apikey_slot_file_crc(*crc, &kept, sizeof(kept));
 		if (!kept.has_batch)
 			continue;
 		ok = fread(batch, sizeof(*batch), 1, file) == 1 &&
 			apikey_batch_ok(batch);
-		*crc = crc_of(*crc, batch, sizeof(*batch));
+		*crc = apikey_slot_file_crc(*crc, batch, sizeof(*batch));
 	}
 	pfree(batch);
 	return ok;
@@ -356,22 +162,22 @@ memberships_ok(FILE *file, const FileHeader *header, pg_crc32c *crc)
 
 /* Reads the header and, to its end, whether the rest is what it says. */
 static bool
-file_ok(FILE *file, FileHeader *header)
+file_ok(FILE *file, ApikeySlotFileHeader *header)
 {
-	KeptSlot	kept;
+	ApikeyKeptSlot kept;
 	pg_crc32c	crc;
 
 	if (fread(header, sizeof(*header), 1, file) != 1 ||
-		header->magic != SLOT_FILE_MAGIC ||
-		header->slot_size != sizeof(KeptSlot) ||
-		header->header_crc != header_crc(header))
+		header->magic != APIKEY_SLOT_FILE_MAGIC ||
+		header->slot_size != sizeof(ApikeyKeptSlot) ||
+		header->header_crc != apikey_slot_file_header_crc(header))
 		return false;
 	INIT_CRC32C(crc);
 	for (uint64 i = 0; i < header->count; i++)
 	{
 		if (fread(&kept, sizeof(kept), 1, file) != 1 || !kept_slot_ok(&kept))
 			return false;
-		crc = crc_of(crc, &kept, sizeof(kept));
+		crc = apikey_slot_file_crc(crc, &kept, sizeof(kept));
 	}
 	if (!memberships_ok(file, header, &crc))
 		return false;
@@ -382,9 +188,9 @@ file_ok(FILE *file, FileHeader *header)
 
 /* Goes on as the member that this server was. */
 static void
-restore_memberships(FILE *file, const FileHeader *header)
+restore_memberships(FILE *file, const ApikeySlotFileHeader *header)
 {
-	KeptMembership kept;
+	ApikeyKeptMembership kept;
 	ApikeyBatch *batch = palloc(sizeof(ApikeyBatch));
 
 	for (uint64 i = 0; i < header->members &&
@@ -414,7 +220,7 @@ keep_for_settling(ApikeySlot *slot)
 
 /* Only where nobody else can have it are a lease and counts this server's. */
 static void
-restore_slot(const KeptSlot *kept, bool whole, bool of_standby)
+restore_slot(const ApikeyKeptSlot *kept, bool whole, bool of_standby)
 {
 	ApikeySlotKey key = {.database = kept->use.database, .id = kept->use.id};
 	ApikeySlot *slot = apikey_slot_restore(&key, kept->owner);
@@ -442,11 +248,11 @@ restore_slot(const KeptSlot *kept, bool whole, bool of_standby)
 }
 
 static void
-restore_slots(FILE *file, const FileHeader *header)
+restore_slots(FILE *file, const ApikeySlotFileHeader *header)
 {
 	bool		whole = header->state != DB_SHUTDOWNED ||
 		!(file_exists(STANDBY_SIGNAL_FILE) || file_exists(RECOVERY_SIGNAL_FILE));
-	KeptSlot	kept;
+	ApikeyKeptSlot kept;
 
 	if (header->count > (uint64) apikey_max_tracked_keys)
 		ereport(LOG,
@@ -474,17 +280,17 @@ restore_slots(FILE *file, const FileHeader *header)
  * as well.  A lease of it has no number: see account.c.
  */
 static void
-take_over_old(FILE *file, const FileHeader *now)
+take_over_old(FILE *file, const ApikeySlotFileHeader *now)
 {
 	OldSlot		old;
 
-	if (durable_unlink(SLOT_FILE, LOG) != 0 || now->state != DB_SHUTDOWNED ||
+	if (durable_unlink(APIKEY_SLOT_FILE, LOG) != 0 || now->state != DB_SHUTDOWNED ||
 		file_exists(STANDBY_SIGNAL_FILE) || file_exists(RECOVERY_SIGNAL_FILE) ||
 		fseek(file, sizeof(uint32), SEEK_SET) != 0)
 		return;
 	while (fread(&old, sizeof(old), 1, file) == 1)
 	{
-		KeptSlot	kept;
+		ApikeyKeptSlot kept;
 
 		memset(&kept, 0, sizeof(kept));
 		kept.use = old.use;
@@ -513,25 +319,25 @@ file_is_old(FILE *file)
 static void
 read_file(void)
 {
-	FILE	   *file = AllocateFile(SLOT_FILE, PG_BINARY_R);
-	FileHeader	header;
-	FileHeader	now;
+	FILE	   *file = AllocateFile(APIKEY_SLOT_FILE, PG_BINARY_R);
+	ApikeySlotFileHeader header;
+	ApikeySlotFileHeader now;
 
 	if (file == NULL)
 		return;
 	if (file_is_old(file))
 	{
-		if (describe_server(&now))
+		if (apikey_slot_file_describe(&now))
 			take_over_old(file, &now);
 	}
 	else if (!file_ok(file, &header))
 		ereport(LOG,
-				(errmsg("file \"%s\" is damaged and is not used", SLOT_FILE),
+				(errmsg("file \"%s\" is damaged and is not used", APIKEY_SLOT_FILE),
 				 errdetail("What was pending of API keys when the server was shut down is lost.")));
-	else if (!describe_server(&now) || !is_ours(&header, &now))
+	else if (!apikey_slot_file_describe(&now) || !is_ours(&header, &now))
 		ereport(DEBUG1,
 				(errmsg_internal("file \"%s\" is not of the life that this start goes on with",
-								 SLOT_FILE)));
+								 APIKEY_SLOT_FILE)));
 	else
 		restore_slots(file, &header);
 	FreeFile(file);
@@ -544,7 +350,7 @@ read_slot_file(void)
 	apikey_lifetime_start(file_exists(STANDBY_SIGNAL_FILE) ||
 						  file_exists(RECOVERY_SIGNAL_FILE));
 	if (file_exists(BACKUP_LABEL_FILE))
-		unlink(SLOT_FILE);
+		unlink(APIKEY_SLOT_FILE);
 	read_file();
 	if (!IsUnderPostmaster)
 		on_shmem_exit(write_at_end, (Datum) 0);
@@ -554,17 +360,17 @@ read_slot_file(void)
 void
 apikey_slot_file_write_standby(void)
 {
-	FileHeader	header;
+	ApikeySlotFileHeader header;
 
-	if (describe_server(&header) && header.state == DB_IN_ARCHIVE_RECOVERY)
-		write_file(&header, true);
+	if (apikey_slot_file_describe(&header) && header.state == DB_IN_ARCHIVE_RECOVERY)
+		apikey_slot_file_write(&header, true);
 }
 
 /* It is a primary: what was written is as old as its promotion. */
 void
 apikey_slot_file_remove(void)
 {
-	unlink(SLOT_FILE);
+	unlink(APIKEY_SLOT_FILE);
 }
 
 /* Read when the slots are there, and before anybody uses them. */

@@ -96,7 +96,7 @@ apikey_revocation_changed(HeapTuple row, TupleDesc desc)
 	bool		isnull;
 
 	apikey_changes_key(DatumGetUUIDP(heap_getattr(row, APIKEY_REVOCATION_KEY + 1,
-														desc, &isnull)));
+												  desc, &isnull)));
 	apikey_changes_fact(APIKEY_FACT_REVOCATIONS);
 }
 

@@ -33,12 +33,10 @@
 #include "events/events.h"
 #include "access/access.h"
 #include "keys/keys.h"
-#include "usage/usage.h"
 #include "servers/servers_internal.h"
 
 #define REASON			"idle"
 #define SEEN_AT_ONCE	1000	/* keys that are looked at in a step */
-#define TOLD_BEFORE		(7 * USECS_PER_DAY)
 #define LOOK_EACH		USECS_PER_DAY	/* at what came by COPY, perhaps */
 #define LOOK_AGAIN		USECS_PER_MINUTE	/* at what somebody has locked */
 #define MOVE_EACH		USECS_PER_DAY	/* max_idle_at, at most */
@@ -87,88 +85,6 @@ apikey_idle_look_soon(void)
 	to_be_looked_at = true;
 }
 
-static void
-take_later(TimestampTz *since, const ApikeyRow *row, int column)
-{
-	if (!row->nulls[column])
-		*since = Max(*since, DatumGetTimestampTz(row->values[column]));
-}
-
-/* A time and the project's max_idle. */
-static TimestampTz
-and_max_idle(TimestampTz time, const ApikeyRow *project)
-{
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(time),
-												   project->values[APIKEY_PROJECT_MAX_IDLE]));
-}
-
-/* Is a project's max_idle so long that an event tells before it ends a key? */
-static bool
-tells_before(const ApikeyRow *project)
-{
-	Interval	least = {.day = 14};
-
-	return DatumGetBool(DirectFunctionCall2(interval_gt,
-											project->values[APIKEY_PROJECT_MAX_IDLE],
-											IntervalPGetDatum(&least)));
-}
-
-/*
- * Since when a key is idle, whatever it has replaced; use is what the table
- * says of its use, and what is not flushed yet is added.
- */
-static TimestampTz
-idle_since(const ApikeyRow *project, const ApikeyRow *key,
-		   const ApikeyRow *use)
-{
-	TimestampTz since = DatumGetTimestampTz(key->values[APIKEY_KEY_CREATED_AT]);
-	ApikeyUse	pending;
-
-	take_later(&since, key, APIKEY_KEY_STARTS_AT);
-	take_later(&since, key, APIKEY_KEY_ENABLED_AT);
-	take_later(&since, project, APIKEY_PROJECT_MAX_IDLE_AT);
-	take_later(&since, use, APIKEY_USE_LAST_USED_AT);
-	if (apikey_usage_pending(apikey_row_id(key), 0, &pending))
-		since = Max(since, pending.last_used_at);
-	return since;
-}
-
-/* The row of a key's use; all null for none. */
-static void
-fetch_use(const pg_uuid_t *key, Snapshot snapshot, ApikeyRow *use)
-{
-	if (!apikey_table_fetch(&apikey_use_table, key, snapshot, use))
-		apikey_row_clear(use);
-}
-
-static void
-fetch_use_latest(const pg_uuid_t *key, ApikeyRow *use)
-{
-	Snapshot	snapshot = apikey_latest_snapshot();
-
-	fetch_use(key, snapshot, use);
-	UnregisterSnapshot(snapshot);
-}
-
-/* When something is to be done with a key that nobody was told of. */
-static TimestampTz
-first_due_at(const ApikeyRow *project, TimestampTz since)
-{
-	return and_max_idle(since, project) -
-		(tells_before(project) ? TOLD_BEFORE : 0);
-}
-
-/* When something is to be done with a key that is idle since a time. */
-static TimestampTz
-due_at(const ApikeyRow *project, const ApikeyRow *use, TimestampTz since)
-{
-	if (!use->nulls[APIKEY_USE_IDLE_TOLD] &&
-		DatumGetTimestampTz(use->values[APIKEY_USE_IDLE_TOLD]) >= since)
-		return and_max_idle(since, project);
-	return first_due_at(project, since);
-}
-
 /* The search for keys of a project with which something is to be done. */
 typedef struct Search
 {
@@ -197,9 +113,9 @@ due_as_found(const Search *search, const ApikeyRow *key)
 
 	if (key->nulls[APIKEY_KEY_REVOKED_AT])
 	{
-		fetch_use(apikey_row_id(key), search->snapshot, &use);
-		due = due_at(search->project, &use,
-					 idle_since(search->project, key, &use));
+		apikey_idle_fetch_use(apikey_row_id(key), search->snapshot, &use);
+		due = apikey_idle_due_at(search->project, &use,
+								 apikey_idle_since(search->project, key, &use));
 	}
 	MemoryContextSwitchTo(outer);
 	MemoryContextReset(search->scratch);
@@ -215,7 +131,7 @@ collect_due(const ApikeyRow *key, void *state)
 
 	if (seen_before(key, created_at))
 		return true;
-	due = first_due_at(search->project, created_at);
+	due = apikey_idle_first_due_at(search->project, created_at);
 	if (due > search->now)
 	{
 		/* Those that were made later are due later. */
@@ -267,25 +183,6 @@ find_due(const ApikeyRow *project)
 	return search.ids;
 }
 
-/* Since when a locked key is idle, with what it has replaced. */
-static TimestampTz
-idle_since_with_replaced(const ApikeyRow *project, const ApikeyRow *key,
-						 const ApikeyRow *use)
-{
-	TimestampTz since = idle_since(project, key, use);
-	pg_uuid_t	id = *apikey_row_id(key);
-	ApikeyRow	replaced;
-
-	while (apikey_manage_replaced(apikey_row_id(key), &id, &replaced))
-	{
-		ApikeyRow	its_use;
-
-		fetch_use_latest(&id, &its_use);
-		since = Max(since, idle_since(project, &replaced, &its_use));
-	}
-	return since;
-}
-
 /* {"idle_since": ..., "stops_at": ...} */
 static char *
 idle_detail(TimestampTz since, TimestampTz due)
@@ -333,14 +230,14 @@ deal_with(ApikeyWriter *writer, const ApikeyRow *project, const pg_uuid_t *id,
 		return false;
 	if (apikey_key_status(&key, now) == APIKEY_STATUS_REVOKED)
 		return true;
-	fetch_use_latest(id, &use);
-	since = idle_since_with_replaced(project, &key, &use);
-	due = and_max_idle(since, project);
+	apikey_idle_fetch_use_latest(id, &use);
+	since = apikey_idle_since_with_replaced(project, &key, &use);
+	due = apikey_idle_and_max(since, project);
 	if (due <= known)
 		apikey_manage_end(&key, REASON);
 	else if (due <= now)
 		return false;
-	else if (due_at(project, &use, since) <= now)
+	else if (apikey_idle_due_at(project, &use, since) <= now)
 		return tell(writer, &key, since, due);
 	pass.next = Min(pass.next, due);
 	return true;
@@ -357,11 +254,11 @@ hold_setting(ApikeyRow *project)
 	TimestampTz since = DT_NOBEGIN;
 	pg_uuid_t	id = *apikey_row_id(project);
 
-	take_later(&before, project, APIKEY_PROJECT_MAX_IDLE_AT);
+	apikey_idle_take_later(&before, project, APIKEY_PROJECT_MAX_IDLE_AT);
 	if (!apikey_table_lock(&apikey_project_table, &id,
 						   APIKEY_LOCK_CHANGE_SKIP, project))
 		return false;
-	take_later(&since, project, APIKEY_PROJECT_MAX_IDLE_AT);
+	apikey_idle_take_later(&since, project, APIKEY_PROJECT_MAX_IDLE_AT);
 	return !project->nulls[APIKEY_PROJECT_MAX_IDLE] && since == before;
 }
 
@@ -405,9 +302,9 @@ move_on(ApikeyRow *project)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz since = DT_NOBEGIN;
-	int64		wait = Min((and_max_idle(now, project) - now) / 8, MOVE_EACH);
+	int64		wait = Min((apikey_idle_and_max(now, project) - now) / 8, MOVE_EACH);
 
-	take_later(&since, project, APIKEY_PROJECT_MAX_IDLE_AT);
+	apikey_idle_take_later(&since, project, APIKEY_PROJECT_MAX_IDLE_AT);
 	pass.next = Min(pass.next, now + Max(wait, USECS_PER_SEC));
 	if (since > now - wait || !hold_setting(project))
 		return;
@@ -497,7 +394,7 @@ apikey_idle_step(TimestampTz *again)
 	{
 		/* No key that is made meanwhile is due before. */
 		pass.next = Min(pass.next,
-						first_due_at(&project, GetCurrentTimestamp()));
+						apikey_idle_first_due_at(&project, GetCurrentTimestamp()));
 		deal_with_all(&project, find_due(&project), until);
 	}
 	*again = 0;

@@ -35,4 +35,23 @@ typedef enum ApikeyUsesKnown
 /* replicas.c */
 extern ApikeyUsesKnown apikey_uses_known(TimestampTz *until);
 
+/* idle_due.c */
+extern void apikey_idle_take_later(TimestampTz *since, const ApikeyRow *row,
+								   int column);
+extern TimestampTz apikey_idle_and_max(TimestampTz time,
+									   const ApikeyRow *project);
+extern TimestampTz apikey_idle_since(const ApikeyRow *project,
+									 const ApikeyRow *key,
+									 const ApikeyRow *use);
+extern void apikey_idle_fetch_use(const pg_uuid_t *key, Snapshot snapshot,
+								  ApikeyRow *use);
+extern void apikey_idle_fetch_use_latest(const pg_uuid_t *key, ApikeyRow *use);
+extern TimestampTz apikey_idle_first_due_at(const ApikeyRow *project,
+											TimestampTz since);
+extern TimestampTz apikey_idle_due_at(const ApikeyRow *project,
+									  const ApikeyRow *use, TimestampTz since);
+extern TimestampTz apikey_idle_since_with_replaced(const ApikeyRow *project,
+												   const ApikeyRow *key,
+												   const ApikeyRow *use);
+
 #endif							/* APIKEY_SERVERS_INTERNAL_H */

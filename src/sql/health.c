@@ -13,68 +13,40 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "access/xlogrecovery.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
 #include "secrets/secrets.h"
-#include "rows/rows.h"
 #include "events/events.h"
 #include "keys/keys.h"
 #include "servers/servers.h"
+#include "sql/health.h"
 
 #define SERVED_WITHIN	USECS_PER_MINUTE	/* or three flush intervals */
 #define REPLAYED_WITHIN	(30 * USECS_PER_SEC)
 #define DROPPED_WITHIN	USECS_PER_HOUR
-#define LOCK_WAIT		"100ms"	/* for who has a table locked */
-#define OWNERS_MAX		500		/* are looked at, */
-#define OWNED_MAX		100		/* and so many keys of one that is missing */
-
-typedef enum Severity
-{
-	OK,
-	WARN,
-	CRITICAL
-} Severity;
+#define LOCK_WAIT		"100ms" /* for who has a table locked */
 
 static const char *const severity_names[] = {
-	[OK] = "ok",
-	[WARN] = "warning",
-	[CRITICAL] = "critical"
+	[APIKEY_HEALTH_OK] = "ok",
+	[APIKEY_HEALTH_WARN] = "warning",
+	[APIKEY_HEALTH_CRITICAL] = "critical"
 };
 
-/* What a check tells. */
-typedef struct Finding
-{
-	Severity	severity;
-	char	   *value;
-	const char *hint;			/* of what is not ok */
-} Finding;
-
 static void
-find(Finding *finding, Severity severity, char *value, const char *hint)
-{
-	finding->severity = severity;
-	finding->value = value;
-	finding->hint = hint;
-}
-
-static void
-check_preloaded(Finding *finding)
+check_preloaded(ApikeyFinding *finding)
 {
 	if (apikey_usage_shared())
-		find(finding, OK, "yes", NULL);
+		apikey_health_find(finding, APIKEY_HEALTH_OK, "yes", NULL);
 	else
-		find(finding, WARN, "no",
-			 "Add \"apikey\" to \"shared_preload_libraries\", and restart the server: without it keys with a rate limit are refused, and use is not counted.");
+		apikey_health_find(finding, APIKEY_HEALTH_WARN, "no",
+						   "Add \"apikey\" to \"shared_preload_libraries\", and restart the server: without it keys with a rate limit are refused, and use is not counted.");
 }
 
 /* Is there something of this server's that no worker can be asked about? */
@@ -87,20 +59,20 @@ no_worker_here(void)
 }
 
 static void
-check_worker(Finding *finding)
+check_worker(ApikeyFinding *finding)
 {
 	const char *none = no_worker_here();
 
 	if (none != NULL)
-		find(finding, OK, pstrdup(none), NULL);
+		apikey_health_find(finding, APIKEY_HEALTH_OK, pstrdup(none), NULL);
 	else if (apikey_seat_at_hand())
-		find(finding, OK, "running", NULL);
+		apikey_health_find(finding, APIKEY_HEALTH_OK, "running", NULL);
 	else if (apikey_seat_launched())
-		find(finding, CRITICAL, "no worker process is free",
-			 "Raise \"max_worker_processes\", and restart the server: keys with credits are refused.");
+		apikey_health_find(finding, APIKEY_HEALTH_CRITICAL, "no worker process is free",
+						   "Raise \"max_worker_processes\", and restart the server: keys with credits are refused.");
 	else
-		find(finding, CRITICAL, "not running",
-			 "See the server's log for why \"apikey launcher\" ended, or was not started for want of \"max_worker_processes\": keys with credits are refused, and use is not written.");
+		apikey_health_find(finding, APIKEY_HEALTH_CRITICAL, "not running",
+						   "See the server's log for why \"apikey launcher\" ended, or was not started for want of \"max_worker_processes\": keys with credits are refused, and use is not written.");
 }
 
 static char *
@@ -110,7 +82,7 @@ time_text(TimestampTz time)
 }
 
 static void
-check_flush(Finding *finding)
+check_flush(ApikeyFinding *finding)
 {
 	const char *none = no_worker_here();
 	TimestampTz waiting = none != NULL ? 0 : apikey_stats_waiting_since();
@@ -118,14 +90,14 @@ check_flush(Finding *finding)
 	ApikeyStats stats;
 
 	if (none != NULL)
-		find(finding, OK, pstrdup(none), NULL);
+		apikey_health_find(finding, APIKEY_HEALTH_OK, pstrdup(none), NULL);
 	else if (waiting != 0 && GetCurrentTimestamp() - waiting > within)
-		find(finding, WARN, psprintf("waiting since %s", time_text(waiting)),
-			 "See the server's log for \"apikey worker\", and whether another session holds a lock on the extension's tables: uses, events and revocations of dropped roles' keys wait to be written.");
+		apikey_health_find(finding, APIKEY_HEALTH_WARN, psprintf("waiting since %s", time_text(waiting)),
+						   "See the server's log for \"apikey worker\", and whether another session holds a lock on the extension's tables: uses, events and revocations of dropped roles' keys wait to be written.");
 	else
 	{
 		apikey_stats_read_times(&stats);
-		find(finding, OK, time_text(stats.last_flush_at), NULL);
+		apikey_health_find(finding, APIKEY_HEALTH_OK, time_text(stats.last_flush_at), NULL);
 	}
 }
 
@@ -140,28 +112,28 @@ pepper_number(void)
 }
 
 static void
-check_pepper(Finding *finding)
+check_pepper(ApikeyFinding *finding)
 {
 	if (!apikey_pepper_usable())
-		find(finding, CRITICAL, "cannot be used",
-			 "See the server's log for why; mend the file of \"apikey.pepper_file\", or what \"apikey.pepper_command\" prints, and reload the configuration: every key is unavailable.");
+		apikey_health_find(finding, APIKEY_HEALTH_CRITICAL, "cannot be used",
+						   "See the server's log for why; mend the file of \"apikey.pepper_file\", or what \"apikey.pepper_command\" prints, and reload the configuration: every key is unavailable.");
 	else if (!apikey_pepper_configured())
-		find(finding, OK, "none", NULL);
+		apikey_health_find(finding, APIKEY_HEALTH_OK, "none", NULL);
 	else
-		find(finding, OK, psprintf("%d usable", pepper_number()), NULL);
+		apikey_health_find(finding, APIKEY_HEALTH_OK, psprintf("%d usable", pepper_number()), NULL);
 }
 
 /* Keys that are keyed with a pepper that is not here. */
 static void
-check_peppers(Finding *finding)
+check_peppers(ApikeyFinding *finding)
 {
 	ApikeyPepperCounts counts;
 	int64		lost = 0;
 
 	if (!apikey_pepper_usable())
-		find(finding, CRITICAL, "cannot be used", "See \"pepper\".");
+		apikey_health_find(finding, APIKEY_HEALTH_CRITICAL, "cannot be used", "See \"pepper\".");
 	else if (!apikey_pepper_count(&counts, false))
-		find(finding, OK, "not counted", NULL);
+		apikey_health_find(finding, APIKEY_HEALTH_OK, "not counted", NULL);
 	else
 	{
 		for (int i = 0; i < counts.count; i++)
@@ -169,47 +141,47 @@ check_peppers(Finding *finding)
 			if (apikey_pepper_find(counts.peppers[i].fingerprint) == NULL)
 				lost += counts.peppers[i].keys;
 		}
-		find(finding, lost > 0 ? CRITICAL : OK,
-			 psprintf(INT64_FORMAT " keys without theirs", lost),
-			 lost > 0 ? "Add the pepper back, below the current one, and reload the configuration; the view apikey_peppers has its fingerprint: these keys are unavailable." : NULL);
+		apikey_health_find(finding, lost > 0 ? APIKEY_HEALTH_CRITICAL : APIKEY_HEALTH_OK,
+						   psprintf(INT64_FORMAT " keys without theirs", lost),
+						   lost > 0 ? "Add the pepper back, below the current one, and reload the configuration; the view apikey_peppers has its fingerprint: these keys are unavailable." : NULL);
 	}
 }
 
 static void
-check_version(Finding *finding)
+check_version(ApikeyFinding *finding)
 {
 	char	   *version = NULL;
 	Oid			schema;
 
 	(void) apikey_extension_find("apikey", &schema, &version);
 	if (version != NULL && strcmp(version, APIKEY_VERSION) == 0)
-		find(finding, OK, version, NULL);
+		apikey_health_find(finding, APIKEY_HEALTH_OK, version, NULL);
 	else
-		find(finding, WARN, psprintf("SQL %s, library %s", version, APIKEY_VERSION),
-			 "Where the library is newer, run \"ALTER EXTENSION apikey UPDATE\"; where it is older, install the newer one and restart the server.");
+		apikey_health_find(finding, APIKEY_HEALTH_WARN, psprintf("SQL %s, library %s", version, APIKEY_VERSION),
+						   "Where the library is newer, run \"ALTER EXTENSION apikey UPDATE\"; where it is older, install the newer one and restart the server.");
 }
 
 static void
-check_slots(Finding *finding)
+check_slots(ApikeyFinding *finding)
 {
 	int			used;
 
 	if (!apikey_usage_shared())
 	{
-		find(finding, OK, "not preloaded", NULL);
+		apikey_health_find(finding, APIKEY_HEALTH_OK, "not preloaded", NULL);
 		return;
 	}
 	used = apikey_slot_used(InvalidOid);
-	find(finding, used >= apikey_slot_count() ? WARN : OK,
-		 psprintf("%d of %d, %d of this database", used, apikey_slot_count(),
-				  apikey_slot_used(MyDatabaseId)),
-		 used >= apikey_slot_count() ?
-		 "Raise \"apikey.max_tracked_keys\", and restart the server: keys with a rate limit or credits may be refused for want of a slot." : NULL);
+	apikey_health_find(finding, used >= apikey_slot_count() ? APIKEY_HEALTH_WARN : APIKEY_HEALTH_OK,
+					   psprintf("%d of %d, %d of this database", used, apikey_slot_count(),
+								apikey_slot_used(MyDatabaseId)),
+					   used >= apikey_slot_count() ?
+					   "Raise \"apikey.max_tracked_keys\", and restart the server: keys with a rate limit or credits may be refused for want of a slot." : NULL);
 }
 
 /* Reads without a lock: it is a figure of a moment. */
 static void
-check_leases(Finding *finding)
+check_leases(ApikeyFinding *finding)
 {
 	int			leases = 0;
 	int64		credits = 0;
@@ -224,8 +196,8 @@ check_leases(Finding *finding)
 		leases++;
 		credits = apikey_credits_sum(credits, slot->lease.available);
 	}
-	find(finding, OK, psprintf("%d leases, " INT64_FORMAT " credits", leases,
-							   credits), NULL);
+	apikey_health_find(finding, APIKEY_HEALTH_OK, psprintf("%d leases, " INT64_FORMAT " credits", leases,
+														   credits), NULL);
 }
 
 /* How many servers there are, and of how many nothing is heard. */
@@ -248,19 +220,19 @@ see_server(const ApikeyRow *server, void *state)
 }
 
 static void
-check_servers(Finding *finding)
+check_servers(ApikeyFinding *finding)
 {
 	ServersSeen seen = {0};
 
 	apikey_server_walk(see_server, &seen);
-	find(finding, seen.silent > 0 ? WARN : OK,
-		 psprintf("%d, of which %d are silent", seen.servers, seen.silent),
-		 seen.silent > 0 ?
-		 "See apikey_servers for which; see that it reaches the primary by \"apikey.primary_conninfo\" or, where it is gone, call apikey_server_forget(): its uses are not reported, and what was leased to it is kept." : NULL);
+	apikey_health_find(finding, seen.silent > 0 ? APIKEY_HEALTH_WARN : APIKEY_HEALTH_OK,
+					   psprintf("%d, of which %d are silent", seen.servers, seen.silent),
+					   seen.silent > 0 ?
+					   "See apikey_servers for which; see that it reaches the primary by \"apikey.primary_conninfo\" or, where it is gone, call apikey_server_forget(): its uses are not reported, and what was leased to it is kept." : NULL);
 }
 
 static void
-check_notices(Finding *finding)
+check_notices(ApikeyFinding *finding)
 {
 	ApikeyNotices notices = {0};
 	bool		lately;
@@ -269,151 +241,38 @@ check_notices(Finding *finding)
 		apikey_notify_read(&notices);
 	lately = notices.dropped_at != 0 &&
 		GetCurrentTimestamp() - notices.dropped_at < DROPPED_WITHIN;
-	find(finding, lately ? WARN : OK,
-		 psprintf("%d waiting, " INT64_FORMAT " dropped", notices.waiting,
-				  notices.dropped),
-		 lately ? "Whoever listens has to read apikey_events from the last id it knows: within the last hour not every event was notified." : NULL);
-}
-
-static void
-check_indexes(Finding *finding)
-{
-	const char *missing = apikey_intact_problem();
-
-	if (missing == NULL)
-		find(finding, OK, "intact", NULL);
-	else
-		find(finding, CRITICAL, psprintf("%s is missing", missing),
-			 APIKEY_MISSING_HINT);
-}
-
-static void
-check_triggers(Finding *finding)
-{
-	StringInfoData repairs;
-
-	initStringInfo(&repairs);
-	for (int i = 0; i < APIKEY_RELATIONS; i++)
-	{
-		if (apikey_catalog_is_table(i) && !apikey_catalog_lacks(i))
-			appendStringInfoString(&repairs, apikey_intact_repairs(i));
-	}
-	if (repairs.len == 0)
-		find(finding, OK, "intact", NULL);
-	else
-		find(finding, CRITICAL, "some are missing, or do not fire for all changes",
-			 psprintf("Run, as a superuser:%s", repairs.data));
-}
-
-/* The keys of one owner, as far as they are looked at. */
-typedef struct Owned
-{
-	Oid			owner;
-	int			seen;
-	int			live;
-} Owned;
-
-static bool
-see_owned(const ApikeyRow *key, void *state)
-{
-	Owned	   *owned = state;
-	Oid			owner = DatumGetObjectId(key->values[APIKEY_KEY_OWNER]);
-
-	if (owner != owned->owner && owned->seen > 0)
-		return false;
-	owned->owner = owner;
-	if (key->nulls[APIKEY_KEY_REVOKED_AT])
-		owned->live++;
-	/* One is enough of a role that there is. */
-	return ++owned->seen < OWNED_MAX &&
-		!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner));
-}
-
-/* Steps from owner to owner in the index of owners. */
-static void
-check_roles(Finding *finding)
-{
-	Snapshot	snapshot = apikey_latest_snapshot();
-	Owned		owned = {0};
-	int			missing = 0;
-
-	for (int i = 0; i < OWNERS_MAX; i++)
-	{
-		ScanKeyData key;
-
-		ScanKeyInit(&key, APIKEY_KEY_OWNER + 1, BTGreaterStrategyNumber,
-					F_OIDGT, ObjectIdGetDatum(owned.owner));
-		owned.seen = owned.live = 0;
-		apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_OWNER, &key, 1,
-						  snapshot, see_owned, &owned);
-		if (owned.seen == 0)
-			break;
-		if (owned.live > 0 &&
-			!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owned.owner)))
-			missing++;
-	}
-	UnregisterSnapshot(snapshot);
-	find(finding, missing > 0 ? WARN : OK,
-		 psprintf("%d owners of live rows are missing", missing),
-		 missing > 0 ? "The worker revokes the keys of dropped roles in their rows; where they stay, see \"flush\". No such key is accepted." : NULL);
-}
-
-/* Raises where one is not our own any more, or distributed. */
-static void
-check_citus(Finding *finding)
-{
-	for (int i = 0; i < APIKEY_RELATIONS; i++)
-	{
-		if (apikey_catalog_is_table(i) && !apikey_catalog_lacks(i))
-			(void) apikey_catalog_relation(i);
-	}
-	find(finding, OK, "local", NULL);
-}
-
-/* Raises where a publication would forbid a change. */
-static void
-check_publications(Finding *finding)
-{
-	for (int i = 0; i < APIKEY_RELATIONS; i++)
-	{
-		Relation	rel;
-
-		if (!apikey_catalog_is_table(i) || apikey_catalog_lacks(i))
-			continue;
-		rel = table_open(apikey_catalog_relation(i), AccessShareLock);
-		CheckCmdReplicaIdentity(rel, CMD_UPDATE);
-		CheckCmdReplicaIdentity(rel, CMD_DELETE);
-		table_close(rel, AccessShareLock);
-	}
-	find(finding, OK, "none forbids a change", NULL);
+	apikey_health_find(finding, lately ? APIKEY_HEALTH_WARN : APIKEY_HEALTH_OK,
+					   psprintf("%d waiting, " INT64_FORMAT " dropped", notices.waiting,
+								notices.dropped),
+					   lately ? "Whoever listens has to read apikey_events from the last id it knows: within the last hour not every event was notified." : NULL);
 }
 
 /* How far a standby is behind with what it has received. */
 static void
-check_replay(Finding *finding)
+check_replay(ApikeyFinding *finding)
 {
 	TimestampTz last = GetLatestXTime();
 	int64		behind;
 
 	if (!RecoveryInProgress())
 	{
-		find(finding, OK, "primary", NULL);
+		apikey_health_find(finding, APIKEY_HEALTH_OK, "primary", NULL);
 		return;
 	}
 	behind = last == 0 ||
 		GetXLogReplayRecPtr(NULL) >= GetWalRcvFlushRecPtr(NULL, NULL) ? 0 :
 		GetCurrentTimestamp() - last;
-	find(finding, behind > REPLAYED_WITHIN ? WARN : OK,
-		 psprintf(INT64_FORMAT " s behind", behind / USECS_PER_SEC),
-		 behind > REPLAYED_WITHIN ?
-		 "Switch \"hot_standby_feedback\" on, or lower \"max_standby_streaming_delay\": a revoked key is accepted here until its revocation is replayed." : NULL);
+	apikey_health_find(finding, behind > REPLAYED_WITHIN ? APIKEY_HEALTH_WARN : APIKEY_HEALTH_OK,
+					   psprintf(INT64_FORMAT " s behind", behind / USECS_PER_SEC),
+					   behind > REPLAYED_WITHIN ?
+					   "Switch \"hot_standby_feedback\" on, or lower \"max_standby_streaming_delay\": a revoked key is accepted here until its revocation is replayed." : NULL);
 }
 
 /* The checks, and what to do where one meets an error. */
 static const struct Check
 {
 	const char *name;
-	void		(*run) (Finding *finding);
+	void		(*run) (ApikeyFinding *finding);
 	const char *hint;
 }			checks[] = {
 	{"preloaded", check_preloaded, NULL},
@@ -426,17 +285,17 @@ static const struct Check
 	{"leases", check_leases, NULL},
 	{"notices", check_notices, NULL},
 	{"servers", check_servers, NULL},
-	{"indexes", check_indexes, NULL},
-	{"triggers", check_triggers, NULL},
-	{"roles", check_roles, NULL},
-	{"citus", check_citus, "Keep the tables of extension \"apikey\" local to the node that verifies."},
-	{"publications", check_publications, "Take the row filter and the column list out of the publication, or run, as a superuser, ALTER TABLE ... REPLICA IDENTITY FULL for the table: no key can be revoked."},
+	{"indexes", apikey_check_indexes, NULL},
+	{"triggers", apikey_check_triggers, NULL},
+	{"roles", apikey_check_roles, NULL},
+	{"citus", apikey_check_citus, "Keep the tables of extension \"apikey\" local to the node that verifies."},
+	{"publications", apikey_check_publications, "Take the row filter and the column list out of the publication, or run, as a superuser, ALTER TABLE ... REPLICA IDENTITY FULL for the table: no key can be revoked."},
 	{"replay", check_replay, NULL}
 };
 
 /* Takes an error for what a check has found. */
 static void
-find_error(Finding *finding, const struct Check *check)
+find_error(ApikeyFinding *finding, const struct Check *check)
 {
 	ErrorData  *error = CopyErrorData();
 
@@ -446,17 +305,17 @@ find_error(Finding *finding, const struct Check *check)
 		PG_RE_THROW();
 	FlushErrorState();
 	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		find(finding, WARN, "a table is locked",
-			 "Another session holds a lock on a table of the extension, see pg_locks: who verifies or changes keys may have to wait for it.");
+		apikey_health_find(finding, APIKEY_HEALTH_WARN, "a table is locked",
+						   "Another session holds a lock on a table of the extension, see pg_locks: who verifies or changes keys may have to wait for it.");
 	else
-		find(finding, CRITICAL, error->message,
-			 error->hint != NULL ? error->hint :
-			 check->hint != NULL ? check->hint : "See the server's log.");
+		apikey_health_find(finding, APIKEY_HEALTH_CRITICAL, error->message,
+						   error->hint != NULL ? error->hint :
+						   check->hint != NULL ? check->hint : "See the server's log.");
 }
 
 /* Runs a check, in a subtransaction of its own. */
 static void
-run_check(const struct Check *check, Finding *finding)
+run_check(const struct Check *check, ApikeyFinding *finding)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -497,7 +356,7 @@ apikey_health(PG_FUNCTION_ARGS)
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	for (size_t i = 0; i < lengthof(checks); i++)
 	{
-		Finding		finding = {0};
+		ApikeyFinding finding = {0};
 		Datum		values[4];
 		bool		nulls[4] = {false};
 

@@ -41,39 +41,13 @@
 #include "compat.h"
 #include "store/store.h"
 #include "memory/memory.h"
-#include "rows/rows.h"
-#include "events/events.h"
 #include "keys/keys.h"
-#include "servers/servers.h"
+#include "sql/trigger_role.h"
 
 #define REPLACED	"its name was taken by a key that was replicated"
 
-/* The two columns by which a row names a role; name is NULL for none. */
-typedef struct Holder
-{
-	Oid			role;
-	const char *name;
-} Holder;
-
 /* Are we changing rows here, rather than is one arriving? */
 static bool making_room = false;
-
-/* Reads a pair of columns that a trigger's arguments name. */
-static Holder
-read_holder(const TriggerData *trigger, int pair, HeapTuple tuple)
-{
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	char	  **columns = &trigger->tg_trigger->tgargs[2 * pair];
-	Holder		holder;
-	bool		isnull;
-
-	holder.role = DatumGetObjectId(SPI_getbinval(tuple, desc,
-												 SPI_fnumber(desc, columns[0]),
-												 &isnull));
-	holder.name = isnull ? NULL :
-		SPI_getvalue(tuple, desc, SPI_fnumber(desc, columns[1]));
-	return holder;
-}
 
 /* Is a table being copied, rather than its changes applied? */
 static bool
@@ -107,8 +81,8 @@ refuse_doubtful(const TriggerData *trigger, const char *name)
  * row was here until now, or NULL.
  */
 static Oid
-settled_role(const TriggerData *trigger, const Holder *sent,
-			 const Holder *before)
+settled_role(const TriggerData *trigger, const ApikeyTriggerRole *sent,
+			 const ApikeyTriggerRole *before)
 {
 	const char *here = GetUserNameFromId(sent->role, true);
 	Oid			named;
@@ -129,17 +103,6 @@ settled_role(const TriggerData *trigger, const Holder *sent,
 	return named;
 }
 
-/* The same row with another value in a column. */
-static HeapTuple
-with_column(Relation rel, HeapTuple tuple, const char *name, Datum value,
-			bool isnull)
-{
-	int			column = SPI_fnumber(RelationGetDescr(rel), name);
-
-	return heap_modify_tuple_by_cols(tuple, RelationGetDescr(rel), 1, &column,
-									 &value, &isnull);
-}
-
 /*
  * Makes a row that of the roles here which it means.  A new row of none is left
  * out, where each row must have one; else what was somebody's becomes nobody's.
@@ -151,15 +114,15 @@ settle(const TriggerData *trigger, HeapTuple tuple, HeapTuple before)
 
 	for (int pair = 0; 2 * pair < trigger->tg_trigger->tgnargs; pair++)
 	{
-		Holder		sent = read_holder(trigger, pair, tuple);
-		Holder		known = {0};
+		ApikeyTriggerRole sent = apikey_trigger_role(trigger, pair, tuple);
+		ApikeyTriggerRole known = {0};
 		const char *column;
 		Oid			role;
 
 		if (sent.name == NULL)
 			continue;
 		if (before != NULL)
-			known = read_holder(trigger, pair, before);
+			known = apikey_trigger_role(trigger, pair, before);
 		role = settled_role(trigger, &sent, before != NULL ? &known : NULL);
 		if (!OidIsValid(role))
 			ereport(LOG,
@@ -173,7 +136,7 @@ settle(const TriggerData *trigger, HeapTuple tuple, HeapTuple before)
 						  SPI_fnumber(RelationGetDescr(rel), column) - 1)->attnotnull)
 			return NULL;
 		if (role != sent.role)
-			tuple = with_column(rel, tuple, column, ObjectIdGetDatum(role), false);
+			tuple = apikey_trigger_with_column(rel, tuple, column, ObjectIdGetDatum(role), false);
 	}
 	return tuple;
 }
@@ -196,7 +159,7 @@ keep_revoked(Relation rel, HeapTuple tuple, HeapTuple before)
 										  SPI_fnumber(desc, columns[i]),
 										  &isnull);
 
-		tuple = with_column(rel, tuple, columns[i], value, isnull);
+		tuple = apikey_trigger_with_column(rel, tuple, columns[i], value, isnull);
 	}
 	return tuple;
 }
@@ -301,10 +264,10 @@ displace(Relation rel, HeapTuple tuple, ItemPointer other)
 			(errmsg("a row of table \"%s\" has made way for one that was replicated",
 					table)));
 	if (strcmp(table, "apikey_event") == 0)
-		return with_column(rel, tuple, "id",
-						   Int64GetDatum(nextval_internal(apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ),
-														  false)),
-						   false);
+		return apikey_trigger_with_column(rel, tuple, "id",
+										  Int64GetDatum(nextval_internal(apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ),
+																		 false)),
+										  false);
 	if (strcmp(table, "apikey_key") == 0 &&
 		!datum_image_eq(id, heap_getattr(here, 1, desc, &isnull),
 						TupleDescAttr(desc, 0)->attbyval,
@@ -422,106 +385,5 @@ _apikey_arrived(PG_FUNCTION_ARGS)
 	if (RelationGetRelid(trigger->tg_relation) ==
 		apikey_catalog_relation(APIKEY_REL_BEAT))
 		note_beat(trigger->tg_relation, tuple);
-	return PointerGetDatum(tuple);
-}
-
-/* Raises unless called by a trigger like those two of ours. */
-static void
-require_before_insert(FunctionCallInfo fcinfo)
-{
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		trigger->tg_trigger->tgnargs % 2 != 0)
-		elog(ERROR, "a BEFORE INSERT ROW trigger with pairs of arguments was expected");
-	apikey_catalog_require(trigger->tg_relation);
-}
-
-/*
- * _apikey_event_named(role column, name column) returns trigger
- *		Before an event is inserted: one that comes from elsewhere loses the
- *		name where it does not fit the number.  See event.c.
- */
-PG_FUNCTION_INFO_V1(_apikey_event_named);
-Datum
-_apikey_event_named(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	HeapTuple	tuple;
-
-	require_before_insert(fcinfo);
-	tuple = trigger->tg_trigtuple;
-	if (IsLogicalWorker())
-		return PointerGetDatum(tuple);
-	for (int pair = 0; 2 * pair < trigger->tg_trigger->tgnargs; pair++)
-	{
-		Holder		given = read_holder(trigger, pair, tuple);
-
-		if (given.name != NULL &&
-			apikey_event_unfit(given.role, cstring_to_text(given.name)))
-			tuple = with_column(trigger->tg_relation, tuple,
-								trigger->tg_trigger->tgargs[2 * pair + 1],
-								(Datum) 0, true);
-	}
-	return PointerGetDatum(tuple);
-}
-
-/*
- * _apikey_project_restored() returns trigger
- *		Before a project is inserted by anything but replication: keys may have
- *		been used since it was dumped, so they are idle from now on.
- */
-PG_FUNCTION_INFO_V1(_apikey_project_restored);
-Datum
-_apikey_project_restored(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	TupleDesc	desc;
-	HeapTuple	tuple;
-
-	require_before_insert(fcinfo);
-	tuple = trigger->tg_trigtuple;
-	desc = RelationGetDescr(trigger->tg_relation);
-	if (IsLogicalWorker() ||
-		heap_attisnull(tuple, APIKEY_PROJECT_MAX_IDLE + 1, desc))
-		return PointerGetDatum(tuple);
-	apikey_idle_look_soon();
-	return PointerGetDatum(with_column(trigger->tg_relation, tuple,
-									   "max_idle_at",
-									   TimestampTzGetDatum(GetCurrentTimestamp()),
-									   false));
-}
-
-/*
- * _apikey_named(role column, name column, ...) returns trigger
- *		Before a row is inserted by anything but replication: a dump gives a
- *		role by its name of that time, so the one beside it, which may be older,
- *		is brought up to date.
- */
-PG_FUNCTION_INFO_V1(_apikey_named);
-Datum
-_apikey_named(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	HeapTuple	tuple;
-
-	require_before_insert(fcinfo);
-	tuple = trigger->tg_trigtuple;
-	if (IsLogicalWorker())
-		return PointerGetDatum(tuple);
-	for (int pair = 0; 2 * pair < trigger->tg_trigger->tgnargs; pair++)
-	{
-		Holder		given = read_holder(trigger, pair, tuple);
-		const char *name = given.name == NULL ? NULL :
-			GetUserNameFromId(given.role, true);
-
-		if (name != NULL && strcmp(name, given.name) != 0)
-			tuple = with_column(trigger->tg_relation, tuple,
-								trigger->tg_trigger->tgargs[2 * pair + 1],
-								CStringGetTextDatum(name), false);
-	}
 	return PointerGetDatum(tuple);
 }

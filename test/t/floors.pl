@@ -10,6 +10,7 @@ is($err, '', 'the arrows can be drawn');
 unlike($out, qr/^up:/m, 'none runs up');
 unlike($out, qr/^circle:/m, 'none leads back to where it began');
 unlike($out, qr/^not by the door:/m, 'none passes by a door');
+unlike($out, qr/^long:/m, 'no file and no function is too long');
 like($out, qr/^\d+ arrows and \d+ includes between \d+ files, 0 of them wrong$/m, 'and there are some');
 
 done_testing();

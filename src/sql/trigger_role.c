@@ -1,0 +1,39 @@
+/*
+ * trigger_role.c
+ *		The roles of a row, for the triggers that are given their columns.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "executor/spi.h"
+#include "utils/rel.h"
+
+#include "sql/trigger_role.h"
+
+/* Reads a pair of columns that a trigger's arguments name. */
+ApikeyTriggerRole
+apikey_trigger_role(const TriggerData *trigger, int pair, HeapTuple tuple)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	char	  **columns = &trigger->tg_trigger->tgargs[2 * pair];
+	ApikeyTriggerRole holder;
+	bool		isnull;
+
+	holder.role = DatumGetObjectId(SPI_getbinval(tuple, desc,
+												 SPI_fnumber(desc, columns[0]),
+												 &isnull));
+	holder.name = isnull ? NULL :
+		SPI_getvalue(tuple, desc, SPI_fnumber(desc, columns[1]));
+	return holder;
+}
+
+/* The same row with another value in a column. */
+HeapTuple
+apikey_trigger_with_column(Relation rel, HeapTuple tuple, const char *name,
+						   Datum value, bool isnull)
+{
+	int			column = SPI_fnumber(RelationGetDescr(rel), name);
+
+	return heap_modify_tuple_by_cols(tuple, RelationGetDescr(rel), 1, &column,
+									 &value, &isnull);
+}
