@@ -1,4 +1,4 @@
--- What can be shown again: nothing without a pepper (with one: test/t/030_reveal.pl).
+-- What can be shown again: nothing without a pepper (with one: test/t/key_reveal.pl).
 CREATE ROLE regress_apikey_alice;
 SELECT apikey_organization_create('acme') IS NOT NULL AS created, apikey_project_create('acme/pay');
 SELECT apikey_member_add('acme/pay', 'regress_apikey_alice', 'admin');

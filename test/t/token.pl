@@ -223,7 +223,7 @@ for my $each (@tokens)
 like($log, qr/ak_t_\.\.\.\Q@{[substr $token, -4]}\E/, 'but a mask');
 like($log, qr/trailing junk after numeric literal at or near "\.\.\."/, 'what the lexer took apart, too');
 
-# A clock that is set back lets no token last longer; see also 060_clock.pl.
+# A clock that is set back lets no token last longer; see also limits_clock.pl.
 my $future = $read;
 substr($future, 17, 8) = pack('q>', unpack('q>', substr($future, 17, 8)) + 3600e6);
 my $digest = pack('H*', sql("SELECT encode(digest, 'hex') FROM apikey_digest WHERE id = '$id'"));
