@@ -18,17 +18,19 @@ sub sql { return $node->safe_psql('postgres', @_) }
 sql(q{SELECT apikey_organization_create('acme'); SELECT apikey_project_create('acme/' || p) FROM unnest(ARRAY['old', 'short', 'none', 'many']) p});
 
 # Makes everything of a project older, as if the clock had moved; what memory
-# knows of uses that are flushed is forgotten by a restart.
+# knows of uses that are flushed is forgotten by a restart.  What more is to be
+# so before the worker sees it is a statement of the same transaction.
 sub age
 {
-	my ($path, $days, $restart) = @_;
+	my ($path, $days, $restart, $more) = @_;
 	$node->restart if $restart;
 	my $project = "(SELECT id FROM apikey_project WHERE path = '$path')";
-	sql("UPDATE apikey_project SET max_idle_at = max_idle_at - interval '$days days' WHERE path = '$path';
+	sql("BEGIN; UPDATE apikey_project SET max_idle_at = max_idle_at - interval '$days days' WHERE path = '$path';
 		UPDATE apikey_usage SET last_used_at = last_used_at - interval '$days days', idle_told = idle_told - interval '$days days'
 			WHERE id IN (SELECT id FROM apikey_key WHERE project = $project);
 		UPDATE apikey_key SET created_at = created_at - interval '$days days', starts_at = starts_at - interval '$days days',
-			enabled_at = enabled_at - interval '$days days' WHERE project = $project");
+			enabled_at = enabled_at - interval '$days days' WHERE project = $project;
+		" . ($more // '') . "; COMMIT");
 }
 sub flush { sql('SELECT apikey_flush()') }
 sub names { my ($where, $path) = @_; return sql("SELECT string_agg(name, ' ' ORDER BY name) FROM apikeys WHERE project = 'acme/$path' AND $where") }
@@ -153,8 +155,8 @@ sql(q{INSERT INTO apikey_server (id, name, kind, version, token, epoch, sequence
 	VALUES (gen_random_uuid(), 'far', 'standby', '0.2.0', gen_random_uuid(), 1, 1, now() - interval '1 year', now(), now() - interval '1 hour', 0)});
 sql("UPDATE apikey_projects SET max_idle = '30 minutes' WHERE path = 'acme/many'");
 my ($early, $late) = map { key($_, 'many') } qw(early late);
-age('acme/many', 1);
-sql("UPDATE apikey_key SET created_at = now() - interval '90 minutes', enabled_at = NULL WHERE name = 'late'; SELECT apikey_flush()");
+age('acme/many', 1, 0, "UPDATE apikey_key SET created_at = now() - interval '90 minutes', enabled_at = NULL WHERE name = 'late'");
+flush();
 is(names(q{revoke_reason = 'idle' AND name IN ('early', 'late')}, 'many'), 'early', 'a key that was idle for too long before its last report');
 sql("UPDATE apikey_server SET last_report_at = now(); SELECT apikey_flush()");
 is(names(q{revoke_reason = 'idle' AND name IN ('early', 'late')}, 'many'), 'early late', 'and another when it has reported again');
