@@ -26,6 +26,7 @@ typedef struct DatabaseStats
 	pg_atomic_uint64 last_flush_at;
 	pg_atomic_uint64 retired;	/* the roles_dropped that were dealt with */
 	pg_atomic_uint64 visit_at[APIKEY_VISITS];	/* 0: now */
+	pg_atomic_uint64 asked[APIKEY_VISITS];	/* how often for a visit */
 	pg_atomic_uint64 called_at; /* a worker, first since one was done; 0: none */
 } DatabaseStats;
 
@@ -76,6 +77,8 @@ clear_entry(DatabaseStats *stats, Oid database)
 	pg_atomic_write_u64(&stats->last_flush_at, 0);
 	pg_atomic_write_u64(&stats->retired, 0);
 	visit_now(stats);			/* we do not know yet */
+	for (int i = 0; i < APIKEY_VISITS; i++)
+		pg_atomic_write_u64(&stats->asked[i], 0);
 	pg_atomic_write_u64(&stats->called_at, 0);
 	stats->dormant = false;
 	stats->database = database;
@@ -91,7 +94,10 @@ init_entry(DatabaseStats *stats)
 	pg_atomic_init_u64(&stats->last_flush_at, 0);
 	pg_atomic_init_u64(&stats->retired, 0);
 	for (int i = 0; i < APIKEY_VISITS; i++)
+	{
 		pg_atomic_init_u64(&stats->visit_at[i], 0);
+		pg_atomic_init_u64(&stats->asked[i], 0);
+	}
 	pg_atomic_init_u64(&stats->called_at, 0);
 	stats->dormant = false;
 	stats->database = InvalidOid;
@@ -280,11 +286,22 @@ apikey_stats_visit(ApikeyVisitFor what, TimestampTz at)
 
 	if (all == NULL)
 		return;
+	pg_atomic_fetch_add_u64(&my_stats()->asked[what], 1);
 	visit_at = &my_stats()->visit_at[what];
 	before = pg_atomic_read_u64(visit_at);
 	while ((TimestampTz) before > at &&
 		   !pg_atomic_compare_exchange_u64(visit_at, &before, (uint64) at))
 		;
+}
+
+/*
+ * How often visits were asked for: a visit of many steps that sees another
+ * number at its end may have passed by what it was asked for.
+ */
+uint64
+apikey_stats_visits_asked(ApikeyVisitFor what)
+{
+	return pg_atomic_read_u64(&my_stats()->asked[what]);
 }
 
 /*

@@ -42,6 +42,7 @@ extern uint64 apikey_stats_roles_dropped(void);
 extern void apikey_stats_retired(uint64 dropped);
 extern bool apikey_stats_unretired(void);
 extern void apikey_stats_visit(ApikeyVisitFor what, TimestampTz at);
+extern uint64 apikey_stats_visits_asked(ApikeyVisitFor what);
 extern bool apikey_stats_begin_visit(ApikeyVisitFor what, TimestampTz again);
 extern void apikey_stats_end_visit(ApikeyVisitFor what, TimestampTz again,
 								   TimestampTz next);

@@ -45,6 +45,7 @@
 typedef struct Pass
 {
 	bool		begun;
+	uint64		asked;			/* for passes, when it began */
 	pg_uuid_t	project;		/* the last that was looked at */
 	bool		in_project;		/* not all of its keys were */
 	TimestampTz created_at;		/* of the last key that was */
@@ -362,6 +363,7 @@ begin_pass(void)
 {
 	memset(&pass, 0, sizeof(pass));
 	pass.begun = true;
+	pass.asked = apikey_stats_visits_asked(APIKEY_VISIT_IDLE);
 	pass.next = GetCurrentTimestamp() + LOOK_EACH;
 }
 
@@ -380,10 +382,12 @@ apikey_idle_step(TimestampTz *again)
 		begin_pass();
 	if (known == APIKEY_USES_ELSEWHERE || !read_project(&project))
 	{
+		bool		asked = pass.asked != apikey_stats_visits_asked(APIKEY_VISIT_IDLE);
+
 		pass.begun = false;
-		*again = !pass.left ? pass.next :
+		*again = asked ? 0 : !pass.left ? pass.next :
 			Min(pass.next, GetCurrentTimestamp() + LOOK_AGAIN);
-		return false;
+		return asked;
 	}
 	if (known == APIKEY_USES_UNSEEN)
 	{

@@ -5,6 +5,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(allows_streaming => 1);
@@ -130,6 +131,22 @@ my $now = key('now', 'many');
 $node->poll_query_until('postgres', "SELECT revoke_reason = 'idle' FROM apikeys WHERE name = 'now'") or die 'it is not revoked';
 pass('the worker comes by itself');
 cmp_ok(sql("SELECT revoked_at - created_at >= interval '2 seconds' FROM apikeys WHERE name = 'now'"), 'eq', 't', 'and not too early');
+
+# A setting that changes while the worker goes through many projects, and has
+# that one behind it, is seen in its next pass.
+sql(q{SELECT count(apikey_project_create('acme/p' || i)) FROM generate_series(1, 5000) i});
+sql("UPDATE apikey_projects SET max_idle = '1 hour' WHERE path LIKE 'acme/p%'");
+my $behind = sql("SELECT path FROM apikey_project WHERE path LIKE 'acme/p%' ORDER BY id LIMIT 1") =~ s{^acme/}{}r;
+for my $round (1 .. 8)
+{
+	key("behind-$round", $behind);
+	sql("UPDATE apikey_projects SET max_idle = '1 hour' WHERE path = 'acme/$behind'");
+	usleep(90_000 + 20_000 * $round);
+	sql("UPDATE apikey_projects SET max_idle = '1 second' WHERE path = 'acme/$behind'");
+	$node->poll_query_until('postgres', "SELECT revoke_reason = 'idle' FROM apikeys WHERE name = 'behind-$round'") or die 'it is not revoked';
+}
+pass('no change is passed by');
+sql("UPDATE apikey_projects SET max_idle = NULL WHERE path LIKE 'acme/p%'");
 
 # A standby that is connected and tells of no use: nothing is revoked, nor as
 # soon as it goes.
