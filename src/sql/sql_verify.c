@@ -286,10 +286,27 @@ result_descriptor(TupleDesc expected)
 	return desc;
 }
 
-/* Sets up the result of a function that returns its rows in a tuplestore. */
-static void
+/* Have two rows columns of the same types? */
+static bool
+same_types(TupleDesc one, TupleDesc two)
+{
+	for (int i = 0; i < RESULT_COLUMNS; i++)
+	{
+		if (TupleDescAttr(one, i)->atttypid != TupleDescAttr(two, i)->atttypid)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Sets up the result of a function that returns its rows in a tuplestore, and
+ * returns their descriptor.  The executor compares it with what it expects,
+ * which costs as much as to find the key, so it is told only where it differs.
+ */
+static TupleDesc
 begin_result(FunctionCallInfo fcinfo)
 {
+	TupleDesc	desc;
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext context;
 
@@ -312,8 +329,11 @@ begin_result(FunctionCallInfo fcinfo)
 	result->setResult = tuplestore_begin_heap((result->allowedModes &
 											   SFRM_Materialize_Random) != 0,
 											  false, work_mem);
-	result->setDesc = result_descriptor(result->expectedDesc);
 	MemoryContextSwitchTo(context);
+	desc = result_descriptor(result->expectedDesc);
+	if (!same_types(desc, result->expectedDesc))
+		result->setDesc = desc;
+	return desc;
 }
 
 /* Verifies and stores the row. */
@@ -325,8 +345,8 @@ verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 	ApikeyVerdict verdict;
 	HeapTuple	row;
 	bool		keep;
+	TupleDesc	desc = begin_result(fcinfo);
 
-	begin_result(fcinfo);
 	apikey_verify_credential(credential, demand, &verdict);
 	keep = verdict.code == APIKEY_CODE_VALID && verdict.bounds == NULL &&
 		demand->costs == NULL && verdict.row != NULL;
@@ -334,7 +354,7 @@ verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 		row = *verdict.row;
 	else
 	{
-		row = verdict_row(result->setDesc, &verdict, demand);
+		row = verdict_row(desc, &verdict, demand);
 		if (keep)
 			apikey_cache_keep_row(&verdict, row);
 	}
