@@ -83,20 +83,33 @@ extern void apikey_hold_name(const ApikeyPlace *organization);
 /* What a key is, but for what the clock decides. */
 typedef struct ApikeyKeyState
 {
-	bool		revoked;		/* by its row, or its owner has been dropped */
-	bool		forbidden;		/* owner or voucher has left its project */
-	ApikeyRole	role;			/* in effect; none for a personal key */
+	uint8		role;			/* ApikeyRole, in effect; or none */
+	bool		personal:1;
+	bool		revoked:1;		/* by its row, or its owner has been dropped */
+	bool		disabled:1;
+	bool		timed:1;		/* it has a start or an end */
+	bool		forbidden:1;	/* owner or voucher has left its project */
+	bool		replaced:1;		/* it is in its grace */
+	bool		by_address:1;	/* not every client may use it */
 } ApikeyKeyState;
+
+/* From when to when a key lasts, or a token. */
+typedef struct ApikeySpan
+{
+	TimestampTz begin;
+	TimestampTz end;
+} ApikeySpan;
 
 /* status.c */
 extern Oid	apikey_status_voucher(const ApikeyRow *key, const text **subject);
 extern const text *apikey_status_voucher_name(const ApikeyRow *key);
 extern void apikey_status_vouch(ApikeyRow *key);
+extern void apikey_status_read_own(const ApikeyRow *key, ApikeyKeyState *state,
+								   ApikeySpan *span);
 extern void apikey_status_read(const ApikeyRow *key, const ApikeyPlace *place,
-							   ApikeyKeyState *state);
-extern ApikeyStatus apikey_status_at(const ApikeyRow *key,
-									 const ApikeyKeyState *state,
-									 TimestampTz now);
+							   ApikeyKeyState *state, ApikeySpan *span);
+extern ApikeyStatus apikey_status_at(const ApikeyKeyState *state,
+									 const ApikeySpan *span, TimestampTz now);
 extern const char *apikey_status_name(ApikeyStatus status);
 
 #endif							/* APIKEY_ACCESS_H */

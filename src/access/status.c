@@ -91,18 +91,44 @@ lower_standing(const ApikeyRow *key, const ApikeyPlace *place)
 								 voucher_subject, place));
 }
 
+static TimestampTz
+row_time(const ApikeyRow *key, ApikeyKeyColumn column, TimestampTz otherwise)
+{
+	return key->nulls[column] ? otherwise :
+		DatumGetTimestampTz(key->values[column]);
+}
+
+/*
+ * What a key itself is, whoever owner and voucher are in its project, but for
+ * what the clock decides by its span.
+ */
+void
+apikey_status_read_own(const ApikeyRow *key, ApikeyKeyState *state,
+					   ApikeySpan *span)
+{
+	state->role = APIKEY_ROLE_NONE;
+	state->personal = apikey_key_project(key) == NULL;
+	state->revoked = apikey_key_revoked(key);
+	state->disabled = apikey_row_bool(key, APIKEY_KEY_DISABLED);
+	state->timed = !key->nulls[APIKEY_KEY_STARTS_AT] ||
+		!key->nulls[APIKEY_KEY_EXPIRES_AT];
+	state->forbidden = false;
+	state->replaced = !key->nulls[APIKEY_KEY_ROTATED_TO];
+	state->by_address = !key->nulls[APIKEY_KEY_ALLOWED_IPS];
+	span->begin = row_time(key, APIKEY_KEY_STARTS_AT, DT_NOBEGIN);
+	span->end = row_time(key, APIKEY_KEY_EXPIRES_AT, DT_NOEND);
+}
+
 /*
  * What a key is, but for what the clock decides.  place is its project; NULL
  * for a personal key, and for one whose project is gone.
  */
 void
 apikey_status_read(const ApikeyRow *key, const ApikeyPlace *place,
-				   ApikeyKeyState *state)
+				   ApikeyKeyState *state, ApikeySpan *span)
 {
-	state->revoked = apikey_key_revoked(key);
-	state->forbidden = false;
-	state->role = APIKEY_ROLE_NONE;
-	if (apikey_key_project(key) == NULL)
+	apikey_status_read_own(key, state, span);
+	if (state->personal)
 		return;
 	if (place != NULL)
 		state->role = Min(lower_standing(key, place),
@@ -112,23 +138,20 @@ apikey_status_read(const ApikeyRow *key, const ApikeyPlace *place,
 
 /* What a key of which that has been read is at an instant. */
 ApikeyStatus
-apikey_status_at(const ApikeyRow *key, const ApikeyKeyState *state,
+apikey_status_at(const ApikeyKeyState *state, const ApikeySpan *span,
 				 TimestampTz now)
 {
 	if (state->revoked)
 		return APIKEY_STATUS_REVOKED;
-	if (apikey_row_bool(key, APIKEY_KEY_DISABLED))
+	if (state->disabled)
 		return APIKEY_STATUS_DISABLED;
-	if (!key->nulls[APIKEY_KEY_STARTS_AT] &&
-		now < DatumGetTimestampTz(key->values[APIKEY_KEY_STARTS_AT]))
+	if (state->timed && now < span->begin)
 		return APIKEY_STATUS_SCHEDULED;
-	if (!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
-		now >= DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]))
+	if (state->timed && now >= span->end)
 		return APIKEY_STATUS_EXPIRED;
 	if (state->forbidden)
 		return APIKEY_STATUS_FORBIDDEN;
-	return key->nulls[APIKEY_KEY_ROTATED_TO] ? APIKEY_STATUS_ACTIVE :
-		APIKEY_STATUS_RETIRING;
+	return state->replaced ? APIKEY_STATUS_RETIRING : APIKEY_STATUS_ACTIVE;
 }
 
 /* What a status is called. */

@@ -24,9 +24,11 @@
 ApikeyStatus
 apikey_key_status(const ApikeyRow *key, TimestampTz now)
 {
-	ApikeyKeyState state = {.revoked = apikey_key_revoked(key)};
+	ApikeyKeyState state;
+	ApikeySpan	span;
 
-	return apikey_status_at(key, &state, now);
+	apikey_status_read_own(key, &state, &span);
+	return apikey_status_at(&state, &span, now);
 }
 
 /*

@@ -45,7 +45,7 @@ rate_time(int64 time)
 static void
 complain(const ApikeyVerdict *verdict, const ApikeyBound *bound)
 {
-	const char *id = apikey_id_string(apikey_row_id(verdict->key));
+	const char *id = apikey_id_string(verdict->id);
 
 	if (!apikey_usage_shared() && bound->kind == APIKEY_LIMIT_RATE)
 		apikey_complain(APIKEY_COMPLAINT_PRELOAD,
@@ -138,7 +138,7 @@ static ApikeySlotHint *
 hint_of(const ApikeyVerdict *verdict, ApikeyBound *bound)
 {
 	return bound->short_form &&
-		memcmp(&bound->id, apikey_row_id(verdict->key), sizeof(pg_uuid_t)) == 0 ?
+		memcmp(&bound->id, verdict->id, sizeof(pg_uuid_t)) == 0 ?
 		verdict->hint : &bound->hint;
 }
 
@@ -241,10 +241,10 @@ count_spent(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
 	{
 		const ApikeyBound *bound = &verdict->bounds->list[i];
 
-		apikey_tally_spent(apikey_row_id(verdict->key), bound,
+		apikey_tally_spent(verdict->id, bound,
 						   &verdict->states[i], cost_of(bound, demand));
 		if (bound->first_of_unit)
-			apikey_tally_unit(apikey_row_id(verdict->key), bound->unit,
+			apikey_tally_unit(verdict->id, bound->unit,
 							  cost_of(bound, demand));
 	}
 }

@@ -39,7 +39,7 @@ tell_dropped(const ApikeyVerdict *verdict, const ApikeyBound *bound,
 			 int64 dropped)
 {
 	if (dropped > 0)
-		apikey_tally_dropped(apikey_row_id(verdict->key), bound, dropped);
+		apikey_tally_dropped(verdict->id, bound, dropped);
 }
 
 static int64
@@ -53,7 +53,7 @@ charge_rate(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
 	{
 		if (!apikey_shared_rate_charge(bound, cost, wait_until, &taken))
 			refuse_now();
-		apikey_tally_spent(apikey_row_id(verdict->key), bound, &state, taken);
+		apikey_tally_spent(verdict->id, bound, &state, taken);
 		tell_dropped(verdict, bound, cost - taken);
 		return taken;
 	}
@@ -62,8 +62,8 @@ charge_rate(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
 	if (!apikey_usage_charge(&bound->id, &bound->hint, &bound->rate, cost,
 							 verdict->at, &taken))
 		refuse_now();
-	apikey_tally_rate_charged(apikey_row_id(verdict->key), bound, taken);
-	apikey_tally_spent(apikey_row_id(verdict->key), bound, &state, taken);
+	apikey_tally_rate_charged(verdict->id, bound, taken);
+	apikey_tally_spent(verdict->id, bound, &state, taken);
 	tell_dropped(verdict, bound, cost - taken);
 	return taken;
 }
@@ -87,7 +87,7 @@ charge_account(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
 	state->known = spending.known;
 	state->remaining = spending.left;
 	state->resets_at = spending.until == DT_NOEND ? 0 : spending.until;
-	apikey_tally_spent(apikey_row_id(verdict->key), bound, state,
+	apikey_tally_spent(verdict->id, bound, state,
 					   spending.taken);
 	tell_dropped(verdict, bound, cost - spending.taken);
 	return spending.taken;
@@ -107,11 +107,11 @@ give_back(ApikeyVerdict *verdict, ApikeyBound *bound, int64 amount,
 
 	if (bound->kind == APIKEY_LIMIT_RATE)
 	{
-		apikey_tally_give_back_rate(apikey_row_id(verdict->key), bound, amount);
+		apikey_tally_give_back_rate(verdict->id, bound, amount);
 		return 0;
 	}
 	apikey_bound_ask(bound, verdict->at, &state);
-	amount = apikey_tally_take(apikey_row_id(verdict->key), bound, &state,
+	amount = apikey_tally_take(verdict->id, bound, &state,
 							   amount);
 	if (amount == 0)
 		return 0;
@@ -140,7 +140,7 @@ count_units(const ApikeyVerdict *verdict, const int64 *taken)
 				(most < 0 || taken[j] < 0 ? taken[j] < most : taken[j] > most))
 				most = taken[j];
 		}
-		apikey_tally_unit(apikey_row_id(verdict->key), bounds->list[i].unit,
+		apikey_tally_unit(verdict->id, bounds->list[i].unit,
 						  most);
 	}
 }

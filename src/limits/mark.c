@@ -134,7 +134,7 @@ apikey_mark_overdrawn(const pg_uuid_t *limit, const pg_uuid_t *key,
 
 /* Marks an account, if this has not been told in its period. */
 static void
-mark_account(ApikeyBound *bound, const ApikeyRow *key, MarkKind kind,
+mark_account(ApikeyBound *bound, const pg_uuid_t *key, MarkKind kind,
 			 const ApikeyBoundState *state)
 {
 	TimestampTz period = state->resets_at == 0 ? DT_NOEND : state->resets_at;
@@ -144,7 +144,7 @@ mark_account(ApikeyBound *bound, const ApikeyRow *key, MarkKind kind,
 		.database = MyDatabaseId,
 		.kind = kind,
 		.limit = bound->id,
-		.key = *apikey_row_id(key),
+		.key = *key,
 		.amount = state->remaining
 	};
 
@@ -157,7 +157,7 @@ mark_account(ApikeyBound *bound, const ApikeyRow *key, MarkKind kind,
 
 /* Marks what a limit has come to. */
 static void
-mark_bound(ApikeyBound *bound, const ApikeyRow *key, bool refused,
+mark_bound(ApikeyBound *bound, const pg_uuid_t *key, bool refused,
 		   const ApikeyBoundState *state)
 {
 	bool		exhausted = refused || state->remaining <= 0;
@@ -188,7 +188,7 @@ apikey_mark_bounds(const ApikeyVerdict *verdict, ApikeyCode code)
 			!state->known)
 			continue;
 		if (code == APIKEY_CODE_VALID || i == verdict->refused_by)
-			mark_bound(bound, verdict->key, i == verdict->refused_by, state);
+			mark_bound(bound, verdict->id, i == verdict->refused_by, state);
 	}
 }
 

@@ -5,9 +5,9 @@
 #ifndef APIKEY_VERDICT_H
 #define APIKEY_VERDICT_H
 
-#include "access/htup.h"
 #include "utils/inet.h"
 #include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
@@ -16,6 +16,8 @@
 struct ApikeyBounds;
 
 struct ApikeyBoundState;
+
+struct ApikeyCacheEntry;
 
 /* So much of a unit. */
 typedef struct ApikeyCost
@@ -45,23 +47,23 @@ typedef struct ApikeyDemand
 	ApikeyCosts *costs;			/* of other units; NULL: none are named */
 } ApikeyDemand;
 
-/* From when to when a token lasts. */
-typedef struct ApikeyTokenSpan
-{
-	TimestampTz begin;
-	TimestampTz end;
-} ApikeyTokenSpan;
-
-/* What has been decided; beyond the code only where the secret matched. */
+/*
+ * What has been decided; beyond the code only where the secret matched.  "fresh"
+ * is what is pointed to where nothing is remembered of the key.
+ */
 typedef struct ApikeyVerdict
 {
 	ApikeyCode	code;
 	TimestampTz at;				/* when the key was judged */
-	const ApikeyRow *key;
-	char	   *project;		/* path; NULL for a personal key */
-	ApikeyKeyState state;		/* what it is, but for the time */
-	const ApikeyTokenSpan *span;	/* of a token; NULL for a key */
-	ApikeyTokenSpan fresh_span; /* of a token that is not remembered */
+	const pg_uuid_t *id;
+	const struct ApikeyCacheEntry *entry;	/* what is remembered; or NULL */
+	const ApikeyRow *key;		/* of an entry only after apikey_verdict_key */
+	const char *project;		/* path; NULL for a personal key */
+	ApikeyKeyState state;		/* what it is, but for the time, */
+	const ApikeySpan *term;		/* and for how long */
+	ApikeySpan	fresh_term;
+	const ApikeySpan *span;		/* of a token; NULL for a key */
+	ApikeySpan	fresh_span;
 	bool		known;			/* the secret matched: there is a key */
 	bool		rated;			/* what follows is known */
 	int32		rate_remaining;
@@ -71,9 +73,8 @@ typedef struct ApikeyVerdict
 	struct ApikeyBounds *bounds;	/* its limits; NULL for none */
 	struct ApikeyBoundState *states;	/* of each, once it was judged by them */
 	int			refused_by;		/* the number of one of them; -1: none */
-	ApikeySlotHint *hint;		/* where the key's slot is, or */
-	ApikeySlotHint fresh;		/* of a key that is not remembered */
-	HeapTuple  *row;			/* where the row that tells VALID is kept */
+	ApikeySlotHint *hint;		/* whose the key is, and where its slot may be */
+	ApikeySlotHint fresh_hint;
 } ApikeyVerdict;
 
 /* costs.c */

@@ -304,14 +304,14 @@ apikey_slot_find(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
 				 LWLock **lock)
 {
 	ApikeySlotKey key = {.database = database, .id = *id};
-	bool		hinted = hint != NULL && hint->known;
+	bool		hinted = hint != NULL && hint->place > 0;
 	uint32		hash = hinted ? hint->hash : hash_key(&key);
 	int			number;
 
 	*lock = partition_lock(hash);
 	LWLockAcquire(*lock, LW_SHARED);
-	if (hinted && slot_has_key(&slots[hint->number], &key))
-		return &slots[hint->number];
+	if (hinted && slot_has_key(&slots[hint->place - 1], &key))
+		return &slots[hint->place - 1];
 	number = find_number(&key, hash);
 	if (number < 0)
 	{
@@ -321,8 +321,7 @@ apikey_slot_find(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
 	if (hint != NULL)
 	{
 		hint->hash = hash;
-		hint->number = number;
-		hint->known = true;
+		hint->place = number + 1;
 	}
 	return &slots[number];
 }

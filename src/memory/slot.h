@@ -137,9 +137,8 @@ typedef struct ApikeySlot
 /* Where a slot was, for whoever looks for it again; zeroed at first. */
 typedef struct ApikeySlotHint
 {
-	bool		known;
-	uint32		hash;
-	int			number;
+	int			place;			/* its number + 1; 0: not known */
+	uint32		hash;			/* where that is known */
 	Oid			owner;			/* the key's; a slot is made in its name */
 } ApikeySlotHint;
 

@@ -144,11 +144,13 @@ make_status(const ApikeyViewedProject *project, const ApikeyRow *key,
 			Datum *values, bool *nulls)
 {
 	ApikeyKeyState state;
+	ApikeySpan	span;
 	ApikeyStatus status;
 
 	apikey_status_read(key, project != NULL && project->exists ?
-					   &project->place : NULL, &state);
-	status = apikey_status_at(key, &state, GetCurrentStatementStartTimestamp());
+					   &project->place : NULL, &state, &span);
+	status = apikey_status_at(&state, &span,
+							  GetCurrentStatementStartTimestamp());
 	values[LIST_STATUS] = CStringGetTextDatum(apikey_status_name(status));
 	nulls[LIST_STATUS] = false;
 	nulls[LIST_EFFECTIVE_ROLE] = state.role == APIKEY_ROLE_NONE;

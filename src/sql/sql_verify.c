@@ -242,7 +242,7 @@ fill_key(const ApikeyVerdict *verdict, Name owner, Datum *values, bool *nulls)
 
 /* The one row that tells a verdict. */
 static HeapTuple
-verdict_row(TupleDesc desc, const ApikeyVerdict *verdict,
+verdict_row(TupleDesc desc, ApikeyVerdict *verdict,
 			const ApikeyDemand *demand)
 {
 	Datum		values[RESULT_COLUMNS];
@@ -256,6 +256,7 @@ verdict_row(TupleDesc desc, const ApikeyVerdict *verdict,
 	nulls[RESULT_CODE] = false;
 	if (verdict->known)
 	{
+		apikey_verdict_key(verdict);
 		fill_key(verdict, &owner, values, nulls);
 		nulls[RESULT_DETAIL] = !verdict_detail(verdict, demand,
 											   &values[RESULT_DETAIL]);
@@ -343,15 +344,16 @@ verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	ApikeyVerdict verdict;
+	HeapTupleData kept;
 	HeapTuple	row;
 	bool		keep;
 	TupleDesc	desc = begin_result(fcinfo);
 
 	apikey_verify_credential(credential, demand, &verdict);
 	keep = verdict.code == APIKEY_CODE_VALID && verdict.bounds == NULL &&
-		demand->costs == NULL && verdict.row != NULL;
-	if (keep && *verdict.row != NULL)
-		row = *verdict.row;
+		demand->costs == NULL && verdict.entry != NULL;
+	if (keep && apikey_cache_row(&verdict, &kept))
+		row = &kept;
 	else
 	{
 		row = verdict_row(desc, &verdict, demand);

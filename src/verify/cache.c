@@ -3,19 +3,13 @@
  *		What this process has verified: the keys whose secret matched.
  *
  * An entry stands for what verification would read now: changes.c tells when it
- * does not any more.  That comes at any time, so it is only marked; memory is
- * freed when the next lookup begins, or something is stored, when nobody holds
- * an entry.
+ * does not any more.  That comes at any time, so it is only not found then; its
+ * memory is used again when something is stored, when nobody holds an entry.
  *
  * A token has an entry of its own, of its key as the token leaves it.  It is
  * found by its proof, and nothing leads to it from its key; so it remembers the
  * count of messages that had come for the key, and for any that shares its
  * counter, when it was stored.
- *
- * An entry is one piece of memory, with the columns that verification needs; it
- * is found only once it is whole.  All entries stand in a ring.  Where the
- * settings allow no more, the oldest goes that has not been used since it was
- * at the ring's end the last time.
  */
 #include "postgres.h"
 
@@ -25,38 +19,13 @@
 #include "store/store.h"
 #include "rows/rows.h"
 #include "limits/limits.h"
-#include "verify/cache_entry.h"
+#include "verify/cache_ring.h"
+#include "verify/verify.h"
 #include "verify/verify_internal.h"
 
-#define KEY_BYTES_MAX	16384	/* a longer key is read each time */
 #define KEY_COUNTERS	2048	/* of messages, each for many keys */
-#define SPARE_KB		64		/* what an allocator may have at hand */
 
-/* Where an entry is; dynahash costs several times as much. */
-typedef struct CachePlace
-{
-	Oid			token;			/* see apikey_changes_token, place_of */
-	char		status;
-	ApikeyCacheEntry *entry;
-} CachePlace;
-
-/* The token is as good as a hash. */
-#define SH_PREFIX		place
-#define SH_ELEMENT_TYPE	CachePlace
-#define SH_KEY_TYPE		Oid
-#define SH_KEY			token
-#define SH_HASH_KEY(table, key)	(key)
-#define SH_EQUAL(table, a, b)	((a) == (b))
-#define SH_SCOPE		static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
-static place_hash *places = NULL;
-static MemoryContext entries_context = NULL;
-static dlist_head ring;			/* the next to be looked at first */
-static Size ring_bytes = 0;		/* of the entries in the ring */
-static bool all_stale = true;
+static bool all_stale = false;
 static uint32 key_messages[KEY_COUNTERS];	/* by the end of a key's OID */
 
 /* What counts the messages for a key, by the OID that stands for it. */
@@ -70,17 +39,10 @@ key_counter(Oid token)
 static void
 on_change(Oid token, bool all)
 {
-	CachePlace *place;
-
 	if (all)
 		all_stale = true;
-	else if (!all_stale)
-	{
-		(*key_counter(token))++;
-		place = place_lookup(places, token);
-		if (place != NULL)
-			place->entry->stale = true;
-	}
+	(*key_counter(token))++;
+	apikey_cache_hide_place(token);
 }
 
 /* Once, when the library is loaded. */
@@ -90,112 +52,112 @@ apikey_cache_init(void)
 	apikey_changes_listen(on_change);
 }
 
-/* Makes an empty table, of which nothing is stale. */
+/* Nothing is held any more of what was found. */
 static void
-reset_entries(void)
+forget(void)
 {
-	if (entries_context == NULL)
-		entries_context = AllocSetContextCreate(TopMemoryContext,
-												"apikey verified keys",
-												ALLOCSET_SMALL_SIZES);
-	else
-		MemoryContextReset(entries_context);
-	places = place_create(entries_context, 256, NULL);
-	dlist_init(&ring);
-	ring_bytes = 0;
+	apikey_cache_reset();
 	all_stale = false;
 }
 
-/*
- * Where the entry of a credential stands: a key's at its OID, a token's at a
- * part of its proof without the highest bit, which every key's has.  The OID of
- * a relation that changes may be a token's place: then it is looked up anew.
- */
-static Oid
-place_of(const ApikeyCredential *credential)
+/* Has a token's key changed, perhaps, since its entry was stored? */
+static bool
+is_outdated(const ApikeyCacheEntry *entry)
 {
-	Oid			place;
+	const ApikeyCacheToken *token = apikey_cache_token(entry);
 
-	if (credential->shape != APIKEY_SHAPE_TOKEN)
-		return apikey_changes_token(&credential->id);
-	memcpy(&place, credential->proof, sizeof(place));
-	return place & 0x7FFFFFFF;
+	return token != NULL &&
+		token->messages != *key_counter(apikey_changes_token(&entry->id));
 }
 
-/* How much of a token's text its proof proves; 0 for a key. */
-static size_t
-signed_len(const ApikeyCredential *credential)
-{
-	return credential->shape == APIKEY_SHAPE_TOKEN ?
-		credential->text_len - APIKEY_TOKEN_PROOF_CHARS : 0;
-}
-
-/* The entry of a key's id, even a stale one; NULL where there is none. */
+/* The entry of a key's id; NULL where there is none. */
 static ApikeyCacheEntry *
 find_key_entry(const pg_uuid_t *id)
 {
-	CachePlace *place = place_lookup(places, apikey_changes_token(id));
+	uint32		line = *apikey_cache_bucket(apikey_changes_token(id));
 
-	return place != NULL &&
-		memcmp(&place->entry->id, id, sizeof(pg_uuid_t)) == 0 ?
-		place->entry : NULL;
+	while (line != APIKEY_CACHE_NOWHERE)
+	{
+		ApikeyCacheEntry *entry = apikey_cache_at(&apikey_cache_ring, line);
+
+		if (memcmp(&entry->id, id, sizeof(pg_uuid_t)) == 0 && !entry->of_token)
+			return entry;
+		line = entry->next;
+	}
+	return NULL;
 }
 
-/*
- * The entry of what a credential names.  What a token says of itself is no
- * secret.
- */
+/* That of a token.  What it says of itself is no secret. */
+static ApikeyCacheEntry *
+find_token_entry(const ApikeyCredential *credential)
+{
+	size_t		len = credential->text_len - APIKEY_TOKEN_PROOF_CHARS;
+	Oid			place = apikey_cache_place(true, NULL, credential->proof);
+	uint32		line = *apikey_cache_bucket(place);
+
+	while (line != APIKEY_CACHE_NOWHERE)
+	{
+		ApikeyCacheEntry *entry = apikey_cache_at(&apikey_cache_ring, line);
+		const ApikeyCacheToken *token = apikey_cache_token(entry);
+
+		if (token != NULL && token->len == len &&
+			memcmp(token->text, credential->prefix, len) == 0)
+			return entry;
+		line = entry->next;
+	}
+	return NULL;
+}
+
+/* The entry of what a credential names. */
 static ApikeyCacheEntry *
 find_entry(const ApikeyCredential *credential)
 {
-	CachePlace *place;
-	size_t		len = signed_len(credential);
-
-	if (len == 0)
-		return find_key_entry(&credential->id);
-	place = place_lookup(places, place_of(credential));
-	return place != NULL && place->entry->signed_len == len &&
-		memcmp(place->entry->signed_text, credential->prefix, len) == 0 ?
-		place->entry : NULL;
-}
-
-/* Does an entry not stand any more for what is in the tables? */
-static bool
-is_stale(const ApikeyCacheEntry *entry)
-{
-	return entry->stale ||
-		(entry->signed_len > 0 &&
-		 entry->messages != *key_counter(apikey_changes_token(&entry->id)));
+	return credential->shape == APIKEY_SHAPE_TOKEN ?
+		find_token_entry(credential) : find_key_entry(&credential->id);
 }
 
 /* Is this what has matched before?  Of a handle's caller we had no proof. */
 static bool
 entry_matches(const ApikeyCacheEntry *entry, const ApikeyCredential *credential)
 {
+	bool		isnull;
+	Datum		prefix;
+
 	if (credential->text_len > 0)
 		return entry->proven &&
 			apikey_digest_equal(entry->proof, credential->proof);
+	prefix = apikey_cache_value(entry, APIKEY_KEY_PREFIX, &isnull);
 	return apikey_digest_equal(entry->digest, credential->digest) &&
-		apikey_credential_has_prefix(credential, APIKEY_CACHE_KEY(entry));
+		apikey_credential_has_prefix(credential, DatumGetTextPP(prefix));
 }
 
 static void
 fill_verdict(ApikeyCacheEntry *entry, ApikeyVerdict *verdict)
 {
+	ApikeyCacheToken *token;
+
 	entry->used = true;
-	verdict->key = APIKEY_CACHE_KEY(entry);
-	verdict->project = entry->project;
+	verdict->id = &entry->id;
+	verdict->entry = entry;
+	verdict->key = NULL;
 	verdict->state = entry->state;
-	verdict->bounds = entry->bounds;
-	verdict->span = entry->signed_len > 0 ? &entry->span : NULL;
-	verdict->rated = verdict->credited = false;
+	verdict->term = &entry->term;
 	verdict->hint = &entry->hint;
-	verdict->row = &entry->row;
+	verdict->rated = verdict->credited = false;
+	verdict->project = NULL;
+	verdict->bounds = NULL;
+	verdict->span = NULL;
+	if (!entry->apart)
+		return;
+	verdict->project = apikey_cache_part(entry, entry->project_at);
+	verdict->bounds = apikey_cache_part(entry, entry->bounds_at);
+	token = apikey_cache_token(entry);
+	verdict->span = token == NULL ? NULL : &token->span;
 }
 
 /*
  * Finds what is known of a key whose secret has matched before.  The verdict
- * points into the table; it holds until the next lookup.
+ * points into its entry; it holds until the next lookup.
  */
 bool
 apikey_cache_lookup(ApikeyCredential *credential, ApikeyVerdict *verdict)
@@ -203,9 +165,10 @@ apikey_cache_lookup(ApikeyCredential *credential, ApikeyVerdict *verdict)
 	ApikeyCacheEntry *entry;
 
 	if (all_stale)
-		reset_entries();
+		forget();
 	entry = find_entry(credential);
-	if (entry == NULL || is_stale(entry) || !entry_matches(entry, credential))
+	if (entry == NULL || (entry->of_token && is_outdated(entry)) ||
+		!entry_matches(entry, credential))
 		return false;
 	credential->id = entry->id;
 	fill_verdict(entry, verdict);
@@ -222,9 +185,9 @@ apikey_cache_lookup_id(const pg_uuid_t *id, ApikeyVerdict *verdict)
 	ApikeyCacheEntry *entry;
 
 	if (all_stale)
-		reset_entries();
+		forget();
 	entry = find_key_entry(id);
-	if (entry == NULL || entry->stale)
+	if (entry == NULL)
 		return false;
 	fill_verdict(entry, verdict);
 	return true;
@@ -248,118 +211,47 @@ apikey_cache_touch(const ApikeyCredential *credential, TimestampTz now,
 	return true;
 }
 
-static Size
-entry_bytes(const ApikeyCacheEntry *entry)
-{
-	return GetMemoryChunkSpace(unconstify(ApikeyCacheEntry *, entry)) +
-		(entry->row == NULL ? 0 : GetMemoryChunkSpace(entry->row));
-}
-
-/* Takes an entry out of the ring, and out of the table if it stands there. */
-static void
-forget(ApikeyCacheEntry *entry)
-{
-	CachePlace *place = place_lookup(places, entry->place);
-
-	if (place != NULL && place->entry == entry)
-		place_delete(places, place->token);
-	ring_bytes -= entry_bytes(entry);
-	dlist_delete(&entry->node);
-	if (entry->row != NULL)
-		heap_freetuple(entry->row);
-	pfree(entry);
-}
-
-/*
- * Makes room for so many bytes more; false where there can be none.  An entry
- * that is kept does not go for it.
- */
+/* Is anything to be stored now? */
 static bool
-make_room(Size bytes, const ApikeyCacheEntry *kept)
+remembers(void)
 {
-	Size		most = (Size) apikey_cache_memory * 1024;
-	Size		table = places->size * sizeof(CachePlace);
+	return apikey_cache_entries > 0 && apikey_cache_memory > 0 && !all_stale;
+}
 
-	if (most < table + bytes)
+/* The row that apikey_verify returns, where it is kept; its head only. */
+bool
+apikey_cache_row(const ApikeyVerdict *verdict, HeapTuple row)
+{
+	MinimalTuple kept = apikey_cache_part(verdict->entry,
+										  verdict->entry->row_at);
+
+	if (kept == NULL)
 		return false;
-	while (!dlist_is_empty(&ring) &&
-		   (ring_bytes + table + bytes > most ||
-			places->members >= (uint32) apikey_cache_entries))
-	{
-		ApikeyCacheEntry *entry = dlist_head_element(ApikeyCacheEntry, node,
-													 &ring);
-
-		if (entry == kept && !dlist_has_next(&ring, &entry->node))
-			return false;
-		if (entry != kept && (!entry->used || is_stale(entry)))
-		{
-			forget(entry);
-			continue;
-		}
-		entry->used = false;
-		dlist_delete(&entry->node);
-		dlist_push_tail(&ring, &entry->node);
-	}
+	row->t_len = kept->t_len + MINIMAL_TUPLE_OFFSET;
+	row->t_data = (HeapTupleHeader) ((char *) kept - MINIMAL_TUPLE_OFFSET);
 	return true;
 }
 
 /*
  * Keeps the row that apikey_verify returns for a key that was looked up, to be
- * returned again; only what depends on nothing but the entry.
+ * returned again; only what depends on nothing but the entry.  The verdict does
+ * not hold after that.
  */
 void
-apikey_cache_keep_row(ApikeyVerdict *verdict, HeapTuple row)
+apikey_cache_keep_row(const ApikeyVerdict *verdict, HeapTuple row)
 {
-	ApikeyCacheEntry *entry = (ApikeyCacheEntry *) ((char *) verdict->row -
-										offsetof(ApikeyCacheEntry, row));
-	MemoryContext context;
+	ApikeyCacheEntry *with_row;
 
-	if (!make_room(HEAPTUPLESIZE + row->t_len, entry))
+	/* A message may have come since. */
+	if (!remembers() || !verdict->entry->found || is_outdated(verdict->entry))
 		return;
-	context = MemoryContextSwitchTo(entries_context);
-	entry->row = heap_copytuple(row);
-	MemoryContextSwitchTo(context);
-	ring_bytes += GetMemoryChunkSpace(entry->row);
-}
-
-/* Makes an entry of what was read of a key; NULL where it is too long. */
-static ApikeyCacheEntry *
-make_entry(const ApikeyCredential *credential, const ApikeyVerdict *verdict)
-{
-	TupleDesc	desc = apikey_key_descriptor();
-	ApikeyRow	key = *verdict->key;
-	ApikeyCacheEntry *entry;
-	Size		bytes;
-
-	apikey_cache_widen_array(&key, APIKEY_KEY_SCOPES);
-	apikey_cache_widen_array(&key, APIKEY_KEY_ALLOWED_IPS);
-	bytes = MAXALIGN(sizeof(ApikeyCacheEntry)) +
-		MAXALIGN(APIKEY_CACHE_ROW_BYTES) +
-		apikey_cache_columns_bytes(&key, desc) +
-		(verdict->bounds == NULL ? 0 :
-		 MAXALIGN(APIKEY_BOUNDS_BYTES(verdict->bounds->count))) +
-		(verdict->project == NULL ? 0 : strlen(verdict->project) + 1) +
-		signed_len(credential);
-	if (bytes > KEY_BYTES_MAX || !make_room(bytes, NULL))
-		return NULL;
-	entry = MemoryContextAllocZero(entries_context, bytes);
-	entry->id = credential->id;
-	memcpy(entry->digest, credential->digest, APIKEY_DIGEST_BYTES);
-	entry->proven = credential->text_len > 0;
-	if (entry->proven)
-		memcpy(entry->proof, credential->proof, APIKEY_DIGEST_BYTES);
-	entry->state = verdict->state;
-	entry->hint = verdict->fresh;
-	entry->project = verdict->project;
-	entry->bounds = verdict->bounds;
-	entry->place = place_of(credential);
-	entry->signed_len = signed_len(credential);
-	entry->signed_text = memcpy(apikey_cache_copy_columns(&key, desc, entry),
-								credential->prefix, entry->signed_len);
-	entry->messages = *key_counter(apikey_changes_token(&credential->id));
-	if (verdict->span != NULL)
-		entry->span = *verdict->span;
-	return entry;
+	with_row = apikey_cache_add_row(verdict->entry, row);
+	if (with_row == NULL)
+		return;
+	apikey_cache_hide(verdict->entry);
+	if (apikey_cache_make_room(with_row))
+		apikey_cache_put(with_row);
+	pfree(with_row);
 }
 
 /* Stores what was read since apikey_changes_begin, if it may be. */
@@ -367,30 +259,22 @@ void
 apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 				   const ApikeyVerdict *verdict)
 {
-	CachePlace *place;
 	ApikeyCacheEntry *entry;
-	bool		found;
+	ApikeyCacheEntry *before;
+	ApikeyCacheToken *token;
 
-	if (!apikey_changes_none_since(begun) || all_stale ||
-		apikey_cache_entries == 0)
+	if (!remembers())
 		return;
-	/* Memory that was freed in one size is of no use for others. */
-	if (MemoryContextMemAllocated(entries_context, false) / 1024 >
-		(Size) apikey_cache_memory + apikey_cache_memory / 4 + SPARE_KB)
-		reset_entries();
-	entry = make_entry(credential, verdict);
-	if (entry == NULL)
+	entry = apikey_cache_make(credential, verdict);
+	if (entry == NULL || !apikey_changes_none_since(begun) ||
+		!apikey_cache_make_room(entry))
 		return;
-	dlist_push_tail(&ring, &entry->node);
-	ring_bytes += entry_bytes(entry);
-	place = place_insert(places, entry->place, &found);
-	if (found)
-	{
-		ApikeyCacheEntry *other = place->entry;
-
-		place->entry = entry;
-		forget(other);
-	}
-	else
-		place->entry = entry;
+	token = apikey_cache_token(entry);
+	if (token != NULL)
+		token->messages = *key_counter(apikey_changes_token(&entry->id));
+	before = find_entry(credential);
+	if (before != NULL)
+		apikey_cache_hide(before);
+	apikey_cache_put(entry);
+	pfree(entry);
 }

@@ -151,13 +151,10 @@ apikey_credential_from_digest(NullableDatum handle, NullableDatum digest,
  */
 bool
 apikey_credential_has_prefix(const ApikeyCredential *credential,
-							 const ApikeyRow *key)
+							 const text *prefix)
 {
-	text	   *prefix;
-
 	if (credential->text_len > 0)
 		return true;
-	prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
 	return VARSIZE_ANY_EXHDR(prefix) == credential->prefix_len &&
 		memcmp(VARDATA_ANY(prefix), credential->prefix,
 			   credential->prefix_len) == 0;

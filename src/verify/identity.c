@@ -92,7 +92,7 @@ copy_identity(const ApikeyVerdict *verdict, ApikeyIdentity *identity)
 
 /* From here on the transaction is that of a key that was found valid. */
 void
-apikey_identity_set(const ApikeyVerdict *verdict)
+apikey_identity_set(ApikeyVerdict *verdict)
 {
 	MemoryContext context = AllocSetContextCreate(TopTransactionContext,
 												  "apikey identity",
@@ -102,6 +102,7 @@ apikey_identity_set(const ApikeyVerdict *verdict)
 
 	frame->level = GetCurrentTransactionNestLevel();
 	frame->context = context;
+	apikey_verdict_key(verdict);
 	copy_identity(verdict, &frame->identity);
 	MemoryContextSwitchTo(caller);
 

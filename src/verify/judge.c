@@ -25,8 +25,8 @@
 static ApikeyCode
 judge_whose(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
 {
-	bool		personal = apikey_key_project(verdict->key) == NULL;
-	bool		owned = demand->owner == apikey_key_owner(verdict->key);
+	bool		personal = verdict->state.personal;
+	bool		owned = demand->owner == verdict->hint->owner;
 
 	if (demand->project != NULL)
 	{
@@ -45,15 +45,17 @@ static void
 complete_at(ApikeyVerdict *verdict, const ApikeyRow *key,
 			const ApikeyPlace *place)
 {
+	verdict->id = apikey_row_id(key);
+	verdict->entry = NULL;
 	verdict->key = key;
 	verdict->project = place == NULL ? NULL : place->path;
 	verdict->rated = verdict->credited = false;
 	verdict->bounds = apikey_bounds_read(key, place);
-	verdict->row = NULL;
 	verdict->span = NULL;
-	memset(&verdict->fresh, 0, sizeof(verdict->fresh));
-	verdict->fresh.owner = apikey_key_owner(key);
-	verdict->hint = &verdict->fresh;
+	verdict->state.personal = apikey_key_project(key) == NULL;
+	memset(&verdict->fresh_hint, 0, sizeof(verdict->fresh_hint));
+	verdict->fresh_hint.owner = apikey_key_owner(key);
+	verdict->hint = &verdict->fresh_hint;
 }
 
 /* The same where its place is still to be read. */
@@ -66,7 +68,9 @@ apikey_judge_complete(ApikeyVerdict *verdict, const ApikeyRow *key)
 		apikey_place_fetch_project(project, &place);
 
 	complete_at(verdict, key, found ? &place : NULL);
-	apikey_status_read(key, found ? &place : NULL, &verdict->state);
+	apikey_status_read(key, found ? &place : NULL, &verdict->state,
+					   &verdict->fresh_term);
+	verdict->term = &verdict->fresh_term;
 }
 
 /*
@@ -112,7 +116,7 @@ apikey_judge_state(const ApikeyVerdict *verdict)
 {
 	ApikeyCode	code = APIKEY_CODE_VALID;
 
-	switch (apikey_status_at(verdict->key, &verdict->state, verdict->at))
+	switch (apikey_status_at(&verdict->state, verdict->term, verdict->at))
 	{
 		case APIKEY_STATUS_REVOKED:
 			return APIKEY_CODE_REVOKED;
@@ -136,16 +140,14 @@ apikey_judge_state(const ApikeyVerdict *verdict)
 ApikeyCode
 apikey_judge_use(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
 {
-	const ApikeyRow *key = verdict->key;
-
-	if (!key->nulls[APIKEY_KEY_ALLOWED_IPS] &&
-		!apikey_address_allowed(key->values[APIKEY_KEY_ALLOWED_IPS],
+	if (verdict->state.by_address &&
+		!apikey_address_allowed(apikey_verdict_value(verdict, APIKEY_KEY_ALLOWED_IPS),
 								demand->client_addr))
 		return APIKEY_CODE_IP_DENIED;
 	if (verdict->state.role < demand->min_role)
 		return APIKEY_CODE_INSUFFICIENT_ROLE;
 	if (demand->by_scopes &&
-		!apikey_scope_all_granted(key->values[APIKEY_KEY_SCOPES],
+		!apikey_scope_all_granted(apikey_verdict_value(verdict, APIKEY_KEY_SCOPES),
 								  demand->scopes))
 		return APIKEY_CODE_INSUFFICIENT_SCOPE;
 	return APIKEY_CODE_VALID;

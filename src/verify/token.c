@@ -151,7 +151,7 @@ token_scopes(const ApikeyTokenText *token)
  */
 void
 apikey_token_narrow(const ApikeyTokenText *token, ApikeyRow *key,
-					ApikeyTokenSpan *span)
+					ApikeySpan *span)
 {
 	span->end = token->end;
 	span->begin = token->end - (int64) token->ttl * USECS_PER_SEC;
@@ -163,7 +163,7 @@ apikey_token_narrow(const ApikeyTokenText *token, ApikeyRow *key,
 
 /* Has a token ended? */
 bool
-apikey_token_ended(const ApikeyTokenSpan *span, TimestampTz now)
+apikey_token_ended(const ApikeySpan *span, TimestampTz now)
 {
 	return now >= span->end;
 }
@@ -173,7 +173,7 @@ apikey_token_ended(const ApikeyTokenSpan *span, TimestampTz now)
  * would let the token last longer than it was made for.
  */
 bool
-apikey_token_early(const ApikeyTokenSpan *span, TimestampTz now)
+apikey_token_early(const ApikeySpan *span, TimestampTz now)
 {
 	return now < span->begin - CLOCK_TOLERANCE;
 }

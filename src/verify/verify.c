@@ -83,7 +83,9 @@ match_credential(const ApikeyCredential *credential, ApikeyRow *key,
 	found = apikey_digest_equal(stored, offered) && found &&
 		apikey_key_fetch(&credential->id, snapshot, revocations, key);
 	UnregisterSnapshot(snapshot);
-	if (!found || !apikey_credential_has_prefix(credential, key))
+	if (!found ||
+		!apikey_credential_has_prefix(credential,
+									  apikey_row_text(key, APIKEY_KEY_PREFIX)))
 		return APIKEY_CODE_NOT_FOUND;
 	*outdated = fingerprint != apikey_pepper_current()->fingerprint;
 	return APIKEY_CODE_VALID;

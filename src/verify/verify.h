@@ -29,7 +29,7 @@ typedef struct ApikeyIdentity
 
 /* identity.c */
 extern ApikeyTransactionPart apikey_identity_transaction;
-extern void apikey_identity_set(const ApikeyVerdict *verdict);
+extern void apikey_identity_set(ApikeyVerdict *verdict);
 extern const ApikeyIdentity *apikey_identity_current(void);
 
 /* request.c */
@@ -42,7 +42,11 @@ extern text *apikey_token_make(ApikeyCredential *credential, int64 ttl,
 
 /* cache.c */
 extern void apikey_cache_init(void);
-extern void apikey_cache_keep_row(ApikeyVerdict *verdict, HeapTuple row);
+extern bool apikey_cache_row(const ApikeyVerdict *verdict, HeapTuple row);
+extern void apikey_cache_keep_row(const ApikeyVerdict *verdict, HeapTuple row);
+
+/* cache_entry.c */
+extern const ApikeyRow *apikey_verdict_key(ApikeyVerdict *verdict);
 
 /* demand.c */
 extern void apikey_demand_of_key(FunctionCallInfo fcinfo,

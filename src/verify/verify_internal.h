@@ -23,9 +23,9 @@ extern ApikeyCode apikey_token_match(const char *text,
 									 const ApikeyTokenText *token,
 									 ApikeyRow *key);
 extern void apikey_token_narrow(const ApikeyTokenText *token, ApikeyRow *key,
-								ApikeyTokenSpan *span);
-extern bool apikey_token_ended(const ApikeyTokenSpan *span, TimestampTz now);
-extern bool apikey_token_early(const ApikeyTokenSpan *span, TimestampTz now);
+								ApikeySpan *span);
+extern bool apikey_token_ended(const ApikeySpan *span, TimestampTz now);
+extern bool apikey_token_early(const ApikeySpan *span, TimestampTz now);
 
 /* cache.c */
 extern bool apikey_cache_lookup(ApikeyCredential *credential,
@@ -38,9 +38,13 @@ extern void apikey_cache_store(uint64 begun,
 							   const ApikeyCredential *credential,
 							   const ApikeyVerdict *verdict);
 
+/* cache_entry.c */
+extern Datum apikey_verdict_value(const ApikeyVerdict *verdict,
+								  ApikeyKeyColumn column);
+
 /* credential.c */
 extern bool apikey_credential_has_prefix(const ApikeyCredential *credential,
-										 const ApikeyRow *key);
+										 const text *prefix);
 extern bool apikey_credential_native(const ApikeyCredential *credential);
 extern void apikey_credential_digest(ApikeyCredential *credential);
 
