@@ -40,7 +40,7 @@ static ApikeyTransactionPart *const transaction_parts[] = {
 	&apikey_idle_transaction,
 	&apikey_expiry_transaction,
 	&apikey_revocation_transaction,
-	&apikey_retire_transaction,
+	&apikey_orphan_transaction,
 	&apikey_tally_transaction,
 	&apikey_spend_transaction,
 	&apikey_account_transaction,
@@ -116,7 +116,7 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 		objectId == get_extension_oid("apikey", true))
 		apikey_grant_follow_owner();
 	if (access == OAT_DROP && classId == AuthIdRelationId)
-		apikey_retire_role();
+		apikey_orphan_role_dropped();
 }
 
 void

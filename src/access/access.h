@@ -33,30 +33,33 @@ extern ApikeyTable apikey_member_table;
 extern void apikey_member_scan(const pg_uuid_t *organization,
 							   const pg_uuid_t *project,
 							   ApikeyVisit visit, void *state);
-extern ApikeyRole apikey_member_standing(Oid role, const text *subject,
-										 const pg_uuid_t *organization,
-										 const pg_uuid_t *project);
+extern ApikeyRole apikey_member_role(Oid role, const text *subject,
+									 const pg_uuid_t *organization,
+									 const pg_uuid_t *project);
 extern bool apikey_member_named(Oid role, const text *subject,
-								const ApikeyPlace *place);
-extern void apikey_member_put(const ApikeyPlace *place, Oid member,
+								const ApikeyTenant *tenant);
+extern void apikey_member_put(const ApikeyTenant *tenant, Oid member,
 							  text *subject, ApikeyRole role);
-extern bool apikey_member_remove_from(const ApikeyPlace *place, Oid member,
+extern bool apikey_member_remove_from(const ApikeyTenant *tenant, Oid member,
 									  text *subject);
 
-/* place.c */
-extern ApikeyRole apikey_place_standing(const ApikeyPlace *place);
-pg_noreturn extern void apikey_place_refuse_unknown(const char *path,
-													bool is_project);
-extern void apikey_place_open(const text *path, ApikeyPlace *place);
-extern void apikey_place_open_with(const text *path, ApikeyLock lock,
-								   ApikeyPlace *place);
-extern void apikey_place_open_project(const pg_uuid_t *id, ApikeyPlace *place);
-extern void apikey_place_open_for_keys(const text *path, ApikeyPlace *place);
-extern void apikey_place_hold(ApikeyPlace *place);
-extern void apikey_place_lock(ApikeyPlace *place, ApikeyLock lock);
-extern void apikey_place_create_organization(const text *name,
-											 ApikeyPlace *place);
-extern void apikey_place_create_project(const text *path, ApikeyPlace *place);
+/* tenant.c */
+extern ApikeyRole apikey_tenant_role(const ApikeyTenant *tenant);
+pg_noreturn extern void apikey_tenant_refuse_unknown(const char *path,
+													 bool is_project);
+extern void apikey_tenant_open(const text *path, ApikeyTenant *tenant);
+extern void apikey_tenant_open_with(const text *path, ApikeyLock lock,
+									ApikeyTenant *tenant);
+extern void apikey_tenant_open_project(const pg_uuid_t *id,
+									   ApikeyTenant *tenant);
+extern void apikey_tenant_open_for_keys(const text *path,
+										ApikeyTenant *tenant);
+extern void apikey_tenant_keep(ApikeyTenant *tenant);
+extern void apikey_tenant_lock(ApikeyTenant *tenant, ApikeyLock lock);
+extern void apikey_tenant_create_organization(const text *name,
+											  ApikeyTenant *tenant);
+extern void apikey_tenant_create_project(const text *path,
+										 ApikeyTenant *tenant);
 
 /* What a key is at an instant, whoever asks. */
 typedef enum ApikeyStatus
@@ -78,7 +81,7 @@ extern void apikey_grant_change(const text *what, Oid role, bool grant);
 extern void apikey_grant_follow_owner(void);
 
 /* hold.c */
-extern void apikey_hold_name(const ApikeyPlace *organization);
+extern void apikey_hold_name(const ApikeyTenant *organization);
 
 /* What a key is, but for what the clock decides. */
 typedef struct ApikeyKeyState
@@ -106,7 +109,8 @@ extern const text *apikey_status_voucher_name(const ApikeyRow *key);
 extern void apikey_status_vouch(ApikeyRow *key);
 extern void apikey_status_read_own(const ApikeyRow *key, ApikeyKeyState *state,
 								   ApikeySpan *span);
-extern void apikey_status_read(const ApikeyRow *key, const ApikeyPlace *place,
+extern void apikey_status_read(const ApikeyRow *key,
+							   const ApikeyTenant *tenant,
 							   ApikeyKeyState *state, ApikeySpan *span);
 extern ApikeyStatus apikey_status_at(const ApikeyKeyState *state,
 									 const ApikeySpan *span, TimestampTz now);

@@ -14,11 +14,11 @@ extern bool apikey_administrator_add(Oid role);
 extern bool apikey_administrator_remove(Oid role);
 
 /* authority.c */
-extern void apikey_authority_at(const ApikeyPlace *place,
+extern void apikey_authority_at(const ApikeyTenant *tenant,
 								ApikeyAuthority *result);
 
 /* hold.c */
-extern bool apikey_hold_take(const ApikeyPlace *organization);
+extern bool apikey_hold_take(const ApikeyTenant *organization);
 
 /* member.c */
 extern bool apikey_member_covers(const ApikeyRow *row, Oid role,

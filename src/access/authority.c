@@ -39,31 +39,31 @@ apikey_authority_sees_keys(void)
 
 /* What the caller is in a project, and whether its developers see its keys. */
 void
-apikey_authority_at(const ApikeyPlace *place, ApikeyAuthority *result)
+apikey_authority_at(const ApikeyTenant *tenant, ApikeyAuthority *result)
 {
-	result->standing = apikey_place_standing(place);
+	result->member_role = apikey_tenant_role(tenant);
 	result->members_can_view =
-		apikey_row_bool(&place->project, APIKEY_PROJECT_MEMBERS_CAN_VIEW);
+		apikey_row_bool(&tenant->project, APIKEY_PROJECT_MEMBERS_CAN_VIEW);
 }
 
 /* The same of a project's id; nothing, where it is gone. */
 void
 apikey_authority_in_project(const pg_uuid_t *project, ApikeyAuthority *result)
 {
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 
-	result->standing = APIKEY_ROLE_NONE;
+	result->member_role = APIKEY_ROLE_NONE;
 	result->members_can_view = false;
-	if (apikey_place_fetch_project(project, &place))
-		apikey_authority_at(&place, result);
+	if (apikey_tenant_fetch_project(project, &tenant))
+		apikey_authority_at(&tenant, result);
 }
 
 /* May the caller do this with a key of a project in which it is that? */
 static bool
-granted_by_standing(const ApikeyAuthority *authority, ApikeyRight right,
-					ApikeyRole key_role)
+granted_by_role(const ApikeyAuthority *authority, ApikeyRight right,
+				ApikeyRole key_role)
 {
-	switch (authority->standing)
+	switch (authority->member_role)
 	{
 		case APIKEY_ROLE_OWNER:
 			return true;
@@ -80,7 +80,7 @@ granted_by_standing(const ApikeyAuthority *authority, ApikeyRight right,
 bool
 apikey_authority_lists(const ApikeyAuthority *authority)
 {
-	return granted_by_standing(authority, APIKEY_RIGHT_SEE, APIKEY_ROLE_NONE);
+	return granted_by_role(authority, APIKEY_RIGHT_SEE, APIKEY_ROLE_NONE);
 }
 
 /* Is the caller a key's owner or, of a project's key, whoever vouches? */
@@ -113,8 +113,8 @@ apikey_authority_grants(const ApikeyAuthority *authority, ApikeyRight right,
 		(right == APIKEY_RIGHT_SEE && apikey_authority_sees_all()))
 		return true;
 	if (authority == NULL ? own(key) :
-		granted_by_standing(authority, right,
-							apikey_row_role(key, APIKEY_KEY_ROLE)) ||
+		granted_by_role(authority, right,
+						apikey_row_role(key, APIKEY_KEY_ROLE)) ||
 		((right == APIKEY_RIGHT_SEE || right == APIKEY_RIGHT_REVOKE) &&
 		 own(key)))
 		return true;

@@ -21,7 +21,7 @@ typedef enum ApikeyRight
 /* What the caller is in a project. */
 typedef struct ApikeyAuthority
 {
-	ApikeyRole	standing;
+	ApikeyRole	member_role;
 	bool		members_can_view;
 } ApikeyAuthority;
 

@@ -111,7 +111,7 @@ add_owner(const ApikeyRow *member, void *state)
 
 /* An organization is being dropped, and its members are there still. */
 void
-apikey_hold_name(const ApikeyPlace *organization)
+apikey_hold_name(const ApikeyTenant *organization)
 {
 	Hold		hold;
 
@@ -121,7 +121,7 @@ apikey_hold_name(const ApikeyPlace *organization)
 	hold.until = GetCurrentTimestamp() +
 		(TimestampTz) apikey_name_hold * USECS_PER_SEC;
 	add_row(hold.name, hold.until, NULL);
-	apikey_member_scan(apikey_place_organization(organization), NULL,
+	apikey_member_scan(apikey_tenant_organization(organization), NULL,
 					   add_owner, &hold);
 }
 
@@ -161,7 +161,7 @@ read_claim(const ApikeyRow *row, void *state)
  * others; else nobody holds it any more.
  */
 bool
-apikey_hold_take(const ApikeyPlace *organization)
+apikey_hold_take(const ApikeyTenant *organization)
 {
 	Claim		claim = {.now = GetCurrentTimestamp()};
 	ListCell   *cell;

@@ -100,24 +100,24 @@ apikey_member_covers(const ApikeyRow *row, Oid role, const text *subject)
 								 apikey_row_text(row, APIKEY_MEMBER_SUBJECT));
 }
 
-/* What the search for a principal's standing has come to. */
-typedef struct Standing
+/* What the search for a principal's role in a tenant has come to. */
+typedef struct RoleSearch
 {
 	Oid			role;
 	const text *subject;
 	ApikeyRole	highest;
-} Standing;
+} RoleSearch;
 
 static bool
-standing_visit(const ApikeyRow *row, void *state)
+role_visit(const ApikeyRow *row, void *state)
 {
-	Standing   *standing = state;
+	RoleSearch *search = state;
 	ApikeyRole	role = apikey_row_role(row, APIKEY_MEMBER_ROLE);
 
-	if (role > standing->highest &&
-		apikey_member_covers(row, standing->role, standing->subject))
-		standing->highest = role;
-	return standing->highest < APIKEY_ROLE_OWNER;
+	if (role > search->highest &&
+		apikey_member_covers(row, search->role, search->subject))
+		search->highest = role;
+	return search->highest < APIKEY_ROLE_OWNER;
 }
 
 /*
@@ -126,21 +126,21 @@ standing_visit(const ApikeyRow *row, void *state)
  * to the other is at no time in neither.  A superuser is an owner everywhere.
  */
 ApikeyRole
-apikey_member_standing(Oid role, const text *subject,
-					   const pg_uuid_t *organization, const pg_uuid_t *project)
+apikey_member_role(Oid role, const text *subject,
+				   const pg_uuid_t *organization, const pg_uuid_t *project)
 {
-	Standing	standing = {.role = role, .subject = subject};
+	RoleSearch	search = {.role = role, .subject = subject};
 	Snapshot	snapshot;
 
 	if (superuser_arg(role))
 		return APIKEY_ROLE_OWNER;
 	snapshot = apikey_latest_snapshot();
-	scan_members(organization, NULL, snapshot, standing_visit, &standing);
-	if (project != NULL && standing.highest < APIKEY_ROLE_OWNER)
-		scan_members(organization, project, snapshot, standing_visit,
-					 &standing);
+	scan_members(organization, NULL, snapshot, role_visit, &search);
+	if (project != NULL && search.highest < APIKEY_ROLE_OWNER)
+		scan_members(organization, project, snapshot, role_visit,
+					 &search);
 	UnregisterSnapshot(snapshot);
-	return standing.highest;
+	return search.highest;
 }
 
 /* Does a row cover a principal, whether or not its role is a superuser? */
@@ -160,11 +160,11 @@ row_names(Oid role, const text *subject, const ApikeyRow *row)
 static bool
 named_visit(const ApikeyRow *row, void *state)
 {
-	Standing   *standing = state;
+	RoleSearch *search = state;
 
-	if (row_names(standing->role, standing->subject, row))
-		standing->highest = apikey_row_role(row, APIKEY_MEMBER_ROLE);
-	return standing->highest == APIKEY_ROLE_NONE;
+	if (row_names(search->role, search->subject, row))
+		search->highest = apikey_row_role(row, APIKEY_MEMBER_ROLE);
+	return search->highest == APIKEY_ROLE_NONE;
 }
 
 /*
@@ -172,19 +172,20 @@ named_visit(const ApikeyRow *row, void *state)
  * Of a superuser, which is an owner everywhere, that is asked too.
  */
 bool
-apikey_member_named(Oid role, const text *subject, const ApikeyPlace *place)
+apikey_member_named(Oid role, const text *subject, const ApikeyTenant *tenant)
 {
-	Standing	standing = {.role = role, .subject = subject};
+	RoleSearch	search = {.role = role, .subject = subject};
 	Snapshot	snapshot = apikey_latest_snapshot();
 
-	scan_members(apikey_place_organization(place), NULL, snapshot, named_visit,
-				 &standing);
-	if (standing.highest == APIKEY_ROLE_NONE)
-		scan_members(apikey_place_organization(place),
-					 apikey_place_project(place), snapshot, named_visit,
-					 &standing);
+	scan_members(apikey_tenant_organization(tenant), NULL, snapshot,
+				 named_visit,
+				 &search);
+	if (search.highest == APIKEY_ROLE_NONE)
+		scan_members(apikey_tenant_organization(tenant),
+					 apikey_tenant_project(tenant), snapshot, named_visit,
+					 &search);
 	UnregisterSnapshot(snapshot);
-	return standing.highest != APIKEY_ROLE_NONE;
+	return search.highest != APIKEY_ROLE_NONE;
 }
 
 /* What the search for one member's row has come to. */
@@ -217,41 +218,41 @@ member_visit(const ApikeyRow *row, void *state)
 
 /* Finds a member's row, and whether an organization has owners but for it. */
 static bool
-find_member(const ApikeyPlace *place, Oid member, const text *subject,
+find_member(const ApikeyTenant *tenant, Oid member, const text *subject,
 			ApikeyRow *row, bool *last_owner)
 {
 	MemberSearch search = {.member = member, .subject = subject, .row = row};
 
-	apikey_member_scan(apikey_place_organization(place),
-					   apikey_place_project(place), member_visit, &search);
+	apikey_member_scan(apikey_tenant_organization(tenant),
+					   apikey_tenant_project(tenant), member_visit, &search);
 	*last_owner = search.found && search.other_owners == 0 &&
-		apikey_place_project(place) == NULL &&
+		apikey_tenant_project(tenant) == NULL &&
 		apikey_row_role(row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER &&
 		member_stands(row);
 	return search.found;
 }
 
 pg_noreturn static void
-refuse_last_owner(const ApikeyPlace *place)
+refuse_last_owner(const ApikeyTenant *tenant)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("organization \"%s\" must keep an owner", place->path),
+			 errmsg("organization \"%s\" must keep an owner", tenant->path),
 			 errhint("Make somebody else an owner first.")));
 }
 
 /*
- * Adds a member to a place that the caller has locked, or changes its role.
+ * Adds a member to a tenant that the caller has locked, or changes its role.
  */
 void
-apikey_member_put(const ApikeyPlace *place, Oid member, text *subject,
+apikey_member_put(const ApikeyTenant *tenant, Oid member, text *subject,
 				  ApikeyRole role)
 {
 	ApikeyRow	row;
 	bool		last_owner;
 	pg_uuid_t	id;
 
-	if (find_member(place, member, subject, &row, &last_owner))
+	if (find_member(tenant, member, subject, &row, &last_owner))
 	{
 		bool		stands = member_stands(&row);
 		ApikeyRole	before = apikey_row_role(&row, APIKEY_MEMBER_ROLE);
@@ -259,12 +260,12 @@ apikey_member_put(const ApikeyPlace *place, Oid member, text *subject,
 		if (stands && before == role)
 			return;
 		if (last_owner)
-			refuse_last_owner(place);
+			refuse_last_owner(tenant);
 		apikey_row_set(&row, APIKEY_MEMBER_ROLE, apikey_role_datum(role));
 		apikey_row_set_pointer(&row, APIKEY_MEMBER_MEMBER_NAME,
 							   apikey_role_name_text(member, NULL));
 		apikey_table_update(&apikey_member_table, &row);
-		apikey_event_member(place, stands ? APIKEY_EVENT_MEMBER_CHANGED :
+		apikey_event_member(tenant, stands ? APIKEY_EVENT_MEMBER_CHANGED :
 							APIKEY_EVENT_MEMBER_ADDED, member, subject, role,
 							stands ? before : APIKEY_ROLE_NONE);
 		return;
@@ -274,9 +275,9 @@ apikey_member_put(const ApikeyPlace *place, Oid member, text *subject,
 	apikey_generate_id(&id);
 	apikey_row_set_pointer(&row, APIKEY_MEMBER_ID, &id);
 	apikey_row_set_pointer(&row, APIKEY_MEMBER_ORGANIZATION,
-						   apikey_place_organization(place));
+						   apikey_tenant_organization(tenant));
 	apikey_row_set_pointer(&row, APIKEY_MEMBER_PROJECT,
-						   apikey_place_project(place));
+						   apikey_tenant_project(tenant));
 	apikey_row_set_pointer(&row, APIKEY_MEMBER_SUBJECT, subject);
 	apikey_row_set(&row, APIKEY_MEMBER_MEMBER, ObjectIdGetDatum(member));
 	apikey_row_set_pointer(&row, APIKEY_MEMBER_MEMBER_NAME,
@@ -287,23 +288,24 @@ apikey_member_put(const ApikeyPlace *place, Oid member, text *subject,
 	apikey_row_set_pointer(&row, APIKEY_MEMBER_CREATED_BY,
 						   apikey_role_name_text(GetUserId(), NULL));
 	apikey_table_insert(&apikey_member_table, &row);
-	apikey_event_member(place, APIKEY_EVENT_MEMBER_ADDED, member, subject,
+	apikey_event_member(tenant, APIKEY_EVENT_MEMBER_ADDED, member, subject,
 						role, APIKEY_ROLE_NONE);
 }
 
-/* Removes a member from a locked place; false where it is none. */
+/* Removes a member from a locked tenant; false where it is none. */
 bool
-apikey_member_remove_from(const ApikeyPlace *place, Oid member, text *subject)
+apikey_member_remove_from(const ApikeyTenant *tenant, Oid member,
+						  text *subject)
 {
 	ApikeyRow	row;
 	bool		last_owner;
 
-	if (!find_member(place, member, subject, &row, &last_owner))
+	if (!find_member(tenant, member, subject, &row, &last_owner))
 		return false;
 	if (last_owner)
-		refuse_last_owner(place);
+		refuse_last_owner(tenant);
 	apikey_table_delete(&apikey_member_table, apikey_row_id(&row), true);
-	apikey_event_member(place, APIKEY_EVENT_MEMBER_REMOVED, member, subject,
+	apikey_event_member(tenant, APIKEY_EVENT_MEMBER_REMOVED, member, subject,
 						apikey_row_role(&row, APIKEY_MEMBER_ROLE),
 						APIKEY_ROLE_NONE);
 	return true;

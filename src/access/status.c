@@ -62,33 +62,34 @@ apikey_status_vouch(ApikeyRow *key)
 
 /* What a principal is in a project; nothing, where its role is gone. */
 static ApikeyRole
-standing_of(Oid role, const text *name, const text *subject,
-			const ApikeyPlace *place)
+role_in(Oid role, const text *name, const text *subject,
+		const ApikeyTenant *tenant)
 {
 	if (!apikey_role_stands(role, name))
 		return APIKEY_ROLE_NONE;
-	return apikey_member_standing(role, subject,
-								  apikey_place_organization(place),
-								  apikey_place_project(place));
+	return apikey_member_role(role, subject,
+							  apikey_tenant_organization(tenant),
+							  apikey_tenant_project(tenant));
 }
 
 /* The lower of what a key's owner and its voucher are in its project. */
 static ApikeyRole
-lower_standing(const ApikeyRow *key, const ApikeyPlace *place)
+lower_role(const ApikeyRow *key, const ApikeyTenant *tenant)
 {
 	const text *subject = apikey_row_text(key, APIKEY_KEY_SUBJECT);
 	const text *voucher_subject;
 	Oid			owner = apikey_key_owner(key);
 	Oid			voucher = apikey_status_voucher(key, &voucher_subject);
-	ApikeyRole	role = standing_of(owner, apikey_row_text(key, APIKEY_KEY_OWNER_NAME),
-								   subject, place);
+	ApikeyRole	role = role_in(owner, apikey_row_text(key,
+													  APIKEY_KEY_OWNER_NAME),
+							   subject, tenant);
 
 	if (role == APIKEY_ROLE_NONE ||
 		(voucher == owner && apikey_same_text(subject, voucher_subject)))
 		return role;
-	return Min(role, standing_of(voucher,
-								 apikey_status_voucher_name(key),
-								 voucher_subject, place));
+	return Min(role, role_in(voucher,
+							 apikey_status_voucher_name(key),
+							 voucher_subject, tenant));
 }
 
 static TimestampTz
@@ -120,18 +121,18 @@ apikey_status_read_own(const ApikeyRow *key, ApikeyKeyState *state,
 }
 
 /*
- * What a key is, but for what the clock decides.  place is its project; NULL
+ * What a key is, but for what the clock decides.  tenant is its project; NULL
  * for a personal key, and for one whose project is gone.
  */
 void
-apikey_status_read(const ApikeyRow *key, const ApikeyPlace *place,
+apikey_status_read(const ApikeyRow *key, const ApikeyTenant *tenant,
 				   ApikeyKeyState *state, ApikeySpan *span)
 {
 	apikey_status_read_own(key, state, span);
 	if (state->personal)
 		return;
-	if (place != NULL)
-		state->role = Min(lower_standing(key, place),
+	if (tenant != NULL)
+		state->role = Min(lower_role(key, tenant),
 						  apikey_row_role(key, APIKEY_KEY_ROLE));
 	state->forbidden = state->role == APIKEY_ROLE_NONE;
 }

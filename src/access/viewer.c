@@ -83,17 +83,17 @@ apikey_viewer_open(ApikeyViewer *viewer, Snapshot snapshot)
 {
 	viewer->snapshot = snapshot;
 	viewer->context = CurrentMemoryContext;
-	viewer->sees_places = apikey_authority_sees_all();
+	viewer->sees_tenants = apikey_authority_sees_all();
 	viewer->sees_all = apikey_authority_sees_keys();
 	viewer->sees_nothing = !viewer->sees_all && !apikey_principal_readable();
 	viewer->by_subject = apikey_principal_subjects_in_use();
 	viewer->subject = apikey_principal_subject_if_known();
-	viewer->roles = viewer->sees_places ? NIL : caller_roles();
+	viewer->roles = viewer->sees_tenants ? NIL : caller_roles();
 	viewer->projects = table_by_id("apikey viewed projects",
 								   sizeof(ApikeyViewedProject));
 	viewer->organizations = table_by_id("apikey viewed organizations",
 										sizeof(ApikeyViewedOrganization));
-	viewer->standings = NULL;
+	viewer->member_roles = NULL;
 }
 
 /* The same for what is the caller's own, whatever else it may see. */
@@ -101,30 +101,31 @@ void
 apikey_viewer_open_own(ApikeyViewer *viewer, Snapshot snapshot)
 {
 	apikey_viewer_open(viewer, snapshot);
-	viewer->sees_places = viewer->sees_all = false;
+	viewer->sees_tenants = viewer->sees_all = false;
 	viewer->roles = caller_roles();
 }
 
 /* What somebody is in an organization itself, or in a project itself. */
-typedef struct Standing
+typedef struct MemberRole
 {
 	pg_uuid_t	id;
 	ApikeyRole	role;
-} Standing;
+} MemberRole;
 
 /* The same of the caller, from its memberships. */
 static ApikeyRole
-standing_read(const ApikeyViewer *viewer, const pg_uuid_t *id)
+role_read(const ApikeyViewer *viewer, const pg_uuid_t *id)
 {
-	const Standing *standing = hash_search(viewer->standings, id, HASH_FIND,
-										   NULL);
+	const MemberRole *member_role = hash_search(viewer->member_roles, id,
+												HASH_FIND,
+												NULL);
 
-	return standing == NULL ? APIKEY_ROLE_NONE : standing->role;
+	return member_role == NULL ? APIKEY_ROLE_NONE : member_role->role;
 }
 
 /* Can it be told what the caller is anywhere? */
 static bool
-standing_known(void)
+role_known(void)
 {
 	return superuser() || apikey_principal_readable();
 }
@@ -141,9 +142,9 @@ apikey_viewer_organization(ApikeyViewer *viewer, const pg_uuid_t *id)
 	if (!found)
 	{
 		organization->visited = organization->listed = false;
-		organization->standing = !standing_known() ? APIKEY_ROLE_NONE :
-			viewer->standings != NULL ? standing_read(viewer, id) :
-			apikey_member_standing(GetUserId(), viewer->subject, id, NULL);
+		organization->member_role = !role_known() ? APIKEY_ROLE_NONE :
+			viewer->member_roles != NULL ? role_read(viewer, id) :
+			apikey_member_role(GetUserId(), viewer->subject, id, NULL);
 	}
 	return organization;
 }
@@ -155,19 +156,19 @@ read_authority(ApikeyViewer *viewer, ApikeyViewedProject *project)
 	ApikeyAuthority *authority = &project->authority;
 	ApikeyRole	around;
 
-	if (!standing_known())
+	if (!role_known())
 		return;
 	around = apikey_viewer_organization(viewer,
-										apikey_place_organization(&project->place))->standing;
+										apikey_tenant_organization(&project->tenant))->member_role;
 	if (around == APIKEY_ROLE_OWNER)
-		authority->standing = APIKEY_ROLE_OWNER;
-	else if (viewer->standings == NULL)
-		apikey_authority_at(&project->place, authority);
+		authority->member_role = APIKEY_ROLE_OWNER;
+	else if (viewer->member_roles == NULL)
+		apikey_authority_at(&project->tenant, authority);
 	else
 	{
-		authority->standing = Max(around, standing_read(viewer, &project->id));
+		authority->member_role = Max(around, role_read(viewer, &project->id));
 		authority->members_can_view =
-			apikey_row_bool(&project->place.project,
+			apikey_row_bool(&project->tenant.project,
 							APIKEY_PROJECT_MEMBERS_CAN_VIEW);
 	}
 }
@@ -180,12 +181,12 @@ read_project(ApikeyViewer *viewer, ApikeyViewedProject *project)
 
 	memset(&project->visited, 0,
 		   sizeof(*project) - offsetof(ApikeyViewedProject, visited));
-	project->exists = apikey_place_fetch_project(&project->id,
-												 &project->place);
+	project->exists = apikey_tenant_fetch_project(&project->id,
+												  &project->tenant);
 	if (project->exists)
 	{
 		read_authority(viewer, project);
-		project->path = apikey_row_text(&project->place.project,
+		project->path = apikey_row_text(&project->tenant.project,
 										APIKEY_PROJECT_PATH);
 	}
 	else if (apikey_table_fetch(&apikey_project_table, &project->id,
@@ -234,10 +235,10 @@ apikey_viewer_owns(ApikeyViewer *viewer, const pg_uuid_t *organization,
 		const ApikeyViewedProject *viewed = apikey_viewer_project(viewer, project);
 
 		if (viewed->exists)
-			return viewed->authority.standing == APIKEY_ROLE_OWNER;
+			return viewed->authority.member_role == APIKEY_ROLE_OWNER;
 	}
 	return organization != NULL &&
-		apikey_viewer_organization(viewer, organization)->standing ==
+		apikey_viewer_organization(viewer, organization)->member_role ==
 		APIKEY_ROLE_OWNER;
 }
 
@@ -289,18 +290,18 @@ visit_member(const ApikeyRow *row, void *state)
 }
 
 static void
-note_standing(const ApikeyRow *row, void *state)
+note_role(const ApikeyRow *row, void *state)
 {
 	int			column = row->nulls[APIKEY_MEMBER_PROJECT] ?
 		APIKEY_MEMBER_ORGANIZATION : APIKEY_MEMBER_PROJECT;
 	ApikeyRole	role = apikey_row_role(row, APIKEY_MEMBER_ROLE);
 	bool		found;
-	Standing   *standing = hash_search(state,
-									   DatumGetUUIDP(row->values[column]),
-									   HASH_ENTER, &found);
+	MemberRole *member_role = hash_search(state,
+										  DatumGetUUIDP(row->values[column]),
+										  HASH_ENTER, &found);
 
-	if (!found || standing->role < role)
-		standing->role = role;
+	if (!found || member_role->role < role)
+		member_role->role = role;
 }
 
 /* Visits the rows that make the viewer a member of something. */
@@ -322,7 +323,7 @@ visit_members(Memberships *memberships, Snapshot snapshot)
 
 /*
  * The same as committed now: whoever has left sees nothing more, whatever its
- * snapshot.  What it is in each place is known from then on, so that of many
+ * snapshot.  What it is in each tenant is known from then on, so that of many
  * projects the members need not be looked through, one by one.
  */
 void
@@ -335,16 +336,16 @@ apikey_viewer_memberships(ApikeyViewer *viewer, ApikeyVisitMembership visit,
 	if (viewer->sees_nothing)
 		return;
 	snapshot = apikey_latest_snapshot();
-	if (viewer->standings == NULL && !viewer->sees_places && !superuser())
+	if (viewer->member_roles == NULL && !viewer->sees_tenants && !superuser())
 	{
 		MemoryContext context = MemoryContextSwitchTo(viewer->context);
-		HTAB	   *standings = table_by_id("apikey viewer's standings",
-											sizeof(Standing));
-		Memberships noting = {viewer, note_standing, standings};
+		HTAB	   *member_roles = table_by_id("apikey viewer's roles",
+											   sizeof(MemberRole));
+		Memberships noting = {viewer, note_role, member_roles};
 
 		MemoryContextSwitchTo(context);
 		visit_members(&noting, snapshot);
-		viewer->standings = standings;
+		viewer->member_roles = member_roles;
 	}
 	visit_members(&memberships, snapshot);
 	UnregisterSnapshot(snapshot);
@@ -365,11 +366,11 @@ visit_project(Projects *projects, const pg_uuid_t *id)
 	ApikeyViewedProject *project = apikey_viewer_project(projects->viewer, id);
 
 	if (project->visited || !project->exists ||
-		project->authority.standing == APIKEY_ROLE_NONE)
+		project->authority.member_role == APIKEY_ROLE_NONE)
 		return;
 	if (projects->path != NULL &&
 		!apikey_same_text(projects->path,
-						  apikey_row_text(&project->place.project,
+						  apikey_row_text(&project->tenant.project,
 										  APIKEY_PROJECT_PATH)))
 		return;
 	project->visited = true;
@@ -391,8 +392,8 @@ path_within(const text *path, const pg_uuid_t *organization)
 
 	return apikey_table_fetch_latest(&apikey_organization_table, organization,
 									 &row) &&
-		apikey_place_within(text_to_cstring(path),
-							apikey_row_text(&row, APIKEY_ORGANIZATION_NAME));
+		apikey_tenant_within(text_to_cstring(path),
+							 apikey_row_text(&row, APIKEY_ORGANIZATION_NAME));
 }
 
 /* Of another path nobody is asked: the organization is the viewer's own. */

@@ -21,7 +21,7 @@ typedef struct ApikeyViewedProject
 	bool		visited;		/* by apikey_viewer_projects */
 	bool		listed;			/* what it holds is read by itself */
 	bool		exists;			/* as committed now */
-	ApikeyPlace place;			/* where it exists */
+	ApikeyTenant tenant;		/* where it exists */
 	ApikeyAuthority authority;	/* what the caller is in it */
 	text	   *path;			/* NULL where the query's snapshot has none */
 } ApikeyViewedProject;
@@ -32,13 +32,13 @@ typedef struct ApikeyViewedOrganization
 	pg_uuid_t	id;				/* hash key */
 	bool		visited;		/* by apikey_viewer_organizations */
 	bool		listed;			/* what it holds is read by itself */
-	ApikeyRole	standing;
+	ApikeyRole	member_role;
 } ApikeyViewedOrganization;
 
 /* Whoever reads a view, during one listing. */
 typedef struct ApikeyViewer
 {
-	bool		sees_places;	/* every organization, project, member */
+	bool		sees_tenants;	/* every organization, project, member */
 	bool		sees_all;		/* every key and event */
 	bool		sees_nothing;	/* it cannot be told who that is */
 	bool		by_subject;		/* only what is of its own subject is its own */
@@ -48,7 +48,7 @@ typedef struct ApikeyViewer
 	MemoryContext context;
 	HTAB	   *projects;
 	HTAB	   *organizations;
-	HTAB	   *standings;		/* once its memberships have been read */
+	HTAB	   *member_roles;	/* once its memberships have been read */
 } ApikeyViewer;
 
 /* Is called with a row of apikey_member that covers the viewer. */
@@ -85,7 +85,7 @@ extern const pg_uuid_t *apikey_viewer_find_project(ApikeyViewer *viewer,
 extern void apikey_viewer_projects(ApikeyViewer *viewer, const text *path,
 								   ApikeyVisitProject visit, void *state);
 
-/* viewer_places.c */
+/* viewer_tenants.c */
 extern void apikey_viewer_organizations(ApikeyViewer *viewer,
 										ApikeyVisitOrganization visit,
 										void *state);

@@ -251,7 +251,8 @@ apikey_account_lock(const pg_uuid_t *account, ApikeyLock lock, ApikeyRow *row,
 
 /* The same for a session: with its commit nothing from before counts. */
 bool
-apikey_account_hold(const pg_uuid_t *account, ApikeyLock lock, ApikeyRow *row)
+apikey_account_lock_now(const pg_uuid_t *account, ApikeyLock lock,
+						ApikeyRow *row)
 {
 	bool		refilled;
 

@@ -50,7 +50,7 @@ apikey_account_open(const pg_uuid_t *account, Snapshot seen, ApikeyRow *key)
 	ApikeyRow	row;
 
 	if (!apikey_table_fetch(&apikey_account_table, account, seen, &before) ||
-		!apikey_account_hold(account, APIKEY_LOCK_UPDATE, &row) ||
+		!apikey_account_lock_now(account, APIKEY_LOCK_UPDATE, &row) ||
 		DatumGetTimestampTz(before.values[APIKEY_ACCOUNT_GRANTED_AT]) !=
 		DatumGetTimestampTz(row.values[APIKEY_ACCOUNT_GRANTED_AT]))
 		ereport(ERROR,
@@ -194,7 +194,7 @@ apikey_account_update(ApikeyRow *key, bool set_anew)
 		apikey_account_create(key);
 		return;
 	}
-	if (!apikey_account_hold(account, APIKEY_LOCK_UPDATE, &row))
+	if (!apikey_account_lock_now(account, APIKEY_LOCK_UPDATE, &row))
 		apikey_account_refuse_missing();
 	if (key->nulls[APIKEY_KEY_CREDITS])
 	{
@@ -319,7 +319,7 @@ apikey_account_add(const pg_uuid_t *account, int64 amount)
 	int64		balance;
 	int64		total;
 
-	if (!apikey_account_hold(account, APIKEY_LOCK_UPDATE, &row))
+	if (!apikey_account_lock_now(account, APIKEY_LOCK_UPDATE, &row))
 		apikey_account_refuse_missing();
 	apikey_account_lease(&row, &lease);
 	(void) apikey_lease_state(account, &lease, &available);

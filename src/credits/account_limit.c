@@ -56,7 +56,8 @@ apikey_account_of_limit_changed(const ApikeyRow *limit, int64 more,
 {
 	ApikeyRow	row;
 
-	if (!apikey_account_hold(apikey_row_id(limit), APIKEY_LOCK_UPDATE, &row))
+	if (!apikey_account_lock_now(apikey_row_id(limit), APIKEY_LOCK_UPDATE,
+								 &row))
 		apikey_account_refuse_missing();
 	if (more < 0 || restart ||
 		DatumGetInt64(limit->values[APIKEY_LIMIT_OVERDRAFT]) <

@@ -58,7 +58,7 @@ hold_soon(const pg_uuid_t *account, TimestampTz until, ApikeyRow *row)
 {
 	long		step = 1;
 
-	while (!apikey_account_hold(account, APIKEY_LOCK_UPDATE_SKIP, row))
+	while (!apikey_account_lock_now(account, APIKEY_LOCK_UPDATE_SKIP, row))
 	{
 		if (GetCurrentTimestamp() >= until || !apikey_account_exists(account))
 			return false;
@@ -208,7 +208,7 @@ unspend_in_row(void *state)
 	const ApikeySpending *spending = state;
 	ApikeyRow	row;
 
-	if (!apikey_account_hold(spending->account, APIKEY_LOCK_UPDATE, &row))
+	if (!apikey_account_lock_now(spending->account, APIKEY_LOCK_UPDATE, &row))
 		return;
 	apikey_account_put_back(&row, spending->taken);
 	apikey_account_write_here(&row);
@@ -222,7 +222,7 @@ apikey_credit_unspend(const ApikeySpending *spending)
 		return;
 	if (spending->in_row)
 		(void) apikey_attempt(unspend_in_row,
-								  unconstify(ApikeySpending *, spending));
+							  unconstify(ApikeySpending *, spending));
 	else
 		apikey_lease_unspend(spending->account, spending->taken);
 }

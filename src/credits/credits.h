@@ -72,8 +72,8 @@ extern int64 apikey_account_balance(const ApikeyRow *row);
 extern void apikey_account_set_balance(ApikeyRow *row, int64 balance);
 extern void apikey_account_put_back(ApikeyRow *row, int64 taken_out);
 extern void apikey_account_lease(const ApikeyRow *row, ApikeyLeaseRow *lease);
-extern bool apikey_account_hold(const pg_uuid_t *account, ApikeyLock lock,
-								ApikeyRow *row);
+extern bool apikey_account_lock_now(const pg_uuid_t *account, ApikeyLock lock,
+									ApikeyRow *row);
 extern int64 apikey_account_take_out(ApikeyRow *row, bool end);
 extern void apikey_account_write(ApikeyRow *row);
 extern void apikey_account_write_here(ApikeyRow *row);

@@ -113,19 +113,20 @@ event_write(ApikeyEvent event, const char *detail, ApikeyRow *row)
 }
 
 static void
-set_place(const ApikeyPlace *place, ApikeyRow *row)
+set_tenant(const ApikeyTenant *tenant, ApikeyRow *row)
 {
-	apikey_row_set(row, EVENT_PLACE, CStringGetTextDatum(place->path));
+	apikey_row_set(row, EVENT_PLACE, CStringGetTextDatum(tenant->path));
 	apikey_row_set_pointer(row, EVENT_ORGANIZATION,
-						   apikey_place_organization(place));
+						   apikey_tenant_organization(tenant));
 	apikey_row_set_pointer(row, EVENT_PROJECT,
-						   place->is_project ? apikey_place_project(place) : NULL);
+						   tenant->is_project ? apikey_tenant_project(tenant) :
+						   NULL);
 }
 
 static void
 set_key(const ApikeyRow *key, ApikeyRow *row)
 {
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 
 	apikey_row_set(row, EVENT_KEY_ID, key->values[APIKEY_KEY_ID]);
 	apikey_row_set(row, EVENT_KEY_NAME, key->values[APIKEY_KEY_NAME]);
@@ -136,8 +137,8 @@ set_key(const ApikeyRow *key, ApikeyRow *row)
 	apikey_row_set_pointer(row, EVENT_KEY_SUBJECT,
 						   apikey_row_text(key, APIKEY_KEY_SUBJECT));
 	if (apikey_key_project(key) != NULL &&
-		apikey_place_fetch_project(apikey_key_project(key), &place))
-		set_place(&place, row);
+		apikey_tenant_fetch_project(apikey_key_project(key), &tenant))
+		set_tenant(&tenant, row);
 }
 
 /*
@@ -247,7 +248,7 @@ apikey_event_denied_by(const ApikeyRow *key, text *actor, inet *client_addr,
 	event_insert(APIKEY_EVENT_DENIED, detail, &row);
 }
 
-/* Tells of what is about no key and no place. */
+/* Tells of what is about no key and no tenant. */
 void
 apikey_event_change(ApikeyEvent event, const char *detail)
 {
@@ -274,19 +275,19 @@ apikey_event_subject(Oid owner, const text *subject, ApikeyEvent event,
 
 /* Tells of an organization or project. */
 void
-apikey_event_place(const ApikeyPlace *place, ApikeyEvent event,
-				   const char *detail)
+apikey_event_tenant(const ApikeyTenant *tenant, ApikeyEvent event,
+					const char *detail)
 {
 	ApikeyRow	row;
 
 	apikey_row_clear(&row);
-	set_place(place, &row);
+	set_tenant(tenant, &row);
 	event_write(event, detail, &row);
 }
 
 /* Tells of a member, and of the role it had before. */
 void
-apikey_event_member(const ApikeyPlace *place, ApikeyEvent event, Oid member,
+apikey_event_member(const ApikeyTenant *tenant, ApikeyEvent event, Oid member,
 					const text *subject, ApikeyRole role, ApikeyRole before)
 {
 	StringInfoData json;
@@ -298,7 +299,7 @@ apikey_event_member(const ApikeyPlace *place, ApikeyEvent event, Oid member,
 	apikey_detail_string(&json, "role", apikey_role_label(role));
 	if (before != APIKEY_ROLE_NONE)
 		apikey_detail_string(&json, "role_before", apikey_role_label(before));
-	apikey_event_place(place, event, apikey_detail_end(&json));
+	apikey_event_tenant(tenant, event, apikey_detail_end(&json));
 }
 
 /* Locks the trail for events, unless that would be waiting for somebody. */

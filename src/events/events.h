@@ -95,9 +95,9 @@ extern bool apikey_event_writable(void);
 extern void apikey_event_require_removable(void);
 extern uint64 apikey_event_purge(TimestampTz before);
 extern bool apikey_event_retain(void);
-extern void apikey_event_place(const ApikeyPlace *place, ApikeyEvent event,
-							   const char *detail);
-extern void apikey_event_member(const ApikeyPlace *place, ApikeyEvent event,
+extern void apikey_event_tenant(const ApikeyTenant *tenant, ApikeyEvent event,
+								const char *detail);
+extern void apikey_event_member(const ApikeyTenant *tenant, ApikeyEvent event,
 								Oid member, const text *subject,
 								ApikeyRole role, ApikeyRole before);
 

@@ -22,13 +22,14 @@
 #include "fleet/member.h"
 #include "fleet/wire.h"
 
-#define WAIT_STEP		20		/* milliseconds: the pulse may have to be seen to */
+#define WAIT_STEP		20		/* milliseconds: the pulse may have to be seen
+								 * to */
 #define AGAIN_FIRST		100		/* milliseconds, doubled up to */
 #define AGAIN_MOST		3000
 #define END_WITHIN		1000	/* milliseconds, of a server that ends */
 #define ABSENT_AGAIN	60000	/* milliseconds: the extension is not there */
 
-#define QUERY_PLACE	"SELECT pg_catalog.quote_ident(n.nspname), c.system_identifier" \
+#define QUERY_TENANT	"SELECT pg_catalog.quote_ident(n.nspname), c.system_identifier" \
 	" FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace," \
 	" pg_catalog.pg_control_system() c WHERE e.extname = 'apikey'"
 
@@ -181,7 +182,7 @@ leads_here(const ApikeyWireAnswer *answer)
 static bool
 find_extension(ApikeyLink *link)
 {
-	ApikeyWireAnswer *answer = ask(link, QUERY_PLACE, 0, NULL);
+	ApikeyWireAnswer *answer = ask(link, QUERY_TENANT, 0, NULL);
 	bool		found = false;
 
 	if (answer == NULL)

@@ -117,25 +117,26 @@ end_keys(const List *ids, TimestampTz latest)
  * how many did not.
  */
 int64
-apikey_apply_project(const ApikeyPlace *place)
+apikey_apply_project(const ApikeyTenant *tenant)
 {
 	Late		late = {0};
 	StringInfoData json;
 	int64		count;
 
 	late.latest = apikey_rule_latest_end(GetCurrentTimestamp(),
-										 &place->project);
+										 &tenant->project);
 	if (late.latest == DT_NOEND)
 		return 0;
-	apikey_key_walk_project(apikey_place_project(place), collect_late, &late);
+	apikey_key_walk_project(apikey_tenant_project(tenant), collect_late,
+							&late);
 	list_sort(late.ids, compare_younger);
 	count = end_keys(late.ids, late.latest);
 
 	apikey_detail_begin(&json);
 	apikey_detail_value(&json, "max_ttl", INTERVALOID,
-						place->project.values[APIKEY_PROJECT_MAX_TTL], false);
+						tenant->project.values[APIKEY_PROJECT_MAX_TTL], false);
 	apikey_detail_json(&json, "keys", psprintf(INT64_FORMAT, count));
-	apikey_event_place(place, APIKEY_EVENT_PROJECT_APPLIED,
-					   apikey_detail_end(&json));
+	apikey_event_tenant(tenant, APIKEY_EVENT_PROJECT_APPLIED,
+						apikey_detail_end(&json));
 	return count;
 }

@@ -20,7 +20,7 @@
 #include "keys/keys_internal.h"
 
 #define KEPT_FOR		USECS_PER_DAY
-#define FORGOTTEN_AT_ONCE	500	/* in a transaction */
+#define FORGOTTEN_AT_ONCE	500 /* in a transaction */
 
 typedef enum DeletedColumn
 {
@@ -58,7 +58,7 @@ void
 apikey_deleted_note(const ApikeyRow *key)
 {
 	const pg_uuid_t *project = apikey_key_project(key);
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 	ApikeyRow	row;
 
 	if (!apikey_usage_shared())
@@ -71,12 +71,12 @@ apikey_deleted_note(const ApikeyRow *key)
 						   apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
 	apikey_row_set_pointer(&row, DELETED_SUBJECT,
 						   apikey_row_text(key, APIKEY_KEY_SUBJECT));
-	if (project != NULL && apikey_place_fetch_project(project, &place))
+	if (project != NULL && apikey_tenant_fetch_project(project, &tenant))
 	{
 		apikey_row_set_pointer(&row, DELETED_ORGANIZATION,
-							   apikey_place_organization(&place));
+							   apikey_tenant_organization(&tenant));
 		apikey_row_set_pointer(&row, DELETED_PROJECT, project);
-		apikey_row_set(&row, DELETED_PATH, CStringGetTextDatum(place.path));
+		apikey_row_set(&row, DELETED_PATH, CStringGetTextDatum(tenant.path));
 	}
 	apikey_row_set(&row, DELETED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
@@ -85,10 +85,10 @@ apikey_deleted_note(const ApikeyRow *key)
 
 /*
  * What charges need of a key that was deleted less than a day ago, and of its
- * place, as both were; false where there is none.
+ * tenant, as both were; false where there is none.
  */
 bool
-apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key, ApikeyPlace *place)
+apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key, ApikeyTenant *tenant)
 {
 	ApikeyRow	row;
 
@@ -105,15 +105,15 @@ apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key, ApikeyPlace *place)
 						   apikey_row_text(&row, DELETED_OWNER_NAME));
 	apikey_row_set_pointer(key, APIKEY_KEY_SUBJECT,
 						   apikey_row_text(&row, DELETED_SUBJECT));
-	memset(place, 0, sizeof(*place));
+	memset(tenant, 0, sizeof(*tenant));
 	if (row.nulls[DELETED_PROJECT])
 		return true;
 	apikey_row_set(key, APIKEY_KEY_PROJECT, row.values[DELETED_PROJECT]);
-	place->is_project = true;
-	place->path = text_to_cstring(apikey_row_text(&row, DELETED_PATH));
-	apikey_row_set(&place->project, APIKEY_PROJECT_ID,
+	tenant->is_project = true;
+	tenant->path = text_to_cstring(apikey_row_text(&row, DELETED_PATH));
+	apikey_row_set(&tenant->project, APIKEY_PROJECT_ID,
 				   row.values[DELETED_PROJECT]);
-	apikey_row_set(&place->project, APIKEY_PROJECT_ORGANIZATION,
+	apikey_row_set(&tenant->project, APIKEY_PROJECT_ORGANIZATION,
 				   row.values[DELETED_ORGANIZATION]);
 	return true;
 }

@@ -63,17 +63,17 @@ make_room(const ApikeyRow *row, const char *argument)
 }
 
 static void
-make_room_for_hash(const ApikeyForeign *foreign)
+make_room_for_hash(const ApikeyImportHash *import_hash)
 {
 	const ApikeyPepper *pepper;
 	ApikeyRow	row;
 
 	while (apikey_import_find_by_digest(APIKEY_IMPORT_FOREIGN_DIGEST, APIKEY_REL_IMPORT_FOREIGN,
-						  foreign->digest, &row, &pepper))
+										import_hash->digest, &row, &pepper))
 		make_room(&row, "hash");
-	while (foreign->algorithm == APIKEY_ALGORITHM_SHA256 &&
+	while (import_hash->algorithm == APIKEY_ALGORITHM_SHA256 &&
 		   apikey_import_find_by_digest(APIKEY_IMPORT_DIGEST, APIKEY_REL_IMPORT_DIGEST,
-						  foreign->sha256, &row, &pepper))
+										import_hash->sha256, &row, &pepper))
 		make_room(&row, "hash");
 }
 
@@ -166,25 +166,25 @@ require_no_clash(text *lookup)
 }
 
 static void
-insert_import(const ApikeyRow *key, const ApikeyForeign *foreign,
+insert_import(const ApikeyRow *key, const ApikeyImportHash *import_hash,
 			  const text *lookup)
 {
 	const ApikeyPepper *pepper = apikey_pepper_current();
 	uint8		digest[APIKEY_DIGEST_BYTES];
 	ApikeyRow	row;
 
-	apikey_digest_stored(pepper, foreign->digest, digest);
+	apikey_digest_stored(pepper, import_hash->digest, digest);
 	apikey_row_clear(&row);
 	apikey_row_set_pointer(&row, APIKEY_IMPORT_ID, apikey_row_id(key));
 	apikey_row_set_pointer(&row, APIKEY_IMPORT_ALGORITHM,
-						   cstring_to_text(apikey_foreign_name(foreign->algorithm)));
+						   cstring_to_text(apikey_hash_name(import_hash->algorithm)));
 	apikey_row_set_pointer(&row, APIKEY_IMPORT_FOREIGN_DIGEST, apikey_digest_bytea(digest));
 	apikey_row_set(&row, APIKEY_IMPORT_FOREIGN_PEPPER,
 				   Int32GetDatum(pepper->fingerprint));
 	apikey_row_set_pointer(&row, APIKEY_IMPORT_LOOKUP, lookup);
-	if (foreign->salt[0] != '\0')
+	if (import_hash->salt[0] != '\0')
 		apikey_row_set_pointer(&row, APIKEY_IMPORT_SALT,
-							   cstring_to_text(foreign->salt));
+							   cstring_to_text(import_hash->salt));
 	apikey_table_insert(&apikey_import_table, &row);
 }
 
@@ -193,7 +193,7 @@ insert_import(const ApikeyRow *key, const ApikeyForeign *foreign,
  * is native cannot be known by another hash.
  */
 static bool
-read_handle(const ApikeyForeign *foreign, const text *lookup,
+read_handle(const ApikeyImportHash *import_hash, const text *lookup,
 			ApikeyText *handle)
 {
 	const char *bytes = lookup == NULL ? "" : VARDATA_ANY(lookup);
@@ -203,14 +203,14 @@ read_handle(const ApikeyForeign *foreign, const text *lookup,
 		apikey_refuse("lookup", "It must not be a whole key.");
 	if (!apikey_text_parse_handle(bytes, len, handle))
 		return false;
-	if (foreign->algorithm != APIKEY_ALGORITHM_SHA256)
+	if (import_hash->algorithm != APIKEY_ALGORITHM_SHA256)
 		apikey_refuse("algorithm", "A key of this extension, whose lookup is its handle, is imported by \"sha256\".");
 	return true;
 }
 
 /* Takes over a key of this extension from another database, with its id. */
 static void
-import_native(ApikeyRow *key, const ApikeyForeign *foreign,
+import_native(ApikeyRow *key, const ApikeyImportHash *import_hash,
 			  const text *lookup, const ApikeyText *handle)
 {
 	text	   *prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
@@ -225,7 +225,7 @@ import_native(ApikeyRow *key, const ApikeyForeign *foreign,
 		refuse_taken("lookup");
 	apikey_row_set_pointer(key, APIKEY_KEY_ID, id);
 	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR, cstring_to_text(""));
-	apikey_key_insert(key, foreign->sha256, APIKEY_EVENT_IMPORTED,
+	apikey_key_insert(key, import_hash->sha256, APIKEY_EVENT_IMPORTED,
 					  "{\"algorithm\": \"sha256\", \"native\": true}");
 }
 
@@ -235,25 +235,25 @@ import_native(ApikeyRow *key, const ApikeyForeign *foreign,
  */
 void
 apikey_import_key(ApikeyRow *key, ApikeyIssue *issue,
-				  const ApikeyForeign *foreign, text *lookup)
+				  const ApikeyImportHash *import_hash, text *lookup)
 {
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 	ApikeyText	handle;
-	bool		native = read_handle(foreign, lookup, &handle);
+	bool		native = read_handle(import_hash, lookup, &handle);
 
 	if (native && issue->prefix == NULL)
 		issue->prefix = cstring_to_text_with_len(VARDATA_ANY(lookup),
 												 handle.prefix_len);
-	apikey_issue_prepare(key, issue, &place);
+	apikey_issue_prepare(key, issue, &tenant);
 	if (native)
 	{
-		import_native(key, foreign, lookup, &handle);
+		import_native(key, import_hash, lookup, &handle);
 		return;
 	}
-	make_room_for_hash(foreign);
+	make_room_for_hash(import_hash);
 	/* The others are found by their hash, and need none. */
-	if (!apikey_foreign_slow(foreign->algorithm))
+	if (!apikey_hash_slow(import_hash->algorithm))
 		lookup = NULL;
 	if (lookup != NULL)
 		make_room_for_lookup(lookup);
@@ -262,9 +262,10 @@ apikey_import_key(ApikeyRow *key, ApikeyIssue *issue,
 	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR, cstring_to_text(""));
 	apikey_key_insert(key, NULL, APIKEY_EVENT_IMPORTED,
 					  psprintf("{\"algorithm\": \"%s\"}",
-							   apikey_foreign_name(foreign->algorithm)));
-	apikey_live_require_room(key, apikey_key_project(key) == NULL ? NULL : &place);
-	insert_import(key, foreign, lookup);
+							   apikey_hash_name(import_hash->algorithm)));
+	apikey_live_require_room(key, apikey_key_project(key) == NULL ? NULL :
+							 &tenant);
+	insert_import(key, import_hash, lookup);
 	if (lookup != NULL)
 		require_no_clash(lookup);
 }

@@ -31,18 +31,19 @@ typedef enum ApikeyAlgorithm
 #define APIKEY_ALGORITHMS	(APIKEY_ALGORITHM_PBKDF2_SHA256 + 1)
 
 /* A hash as another system stored it. */
-typedef struct ApikeyForeign
+typedef struct ApikeyImportHash
 {
 	ApikeyAlgorithm algorithm;
 	char		salt[APIKEY_SALT_CHARS + 1];	/* of a slow one; else empty */
 	uint8		digest[APIKEY_DIGEST_BYTES];	/* what stands for it here */
 	uint8		sha256[APIKEY_DIGEST_BYTES];	/* of sha256: the hash itself */
-} ApikeyForeign;
+} ApikeyImportHash;
 
-/* foreign.c */
-extern bool apikey_foreign_slow(ApikeyAlgorithm algorithm);
-extern void apikey_foreign_read(const text *algorithm, const text *hash,
-								const text *lookup, ApikeyForeign *foreign);
+/* import_hash.c */
+extern bool apikey_hash_slow(ApikeyAlgorithm algorithm);
+extern void apikey_hash_read(const text *algorithm, const text *hash,
+							 const text *lookup,
+							 ApikeyImportHash *import_hash);
 
 /* The columns of apikey_import, in their order there. */
 typedef enum ApikeyImportColumn
@@ -75,7 +76,8 @@ extern text *apikey_import_last_four(const pg_uuid_t *id, Snapshot snapshot);
 
 /* import.c */
 extern void apikey_import_key(ApikeyRow *key, ApikeyIssue *issue,
-							  const ApikeyForeign *foreign, text *lookup);
+							  const ApikeyImportHash *import_hash,
+							  text *lookup);
 
 /* stored.c */
 

@@ -113,7 +113,7 @@ digest_matches(const ApikeyRow *row, int column, const uint8 *offered)
  */
 bool
 apikey_import_find_by_digest(int column, ApikeyRelation index, const uint8 *digest,
-			   ApikeyRow *row, const ApikeyPepper **pepper)
+							 ApikeyRow *row, const ApikeyPepper **pepper)
 {
 	for (int i = 0; (*pepper = apikey_pepper_nth(i)) != NULL; i++)
 	{
@@ -206,9 +206,11 @@ find_slowly(const char *bytes, size_t len, ApikeyRow *row,
 	pepper = apikey_pepper_find(DatumGetInt32(row->values[APIKEY_IMPORT_FOREIGN_PEPPER]));
 	if (pepper == NULL)
 		return false;
-	*problem = apikey_foreign_slowly(text_to_cstring(apikey_row_text(row, APIKEY_IMPORT_ALGORITHM)),
-									 text_to_cstring(apikey_row_text(row, APIKEY_IMPORT_SALT)),
-									 bytes, len, digest);
+	*problem = apikey_hash_slowly(text_to_cstring(apikey_row_text(row,
+																  APIKEY_IMPORT_ALGORITHM)),
+								  text_to_cstring(apikey_row_text(row,
+																  APIKEY_IMPORT_SALT)),
+								  bytes, len, digest);
 	if (*problem != NULL)
 		return false;
 	apikey_digest_stored(pepper, digest, offered);
@@ -222,7 +224,7 @@ find_by_hash(const uint8 *digest, ApikeyRow *row)
 	const ApikeyPepper *pepper;
 
 	return apikey_import_find_by_digest(APIKEY_IMPORT_FOREIGN_DIGEST, APIKEY_REL_IMPORT_FOREIGN,
-						  digest, row, &pepper) &&
+										digest, row, &pepper) &&
 		row->nulls[APIKEY_IMPORT_DIGEST];
 }
 
@@ -235,13 +237,13 @@ find_cheaply(const char *bytes, size_t len, ApikeyRow *row)
 
 	for (int i = 0; i <= APIKEY_ALGORITHM_SHA512; i++)
 	{
-		if (apikey_foreign_digest((ApikeyAlgorithm) i, bytes, len, digest) &&
+		if (apikey_hash_digest((ApikeyAlgorithm) i, bytes, len, digest) &&
 			find_by_hash(digest, row))
 			return true;
 	}
 	for (int i = 0; (secret = apikey_secret_nth(i)) != NULL; i++)
 	{
-		apikey_foreign_hmac(secret->bytes, secret->len, bytes, len, digest);
+		apikey_hash_hmac(secret->bytes, secret->len, bytes, len, digest);
 		if (find_by_hash(digest, row))
 			return true;
 	}
@@ -254,13 +256,13 @@ find_by_part(const char *bytes, size_t len, bool bound, ApikeyRow *row)
 {
 	size_t		head;
 
-	for (int i = 0; (head = apikey_foreign_head(bytes, len, i)) != SIZE_MAX; i++)
+	for (int i = 0; (head = apikey_hash_head(bytes, len, i)) != SIZE_MAX; i++)
 	{
 		uint8		digest[APIKEY_DIGEST_BYTES];
 
 		if (head == 0)
 			continue;
-		apikey_foreign_part(bytes, len, head, bound, digest);
+		apikey_hash_part(bytes, len, head, bound, digest);
 		if (find_by_hash(digest, row))
 			return true;
 	}
@@ -284,7 +286,7 @@ apikey_import_find(const ApikeyCredential *credential,
 	imported->problem = NULL;
 	imported->stale = true;
 	if (apikey_import_find_by_digest(APIKEY_IMPORT_DIGEST, APIKEY_REL_IMPORT_DIGEST,
-					   credential->digest, &row, &pepper))
+									 credential->digest, &row, &pepper))
 		imported->stale = pepper != apikey_pepper_current();
 	else if (find_by_part(bytes, len, false, &row))
 		imported->stale = false;	/* what is before is not the key's */

@@ -18,27 +18,28 @@
 
 /* The role of a new key: its creator's own, or a lower one that he asks for. */
 static ApikeyRole
-new_key_role(ApikeyRole standing, ApikeyRole wanted)
+new_key_role(ApikeyRole member_role, ApikeyRole wanted)
 {
-	if (wanted > standing)
+	if (wanted > member_role)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for \"role\""),
 				 errdetail("A key's role is at most that of its creator.")));
-	return wanted == APIKEY_ROLE_NONE ? standing : wanted;
+	return wanted == APIKEY_ROLE_NONE ? member_role : wanted;
 }
 
 /* What a project has a part in. */
 static void
-issue_in_project(ApikeyRow *key, const ApikeyIssue *issue, ApikeyPlace *place)
+issue_in_project(ApikeyRow *key, const ApikeyIssue *issue,
+				 ApikeyTenant *tenant)
 {
-	apikey_place_open_for_keys(issue->project, place);
+	apikey_tenant_open_for_keys(issue->project, tenant);
 	apikey_row_set_pointer(key, APIKEY_KEY_PROJECT,
-						   apikey_place_project(place));
+						   apikey_tenant_project(tenant));
 	apikey_row_set(key, APIKEY_KEY_ROLE,
-				   apikey_role_datum(new_key_role(apikey_place_standing(place),
+				   apikey_role_datum(new_key_role(apikey_tenant_role(tenant),
 												  issue->role)));
-	apikey_rule_terms(issue->accept_terms, &place->project);
+	apikey_rule_terms(issue->accept_terms, &tenant->project);
 	apikey_row_set_pointer(key, APIKEY_KEY_ACCEPTED_TERMS,
 						   issue->accept_terms);
 }
@@ -48,12 +49,12 @@ issue_in_project(ApikeyRow *key, const ApikeyIssue *issue, ApikeyPlace *place)
  * there: it would be forbidden from birth.
  */
 static void
-require_member(const ApikeyRow *key, const ApikeyPlace *place)
+require_member(const ApikeyRow *key, const ApikeyTenant *tenant)
 {
-	if (apikey_member_standing(apikey_key_owner(key),
-							   apikey_row_text(key, APIKEY_KEY_SUBJECT),
-							   apikey_place_organization(place),
-							   apikey_place_project(place)) == APIKEY_ROLE_NONE)
+	if (apikey_member_role(apikey_key_owner(key),
+						   apikey_row_text(key, APIKEY_KEY_SUBJECT),
+						   apikey_tenant_organization(tenant),
+						   apikey_tenant_project(tenant)) == APIKEY_ROLE_NONE)
 		apikey_refuse_by("apikey_subject_member", "subject",
 						 "The key's subject must be a member of its project.");
 }
@@ -72,17 +73,17 @@ refuse_project_arguments(const ApikeyIssue *issue)
  */
 const ApikeyRow *
 apikey_issue_prepare(ApikeyRow *key, const ApikeyIssue *issue,
-					 ApikeyPlace *place)
+					 ApikeyTenant *tenant)
 {
 	bool		in_project = issue->project != NULL;
-	const ApikeyRow *project = in_project ? &place->project : NULL;
+	const ApikeyRow *project = in_project ? &tenant->project : NULL;
 	text	   *prefix = issue->prefix != NULL ? issue->prefix :
 		cstring_to_text(apikey_prefix);
 
 	apikey_pepper_require();
 	apikey_rule_prefix(VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix));
 	if (in_project)
-		issue_in_project(key, issue, place);
+		issue_in_project(key, issue, tenant);
 	else
 		refuse_project_arguments(issue);
 	apikey_row_set_pointer(key, APIKEY_KEY_NAME,
@@ -98,7 +99,7 @@ apikey_issue_prepare(ApikeyRow *key, const ApikeyIssue *issue,
 	apikey_row_set_pointer(key, APIKEY_KEY_PREFIX, prefix);
 	apikey_key_set_owner(key, GetUserId());
 	if (in_project)
-		require_member(key, place);
+		require_member(key, tenant);
 	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(false));
 	return project;
 }
@@ -127,8 +128,8 @@ apikey_issue_text(ApikeyRow *key, uint8 *digest)
 text *
 apikey_issue(ApikeyRow *key, const ApikeyIssue *issue)
 {
-	ApikeyPlace place;
-	const ApikeyRow *project = apikey_issue_prepare(key, issue, &place);
+	ApikeyTenant tenant;
+	const ApikeyRow *project = apikey_issue_prepare(key, issue, &tenant);
 	uint8		digest[APIKEY_DIGEST_BYTES];
 	text	   *plaintext;
 
@@ -138,7 +139,7 @@ apikey_issue(ApikeyRow *key, const ApikeyIssue *issue)
 					  key->nulls[APIKEY_KEY_ACCEPTED_TERMS] ? NULL :
 					  apikey_json_text("accepted_terms",
 									   apikey_row_text(key, APIKEY_KEY_ACCEPTED_TERMS)));
-	apikey_live_require_room(key, project == NULL ? NULL : &place);
+	apikey_live_require_room(key, project == NULL ? NULL : &tenant);
 	apikey_reveal_keep(key, project, plaintext);
 	return plaintext;
 }

@@ -97,7 +97,7 @@ apikey_key_walk_project(const pg_uuid_t *project, ApikeyVisit visit,
 	UnregisterSnapshot(snapshot);
 }
 
-/* Does a key occupy its name and its place: neither revoked nor replaced? */
+/* Does a key count and occupy its name: neither revoked nor replaced? */
 bool
 apikey_key_live(const ApikeyRow *key)
 {

@@ -108,7 +108,7 @@ make_way(const ApikeyRow *key)
 		return;
 	if (apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &namesake) &&
 		namesake.nulls[APIKEY_KEY_REVOKED_AT])
-		apikey_key_revoke_ownerless(&namesake);
+		apikey_key_revoke_orphan(&namesake);
 }
 
 /* Stores the SHA-256 of a key's text, as HMAC under the current pepper. */
@@ -184,7 +184,7 @@ apikey_key_revoke(ApikeyRow *key, text *reason)
  * predecessor in its grace, which is somebody else's.
  */
 void
-apikey_key_revoke_ownerless(ApikeyRow *key)
+apikey_key_revoke_orphan(ApikeyRow *key)
 {
 	apikey_key_revoke(key, cstring_to_text("owner dropped"));
 }

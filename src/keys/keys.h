@@ -19,11 +19,11 @@
 
 /* deleted.c */
 extern bool apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key,
-								 ApikeyPlace *place);
+								 ApikeyTenant *tenant);
 extern bool apikey_deleted_forget(void);
 
 /* apply.c */
-extern int64 apikey_apply_project(const ApikeyPlace *place);
+extern int64 apikey_apply_project(const ApikeyTenant *tenant);
 
 /* key.c */
 extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
@@ -63,12 +63,12 @@ extern void apikey_manage_end(ApikeyRow *key, const char *reason);
 extern bool apikey_manage_replaced(const pg_uuid_t *first, pg_uuid_t *id,
 								   ApikeyRow *key);
 extern bool apikey_manage_revoke(const pg_uuid_t *id, text *reason);
-extern void apikey_manage_revoke_held(ApikeyRow *key, bool in_row,
+extern void apikey_manage_revoke_read(ApikeyRow *key, bool in_row,
 									  text *reason);
 extern bool apikey_manage_disable(ApikeyRow *key);
 extern void apikey_manage_delete(ApikeyRow *key);
 extern const ApikeyRow *apikey_manage_project(const ApikeyRow *key,
-											  ApikeyPlace *place);
+											  ApikeyTenant *tenant);
 
 /* purge.c */
 extern int64 apikey_purge_keys(TimestampTz before);
@@ -91,9 +91,9 @@ extern text *apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
 extern ApikeyTransactionPart apikey_expiry_transaction;
 extern bool apikey_expiry_tell(TimestampTz *again);
 
-/* retire.c */
-extern ApikeyTransactionPart apikey_retire_transaction;
-extern void apikey_retire_role(void);
-extern bool apikey_retire_found(void);
+/* orphan.c */
+extern ApikeyTransactionPart apikey_orphan_transaction;
+extern void apikey_orphan_role_dropped(void);
+extern bool apikey_orphan_revoke_found(void);
 
 #endif							/* APIKEY_KEYS_H */

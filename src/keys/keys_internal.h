@@ -17,7 +17,7 @@
 /* issue.c */
 extern const ApikeyRow *apikey_issue_prepare(ApikeyRow *key,
 											 const ApikeyIssue *issue,
-											 ApikeyPlace *place);
+											 ApikeyTenant *tenant);
 extern text *apikey_issue_text(ApikeyRow *key, uint8 *digest);
 
 /* key.c */
@@ -30,17 +30,17 @@ extern void apikey_key_insert(ApikeyRow *key, const uint8 *digest,
 extern void apikey_key_replaced(const ApikeyRow *key,
 								const ApikeyRow *successor);
 extern void apikey_key_revoke(ApikeyRow *key, text *reason);
-extern void apikey_key_revoke_ownerless(ApikeyRow *key);
+extern void apikey_key_revoke_orphan(ApikeyRow *key);
 
 /* live.c */
 extern void apikey_live_require_room(const ApikeyRow *key,
-									 const ApikeyPlace *place);
+									 const ApikeyTenant *tenant);
 
 /* manage.c */
 extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
 													  ApikeyRight right,
 													  ApikeyRow *key,
-													  ApikeyPlace *place);
+													  ApikeyTenant *tenant);
 extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,
 											  text *reason);
 
@@ -57,18 +57,18 @@ extern void apikey_revocation_forget(const ApikeyRow *key);
 /* deleted.c */
 extern void apikey_deleted_note(const ApikeyRow *key);
 
-/* foreign.c */
-extern const char *apikey_foreign_name(ApikeyAlgorithm algorithm);
-extern bool apikey_foreign_digest(ApikeyAlgorithm algorithm,
-								  const char *bytes, size_t len, uint8 *out);
-extern void apikey_foreign_hmac(const char *secret, size_t secret_len,
-								const char *bytes, size_t len, uint8 *out);
-extern size_t apikey_foreign_head(const char *bytes, size_t len, int nth);
-extern void apikey_foreign_part(const char *bytes, size_t len, size_t head,
-								bool bound, uint8 *out);
-extern const char *apikey_foreign_slowly(const char *algorithm,
-										 const char *salt, const char *bytes,
-										 size_t len, uint8 *out);
+/* import_hash.c */
+extern const char *apikey_hash_name(ApikeyAlgorithm algorithm);
+extern bool apikey_hash_digest(ApikeyAlgorithm algorithm,
+							   const char *bytes, size_t len, uint8 *out);
+extern void apikey_hash_hmac(const char *secret, size_t secret_len,
+							 const char *bytes, size_t len, uint8 *out);
+extern size_t apikey_hash_head(const char *bytes, size_t len, int nth);
+extern void apikey_hash_part(const char *bytes, size_t len, size_t head,
+							 bool bound, uint8 *out);
+extern const char *apikey_hash_slowly(const char *algorithm,
+									  const char *salt, const char *bytes,
+									  size_t len, uint8 *out);
 
 /* import_find.c */
 extern bool apikey_import_has_digest(const uint8 *digest);

@@ -140,7 +140,7 @@ too_many(const Bounded *bounded)
 }
 
 static void
-require_room_in_project(const ApikeyRow *key, const ApikeyPlace *place)
+require_room_in_project(const ApikeyRow *key, const ApikeyTenant *tenant)
 {
 	Bounded		bounded = {
 		.index = APIKEY_REL_KEY_PROJECT_NAME,
@@ -149,14 +149,15 @@ require_room_in_project(const ApikeyRow *key, const ApikeyPlace *place)
 		.value = key->values[APIKEY_KEY_PROJECT]
 	};
 
-	if (place->project.nulls[APIKEY_PROJECT_MAX_KEYS])
+	if (tenant->project.nulls[APIKEY_PROJECT_MAX_KEYS])
 		return;
-	bounded.most = DatumGetInt32(place->project.values[APIKEY_PROJECT_MAX_KEYS]);
+	bounded.most =
+		DatumGetInt32(tenant->project.values[APIKEY_PROJECT_MAX_KEYS]);
 	if (too_many(&bounded))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("project \"%s\" has as many API keys as it may",
-						place->path),
+						tenant->path),
 				 errdetail("Its \"max_keys\" is %d.", (int) bounded.most),
 				 errhint("Revoke or delete keys that are not used any more."),
 				 apikey_error_about("project", "apikey_project_full")));
@@ -187,14 +188,14 @@ require_room_of_role(const ApikeyRow *key)
 }
 
 /*
- * Raises where a key that has just been inserted is one too many.  place is its
+ * Raises where a key that has just been inserted is one too many.  tenant is its
  * project, as it was before; NULL for a personal key.
  */
 void
-apikey_live_require_room(const ApikeyRow *key, const ApikeyPlace *place)
+apikey_live_require_room(const ApikeyRow *key, const ApikeyTenant *tenant)
 {
-	if (place != NULL)
-		require_room_in_project(key, place);
+	if (tenant != NULL)
+		require_room_in_project(key, tenant);
 	else
 		require_room_of_role(key);
 }

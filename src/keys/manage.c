@@ -75,15 +75,15 @@ apikey_manage_open(const pg_uuid_t *id, ApikeyRight right, ApikeyRow *key)
  */
 const ApikeyRow *
 apikey_manage_open_in_project(const pg_uuid_t *id, ApikeyRight right,
-							  ApikeyRow *key, ApikeyPlace *place)
+							  ApikeyRow *key, ApikeyTenant *tenant)
 {
 	const ApikeyRow *project;
 
 	authorize(id, apikey_key_fetch_latest(id, key), right,
 			  key);
-	project = apikey_manage_project(key, place);
+	project = apikey_manage_project(key, tenant);
 	if (project != NULL)
-		apikey_place_hold(place);
+		apikey_tenant_keep(tenant);
 	apikey_manage_lock(id, key);
 	authorize(id, true, right, key);
 	return project;
@@ -216,7 +216,7 @@ apikey_manage_revoke(const pg_uuid_t *id, text *reason)
 	authorize(id, found, APIKEY_RIGHT_REVOKE, &key);
 	if (!key.nulls[APIKEY_KEY_REVOKED_AT])
 		return false;
-	apikey_manage_revoke_held(&key, above_all(&key), reason);
+	apikey_manage_revoke_read(&key, above_all(&key), reason);
 	return true;
 }
 
@@ -225,7 +225,7 @@ apikey_manage_revoke(const pg_uuid_t *id, text *reason)
  * its row only where the caller may have that.
  */
 void
-apikey_manage_revoke_held(ApikeyRow *key, bool in_row, text *reason)
+apikey_manage_revoke_read(ApikeyRow *key, bool in_row, text *reason)
 {
 	pg_uuid_t	id = *apikey_row_id(key);
 
@@ -270,16 +270,16 @@ apikey_manage_delete(ApikeyRow *key)
 	apikey_key_delete(key);
 }
 
-/* The row of a key's project, read into place; NULL for a personal key. */
+/* The row of a key's project, read into tenant; NULL for a personal key. */
 const ApikeyRow *
-apikey_manage_project(const ApikeyRow *key, ApikeyPlace *place)
+apikey_manage_project(const ApikeyRow *key, ApikeyTenant *tenant)
 {
 	if (apikey_key_project(key) == NULL)
 		return NULL;
-	if (!apikey_place_fetch_project(apikey_key_project(key), place))
+	if (!apikey_tenant_fetch_project(apikey_key_project(key), tenant))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not change API key \"%s\" due to a concurrent change",
 						apikey_id_string(apikey_row_id(key)))));
-	return &place->project;
+	return &tenant->project;
 }

@@ -75,7 +75,7 @@ search_keys(Search *search, ApikeyRelation index, ApikeyKeyColumn column,
 static void
 search_project(ApikeyViewedProject *project, void *state)
 {
-	if (project->authority.standing >= APIKEY_ROLE_ADMIN)
+	if (project->authority.member_role >= APIKEY_ROLE_ADMIN)
 		search_keys(state, APIKEY_REL_KEY_PROJECT, APIKEY_KEY_PROJECT,
 					F_UUID_EQ, UUIDPGetDatum(&project->id));
 }

@@ -94,19 +94,19 @@ set_end(ApikeyRow *successor, const TimestampTz *expires_at,
  * What its project has come to ask of values holds; its name is the one it has.
  */
 static text *
-make_successor(const ApikeyRow *old, const ApikeyPlace *place,
+make_successor(const ApikeyRow *old, const ApikeyTenant *tenant,
 			   const TimestampTz *expires_at, ApikeyRow *successor,
 			   uint8 *digest)
 {
-	const ApikeyRow *project = place == NULL ? NULL : &place->project;
+	const ApikeyRow *project = tenant == NULL ? NULL : &tenant->project;
 
 	*successor = *old;
 	apikey_row_set(successor, APIKEY_KEY_CREATED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
-	if (place != NULL)
+	if (tenant != NULL)
 		apikey_row_set(successor, APIKEY_KEY_ROLE,
 					   apikey_role_datum(Min(apikey_row_role(old, APIKEY_KEY_ROLE),
-											 apikey_place_standing(place))));
+											 apikey_tenant_role(tenant))));
 	apikey_rule_attributes(successor, project);
 	set_end(successor, expires_at, project);
 	apikey_rule_limit_held(successor);
@@ -156,7 +156,7 @@ apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
 {
 	ApikeyRow	old;
 	ApikeyRow	successor;
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 	uint8		digest[APIKEY_DIGEST_BYTES];
 	const ApikeyRow *project;
 	Datum		stops_at;
@@ -164,9 +164,10 @@ apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
 
 	apikey_pepper_require();
 	project = apikey_manage_open_in_project(id, APIKEY_RIGHT_CHANGE, &old,
-											&place);
+											&tenant);
 	require_rotatable(&old, expires_at);
-	plaintext = make_successor(&old, project == NULL ? NULL : &place, expires_at,
+	plaintext = make_successor(&old, project == NULL ? NULL : &tenant,
+							   expires_at,
 							   &successor, digest);
 	stops_at = DirectFunctionCall2(timestamptz_pl_interval,
 								   successor.values[APIKEY_KEY_CREATED_AT],

@@ -28,12 +28,12 @@
 
 /* What a verification is to spend of a limit; 0 for nothing. */
 static int64
-cost_of(const ApikeyBound *bound, const ApikeyDemand *demand)
+cost_of(const ApikeyBound *bound, const ApikeyRequirements *required)
 {
 	if (bound->of_requests)
-		return demand->cost;
-	return demand->costs == NULL ? 0 :
-		apikey_costs_of(demand->costs, bound->unit);
+		return required->cost;
+	return required->costs == NULL ? 0 :
+		apikey_costs_of(required->costs, bound->unit);
 }
 
 static TimestampTz
@@ -235,17 +235,17 @@ tell_refusing(ApikeyVerdict *verdict)
 
 /* What has been spent may be given back by charges. */
 static void
-count_spent(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
+count_spent(const ApikeyVerdict *verdict, const ApikeyRequirements *required)
 {
 	for (int i = 0; i < verdict->bounds->count; i++)
 	{
 		const ApikeyBound *bound = &verdict->bounds->list[i];
 
 		apikey_tally_spent(verdict->id, bound,
-						   &verdict->states[i], cost_of(bound, demand));
+						   &verdict->states[i], cost_of(bound, required));
 		if (bound->first_of_unit)
 			apikey_tally_unit(verdict->id, bound->unit,
-							  cost_of(bound, demand));
+							  cost_of(bound, required));
 	}
 }
 
@@ -254,7 +254,7 @@ count_spent(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
  * nothing.
  */
 ApikeyCode
-apikey_bounds_spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
+apikey_bounds_spend(ApikeyVerdict *verdict, const ApikeyRequirements *required)
 {
 	static ApikeyBoundState states[APIKEY_BOUNDS_MAX];
 	static Passage passage;		/* too large for a stack that may be deep */
@@ -269,7 +269,7 @@ apikey_bounds_spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 	memset(states, 0, bounds->count * sizeof(ApikeyBoundState));
 	for (int i = 0; i < bounds->count && unavailable < 0; i++)
 	{
-		int64		cost = cost_of(&bounds->list[i], demand);
+		int64		cost = cost_of(&bounds->list[i], required);
 		ApikeyCode	this;
 
 		if (cost == 0 && !bounds->list[i].of_requests)
@@ -290,7 +290,7 @@ apikey_bounds_spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 
 		for (int i = end - 1; i >= 0; i--)
 		{
-			int64		cost = cost_of(&bounds->list[i], demand);
+			int64		cost = cost_of(&bounds->list[i], required);
 
 			if (cost > 0)
 				unspend_bound(&passage, i, cost);
@@ -303,7 +303,7 @@ apikey_bounds_spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
 		code = APIKEY_CODE_UNAVAILABLE;
 	}
 	if (code == APIKEY_CODE_VALID && apikey_usage_shared())
-		count_spent(verdict, demand);
+		count_spent(verdict, required);
 	tell_tightest(verdict);
 	if (verdict->refused_by >= 0)
 		tell_refusing(verdict);

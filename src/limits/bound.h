@@ -56,12 +56,12 @@ typedef struct ApikeyBoundState
 
 /* bound_read.c */
 extern ApikeyBounds *apikey_bounds_read(const ApikeyRow *key,
-										const ApikeyPlace *place);
+										const ApikeyTenant *tenant);
 extern const ApikeyRate *apikey_bounds_own_rate(const ApikeyBounds *bounds);
 
 /* bound.c */
 extern ApikeyCode apikey_bounds_spend(ApikeyVerdict *verdict,
-									  const ApikeyDemand *demand);
+									  const ApikeyRequirements *required);
 extern void apikey_bound_look(const ApikeyRow *limit, ApikeyBoundState *state);
 
 /* bound_json.c */

@@ -22,7 +22,8 @@ typedef struct Gathering
 	ApikeyBounds *bounds;
 	Oid			owner;			/* of the key */
 	uint8		holder;
-	uint8		rank;			/* the short form, a project's, an organization's */
+	uint8		rank;			/* the short form, a project's, an
+								 * organization's */
 } Gathering;
 
 static ApikeyBound *
@@ -90,7 +91,7 @@ gather_limit(const ApikeyRow *limit, void *state)
 							apikey_row_text(limit, APIKEY_LIMIT_OWNER_NAME)))
 		return true;
 	apikey_bound_set_from_limit(add_bound(gathering, apikey_row_id(limit),
-							 apikey_limit_kind(limit)), limit);
+										  apikey_limit_kind(limit)), limit);
 	return true;
 }
 
@@ -210,14 +211,14 @@ gather_own(Gathering *gathering, const ApikeyRow *key, bool any)
 	} while (gathering->bounds->count == before && replaced_since(&from));
 }
 
-/* The limits of the place that a key is in, and of its subject there. */
+/* The limits of the tenant that a key is in, and of its subject there. */
 static void
-gather_places(Gathering *gathering, const ApikeyPlace *place,
-			  const text *subject)
+gather_tenants(Gathering *gathering, const ApikeyTenant *tenant,
+			   const text *subject)
 {
 	ApikeyLimitHolder holder = {
-		.organization = apikey_place_organization(place),
-		.project = apikey_place_project(place)
+		.organization = apikey_tenant_organization(tenant),
+		.project = apikey_tenant_project(tenant)
 	};
 
 	gather(gathering, APIKEY_HOLDER_PROJECT, 0, &holder);
@@ -268,11 +269,11 @@ find_first_of_units(ApikeyBounds *bounds)
 }
 
 /*
- * What a key is bound by; NULL for nothing.  Its place is NULL for a personal
+ * What a key is bound by; NULL for nothing.  Its tenant is NULL for a personal
  * key.
  */
 ApikeyBounds *
-apikey_bounds_read(const ApikeyRow *key, const ApikeyPlace *place)
+apikey_bounds_read(const ApikeyRow *key, const ApikeyTenant *tenant)
 {
 	bool		any = apikey_limit_any();
 	const text *subject = apikey_row_text(key, APIKEY_KEY_SUBJECT);
@@ -288,8 +289,8 @@ apikey_bounds_read(const ApikeyRow *key, const ApikeyPlace *place)
 	{
 		holder.owner = apikey_key_owner(key);
 		holder.subject = subject;
-		if (place != NULL)
-			gather_places(&gathering, place, subject);
+		if (tenant != NULL)
+			gather_tenants(&gathering, tenant, subject);
 		else if (apikey_key_project(key) == NULL && subject != NULL)
 			gather(&gathering, APIKEY_HOLDER_SUBJECT, 0, &holder);
 	}

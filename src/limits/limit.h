@@ -15,7 +15,7 @@
 #define APIKEY_LIMIT_MOST	(INT64CONST(1) << 53)	/* of an amount */
 #define APIKEY_REQUESTS		"requests"	/* the unit that a cost is of */
 
-/* Whose a limit is: a key's, a place's, or a role's keys of a subject. */
+/* Whose a limit is: a key's, a tenant's, or a role's keys of a subject. */
 typedef struct ApikeyLimitHolder
 {
 	const pg_uuid_t *key;

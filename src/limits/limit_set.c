@@ -231,10 +231,10 @@ drop_of_key(const ApikeyRow *key)
 		apikey_limit_scan(&holder, drop_visited, NULL);
 }
 
-/* The same of a place, those for subjects of it included. */
+/* The same of a tenant, those for subjects of it included. */
 void
-apikey_limit_drop_of_place(const pg_uuid_t *organization,
-						   const pg_uuid_t *project)
+apikey_limit_drop_of_tenant(const pg_uuid_t *organization,
+							const pg_uuid_t *project)
 {
 	Snapshot	snapshot;
 	ScanKeyData keys[3];

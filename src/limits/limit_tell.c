@@ -50,18 +50,19 @@ apikey_limit_detail_with(const ApikeyRow *limit, const char *name,
 	return apikey_detail_end(&json);
 }
 
-/* Finds the place of a limit; false where it is gone. */
+/* Finds the tenant of a limit; false where it is gone. */
 static bool
-fetch_place(const ApikeyLimitHolder *holder, ApikeyPlace *place)
+fetch_tenant(const ApikeyLimitHolder *holder, ApikeyTenant *tenant)
 {
 	if (holder->project != NULL)
-		return apikey_place_fetch_project(holder->project, place);
-	place->is_project = false;
+		return apikey_tenant_fetch_project(holder->project, tenant);
+	tenant->is_project = false;
 	if (!apikey_table_fetch_latest(&apikey_organization_table,
-								   holder->organization, &place->organization))
+								   holder->organization,
+								   &tenant->organization))
 		return false;
-	place->path = text_to_cstring(apikey_row_text(&place->organization,
-												  APIKEY_ORGANIZATION_NAME));
+	tenant->path = text_to_cstring(apikey_row_text(&tenant->organization,
+												   APIKEY_ORGANIZATION_NAME));
 	return true;
 }
 
@@ -71,7 +72,7 @@ apikey_limit_tell(const ApikeyRow *limit, ApikeyEvent event,
 				  const char *detail)
 {
 	ApikeyLimitHolder holder;
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 	ApikeyRow	key;
 
 	apikey_limit_holder(limit, &holder);
@@ -82,6 +83,6 @@ apikey_limit_tell(const ApikeyRow *limit, ApikeyEvent event,
 	}
 	else if (holder.organization == NULL)
 		apikey_event_subject(holder.owner, holder.subject, event, detail);
-	else if (fetch_place(&holder, &place))
-		apikey_event_place(&place, event, detail);
+	else if (fetch_tenant(&holder, &tenant))
+		apikey_event_tenant(&tenant, event, detail);
 }

@@ -26,7 +26,7 @@ extern const ApikeyMemoryPart apikey_tally_memory;
 /* done.c */
 extern ApikeyTransactionPart apikey_tally_transaction;
 
-/* place_drop.c */
-extern void apikey_place_drop(ApikeyPlace *place);
+/* tenant_drop.c */
+extern void apikey_tenant_drop(ApikeyTenant *tenant);
 
 #endif							/* APIKEY_LIMITS_H */

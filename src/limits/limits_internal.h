@@ -57,8 +57,8 @@ extern char *apikey_limit_detail(const ApikeyRow *limit);
 extern void apikey_limit_detail_begin(StringInfo json, const ApikeyRow *limit);
 
 /* limit_set.c */
-extern void apikey_limit_drop_of_place(const pg_uuid_t *organization,
-									   const pg_uuid_t *project);
+extern void apikey_limit_drop_of_tenant(const pg_uuid_t *organization,
+										const pg_uuid_t *project);
 
 /* shared_rate.c */
 /* On the primary. */

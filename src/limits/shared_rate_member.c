@@ -222,11 +222,11 @@ apikey_shared_rate_charge(ApikeyBound *bound, int64 cost,
 static void
 fill_take(const ApikeyLease *tokens, ApikeyFleetTake *take)
 {
-	int64		demand = tokens->low >= tokens->left ?
+	int64		required = tokens->low >= tokens->left ?
 		apikey_credits_sum(tokens->low, tokens->low) : tokens->low;
 
 	take->least = Max(tokens->wanted_least, 1);
-	take->most = Max(Max(tokens->wanted_most, demand), take->least);
+	take->most = Max(Max(tokens->wanted_most, required), take->least);
 	take->charging = tokens->overdrawing;
 	if (take->charging)
 		take->least = take->most = Max(tokens->wanted_most, 1);

@@ -34,7 +34,7 @@ typedef struct ApikeyCosts
 } ApikeyCosts;
 
 /* What a request needs of a key; NULL and false ask for nothing. */
-typedef struct ApikeyDemand
+typedef struct ApikeyRequirements
 {
 	Datum		scopes;			/* a text[] as it was given, of any size */
 	bool		by_scopes;		/* some are asked for */
@@ -45,7 +45,7 @@ typedef struct ApikeyDemand
 	bool		by_owner;		/* the caller has named the owner */
 	int32		cost;			/* 0 asks without spending */
 	ApikeyCosts *costs;			/* of other units; NULL: none are named */
-} ApikeyDemand;
+} ApikeyRequirements;
 
 /*
  * What has been decided; beyond the code only where the secret matched.  "fresh"

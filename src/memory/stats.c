@@ -264,14 +264,14 @@ apikey_stats_roles_dropped(void)
 }
 
 void
-apikey_stats_retired(uint64 dropped)
+apikey_stats_orphans_revoked(uint64 dropped)
 {
 	pg_atomic_write_u64(&my_stats()->retired, dropped);
 }
 
 /* Has the worker to look for the keys of dropped roles here? */
 bool
-apikey_stats_unretired(void)
+apikey_stats_orphans_left(void)
 {
 	return pg_atomic_read_u64(&my_stats()->retired) <
 		apikey_stats_roles_dropped();

@@ -88,7 +88,7 @@ static const ApikeyColumn use_columns[] = {
 	[APIKEY_USE_IDLE_TOLD] = {"idle_told", TIMESTAMPTZOID, false}
 };
 
-/* Written by touch.c, flush.c and expiry.c; here it ends. */
+/* Written by last_use.c, flush.c and expiry.c; here it ends. */
 const ApikeyTable apikey_use_table = {
 	.name = "apikey_usage",
 	.relation = APIKEY_REL_USAGE,

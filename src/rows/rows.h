@@ -11,7 +11,7 @@
 #include "store/store.h"
 #include "rows/key_row.h"
 #include "rows/limit_row.h"
-#include "rows/place_row.h"
+#include "rows/tenant_row.h"
 #include "rows/revocation_row.h"
 
 /* principal.c */

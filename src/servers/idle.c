@@ -249,7 +249,7 @@ deal_with(ApikeyWriter *writer, const ApikeyRow *project, const pg_uuid_t *id,
  * waiting, or it is another since it was read.
  */
 static bool
-hold_setting(ApikeyRow *project)
+keep_setting(ApikeyRow *project)
 {
 	TimestampTz before = DT_NOBEGIN;
 	TimestampTz since = DT_NOBEGIN;
@@ -272,7 +272,7 @@ deal_with_all(ApikeyRow *project, const List *ids, TimestampTz known)
 
 	if (ids == NIL)
 		return;
-	if (!hold_setting(project))
+	if (!keep_setting(project))
 	{
 		pass.left = true;
 		return;
@@ -307,7 +307,7 @@ move_on(ApikeyRow *project)
 
 	apikey_idle_take_later(&since, project, APIKEY_PROJECT_MAX_IDLE_AT);
 	pass.next = Min(pass.next, now + Max(wait, USECS_PER_SEC));
-	if (since > now - wait || !hold_setting(project))
+	if (since > now - wait || !keep_setting(project))
 		return;
 	apikey_row_set(project, APIKEY_PROJECT_MAX_IDLE_AT,
 				   TimestampTzGetDatum(now));

@@ -54,9 +54,9 @@ apikey_lease_patience(void)
 
 /* Locks an account as soon as it is free, if that is in time. */
 static bool
-hold_account(const pg_uuid_t *account, TimestampTz patience, ApikeyRow *row)
+lock_account(const pg_uuid_t *account, TimestampTz patience, ApikeyRow *row)
 {
-	while (!apikey_account_hold(account, APIKEY_LOCK_UPDATE_SKIP, row))
+	while (!apikey_account_lock_now(account, APIKEY_LOCK_UPDATE_SKIP, row))
 	{
 		if (GetCurrentTimestamp() >= patience || !apikey_account_exists(account))
 			return false;
@@ -204,7 +204,7 @@ apikey_lease_grant(const ApikeyRow *server, const ApikeyLeaseWish *wish,
 	bool		held;
 
 	memset(answer, 0, sizeof(*answer));
-	if (!hold_account(&wish->account, patience, &account))
+	if (!lock_account(&wish->account, patience, &account))
 	{
 		answer->state = apikey_account_exists(&wish->account) ?
 			APIKEY_LEASE_BUSY : APIKEY_LEASE_GONE;
@@ -252,7 +252,7 @@ apikey_lease_take_back(const ApikeyRow *server, const pg_uuid_t *account_id,
 	pg_uuid_t	id;
 	bool		exists = true;
 
-	if (!hold_account(account_id, patience, &account))
+	if (!lock_account(account_id, patience, &account))
 	{
 		exists = false;
 		if (apikey_account_exists(account_id))
@@ -290,7 +290,7 @@ apikey_lease_adopt(const ApikeyRow *lease)
 	ApikeyLeaseRow state;
 	ApikeyRow	account;
 
-	if (apikey_account_hold(account_id, APIKEY_LOCK_UPDATE_SKIP, &account))
+	if (apikey_account_lock_now(account_id, APIKEY_LOCK_UPDATE_SKIP, &account))
 	{
 		int64		unspent = apikey_fleet_lease_adopt(account_id,
 													   column(lease, SERVER_LEASE_NUMBER));

@@ -56,7 +56,7 @@ Name
 apikey_list_owner_name(const ApikeyRow *key)
 {
 	return apikey_list_role_name(apikey_key_owner(key),
-					 apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
+								 apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
 }
 
 /* prefix_...last, of an imported key once it has been used. */
@@ -148,7 +148,7 @@ make_status(const ApikeyViewedProject *project, const ApikeyRow *key,
 	ApikeyStatus status;
 
 	apikey_status_read(key, project != NULL && project->exists ?
-					   &project->place : NULL, &state, &span);
+					   &project->tenant : NULL, &state, &span);
 	status = apikey_status_at(&state, &span,
 							  GetCurrentStatementStartTimestamp());
 	values[LIST_STATUS] = CStringGetTextDatum(apikey_status_name(status));
@@ -189,7 +189,7 @@ make_principals(const ApikeyRow *key, Datum *values, bool *nulls)
 		return;
 	set_name(values, nulls, LIST_VOUCHED_BY,
 			 apikey_list_role_name(apikey_status_voucher(key, &subject),
-					   apikey_status_voucher_name(key)));
+								   apikey_status_voucher_name(key)));
 	set_text(values, nulls, LIST_VOUCHED_BY_SUBJECT, subject);
 }
 

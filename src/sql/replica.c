@@ -231,7 +231,7 @@ revoke_displaced(const pg_uuid_t *id)
 	PG_TRY();
 	{
 		apikey_manage_lock(id, &key);
-		apikey_manage_revoke_held(&key, true, cstring_to_text(REPLACED));
+		apikey_manage_revoke_read(&key, true, cstring_to_text(REPLACED));
 	}
 	PG_FINALLY();
 	{

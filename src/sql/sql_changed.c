@@ -104,7 +104,7 @@ key_changed(TriggerData *trigger, const pg_uuid_t *id)
 	note_end(trigger, id);
 }
 
-/* Keys of a place or subject are not looked for: all are looked at anew. */
+/* Keys of a tenant or subject are not looked for: all are looked at anew. */
 static void
 limits_changed(TriggerData *trigger, HeapTuple row)
 {

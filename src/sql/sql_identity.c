@@ -21,15 +21,15 @@
 /*
  * Verifies; the transaction is the key's from here on, or the error says which
  * code refused it.  The log does not get the statement, which may have a key
- * in it that another demand would find valid.
+ * in it that other requirements would find valid.
  */
 static void
-authenticate(ApikeyCredential *credential, const ApikeyDemand *demand,
+authenticate(ApikeyCredential *credential, const ApikeyRequirements *required,
 			 int (*sqlstate) (ApikeyCode code))
 {
 	ApikeyVerdict verdict;
 
-	apikey_verify_credential(credential, demand, &verdict);
+	apikey_verify_credential(credential, required, &verdict);
 	if (verdict.code != APIKEY_CODE_VALID)
 		ereport(ERROR,
 				(errcode(sqlstate(verdict.code)),
@@ -65,10 +65,10 @@ Datum
 apikey_authenticate(PG_FUNCTION_ARGS)
 {
 	ApikeyCredential credential;
-	ApikeyDemand demand;
+	ApikeyRequirements required;
 
-	apikey_demand_of_key(fcinfo, &credential, &demand);
-	authenticate(&credential, &demand, sqlstate_of_any);
+	apikey_requirements_of_key(fcinfo, &credential, &required);
+	authenticate(&credential, &required, sqlstate_of_any);
 	PG_RETURN_DATUM(current_key());
 }
 
@@ -81,10 +81,10 @@ Datum
 apikey_authenticate_digest(PG_FUNCTION_ARGS)
 {
 	ApikeyCredential credential;
-	ApikeyDemand demand;
+	ApikeyRequirements required;
 
-	apikey_demand_of_digest(fcinfo, &credential, &demand);
-	authenticate(&credential, &demand, sqlstate_of_any);
+	apikey_requirements_of_digest(fcinfo, &credential, &required);
+	authenticate(&credential, &required, sqlstate_of_any);
 	PG_RETURN_DATUM(current_key());
 }
 
@@ -133,14 +133,14 @@ apikey_pre_request(PG_FUNCTION_ARGS)
 {
 	text	   *key = apikey_request_key();
 	ApikeyCredential credential;
-	ApikeyDemand demand;
+	ApikeyRequirements required;
 
 	if (key == NULL)
 		PG_RETURN_VOID();
-	apikey_request_demand(&demand);
+	apikey_request_requirements(&required);
 	apikey_credential_from_key((NullableDatum) {.value = PointerGetDatum(key)},
 							   &credential);
-	authenticate(&credential, &demand, sqlstate_of_request);
+	authenticate(&credential, &required, sqlstate_of_request);
 	PG_RETURN_VOID();
 }
 
@@ -245,7 +245,7 @@ apikey_has_scope(PG_FUNCTION_ARGS)
 
 	if (identity == NULL || PG_ARGISNULL(0) ||
 		(!PG_ARGISNULL(1) &&
-		 !apikey_place_within(identity->project, PG_GETARG_TEXT_PP(1))))
+		 !apikey_tenant_within(identity->project, PG_GETARG_TEXT_PP(1))))
 		PG_RETURN_BOOL(false);
 	PG_RETURN_BOOL(apikey_scope_granted(PointerGetDatum(identity->scopes),
 										PG_GETARG_DATUM(0)));

@@ -133,20 +133,21 @@ apikey_import(PG_FUNCTION_ARGS)
 {
 	ApikeyRow	key;
 	ApikeyIssue issue;
-	ApikeyForeign foreign;
+	ApikeyImportHash import_hash;
 	text	   *lookup = text_argument(fcinfo, IMPORT_LOOKUP);
 
 	PreventCommandIfReadOnly("apikey_import()");
 	read_new_key(fcinfo, IMPORT_MORE, &key, &issue);
-	apikey_foreign_read(apikey_required_text(fcinfo, IMPORT_ALGORITHM, "algorithm"),
-						apikey_required_text(fcinfo, IMPORT_HASH, "hash"),
-						lookup, &foreign);
-	if (apikey_foreign_slow(foreign.algorithm) || lookup != NULL)
+	apikey_hash_read(apikey_required_text(fcinfo, IMPORT_ALGORITHM, "algorithm"),
+					 apikey_required_text(fcinfo, IMPORT_HASH, "hash"),
+					 lookup, &import_hash);
+	if (apikey_hash_slow(import_hash.algorithm) || lookup != NULL)
 		apikey_rule_lookup(apikey_required_text(fcinfo, IMPORT_LOOKUP, "lookup"),
-						   foreign.algorithm == APIKEY_ALGORITHM_SHA256_PART);
-	if (foreign.algorithm == APIKEY_ALGORITHM_HMAC_SHA256)
+						   import_hash.algorithm ==
+						   APIKEY_ALGORITHM_SHA256_PART);
+	if (import_hash.algorithm == APIKEY_ALGORITHM_HMAC_SHA256)
 		apikey_secret_require();
-	apikey_import_key(&key, &issue, &foreign, lookup);
+	apikey_import_key(&key, &issue, &import_hash, lookup);
 	PG_RETURN_DATUM(key.values[APIKEY_KEY_ID]);
 }
 
@@ -172,7 +173,7 @@ Datum
 apikey_rename(PG_FUNCTION_ARGS)
 {
 	ApikeyRow	key;
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 	text	   *before;
 
 	if (PG_ARGISNULL(1))
@@ -182,7 +183,8 @@ apikey_rename(PG_FUNCTION_ARGS)
 	before = apikey_row_text(&key, APIKEY_KEY_NAME);
 	apikey_row_set_pointer(&key, APIKEY_KEY_NAME,
 						   apikey_rule_name("new_name", PG_GETARG_TEXT_PP(1),
-											apikey_manage_project(&key, &place)));
+											apikey_manage_project(&key,
+																  &tenant)));
 	if (!apikey_same_text(before, apikey_row_text(&key, APIKEY_KEY_NAME)))
 		apikey_key_update(&key, APIKEY_EVENT_RENAMED,
 						  apikey_json_text("name_before", before));
@@ -271,7 +273,7 @@ apikey_self_revoke(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("apikey_self_revoke()");
 	apikey_credential_from_key(fcinfo->args[0], &credential);
-	if (credential.shape < APIKEY_SHAPE_FOREIGN ||
+	if (credential.shape < APIKEY_SHAPE_OTHER ||
 		apikey_credential_token(&credential, &token))
 		PG_RETURN_BOOL(false);
 	apikey_pepper_require();
@@ -281,7 +283,7 @@ apikey_self_revoke(PG_FUNCTION_ARGS)
 	if (code != APIKEY_CODE_VALID ||
 		apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
 		PG_RETURN_BOOL(false);
-	apikey_manage_revoke_held(&key, false, reason);
+	apikey_manage_revoke_read(&key, false, reason);
 	PG_RETURN_BOOL(true);
 }
 
@@ -314,7 +316,8 @@ Datum
 apikey_rotate(PG_FUNCTION_ARGS)
 {
 	TimestampTz expires_at;
-	bool		given = PG_NARGS() > 2 && !PG_ARGISNULL(2);	/* not by the SQL of 0.1.0 */
+	bool		given = PG_NARGS() > 2 && !PG_ARGISNULL(2); /* not by the SQL of
+															 * 0.1.0 */
 
 	PreventCommandIfReadOnly("apikey_rotate()");
 	if (PG_ARGISNULL(0))
@@ -351,9 +354,9 @@ apikey_reveal(PG_FUNCTION_ARGS)
 static void
 require_transferable(const ApikeyRow *key, Oid new_owner, const text *subject)
 {
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 
-	if (apikey_manage_project(key, &place) == NULL)
+	if (apikey_manage_project(key, &tenant) == NULL)
 	{
 		if (!superuser())
 			ereport(ERROR,
@@ -361,7 +364,7 @@ require_transferable(const ApikeyRow *key, Oid new_owner, const text *subject)
 					 errmsg("permission denied to transfer a personal API key"),
 					 errdetail("Only superusers may.")));
 	}
-	else if (!apikey_member_named(new_owner, subject, &place))
+	else if (!apikey_member_named(new_owner, subject, &tenant))
 		apikey_refuse("new_owner", "The new owner must be a member of the key's project, or of its organization.");
 }
 

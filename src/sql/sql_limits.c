@@ -111,19 +111,19 @@ open_subject(const text *subject)
 }
 
 static void
-set_place(ApikeyRow *limit, const ApikeyPlace *place)
+set_tenant(ApikeyRow *limit, const ApikeyTenant *tenant)
 {
 	apikey_row_set_pointer(limit, APIKEY_LIMIT_ORGANIZATION,
-						   apikey_place_organization(place));
+						   apikey_tenant_organization(tenant));
 	apikey_row_set_pointer(limit, APIKEY_LIMIT_PROJECT,
-						   apikey_place_project(place));
+						   apikey_tenant_project(tenant));
 }
 
 /* Locks the holder, for whoever may limit it, and says whose the limit is. */
 static void
 open_holder(FunctionCallInfo fcinfo, ApikeyRow *limit)
 {
-	static ApikeyPlace place;	/* the row points into it */
+	static ApikeyTenant tenant; /* the row points into it */
 	ApikeyRow	key;
 	Oid			owner;
 
@@ -139,8 +139,8 @@ open_holder(FunctionCallInfo fcinfo, ApikeyRow *limit)
 							   PG_GETARG_TEXT_PP(SET_SUBJECT));
 	if (!PG_ARGISNULL(SET_PATH))
 	{
-		apikey_place_open(PG_GETARG_TEXT_PP(SET_PATH), &place);
-		set_place(limit, &place);
+		apikey_tenant_open(PG_GETARG_TEXT_PP(SET_PATH), &tenant);
+		set_tenant(limit, &tenant);
 		return;
 	}
 	owner = open_subject(PG_GETARG_TEXT_PP(SET_SUBJECT));
@@ -197,42 +197,42 @@ authorize_subject(const pg_uuid_t *id, const ApikeyLimitHolder *holder)
 }
 
 /*
- * Does the view show a place's limit to a caller that is something there?  One
+ * Does the view show a tenant's limit to a caller that is something there?  One
  * of a subject, where it shows the keys, or the caller is that subject.
  */
 static bool
-sees_place(const ApikeyLimitHolder *holder, ApikeyRole standing)
+sees_tenant(const ApikeyLimitHolder *holder, ApikeyRole member_role)
 {
 	ApikeyAuthority authority;
 
 	if (holder->subject == NULL ||
 		(apikey_principal_subject() != NULL &&
 		 apikey_same_text(apikey_principal_subject(), holder->subject)))
-		return standing != APIKEY_ROLE_NONE;
+		return member_role != APIKEY_ROLE_NONE;
 	if (holder->project == NULL)
-		return standing >= APIKEY_ROLE_ADMIN;
+		return member_role >= APIKEY_ROLE_ADMIN;
 	apikey_authority_in_project(holder->project, &authority);
 	return apikey_authority_lists(&authority);
 }
 
-/* Locks a place's limit's place; a stranger is told of no such limit. */
+/* Locks the tenant of a limit; a stranger is told of no such limit. */
 static void
-authorize_place(const pg_uuid_t *id, const ApikeyLimitHolder *holder)
+authorize_tenant(const pg_uuid_t *id, const ApikeyLimitHolder *holder)
 {
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 	ApikeyRow	organization;
-	ApikeyRole	standing;
+	ApikeyRole	member_role;
 	text	   *path;
 
-	standing = apikey_member_standing(GetUserId(), apikey_principal_subject(),
-									  holder->organization, holder->project);
-	if (!sees_place(holder, standing) && !apikey_authority_sees_keys())
+	member_role = apikey_member_role(GetUserId(), apikey_principal_subject(),
+									 holder->organization, holder->project);
+	if (!sees_tenant(holder, member_role) && !apikey_authority_sees_keys())
 		refuse_unknown(id);
 	if (holder->project != NULL)
 	{
-		if (!apikey_place_fetch_project(holder->project, &place))
+		if (!apikey_tenant_fetch_project(holder->project, &tenant))
 			refuse_unknown(id);
-		path = cstring_to_text(place.path);
+		path = cstring_to_text(tenant.path);
 	}
 	else
 	{
@@ -241,7 +241,7 @@ authorize_place(const pg_uuid_t *id, const ApikeyLimitHolder *holder)
 			refuse_unknown(id);
 		path = apikey_row_text(&organization, APIKEY_ORGANIZATION_NAME);
 	}
-	apikey_place_open(path, &place);
+	apikey_tenant_open(path, &tenant);
 }
 
 /* The same of a key's. */
@@ -270,7 +270,7 @@ open_limit(const pg_uuid_t *id, ApikeyRow *limit)
 	if (holder.key != NULL)
 		authorize_key(id, &holder);
 	else if (holder.organization != NULL)
-		authorize_place(id, &holder);
+		authorize_tenant(id, &holder);
 	else
 		authorize_subject(id, &holder);
 	if (!apikey_table_lock(&apikey_limit_table, id, APIKEY_LOCK_UPDATE, limit))
@@ -354,7 +354,7 @@ PG_FUNCTION_INFO_V1(apikey_charge);
 Datum
 apikey_charge(PG_FUNCTION_ARGS)
 {
-	ApikeyDemand demand = {0};
+	ApikeyRequirements required = {0};
 	ApikeyVerdict verdict;
 	ApikeyCosts *costs;
 
@@ -363,10 +363,10 @@ apikey_charge(PG_FUNCTION_ARGS)
 	require_argument(fcinfo, 1, "costs");
 	costs = apikey_costs_read(PG_GETARG_DATUM(1), true);
 	if (!PG_ARGISNULL(2))
-		demand.project = PG_GETARG_TEXT_PP(2);
-	demand.by_owner = !PG_ARGISNULL(3);
-	demand.owner = demand.by_owner ? PG_GETARG_OID(3) : GetUserId();
-	if (!apikey_verify_known(PG_GETARG_UUID_P(0), &demand, &verdict))
+		required.project = PG_GETARG_TEXT_PP(2);
+	required.by_owner = !PG_ARGISNULL(3);
+	required.owner = required.by_owner ? PG_GETARG_OID(3) : GetUserId();
+	if (!apikey_verify_known(PG_GETARG_UUID_P(0), &required, &verdict))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("API key \"%s\" does not exist",

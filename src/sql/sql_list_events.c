@@ -45,7 +45,7 @@ typedef struct Wanted
 	int64		id;
 	const pg_uuid_t *key_id;
 	const text *subject;
-	const text *place;
+	const text *tenant;
 	bool		has_since;
 	bool		has_before;
 	int64		since;
@@ -64,7 +64,7 @@ read_wanted(FunctionCallInfo fcinfo, Wanted *wanted)
 	if (!PG_ARGISNULL(ARG_KEY_SUBJECT))
 		wanted->subject = PG_GETARG_TEXT_PP(ARG_KEY_SUBJECT);
 	if (!PG_ARGISNULL(ARG_PROJECT))
-		wanted->place = PG_GETARG_TEXT_PP(ARG_PROJECT);
+		wanted->tenant = PG_GETARG_TEXT_PP(ARG_PROJECT);
 	wanted->has_since = !PG_ARGISNULL(ARG_SINCE);
 	if (wanted->has_since)
 		wanted->since = PG_GETARG_INT64(ARG_SINCE);
@@ -90,11 +90,12 @@ is_wanted(const Wanted *wanted, const ApikeyRow *event)
 	return (wanted->subject == NULL ||
 			apikey_same_text(wanted->subject,
 							 apikey_row_text(event, EVENT_KEY_SUBJECT))) &&
-		(wanted->place == NULL ||
-		 apikey_same_text(wanted->place, apikey_row_text(event, EVENT_PLACE)));
+		(wanted->tenant == NULL ||
+		 apikey_same_text(wanted->tenant, apikey_row_text(event,
+														  EVENT_PLACE)));
 }
 
-/* May the caller see an event: is it about a key of its own, or a place? */
+/* May the caller see an event: is it about a key of its own, or a tenant? */
 static bool
 visible(ApikeyListing *listing, const ApikeyRow *event)
 {
@@ -113,7 +114,7 @@ shows(ApikeyListing *listing, const ApikeyRow *event)
 
 /* Has an event been listed with its organization or project? */
 static bool
-listed_with_place(ApikeyListing *listing, const ApikeyRow *event)
+listed_with_tenant(ApikeyListing *listing, const ApikeyRow *event)
 {
 	return apikey_viewer_listed(&listing->viewer,
 								apikey_row_uuid(event, EVENT_ORGANIZATION),
@@ -125,14 +126,14 @@ static bool
 shows_own(ApikeyListing *listing, const ApikeyRow *event)
 {
 	return !event->nulls[EVENT_KEY_OWNER_NAME] &&
-		!listed_with_place(listing, event) && shows(listing, event);
+		!listed_with_tenant(listing, event) && shows(listing, event);
 }
 
 /* The same of one that does not. */
 static bool
 shows_unnamed(ApikeyListing *listing, const ApikeyRow *event)
 {
-	return !listed_with_place(listing, event) && shows(listing, event);
+	return !listed_with_tenant(listing, event) && shows(listing, event);
 }
 
 /* The events of a project that is listed by itself, and no other of its path. */
@@ -162,16 +163,16 @@ read_range(ApikeyListing *listing, ApikeyRange *range, ApikeyShows show)
 	apikey_listing_read(listing, range);
 }
 
-/* Reads the events of a place in an organization. */
+/* Reads the events of a tenant in an organization. */
 static void
-read_place(ApikeyListing *listing, const pg_uuid_t *organization,
-		   const text *place, ApikeyShows show)
+read_tenant(ApikeyListing *listing, const pg_uuid_t *organization,
+			const text *tenant, ApikeyShows show)
 {
 	ApikeyRange range;
 
 	apikey_range_start(&range, APIKEY_REL_EVENT_PLACE);
 	apikey_range_uuid(&range, EVENT_ORGANIZATION, organization);
-	apikey_range_text(&range, EVENT_PLACE, place);
+	apikey_range_text(&range, EVENT_PLACE, tenant);
 	read_range(listing, &range, show);
 }
 
@@ -182,9 +183,9 @@ read_organization(ApikeyListing *listing, const pg_uuid_t *organization)
 	const Wanted *wanted = listing->state;
 	ApikeyRange range;
 
-	if (wanted->place != NULL)
+	if (wanted->tenant != NULL)
 	{
-		read_place(listing, organization, wanted->place, shows);
+		read_tenant(listing, organization, wanted->tenant, shows);
 		return;
 	}
 	apikey_range_start(&range, wanted->subject == NULL ?
@@ -210,9 +211,9 @@ read_owned(const pg_uuid_t *organization, const ApikeyViewedProject *project,
 		read_organization(listing, organization);
 		return;
 	}
-	path = apikey_row_text(&project->place.project, APIKEY_PROJECT_PATH);
-	if (wanted->place == NULL || apikey_same_text(wanted->place, path))
-		read_place(listing, organization, path, shows_of_project);
+	path = apikey_row_text(&project->tenant.project, APIKEY_PROJECT_PATH);
+	if (wanted->tenant == NULL || apikey_same_text(wanted->tenant, path))
+		read_tenant(listing, organization, path, shows_of_project);
 }
 
 /* Reads the events of keys whose owner was a role. */
@@ -226,15 +227,15 @@ read_owner(ApikeyListing *listing, Oid role)
 	ApikeyRange range;
 
 	apikey_range_start(&range, of_subject ? APIKEY_REL_EVENT_OWNER_SUBJECT :
-					   wanted->place != NULL ? APIKEY_REL_EVENT_OWNER_PLACE :
+					   wanted->tenant != NULL ? APIKEY_REL_EVENT_OWNER_PLACE :
 					   APIKEY_REL_EVENT_OWNER);
 	apikey_range_key(&range, EVENT_KEY_OWNER, BTEqualStrategyNumber, F_OIDEQ,
 					 ObjectIdGetDatum(role));
 	if (of_subject)
 		apikey_range_text(&range, EVENT_KEY_SUBJECT,
 						  own_subject ? viewer->subject : wanted->subject);
-	else if (wanted->place != NULL)
-		apikey_range_text(&range, EVENT_PLACE, wanted->place);
+	else if (wanted->tenant != NULL)
+		apikey_range_text(&range, EVENT_PLACE, wanted->tenant);
 	read_range(listing, &range, shows_own);
 }
 
@@ -324,12 +325,13 @@ read_all(ApikeyListing *listing)
 	Datum	   *values;
 	int			count;
 
-	if (wanted->place != NULL)
+	if (wanted->tenant != NULL)
 	{
 		values = apikey_listing_distinct(listing, APIKEY_REL_EVENT_ORGANIZATION,
 										 EVENT_ORGANIZATION, F_UUID_LT, &count);
 		for (int i = 0; i < count; i++)
-			read_place(listing, DatumGetUUIDP(values[i]), wanted->place, shows);
+			read_tenant(listing, DatumGetUUIDP(values[i]), wanted->tenant,
+						shows);
 	}
 	else if (wanted->subject != NULL)
 	{

@@ -51,8 +51,8 @@ shows_own(ApikeyListing *listing, const ApikeyRow *row)
 
 /* Reads the rows of an organization, or of one of its projects. */
 static void
-read_place(const pg_uuid_t *organization, const ApikeyViewedProject *project,
-		   void *state)
+read_tenant(const pg_uuid_t *organization, const ApikeyViewedProject *project,
+			void *state)
 {
 	ApikeyListing *listing = state;
 	ApikeyRange range;
@@ -113,7 +113,7 @@ _apikey_usage_history(PG_FUNCTION_ARGS)
 	}
 	else
 	{
-		apikey_viewer_owned(&listing.viewer, read_place, &listing);
+		apikey_viewer_owned(&listing.viewer, read_tenant, &listing);
 		foreach(cell, listing.viewer.roles)
 			read_owner(&listing, lfirst_oid(cell));
 	}

@@ -4,7 +4,7 @@
  *
  * They are found by their holders: the organizations and projects in which the
  * caller is something, the keys that it sees, and its own personal keys'
- * subjects.  Of a subject in a place they are shown to that subject and to
+ * subjects.  Of a subject in a tenant they are shown to that subject and to
  * whoever may see all keys there.
  */
 #include "postgres.h"
@@ -74,7 +74,8 @@ shows(ApikeyListing *listing, const ApikeyRow *limit)
 		return !viewer->by_subject || viewer->subject == NULL;
 	if (holder.project != NULL)
 		return apikey_authority_lists(&apikey_viewer_project(viewer, holder.project)->authority);
-	return apikey_viewer_organization(viewer, holder.organization)->standing >=
+	return apikey_viewer_organization(viewer,
+									  holder.organization)->member_role >=
 		APIKEY_ROLE_ADMIN;
 }
 
@@ -89,10 +90,10 @@ read_key(ApikeyListing *listing, const pg_uuid_t *id)
 	apikey_listing_read(listing, &range);
 }
 
-/* Reads those of a place, with its subjects. */
+/* Reads those of a tenant, with its subjects. */
 static void
-read_place(ApikeyListing *listing, const pg_uuid_t *organization,
-		   const pg_uuid_t *project)
+read_tenant(ApikeyListing *listing, const pg_uuid_t *organization,
+			const pg_uuid_t *project)
 {
 	ApikeyRange range;
 
@@ -121,7 +122,7 @@ read_role(ApikeyListing *listing, Oid role)
 static void
 list_organization(ApikeyViewedOrganization *organization, void *state)
 {
-	read_place(state, &organization->id, NULL);
+	read_tenant(state, &organization->id, NULL);
 }
 
 static bool
@@ -153,8 +154,8 @@ list_project(ApikeyViewedProject *project, void *state)
 {
 	ApikeyListing *listing = state;
 
-	read_place(listing, apikey_place_organization(&project->place),
-			   &project->id);
+	read_tenant(listing, apikey_tenant_organization(&project->tenant),
+				&project->id);
 	project->listed = apikey_authority_lists(&project->authority);
 	if (project->listed)
 		read_keys(listing, APIKEY_REL_KEY_PROJECT, APIKEY_KEY_PROJECT,
@@ -202,7 +203,7 @@ read_visible(ApikeyListing *listing)
 	}
 }
 
-/* The path of a limit's place, as the query's snapshot has it. */
+/* The path of a limit's tenant, as the query's snapshot has it. */
 static text *
 path_of(ApikeyListing *listing, const ApikeyLimitHolder *holder)
 {

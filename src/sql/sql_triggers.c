@@ -65,8 +65,8 @@ find_changes(FunctionCallInfo fcinfo, const ApikeyTable *table,
 	apikey_catalog_require(trigger->tg_relation);
 	if (!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 		apikey_instead_refuse(RelationGetRelationName(trigger->tg_relation),
-					   TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ?
-					   "INSERT" : "DELETE");
+							  TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ?
+							  "INSERT" : "DELETE");
 
 	changes->count = 0;
 	desc = RelationGetDescr(trigger->tg_relation);
@@ -84,7 +84,7 @@ find_changes(FunctionCallInfo fcinfo, const ApikeyTable *table,
 						   change.after, change.is_null))
 			continue;
 		change.column = apikey_instead_writable(table, trigger->tg_relation,
-										NameStr(change.attribute->attname));
+												NameStr(change.attribute->attname));
 		change.type = table->columns[change.column].type;
 		changes->changes[changes->count++] = change;
 	}
@@ -159,11 +159,11 @@ updated_row(FunctionCallInfo fcinfo)
 /* A key's role may not be raised above what whoever updates it is himself. */
 static void
 check_new_role(const ApikeyRow *key, ApikeyRole before,
-			   const ApikeyPlace *place)
+			   const ApikeyTenant *tenant)
 {
 	ApikeyRole	role = apikey_row_role(key, APIKEY_KEY_ROLE);
 
-	if (role != before && role > apikey_place_standing(place))
+	if (role != before && role > apikey_tenant_role(tenant))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for \"role\""),
@@ -213,7 +213,7 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 {
 	Changes		changes;
 	ApikeyRow	key;
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 	ApikeyRole	role_before;
 	const ApikeyRow *project;
 	bool		credits;
@@ -227,7 +227,7 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 	role_before = apikey_row_role(&key, APIKEY_KEY_ROLE);
 	credits = open_credits(&changes, &key);
 	apply_changes(&changes, &key);
-	project = apikey_manage_project(&key, &place);
+	project = apikey_manage_project(&key, &tenant);
 	apikey_rule_attributes(&key, project);
 	if (find_change(&changes, APIKEY_KEY_STARTS_AT) != NULL ||
 		find_change(&changes, APIKEY_KEY_EXPIRES_AT) != NULL)
@@ -235,10 +235,11 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 	if (find_change(&changes, APIKEY_KEY_RATE_LIMIT) != NULL)
 		apikey_rule_limit_held(&key);
 	if (project != NULL)
-		check_new_role(&key, role_before, &place);
+		check_new_role(&key, role_before, &tenant);
 	if (credits)
 		apikey_account_update(&key,
-							 find_change(&changes, APIKEY_KEY_CREDITS) != NULL);
+							  find_change(&changes,
+										  APIKEY_KEY_CREDITS) != NULL);
 	apikey_key_update(&key, APIKEY_EVENT_UPDATED, changes_detail(&changes));
 	return updated_row(fcinfo);
 }
@@ -252,20 +253,20 @@ Datum
 _apikey_project_write(PG_FUNCTION_ARGS)
 {
 	Changes		changes;
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 
 	find_changes(fcinfo, &apikey_project_table, &changes);
 	if (changes.count == 0)
 		return updated_row(fcinfo);
 
-	apikey_place_open_project(changes.id, &place);
-	apply_changes(&changes, &place.project);
-	apikey_rule_project(&place.project);
+	apikey_tenant_open_project(changes.id, &tenant);
+	apply_changes(&changes, &tenant.project);
+	apikey_rule_project(&tenant.project);
 	if (find_change(&changes, APIKEY_PROJECT_MAX_IDLE) != NULL)
-		apikey_idle_set(&place.project);
-	apikey_table_update(&apikey_project_table, &place.project);
-	apikey_event_place(&place, APIKEY_EVENT_PROJECT_UPDATED,
-					   changes_detail(&changes));
+		apikey_idle_set(&tenant.project);
+	apikey_table_update(&apikey_project_table, &tenant.project);
+	apikey_event_tenant(&tenant, APIKEY_EVENT_PROJECT_UPDATED,
+						changes_detail(&changes));
 	return updated_row(fcinfo);
 }
 

@@ -144,7 +144,7 @@ append_successor(StringInfo json, const ApikeyVerdict *verdict)
  */
 static void
 append_limits(StringInfo json, const ApikeyVerdict *verdict,
-			  const ApikeyDemand *demand)
+			  const ApikeyRequirements *required)
 {
 	const char *separator = json->len > 0 ? ", " : "";
 
@@ -152,14 +152,15 @@ append_limits(StringInfo json, const ApikeyVerdict *verdict,
 		 verdict->code == APIKEY_CODE_EXHAUSTED) && verdict->refused_by >= 0)
 		appendStringInfo(json, "%s\"limit\": %s", separator,
 						 apikey_bound_json(verdict, verdict->refused_by));
-	else if (verdict->code == APIKEY_CODE_VALID && demand->costs != NULL)
+	else if (verdict->code == APIKEY_CODE_VALID && required->costs != NULL)
 		appendStringInfo(json, "%s\"limits\": %s", separator,
 						 apikey_bounds_json(verdict));
 }
 
 /* The object of all that there is to tell; false for nothing. */
 static bool
-verdict_detail(const ApikeyVerdict *verdict, const ApikeyDemand *demand,
+verdict_detail(const ApikeyVerdict *verdict,
+			   const ApikeyRequirements *required,
 			   Datum *detail)
 {
 	StringInfoData json;
@@ -169,15 +170,15 @@ verdict_detail(const ApikeyVerdict *verdict, const ApikeyDemand *demand,
 	if (verdict->code == APIKEY_CODE_INSUFFICIENT_SCOPE)
 		apikey_scope_missing(&json,
 							 verdict->key->values[APIKEY_KEY_SCOPES],
-							 demand->scopes);
+							 required->scopes);
 	if (verdict->code == APIKEY_CODE_IP_DENIED)
 		appendStringInfo(&json, "\"client_addr\": \"%s\"",
-						 demand->client_addr == NULL ? "missing" : "denied");
+						 required->client_addr == NULL ? "missing" : "denied");
 	if (rate != NULL)
 		appendStringInfo(&json, "%s\"rate_limit\": " INT64_FORMAT ", \"rate_window_seconds\": %.15g",
 						 json.len > 0 ? ", " : "", rate->tokens,
 						 (double) rate->window / APIKEY_LIMITER_UNITS / USECS_PER_SEC);
-	append_limits(&json, verdict, demand);
+	append_limits(&json, verdict, required);
 	append_successor(&json, verdict);
 	if (verdict->span != NULL)
 		appendStringInfo(&json, "%s\"token_expires_at\": %s",
@@ -243,7 +244,7 @@ fill_key(const ApikeyVerdict *verdict, Name owner, Datum *values, bool *nulls)
 /* The one row that tells a verdict. */
 static HeapTuple
 verdict_row(TupleDesc desc, ApikeyVerdict *verdict,
-			const ApikeyDemand *demand)
+			const ApikeyRequirements *required)
 {
 	Datum		values[RESULT_COLUMNS];
 	bool		nulls[RESULT_COLUMNS];
@@ -258,7 +259,7 @@ verdict_row(TupleDesc desc, ApikeyVerdict *verdict,
 	{
 		apikey_verdict_key(verdict);
 		fill_key(verdict, &owner, values, nulls);
-		nulls[RESULT_DETAIL] = !verdict_detail(verdict, demand,
+		nulls[RESULT_DETAIL] = !verdict_detail(verdict, required,
 											   &values[RESULT_DETAIL]);
 	}
 	return heap_form_tuple(desc, values, nulls);
@@ -340,7 +341,7 @@ begin_result(FunctionCallInfo fcinfo)
 /* Verifies and stores the row. */
 static Datum
 verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
-	   const ApikeyDemand *demand)
+	   const ApikeyRequirements *required)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	ApikeyVerdict verdict;
@@ -349,14 +350,14 @@ verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 	bool		keep;
 	TupleDesc	desc = begin_result(fcinfo);
 
-	apikey_verify_credential(credential, demand, &verdict);
+	apikey_verify_credential(credential, required, &verdict);
 	keep = verdict.code == APIKEY_CODE_VALID && verdict.bounds == NULL &&
-		demand->costs == NULL && verdict.entry != NULL;
+		required->costs == NULL && verdict.entry != NULL;
 	if (keep && apikey_cache_row(&verdict, &kept))
 		row = &kept;
 	else
 	{
-		row = verdict_row(desc, &verdict, demand);
+		row = verdict_row(desc, &verdict, required);
 		if (keep)
 			apikey_cache_keep_row(&verdict, row);
 	}
@@ -374,10 +375,10 @@ Datum
 apikey_verify(PG_FUNCTION_ARGS)
 {
 	ApikeyCredential credential;
-	ApikeyDemand demand;
+	ApikeyRequirements required;
 
-	apikey_demand_of_key(fcinfo, &credential, &demand);
-	return verify(fcinfo, &credential, &demand);
+	apikey_requirements_of_key(fcinfo, &credential, &required);
+	return verify(fcinfo, &credential, &required);
 }
 
 /*
@@ -389,10 +390,10 @@ Datum
 apikey_verify_digest(PG_FUNCTION_ARGS)
 {
 	ApikeyCredential credential;
-	ApikeyDemand demand;
+	ApikeyRequirements required;
 
-	apikey_demand_of_digest(fcinfo, &credential, &demand);
-	return verify(fcinfo, &credential, &demand);
+	apikey_requirements_of_digest(fcinfo, &credential, &required);
+	return verify(fcinfo, &credential, &required);
 }
 
 /*
@@ -405,10 +406,10 @@ Datum
 apikey_check(PG_FUNCTION_ARGS)
 {
 	ApikeyCredential credential;
-	ApikeyDemand demand;
+	ApikeyRequirements required;
 	ApikeyVerdict verdict;
 
-	apikey_demand_of_check(fcinfo, &credential, &demand);
-	apikey_verify_credential(&credential, &demand, &verdict);
+	apikey_requirements_of_check(fcinfo, &credential, &required);
+	apikey_verify_credential(&credential, &required, &verdict);
 	PG_RETURN_BOOL(verdict.code == APIKEY_CODE_VALID);
 }

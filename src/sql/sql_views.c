@@ -23,7 +23,7 @@
 /* What the caller is in the projects that a query has met so far. */
 typedef struct SeenProjects
 {
-	Oid			user;			/* whose standing that is */
+	Oid			user;			/* whose role that is */
 	text	   *subject;
 	HTAB	   *projects;
 	MemoryContext context;
@@ -123,9 +123,9 @@ _apikey_standing(PG_FUNCTION_ARGS)
 {
 	bool		known = superuser() || apikey_principal_readable();
 	ApikeyRole	role = PG_ARGISNULL(0) || !known ? APIKEY_ROLE_NONE :
-		apikey_member_standing(GetUserId(), apikey_principal_subject_if_known(),
-							   PG_GETARG_UUID_P(0),
-							   PG_ARGISNULL(1) ? NULL : PG_GETARG_UUID_P(1));
+		apikey_member_role(GetUserId(), apikey_principal_subject_if_known(),
+						   PG_GETARG_UUID_P(0),
+						   PG_ARGISNULL(1) ? NULL : PG_GETARG_UUID_P(1));
 
 	if (role == APIKEY_ROLE_NONE)
 		PG_RETURN_NULL();
@@ -146,16 +146,16 @@ _apikey_sees_all(PG_FUNCTION_ARGS)
 
 /* Is the caller an owner of a project or, where it is gone, its organization? */
 static bool
-owns_place(FunctionCallInfo fcinfo, int organization, int project)
+owns_tenant(FunctionCallInfo fcinfo, int organization, int project)
 {
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 
 	if (!PG_ARGISNULL(project) &&
-		apikey_place_fetch_project(PG_GETARG_UUID_P(project), &place))
-		return apikey_place_standing(&place) == APIKEY_ROLE_OWNER;
+		apikey_tenant_fetch_project(PG_GETARG_UUID_P(project), &tenant))
+		return apikey_tenant_role(&tenant) == APIKEY_ROLE_OWNER;
 	return !PG_ARGISNULL(organization) &&
-		apikey_member_standing(GetUserId(), apikey_principal_subject(),
-							   PG_GETARG_UUID_P(organization), NULL) ==
+		apikey_member_role(GetUserId(), apikey_principal_subject(),
+						   PG_GETARG_UUID_P(organization), NULL) ==
 		APIKEY_ROLE_OWNER;
 }
 
@@ -178,7 +178,7 @@ _apikey_event_visible_0_2(PG_FUNCTION_ARGS)
 									   PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1),
 									   PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2),
 									   PG_ARGISNULL(3) ? NULL : PG_GETARG_UUID_P(3))) ||
-				   owns_place(fcinfo, 4, 5) || apikey_administers());
+				   owns_tenant(fcinfo, 4, 5) || apikey_administers());
 }
 
 /*
@@ -198,7 +198,7 @@ _apikey_event_visible(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	PG_RETURN_BOOL((!PG_ARGISNULL(0) &&
 					apikey_principal_matches(PG_GETARG_OID(0), subject)) ||
-				   owns_place(fcinfo, 2, 3));
+				   owns_tenant(fcinfo, 2, 3));
 }
 
 /*

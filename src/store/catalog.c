@@ -149,7 +149,7 @@ catalog_require_local(Oid relid)
 }
 
 pg_noreturn static void
-refuse_foreign(const char *name)
+refuse_hash(const char *name)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -216,11 +216,11 @@ catalog_find(ApikeyRelation relation)
 	if (table != relation)
 	{
 		if (!catalog_is_index(relid, table))
-			refuse_foreign(name);
+			refuse_hash(name);
 		return relid;
 	}
 	if (!catalog_is_ours(relid, relation))
-		refuse_foreign(name);
+		refuse_hash(name);
 	catalog_require_local(relid);
 	return relid;
 }
@@ -388,7 +388,7 @@ apikey_catalog_require(Relation rel)
 		getExtensionOfObject(RelationRelationId, RelationGetRelid(rel)) ==
 		get_extension_oid("apikey", false))
 		return;
-	refuse_foreign(RelationGetRelationName(rel));
+	refuse_hash(RelationGetRelationName(rel));
 }
 
 /* The OID of one of our relations. */

@@ -98,7 +98,7 @@ typedef enum ApikeyShape
 {
 	APIKEY_SHAPE_MISSING,		/* NULL or empty: nothing was offered */
 	APIKEY_SHAPE_NONE,			/* no key's */
-	APIKEY_SHAPE_FOREIGN,		/* an imported key's, perhaps */
+	APIKEY_SHAPE_OTHER,			/* an imported key's, perhaps */
 	APIKEY_SHAPE_NATIVE,		/* a key's: prefix and id are right */
 	APIKEY_SHAPE_TOKEN			/* a token's: where its prefix ends is right */
 } ApikeyShape;
@@ -115,7 +115,8 @@ typedef struct ApikeyCredential
 	size_t		prefix_len;
 	size_t		text_len;		/* where prefix begins the whole key, or 0 */
 	uint8		proof[APIKEY_DIGEST_BYTES]; /* then: of the proving characters */
-	uint8		digest[APIKEY_DIGEST_BYTES];	/* then only after apikey_credential_digest */
+	uint8		digest[APIKEY_DIGEST_BYTES];	/* then only after
+												 * apikey_credential_digest */
 } ApikeyCredential;
 
 /* address.c */

@@ -112,16 +112,16 @@ apikey_history_json_plus(Datum json, const char *name, int64 amount)
 }
 
 static void
-set_place(const ApikeyRow *key, ApikeyRow *row)
+set_tenant(const ApikeyRow *key, ApikeyRow *row)
 {
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 
 	if (apikey_key_project(key) == NULL ||
-		!apikey_place_fetch_project(apikey_key_project(key), &place))
+		!apikey_tenant_fetch_project(apikey_key_project(key), &tenant))
 		return;
-	apikey_row_set(row, HISTORY_PLACE, CStringGetTextDatum(place.path));
+	apikey_row_set(row, HISTORY_PLACE, CStringGetTextDatum(tenant.path));
 	apikey_row_set_pointer(row, HISTORY_ORGANIZATION,
-						   apikey_place_organization(&place));
+						   apikey_tenant_organization(&tenant));
 	apikey_row_set(row, HISTORY_PROJECT, key->values[APIKEY_KEY_PROJECT]);
 }
 
@@ -138,7 +138,7 @@ new_row(const ApikeyRow *key, ApikeyRow *row)
 												 apikey_row_text(key, APIKEY_KEY_OWNER_NAME)));
 	apikey_row_set_pointer(row, HISTORY_KEY_SUBJECT,
 						   apikey_row_text(key, APIKEY_KEY_SUBJECT));
-	set_place(key, row);
+	set_tenant(key, row);
 }
 
 /* Makes a row one of an hour or day. */
@@ -243,7 +243,7 @@ apikey_history_add(const ApikeyRow *key, uint64 uses, const List *counts)
 			HISTORY_DENIED;
 
 		row.values[column] = apikey_history_json_plus(row.values[column], count->name,
-									   count->count);
+													  count->count);
 	}
 	apikey_history_put_row(&row, found);
 }
@@ -282,8 +282,8 @@ sum_to_day(const ApikeyRow *hour)
 			if (value.type == jbvNumeric)
 				day.values[columns[i]] =
 					apikey_history_json_plus(day.values[columns[i]], name,
-							  DatumGetInt64(DirectFunctionCall1(numeric_int8,
-																NumericGetDatum(value.val.numeric))));
+											 DatumGetInt64(DirectFunctionCall1(numeric_int8,
+																			   NumericGetDatum(value.val.numeric))));
 		}
 	}
 	apikey_history_put_row(&day, found);

@@ -48,12 +48,13 @@ extern void apikey_usage_move(ApikeyBatch *batch);
 extern void apikey_usage_move_back(Oid database, const ApikeyBatchUse *use);
 extern void apikey_usage_settle_kept(Oid database, bool counts);
 
-typedef bool (*ApikeyTouchDue) (const void *credential, TimestampTz now,
-								TimestampTz before);
+typedef bool (*ApikeyLastUseDue) (const void *credential, TimestampTz now,
+								  TimestampTz before);
 
-/* touch.c */
-extern void apikey_touch(const pg_uuid_t *key, inet *client_addr,
-						 ApikeyTouchDue due, const void *credential);
+/* last_use.c */
+extern void apikey_last_use_write(const pg_uuid_t *key, inet *client_addr,
+								  ApikeyLastUseDue due,
+								  const void *credential);
 
 /* asker.c */
 extern const ApikeyMemoryPart apikey_asker_memory;

@@ -198,8 +198,8 @@ apikey_cache_lookup_id(const pg_uuid_t *id, ApikeyVerdict *verdict)
  * is not stored nothing is known, so it is always time.
  */
 bool
-apikey_cache_touch(const ApikeyCredential *credential, TimestampTz now,
-				   TimestampTz before)
+apikey_cache_last_use_due(const ApikeyCredential *credential, TimestampTz now,
+						  TimestampTz before)
 {
 	ApikeyCacheEntry *entry = all_stale ? NULL : find_entry(credential);
 

@@ -84,7 +84,7 @@ apikey_credential_from_key(NullableDatum key, ApikeyCredential *credential)
 							credential->proof);
 	}
 	else if (!token_head(bytes, len, credential) && apikey_import_any())
-		credential->shape = APIKEY_SHAPE_FOREIGN;
+		credential->shape = APIKEY_SHAPE_OTHER;
 }
 
 /* The SHA-256 of a whole key, of which the tables have what is stored. */

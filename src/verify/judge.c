@@ -23,34 +23,34 @@
  * Where neither is named, it is the caller's own or nobody's.
  */
 static ApikeyCode
-judge_whose(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
+judge_whose(const ApikeyVerdict *verdict, const ApikeyRequirements *required)
 {
 	bool		personal = verdict->state.personal;
-	bool		owned = demand->owner == verdict->hint->owner;
+	bool		owned = required->owner == verdict->hint->owner;
 
-	if (demand->project != NULL)
+	if (required->project != NULL)
 	{
-		if (!apikey_place_within(verdict->project, demand->project))
+		if (!apikey_tenant_within(verdict->project, required->project))
 			return APIKEY_CODE_WRONG_PROJECT;
-		return owned || !demand->by_owner ? APIKEY_CODE_VALID :
+		return owned || !required->by_owner ? APIKEY_CODE_VALID :
 			APIKEY_CODE_WRONG_OWNER;
 	}
-	if (!personal && !demand->by_owner)
+	if (!personal && !required->by_owner)
 		return APIKEY_CODE_WRONG_PROJECT;
 	return personal && owned ? APIKEY_CODE_VALID : APIKEY_CODE_WRONG_OWNER;
 }
 
-/* Fills in a verdict on a key that has been read just now, in a place or none. */
+/* Fills in a verdict on a key that has been read just now, in a tenant or none. */
 static void
 complete_at(ApikeyVerdict *verdict, const ApikeyRow *key,
-			const ApikeyPlace *place)
+			const ApikeyTenant *tenant)
 {
 	verdict->id = apikey_row_id(key);
 	verdict->entry = NULL;
 	verdict->key = key;
-	verdict->project = place == NULL ? NULL : place->path;
+	verdict->project = tenant == NULL ? NULL : tenant->path;
 	verdict->rated = verdict->credited = false;
-	verdict->bounds = apikey_bounds_read(key, place);
+	verdict->bounds = apikey_bounds_read(key, tenant);
 	verdict->span = NULL;
 	verdict->state.personal = apikey_key_project(key) == NULL;
 	memset(&verdict->fresh_hint, 0, sizeof(verdict->fresh_hint));
@@ -58,17 +58,17 @@ complete_at(ApikeyVerdict *verdict, const ApikeyRow *key,
 	verdict->hint = &verdict->fresh_hint;
 }
 
-/* The same where its place is still to be read. */
+/* The same where its tenant is still to be read. */
 void
 apikey_judge_complete(ApikeyVerdict *verdict, const ApikeyRow *key)
 {
 	const pg_uuid_t *project = apikey_key_project(key);
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 	bool		found = project != NULL &&
-		apikey_place_fetch_project(project, &place);
+		apikey_tenant_fetch_project(project, &tenant);
 
-	complete_at(verdict, key, found ? &place : NULL);
-	apikey_status_read(key, found ? &place : NULL, &verdict->state,
+	complete_at(verdict, key, found ? &tenant : NULL);
+	apikey_status_read(key, found ? &tenant : NULL, &verdict->state,
 					   &verdict->fresh_term);
 	verdict->term = &verdict->fresh_term;
 }
@@ -79,11 +79,11 @@ apikey_judge_complete(ApikeyVerdict *verdict, const ApikeyRow *key)
  * such.
  */
 bool
-apikey_verify_known(const pg_uuid_t *id, const ApikeyDemand *demand,
+apikey_verify_known(const pg_uuid_t *id, const ApikeyRequirements *required,
 					ApikeyVerdict *verdict)
 {
 	ApikeyRow  *key = palloc(sizeof(ApikeyRow));
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 
 	AcceptInvalidationMessages();
 	verdict->at = GetCurrentTimestamp();
@@ -92,12 +92,12 @@ apikey_verify_known(const pg_uuid_t *id, const ApikeyDemand *demand,
 	{
 		if (apikey_key_fetch_latest(id, key))
 			apikey_judge_complete(verdict, key);
-		else if (apikey_deleted_fetch(id, key, &place))
-			complete_at(verdict, key, &place);
+		else if (apikey_deleted_fetch(id, key, &tenant))
+			complete_at(verdict, key, &tenant);
 		else
 			return false;
 	}
-	return judge_whose(verdict, demand) == APIKEY_CODE_VALID;
+	return judge_whose(verdict, required) == APIKEY_CODE_VALID;
 }
 
 /* What a token adds to what its key is now, which ends with it. */
@@ -138,38 +138,40 @@ apikey_judge_state(const ApikeyVerdict *verdict)
 
 /* Is a key good for what is wanted, whoever's it is? */
 ApikeyCode
-apikey_judge_use(const ApikeyVerdict *verdict, const ApikeyDemand *demand)
+apikey_judge_use(const ApikeyVerdict *verdict,
+				 const ApikeyRequirements *required)
 {
 	if (verdict->state.by_address &&
 		!apikey_address_allowed(apikey_verdict_value(verdict, APIKEY_KEY_ALLOWED_IPS),
-								demand->client_addr))
+								required->client_addr))
 		return APIKEY_CODE_IP_DENIED;
-	if (verdict->state.role < demand->min_role)
+	if (verdict->state.role < required->min_role)
 		return APIKEY_CODE_INSUFFICIENT_ROLE;
-	if (demand->by_scopes &&
+	if (required->by_scopes &&
 		!apikey_scope_all_granted(apikey_verdict_value(verdict, APIKEY_KEY_SCOPES),
-								  demand->scopes))
+								  required->scopes))
 		return APIKEY_CODE_INSUFFICIENT_SCOPE;
 	return APIKEY_CODE_VALID;
 }
 
 /* Spends what a key that passes everything else is limited in. */
 ApikeyCode
-apikey_judge_spend(ApikeyVerdict *verdict, const ApikeyDemand *demand)
+apikey_judge_spend(ApikeyVerdict *verdict, const ApikeyRequirements *required)
 {
 	return verdict->bounds == NULL ? APIKEY_CODE_VALID :
-		apikey_bounds_spend(verdict, demand);
+		apikey_bounds_spend(verdict, required);
 }
 
 /* What a key whose secret has matched is good for. */
 ApikeyCode
-apikey_judge(ApikeyVerdict *verdict, const ApikeyDemand *demand)
+apikey_judge(ApikeyVerdict *verdict, const ApikeyRequirements *required)
 {
 	ApikeyCode	code = apikey_judge_state(verdict);
 
 	if (code == APIKEY_CODE_VALID)
-		code = judge_whose(verdict, demand);
+		code = judge_whose(verdict, required);
 	if (code == APIKEY_CODE_VALID)
-		code = apikey_judge_use(verdict, demand);
-	return code == APIKEY_CODE_VALID ? apikey_judge_spend(verdict, demand) : code;
+		code = apikey_judge_use(verdict, required);
+	return code == APIKEY_CODE_VALID ? apikey_judge_spend(verdict, required) :
+		code;
 }

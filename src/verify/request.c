@@ -67,13 +67,13 @@ apikey_request_key(void)
  * token names; its own keys are not what is meant.
  */
 void
-apikey_request_demand(ApikeyDemand *demand)
+apikey_request_requirements(ApikeyRequirements *required)
 {
-	memset(demand, 0, sizeof(*demand));
-	demand->cost = 1;
+	memset(required, 0, sizeof(*required));
+	required->cost = 1;
 	if (apikey_request_project[0] != '\0')
-		demand->project = cstring_to_text(apikey_request_project);
-	demand->by_owner = apikey_request_owner[0] != '\0';
-	demand->owner = demand->by_owner ?
+		required->project = cstring_to_text(apikey_request_project);
+	required->by_owner = apikey_request_owner[0] != '\0';
+	required->owner = required->by_owner ?
 		get_role_oid(apikey_request_owner, true) : InvalidOid;
 }

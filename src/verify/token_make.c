@@ -64,7 +64,7 @@ prove(const ApikeyRow *key, char *text, ApikeyTokenText *token)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
 	const ApikeyPepper *pepper = NULL;
-	ApikeyStored		stored;
+	ApikeyStored stored;
 	bool		found = apikey_stored_fetch(apikey_row_id(key), snapshot, &stored);
 
 	UnregisterSnapshot(snapshot);
@@ -83,7 +83,7 @@ prove(const ApikeyRow *key, char *text, ApikeyTokenText *token)
 text *
 apikey_token_make(ApikeyCredential *credential, int64 ttl, ArrayType *scopes)
 {
-	char		text[APIKEY_TOKEN_TEXT_MAX];
+	char text[	APIKEY_TOKEN_TEXT_MAX];
 	ApikeyTokenText token = {0};
 	ApikeyVerdict verdict;
 	ApikeyCode	code;
@@ -97,7 +97,7 @@ apikey_token_make(ApikeyCredential *credential, int64 ttl, ArrayType *scopes)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("tokens need a pepper"),
 				 errhint("Set \"apikey.pepper_file\".")));
-	code = apikey_verify_held(credential, scopes, &verdict);
+	code = apikey_verify_in_force(credential, scopes, &verdict);
 	if (code != APIKEY_CODE_VALID)
 		refuse(code);
 
@@ -112,5 +112,5 @@ apikey_token_make(ApikeyCredential *credential, int64 ttl, ArrayType *scopes)
 										  VARSIZE_ANY_EXHDR(prefix), &token, text);
 	prove(verdict.key, text, &token);
 	return cstring_to_text_with_len(text, apikey_token_prove(text, token.signed_len,
-															  token.mac));
+															 token.mac));
 }

@@ -191,24 +191,26 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict)
 
 /* Is it time to write the last use of a key? */
 static bool
-touch_due(const void *credential, TimestampTz now, TimestampTz before)
+last_use_due(const void *credential, TimestampTz now, TimestampTz before)
 {
-	return apikey_cache_touch(credential, now, before);
+	return apikey_cache_last_use_due(credential, now, before);
 }
 
 /* Counts a verdict, and remembers the use of a key. */
 static void
-note(const ApikeyCredential *credential, const ApikeyDemand *demand,
+note(const ApikeyCredential *credential, const ApikeyRequirements *required,
 	 const ApikeyVerdict *verdict)
 {
 	if (apikey_usage_shared())
 		apikey_usage_note(verdict->code,
 						  verdict->known ? &credential->id : NULL,
 						  verdict->known ? verdict->hint : NULL,
-						  demand->client_addr, demand->cost > 0, verdict->at);
-	else if (verdict->code == APIKEY_CODE_VALID && demand->cost > 0)
-		apikey_touch(&credential->id, demand->client_addr, touch_due,
-					 credential);
+						  required->client_addr, required->cost > 0,
+						  verdict->at);
+	else if (verdict->code == APIKEY_CODE_VALID && required->cost > 0)
+		apikey_last_use_write(&credential->id, required->client_addr,
+							  last_use_due,
+							  credential);
 }
 
 /*
@@ -217,7 +219,8 @@ note(const ApikeyCredential *credential, const ApikeyDemand *demand,
  * success gives it a native digest.
  */
 static void
-verify_imported(ApikeyCredential *credential, const ApikeyDemand *demand,
+verify_imported(ApikeyCredential *credential,
+				const ApikeyRequirements *required,
 				ApikeyVerdict *verdict)
 {
 	ApikeyCredential found = *credential;
@@ -232,7 +235,7 @@ verify_imported(ApikeyCredential *credential, const ApikeyDemand *demand,
 		found.id = imported.id;
 		apikey_judge_complete(verdict, key);
 		verdict->known = true;
-		verdict->code = apikey_judge(verdict, demand);
+		verdict->code = apikey_judge(verdict, required);
 		if (imported.stale && verdict->code == APIKEY_CODE_VALID)
 			apikey_rehash_imported(credential, &imported);
 	}
@@ -241,7 +244,7 @@ verify_imported(ApikeyCredential *credential, const ApikeyDemand *demand,
 		apikey_complain(APIKEY_COMPLAINT_IMPORT, "%s", imported.problem);
 		verdict->code = APIKEY_CODE_UNAVAILABLE;
 	}
-	note(&found, demand, verdict);
+	note(&found, required, verdict);
 }
 
 /*
@@ -252,30 +255,31 @@ static bool
 may_be_imported(const ApikeyCredential *credential, ApikeyCode code)
 {
 	return code == APIKEY_CODE_MALFORMED &&
-		(credential->shape == APIKEY_SHAPE_FOREIGN ||
-		 (credential->shape > APIKEY_SHAPE_FOREIGN && apikey_import_any()));
+		(credential->shape == APIKEY_SHAPE_OTHER ||
+		 (credential->shape > APIKEY_SHAPE_OTHER && apikey_import_any()));
 }
 
 /* The verdict on a credential. */
 void
 apikey_verify_credential(ApikeyCredential *credential,
-						 const ApikeyDemand *demand, ApikeyVerdict *verdict)
+						 const ApikeyRequirements *required,
+						 ApikeyVerdict *verdict)
 {
 	verdict->code = APIKEY_CODE_MALFORMED;
-	if (credential->shape > APIKEY_SHAPE_FOREIGN)
+	if (credential->shape > APIKEY_SHAPE_OTHER)
 		verdict->code = find_key(credential, verdict);
 	else if (credential->shape == APIKEY_SHAPE_MISSING)
 		verdict->code = APIKEY_CODE_MISSING;
 	verdict->at = GetCurrentTimestamp();
 	verdict->known = verdict->code == APIKEY_CODE_VALID;
 	if (verdict->known)
-		verdict->code = apikey_judge(verdict, demand);
+		verdict->code = apikey_judge(verdict, required);
 	else if (may_be_imported(credential, verdict->code))
 	{
-		verify_imported(credential, demand, verdict);
+		verify_imported(credential, required, verdict);
 		return;
 	}
-	note(credential, demand, verdict);
+	note(credential, required, verdict);
 }
 
 /* Reads any key, native or imported, or a token's, without remembering it. */
@@ -290,7 +294,7 @@ read_any(ApikeyCredential *credential, ApikeyVerdict *verdict)
 	AcceptInvalidationMessages();
 	if (credential->shape == APIKEY_SHAPE_MISSING)
 		return APIKEY_CODE_MISSING;
-	if (credential->shape > APIKEY_SHAPE_FOREIGN)
+	if (credential->shape > APIKEY_SHAPE_OTHER)
 		code = read_key(credential, verdict, &outdated);
 	if (!may_be_imported(credential, code))
 		return code;
@@ -311,8 +315,8 @@ read_any(ApikeyCredential *credential, ApikeyVerdict *verdict)
  * nothing is written of a use.
  */
 ApikeyCode
-apikey_verify_held(ApikeyCredential *credential, const ArrayType *scopes,
-				   ApikeyVerdict *verdict)
+apikey_verify_in_force(ApikeyCredential *credential, const ArrayType *scopes,
+					   ApikeyVerdict *verdict)
 {
 	ApikeyTokenText token;
 	ApikeyCode	code;
@@ -339,7 +343,7 @@ apikey_verify_held(ApikeyCredential *credential, const ArrayType *scopes,
 ApikeyCode
 apikey_verify_seen(ApikeyCredential *credential, ApikeyVerdict *verdict)
 {
-	static const ApikeyDemand nothing = {.cost = 0};
+	static const ApikeyRequirements nothing = {.cost = 0};
 	ApikeyCode	code = read_any(credential, verdict);
 
 	verdict->known = code == APIKEY_CODE_VALID;

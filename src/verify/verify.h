@@ -34,7 +34,7 @@ extern const ApikeyIdentity *apikey_identity_current(void);
 
 /* request.c */
 extern text *apikey_request_key(void);
-extern void apikey_request_demand(ApikeyDemand *demand);
+extern void apikey_request_requirements(ApikeyRequirements *required);
 
 /* token_make.c */
 extern text *apikey_token_make(ApikeyCredential *credential, int64 ttl,
@@ -48,16 +48,16 @@ extern void apikey_cache_keep_row(const ApikeyVerdict *verdict, HeapTuple row);
 /* cache_entry.c */
 extern const ApikeyRow *apikey_verdict_key(ApikeyVerdict *verdict);
 
-/* demand.c */
-extern void apikey_demand_of_key(FunctionCallInfo fcinfo,
-								 ApikeyCredential *credential,
-								 ApikeyDemand *demand);
-extern void apikey_demand_of_check(FunctionCallInfo fcinfo,
-								   ApikeyCredential *credential,
-								   ApikeyDemand *demand);
-extern void apikey_demand_of_digest(FunctionCallInfo fcinfo,
-									ApikeyCredential *credential,
-									ApikeyDemand *demand);
+/* requirements.c */
+extern void apikey_requirements_of_key(FunctionCallInfo fcinfo,
+									   ApikeyCredential *credential,
+									   ApikeyRequirements *required);
+extern void apikey_requirements_of_check(FunctionCallInfo fcinfo,
+										 ApikeyCredential *credential,
+										 ApikeyRequirements *required);
+extern void apikey_requirements_of_digest(FunctionCallInfo fcinfo,
+										  ApikeyCredential *credential,
+										  ApikeyRequirements *required);
 
 /* credential.c */
 extern void apikey_credential_from_key(NullableDatum key,
@@ -74,12 +74,12 @@ extern ApikeyCode apikey_verify_seen(ApikeyCredential *credential,
 extern ApikeyCode apikey_credential_find(ApikeyCredential *credential,
 										 ApikeyRow *key);
 extern void apikey_verify_credential(ApikeyCredential *credential,
-									 const ApikeyDemand *demand,
+									 const ApikeyRequirements *required,
 									 ApikeyVerdict *verdict);
 
 /* judge.c */
 extern bool apikey_verify_known(const pg_uuid_t *id,
-								const ApikeyDemand *demand,
+								const ApikeyRequirements *required,
 								ApikeyVerdict *verdict);
 
 #endif							/* APIKEY_VERIFY_H */

@@ -32,8 +32,8 @@ extern bool apikey_cache_lookup(ApikeyCredential *credential,
 								ApikeyVerdict *verdict);
 extern bool apikey_cache_lookup_id(const pg_uuid_t *id,
 								   ApikeyVerdict *verdict);
-extern bool apikey_cache_touch(const ApikeyCredential *credential,
-							   TimestampTz now, TimestampTz before);
+extern bool apikey_cache_last_use_due(const ApikeyCredential *credential,
+									  TimestampTz now, TimestampTz before);
 extern void apikey_cache_store(uint64 begun,
 							   const ApikeyCredential *credential,
 							   const ApikeyVerdict *verdict);
@@ -52,16 +52,16 @@ extern void apikey_credential_digest(ApikeyCredential *credential);
 extern void apikey_judge_complete(ApikeyVerdict *verdict,
 								  const ApikeyRow *key);
 extern ApikeyCode apikey_judge(ApikeyVerdict *verdict,
-							   const ApikeyDemand *demand);
+							   const ApikeyRequirements *required);
 extern ApikeyCode apikey_judge_state(const ApikeyVerdict *verdict);
 extern ApikeyCode apikey_judge_use(const ApikeyVerdict *verdict,
-								   const ApikeyDemand *demand);
+								   const ApikeyRequirements *required);
 extern ApikeyCode apikey_judge_spend(ApikeyVerdict *verdict,
-									 const ApikeyDemand *demand);
+									 const ApikeyRequirements *required);
 
 /* verify.c */
-extern ApikeyCode apikey_verify_held(ApikeyCredential *credential,
-									 const ArrayType *scopes,
-									 ApikeyVerdict *verdict);
+extern ApikeyCode apikey_verify_in_force(ApikeyCredential *credential,
+										 const ArrayType *scopes,
+										 ApikeyVerdict *verdict);
 
 #endif							/* APIKEY_VERIFY_INTERNAL_H */

@@ -221,13 +221,13 @@ rehash_step(bool first pg_attribute_unused())
 }
 
 static bool
-retire_step(bool first pg_attribute_unused())
+orphan_step(bool first pg_attribute_unused())
 {
 	bool		more;
 
-	if (!apikey_stats_unretired() || !apikey_step_begin())
+	if (!apikey_stats_orphans_left() || !apikey_step_begin())
 		return false;
-	more = apikey_retire_found();
+	more = apikey_orphan_revoke_found();
 	apikey_step_commit();
 	return more;
 }
@@ -341,7 +341,7 @@ const ApikeyStage apikey_stages[APIKEY_STAGES] = {
 	{"summing the history of use", history_retain_step, false, false},
 	{"forgetting deleted keys", deleted_step, false, false},
 	{"writing digests", rehash_step, false, false},
-	{"revoking the keys of dropped roles", retire_step, false, false},
+	{"revoking the keys of dropped roles", orphan_step, false, false},
 	{"settling revocations", settle_step, false, false},
 	{"telling of keys that expire", expiry_step, false, false},
 	{"revoking idle keys", idle_step, false, true},

@@ -1,5 +1,5 @@
 /*
- * touch.c
+ * last_use.c
  *		A key's last use, where the library is not preloaded.
  *
  * Then verification itself writes it, at most once in apikey.usage_interval a
@@ -16,16 +16,16 @@
 #include "rows/rows.h"
 #include "usage/usage.h"
 
-typedef struct Touch
+typedef struct LastUse
 {
 	const pg_uuid_t *key;
 	TimestampTz now;
 	TimestampTz before;			/* one not since then is due */
 	inet	   *addr;
-} Touch;
+} LastUse;
 
 static void
-set_use(ApikeyRow *use, const Touch *touch)
+set_use(ApikeyRow *use, const LastUse *touch)
 {
 	apikey_row_set(use, APIKEY_USE_LAST_USED_AT,
 				   TimestampTzGetDatum(touch->now));
@@ -48,9 +48,9 @@ lock_first_use(const pg_uuid_t *key)
 }
 
 static void
-write_touch(void *work)
+write_last_use(void *work)
 {
-	Touch	   *touch = work;
+	LastUse    *touch = work;
 	ApikeyWriter *writer;
 	ScanKeyData key;
 	ApikeyRow	use;
@@ -85,12 +85,13 @@ write_touch(void *work)
  * is in the way.
  */
 void
-apikey_touch(const pg_uuid_t *key, inet *client_addr, ApikeyTouchDue due,
-			 const void *credential)
+apikey_last_use_write(const pg_uuid_t *key, inet *client_addr,
+					  ApikeyLastUseDue due,
+					  const void *credential)
 {
 	TimestampTz now;
 	TimestampTz before;
-	Touch		touch;
+	LastUse		touch;
 
 	if (XactReadOnly || IsInParallelMode())
 		return;
@@ -103,5 +104,5 @@ apikey_touch(const pg_uuid_t *key, inet *client_addr, ApikeyTouchDue due,
 	touch.now = now;
 	touch.before = before;
 	touch.addr = client_addr;
-	(void) apikey_attempt(write_touch, &touch);
+	(void) apikey_attempt(write_last_use, &touch);
 }

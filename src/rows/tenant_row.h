@@ -1,9 +1,9 @@
 /*
- * place_row.h
- *		The rows of organizations and projects.
+ * tenant_row.h
+ *		The rows of tenants: organizations and projects.
  */
-#ifndef APIKEY_PLACE_ROW_H
-#define APIKEY_PLACE_ROW_H
+#ifndef APIKEY_TENANT_ROW_H
+#define APIKEY_TENANT_ROW_H
 
 #include "utils/uuid.h"
 
@@ -34,21 +34,21 @@ typedef enum ApikeyProjectColumn
 } ApikeyProjectColumn;
 
 /* An organization, or a project of it. */
-typedef struct ApikeyPlace
+typedef struct ApikeyTenant
 {
 	char	   *path;
 	bool		is_project;
 	ApikeyRow	organization;	/* where it is one, or was locked */
 	ApikeyRow	project;		/* where it is one */
-} ApikeyPlace;
+} ApikeyTenant;
 
-/* place_row.c */
+/* tenant_row.c */
 extern ApikeyTable apikey_organization_table;
 extern ApikeyTable apikey_project_table;
-extern const pg_uuid_t *apikey_place_organization(const ApikeyPlace *place);
-extern const pg_uuid_t *apikey_place_project(const ApikeyPlace *place);
-extern bool apikey_place_within(const char *project, const text *path);
-extern bool apikey_place_fetch_project(const pg_uuid_t *id,
-									   ApikeyPlace *place);
+extern const pg_uuid_t *apikey_tenant_organization(const ApikeyTenant *tenant);
+extern const pg_uuid_t *apikey_tenant_project(const ApikeyTenant *tenant);
+extern bool apikey_tenant_within(const char *project, const text *path);
+extern bool apikey_tenant_fetch_project(const pg_uuid_t *id,
+										ApikeyTenant *tenant);
 
-#endif							/* APIKEY_PLACE_ROW_H */
+#endif							/* APIKEY_TENANT_ROW_H */

@@ -1,5 +1,5 @@
 /*
- * retire.c
+ * orphan.c
  *		Revoking the keys of dropped roles, in their rows.
  *
  * Verification and the views take such a key for revoked as soon as the role
@@ -30,11 +30,11 @@ on_transaction_end(ApikeyEnd end)
 	dropped_role = false;
 }
 
-ApikeyTransactionPart apikey_retire_transaction = {.end = on_transaction_end};
+ApikeyTransactionPart apikey_orphan_transaction = {.end = on_transaction_end};
 
 /* A role is being dropped in this session. */
 void
-apikey_retire_role(void)
+apikey_orphan_role_dropped(void)
 {
 	dropped_role = true;
 }
@@ -77,7 +77,7 @@ find_next(Search *search)
 
 /* Returns how many could not be locked. */
 static int
-retire_all(List *ids)
+revoke_all(List *ids)
 {
 	int			left = 0;
 	ListCell   *cell;
@@ -89,7 +89,7 @@ retire_all(List *ids)
 		if (!apikey_key_lock(lfirst(cell), APIKEY_LOCK_UPDATE_SKIP, &key))
 			left++;
 		else if (key.nulls[APIKEY_KEY_REVOKED_AT])
-			apikey_key_revoke_ownerless(&key);
+			apikey_key_revoke_orphan(&key);
 	}
 	return left;
 }
@@ -99,7 +99,7 @@ retire_all(List *ids)
  * false for the last.  What was locked is left for another way through.
  */
 bool
-apikey_retire_found(void)
+apikey_orphan_revoke_found(void)
 {
 	static bool begun = false;
 	static uint64 dropped;
@@ -114,11 +114,11 @@ apikey_retire_found(void)
 	}
 	search.ids = NIL;
 	find_next(&search);
-	left += retire_all(search.ids);
+	left += revoke_all(search.ids);
 	begun = list_length(search.ids) == FOUND_MAX;
 	if (begun)
 		search.after = *(pg_uuid_t *) llast(search.ids);
 	else if (left == 0)
-		apikey_stats_retired(dropped);
+		apikey_stats_orphans_revoked(dropped);
 	return begun;
 }

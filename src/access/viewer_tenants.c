@@ -1,6 +1,6 @@
 /*
- * viewer_places.c
- *		The organizations of whoever reads a view, and the places that it owns:
+ * viewer_tenants.c
+ *		The organizations of whoever reads a view, and the tenants that it owns:
  *		each is visited once, whatever makes it one.
  */
 #include "postgres.h"
@@ -57,7 +57,7 @@ visit_owned_organization(ApikeyViewedOrganization *organization, void *state)
 {
 	Owned	   *owned = state;
 
-	if (organization->standing != APIKEY_ROLE_OWNER)
+	if (organization->member_role != APIKEY_ROLE_OWNER)
 		return;
 	organization->listed = true;
 	owned->visit(&organization->id, NULL, owned->state);
@@ -77,7 +77,7 @@ visit_owned_project(const ApikeyRow *member, void *state)
 	project = apikey_viewer_project(owned->viewer,
 									DatumGetUUIDP(member->values[APIKEY_MEMBER_PROJECT]));
 	if (project->listed || !project->exists ||
-		project->authority.standing != APIKEY_ROLE_OWNER)
+		project->authority.member_role != APIKEY_ROLE_OWNER)
 		return;
 	project->listed = true;
 	owned->visit(organization, project, owned->state);

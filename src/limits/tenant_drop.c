@@ -1,5 +1,5 @@
 /*
- * place_drop.c
+ * tenant_drop.c
  *		Dropping an organization or project, and all that is in it.
  */
 #include "postgres.h"
@@ -32,13 +32,14 @@ delete_key(const ApikeyRow *row, void *state)
 }
 
 static void
-delete_keys(const ApikeyPlace *place)
+delete_keys(const ApikeyTenant *tenant)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "apikey drop",
 												  ALLOCSET_DEFAULT_SIZES);
 
-	apikey_key_walk_project(apikey_place_project(place), delete_key, context);
+	apikey_key_walk_project(apikey_tenant_project(tenant), delete_key,
+							context);
 	MemoryContextDelete(context);
 }
 
@@ -50,55 +51,55 @@ delete_member(const ApikeyRow *row, void *state pg_attribute_unused())
 }
 
 static void
-drop_project(ApikeyPlace *place)
+drop_project(ApikeyTenant *tenant)
 {
-	apikey_place_lock(place, APIKEY_LOCK_UPDATE);
-	delete_keys(place);
-	apikey_member_scan(apikey_place_organization(place),
-					   apikey_place_project(place), delete_member, NULL);
-	apikey_limit_drop_of_place(apikey_place_organization(place),
-							   apikey_place_project(place));
-	apikey_event_place(place, APIKEY_EVENT_PROJECT_DROPPED, NULL);
-	apikey_table_delete(&apikey_project_table, apikey_place_project(place),
+	apikey_tenant_lock(tenant, APIKEY_LOCK_UPDATE);
+	delete_keys(tenant);
+	apikey_member_scan(apikey_tenant_organization(tenant),
+					   apikey_tenant_project(tenant), delete_member, NULL);
+	apikey_limit_drop_of_tenant(apikey_tenant_organization(tenant),
+								apikey_tenant_project(tenant));
+	apikey_event_tenant(tenant, APIKEY_EVENT_PROJECT_DROPPED, NULL);
+	apikey_table_delete(&apikey_project_table, apikey_tenant_project(tenant),
 						true);
 }
 
 static bool
 drop_visited_project(const ApikeyRow *row, void *state)
 {
-	ApikeyPlace place = *(ApikeyPlace *) state;
+	ApikeyTenant tenant = *(ApikeyTenant *) state;
 
-	place.is_project = true;
-	place.project = *row;
-	place.path = text_to_cstring(apikey_row_text(row, APIKEY_PROJECT_PATH));
-	drop_project(&place);
+	tenant.is_project = true;
+	tenant.project = *row;
+	tenant.path = text_to_cstring(apikey_row_text(row, APIKEY_PROJECT_PATH));
+	drop_project(&tenant);
 	return true;
 }
 
-/* Removes an opened place and all that is below it; the events stay. */
+/* Removes an opened tenant and all that is below it; the events stay. */
 void
-apikey_place_drop(ApikeyPlace *place)
+apikey_tenant_drop(ApikeyTenant *tenant)
 {
 	Snapshot	snapshot;
 	ScanKeyData key;
 
-	if (place->is_project)
+	if (tenant->is_project)
 	{
-		drop_project(place);
+		drop_project(tenant);
 		return;
 	}
 
 	snapshot = apikey_latest_snapshot();
 	ScanKeyInit(&key, APIKEY_PROJECT_ORGANIZATION + 1, BTEqualStrategyNumber,
-				F_UUID_EQ, UUIDPGetDatum(apikey_place_organization(place)));
+				F_UUID_EQ, UUIDPGetDatum(apikey_tenant_organization(tenant)));
 	apikey_table_scan(&apikey_project_table, APIKEY_REL_PROJECT_ORGANIZATION,
-					  &key, 1, snapshot, drop_visited_project, place);
+					  &key, 1, snapshot, drop_visited_project, tenant);
 	UnregisterSnapshot(snapshot);
-	apikey_hold_name(place);
-	apikey_member_scan(apikey_place_organization(place), NULL, delete_member,
+	apikey_hold_name(tenant);
+	apikey_member_scan(apikey_tenant_organization(tenant), NULL, delete_member,
 					   NULL);
-	apikey_limit_drop_of_place(apikey_place_organization(place), NULL);
-	apikey_event_place(place, APIKEY_EVENT_ORGANIZATION_DROPPED, NULL);
+	apikey_limit_drop_of_tenant(apikey_tenant_organization(tenant), NULL);
+	apikey_event_tenant(tenant, APIKEY_EVENT_ORGANIZATION_DROPPED, NULL);
 	apikey_table_delete(&apikey_organization_table,
-						apikey_place_organization(place), true);
+						apikey_tenant_organization(tenant), true);
 }

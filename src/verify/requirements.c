@@ -1,5 +1,5 @@
 /*
- * demand.c
+ * requirements.c
  *		What a caller offers and asks of it: the arguments that the functions
  *		which verify a key share.
  */
@@ -84,65 +84,71 @@ read_path(Datum path)
  * the function's owner.
  */
 static pg_attribute_always_inline void
-read_demand(FunctionCallInfo fcinfo, const Arguments *at, ApikeyDemand *demand)
+read_requirements(FunctionCallInfo fcinfo, const Arguments *at,
+				  ApikeyRequirements *required)
 {
-	memset(demand, 0, sizeof(*demand));
-	demand->cost = COST_DEFAULT;
+	memset(required, 0, sizeof(*required));
+	required->cost = COST_DEFAULT;
 	if (at->cost < PG_NARGS())
 	{
 		if (PG_ARGISNULL(at->cost))
 			apikey_refuse_null("cost");
-		demand->cost = PG_GETARG_INT32(at->cost);
-		if (demand->cost < 0)
+		required->cost = PG_GETARG_INT32(at->cost);
+		if (required->cost < 0)
 			apikey_refuse("cost", "A cost must not be negative.");
 	}
 	if (GIVEN(at->costs))
-		demand->costs = apikey_costs_read(PG_GETARG_DATUM(at->costs), false);
-	demand->by_scopes = GIVEN(at->scopes);
-	if (demand->by_scopes)
-		demand->scopes = PG_GETARG_DATUM(at->scopes);
+		required->costs = apikey_costs_read(PG_GETARG_DATUM(at->costs), false);
+	required->by_scopes = GIVEN(at->scopes);
+	if (required->by_scopes)
+		required->scopes = PG_GETARG_DATUM(at->scopes);
 	if (GIVEN(at->project))
-		demand->project = read_path(PG_GETARG_DATUM(at->project));
+		required->project = read_path(PG_GETARG_DATUM(at->project));
 	if (GIVEN(at->client_addr))
-		demand->client_addr = PG_GETARG_INET_PP(at->client_addr);
+		required->client_addr = PG_GETARG_INET_PP(at->client_addr);
 	if (GIVEN(at->min_role))
-		demand->min_role = apikey_role_from_datum(PG_GETARG_DATUM(at->min_role));
-	demand->by_owner = GIVEN(at->owner);
-	demand->owner = demand->by_owner ? PG_GETARG_OID(at->owner) : GetUserId();
+		required->min_role =
+			apikey_role_from_datum(PG_GETARG_DATUM(at->min_role));
+	required->by_owner = GIVEN(at->owner);
+	required->owner = required->by_owner ? PG_GETARG_OID(at->owner) :
+		GetUserId();
 }
 
 /* Reads (key text, scopes, project, ...). */
 void
-apikey_demand_of_key(FunctionCallInfo fcinfo, ApikeyCredential *credential,
-					 ApikeyDemand *demand)
+apikey_requirements_of_key(FunctionCallInfo fcinfo,
+						   ApikeyCredential *credential,
+						   ApikeyRequirements *required)
 {
-	read_demand(fcinfo, &of_key, demand);
+	read_requirements(fcinfo, &of_key, required);
 	apikey_credential_from_key(fcinfo->args[0], credential);
 }
 
 /* Reads (key text, scopes, project, owner, client_addr). */
 void
-apikey_demand_of_check(FunctionCallInfo fcinfo, ApikeyCredential *credential,
-					   ApikeyDemand *demand)
+apikey_requirements_of_check(FunctionCallInfo fcinfo,
+							 ApikeyCredential *credential,
+							 ApikeyRequirements *required)
 {
-	read_demand(fcinfo, &of_check, demand);
+	read_requirements(fcinfo, &of_check, required);
 	apikey_credential_from_key(fcinfo->args[0], credential);
 }
 
 /* The same from (handle text, digest bytea, scopes, project, ...). */
 void
-apikey_demand_of_digest(FunctionCallInfo fcinfo, ApikeyCredential *credential,
-						ApikeyDemand *demand)
+apikey_requirements_of_digest(FunctionCallInfo fcinfo,
+							  ApikeyCredential *credential,
+							  ApikeyRequirements *required)
 {
 	static const NullableDatum none = {.isnull = true};
 
-	read_demand(fcinfo, &of_digest, demand);
+	read_requirements(fcinfo, &of_digest, required);
 	apikey_credential_from_digest(fcinfo->args[0],
 								  PG_NARGS() > 1 ? fcinfo->args[1] : none,
 								  credential);
 }
 
-/* Is this what read_demand takes a missing argument for? */
+/* Is this what read_requirements takes a missing argument for? */
 static bool
 is_default(const Node *argument)
 {

@@ -1,5 +1,5 @@
 /*
- * foreign.c
+ * import_hash.c
  *		Hashes that other systems store of keys: reading them, and making them
  *		of a text.
  *
@@ -60,14 +60,14 @@ static const Algorithm algorithms[APIKEY_ALGORITHMS] = {
 };
 
 const char *
-apikey_foreign_name(ApikeyAlgorithm algorithm)
+apikey_hash_name(ApikeyAlgorithm algorithm)
 {
 	return algorithms[algorithm].name;
 }
 
 /* Is an algorithm made to be slow, so that a key must be found before? */
 bool
-apikey_foreign_slow(ApikeyAlgorithm algorithm)
+apikey_hash_slow(ApikeyAlgorithm algorithm)
 {
 	return algorithms[algorithm].bytes == 0;
 }
@@ -141,10 +141,10 @@ read_bytes(const text *hash, uint8 *out, size_t bytes)
  * salt, 31 of hash.  What others call 2b and 2y is pgcrypto's 2a.
  */
 static bool
-read_crypt(const text *hash, ApikeyForeign *foreign)
+read_crypt(const text *hash, ApikeyImportHash *import_hash)
 {
 	static const char alphabet[] =
-	"./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+		"./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 	const char *c = VARDATA_ANY(hash);
 	int			cost;
 
@@ -161,12 +161,12 @@ read_crypt(const text *hash, ApikeyForeign *foreign)
 		if (c[i] == '\0' || strchr(alphabet, c[i]) == NULL)
 			return false;
 	}
-	memcpy(foreign->salt, c, CRYPT_SALT_CHARS);
-	foreign->salt[CRYPT_SALT_CHARS] = '\0';
+	memcpy(import_hash->salt, c, CRYPT_SALT_CHARS);
+	import_hash->salt[CRYPT_SALT_CHARS] = '\0';
 	if (c[2] != 'x')
-		foreign->salt[2] = 'a';
+		import_hash->salt[2] = 'a';
 	digest_hash(APIKEY_ALGORITHM_CRYPT, c + CRYPT_SALT_CHARS,
-				CRYPT_CHARS - CRYPT_SALT_CHARS, "", 0, foreign->digest);
+				CRYPT_CHARS - CRYPT_SALT_CHARS, "", 0, import_hash->digest);
 	return true;
 }
 
@@ -190,7 +190,7 @@ read_rounds(const char *c, const char **salt)
  * salt, "$", and the hash in base64.
  */
 static bool
-read_pbkdf2(const text *hash, ApikeyForeign *foreign)
+read_pbkdf2(const text *hash, ApikeyImportHash *import_hash)
 {
 	char	   *c = text_to_cstring(hash);
 	const char *salt;
@@ -205,59 +205,60 @@ read_pbkdf2(const text *hash, ApikeyForeign *foreign)
 		!read_base64(end + 1, strlen(end + 1), bytes, sizeof(bytes)))
 		return false;
 	*end = '\0';
-	strlcpy(foreign->salt, c, sizeof(foreign->salt));
+	strlcpy(import_hash->salt, c, sizeof(import_hash->salt));
 	digest_hash(APIKEY_ALGORITHM_PBKDF2_SHA256, bytes, sizeof(bytes), "", 0,
-				foreign->digest);
+				import_hash->digest);
 	return true;
 }
 
 /* Must leave of what the hash reads enough that is secret. */
 static void
-check_lookup(const ApikeyForeign *foreign, const text *lookup)
+check_lookup(const ApikeyImportHash *import_hash, const text *lookup)
 {
 	size_t		len = lookup == NULL ? 0 : VARSIZE_ANY_EXHDR(lookup);
 
-	if (foreign->algorithm == APIKEY_ALGORITHM_CRYPT &&
+	if (import_hash->algorithm == APIKEY_ALGORITHM_CRYPT &&
 		len > CRYPT_BYTES_READ - CRYPT_BYTES_SECRET)
 		apikey_refuse("lookup", "A hash of \"crypt\" is of the first 72 bytes of a key, of which a lookup leaves 16 at least.");
-	if (foreign->algorithm == APIKEY_ALGORITHM_SHA256_PART && len > 0 &&
+	if (import_hash->algorithm == APIKEY_ALGORITHM_SHA256_PART && len > 0 &&
 		strchr(separators, VARDATA_ANY(lookup)[len - 1]) == NULL)
 		apikey_refuse("lookup", "A lookup of \"sha256-part\" ends with the separator, which is \"|\", \"_\", \".\" or \":\".");
 }
 
 /* Reads a hash as another system stored it; raises 22023 where it is none. */
 void
-apikey_foreign_read(const text *algorithm, const text *hash,
-					const text *lookup, ApikeyForeign *foreign)
+apikey_hash_read(const text *algorithm, const text *hash,
+				 const text *lookup, ApikeyImportHash *import_hash)
 {
 	uint8		bytes[HASH_BYTES_MAX];
 	size_t		len;
 	bool		bound;
 
-	foreign->algorithm = read_algorithm(algorithm);
-	foreign->salt[0] = '\0';
-	check_lookup(foreign, lookup);
-	len = algorithms[foreign->algorithm].bytes;
-	if (foreign->algorithm == APIKEY_ALGORITHM_CRYPT)
+	import_hash->algorithm = read_algorithm(algorithm);
+	import_hash->salt[0] = '\0';
+	check_lookup(import_hash, lookup);
+	len = algorithms[import_hash->algorithm].bytes;
+	if (import_hash->algorithm == APIKEY_ALGORITHM_CRYPT)
 	{
-		if (!read_crypt(hash, foreign))
+		if (!read_crypt(hash, import_hash))
 			apikey_refuse("hash", "A hash of \"crypt\" is one of bcrypt, \"$2a$\" and so on, with a cost of 4 to 12.");
 		return;
 	}
-	if (foreign->algorithm == APIKEY_ALGORITHM_PBKDF2_SHA256)
+	if (import_hash->algorithm == APIKEY_ALGORITHM_PBKDF2_SHA256)
 	{
-		if (!read_pbkdf2(hash, foreign))
+		if (!read_pbkdf2(hash, import_hash))
 			apikey_refuse("hash", "A hash of \"pbkdf2-sha256\" is \"pbkdf2_sha256$rounds$salt$hash\", with at most 1500000 rounds, 128 characters of salt, and the hash in base64.");
 		return;
 	}
 	if (!read_bytes(hash, bytes, len))
 		apikey_refuse("hash", "A hash of this algorithm is 16 (md5), 32 (sha256, hmac-sha256, sha256-part) or 64 (sha512) bytes in hexadecimal, base64 or base64url.");
-	bound = foreign->algorithm == APIKEY_ALGORITHM_SHA256_PART && lookup != NULL;
-	digest_hash(foreign->algorithm, bytes, len,
+	bound = import_hash->algorithm == APIKEY_ALGORITHM_SHA256_PART &&
+		lookup != NULL;
+	digest_hash(import_hash->algorithm, bytes, len,
 				bound ? VARDATA_ANY(lookup) : "",
-				bound ? VARSIZE_ANY_EXHDR(lookup) : 0, foreign->digest);
-	if (foreign->algorithm == APIKEY_ALGORITHM_SHA256)
-		memcpy(foreign->sha256, bytes, APIKEY_DIGEST_BYTES);
+				bound ? VARSIZE_ANY_EXHDR(lookup) : 0, import_hash->digest);
+	if (import_hash->algorithm == APIKEY_ALGORITHM_SHA256)
+		memcpy(import_hash->sha256, bytes, APIKEY_DIGEST_BYTES);
 }
 
 /*
@@ -265,8 +266,8 @@ apikey_foreign_read(const text *algorithm, const text *hash,
  * false where the server's library has it not.
  */
 bool
-apikey_foreign_digest(ApikeyAlgorithm algorithm, const char *bytes, size_t len,
-					  uint8 *out)
+apikey_hash_digest(ApikeyAlgorithm algorithm, const char *bytes, size_t len,
+				   uint8 *out)
 {
 	const Algorithm *wanted = &algorithms[algorithm];
 	pg_cryptohash_ctx *context = pg_cryptohash_create(wanted->type);
@@ -287,8 +288,8 @@ apikey_foreign_digest(ApikeyAlgorithm algorithm, const char *bytes, size_t len,
 
 /* What stands for the HMAC of a text under a secret. */
 void
-apikey_foreign_hmac(const char *secret, size_t secret_len, const char *bytes,
-					size_t len, uint8 *out)
+apikey_hash_hmac(const char *secret, size_t secret_len, const char *bytes,
+				 size_t len, uint8 *out)
 {
 	uint8		hash[APIKEY_DIGEST_BYTES];
 
@@ -302,7 +303,7 @@ apikey_foreign_hmac(const char *secret, size_t secret_len, const char *bytes,
  * it has none, or no part, and SIZE_MAX after the last.
  */
 size_t
-apikey_foreign_head(const char *bytes, size_t len, int nth)
+apikey_hash_head(const char *bytes, size_t len, int nth)
 {
 	if (nth >= (int) strlen(separators))
 		return SIZE_MAX;
@@ -319,8 +320,8 @@ apikey_foreign_head(const char *bytes, size_t len, int nth)
  * too where it is bound.
  */
 void
-apikey_foreign_part(const char *bytes, size_t len, size_t head, bool bound,
-					uint8 *out)
+apikey_hash_part(const char *bytes, size_t len, size_t head, bool bound,
+				 uint8 *out)
 {
 	uint8		hash[APIKEY_DIGEST_BYTES];
 
@@ -427,8 +428,8 @@ all_ascii(const char *bytes, size_t len)
  * that no key has.
  */
 const char *
-apikey_foreign_slowly(const char *algorithm, const char *salt,
-					  const char *bytes, size_t len, uint8 *out)
+apikey_hash_slowly(const char *algorithm, const char *salt,
+				   const char *bytes, size_t len, uint8 *out)
 {
 	if (strcmp(algorithm, algorithms[APIKEY_ALGORITHM_PBKDF2_SHA256].name) == 0)
 		return digest_pbkdf2(salt, bytes, len, out);

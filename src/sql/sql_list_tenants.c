@@ -1,5 +1,5 @@
 /*
- * sql_list_places.c
+ * sql_list_tenants.c
  *		The rows of the views apikey_organizations, apikey_projects and
  *		apikey_members: what the caller belongs to.
  */
@@ -30,8 +30,8 @@ shows(ApikeyListing *listing pg_attribute_unused(),
 
 /* Begins a list of a table's rows, in no order. */
 static void
-places_open(ApikeyListing *listing, FunctionCallInfo fcinfo,
-			const ApikeyTable *table, ApikeyMakes makes, void *state)
+tenants_open(ApikeyListing *listing, FunctionCallInfo fcinfo,
+			 const ApikeyTable *table, ApikeyMakes makes, void *state)
 {
 	apikey_listing_open(listing, fcinfo);
 	listing->table = table;
@@ -86,7 +86,7 @@ make_organization(ApikeyListing *listing, ApikeyRow *row, Datum *values,
 	set_column(row, APIKEY_ORGANIZATION_NAME, values, nulls, 1);
 	set_role(values, nulls, 2,
 			 apikey_viewer_organization(&listing->viewer,
-										apikey_row_id(row))->standing);
+										apikey_row_id(row))->member_role);
 	set_column(row, APIKEY_ORGANIZATION_CREATED_AT, values, nulls, 3);
 }
 
@@ -105,9 +105,9 @@ _apikey_organizations(PG_FUNCTION_ARGS)
 {
 	ApikeyListing listing;
 
-	places_open(&listing, fcinfo, &apikey_organization_table,
-				make_organization, NULL);
-	if (listing.viewer.sees_places)
+	tenants_open(&listing, fcinfo, &apikey_organization_table,
+				 make_organization, NULL);
+	if (listing.viewer.sees_tenants)
 		read_all(&listing, APIKEY_REL_ORGANIZATION_PKEY);
 	else
 		apikey_viewer_organizations(&listing.viewer, list_organization, &listing);
@@ -126,7 +126,7 @@ make_project(ApikeyListing *listing, ApikeyRow *row, Datum *values, bool *nulls)
 	set_column(row, APIKEY_PROJECT_PATH, values, nulls, 1);
 	set_role(values, nulls, 2,
 			 apikey_viewer_project(&listing->viewer,
-								   apikey_row_id(row))->authority.standing);
+								   apikey_row_id(row))->authority.member_role);
 	for (int i = APIKEY_PROJECT_CREATED_AT; i < listing->table->count; i++)
 		set_column(row, i, values, nulls, i);
 }
@@ -174,8 +174,9 @@ _apikey_projects(PG_FUNCTION_ARGS)
 		.path = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1)
 	};
 
-	places_open(&listing, fcinfo, &apikey_project_table, make_project, &wanted);
-	if (listing.viewer.sees_places)
+	tenants_open(&listing, fcinfo, &apikey_project_table, make_project,
+				 &wanted);
+	if (listing.viewer.sees_tenants)
 		read_all_projects(&listing);
 	else
 		apikey_viewer_projects(&listing.viewer, wanted.path, list_project,
@@ -238,7 +239,7 @@ list_organization_members(ApikeyViewedOrganization *organization, void *state)
 static void
 list_project_members(ApikeyViewedProject *project, void *state)
 {
-	read_members(state, apikey_place_organization(&project->place),
+	read_members(state, apikey_tenant_organization(&project->tenant),
 				 &project->id);
 }
 
@@ -251,8 +252,8 @@ _apikey_members(PG_FUNCTION_ARGS)
 {
 	ApikeyListing listing;
 
-	places_open(&listing, fcinfo, &apikey_member_table, make_member, NULL);
-	if (listing.viewer.sees_places)
+	tenants_open(&listing, fcinfo, &apikey_member_table, make_member, NULL);
+	if (listing.viewer.sees_tenants)
 		read_all(&listing, APIKEY_REL_MEMBER_WHO);
 	else
 	{

@@ -1,5 +1,5 @@
 /*
- * place_row.c
+ * tenant_row.c
  *		The rows of organizations and projects, and what is read of one.
  */
 #include "postgres.h"
@@ -54,25 +54,25 @@ ApikeyTable apikey_project_table = {
 	.later = lengthof(project_columns) - APIKEY_PROJECT_MAX_IDLE
 };
 
-/* The id of the organization, the place itself or around it. */
+/* The id of the organization, the tenant itself or around it. */
 const pg_uuid_t *
-apikey_place_organization(const ApikeyPlace *place)
+apikey_tenant_organization(const ApikeyTenant *tenant)
 {
-	return place->is_project ?
-		DatumGetUUIDP(place->project.values[APIKEY_PROJECT_ORGANIZATION]) :
-		apikey_row_id(&place->organization);
+	return tenant->is_project ?
+		DatumGetUUIDP(tenant->project.values[APIKEY_PROJECT_ORGANIZATION]) :
+		apikey_row_id(&tenant->organization);
 }
 
-/* The project's id; NULL where the place is an organization. */
+/* The project's id; NULL where the tenant is an organization. */
 const pg_uuid_t *
-apikey_place_project(const ApikeyPlace *place)
+apikey_tenant_project(const ApikeyTenant *tenant)
 {
-	return place->is_project ? apikey_row_id(&place->project) : NULL;
+	return tenant->is_project ? apikey_row_id(&tenant->project) : NULL;
 }
 
 /* Is a project the one called so, or of the organization called so? */
 bool
-apikey_place_within(const char *project, const text *path)
+apikey_tenant_within(const char *project, const text *path)
 {
 	size_t		len = VARSIZE_ANY_EXHDR(path);
 
@@ -83,12 +83,13 @@ apikey_place_within(const char *project, const text *path)
 
 /* Reads the project of an id; false where it is gone. */
 bool
-apikey_place_fetch_project(const pg_uuid_t *id, ApikeyPlace *place)
+apikey_tenant_fetch_project(const pg_uuid_t *id, ApikeyTenant *tenant)
 {
-	place->is_project = true;
-	if (!apikey_table_fetch_latest(&apikey_project_table, id, &place->project))
+	tenant->is_project = true;
+	if (!apikey_table_fetch_latest(&apikey_project_table, id,
+								   &tenant->project))
 		return false;
-	place->path = text_to_cstring(apikey_row_text(&place->project,
-												  APIKEY_PROJECT_PATH));
+	tenant->path = text_to_cstring(apikey_row_text(&tenant->project,
+												   APIKEY_PROJECT_PATH));
 	return true;
 }

@@ -1,5 +1,5 @@
 /*
- * sql_places.c
+ * sql_tenants.c
  *		The SQL functions for organizations, projects and members.
  */
 #include "postgres.h"
@@ -25,11 +25,11 @@ PG_FUNCTION_INFO_V1(apikey_organization_create);
 Datum
 apikey_organization_create(PG_FUNCTION_ARGS)
 {
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 
 	PreventCommandIfReadOnly("apikey_organization_create()");
-	apikey_place_create_organization(apikey_required_text(fcinfo, 0, "name"), &place);
-	PG_RETURN_UUID_P(apikey_place_organization(&place));
+	apikey_tenant_create_organization(apikey_required_text(fcinfo, 0, "name"), &tenant);
+	PG_RETURN_UUID_P(apikey_tenant_organization(&tenant));
 }
 
 /* Issues the key that a project can come with. */
@@ -60,12 +60,12 @@ Datum
 apikey_project_create(PG_FUNCTION_ARGS)
 {
 	text	   *path = apikey_required_text(fcinfo, 0, "path");
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 
 	PreventCommandIfReadOnly("apikey_project_create()");
 	if (PG_ARGISNULL(1))
 		apikey_refuse_null("default_key");
-	apikey_place_create_project(path, &place);
+	apikey_tenant_create_project(path, &tenant);
 	if (!PG_GETARG_BOOL(1))
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(issue_default_key(path));
@@ -82,7 +82,7 @@ apikey_member_add(PG_FUNCTION_ARGS)
 {
 	text	   *path = apikey_required_text(fcinfo, 0, "path");
 	text	   *subject = PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3);
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 
 	PreventCommandIfReadOnly("apikey_member_add()");
 	if (PG_ARGISNULL(1))
@@ -91,9 +91,9 @@ apikey_member_add(PG_FUNCTION_ARGS)
 		apikey_refuse_null("role");
 	if (subject != NULL)
 		apikey_rule_subject(subject);
-	apikey_place_open(path, &place);
+	apikey_tenant_open(path, &tenant);
 	apikey_role_require(PG_GETARG_OID(1));
-	apikey_member_put(&place, PG_GETARG_OID(1), subject,
+	apikey_member_put(&tenant, PG_GETARG_OID(1), subject,
 					  apikey_role_from_datum(PG_GETARG_DATUM(2)));
 	PG_RETURN_VOID();
 }
@@ -109,24 +109,25 @@ apikey_member_remove(PG_FUNCTION_ARGS)
 {
 	text	   *path = apikey_required_text(fcinfo, 0, "path");
 	text	   *subject = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 
 	PreventCommandIfReadOnly("apikey_member_remove()");
 	if (PG_ARGISNULL(1))
 		apikey_refuse_null("member");
-	apikey_place_open(path, &place);
-	PG_RETURN_BOOL(apikey_member_remove_from(&place, PG_GETARG_OID(1), subject));
+	apikey_tenant_open(path, &tenant);
+	PG_RETURN_BOOL(apikey_member_remove_from(&tenant, PG_GETARG_OID(1),
+											 subject));
 }
 
 /* Opens the project, or the organization, of a path; raises for the other. */
 static void
-open_place(const text *path, bool is_project, ApikeyLock lock,
-		   ApikeyPlace *place)
+open_tenant(const text *path, bool is_project, ApikeyLock lock,
+			ApikeyTenant *tenant)
 {
 	if (is_project !=
 		(memchr(VARDATA_ANY(path), '/', VARSIZE_ANY_EXHDR(path)) != NULL))
-		apikey_place_refuse_unknown(text_to_cstring(path), is_project);
-	apikey_place_open_with(path, lock, place);
+		apikey_tenant_refuse_unknown(text_to_cstring(path), is_project);
+	apikey_tenant_open_with(path, lock, tenant);
 }
 
 /*
@@ -138,26 +139,26 @@ PG_FUNCTION_INFO_V1(apikey_project_apply);
 Datum
 apikey_project_apply(PG_FUNCTION_ARGS)
 {
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 
 	PreventCommandIfReadOnly("apikey_project_apply()");
-	open_place(apikey_required_text(fcinfo, 0, "path"), true,
-			   APIKEY_LOCK_CHANGE, &place);
-	PG_RETURN_INT64(apikey_apply_project(&place));
+	open_tenant(apikey_required_text(fcinfo, 0, "path"), true,
+				APIKEY_LOCK_CHANGE, &tenant);
+	PG_RETURN_INT64(apikey_apply_project(&tenant));
 }
 
-/* Drops the place that the arguments name, twice. */
+/* Drops the tenant that the arguments name, twice. */
 static Datum
-drop_place(FunctionCallInfo fcinfo, bool is_project)
+drop_tenant(FunctionCallInfo fcinfo, bool is_project)
 {
 	text	   *path = apikey_required_text(fcinfo, 0, "path");
 	text	   *confirmed = apikey_required_text(fcinfo, 1, "confirm_name");
-	ApikeyPlace place;
+	ApikeyTenant tenant;
 
-	open_place(path, is_project, APIKEY_LOCK_UPDATE, &place);
+	open_tenant(path, is_project, APIKEY_LOCK_UPDATE, &tenant);
 	if (!apikey_same_text(path, confirmed))
 		apikey_refuse("confirm_name", "It must repeat the path.");
-	apikey_place_drop(&place);
+	apikey_tenant_drop(&tenant);
 	PG_RETURN_BOOL(true);
 }
 
@@ -170,7 +171,7 @@ Datum
 apikey_organization_drop(PG_FUNCTION_ARGS)
 {
 	PreventCommandIfReadOnly("apikey_organization_drop()");
-	return drop_place(fcinfo, false);
+	return drop_tenant(fcinfo, false);
 }
 
 /*
@@ -182,5 +183,5 @@ Datum
 apikey_project_drop(PG_FUNCTION_ARGS)
 {
 	PreventCommandIfReadOnly("apikey_project_drop()");
-	return drop_place(fcinfo, true);
+	return drop_tenant(fcinfo, true);
 }
