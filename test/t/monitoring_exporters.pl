@@ -26,7 +26,9 @@ $server->safe_psql('postgres', q{
 	CREATE EXTENSION apikey CASCADE;
 	CREATE ROLE watch LOGIN IN ROLE pg_monitor;
 	SELECT apikey_check(k) FROM apikey_create('two') k;
-	SELECT apikey_check('nonsense')});
+	SELECT apikey_check('nonsense');
+	SELECT apikey_server_join(gen_random_uuid(), '{}', gen_random_uuid(), 'paris', 'subscriber', '0.2.0', 1, false);
+	UPDATE apikey_server SET last_report_at = now() - interval '1 hour', lag = '7 seconds' WHERE name = 'paris'});
 
 my ($host, $port) = ($server->host, $server->port);
 my $dsn = "postgres://watch@/postgres?host=$host&port=$port&sslmode=disable";
@@ -62,6 +64,10 @@ like($sql_text, qr/^sql_apikey_verifications\{[^}]*code="valid"[^}]*\} 1$/m, 'va
 like($sql_text, qr/^sql_apikey_verifications\{[^}]*code="exhausted"[^}]*\} 0$/m, 'a zero');
 like($sql_text, qr/^sql_apikey_health\{[^}]*name="preloaded"[^}]*\} 0$/m, 'apikey_health()');
 like($sql_text, qr/^sql_apikey_pepper\{[^}]*fingerprint="00000000"[^}]*\} 1$/m, 'keys by pepper');
+like($sql_text, qr/^sql_apikey_fleet\{[^}]*col="silent_seconds"[^}]*member="paris"[^}]*\} 3[67]\d\d/m, 'a server of which nothing is heard');
+like($sql_text, qr/^sql_apikey_fleet\{[^}]*col="lag_seconds"[^}]*member="paris"[^}]*role="subscriber"[^}]*\} 7$/m, 'how far it was behind');
+like($postgres_text, qr/^apikey_fleet_silent_seconds\{[^}]*member="paris"[^}]*\} 3[67]\d\d/m, 'the same by the other: a server of which nothing is heard');
+like($postgres_text, qr/^apikey_fleet_lag_seconds\{[^}]*member="paris"[^}]*\} 7$/m, 'how far it was behind');
 like($postgres_text, qr/^apikey_verifications_verifications\{code="valid"[^}]*\} 1$/m, 'the same by the other: valid');
 like($postgres_text, qr/^apikey_verifications_verifications\{code="exhausted"[^}]*\} 0$/m, 'a zero');
 like($postgres_text, qr/^apikey_health_severity\{name="preloaded"[^}]*\} 0$/m, 'apikey_health()');
