@@ -1361,11 +1361,13 @@ COMMENT ON FUNCTION @extschema@.apikey_server_beat(uuid, bigint, boolean) IS
 CREATE FUNCTION @extschema@.apikey_server_report(server uuid, epoch bigint, sequence bigint,
 		lag interval, keys uuid[], uses bigint[], denials bigint[], last_used_at timestamptz[],
 		last_used_addr inet[], counted uuid[], of_unit boolean[], names text[], counts bigint[],
-		denied uuid[], codes text[], denied_counts bigint[], actors text[], denied_addrs inet[])
+		denied uuid[], codes text[], denied_counts bigint[], actors text[], denied_addrs inet[],
+		marked uuid[] DEFAULT '{}', mark_kinds text[] DEFAULT '{}', mark_keys uuid[] DEFAULT '{}',
+		mark_amounts bigint[] DEFAULT '{}')
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[]) IS
-	'For other servers'' workers: carries what one has gathered into the tables, and returns true; false where the report of this sequence was applied before. server, epoch: who reports; lag: how far it is behind; keys, uses, denials, last_used_at, last_used_addr: the use of each key; counted, of_unit, names, counts: what else the history counts, refusals by code and, of_unit, what was spent; denied, codes, denied_counts, actors, denied_addrs: the events of refusals. Keys that are gone are left out. 22023, 22004: a bad argument, or more than 1,000 elements; 55P03: rows are locked, the keys'' ids in the detail; 55000: not the primary, or the server has not joined in this epoch.';
+COMMENT ON FUNCTION @extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[], uuid[], text[], uuid[], bigint[]) IS
+	'For other servers'' workers: carries what one has gathered into the tables, and returns true; false where the report of this sequence was applied before. server, epoch: who reports; lag: how far it is behind; keys, uses, denials, last_used_at, last_used_addr: the use of each key; counted, of_unit, names, counts: what else the history counts, refusals by code and, of_unit, what was spent; denied, codes, denied_counts, actors, denied_addrs: the events of refusals; marked, mark_kinds, mark_keys, mark_amounts: limits that are low or exhausted, and by which key what charge was dropped (overdrawn). Keys that are gone are left out. 22023, 22004: a bad argument, or more than 1,000 elements; 55P03: rows are locked, the keys'' ids in the detail; 55000: not the primary, or the server has not joined in this epoch.';
 
 CREATE FUNCTION @extschema@.apikey_server_rehash(server uuid, epoch bigint, keys uuid[], proofs bytea[])
 	RETURNS bigint
@@ -1481,7 +1483,7 @@ REVOKE ALL ON FUNCTION @extschema@.apikey_server_forget(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_take(uuid, bigint, uuid[], bigint[], bigint[], boolean[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_lease(uuid, bigint, uuid[], bigint[], bigint[], bigint[], bigint[], bigint[], boolean[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_return(uuid, bigint, uuid[], bigint[], bigint[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[], uuid[], text[], uuid[], bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_rehash(uuid, bigint, uuid[], bytea[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@._apikey_servers() TO PUBLIC;
 -- Whoever may read the statistics may read this too.
@@ -1508,7 +1510,7 @@ BEGIN
 		'@extschema@.apikey_server_take(uuid, bigint, uuid[], bigint[], bigint[], boolean[]), '
 		'@extschema@.apikey_server_lease(uuid, bigint, uuid[], bigint[], bigint[], bigint[], bigint[], bigint[], boolean[]), '
 		'@extschema@.apikey_server_return(uuid, bigint, uuid[], bigint[], bigint[]), '
-		'@extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[]), '
+		'@extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[], uuid[], text[], uuid[], bigint[]), '
 		'@extschema@.apikey_server_rehash(uuid, bigint, uuid[], bytea[]), '
 		'@extschema@.apikey_server_forget(text) TO %I WITH GRANT OPTION',
 		(SELECT r.rolname FROM pg_extension e JOIN pg_roles r ON r.oid = e.extowner

@@ -13,7 +13,7 @@
 #include "fleet/member.h"
 #include "fleet/wire.h"
 
-#define APIKEY_QUERY_VALUES	20	/* most parameters of a call */
+#define APIKEY_QUERY_VALUES	24	/* most parameters of a call */
 
 #define APIKEY_BEATS	16
 

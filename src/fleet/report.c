@@ -18,6 +18,7 @@
 #include "store/store.h"
 #include "memory/memory.h"
 #include "usage/usage.h"
+#include "limits/limits.h"
 #include "fleet/link.h"
 #include "fleet/member.h"
 #include "fleet/wire.h"
@@ -122,6 +123,38 @@ put_denials(const ApikeyBatch *batch, ApikeyCall *call)
 	apikey_array_put(&addresses, call, "inet[]");
 }
 
+static void
+put_marks(const ApikeyBatch *batch, ApikeyCall *call)
+{
+	static const char *const kinds[] = {
+		[APIKEY_MARK_LOW] = "low",
+		[APIKEY_MARK_EXHAUSTED] = "exhausted",
+		[APIKEY_MARK_OVERDRAWN] = "overdrawn"
+	};
+	ApikeyArray limits;
+	ApikeyArray names;
+	ApikeyArray keys;
+	ApikeyArray amounts;
+
+	apikey_array_begin(&limits);
+	apikey_array_begin(&names);
+	apikey_array_begin(&keys);
+	apikey_array_begin(&amounts);
+	for (int i = 0; i < batch->mark_count; i++)
+	{
+		const ApikeyMark *mark = &batch->marks[i];
+
+		apikey_array_add_id(&limits, &mark->limit);
+		apikey_array_add(&names, kinds[mark->kind]);
+		apikey_array_add_id(&keys, &mark->key);
+		apikey_array_add_number(&amounts, mark->amount);
+	}
+	apikey_array_put(&limits, call, "uuid[]");
+	apikey_array_put(&names, call, "text[]");
+	apikey_array_put(&keys, call, "uuid[]");
+	apikey_array_put(&amounts, call, "int8[]");
+}
+
 static ApikeyWireAnswer *
 call_report(ApikeyLink *link, const ApikeyBatch *batch)
 {
@@ -139,6 +172,7 @@ call_report(ApikeyLink *link, const ApikeyBatch *batch)
 	put_uses(batch, &call);
 	put_counts(batch, &call);
 	put_denials(batch, &call);
+	put_marks(batch, &call);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 	return apikey_call(link, &call);
@@ -157,6 +191,7 @@ fill_batch(const ApikeyMembership *membership)
 		apikey_usage_move(batch);
 		apikey_history_move(batch);
 		apikey_denial_move(batch);
+		apikey_mark_move(batch);
 	}
 	apikey_batch_unlock();
 	return batch;
@@ -253,7 +288,8 @@ apikey_link_report(ApikeyLink *link, bool *more)
 	{
 		*more = batch->use_count == APIKEY_BATCH_USES ||
 			batch->count_count == APIKEY_BATCH_COUNTS ||
-			batch->denial_count == APIKEY_BATCH_DENIALS;
+			batch->denial_count == APIKEY_BATCH_DENIALS ||
+			batch->mark_count == APIKEY_BATCH_MARKS;
 		acknowledged(membership, batch);
 		apikey_link_works(link);
 	}

@@ -19,6 +19,9 @@
 extern const ApikeyMemoryPart apikey_mark_memory;
 extern List *apikey_mark_databases(void);
 extern bool apikey_mark_tell(void);
+extern void apikey_mark_move(ApikeyBatch *batch);
+extern void apikey_mark_move_back(const ApikeyMark *mark);
+extern void apikey_mark_write(const ApikeyMark *mark);
 
 /* tally.c */
 extern const ApikeyMemoryPart apikey_tally_memory;

@@ -8,6 +8,8 @@
  * Whether an account has been told of in its period, its row says.  What finds
  * no room on the list is marked again by the next verification; a charge that
  * finds none is refused, so that nothing is dropped without an event.
+ *
+ * On a member marks go to the primary, with its reports: see batch.c.
  */
 #include "postgres.h"
 
@@ -28,28 +30,12 @@
 #define MARKS_MAX		1024
 #define TOLD_AT_ONCE	50		/* in a transaction */
 
-typedef enum MarkKind
-{
-	MARK_LOW,
-	MARK_EXHAUSTED,
-	MARK_OVERDRAWN
-} MarkKind;
-
-typedef struct Mark
-{
-	Oid			database;
-	MarkKind	kind;
-	pg_uuid_t	limit;			/* or the account of a key's credits */
-	pg_uuid_t	key;
-	int64		amount;			/* left, or dropped */
-} Mark;
-
 typedef struct Shared
 {
 	slock_t		mutex;			/* guards the rest */
 	int			count;
 	int			reserved;		/* by transactions that may drop */
-	Mark		marks[MARKS_MAX];
+	ApikeyMark	marks[MARKS_MAX];
 } Shared;
 
 static Shared *shared = NULL;
@@ -80,7 +66,7 @@ const ApikeyMemoryPart apikey_mark_memory = {
 
 /* Puts a mark on the list; false where it finds no room. */
 static bool
-put(const Mark *mark)
+put(const ApikeyMark *mark)
 {
 	bool		room;
 
@@ -119,13 +105,13 @@ void
 apikey_mark_overdrawn(const pg_uuid_t *limit, const pg_uuid_t *key,
 					  int64 dropped)
 {
-	Mark	   *mark;
+	ApikeyMark *mark;
 
 	SpinLockAcquire(&shared->mutex);
 	shared->reserved--;
 	mark = &shared->marks[shared->count++];
 	mark->database = MyDatabaseId;
-	mark->kind = MARK_OVERDRAWN;
+	mark->kind = APIKEY_MARK_OVERDRAWN;
 	mark->limit = *limit;
 	mark->key = *key;
 	mark->amount = dropped;
@@ -134,13 +120,13 @@ apikey_mark_overdrawn(const pg_uuid_t *limit, const pg_uuid_t *key,
 
 /* Marks an account, if this has not been told in its period. */
 static void
-mark_account(ApikeyBound *bound, const pg_uuid_t *key, MarkKind kind,
+mark_account(ApikeyBound *bound, const pg_uuid_t *key, ApikeyMarkKind kind,
 			 const ApikeyBoundState *state)
 {
 	TimestampTz period = state->resets_at == 0 ? DT_NOEND : state->resets_at;
-	TimestampTz *until = kind == MARK_LOW ? &bound->low_until :
+	TimestampTz *until = kind == APIKEY_MARK_LOW ? &bound->low_until :
 		&bound->exhausted_until;
-	Mark		mark = {
+	ApikeyMark	mark = {
 		.database = MyDatabaseId,
 		.kind = kind,
 		.limit = bound->id,
@@ -150,7 +136,7 @@ mark_account(ApikeyBound *bound, const pg_uuid_t *key, MarkKind kind,
 
 	if (*until == period)
 		return;
-	if (apikey_lease_told(&bound->id, &bound->hint, kind == MARK_EXHAUSTED) ||
+	if (apikey_lease_told(&bound->id, &bound->hint, kind == APIKEY_MARK_EXHAUSTED) ||
 		put(&mark))
 		*until = period;
 }
@@ -164,11 +150,11 @@ mark_bound(ApikeyBound *bound, const pg_uuid_t *key, bool refused,
 	bool		low = state->remaining <= bound->amount / 5;
 
 	if (low)
-		mark_account(bound, key, MARK_LOW, state);
+		mark_account(bound, key, APIKEY_MARK_LOW, state);
 	else
 		bound->low_until = 0;
 	if (exhausted)
-		mark_account(bound, key, MARK_EXHAUSTED, state);
+		mark_account(bound, key, APIKEY_MARK_EXHAUSTED, state);
 	else
 		bound->exhausted_until = 0;
 }
@@ -229,32 +215,32 @@ apikey_mark_drop(Oid database)
 	SpinLockRelease(&shared->mutex);
 }
 
-/* Copies out the first marks of this database. */
+/* Copies out the first marks of a database. */
 static int
-collect(Mark *marks)
+collect(Oid database, ApikeyMark *marks, int most)
 {
 	int			count = 0;
 
 	SpinLockAcquire(&shared->mutex);
-	for (int i = 0; i < shared->count && count < TOLD_AT_ONCE; i++)
+	for (int i = 0; i < shared->count && count < most; i++)
 	{
-		if (shared->marks[i].database == MyDatabaseId)
+		if (shared->marks[i].database == database)
 			marks[count++] = shared->marks[i];
 	}
 	SpinLockRelease(&shared->mutex);
 	return count;
 }
 
-/* Takes so many marks of this database, the first, off the list. */
+/* Takes so many marks of a database, the first, off the list. */
 static void
-remove_told(int count)
+remove_first(Oid database, int count)
 {
 	int			kept = 0;
 
 	SpinLockAcquire(&shared->mutex);
 	for (int i = 0; i < shared->count; i++)
 	{
-		if (shared->marks[i].database == MyDatabaseId && count > 0)
+		if (shared->marks[i].database == database && count > 0)
 			count--;
 		else
 			shared->marks[kept++] = shared->marks[i];
@@ -263,9 +249,25 @@ remove_told(int count)
 	SpinLockRelease(&shared->mutex);
 }
 
+/* For a member's report: the batch's lock is held, see batch.c. */
+void
+apikey_mark_move(ApikeyBatch *batch)
+{
+	batch->mark_count = collect(batch->database, batch->marks,
+								APIKEY_BATCH_MARKS);
+	remove_first(batch->database, batch->mark_count);
+}
+
+/* Puts one back, if there is room. */
+void
+apikey_mark_move_back(const ApikeyMark *mark)
+{
+	(void) put(mark);
+}
+
 /* Tells of what a charge of a key has dropped; of credits as of the key. */
 static void
-tell_overdrawn(const Mark *mark, const ApikeyRow *limit)
+tell_overdrawn(const ApikeyMark *mark, const ApikeyRow *limit)
 {
 	StringInfoData json;
 	ApikeyRow	key;
@@ -285,19 +287,20 @@ tell_overdrawn(const Mark *mark, const ApikeyRow *limit)
 	apikey_event_key(&key, APIKEY_EVENT_OVERDRAWN, apikey_detail_end(&json));
 }
 
-static void
-tell(const Mark *mark)
+/* Writes the event of a mark, unless it was told in its period. */
+void
+apikey_mark_write(const ApikeyMark *mark)
 {
 	ApikeyRow	limit;
 	bool		found = apikey_table_fetch_latest(&apikey_limit_table,
 												  &mark->limit, &limit);
 
-	if (mark->kind == MARK_OVERDRAWN)
+	if (mark->kind == APIKEY_MARK_OVERDRAWN)
 		tell_overdrawn(mark, found ? &limit : NULL);
 	else if (found &&
 			 apikey_account_mark_told(&mark->limit,
-									  mark->kind == MARK_EXHAUSTED))
-		apikey_limit_tell(&limit, mark->kind == MARK_LOW ?
+									  mark->kind == APIKEY_MARK_EXHAUSTED))
+		apikey_limit_tell(&limit, mark->kind == APIKEY_MARK_LOW ?
 						  APIKEY_EVENT_LIMIT_LOW : APIKEY_EVENT_LIMIT_EXHAUSTED,
 						  apikey_limit_detail_with(&limit, "remaining",
 												   mark->amount, NULL));
@@ -310,17 +313,17 @@ tell(const Mark *mark)
 bool
 apikey_mark_tell(void)
 {
-	Mark	   *marks = palloc(TOLD_AT_ONCE * sizeof(Mark));
-	int			count = collect(marks);
+	ApikeyMark *marks = palloc(TOLD_AT_ONCE * sizeof(ApikeyMark));
+	int			count = collect(MyDatabaseId, marks, TOLD_AT_ONCE);
 
 	if (count == 0)
 		return false;
 	if (apikey_step_begin())
 	{
 		for (int i = 0; i < count; i++)
-			tell(&marks[i]);
+			apikey_mark_write(&marks[i]);
 		apikey_step_commit();
 	}
-	remove_told(count);
+	remove_first(MyDatabaseId, count);
 	return count == TOLD_AT_ONCE;
 }

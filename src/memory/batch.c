@@ -174,7 +174,8 @@ apikey_batch_ok(const ApikeyBatch *batch)
 		batch->use_count >= 0 && batch->use_count <= APIKEY_BATCH_USES &&
 		batch->count_count >= 0 && batch->count_count <= APIKEY_BATCH_COUNTS &&
 		batch->denial_count >= 0 &&
-		batch->denial_count <= APIKEY_BATCH_DENIALS;
+		batch->denial_count <= APIKEY_BATCH_DENIALS &&
+		batch->mark_count >= 0 && batch->mark_count <= APIKEY_BATCH_MARKS;
 }
 
 /* While shared memory is being made: what the file has; false for no room. */

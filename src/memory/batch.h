@@ -17,6 +17,7 @@
 #define APIKEY_BATCH_USES		500
 #define APIKEY_BATCH_COUNTS		200
 #define APIKEY_BATCH_DENIALS	100
+#define APIKEY_BATCH_MARKS		100
 #define APIKEY_TOKENS_MAX		8
 
 typedef struct ApikeyBatchUse
@@ -44,6 +45,23 @@ typedef struct ApikeyBatchDenial
 	ApikeyDenial denial;
 } ApikeyBatchDenial;
 
+/* What is to be told of a limit; see mark.c. */
+typedef enum ApikeyMarkKind
+{
+	APIKEY_MARK_LOW,
+	APIKEY_MARK_EXHAUSTED,
+	APIKEY_MARK_OVERDRAWN
+} ApikeyMarkKind;
+
+typedef struct ApikeyMark
+{
+	Oid			database;
+	ApikeyMarkKind kind;
+	pg_uuid_t	limit;			/* or the account of a key's credits */
+	pg_uuid_t	key;
+	int64		amount;			/* left, or dropped */
+} ApikeyMark;
+
 /* What the primary has not acknowledged yet. */
 typedef struct ApikeyBatch
 {
@@ -52,9 +70,11 @@ typedef struct ApikeyBatch
 	int			use_count;
 	int			count_count;
 	int			denial_count;
+	int			mark_count;
 	ApikeyBatchUse uses[APIKEY_BATCH_USES];
 	ApikeyBatchCount counts[APIKEY_BATCH_COUNTS];
 	ApikeyBatchDenial denials[APIKEY_BATCH_DENIALS];
+	ApikeyMark	marks[APIKEY_BATCH_MARKS];
 } ApikeyBatch;
 
 /* As whom this server stands with the primary's database. */

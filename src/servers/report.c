@@ -29,6 +29,7 @@
 #include "events/events.h"
 #include "keys/keys.h"
 #include "usage/usage.h"
+#include "limits/limits.h"
 #include "servers/servers_internal.h"
 
 #define WAIT_MAX	200			/* milliseconds for rows of use, in all */
@@ -208,6 +209,7 @@ bool
 apikey_report_apply(ApikeyRow *server, const ApikeyReport *report)
 {
 	Applying	applying = {.now = GetCurrentTimestamp()};
+	ListCell   *cell;
 
 	if (report->sequence <= DatumGetInt64(server->values[SERVER_SEQUENCE]))
 		return false;
@@ -216,6 +218,8 @@ apikey_report_apply(ApikeyRow *server, const ApikeyReport *report)
 	apply_keys(&applying, report);
 	apikey_table_close(applying.writer);
 	tell_denials(report);
+	foreach(cell, report->marks)
+		apikey_mark_write(lfirst(cell));
 	note_report(server, report, &applying);
 	return true;
 }

@@ -39,6 +39,7 @@ typedef struct ApikeyReport
 	ApikeyReported *keys;		/* by id, each once */
 	int			key_count;
 	List	   *denials;
+	List	   *marks;
 } ApikeyReport;
 
 /* report.c */

@@ -15,6 +15,7 @@
 #include "store/store.h"
 #include "memory/memory.h"
 #include "usage/usage.h"
+#include "limits/limits.h"
 #include "servers/servers.h"
 
 /* Is a row that of this membership? */
@@ -47,6 +48,8 @@ move_back(const ApikeyBatch *batch)
 		apikey_history_move_back(batch->database, &batch->counts[i]);
 	for (int i = 0; i < batch->denial_count; i++)
 		apikey_denial_move_back(batch->database, &batch->denials[i]);
+	for (int i = 0; i < batch->mark_count; i++)
+		apikey_mark_move_back(&batch->marks[i]);
 }
 
 static void

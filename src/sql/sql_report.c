@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inet.h"
@@ -41,7 +42,8 @@ enum
 	ARG_CODES,
 	ARG_DENIED_COUNTS,
 	ARG_ACTORS,
-	ARG_DENIED_ADDRS
+	ARG_DENIED_ADDRS,
+	ARG_MARKED
 };
 
 /* Lists of which the elements together are rows. */
@@ -210,6 +212,48 @@ read_denials(FunctionCallInfo fcinfo, ApikeyReport *report)
 	}
 }
 
+/* What a mark is of, by its name. */
+static ApikeyMarkKind
+kind_element(const ApikeyList *list, int element)
+{
+	static const char *const kinds[] = {"low", "exhausted", "overdrawn"};
+	char	   *name;
+
+	if (list->nulls[element])
+		apikey_refuse_null(list->argument);
+	name = TextDatumGetCString(list->values[element]);
+	for (size_t i = 0; i < lengthof(kinds); i++)
+	{
+		if (strcmp(name, kinds[i]) == 0)
+			return (ApikeyMarkKind) i;
+	}
+	apikey_refuse(list->argument, "Its elements are \"low\", \"exhausted\" or \"overdrawn\".");
+}
+
+/* The events of limits. */
+static void
+read_marks(FunctionCallInfo fcinfo, ApikeyReport *report)
+{
+	static const char *const arguments[] = {
+		"marked", "mark_kinds", "mark_keys", "mark_amounts"
+	};
+	ApikeyList	lists[lengthof(arguments)];
+
+	read_lists(fcinfo, ARG_MARKED, arguments, lengthof(arguments), lists);
+	apikey_list_no_nulls(&lists[2]);
+	for (int i = 0; i < lists[0].count; i++)
+	{
+		ApikeyMark *mark = palloc(sizeof(ApikeyMark));
+
+		mark->database = MyDatabaseId;
+		mark->limit = *DatumGetUUIDP(lists[0].values[i]);
+		mark->kind = kind_element(&lists[1], i);
+		mark->key = *DatumGetUUIDP(lists[2].values[i]);
+		mark->amount = count_element(&lists[3], i, -APIKEY_LIMIT_MOST);
+		report->marks = lappend(report->marks, mark);
+	}
+}
+
 /*
  * apikey_server_report(server uuid, epoch bigint, sequence bigint,
  *						lag interval, ...) returns boolean
@@ -234,6 +278,7 @@ apikey_server_report(PG_FUNCTION_ARGS)
 	read_keys(fcinfo, &report);
 	read_counts(fcinfo, &report);
 	read_denials(fcinfo, &report);
+	read_marks(fcinfo, &report);
 	apikey_server_open(id, epoch, &server);
 	PG_RETURN_BOOL(apikey_report_apply(&server, &report));
 }
