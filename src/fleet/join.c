@@ -154,7 +154,6 @@ apikey_link_join(ApikeyLink *link)
 {
 	ApikeyMembership *membership;
 	ApikeyWireAnswer *answer;
-	char		reason[256];
 
 	if (link->joined)
 		return true;
@@ -168,18 +167,15 @@ apikey_link_join(ApikeyLink *link)
 	answer = call_join(link, membership);
 	if (answer == NULL)
 		return false;
-	if (wire->error_code(answer) != NULL || wire->rows(answer) != 1)
-	{
-		wire->tell(link->conn, answer, reason, sizeof(reason));
-		apikey_link_fail(link, reason);
-	}
+	if (!apikey_answer_holds(link, answer, 1, 1))
+		 /* it is told */ ;
 	else if (strcmp(wire->value(answer, 0, 0), "t") != 0)
 	{
 		become_another();
 		link->try_at = 0;
 		apikey_link_close(link);
 	}
-	else
+	else if (apikey_answer_holds(link, answer, 1, 3))
 	{
 		settle(membership, strtoi64(wire->value(answer, 0, 1), NULL, 10),
 			   strtoi64(wire->value(answer, 0, 2), NULL, 10));

@@ -10,8 +10,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 #include "store/store.h"
@@ -74,14 +72,14 @@ number_in(const ApikeyWireAnswer *answer, int row, int column, int64 otherwise)
 
 /* Takes the answers, in the order of the questions. */
 static void
-take_answers(Oid database, const ApikeyWireAnswer *answer, TimestampTz sent_at)
+take_answers(Oid database, const ApikeyWireAnswer *answer,
+			 const ApikeyFleetAsk *asks, TimestampTz sent_at)
 {
 	for (int i = 0; i < wire->rows(answer); i++)
 	{
 		ApikeyFleetGrant grant;
 
-		grant.account = *DatumGetUUIDP(DirectFunctionCall1(uuid_in,
-														   CStringGetDatum(wire->value(answer, i, 0))));
+		grant.account = asks[i].account;
 		grant.state = wire->value(answer, i, 1);
 		grant.number = number_in(answer, i, 2, 0);
 		grant.granted = number_in(answer, i, 3, 0);
@@ -114,12 +112,11 @@ apikey_link_lease(ApikeyLink *link)
 	{
 		TimestampTz sent_at = GetCurrentTimestamp();
 		ApikeyWireAnswer *answer = call_lease(link, asks, count);
-		bool		answered = answer != NULL && wire->error_code(answer) == NULL;
+		bool		answered = answer != NULL &&
+			apikey_answer_holds(link, answer, count, 2);
 
 		if (answered)
-			take_answers(link->database.oid, answer, sent_at);
-		else if (answer != NULL)
-			fail(link, answer);
+			take_answers(link->database.oid, answer, asks, sent_at);
 		for (int i = 0; i < count && !answered; i++)
 			apikey_fleet_lease_unanswered(link->database.oid,
 										  &asks[i].account);

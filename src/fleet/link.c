@@ -275,3 +275,27 @@ apikey_call(ApikeyLink *link, const ApikeyCall *call)
 	pfree(query.data);
 	return answer;
 }
+
+/*
+ * Has an answer so many rows, whose first columns are not null?  Else the
+ * connection is given up, as after an error.  Whoever owns the extension's
+ * schema there may have put anything in a function's place.
+ */
+bool
+apikey_answer_holds(ApikeyLink *link, const ApikeyWireAnswer *answer,
+					int rows, int columns)
+{
+	bool		holds = true;
+
+	if (wire->error_code(answer) != NULL)
+	{
+		fail_by_wire(link, answer);
+		return false;
+	}
+	for (int i = 0; holds && i < rows * columns; i++)
+		holds = wire->rows(answer) == rows &&
+			wire->value(answer, i / columns, i % columns) != NULL;
+	if (!holds)
+		apikey_link_fail(link, "The primary's answer cannot be read.");
+	return holds;
+}

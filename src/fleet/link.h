@@ -78,6 +78,9 @@ extern void apikey_call_add(ApikeyCall *call, const char *type,
 extern void apikey_call_begin(ApikeyCall *call, const char *function,
 							  const char *result, const ApikeyLink *link);
 extern ApikeyWireAnswer *apikey_call(ApikeyLink *link, const ApikeyCall *call);
+extern bool apikey_answer_holds(ApikeyLink *link,
+								const ApikeyWireAnswer *answer, int rows,
+								int columns);
 
 /* join.c */
 extern bool apikey_link_join(ApikeyLink *link);

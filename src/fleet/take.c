@@ -78,7 +78,7 @@ static void
 take_answer(ApikeyLink *link, const ApikeyWireAnswer *answer,
 			const ApikeyFleetTake *takes, int count, TimestampTz sent_at)
 {
-	for (int i = 0; i < count && i < wire->rows(answer); i++)
+	for (int i = 0; i < count; i++)
 	{
 		const char *wait = wire->value(answer, i, 2);
 		ApikeyFleetTaken taken = {
@@ -104,7 +104,8 @@ apikey_link_take(ApikeyLink *link)
 	if (count == 0)
 		return true;
 	answer = call_take(link, takes, count);
-	works = answer != NULL && wire->error_code(answer) == NULL;
+	/* It may have joined anew, or the functions are not there: join again. */
+	works = answer != NULL && apikey_answer_holds(link, answer, count, 2);
 	if (works)
 		take_answer(link, answer, takes, count, sent_at);
 	else
@@ -112,9 +113,6 @@ apikey_link_take(ApikeyLink *link)
 		for (int i = 0; i < count; i++)
 			apikey_fleet_rate_unanswered(link->database.oid, &takes[i].limit);
 	}
-	/* It may have joined anew, or the functions are not there: join again. */
-	if (answer != NULL && !works)
-		apikey_link_fail(link, wire->error_code(answer));
 	if (answer != NULL)
 		wire->free(answer);
 	return works;

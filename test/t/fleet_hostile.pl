@@ -1,0 +1,80 @@
+# A member speaks to a primary whose functions somebody has replaced: whatever it
+# is answered, it goes on, and works again when they are right.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $primary = PostgreSQL::Test::Cluster->new('primary');
+$primary->init(allows_streaming => 1);
+$primary->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '200ms'
+apikey.fleet_timeout = '1s'
+cluster_name = 'primary'
+});
+$primary->start;
+sub sql { return $primary->safe_psql('postgres', @_) }
+sql(q{CREATE EXTENSION apikey CASCADE; CREATE ROLE fleet LOGIN; SELECT apikey_grant('servers', 'fleet')});
+my %keys = (plain => sql(q{SELECT apikey_create('plain')}), credits => sql(q{SELECT apikey_create('credits', credits => 1000000000000)}),
+	shared => sql(q{SELECT apikey_create('shared')}));
+sql("SELECT apikey_limit_set('requests', 100000, '1 second', key => apikey_id('$keys{shared}'), shared => true)");
+$primary->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'backup', has_streaming => 1);
+$standby->append_conf('postgresql.conf', "apikey.fleet = on\ncluster_name = 'standby'\napikey.primary_conninfo = '@{[$primary->connstr]} user=fleet'");
+$standby->start;
+
+sub verifies
+{
+	my ($key, $what) = @_;
+	ok($standby->poll_query_until('postgres', "SELECT code = 'valid' FROM apikey_verify('$keys{$key}')"), "$key $what");
+}
+verifies($_, 'at first') for sort keys %keys;
+
+# Each function as it is, and what stands in its place: nulls, too much, nonsense.
+my %garbage = (
+	join => [ 'SELECT NULL::boolean, NULL::bigint, NULL::bigint, NULL::bigint, NULL::integer, NULL::text',
+		"SELECT true, NULL::bigint, NULL::bigint, NULL::bigint, NULL::integer, NULL::text" ],
+	lease => [ 'SELECT NULL::uuid, NULL::text, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint',
+		"SELECT gen_random_uuid(), 'no such state', -1::bigint, -1::bigint, -1::bigint, -1::bigint, -1::bigint FROM generate_series(1, 1000)",
+		"SELECT a, 'granted', NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint FROM unnest(accounts) a",
+		'SELECT NULL::uuid, NULL::text, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint WHERE false' ],
+	take => [ 'SELECT NULL::uuid, NULL::bigint, NULL::bigint', 'SELECT gen_random_uuid(), 1::bigint, NULL::bigint FROM generate_series(1, 1000)',
+		'SELECT NULL::uuid, NULL::bigint, NULL::bigint WHERE false' ],
+	report => [ 'SELECT NULL::boolean', "SELECT (1 / (random() * 0)::int)::boolean" ],
+	return => [ 'SELECT NULL::bigint' ],
+	rehash => [ 'SELECT NULL::bigint' ]);
+my $worker = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'apikey fleet'};
+my $pid = $standby->safe_psql('postgres', $worker);
+for my $name (sort keys %garbage)
+{
+	my $right = sql("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'apikey_server_$name'");
+	for my $body (@{ $garbage{$name} })
+	{
+		my $wrong = $right =~ s/ROWS 10//r =~ s/^\s*LANGUAGE c.*//msr;
+		$primary->safe_psql('postgres', "$wrong LANGUAGE sql AS \$garbage\$ $body \$garbage\$");
+		my $before = -s $primary->logfile;
+		# A session of the member's that joins anew, asks and reports.
+		sql(q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'apikey_fleet'}) if $name eq 'join';
+		my $called = $name =~ /^(join|report)$/ ? 'plain' : $name eq 'take' ? 'shared' : 'credits';
+		my ($asked, $end) = ($name =~ /^(return|rehash)$/, time() + 60);
+		# Until it does, as its link waits after each that has failed.
+		do
+		{
+			$standby->safe_psql('postgres', "SELECT code FROM apikey_verify('$keys{$called}', cost => @{[$called eq 'credits' ? 1000000000 : 90000]})") if $called ne 'plain';
+			$standby->safe_psql('postgres', "SELECT code FROM apikey_verify('$keys{plain}')");
+			$asked ||= slurp_file($primary->logfile, $before) =~ /apikey_server_$name\(/;
+			sleep 0.1;
+		} until $asked || time() > $end;
+		ok($asked, "$name is asked");
+	}
+	sql($right);
+}
+verifies($_, 'in the end') for sort keys %keys;
+is($standby->safe_psql('postgres', $worker), $pid, 'the worker is the same');
+unlike(slurp_file($standby->logfile), qr/terminated by signal|terminating any other active server processes|exited with exit code/, 'and nothing has ended');
+$_->stop for $standby, $primary;
+done_testing();
