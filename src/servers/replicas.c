@@ -32,8 +32,8 @@
 #define LEFT_OVER	USECS_PER_MINUTE	/* so old may be what is reported next */
 
 /* Is there a subscription to the table of keys? */
-static bool
-keys_arrive(void)
+bool
+apikey_keys_arrive(void)
 {
 	Relation	rel = table_open(SubscriptionRelRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -120,7 +120,7 @@ apikey_uses_known(TimestampTz *until)
 {
 	Joined		joined = {.until = GetCurrentTimestamp()};
 
-	if (keys_arrive())
+	if (apikey_keys_arrive())
 		return APIKEY_USES_ELSEWHERE;
 	apikey_server_walk(take_joined, &joined);
 	if (replicas_connected() > joined.count)

@@ -131,7 +131,10 @@ collect_lost(const ApikeyRow *server, void *state)
 	return true;
 }
 
-/* For the worker: tells once of each server that nothing has been heard of. */
+/*
+ * For the worker: tells once of each server that nothing has been heard of.  On
+ * a subscriber the rows are a publisher's, which tells.
+ */
 bool
 apikey_server_watch(void)
 {
@@ -140,7 +143,8 @@ apikey_server_watch(void)
 
 	if (!apikey_step_begin())
 		return false;
-	apikey_server_walk(collect_lost, &lost);
+	if (!apikey_keys_arrive())
+		apikey_server_walk(collect_lost, &lost);
 	foreach(cell, lost)
 	{
 		TimestampTz now = GetCurrentTimestamp();

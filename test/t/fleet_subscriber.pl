@@ -104,6 +104,34 @@ like($until->($other, 'valid'), qr/valid$/, 'after a restart');
 unlike(slurp_file($subscriber->logfile), qr/ERROR:  (?!.*subscription)/, 'no error');
 
 $session->quit;
+
+# A subscriber of all tables that is no member, of the publisher's own name: the
+# servers' rows that arrive harm nothing.
+my $plain = PostgreSQL::Test::Cluster->new('plain');
+$plain->init;
+$plain->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '300ms'
+apikey.server_timeout = '1s'
+cluster_name = 'publisher'
+});
+$plain->start;
+$plain->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
+my $uses = sub { return $_[0]->safe_psql('postgres', "SELECT count(*) FROM apikey_verify('$other') WHERE valid") };
+$plain->safe_psql('postgres', "CREATE SUBSCRIPTION plain CONNECTION '@{[$primary->connstr]} dbname=postgres' PUBLICATION keys");
+$plain->wait_for_subscription_sync($primary, 'plain');
+for my $round (1 .. 3)
+{
+	is($uses->($_), 1, "round $round: used on " . $_->name) for $plain, $primary, $subscriber;
+	ok($plain->poll_query_until('postgres', q{SELECT uses > 0 FROM apikey_servers WHERE role = 'primary'}), 'it has a row of its own');
+	$primary->wait_for_catchup('plain');
+}
+is($plain->safe_psql('postgres', q{SELECT count(*) FROM apikey_servers WHERE role = 'primary'}), 1, 'it alone is the primary there');
+$primary->safe_psql('postgres', "SELECT apikey_revoke(apikey_id('$other'))");
+$primary->wait_for_catchup('plain');
+is($plain->safe_psql('postgres', "SELECT code FROM apikey_verify('$other')"), 'revoked', 'and a revocation arrives');
+unlike(slurp_file($plain->logfile), qr/ERROR:  (?!.*subscription)/, 'no error');
+$plain->stop;
 $subscriber->stop;
 $primary->stop;
 done_testing();
