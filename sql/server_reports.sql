@@ -41,6 +41,8 @@ SELECT name, last_report_at > now() - interval '1 minute' AS reported, uses, lag
 -- fail: arguments
 \set VERBOSITY sqlstate
 :report, NULL, NULL, :no_keys, :nothing);
+:report, 9, '-1 second', :no_keys, :nothing);
+:report, 9, '101 years', :no_keys, :nothing);
 :report, 9, NULL, NULL, '{}', '{}', '{}', '{}', :nothing);
 :report, 9, NULL, ARRAY[:'one']::uuid[], '{}', '{}', '{}', '{}', :nothing);
 :report, 9, NULL, ARRAY[NULL]::uuid[], '{1}', '{1}', '{NULL}', '{NULL}', :nothing);
@@ -56,9 +58,25 @@ SELECT name, last_report_at > now() - interval '1 minute' AS reported, uses, lag
 :report, 9, NULL, :no_keys, '{}', '{}', '{}', '{}', ARRAY[:'one']::uuid[], '{valid}', '{1}', '{NULL}', '{NULL}');
 :report, 9, NULL, :no_keys, '{}', '{}', '{}', '{}', ARRAY[:'one']::uuid[], '{expired}', '{0}', '{NULL}', '{NULL}');
 :report, 9, NULL, :no_keys, '{}', '{}', '{}', '{}', ARRAY[:'one']::uuid[], '{expired}', '{1}', ARRAY[repeat('x', 64)], '{NULL}');
+:report, 9, NULL, :no_keys, :nothing, ARRAY[:'one']::uuid[], '{full}', ARRAY[:'one']::uuid[], '{1}');
+:report, 9, NULL, :no_keys, :nothing, ARRAY[:'one']::uuid[], '{NULL}', ARRAY[:'one']::uuid[], '{1}');
+:report, 9, NULL, :no_keys, :nothing, ARRAY[:'one']::uuid[], '{low}', ARRAY[NULL]::uuid[], '{1}');
+:report, 9, NULL, :no_keys, :nothing, ARRAY[:'one']::uuid[], '{low}', ARRAY[:'one']::uuid[], '{}');
+:report, 9, NULL, :no_keys, :nothing, ARRAY[:'one']::uuid[], '{low}', ARRAY[:'one']::uuid[], ARRAY[9223372036854775807]);
+:report, 9, NULL, :no_keys, :nothing, array_fill(:'one'::uuid, ARRAY[1001]), array_fill('low'::text, ARRAY[1001]), array_fill(:'one'::uuid, ARRAY[1001]), array_fill(1::bigint, ARRAY[1001]));
 SELECT apikey_server_report(:a, 2, 9, NULL, :no_keys, :nothing);
 \set VERBOSITY default
 SELECT name, use_count, denied_count FROM apikeys WHERE name IN ('one', 'two') ORDER BY 1;
+-- no event of a limit or key that there is not
+:report, 10, NULL, :no_keys, :nothing, ARRAY[:'gone', :'gone', :'gone']::uuid[], '{low,exhausted,overdrawn}', ARRAY[:'gone', :'gone', :'gone']::uuid[], '{1,0,1}');
+SELECT count(*) FROM apikey_events WHERE id > :before AND event IN ('limit_low', 'limit_exhausted', 'overdrawn');
+-- the greatest numbers; behind the last there is none
+:report, 9223372036854775806, NULL, ARRAY[:'two']::uuid[], '{9007199254740992}', '{9007199254740992}', '{NULL}', '{NULL}', :nothing);
+:report, 9223372036854775807, NULL, ARRAY[:'two']::uuid[], '{9007199254740992}', '{9007199254740992}', '{NULL}', '{NULL}', :nothing);
+:report, 9223372036854775807, NULL, ARRAY[:'two']::uuid[], '{1}', '{1}', '{NULL}', '{NULL}', :nothing);
+SELECT name, use_count, denied_count FROM apikeys WHERE name = 'two';
+-- nothing of one that is forgotten
 SELECT apikey_server_forget('reports');
+:report, 9223372036854775807, NULL, :no_keys, :nothing); -- fail
 SELECT apikey_delete(id, name) FROM apikeys WHERE name IN ('one', 'two');
 DROP ROLE regress_apikey_alice;

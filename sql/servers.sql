@@ -106,7 +106,11 @@ DROP ROLE regress_apikey_server;
 SELECT apikey_server_forget('nobody'), apikey_server_forget('one (2)'), apikey_server_forget('one (2)');
 SELECT apikey_server_beat(:b, 2, true); -- fail
 SELECT :joined FROM apikey_server_join(:b, ARRAY[:t2]::uuid[], :t3, 'one', 'subscriber', '0.2.0', 1, true);
--- the name of one that is silent for good is free
+-- one that is silent may be cut off, with more to report: its name is not free yet
+UPDATE apikey_server SET seen_at = now() - interval '1 hour' WHERE name = 'one';
+SELECT :joined FROM apikey_server_join(:b, '{}', :t1, 'one', 'subscriber', '0.2.0', 1, true);
+SELECT apikey_server_forget('one (2)');
+-- that of one that is silent for good is
 UPDATE apikey_server SET seen_at = now() - interval '1 day' WHERE name = 'one';
 SELECT :joined FROM apikey_server_join(:b, '{}', :t3, 'one', 'subscriber', '0.2.0', 1, true);
 SELECT apikey_server_forget('one');

@@ -17,7 +17,6 @@
 #include "servers/servers_internal.h"
 
 #define AT_ONCE		50			/* leases in a transaction */
-#define KEPT_FOR	USECS_PER_DAY
 
 /* Leases that were found, copies of their rows. */
 typedef struct Found
@@ -76,9 +75,10 @@ apikey_lease_forfeit_old(void)
 		return false;
 	ScanKeyInit(&key, SERVER_LEASE_GRANTED_AT + 1, BTLessStrategyNumber,
 				F_TIMESTAMPTZ_LT,
-				TimestampTzGetDatum(GetCurrentTimestamp() - KEPT_FOR));
+				TimestampTzGetDatum(GetCurrentTimestamp() - APIKEY_LEASE_KEPT_FOR));
 	snapshot = apikey_latest_snapshot();
-	apikey_table_scan(&apikey_server_lease_table,
+	if (!apikey_keys_arrive())
+		apikey_table_scan(&apikey_server_lease_table,
 					  APIKEY_REL_SERVER_LEASE_GRANTED_AT, &key, 1, snapshot,
 					  collect, &found);
 	UnregisterSnapshot(snapshot);
@@ -90,7 +90,7 @@ apikey_lease_forfeit_old(void)
 							  apikey_row_id(lfirst(cell)),
 							  APIKEY_LOCK_UPDATE_SKIP, &lease) &&
 			DatumGetTimestampTz(lease.values[SERVER_LEASE_GRANTED_AT]) <
-			GetCurrentTimestamp() - KEPT_FOR)
+			GetCurrentTimestamp() - APIKEY_LEASE_KEPT_FOR)
 			apikey_table_delete(&apikey_server_lease_table,
 								apikey_row_id(&lease), false);
 	}

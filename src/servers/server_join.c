@@ -23,6 +23,7 @@
 #include "store/store.h"
 #include "memory/memory.h"
 #include "events/events.h"
+#include "servers/server_lease.h"
 #include "servers/servers_internal.h"
 
 #define SERVERS_MAX		1000
@@ -53,8 +54,9 @@ require_room(void)
 }
 
 /*
- * May a server's name be another's?  Where it is silent, and where it was the
- * primary and is not any more, it is forgotten for that.
+ * May a server's name be another's?  Where it has been silent for so long that
+ * its leases are forfeited, and where it was the primary and is not any more, it
+ * is forgotten for that.  One that is cut off for less has yet to report.
  */
 static bool
 make_way(const ApikeyRow *found)
@@ -63,7 +65,9 @@ make_way(const ApikeyRow *found)
 	bool		primary = apikey_same_text(apikey_row_text(found, SERVER_KIND),
 										   cstring_to_text(APIKEY_SERVER_PRIMARY));
 
-	if (!primary && !apikey_server_silent(found, GetCurrentTimestamp()))
+	if (!primary &&
+		DatumGetTimestampTz(found->values[SERVER_SEEN_AT]) >=
+		GetCurrentTimestamp() - APIKEY_LEASE_KEPT_FOR)
 		return false;
 	if (primary && apikey_server_is_own(apikey_row_id(found)))
 		return false;

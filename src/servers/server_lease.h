@@ -9,6 +9,9 @@
 
 #include "store/store.h"
 
+/* What is leased is forfeited when it was not asked about for so long. */
+#define APIKEY_LEASE_KEPT_FOR	USECS_PER_DAY
+
 /* The columns of apikey_server_lease, in their order there. */
 typedef enum ApikeyServerLeaseColumn
 {

@@ -24,6 +24,9 @@ extern text *apikey_server_free_name(const text *wanted, const pg_uuid_t *id);
 /* server_beat.c */
 extern int64 apikey_server_seen_beat(void);
 
+/* replicas.c */
+extern bool apikey_keys_arrive(void);
+
 /* Are all uses of keys known here? */
 typedef enum ApikeyUsesKnown
 {

@@ -254,6 +254,23 @@ read_marks(FunctionCallInfo fcinfo, ApikeyReport *report)
 	}
 }
 
+/* How far a server is behind; NULL where it does not know. */
+static Interval *
+lag_argument(FunctionCallInfo fcinfo)
+{
+	Interval	least = {0};
+	Interval	most = {.month = 12 * 100};
+	Datum		lag;
+
+	if (PG_ARGISNULL(ARG_LAG))
+		return NULL;
+	lag = PG_GETARG_DATUM(ARG_LAG);
+	if (DatumGetBool(DirectFunctionCall2(interval_lt, lag, IntervalPGetDatum(&least))) ||
+		DatumGetBool(DirectFunctionCall2(interval_gt, lag, IntervalPGetDatum(&most))))
+		apikey_refuse("lag", "It is from 0 to 100 years.");
+	return DatumGetIntervalP(lag);
+}
+
 /*
  * apikey_server_report(server uuid, epoch bigint, sequence bigint,
  *						lag interval, ...) returns boolean
@@ -273,7 +290,7 @@ apikey_server_report(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(ARG_SEQUENCE))
 		apikey_refuse_null("sequence");
 	report.sequence = PG_GETARG_INT64(ARG_SEQUENCE);
-	report.lag = PG_ARGISNULL(ARG_LAG) ? NULL : PG_GETARG_INTERVAL_P(ARG_LAG);
+	report.lag = lag_argument(fcinfo);
 	report.keys = palloc0(2 * APIKEY_SERVER_BATCH * sizeof(ApikeyReported));
 	read_keys(fcinfo, &report);
 	read_counts(fcinfo, &report);
