@@ -1171,7 +1171,7 @@ CREATE FUNCTION @extschema@._apikey_peppers()
 	RETURNS TABLE (fingerprint text, place integer, current boolean, keys bigint)
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 3 AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@._apikey_peppers() IS
-	'The peppers of this server, and how many keys hang on each';
+	'The peppers of this server, and how many keys are keyed with each';
 
 CREATE FUNCTION @extschema@.apikey_health()
 	RETURNS TABLE (name text, severity text, value text, hint text)
@@ -1199,15 +1199,15 @@ COMMENT ON VIEW @extschema@.apikey_stats_codes IS
 CREATE VIEW @extschema@.apikey_peppers AS
 	SELECT p.fingerprint, p.place, p.current, p.keys FROM @extschema@._apikey_peppers() p;
 COMMENT ON VIEW @extschema@.apikey_peppers IS
-	'The peppers of this server, and those that keys hang on. Up to 2 MB of digests keys are counted; above that the last count is told, a minute old at most, or a thousand times what counting takes where that is longer; apikey_flush() counts anew';
+	'The peppers of this server, and those that keys are keyed with. Up to 2 MB of digests keys are counted; above that the last count is told, a minute old at most, or a thousand times what counting takes where that is longer; apikey_flush() counts anew';
 COMMENT ON COLUMN @extschema@.apikey_peppers.fingerprint IS
-	'Four bytes by which rows say which pepper they hang on; 00000000: the empty one';
+	'Four bytes by which rows say which pepper they are keyed with; 00000000: the empty one';
 COMMENT ON COLUMN @extschema@.apikey_peppers.place IS
 	'Its line in the file, or in what the command prints; null where it is not there: its keys are unavailable, but those of 00000000';
 COMMENT ON COLUMN @extschema@.apikey_peppers.current IS
-	'Do new keys hang on it?';
+	'Are new keys keyed with it?';
 COMMENT ON COLUMN @extschema@.apikey_peppers.keys IS
-	'Keys that hang on it, imported ones included';
+	'Keys that are keyed with it, imported ones included';
 
 REVOKE ALL ON @extschema@.apikey_stats_codes, @extschema@.apikey_peppers FROM PUBLIC;
 REVOKE ALL ON FUNCTION
@@ -1572,9 +1572,9 @@ COMMENT ON FUNCTION @extschema@.apikey_project_create(text, boolean) IS
 	'Makes the project of this path, "organization/project", for the organization''s owners; with default_key also a key called default, whose text it returns, else null. 42704: no such organization; 42501: not its owner; 22023, 22004: a bad path; 23505: it is taken.';
 COMMENT ON FUNCTION @extschema@.apikey_member_add(text, regrole,
 		@extschema@.apikey_role, text) IS
-	'Makes member, with subject that application''s user of it alone, a member of the organization or project of this path, as role, or changes its role, for owners. 42704: no such place or role; 42501: not its owner; 22023, 22004: a bad subject, a null; 55000: an organization must keep an owner.';
+	'Makes member, with subject that application''s user of it alone, a member of the organization or project of this path, as role, or changes its role, for owners. 42704: no such organization, project or role; 42501: not its owner; 22023, 22004: a bad subject, a null; 55000: an organization must keep an owner.';
 COMMENT ON FUNCTION @extschema@.apikey_member_remove(text, regrole, text) IS
-	'Takes member, with subject that application''s user of it, from the organization or project of this path, for owners; returns false where it was none. 42704: no such place; 42501: not its owner; 22004: a null; 55000: an organization must keep an owner.';
+	'Takes member, with subject that application''s user of it, from the organization or project of this path, for owners; returns false where it was none. 42704: no such organization or project; 42501: not its owner; 22004: a null; 55000: an organization must keep an owner.';
 COMMENT ON FUNCTION @extschema@.apikey_organization_drop(text, text) IS
 	'Removes the organization of this path with its projects, members and keys, for owners; the events stay. confirm_name repeats path. Returns true. 42704: no such organization; 42501: not its owner; 22023, 22004: not confirmed.';
 COMMENT ON FUNCTION @extschema@.apikey_project_drop(text, text) IS

@@ -69,7 +69,82 @@ CREATE TYPE @extschema@.apikey_role AS ENUM ('developer', 'admin', 'owner');
 COMMENT ON TYPE @extschema@.apikey_role IS
 	'What a member, or a key, may do in an organization or project; rising';
 
--- Tables.  Their columns are known to src/ by their order, and it reads heaps.
+-- What the tables' triggers and policies call
+
+CREATE FUNCTION @extschema@._apikey_visible(owner regrole, subject text, project uuid,
+		vouched_by regrole, vouched_by_subject text)
+	RETURNS boolean
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_visible(regrole, text, uuid, regrole, text) IS
+	'May the caller see the keys of this owner in this project, for which that principal vouches?';
+
+CREATE FUNCTION @extschema@._apikey_standing(organization uuid, project uuid)
+	RETURNS @extschema@.apikey_role
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_standing(uuid, uuid) IS
+	'What the caller is in a project or, where that is null, in an organization; null for nothing';
+
+CREATE FUNCTION @extschema@._apikey_event_visible(key_owner regrole, key_owner_name text,
+		key_subject text, key_id uuid, organization uuid, project uuid)
+	RETURNS boolean
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_apikey_event_visible_0_2';
+COMMENT ON FUNCTION @extschema@._apikey_event_visible(regrole, text, text, uuid, uuid, uuid) IS
+	'May the caller see events about this?';
+
+CREATE FUNCTION @extschema@._apikey_changed()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_changed() IS
+	'Tells every session, with the commit, that keys it remembers may have changed';
+
+CREATE FUNCTION @extschema@._apikey_arrived()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_arrived() IS
+	'Makes a row that arrives by logical replication that of the roles here which it means, and makes way for it; arguments: pairs of columns, of a role and of its name';
+
+CREATE FUNCTION @extschema@._apikey_project_restored()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_project_restored() IS
+	'Begins anew to count how long the keys of a project that is restored are idle';
+
+CREATE FUNCTION @extschema@._apikey_named()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_named() IS
+	'Brings the names beside the roles of a row that is restored up to date; arguments: pairs of columns, of a role and of its name';
+
+CREATE FUNCTION @extschema@._apikey_event_named()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_event_named() IS
+	'Takes the name from an event that is restored where it does not fit the number of a role here; arguments: pairs of columns, of a role and of its name';
+
+CREATE FUNCTION @extschema@._apikey_event_kept()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_event_kept() IS
+	'Lets nobody below superuser change or remove an event';
+
+-- Tables, each with its indexes, triggers, policy and privileges.  Their columns
+-- are known to src/ by their order, and it reads heaps.
+--
+-- A dump leaves out the keys and members of roles that were dropped: their OIDs
+-- would be read as those of other roles where it is restored.  An existing
+-- role's name never begins with a digit here, for it would stand in quotes.
+-- A condition names no object but pg_catalog's, for who owns the schema may
+-- move all others.  What other tables hold of such keys is dumped with them,
+-- and is nobody's.
+--
+-- A trigger "arrived" fires only where changes are replicated
+-- (session_replication_role).  A trigger "changed" tells the sessions that
+-- remember a row, whatever changes it: statements of ours and of superusers,
+-- COPY, and apply workers.  A new key is in nobody's memory; TRUNCATE tells by
+-- itself.
+--
+-- Who may read the tables at all (pg_read_all_data) sees what the views show,
+-- and no digest and no use: those tables have no policy.
 
 CREATE TABLE @extschema@.apikey_organization (
 	id uuid NOT NULL,
@@ -80,6 +155,14 @@ CREATE TABLE @extschema@.apikey_organization (
 COMMENT ON TABLE @extschema@.apikey_organization IS
 	'Organizations; read them through the view apikey_organizations';
 CREATE UNIQUE INDEX apikey_organization_name ON @extschema@.apikey_organization (name);
+SELECT pg_extension_config_dump('@extschema@.apikey_organization', '');
+CREATE TRIGGER apikey_organization_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_organization
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+ALTER TABLE @extschema@.apikey_organization ENABLE REPLICA TRIGGER apikey_organization_arrived;
+ALTER TABLE @extschema@.apikey_organization ENABLE ROW LEVEL SECURITY;
+CREATE POLICY apikey_organization_member ON @extschema@.apikey_organization FOR SELECT
+	USING (@extschema@._apikey_standing(id, NULL::uuid) IS NOT NULL);
+REVOKE ALL ON @extschema@.apikey_organization FROM PUBLIC;
 
 CREATE TABLE @extschema@.apikey_project (
 	id uuid NOT NULL,
@@ -100,6 +183,20 @@ COMMENT ON TABLE @extschema@.apikey_project IS
 	'Projects of organizations; read them through the view apikey_projects';
 CREATE UNIQUE INDEX apikey_project_path ON @extschema@.apikey_project (path);
 CREATE INDEX apikey_project_organization ON @extschema@.apikey_project (organization);
+SELECT pg_extension_config_dump('@extschema@.apikey_project', '');
+CREATE TRIGGER apikey_project_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_project
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+ALTER TABLE @extschema@.apikey_project ENABLE REPLICA TRIGGER apikey_project_arrived;
+CREATE TRIGGER apikey_project_restored BEFORE INSERT ON @extschema@.apikey_project
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_project_restored();
+ALTER TABLE @extschema@.apikey_project ENABLE ALWAYS TRIGGER apikey_project_restored;
+CREATE TRIGGER apikey_project_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_project
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_project ENABLE ALWAYS TRIGGER apikey_project_changed;
+ALTER TABLE @extschema@.apikey_project ENABLE ROW LEVEL SECURITY;
+CREATE POLICY apikey_project_member ON @extschema@.apikey_project FOR SELECT
+	USING (@extschema@._apikey_standing(organization, id) IS NOT NULL);
+REVOKE ALL ON @extschema@.apikey_project FROM PUBLIC;
 
 CREATE TABLE @extschema@.apikey_member (
 	id uuid NOT NULL,
@@ -118,6 +215,21 @@ COMMENT ON TABLE @extschema@.apikey_member IS
 CREATE UNIQUE INDEX apikey_member_who ON @extschema@.apikey_member
 	(organization, project, subject, member) NULLS NOT DISTINCT;
 CREATE INDEX apikey_member_member ON @extschema@.apikey_member (member);
+SELECT pg_extension_config_dump('@extschema@.apikey_member',
+	'WHERE member::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
+CREATE TRIGGER apikey_member_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_member
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('member', 'member_name');
+ALTER TABLE @extschema@.apikey_member ENABLE REPLICA TRIGGER apikey_member_arrived;
+CREATE TRIGGER apikey_member_named BEFORE INSERT ON @extschema@.apikey_member
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('member', 'member_name');
+ALTER TABLE @extschema@.apikey_member ENABLE ALWAYS TRIGGER apikey_member_named;
+CREATE TRIGGER apikey_member_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_member
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_member ENABLE ALWAYS TRIGGER apikey_member_changed;
+ALTER TABLE @extschema@.apikey_member ENABLE ROW LEVEL SECURITY;
+CREATE POLICY apikey_member_member ON @extschema@.apikey_member FOR SELECT
+	USING (@extschema@._apikey_standing(organization, project) IS NOT NULL);
+REVOKE ALL ON @extschema@.apikey_member FROM PUBLIC;
 
 CREATE TABLE @extschema@.apikey_key (
 	id uuid NOT NULL,
@@ -186,6 +298,22 @@ CREATE INDEX apikey_key_credits_account ON @extschema@.apikey_key (credits_accou
 -- A successor has replaced one key.  No foreign key: a dump may leave it out.
 CREATE UNIQUE INDEX apikey_key_rotated_to ON @extschema@.apikey_key (rotated_to)
 	WHERE rotated_to IS NOT NULL;
+SELECT pg_extension_config_dump('@extschema@.apikey_key',
+	'WHERE owner::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]'''
+	' AND (vouched_by IS NULL OR vouched_by::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]'')');
+CREATE TRIGGER apikey_key_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name', 'vouched_by', 'vouched_by_name');
+ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
+CREATE TRIGGER apikey_key_named BEFORE INSERT ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('owner', 'owner_name', 'vouched_by', 'vouched_by_name');
+ALTER TABLE @extschema@.apikey_key ENABLE ALWAYS TRIGGER apikey_key_named;
+CREATE TRIGGER apikey_key_changed AFTER UPDATE OR DELETE ON @extschema@.apikey_key
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_key ENABLE ALWAYS TRIGGER apikey_key_changed;
+ALTER TABLE @extschema@.apikey_key ENABLE ROW LEVEL SECURITY;
+CREATE POLICY apikey_key_owner ON @extschema@.apikey_key FOR SELECT
+	USING (@extschema@._apikey_visible(owner, subject, project, vouched_by, vouched_by_subject));
+REVOKE ALL ON @extschema@.apikey_key FROM PUBLIC;
 
 -- One of another length matches nothing; a CHECK would be read anew, and cost a
 -- tenth of all, for each key that is made.
@@ -200,6 +328,15 @@ COMMENT ON TABLE @extschema@.apikey_digest IS
 -- Digests stay out of pg_statistic.
 ALTER TABLE @extschema@.apikey_digest
 	ALTER COLUMN digest SET STATISTICS 0, ALTER COLUMN digest SET STORAGE PLAIN;
+SELECT pg_extension_config_dump('@extschema@.apikey_digest', '');
+CREATE TRIGGER apikey_digest_arrived BEFORE INSERT ON @extschema@.apikey_digest
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+ALTER TABLE @extschema@.apikey_digest ENABLE REPLICA TRIGGER apikey_digest_arrived;
+CREATE TRIGGER apikey_digest_changed AFTER UPDATE OR DELETE ON @extschema@.apikey_digest
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_digest ENABLE ALWAYS TRIGGER apikey_digest_changed;
+ALTER TABLE @extschema@.apikey_digest ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_digest FROM PUBLIC;
 
 CREATE TABLE @extschema@.apikey_import (
 	id uuid NOT NULL,
@@ -225,6 +362,16 @@ CREATE UNIQUE INDEX apikey_import_foreign ON @extschema@.apikey_import (foreign_
 CREATE INDEX apikey_import_digest ON @extschema@.apikey_import (digest) WHERE digest IS NOT NULL;
 CREATE UNIQUE INDEX apikey_import_lookup ON @extschema@.apikey_import (lookup)
 	WHERE lookup IS NOT NULL;
+SELECT pg_extension_config_dump('@extschema@.apikey_import', '');
+CREATE TRIGGER apikey_import_arrived BEFORE INSERT ON @extschema@.apikey_import
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+ALTER TABLE @extschema@.apikey_import ENABLE REPLICA TRIGGER apikey_import_arrived;
+-- Sessions remember whether there is an imported key at all, and its tokens.
+CREATE TRIGGER apikey_import_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_import
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_import ENABLE ALWAYS TRIGGER apikey_import_changed;
+ALTER TABLE @extschema@.apikey_import ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_import FROM PUBLIC;
 
 CREATE TABLE @extschema@.apikey_reveal (
 	id uuid NOT NULL,
@@ -236,6 +383,12 @@ COMMENT ON TABLE @extschema@.apikey_reveal IS
 	'Keys of revealable projects, encrypted under the server''s pepper of that fingerprint; read one through the function apikey_reveal';
 ALTER TABLE @extschema@.apikey_reveal
 	ALTER COLUMN ciphertext SET STATISTICS 0, ALTER COLUMN ciphertext SET STORAGE PLAIN;
+SELECT pg_extension_config_dump('@extschema@.apikey_reveal', '');
+CREATE TRIGGER apikey_reveal_arrived BEFORE INSERT ON @extschema@.apikey_reveal
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+ALTER TABLE @extschema@.apikey_reveal ENABLE REPLICA TRIGGER apikey_reveal_arrived;
+ALTER TABLE @extschema@.apikey_reveal ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_reveal FROM PUBLIC;
 
 -- Who may only revoke a key adds a row here, and locks none of the key's; it is
 -- taken into the key's row when that is locked next.
@@ -251,6 +404,15 @@ CREATE TABLE @extschema@.apikey_revocation (
 COMMENT ON TABLE @extschema@.apikey_revocation IS
 	'Revocations that are not in their key''s row yet; the view apikeys shows them';
 CREATE INDEX apikey_revocation_key ON @extschema@.apikey_revocation (key_id);
+SELECT pg_extension_config_dump('@extschema@.apikey_revocation', '');
+CREATE TRIGGER apikey_revocation_arrived BEFORE INSERT ON @extschema@.apikey_revocation
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+ALTER TABLE @extschema@.apikey_revocation ENABLE REPLICA TRIGGER apikey_revocation_arrived;
+CREATE TRIGGER apikey_revocation_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_revocation
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_revocation ENABLE ALWAYS TRIGGER apikey_revocation_changed;
+ALTER TABLE @extschema@.apikey_revocation ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_revocation FROM PUBLIC;
 
 -- Apart from the keys, so that a use voids nothing that sessions remember; with
 -- room on each page for updates in place.
@@ -267,6 +429,12 @@ CREATE TABLE @extschema@.apikey_usage (
 ) USING heap WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.apikey_usage IS
 	'How often keys were used and refused, their last use, and what events have told of their end; read it through the view apikeys';
+SELECT pg_extension_config_dump('@extschema@.apikey_usage', '');
+CREATE TRIGGER apikey_usage_arrived BEFORE INSERT ON @extschema@.apikey_usage
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+ALTER TABLE @extschema@.apikey_usage ENABLE REPLICA TRIGGER apikey_usage_arrived;
+ALTER TABLE @extschema@.apikey_usage ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_usage FROM PUBLIC;
 
 -- What is left but for what is out in a lease; with room for updates in place.
 CREATE TABLE @extschema@.apikey_credit (
@@ -287,6 +455,12 @@ CREATE TABLE @extschema@.apikey_credit (
 ) USING heap WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.apikey_credit IS
 	'Accounts, each of a key and its successors or, where anchor is not null, of a limit; read them through the views apikeys and apikey_limits';
+SELECT pg_extension_config_dump('@extschema@.apikey_credit', '');
+CREATE TRIGGER apikey_credit_arrived BEFORE INSERT ON @extschema@.apikey_credit
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+ALTER TABLE @extschema@.apikey_credit ENABLE REPLICA TRIGGER apikey_credit_arrived;
+ALTER TABLE @extschema@.apikey_credit ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_credit FROM PUBLIC;
 
 -- The long form of rate_limit and credits: of a key, of a subject, of a place,
 -- or of a subject in a place.  The index finds a holder's, and lets it have one
@@ -315,6 +489,20 @@ COMMENT ON TABLE @extschema@.apikey_limit IS
 CREATE UNIQUE INDEX apikey_limit_holder ON @extschema@.apikey_limit
 	(key, organization, project, owner, subject, unit, kind, interval_send(period))
 	NULLS NOT DISTINCT;
+SELECT pg_extension_config_dump('@extschema@.apikey_limit',
+	'WHERE owner IS NULL OR owner::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
+CREATE TRIGGER apikey_limit_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_limit
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name');
+ALTER TABLE @extschema@.apikey_limit ENABLE REPLICA TRIGGER apikey_limit_arrived;
+CREATE TRIGGER apikey_limit_named BEFORE INSERT ON @extschema@.apikey_limit
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('owner', 'owner_name');
+ALTER TABLE @extschema@.apikey_limit ENABLE ALWAYS TRIGGER apikey_limit_named;
+-- Sessions remember the limits of keys.
+CREATE TRIGGER apikey_limit_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_limit
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
+ALTER TABLE @extschema@.apikey_limit ENABLE ALWAYS TRIGGER apikey_limit_changed;
+ALTER TABLE @extschema@.apikey_limit ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_limit FROM PUBLIC;
 
 -- Whose a deleted key was, for a day: charges that come late still count.
 CREATE TABLE @extschema@.apikey_deleted (
@@ -331,6 +519,16 @@ CREATE TABLE @extschema@.apikey_deleted (
 COMMENT ON TABLE @extschema@.apikey_deleted IS
 	'Keys that were deleted less than a day ago, and whose they were; see apikey_charge';
 CREATE INDEX apikey_deleted_at ON @extschema@.apikey_deleted (deleted_at);
+SELECT pg_extension_config_dump('@extschema@.apikey_deleted',
+	'WHERE owner::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
+CREATE TRIGGER apikey_deleted_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_deleted
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name');
+ALTER TABLE @extschema@.apikey_deleted ENABLE REPLICA TRIGGER apikey_deleted_arrived;
+CREATE TRIGGER apikey_deleted_named BEFORE INSERT ON @extschema@.apikey_deleted
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('owner', 'owner_name');
+ALTER TABLE @extschema@.apikey_deleted ENABLE ALWAYS TRIGGER apikey_deleted_named;
+ALTER TABLE @extschema@.apikey_deleted ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_deleted FROM PUBLIC;
 
 -- By hours, and then by days.  The id is made of key, beginning and step; names
 -- and OIDs are those of the time, as in events.
@@ -357,6 +555,15 @@ CREATE INDEX apikey_history_place ON @extschema@.apikey_history (organization, p
 	WHERE organization IS NOT NULL;
 CREATE INDEX apikey_history_owner ON @extschema@.apikey_history (key_owner, starts_at);
 CREATE INDEX apikey_history_step ON @extschema@.apikey_history (step, starts_at);
+SELECT pg_extension_config_dump('@extschema@.apikey_history', '');
+CREATE TRIGGER apikey_history_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_history
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('key_owner', 'key_owner_name');
+ALTER TABLE @extschema@.apikey_history ENABLE REPLICA TRIGGER apikey_history_arrived;
+CREATE TRIGGER apikey_history_named BEFORE INSERT ON @extschema@.apikey_history
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_event_named('key_owner', 'key_owner_name');
+ALTER TABLE @extschema@.apikey_history ENABLE ALWAYS TRIGGER apikey_history_named;
+ALTER TABLE @extschema@.apikey_history ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_history FROM PUBLIC;
 
 -- Whom superusers let see every key and event, and disable and revoke.
 CREATE TABLE @extschema@.apikey_administrator (
@@ -369,6 +576,9 @@ CREATE TABLE @extschema@.apikey_administrator (
 ) USING heap;
 COMMENT ON TABLE @extschema@.apikey_administrator IS
 	'Roles that see every key and event, and may disable and revoke, while role and role_name are one role''s; see apikey_grant';
+SELECT pg_extension_config_dump('@extschema@.apikey_administrator', '');
+ALTER TABLE @extschema@.apikey_administrator ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_administrator FROM PUBLIC;
 
 -- What others may not wait for.
 CREATE TABLE @extschema@.apikey_name_hold (
@@ -383,6 +593,13 @@ CREATE TABLE @extschema@.apikey_name_hold (
 COMMENT ON TABLE @extschema@.apikey_name_hold IS
 	'Names of dropped organizations that are not everybody''s until then; with a role, and subject, who may have one again';
 CREATE INDEX apikey_name_hold_name ON @extschema@.apikey_name_hold (name);
+SELECT pg_extension_config_dump('@extschema@.apikey_name_hold',
+	'WHERE role IS NULL OR role::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
+CREATE TRIGGER apikey_name_hold_named BEFORE INSERT ON @extschema@.apikey_name_hold
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('role', 'role_name');
+ALTER TABLE @extschema@.apikey_name_hold ENABLE ALWAYS TRIGGER apikey_name_hold_named;
+ALTER TABLE @extschema@.apikey_name_hold ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_name_hold FROM PUBLIC;
 
 -- Names and OIDs are those of the time; nothing here refers to other tables.
 -- Whose key it was: key_owner, whose name at that time was key_owner_name.
@@ -408,7 +625,6 @@ CREATE TABLE @extschema@.apikey_event (
 ) USING heap;
 COMMENT ON TABLE @extschema@.apikey_event IS
 	'What was done to keys, projects and organizations, and by whom; read it through the view apikey_events';
-COMMENT ON SEQUENCE @extschema@.apikey_event_id_seq IS 'Ids of events, rising with time';
 CREATE INDEX apikey_event_key ON @extschema@.apikey_event (key_id, id) WHERE key_id IS NOT NULL;
 CREATE INDEX apikey_event_owner ON @extschema@.apikey_event (key_owner, id)
 	WHERE key_owner IS NOT NULL;
@@ -427,36 +643,29 @@ CREATE INDEX apikey_event_place ON @extschema@.apikey_event
 -- dump, which do not say whose key it was.
 CREATE INDEX apikey_event_unnamed ON @extschema@.apikey_event (key_id, id)
 	WHERE key_id IS NOT NULL AND key_owner_name IS NULL;
-
--- A dump leaves out the keys and members of roles that were dropped: their OIDs
--- would be read as those of other roles where it is restored.  An existing
--- role's name never begins with a digit here, for it would stand in quotes.
--- A condition names no object but pg_catalog's, for who owns the schema may
--- move all others.  What other tables hold of such keys is dumped with them,
--- and is nobody's.
-SELECT pg_extension_config_dump('@extschema@.apikey_organization', '');
-SELECT pg_extension_config_dump('@extschema@.apikey_project', '');
-SELECT pg_extension_config_dump('@extschema@.apikey_member',
-	'WHERE member::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
-SELECT pg_extension_config_dump('@extschema@.apikey_key',
-	'WHERE owner::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]'''
-	' AND (vouched_by IS NULL OR vouched_by::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]'')');
-SELECT pg_extension_config_dump('@extschema@.apikey_digest', '');
-SELECT pg_extension_config_dump('@extschema@.apikey_import', '');
-SELECT pg_extension_config_dump('@extschema@.apikey_reveal', '');
-SELECT pg_extension_config_dump('@extschema@.apikey_usage', '');
-SELECT pg_extension_config_dump('@extschema@.apikey_credit', '');
-SELECT pg_extension_config_dump('@extschema@.apikey_administrator', '');
-SELECT pg_extension_config_dump('@extschema@.apikey_name_hold',
-	'WHERE role IS NULL OR role::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
-SELECT pg_extension_config_dump('@extschema@.apikey_limit',
-	'WHERE owner IS NULL OR owner::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
-SELECT pg_extension_config_dump('@extschema@.apikey_deleted',
-	'WHERE owner::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
-SELECT pg_extension_config_dump('@extschema@.apikey_history', '');
-SELECT pg_extension_config_dump('@extschema@.apikey_revocation', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_event', '');
 SELECT pg_extension_config_dump('@extschema@.apikey_event_id_seq', '');
+CREATE TRIGGER apikey_event_arrived BEFORE INSERT ON @extschema@.apikey_event
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('key_owner', 'key_owner_name');
+ALTER TABLE @extschema@.apikey_event ENABLE REPLICA TRIGGER apikey_event_arrived;
+CREATE TRIGGER apikey_event_named BEFORE INSERT ON @extschema@.apikey_event
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_event_named('key_owner', 'key_owner_name');
+ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_named;
+-- The trail is only added to; by its tables' owner too, and by apply workers.
+CREATE TRIGGER apikey_event_kept BEFORE UPDATE OR DELETE ON @extschema@.apikey_event
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_event_kept();
+ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_kept;
+CREATE TRIGGER apikey_event_kept_whole BEFORE TRUNCATE ON @extschema@.apikey_event
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._apikey_event_kept();
+ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_kept_whole;
+ALTER TABLE @extschema@.apikey_event ENABLE ROW LEVEL SECURITY;
+CREATE POLICY apikey_event_owner ON @extschema@.apikey_event FOR SELECT
+	USING (@extschema@._apikey_event_visible(key_owner, key_owner_name, key_subject, key_id,
+		organization, project));
+REVOKE ALL ON @extschema@.apikey_event FROM PUBLIC;
+REVOKE ALL ON SEQUENCE @extschema@.apikey_event_id_seq FROM PUBLIC;
+
+COMMENT ON SEQUENCE @extschema@.apikey_event_id_seq IS 'Ids of events, rising with time';
 
 -- Reading a key's text
 
@@ -642,14 +851,14 @@ CREATE FUNCTION @extschema@.apikey_member_add(path text, member regrole,
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_member_add(text, regrole,
 		@extschema@.apikey_role, text) IS
-	'Makes member, with subject that application''s user of it alone, a member of the organization or project of this path, as role, or changes its role, for owners. 42704: no such place or role; 42501: not its owner; 22023, 22004: a bad subject, a null; 55000: an organization must keep an owner.';
+	'Makes member, with subject that application''s user of it alone, a member of the organization or project of this path, as role, or changes its role, for owners. 42704: no such organization, project or role; 42501: not its owner; 22023, 22004: a bad subject, a null; 55000: an organization must keep an owner.';
 
 CREATE FUNCTION @extschema@.apikey_member_remove(path text, member regrole,
 		subject text DEFAULT NULL)
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_member_remove(text, regrole, text) IS
-	'Takes member, with subject that application''s user of it, from the organization or project of this path, for owners; returns false where it was none. 42704: no such place; 42501: not its owner; 22004: a null; 55000: an organization must keep an owner.';
+	'Takes member, with subject that application''s user of it, from the organization or project of this path, for owners; returns false where it was none. 42704: no such organization or project; 42501: not its owner; 22004: a null; 55000: an organization must keep an owner.';
 
 CREATE FUNCTION @extschema@.apikey_organization_drop(path text, confirm_name text)
 	RETURNS boolean
@@ -882,26 +1091,6 @@ COMMENT ON FUNCTION @extschema@.apikey_has_scope(text, text) IS
 
 -- What the policies and the views are made of
 
-CREATE FUNCTION @extschema@._apikey_visible(owner regrole, subject text, project uuid,
-		vouched_by regrole, vouched_by_subject text)
-	RETURNS boolean
-	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_visible(regrole, text, uuid, regrole, text) IS
-	'May the caller see the keys of this owner in this project, for which that principal vouches?';
-
-CREATE FUNCTION @extschema@._apikey_standing(organization uuid, project uuid)
-	RETURNS @extschema@.apikey_role
-	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_standing(uuid, uuid) IS
-	'What the caller is in a project or, where that is null, in an organization; null for nothing';
-
-CREATE FUNCTION @extschema@._apikey_event_visible(key_owner regrole, key_owner_name text,
-		key_subject text, key_id uuid, organization uuid, project uuid)
-	RETURNS boolean
-	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_apikey_event_visible_0_2';
-COMMENT ON FUNCTION @extschema@._apikey_event_visible(regrole, text, text, uuid, uuid, uuid) IS
-	'May the caller see events about this?';
-
 -- What the views read.  They begin with who may see, and no condition of a
 -- query reaches a table of ours but as an argument of theirs.
 
@@ -1012,7 +1201,7 @@ CREATE FUNCTION @extschema@._apikey_peppers()
 	RETURNS TABLE (fingerprint text, place integer, current boolean, keys bigint)
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 3 AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@._apikey_peppers() IS
-	'The peppers of this server, and how many keys hang on each';
+	'The peppers of this server, and how many keys are keyed with each';
 
 CREATE FUNCTION @extschema@.apikey_health()
 	RETURNS TABLE (name text, severity text, value text, hint text)
@@ -1031,176 +1220,6 @@ CREATE FUNCTION @extschema@._apikey_project_write()
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@._apikey_project_write() IS
 	'Carries out UPDATE of the view apikey_projects, and refuses INSERT and DELETE';
-
-CREATE FUNCTION @extschema@._apikey_changed()
-	RETURNS trigger
-	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_changed() IS
-	'Tells every session, with the commit, that keys it remembers may have changed';
-
-CREATE FUNCTION @extschema@._apikey_arrived()
-	RETURNS trigger
-	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_arrived() IS
-	'Makes a row that arrives by logical replication that of the roles here which it means, and makes way for it; arguments: pairs of columns, of a role and of its name';
-
--- Only where changes are replicated (session_replication_role).
-CREATE TRIGGER apikey_organization_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_organization
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_project_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_project
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_member_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_member
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('member', 'member_name');
-CREATE TRIGGER apikey_key_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_key
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name', 'vouched_by', 'vouched_by_name');
-CREATE TRIGGER apikey_digest_arrived BEFORE INSERT ON @extschema@.apikey_digest
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_import_arrived BEFORE INSERT ON @extschema@.apikey_import
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_reveal_arrived BEFORE INSERT ON @extschema@.apikey_reveal
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_revocation_arrived BEFORE INSERT ON @extschema@.apikey_revocation
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_usage_arrived BEFORE INSERT ON @extschema@.apikey_usage
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_credit_arrived BEFORE INSERT ON @extschema@.apikey_credit
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_event_arrived BEFORE INSERT ON @extschema@.apikey_event
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('key_owner', 'key_owner_name');
-ALTER TABLE @extschema@.apikey_organization ENABLE REPLICA TRIGGER apikey_organization_arrived;
-ALTER TABLE @extschema@.apikey_project ENABLE REPLICA TRIGGER apikey_project_arrived;
-ALTER TABLE @extschema@.apikey_member ENABLE REPLICA TRIGGER apikey_member_arrived;
-ALTER TABLE @extschema@.apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived;
-ALTER TABLE @extschema@.apikey_digest ENABLE REPLICA TRIGGER apikey_digest_arrived;
-ALTER TABLE @extschema@.apikey_import ENABLE REPLICA TRIGGER apikey_import_arrived;
-ALTER TABLE @extschema@.apikey_reveal ENABLE REPLICA TRIGGER apikey_reveal_arrived;
-ALTER TABLE @extschema@.apikey_revocation ENABLE REPLICA TRIGGER apikey_revocation_arrived;
-ALTER TABLE @extschema@.apikey_usage ENABLE REPLICA TRIGGER apikey_usage_arrived;
-ALTER TABLE @extschema@.apikey_credit ENABLE REPLICA TRIGGER apikey_credit_arrived;
-ALTER TABLE @extschema@.apikey_event ENABLE REPLICA TRIGGER apikey_event_arrived;
-
-CREATE FUNCTION @extschema@._apikey_project_restored()
-	RETURNS trigger
-	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_project_restored() IS
-	'Begins anew to count how long the keys of a project that is restored are idle';
-CREATE TRIGGER apikey_project_restored BEFORE INSERT ON @extschema@.apikey_project
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_project_restored();
-ALTER TABLE @extschema@.apikey_project ENABLE ALWAYS TRIGGER apikey_project_restored;
-
-CREATE FUNCTION @extschema@._apikey_named()
-	RETURNS trigger
-	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_named() IS
-	'Brings the names beside the roles of a row that is restored up to date; arguments: pairs of columns, of a role and of its name';
-CREATE TRIGGER apikey_key_named BEFORE INSERT ON @extschema@.apikey_key
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('owner', 'owner_name', 'vouched_by', 'vouched_by_name');
-CREATE TRIGGER apikey_member_named BEFORE INSERT ON @extschema@.apikey_member
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('member', 'member_name');
-ALTER TABLE @extschema@.apikey_key ENABLE ALWAYS TRIGGER apikey_key_named;
-ALTER TABLE @extschema@.apikey_member ENABLE ALWAYS TRIGGER apikey_member_named;
-CREATE TRIGGER apikey_name_hold_named BEFORE INSERT ON @extschema@.apikey_name_hold
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('role', 'role_name');
-ALTER TABLE @extschema@.apikey_name_hold ENABLE ALWAYS TRIGGER apikey_name_hold_named;
-
-CREATE FUNCTION @extschema@._apikey_event_named()
-	RETURNS trigger
-	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_event_named() IS
-	'Takes the name from an event that is restored where it does not fit the number of a role here; arguments: pairs of columns, of a role and of its name';
-CREATE TRIGGER apikey_event_named BEFORE INSERT ON @extschema@.apikey_event
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_event_named('key_owner', 'key_owner_name');
-ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_named;
-
--- Sessions remember the limits of keys.
-CREATE TRIGGER apikey_limit_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_limit
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name');
-CREATE TRIGGER apikey_limit_named BEFORE INSERT ON @extschema@.apikey_limit
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('owner', 'owner_name');
-CREATE TRIGGER apikey_limit_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_limit
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
-ALTER TABLE @extschema@.apikey_limit ENABLE REPLICA TRIGGER apikey_limit_arrived;
-ALTER TABLE @extschema@.apikey_limit ENABLE ALWAYS TRIGGER apikey_limit_named;
-ALTER TABLE @extschema@.apikey_limit ENABLE ALWAYS TRIGGER apikey_limit_changed;
-ALTER TABLE @extschema@.apikey_limit ENABLE ROW LEVEL SECURITY;
-CREATE TRIGGER apikey_deleted_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_deleted
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('owner', 'owner_name');
-CREATE TRIGGER apikey_deleted_named BEFORE INSERT ON @extschema@.apikey_deleted
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('owner', 'owner_name');
-ALTER TABLE @extschema@.apikey_deleted ENABLE REPLICA TRIGGER apikey_deleted_arrived;
-ALTER TABLE @extschema@.apikey_deleted ENABLE ALWAYS TRIGGER apikey_deleted_named;
-ALTER TABLE @extschema@.apikey_deleted ENABLE ROW LEVEL SECURITY;
-CREATE TRIGGER apikey_history_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_history
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('key_owner', 'key_owner_name');
-CREATE TRIGGER apikey_history_named BEFORE INSERT ON @extschema@.apikey_history
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_event_named('key_owner', 'key_owner_name');
-ALTER TABLE @extschema@.apikey_history ENABLE REPLICA TRIGGER apikey_history_arrived;
-ALTER TABLE @extschema@.apikey_history ENABLE ALWAYS TRIGGER apikey_history_named;
-ALTER TABLE @extschema@.apikey_history ENABLE ROW LEVEL SECURITY;
-
-CREATE FUNCTION @extschema@._apikey_event_kept()
-	RETURNS trigger
-	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION @extschema@._apikey_event_kept() IS
-	'Lets nobody below superuser change or remove an event';
-
--- The trail is only added to; by its tables' owner too, and by apply workers.
-CREATE TRIGGER apikey_event_kept BEFORE UPDATE OR DELETE ON @extschema@.apikey_event
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_event_kept();
-CREATE TRIGGER apikey_event_kept_whole BEFORE TRUNCATE ON @extschema@.apikey_event
-	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._apikey_event_kept();
-ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_kept;
-ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_kept_whole;
-
--- Whatever changes a row tells the sessions that remember it: statements of
--- ours and of superusers, COPY, and apply workers.  A new key is in nobody's
--- memory; TRUNCATE tells by itself.
-CREATE TRIGGER apikey_key_changed AFTER UPDATE OR DELETE ON @extschema@.apikey_key
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
-CREATE TRIGGER apikey_digest_changed AFTER UPDATE OR DELETE ON @extschema@.apikey_digest
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
-CREATE TRIGGER apikey_revocation_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_revocation
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
-ALTER TABLE @extschema@.apikey_revocation ENABLE ALWAYS TRIGGER apikey_revocation_changed;
-CREATE TRIGGER apikey_project_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_project
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
-CREATE TRIGGER apikey_member_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_member
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
-ALTER TABLE @extschema@.apikey_key ENABLE ALWAYS TRIGGER apikey_key_changed;
-ALTER TABLE @extschema@.apikey_digest ENABLE ALWAYS TRIGGER apikey_digest_changed;
--- Sessions remember whether there is an imported key at all, and its tokens.
-CREATE TRIGGER apikey_import_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_import
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
-ALTER TABLE @extschema@.apikey_import ENABLE ALWAYS TRIGGER apikey_import_changed;
-ALTER TABLE @extschema@.apikey_project ENABLE ALWAYS TRIGGER apikey_project_changed;
-ALTER TABLE @extschema@.apikey_member ENABLE ALWAYS TRIGGER apikey_member_changed;
-
--- Who may read the tables at all (pg_read_all_data) sees what the views show,
--- and no digest and no use: those tables have no policy.
-ALTER TABLE @extschema@.apikey_organization ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_project ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_member ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_key ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_digest ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_import ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_reveal ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_revocation ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_usage ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_credit ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_administrator ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_name_hold ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_event ENABLE ROW LEVEL SECURITY;
-CREATE POLICY apikey_organization_member ON @extschema@.apikey_organization FOR SELECT
-	USING (@extschema@._apikey_standing(id, NULL::uuid) IS NOT NULL);
-CREATE POLICY apikey_project_member ON @extschema@.apikey_project FOR SELECT
-	USING (@extschema@._apikey_standing(organization, id) IS NOT NULL);
-CREATE POLICY apikey_member_member ON @extschema@.apikey_member FOR SELECT
-	USING (@extschema@._apikey_standing(organization, project) IS NOT NULL);
-CREATE POLICY apikey_key_owner ON @extschema@.apikey_key FOR SELECT
-	USING (@extschema@._apikey_visible(owner, subject, project, vouched_by, vouched_by_subject));
-CREATE POLICY apikey_event_owner ON @extschema@.apikey_event FOR SELECT
-	USING (@extschema@._apikey_event_visible(key_owner, key_owner_name, key_subject, key_id,
-		organization, project));
 
 -- Views
 
@@ -1558,15 +1577,15 @@ COMMENT ON VIEW @extschema@.apikey_stats_codes IS
 CREATE VIEW @extschema@.apikey_peppers AS
 	SELECT p.fingerprint, p.place, p.current, p.keys FROM @extschema@._apikey_peppers() p;
 COMMENT ON VIEW @extschema@.apikey_peppers IS
-	'The peppers of this server, and those that keys hang on. Up to 2 MB of digests keys are counted; above that the last count is told, a minute old at most, or a thousand times what counting takes where that is longer; apikey_flush() counts anew';
+	'The peppers of this server, and those that keys are keyed with. Up to 2 MB of digests keys are counted; above that the last count is told, a minute old at most, or a thousand times what counting takes where that is longer; apikey_flush() counts anew';
 COMMENT ON COLUMN @extschema@.apikey_peppers.fingerprint IS
-	'Four bytes by which rows say which pepper they hang on; 00000000: the empty one';
+	'Four bytes by which rows say which pepper they are keyed with; 00000000: the empty one';
 COMMENT ON COLUMN @extschema@.apikey_peppers.place IS
 	'Its line in the file, or in what the command prints; null where it is not there: its keys are unavailable, but those of 00000000';
 COMMENT ON COLUMN @extschema@.apikey_peppers.current IS
-	'Do new keys hang on it?';
+	'Are new keys keyed with it?';
 COMMENT ON COLUMN @extschema@.apikey_peppers.keys IS
-	'Keys that hang on it, imported ones included';
+	'Keys that are keyed with it, imported ones included';
 
 -- Servers
 
@@ -1591,6 +1610,11 @@ CREATE TABLE @extschema@.apikey_server (
 COMMENT ON TABLE @extschema@.apikey_server IS
 	'The servers that verify keys of this database; read them through the view apikey_servers';
 CREATE UNIQUE INDEX apikey_server_name ON @extschema@.apikey_server (name);
+CREATE TRIGGER apikey_server_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_server
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+ALTER TABLE @extschema@.apikey_server ENABLE REPLICA TRIGGER apikey_server_arrived;
+ALTER TABLE @extschema@.apikey_server ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_server FROM PUBLIC;
 
 CREATE TABLE @extschema@.apikey_server_lease (
 	id uuid NOT NULL,
@@ -1609,6 +1633,11 @@ COMMENT ON TABLE @extschema@.apikey_server_lease IS
 	'Credits that are leased to other servers, a row a server and account';
 CREATE INDEX apikey_server_lease_server ON @extschema@.apikey_server_lease (server);
 CREATE INDEX apikey_server_lease_granted_at ON @extschema@.apikey_server_lease (granted_at);
+CREATE TRIGGER apikey_server_lease_arrived BEFORE INSERT ON @extschema@.apikey_server_lease
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+ALTER TABLE @extschema@.apikey_server_lease ENABLE REPLICA TRIGGER apikey_server_lease_arrived;
+ALTER TABLE @extschema@.apikey_server_lease ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_server_lease FROM PUBLIC;
 
 CREATE TABLE @extschema@.apikey_beat (
 	id uuid NOT NULL,
@@ -1618,6 +1647,11 @@ CREATE TABLE @extschema@.apikey_beat (
 ) USING heap WITH (fillfactor = 10);
 COMMENT ON TABLE @extschema@.apikey_beat IS
 	'A number that rises: a subscriber to which it has come has all that was committed before';
+CREATE TRIGGER apikey_beat_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_beat
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
+ALTER TABLE @extschema@.apikey_beat ENABLE REPLICA TRIGGER apikey_beat_arrived;
+ALTER TABLE @extschema@.apikey_beat ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @extschema@.apikey_beat FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.apikey_server_join(server uuid, tokens uuid[], new_token uuid,
 		name text, kind text, version text, system bigint, keep boolean,
@@ -1686,19 +1720,6 @@ CREATE FUNCTION @extschema@._apikey_servers()
 COMMENT ON FUNCTION @extschema@._apikey_servers() IS
 	'The servers that verify keys of this database';
 
-CREATE TRIGGER apikey_server_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_server
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_server_lease_arrived BEFORE INSERT ON @extschema@.apikey_server_lease
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-CREATE TRIGGER apikey_beat_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_beat
-	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
-ALTER TABLE @extschema@.apikey_server ENABLE REPLICA TRIGGER apikey_server_arrived;
-ALTER TABLE @extschema@.apikey_server_lease ENABLE REPLICA TRIGGER apikey_server_lease_arrived;
-ALTER TABLE @extschema@.apikey_beat ENABLE REPLICA TRIGGER apikey_beat_arrived;
-ALTER TABLE @extschema@.apikey_server ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_server_lease ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.apikey_beat ENABLE ROW LEVEL SECURITY;
-
 CREATE VIEW @extschema@.apikey_servers AS
 	SELECT s.name, s.role, s.version, s.first_seen_at, s.last_report_at, s.uses, s.leased, s.lag
 		FROM @extschema@._apikey_servers() s;
@@ -1752,28 +1773,11 @@ END
 $$;
 REVOKE ALL ON TYPE @extschema@.apikey_role FROM PUBLIC;
 REVOKE ALL ON TYPE @extschema@.apikey_verification FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_organization FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_project FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_member FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_key FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_digest FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_import FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_reveal FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_revocation FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_usage FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_credit FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_administrator FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_name_hold FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_limit FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_deleted FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_history FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_usage_history FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_usage_history() FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_limits FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_limits() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_limit_write() FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_event FROM PUBLIC;
-REVOKE ALL ON SEQUENCE @extschema@.apikey_event_id_seq FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_organizations FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_projects FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_members FROM PUBLIC;
@@ -1802,9 +1806,6 @@ REVOKE ALL ON FUNCTION @extschema@._apikey_key_write() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_event_kept() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_events_purge(interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_flush() FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_server FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_server_lease FROM PUBLIC;
-REVOKE ALL ON @extschema@.apikey_beat FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_servers FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_servers() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean) FROM PUBLIC;
