@@ -102,18 +102,22 @@ unprivileged() {
 	fi
 }
 
-# Builds the project as it stands in a copy, SRC, and installs it below WORK;
-# CONF is then what makes a server find it there.  Extra arguments go to make.
-build() {
-	local path library share
+# Copies the project as it stands into SRC, with nothing built.
+make_copy() {
 	BIN=/usr/lib/postgresql/$MAJOR/bin
 	SRC=$WORK/src
-	CONF=$WORK/server.conf
 	mkdir "$SRC"
 	(cd "$TOP" && tar -cf - --exclude=./.git --exclude='./tmp_check*' --exclude=node_modules .) | tar -xf - -C "$SRC"
 	[ "$(id -u)" != 0 ] || chown -R postgres: "$WORK"
-
 	unprivileged make -s -C "$SRC" PG_CONFIG="$BIN/pg_config" clean >>"$LOG" 2>&1 || :
+}
+
+# Builds such a copy and installs it below WORK; CONF is then what makes a
+# server find it there.  Extra arguments go to make.
+build() {
+	local path library share
+	CONF=$WORK/server.conf
+	make_copy
 	unprivileged make -s -C "$SRC" PG_CONFIG="$BIN/pg_config" with_llvm=no "$@" >>"$LOG" 2>&1 &&
 		unprivileged make -s -C "$SRC" PG_CONFIG="$BIN/pg_config" with_llvm=no \
 			DESTDIR="$WORK/inst" install >>"$LOG" 2>&1 ||

@@ -17,6 +17,12 @@
 #define pg_noreturn __attribute__((noreturn))
 #endif
 
+/* gcc's name for how format strings are checked, which clang does not know. */
+#ifdef __clang__
+#undef PG_PRINTF_ATTRIBUTE
+#define PG_PRINTF_ATTRIBUTE printf
+#endif
+
 /* A setting by its name, of a placeholder too; NULL for none. */
 static inline struct config_generic *
 apikey_find_setting(const char *name)

@@ -5,6 +5,7 @@
 #ifndef APIKEY_COMPLAINT_H
 #define APIKEY_COMPLAINT_H
 
+#include "compat.h"
 #include "memory/part.h"
 
 /* The reasons, each told by itself. */

@@ -22,6 +22,7 @@
 #include "storage/fd.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "secrets/source.h"
 
 #define COMMAND_TIME	(10 * USECS_PER_SEC)

@@ -108,10 +108,10 @@ apikey_changes_forget(void)
 static void
 send_message(Oid token)
 {
-	struct
+	union
 	{
 		HeapTupleHeaderData header;
-		char		space[MAXIMUM_ALIGNOF + sizeof(FormData_pg_class)];
+		char		bytes[MAXALIGN(SizeofHeapTupleHeader) + sizeof(FormData_pg_class)];
 	}			row;
 	HeapTupleData tuple = {.t_data = &row.header};
 	Form_pg_class class;

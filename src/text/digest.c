@@ -4,7 +4,8 @@
  *
  * In OpenSSL 3 its interface for all digests costs as much as a short digest
  * does, also with a context that is kept, so the functions of SHA-256 itself
- * are called; a server without them uses its own interface.
+ * are called; a server without them uses its own interface.  Built with
+ * APIKEY_WITHOUT_OPENSSL, so does any, as FIPS wants it.
  */
 #include "postgres.h"
 

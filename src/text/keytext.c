@@ -125,7 +125,11 @@ crc_bytes(uint32_t crc, const uint8_t *bytes)
 	return next;
 }
 
-/* CRC-32 as in zlib and PNG (reflected 0xEDB88320). */
+/*
+ * CRC-32 as in zlib and PNG (reflected 0xEDB88320).  The server's pg_crc.h has
+ * it too, as "traditional": by a table that this file, which stands without the
+ * server, would not have, and a byte at a time.
+ */
 static uint32_t
 text_crc32(const char *text, size_t len)
 {

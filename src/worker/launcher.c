@@ -298,7 +298,10 @@ send_workers(void)
 	bool		all;
 
 	if (GetCurrentTimestamp() >= flush_sent_at + PATIENCE)
-		all = send_to_flush() & send_to_prompt();
+	{
+		all = send_to_flush();
+		all = send_to_prompt() && all;
+	}
 	else
 		all = send_to_prompt() && send_to_flush();
 	SpinLockAcquire(&apikey_seats->mutex);

@@ -299,7 +299,9 @@ retain_step(bool first pg_attribute_unused())
 static bool
 watch_step(bool first pg_attribute_unused())
 {
-	return apikey_server_watch() | apikey_lease_forfeit_old();
+	bool		more = apikey_server_watch();
+
+	return apikey_lease_forfeit_old() || more;
 }
 
 static bool
