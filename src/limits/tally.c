@@ -41,13 +41,7 @@ typedef struct Set
 	Tally		tallies[WAYS];
 } Set;
 
-typedef struct Shared
-{
-	uint32		count;
-	Set			sets[FLEXIBLE_ARRAY_MEMBER];
-} Shared;
-
-static Shared *shared = NULL;
+static Set *sets = NULL;
 
 static uint32
 set_count(void)
@@ -58,21 +52,13 @@ set_count(void)
 static Size
 memory_size(void)
 {
-	return add_size(offsetof(Shared, sets), mul_size(set_count(), sizeof(Set)));
+	return apikey_sets_size(set_count(), sizeof(Set));
 }
 
 static void
 start_memory(void)
 {
-	bool		found;
-
-	shared = ShmemInitStruct("apikey tallies", memory_size(), &found);
-	if (found)
-		return;
-	shared->count = set_count();
-	memset(shared->sets, 0, mul_size(shared->count, sizeof(Set)));
-	for (uint32 i = 0; i < shared->count; i++)
-		SpinLockInit(&shared->sets[i].mutex);
+	sets = apikey_sets_start("apikey tallies", set_count(), sizeof(Set));
 }
 
 const ApikeyMemoryPart apikey_tally_memory = {
@@ -96,7 +82,7 @@ limit_tag(const pg_uuid_t *limit)
 static Set *
 set_of(uint64 key)
 {
-	return &shared->sets[(uint32) (key >> 32) % shared->count];
+	return &sets[(uint32) (key >> 32) % set_count()];
 }
 
 /* A tally in a locked set; NULL where there is none. */

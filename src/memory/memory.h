@@ -17,6 +17,7 @@
 #include "memory/part.h"
 #include "memory/seat.h"
 #include "memory/server_id.h"
+#include "memory/sets.h"
 #include "memory/slot.h"
 #include "memory/stats.h"
 #include "memory/use.h"

@@ -20,7 +20,7 @@
 
 #include "text/text.h"
 #include "store/store.h"
-#include "rows/rows_internal.h"
+#include "rows/rows.h"
 
 bool
 apikey_role_exists(Oid role)

@@ -15,6 +15,7 @@
 #include "rows/revocation_row.h"
 
 /* principal.c */
+extern bool apikey_role_exists(Oid role);
 extern bool apikey_role_stands(Oid role, const text *name);
 extern void apikey_role_require(Oid role);
 extern bool apikey_role_is(Oid role, const text *name);

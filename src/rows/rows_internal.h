@@ -7,9 +7,6 @@
 
 #include "rows/rows.h"
 
-/* principal.c */
-extern bool apikey_role_exists(Oid role);
-
 /* name.c */
 extern void apikey_rule_name_pattern(text *pattern);
 

@@ -10,7 +10,6 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "store/store.h"
 #include "rows/rows.h"
@@ -70,7 +69,7 @@ see_owned(const ApikeyRow *key, void *state)
 		owned->live++;
 	/* One is enough of a role that there is. */
 	return ++owned->seen < OWNED_MAX &&
-		!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner));
+		!apikey_role_exists(owner);
 }
 
 /* Steps from owner to owner in the index of owners. */
@@ -92,8 +91,7 @@ apikey_check_roles(ApikeyFinding *finding)
 						  snapshot, see_owned, &owned);
 		if (owned.seen == 0)
 			break;
-		if (owned.live > 0 &&
-			!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owned.owner)))
+		if (owned.live > 0 && !apikey_role_exists(owned.owner))
 			missing++;
 	}
 	UnregisterSnapshot(snapshot);

@@ -19,10 +19,8 @@
 const pg_uuid_t *
 apikey_server_argument(FunctionCallInfo fcinfo, int64 *epoch)
 {
-	if (PG_ARGISNULL(0))
-		apikey_refuse_null("server");
-	if (PG_ARGISNULL(1))
-		apikey_refuse_null("epoch");
+	apikey_require(fcinfo, 0, "server");
+	apikey_require(fcinfo, 1, "epoch");
 	*epoch = PG_GETARG_INT64(1);
 	return PG_GETARG_UUID_P(0);
 }
@@ -38,8 +36,7 @@ apikey_list_argument(FunctionCallInfo fcinfo, int number, const char *argument,
 	bool		by_value;
 	char		align;
 
-	if (PG_ARGISNULL(number))
-		apikey_refuse_null(argument);
+	apikey_require(fcinfo, number, argument);
 	array = PG_GETARG_ARRAYTYPE_P(number);
 	if (ARR_NDIM(array) > 1 ||
 		ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)) > APIKEY_SERVER_BATCH)

@@ -160,8 +160,7 @@ open_argument(FunctionCallInfo fcinfo, const char *function,
 			  ApikeyRight right, ApikeyRow *key)
 {
 	PreventCommandIfReadOnly(function);
-	if (PG_ARGISNULL(0))
-		apikey_refuse_null("id");
+	apikey_require(fcinfo, 0, "id");
 	apikey_manage_open(PG_GETARG_UUID_P(0), right, key);
 }
 
@@ -176,8 +175,7 @@ apikey_rename(PG_FUNCTION_ARGS)
 	ApikeyTenant tenant;
 	text	   *before;
 
-	if (PG_ARGISNULL(1))
-		apikey_refuse_null("new_name");
+	apikey_require(fcinfo, 1, "new_name");
 	open_argument(fcinfo, "apikey_rename()", APIKEY_RIGHT_CHANGE, &key);
 	apikey_manage_require_current(&key);
 	before = apikey_row_text(&key, APIKEY_KEY_NAME);
@@ -251,8 +249,7 @@ apikey_revoke(PG_FUNCTION_ARGS)
 	text	   *reason = reason_argument(fcinfo);
 
 	PreventCommandIfReadOnly("apikey_revoke()");
-	if (PG_ARGISNULL(0))
-		apikey_refuse_null("id");
+	apikey_require(fcinfo, 0, "id");
 	PG_RETURN_BOOL(apikey_manage_revoke(PG_GETARG_UUID_P(0), reason));
 }
 
@@ -297,8 +294,7 @@ apikey_delete(PG_FUNCTION_ARGS)
 {
 	ApikeyRow	key;
 
-	if (PG_ARGISNULL(1))
-		apikey_refuse_null("confirm_name");
+	apikey_require(fcinfo, 1, "confirm_name");
 	open_argument(fcinfo, "apikey_delete()", APIKEY_RIGHT_DELETE, &key);
 	if (!apikey_same_text(apikey_row_text(&key, APIKEY_KEY_NAME),
 						  PG_GETARG_TEXT_PP(1)))
@@ -320,10 +316,8 @@ apikey_rotate(PG_FUNCTION_ARGS)
 															 * 0.1.0 */
 
 	PreventCommandIfReadOnly("apikey_rotate()");
-	if (PG_ARGISNULL(0))
-		apikey_refuse_null("id");
-	if (PG_ARGISNULL(1))
-		apikey_refuse_null("grace");
+	apikey_require(fcinfo, 0, "id");
+	apikey_require(fcinfo, 1, "grace");
 	apikey_rule_span("grace", PG_GETARG_INTERVAL_P(1));
 	if (given)
 		expires_at = PG_GETARG_TIMESTAMPTZ(2);
@@ -382,8 +376,7 @@ apikey_transfer(PG_FUNCTION_ARGS)
 	text	   *subject = text_argument(fcinfo, 2);
 	ApikeyRow	before;
 
-	if (PG_ARGISNULL(1))
-		apikey_refuse_null("new_owner");
+	apikey_require(fcinfo, 1, "new_owner");
 	new_owner = PG_GETARG_OID(1);
 	if (subject != NULL)
 		apikey_rule_subject(subject);
@@ -413,8 +406,7 @@ apikey_credits_add(PG_FUNCTION_ARGS)
 	int64		amount;
 	int64		left;
 
-	if (PG_ARGISNULL(1))
-		apikey_refuse_null("amount");
+	apikey_require(fcinfo, 1, "amount");
 	amount = PG_GETARG_INT64(1);
 	if (amount < 1)
 		apikey_refuse("amount", "The amount is 1 or more.");

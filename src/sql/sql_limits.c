@@ -37,13 +37,6 @@ enum
 	SET_OVERDRAFT
 };
 
-static void
-require_argument(FunctionCallInfo fcinfo, int number, const char *argument)
-{
-	if (PG_ARGISNULL(number))
-		apikey_refuse_null(argument);
-}
-
 /* Reads what the limit is to be, but whose. */
 static void
 read_limit(FunctionCallInfo fcinfo, ApikeyRow *limit)
@@ -64,7 +57,7 @@ read_limit(FunctionCallInfo fcinfo, ApikeyRow *limit)
 	apikey_row_clear(limit);
 	for (size_t i = 0; i < lengthof(required); i++)
 	{
-		require_argument(fcinfo, required[i].argument, required[i].name);
+		apikey_require(fcinfo, required[i].argument, required[i].name);
 		apikey_row_set(limit, required[i].column,
 					   PG_GETARG_DATUM(required[i].argument));
 	}
@@ -287,7 +280,7 @@ open_argument(FunctionCallInfo fcinfo, const char *function, ApikeyRow *limit)
 {
 	PreventCommandIfReadOnly(function);
 	apikey_limit_require_library();
-	require_argument(fcinfo, 0, "id");
+	apikey_require(fcinfo, 0, "id");
 	if (!open_limit(PG_GETARG_UUID_P(0), limit))
 		refuse_unknown(PG_GETARG_UUID_P(0));
 }
@@ -307,7 +300,7 @@ apikey_limit_add(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("apikey_limit_add()");
 	apikey_limit_require_library();
-	require_argument(fcinfo, 1, "amount");
+	apikey_require(fcinfo, 1, "amount");
 	amount = PG_GETARG_INT64(1);
 	if (amount < 1 || amount > APIKEY_LIMIT_MOST)
 		apikey_refuse("amount", "An amount is 1 to 9007199254740992.");
@@ -359,8 +352,8 @@ apikey_charge(PG_FUNCTION_ARGS)
 	ApikeyCosts *costs;
 
 	apikey_limit_require_library();
-	require_argument(fcinfo, 0, "key");
-	require_argument(fcinfo, 1, "costs");
+	apikey_require(fcinfo, 0, "key");
+	apikey_require(fcinfo, 1, "costs");
 	costs = apikey_costs_read(PG_GETARG_DATUM(1), true);
 	if (!PG_ARGISNULL(2))
 		required.project = PG_GETARG_TEXT_PP(2);

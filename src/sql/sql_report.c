@@ -287,8 +287,7 @@ apikey_server_report(PG_FUNCTION_ARGS)
 
 	apikey_server_require_primary("apikey_server_report()");
 	id = apikey_server_argument(fcinfo, &epoch);
-	if (PG_ARGISNULL(ARG_SEQUENCE))
-		apikey_refuse_null("sequence");
+	apikey_require(fcinfo, ARG_SEQUENCE, "sequence");
 	report.sequence = PG_GETARG_INT64(ARG_SEQUENCE);
 	report.lag = lag_argument(fcinfo);
 	report.keys = palloc0(2 * APIKEY_SERVER_BATCH * sizeof(ApikeyReported));

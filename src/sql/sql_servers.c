@@ -46,8 +46,7 @@ kind_argument(FunctionCallInfo fcinfo)
 	if (!standby &&
 		!apikey_same_text(kind, cstring_to_text(APIKEY_SERVER_SUBSCRIBER)))
 		apikey_refuse("kind", "It is \"standby\" or \"subscriber\".");
-	if (PG_ARGISNULL(6))
-		apikey_refuse_null("system");
+	apikey_require(fcinfo, 6, "system");
 	if (standby && (uint64) PG_GETARG_INT64(6) != GetSystemIdentifier())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -62,12 +61,9 @@ read_join(FunctionCallInfo fcinfo, ApikeyJoin *join)
 	ApikeyList	tokens;
 	pg_uuid_t  *copies;
 
-	if (PG_ARGISNULL(0))
-		apikey_refuse_null("server");
-	if (PG_ARGISNULL(2))
-		apikey_refuse_null("new_token");
-	if (PG_ARGISNULL(7))
-		apikey_refuse_null("keep");
+	apikey_require(fcinfo, 0, "server");
+	apikey_require(fcinfo, 2, "new_token");
+	apikey_require(fcinfo, 7, "keep");
 	apikey_list_argument(fcinfo, 1, "tokens", &tokens);
 	apikey_list_no_nulls(&tokens);
 	if (tokens.count > TOKENS_MAX)
@@ -135,8 +131,7 @@ apikey_server_beat(PG_FUNCTION_ARGS)
 
 	apikey_server_require_primary("apikey_server_beat()");
 	server = apikey_server_argument(fcinfo, &epoch);
-	if (PG_ARGISNULL(2))
-		apikey_refuse_null("by_row");
+	apikey_require(fcinfo, 2, "by_row");
 	apikey_server_require(server, epoch);
 	values[0] = LSNGetDatum(GetFlushRecPtr(NULL));
 	if (PG_GETARG_BOOL(2))

@@ -63,8 +63,7 @@ apikey_project_create(PG_FUNCTION_ARGS)
 	ApikeyTenant tenant;
 
 	PreventCommandIfReadOnly("apikey_project_create()");
-	if (PG_ARGISNULL(1))
-		apikey_refuse_null("default_key");
+	apikey_require(fcinfo, 1, "default_key");
 	apikey_tenant_create_project(path, &tenant);
 	if (!PG_GETARG_BOOL(1))
 		PG_RETURN_NULL();
@@ -85,10 +84,8 @@ apikey_member_add(PG_FUNCTION_ARGS)
 	ApikeyTenant tenant;
 
 	PreventCommandIfReadOnly("apikey_member_add()");
-	if (PG_ARGISNULL(1))
-		apikey_refuse_null("member");
-	if (PG_ARGISNULL(2))
-		apikey_refuse_null("role");
+	apikey_require(fcinfo, 1, "member");
+	apikey_require(fcinfo, 2, "role");
 	if (subject != NULL)
 		apikey_rule_subject(subject);
 	apikey_tenant_open(path, &tenant);
@@ -112,8 +109,7 @@ apikey_member_remove(PG_FUNCTION_ARGS)
 	ApikeyTenant tenant;
 
 	PreventCommandIfReadOnly("apikey_member_remove()");
-	if (PG_ARGISNULL(1))
-		apikey_refuse_null("member");
+	apikey_require(fcinfo, 1, "member");
 	apikey_tenant_open(path, &tenant);
 	PG_RETURN_BOOL(apikey_member_remove_from(&tenant, PG_GETARG_OID(1),
 											 subject));

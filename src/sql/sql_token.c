@@ -19,8 +19,7 @@ ttl_argument(FunctionCallInfo fcinfo, int argument)
 	const Interval *ttl;
 	int64		most = APIKEY_TOKEN_TTL_MAX * USECS_PER_SEC;
 
-	if (PG_ARGISNULL(argument))
-		apikey_refuse_null("ttl");
+	apikey_require(fcinfo, argument, "ttl");
 	ttl = PG_GETARG_INTERVAL_P(argument);
 	/* Each field by itself, so that the sum has room. */
 	if (ttl->month != 0 || ttl->day < -1000 || ttl->day > 1000 ||

@@ -22,8 +22,7 @@ static TimestampTz
 time_before(FunctionCallInfo fcinfo, const char *function)
 {
 	PreventCommandIfReadOnly(function);
-	if (PG_ARGISNULL(0))
-		apikey_refuse_null("older_than");
+	apikey_require(fcinfo, 0, "older_than");
 	apikey_rule_span("older_than", PG_GETARG_INTERVAL_P(0));
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 												   TimestampTzGetDatum(GetCurrentTimestamp()),
@@ -65,8 +64,7 @@ change_grant(FunctionCallInfo fcinfo, const char *argument, bool grant)
 {
 	text	   *what = apikey_required_text(fcinfo, 0, "what");
 
-	if (PG_ARGISNULL(1))
-		apikey_refuse_null(argument);
+	apikey_require(fcinfo, 1, argument);
 	apikey_grant_change(what, PG_GETARG_OID(1), grant);
 	PG_RETURN_VOID();
 }

@@ -50,11 +50,18 @@ apikey_refuse_null(const char *argument)
 								psprintf("apikey_%s_required", argument))));
 }
 
+/* Raises where an argument is null that must not be. */
+void
+apikey_require(FunctionCallInfo fcinfo, int number, const char *argument)
+{
+	if (PG_ARGISNULL(number))
+		apikey_refuse_null(argument);
+}
+
 /* A text argument that must not be null. */
 text *
 apikey_required_text(FunctionCallInfo fcinfo, int number, const char *argument)
 {
-	if (PG_ARGISNULL(number))
-		apikey_refuse_null(argument);
+	apikey_require(fcinfo, number, argument);
 	return PG_GETARG_TEXT_PP(number);
 }

@@ -16,6 +16,8 @@ pg_noreturn extern void apikey_refuse_by(const char *constraint,
 										 const char *rule);
 pg_noreturn extern void apikey_refuse_null(const char *argument);
 extern int	apikey_error_about(const char *argument, const char *constraint);
+extern void apikey_require(FunctionCallInfo fcinfo, int number,
+						   const char *argument);
 extern text *apikey_required_text(FunctionCallInfo fcinfo, int number,
 								  const char *argument);
 

@@ -43,13 +43,7 @@ typedef struct Set
 	Counter		counters[WAYS];
 } Set;
 
-typedef struct Shared
-{
-	uint32		count;
-	Set			sets[FLEXIBLE_ARRAY_MEMBER];
-} Shared;
-
-static Shared *shared = NULL;
+static Set *sets = NULL;
 
 static uint32
 set_count(void)
@@ -60,21 +54,13 @@ set_count(void)
 static Size
 memory_size(void)
 {
-	return add_size(offsetof(Shared, sets), mul_size(set_count(), sizeof(Set)));
+	return apikey_sets_size(set_count(), sizeof(Set));
 }
 
 static void
 start_memory(void)
 {
-	bool		found;
-
-	shared = ShmemInitStruct("apikey history", memory_size(), &found);
-	if (found)
-		return;
-	shared->count = set_count();
-	memset(shared->sets, 0, mul_size(shared->count, sizeof(Set)));
-	for (uint32 i = 0; i < shared->count; i++)
-		SpinLockInit(&shared->sets[i].mutex);
+	sets = apikey_sets_start("apikey history", set_count(), sizeof(Set));
 }
 
 const ApikeyMemoryPart apikey_history_memory = {
@@ -97,8 +83,7 @@ static void
 add(Oid database, const pg_uuid_t *key, bool of_unit, const char *name,
 	int64 amount)
 {
-	Set		   *set = &shared->sets[hash_bytes(key->data, UUID_LEN) %
-									shared->count];
+	Set		   *set = &sets[hash_bytes(key->data, UUID_LEN) % set_count()];
 	Counter    *free = NULL;
 	Counter    *counter = NULL;
 
@@ -129,7 +114,7 @@ add(Oid database, const pg_uuid_t *key, bool of_unit, const char *name,
 void
 apikey_history_denied(const pg_uuid_t *key, const char *code)
 {
-	if (shared != NULL && !apikey_history_off())
+	if (sets != NULL && !apikey_history_off())
 		add(MyDatabaseId, key, false, code, 1);
 }
 
@@ -138,7 +123,7 @@ void
 apikey_history_spent(Oid database, const pg_uuid_t *key, const char *unit,
 					 int64 amount)
 {
-	if (amount != 0 && shared != NULL && !apikey_history_off())
+	if (amount != 0 && sets != NULL && !apikey_history_off())
 		add(database, key, true, unit, amount);
 }
 
@@ -160,11 +145,11 @@ apikey_history_databases(void)
 {
 	List	   *databases = NIL;
 
-	for (uint32 i = 0; i < shared->count; i++)
+	for (uint32 i = 0; i < set_count(); i++)
 	{
-		for (int way = 0; way < WAYS && shared->sets[i].used > 0; way++)
+		for (int way = 0; way < WAYS && sets[i].used > 0; way++)
 		{
-			Oid			database = shared->sets[i].counters[way].database;
+			Oid			database = sets[i].counters[way].database;
 
 			if (OidIsValid(database))
 				databases = list_append_unique_oid(databases, database);
@@ -177,11 +162,11 @@ apikey_history_databases(void)
 void
 apikey_history_drop(Oid database)
 {
-	if (shared == NULL)
+	if (sets == NULL)
 		return;
-	for (uint32 i = 0; i < shared->count; i++)
+	for (uint32 i = 0; i < set_count(); i++)
 	{
-		Set		   *set = &shared->sets[i];
+		Set		   *set = &sets[i];
 
 		if (!set_has(set, database))
 			continue;
@@ -286,32 +271,32 @@ apikey_history_write(bool first)
 {
 	static uint32 next = 0;
 	Copied	   *copied = palloc(COUNTERS_AT_ONCE * sizeof(Copied));
-	int			sets = 0;
+	int			copies = 0;
 	int			counters = 0;
 
 	if (first)
 		next = 0;
-	for (int i = 0; i < SETS_AT_ONCE && next < shared->count &&
+	for (int i = 0; i < SETS_AT_ONCE && next < set_count() &&
 		 counters < COUNTERS_AT_ONCE; i++)
 	{
-		Set		   *set = &shared->sets[next++];
+		Set		   *set = &sets[next++];
 
 		if (!set_has(set, MyDatabaseId))
 			continue;
-		copied[sets].set = set;
-		copied[sets].count = copy_counters(set, copied[sets].counters);
-		counters += copied[sets].count;
-		sets += copied[sets].count > 0;
+		copied[copies].set = set;
+		copied[copies].count = copy_counters(set, copied[copies].counters);
+		counters += copied[copies].count;
+		copies += copied[copies].count > 0;
 	}
 	if (counters > 0 && apikey_step_begin())
 	{
-		for (int i = 0; i < sets; i++)
+		for (int i = 0; i < copies; i++)
 			write_counters(copied[i].counters, copied[i].count);
 		apikey_step_commit();
 	}
-	for (int i = 0; i < sets; i++)
+	for (int i = 0; i < copies; i++)
 		subtract(copied[i].set, copied[i].counters, copied[i].count);
-	return next < shared->count;
+	return next < set_count();
 }
 
 /* What a member reports: the batch's lock is held, see batch.c */
@@ -333,10 +318,10 @@ move_counter(Set *set, Counter *counter, ApikeyBatch *batch)
 void
 apikey_history_move(ApikeyBatch *batch)
 {
-	for (uint32 i = 0; i < shared->count &&
+	for (uint32 i = 0; i < set_count() &&
 		 batch->count_count + WAYS <= APIKEY_BATCH_COUNTS; i++)
 	{
-		Set		   *set = &shared->sets[i];
+		Set		   *set = &sets[i];
 
 		if (!set_has(set, batch->database))
 			continue;

@@ -28,6 +28,7 @@ from .refusal import ApikeyRefused
 from .verdict import Asked, Demand, Key, Role, Statements, asking, is_mistake, judged, parameters, refusal_of, uncounted
 
 R = TypeVar("R")
+V = TypeVar("V")
 Isolation = Literal["read committed", "repeatable read", "serializable"]
 DEMANDED = ("project", "owner", "scopes", "min_role", "cost", "costs")
 log = logging.getLogger("pg_apikey")
@@ -161,12 +162,10 @@ class Verifier(Place[Pool, R]):
             return row[0] if row else None
 
 
-class Caller:
+class Admitted(Generic[V]):
     """Whoever asks, by its key."""
 
-    def __init__(
-        self, verifier: Verifier[Any], key: Key, headers: Mapping[str, str], offered: Offer, asked: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, verifier: V, key: Key, headers: Mapping[str, str], offered: Offer, asked: Mapping[str, Any]) -> None:
         self.key = key
         """the verified key"""
         self.headers = dict(headers)
@@ -174,6 +173,10 @@ class Caller:
         self._verifier = verifier
         self._offered = offered
         self._asked = asked
+
+
+class Caller(Admitted["Verifier[Any]"]):
+    """Whoever asks, by its key, of a Verifier."""
 
     @contextmanager
     def transaction(
@@ -252,17 +255,8 @@ class AsyncVerifier(Place[AsyncPool, R]):
             return row[0] if row else None
 
 
-class AsyncCaller:
-    """Whoever asks, by its key."""
-
-    def __init__(
-        self, verifier: AsyncVerifier[Any], key: Key, headers: Mapping[str, str], offered: Offer, asked: Mapping[str, Any]
-    ) -> None:
-        self.key = key
-        self.headers = dict(headers)
-        self._verifier = verifier
-        self._offered = offered
-        self._asked = asked
+class AsyncCaller(Admitted["AsyncVerifier[Any]"]):
+    """Whoever asks, by its key, of an AsyncVerifier."""
 
     @asynccontextmanager
     async def transaction(
