@@ -865,7 +865,8 @@ COMMENT ON TABLE @extschema@.apikey_administrator IS
 	'Roles that see every key and event, and may disable and revoke, while role and role_name are one role''s; see apikey_grant';
 ALTER TABLE @extschema@.apikey_administrator ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON @extschema@.apikey_administrator FROM PUBLIC;
-SELECT pg_extension_config_dump('@extschema@.apikey_administrator', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_administrator',
+	'WHERE role::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
 CREATE FUNCTION @extschema@.apikey_grant(what text, to_role regrole)
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';

@@ -576,7 +576,8 @@ CREATE TABLE @extschema@.apikey_administrator (
 ) USING heap;
 COMMENT ON TABLE @extschema@.apikey_administrator IS
 	'Roles that see every key and event, and may disable and revoke, while role and role_name are one role''s; see apikey_grant';
-SELECT pg_extension_config_dump('@extschema@.apikey_administrator', '');
+SELECT pg_extension_config_dump('@extschema@.apikey_administrator',
+	'WHERE role::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
 ALTER TABLE @extschema@.apikey_administrator ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON @extschema@.apikey_administrator FROM PUBLIC;
 

@@ -68,6 +68,7 @@ $node->safe_psql('postgres', q{CREATE DATABASE gone; CREATE ROLE leaver; CREATE 
 my $leavers = $node->safe_psql('gone', q{
 	CREATE EXTENSION apikey CASCADE;
 	GRANT EXECUTE ON FUNCTION apikey_import TO leaver;
+	DO $$ BEGIN PERFORM apikey_grant('administer', 'leaver'); END $$;
 	SET ROLE leaver;
 	SELECT apikey_create('lasting', credits => 7) FROM apikey_import('imported', 'md5', md5('from elsewhere'));});
 my $seventh = $node->safe_psql('gone', q{SET ROLE "7th"; SELECT apikey_create('seventh')});
@@ -95,6 +96,12 @@ is($code->($vouched, 'anna'), 'not_found', 'nor one for which a dropped role vou
 is($code->($seventh, '7th'), 'valid', 'but one of a role whose name begins with a digit');
 is($other->safe_psql('gone', q{SELECT count(apikey_import('again', 'md5', md5('from elsewhere')))}), '1', 'its hash may be imported again');
 is($code->('from elsewhere', 'postgres'), 'valid', 'and is the new key\'s');
+
+
+# A dropped administrator's number may even come to a role of the same name.
+my $taker = $other->safe_psql('gone', "SELECT $oid\::regrole");
+$other->safe_psql('gone', "ALTER ROLE leaver RENAME TO other; ALTER ROLE $taker RENAME TO leaver") if $taker ne 'leaver';
+is($other->safe_psql('gone', q{SET ROLE leaver; SELECT count(*) FROM apikeys}), '0', 'who administered does not by another\'s right');
 
 # A role that was renamed since its key was made is known by its new name.
 $node->safe_psql('postgres', 'CREATE ROLE carl; CREATE DATABASE renamed');
