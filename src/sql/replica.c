@@ -346,6 +346,18 @@ note_beat(Relation rel, HeapTuple tuple)
 		apikey_fresh_beat_arrived(DatumGetInt64(number));
 }
 
+/* Events that are made here are numbered behind those that have arrived. */
+static void
+note_event(Relation rel, HeapTuple tuple)
+{
+	bool		isnull;
+	Datum		id = heap_getattr(tuple, 1, RelationGetDescr(rel), &isnull);
+
+	if (!isnull)
+		apikey_storage_pass_number(apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ),
+								   DatumGetInt64(id));
+}
+
 /*
  * _apikey_arrived([role column, name column, ...]) returns trigger
  *		Before a row is written in an apply worker: settles whose it is here,
@@ -385,5 +397,8 @@ _apikey_arrived(PG_FUNCTION_ARGS)
 	if (RelationGetRelid(trigger->tg_relation) ==
 		apikey_catalog_relation(APIKEY_REL_BEAT))
 		note_beat(trigger->tg_relation, tuple);
+	if (RelationGetRelid(trigger->tg_relation) ==
+		apikey_catalog_relation(APIKEY_REL_EVENT))
+		note_event(trigger->tg_relation, tuple);
 	return PointerGetDatum(tuple);
 }

@@ -29,6 +29,8 @@
 #include "compat.h"
 #include "store/store_internal.h"
 
+#define PASSED_BY	1000		/* of a sequence, numbers that come from elsewhere */
+
 struct ApikeyWriter
 {
 	Relation	rel;
@@ -380,6 +382,21 @@ number_after(Relation sequence)
 }
 
 /*
+ * Makes a number the last that a sequence of ours gave, for who holds the lock
+ * on it.
+ */
+static void
+set_number(Oid sequence, int64 number)
+{
+	ApikeyOwnerScope before;
+
+	apikey_owner_begin(&before);
+	(void) DirectFunctionCall2(setval_oid, ObjectIdGetDatum(sequence),
+							   Int64GetDatum(number));
+	apikey_owner_end(&before);
+}
+
+/*
  * The next number of a sequence of ours.  nextval() would be what lastval() of
  * the caller's session speaks of from then on; setval() is not, and loses
  * nothing in a crash either.  Between looking and setting a lock is held that
@@ -390,7 +407,6 @@ int64
 apikey_storage_next_number(Oid sequence)
 {
 	Relation	rel;
-	ApikeyOwnerScope before;
 	int64		number;
 
 	PreventCommandIfReadOnly("INSERT");
@@ -398,11 +414,24 @@ apikey_storage_next_number(Oid sequence)
 	rel = table_open(sequence, RowExclusiveLock);
 	LockDatabaseObject(RelationRelationId, sequence, 0, ExclusiveLock);
 	number = number_after(rel);
-	apikey_owner_begin(&before);
-	(void) DirectFunctionCall2(setval_oid, ObjectIdGetDatum(sequence),
-							   Int64GetDatum(number));
-	apikey_owner_end(&before);
+	set_number(sequence, number);
 	UnlockDatabaseObject(RelationRelationId, sequence, 0, ExclusiveLock);
 	table_close(rel, NoLock);
 	return number;
+}
+
+/*
+ * Numbers up to one have come from elsewhere: what a sequence of ours gives from
+ * now on is beyond, by some, so that not each that comes is written.
+ */
+void
+apikey_storage_pass_number(Oid sequence, int64 number)
+{
+	Relation	rel = table_open(sequence, RowExclusiveLock);
+
+	LockDatabaseObject(RelationRelationId, sequence, 0, ExclusiveLock);
+	if (number <= PG_INT64_MAX / 2 && last_number(rel, &(bool) {false}) <= number)
+		set_number(sequence, number + PASSED_BY);
+	UnlockDatabaseObject(RelationRelationId, sequence, 0, ExclusiveLock);
+	table_close(rel, NoLock);
 }

@@ -86,6 +86,7 @@ typedef struct ApikeyWriter ApikeyWriter;
 
 /* storage.c */
 extern int64 apikey_storage_next_number(Oid sequence);
+extern void apikey_storage_pass_number(Oid sequence, int64 number);
 
 typedef struct ApikeyColumn
 {

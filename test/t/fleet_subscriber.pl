@@ -120,6 +120,7 @@ $plain->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
 my $uses = sub { return $_[0]->safe_psql('postgres', "SELECT count(*) FROM apikey_verify('$other') WHERE valid") };
 $plain->safe_psql('postgres', "CREATE SUBSCRIPTION plain CONNECTION '@{[$primary->connstr]} dbname=postgres' PUBLICATION keys");
 $plain->wait_for_subscription_sync($primary, 'plain');
+is($plain->psql('postgres', q{SELECT apikey_create('local')}), 0, 'what is made there finds its place among the events that arrived');
 for my $round (1 .. 3)
 {
 	is($uses->($_), 1, "round $round: used on " . $_->name) for $plain, $primary, $subscriber;
