@@ -1,6 +1,7 @@
 /*
  * cache.c
- *		What this process has verified: the keys whose secret matched.
+ *		What this process has verified: the keys whose secret matched, and those
+ *		that were charged.
  *
  * An entry stands for what verification would read now: changes.c tells when it
  * does not any more.  That comes at any time, so it is only not found then; its
@@ -10,6 +11,9 @@
  * found by its proof, and nothing leads to it from its key; so it remembers the
  * count of messages that had come for the key, and for any that shares its
  * counter, when it was stored.
+ *
+ * An entry of a key that was only charged has been matched by no secret, and
+ * matches none: the first verification puts another in its place.
  */
 #include "postgres.h"
 
@@ -123,6 +127,8 @@ entry_matches(const ApikeyCacheEntry *entry, const ApikeyCredential *credential)
 	bool		isnull;
 	Datum		prefix;
 
+	if (!entry->matched)
+		return false;
 	if (credential->text_len > 0)
 		return entry->proven &&
 			apikey_digest_equal(entry->proof, credential->proof);
@@ -254,10 +260,9 @@ apikey_cache_keep_row(const ApikeyVerdict *verdict, HeapTuple row)
 	pfree(with_row);
 }
 
-/* Stores what was read since apikey_changes_begin, if it may be. */
-void
-apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
-				   const ApikeyVerdict *verdict)
+static void
+store(uint64 begun, const ApikeyCredential *credential, bool matched,
+	  const ApikeyVerdict *verdict)
 {
 	ApikeyCacheEntry *entry;
 	ApikeyCacheEntry *before;
@@ -269,6 +274,7 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 	if (entry == NULL || !apikey_changes_none_since(begun) ||
 		!apikey_cache_make_room(entry))
 		return;
+	entry->matched = matched;
 	token = apikey_cache_token(entry);
 	if (token != NULL)
 		token->messages = *key_counter(apikey_changes_token(&entry->id));
@@ -277,4 +283,24 @@ apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
 		apikey_cache_hide(before);
 	apikey_cache_put(entry);
 	pfree(entry);
+}
+
+/* Stores what was read since apikey_changes_begin, if it may be. */
+void
+apikey_cache_store(uint64 begun, const ApikeyCredential *credential,
+				   const ApikeyVerdict *verdict)
+{
+	store(begun, credential, true, verdict);
+}
+
+/* The same of a key that nobody has offered; it is found by its id alone. */
+void
+apikey_cache_store_id(uint64 begun, const ApikeyVerdict *verdict)
+{
+	ApikeyCredential nothing = {
+		.shape = APIKEY_SHAPE_MISSING,
+		.id = *verdict->id
+	};
+
+	store(begun, &nothing, false, verdict);
 }

@@ -47,6 +47,7 @@ typedef struct ApikeyCacheEntry
 	ApikeyKeyState state;		/* of the verdict */
 	bool		found:1;		/* a bucket leads to it */
 	bool		used:1;			/* since it was the oldest the last time */
+	bool		matched:1;		/* by a secret; else found by its id alone */
 	bool		proven:1;		/* else the proof is not known */
 	bool		of_token:1;
 	bool		apart:1;		/* it has a project, bounds, or is of a token */

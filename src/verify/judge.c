@@ -73,6 +73,26 @@ apikey_judge_complete(ApikeyVerdict *verdict, const ApikeyRow *key)
 	verdict->term = &verdict->fresh_term;
 }
 
+/* Reads the key of an id, or what is kept of one that was deleted. */
+static bool
+read_known(const pg_uuid_t *id, ApikeyVerdict *verdict)
+{
+	ApikeyRow  *key = palloc(sizeof(ApikeyRow));
+	uint64		begun = apikey_changes_begin();
+	ApikeyTenant tenant;
+
+	if (apikey_key_fetch_latest(id, key))
+	{
+		apikey_judge_complete(verdict, key);
+		apikey_cache_store_id(begun, verdict);
+		return true;
+	}
+	if (!apikey_deleted_fetch(id, key, &tenant))
+		return false;
+	complete_at(verdict, key, &tenant);
+	return true;
+}
+
 /*
  * Fills in a verdict on the key of an id, for whoever does not offer the key
  * but would be told of it, and whose key it is.  False where there is none
@@ -82,22 +102,11 @@ bool
 apikey_verify_known(const pg_uuid_t *id, const ApikeyRequirements *required,
 					ApikeyVerdict *verdict)
 {
-	ApikeyRow  *key = palloc(sizeof(ApikeyRow));
-	ApikeyTenant tenant;
-
 	AcceptInvalidationMessages();
 	verdict->at = GetCurrentTimestamp();
 	verdict->known = true;
-	if (!apikey_cache_lookup_id(id, verdict))
-	{
-		if (apikey_key_fetch_latest(id, key))
-			apikey_judge_complete(verdict, key);
-		else if (apikey_deleted_fetch(id, key, &tenant))
-			complete_at(verdict, key, &tenant);
-		else
-			return false;
-	}
-	return judge_whose(verdict, required) == APIKEY_CODE_VALID;
+	return (apikey_cache_lookup_id(id, verdict) || read_known(id, verdict)) &&
+		judge_whose(verdict, required) == APIKEY_CODE_VALID;
 }
 
 /* What a token adds to what its key is now, which ends with it. */

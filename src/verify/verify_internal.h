@@ -37,6 +37,7 @@ extern bool apikey_cache_last_use_due(const ApikeyCredential *credential,
 extern void apikey_cache_store(uint64 begun,
 							   const ApikeyCredential *credential,
 							   const ApikeyVerdict *verdict);
+extern void apikey_cache_store_id(uint64 begun, const ApikeyVerdict *verdict);
 
 /* cache_entry.c */
 extern Datum apikey_verdict_value(const ApikeyVerdict *verdict,

@@ -291,6 +291,9 @@ is(state_of('cleo', "SELECT apikey_charge(gen_random_uuid(), '{\"tokens\": 1}', 
 is(state_of('cleo', "SELECT apikey_charge(NULL, '{}')"), '22004', 'null');
 is(state_of('anna', "SELECT apikey_charge($id, NULL)"), '22004', 'null costs');
 is(state_of('anna', "SELECT apikey_charge($id, '$_', 'acme')"), '22023', $_) for '{"tokens": 0.5}', '{"tokens": "1"}', '[]', '{"tokens": -9007199254740993}', '{"tokens": 1e300}';
+# A charge remembers the key, but no secret of it: what was never offered matches nothing.
+is(sql('anna', "SELECT apikey_charge($id, '{}', 'acme')", "SELECT string_agg(code, ' ' ORDER BY o) FROM (VALUES (1, sha256('')), (2, decode(repeat('00', 32), 'hex')), (3, sha256('$key'))) d (o, digest), LATERAL apikey_verify_digest(left('$key', -39), digest, project => 'acme', cost => 0)",
+	"SELECT code FROM apikey_verify('$key', project => 'acme', cost => 0)"), "\nnot_found not_found valid\nvalid", 'a key that was charged is proven by its secret alone');
 # Revoked and deleted keys: a call that was on its way.
 sql('anna', "SELECT apikey_revoke($id)");
 is(charge(10), '', 'revoked');
