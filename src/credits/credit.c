@@ -155,6 +155,7 @@ spend_waiting(ApikeySpending *spending)
 		apikey_lease_ask(spending->account, Max(spending->cost, 1), true,
 						 spending->charge);
 		apikey_lease_wait(WAIT_STEP);
+		spending->now = GetCurrentTimestamp();
 	}
 	apikey_lease_end_wait();
 	return verdict;
@@ -224,7 +225,7 @@ apikey_credit_unspend(const ApikeySpending *spending)
 		(void) apikey_attempt(unspend_in_row,
 							  unconstify(ApikeySpending *, spending));
 	else
-		apikey_lease_unspend(spending->account, spending->taken);
+		apikey_lease_unspend(spending);
 }
 
 /*
@@ -236,6 +237,7 @@ apikey_credit_refund(ApikeySpending *spending)
 {
 	ApikeySpending asking = *spending;
 
+	asking.now = GetCurrentTimestamp();
 	asking.cost = 0;
 	asking.charge = true;
 	if (apikey_lease_give_back(spending->account, spending->hint, spending->cost))

@@ -32,6 +32,7 @@ typedef struct ApikeySpending
 {
 	const pg_uuid_t *account;
 	ApikeySlotHint *hint;
+	TimestampTz now;			/* a clock's time, read by the caller */
 	int64		cost;			/* 0 only asks */
 	bool		charge;
 	int64		overdraft;		/* of a charge */

@@ -76,10 +76,9 @@ spendable(const ApikeyLease *lease, bool charge)
 
 /* Is it known that an account has less than that, if it has nothing to add? */
 static bool
-known_to_lack(const ApikeyLease *lease, const ApikeySpending *spending,
-			  TimestampTz now)
+known_to_lack(const ApikeyLease *lease, const ApikeySpending *spending)
 {
-	if (lease->left_at == 0 || now - lease->left_at >= LEFT_KNOWN_FOR)
+	if (lease->left_at == 0 || spending->now - lease->left_at >= LEFT_KNOWN_FOR)
 		return false;
 	if (spending->charge)
 		return lease->left + spending->overdraft <= 0;
@@ -88,7 +87,7 @@ known_to_lack(const ApikeyLease *lease, const ApikeySpending *spending,
 
 /* Takes what a lease has; its slot's mutex is held. */
 static ApikeyCreditVerdict
-take_of_lease(ApikeyLease *lease, ApikeySpending *spending, TimestampTz now)
+take_of_lease(ApikeyLease *lease, ApikeySpending *spending)
 {
 	ApikeyCreditVerdict verdict = APIKEY_CREDIT_ASK;
 
@@ -97,7 +96,7 @@ take_of_lease(ApikeyLease *lease, ApikeySpending *spending, TimestampTz now)
 		verdict = APIKEY_CREDIT_SPENT;
 		spending->taken = spending->cost;
 	}
-	else if (known_to_lack(lease, spending, now))
+	else if (known_to_lack(lease, spending))
 	{
 		verdict = spending->charge ? APIKEY_CREDIT_SPENT :
 			APIKEY_CREDIT_EXHAUSTED;
@@ -106,11 +105,11 @@ take_of_lease(ApikeyLease *lease, ApikeySpending *spending, TimestampTz now)
 	if (spending->taken > 0)
 	{
 		lease->available -= spending->taken;
-		(void) apikey_spend_record(spending->account, lease, spending->taken,
-								   APIKEY_SPEND_ONLY);
+		(void) apikey_spend_record(spending->account, spending->hint, lease,
+								   spending->taken, APIKEY_SPEND_ONLY);
 	}
 	if (verdict == APIKEY_CREDIT_SPENT)
-		lease->spent_at = now;
+		lease->spent_at = spending->now;
 	spending->known = lease->left_at != 0;
 	spending->left = apikey_credits_sum(lease->available, lease->left);
 	spending->until = lease->until;
@@ -125,29 +124,25 @@ ApikeyCreditVerdict
 apikey_lease_spend(ApikeySpending *spending)
 {
 	ApikeyCreditVerdict verdict = APIKEY_CREDIT_ASK;
-	TimestampTz now = GetCurrentTimestamp();
 	bool		low = false;
 	ApikeyLease *lease;
 	ApikeySlot *slot;
-	LWLock	   *lock;
 
 	spending->taken = 0;
 	spending->known = spending->in_row = false;
 	apikey_spend_reserve();
-	slot = apikey_lease_open_slot(spending->account, spending->hint, &lock);
+	slot = apikey_slot_seize(spending->account, spending->hint, true);
 	if (slot == NULL)
 		return APIKEY_CREDIT_UNAVAILABLE;
 	lease = &slot->lease;
-	SpinLockAcquire(&slot->mutex);
-	if (lease->matched && now < lease->until)
+	if (lease->matched && spending->now < lease->until)
 	{
-		verdict = take_of_lease(lease, spending, now);
+		verdict = take_of_lease(lease, spending);
 		low = verdict == APIKEY_CREDIT_SPENT &&
 			lease->available < lease->low && lease->wanted_most == 0 &&
 			!(spending->known && lease->left <= 0);
 	}
 	SpinLockRelease(&slot->mutex);
-	LWLockRelease(lock);
 	if (low)
 		apikey_lease_ask(spending->account, 1, false, false);
 	return verdict;
@@ -172,17 +167,15 @@ undo_own(const pg_uuid_t *account, ApikeyLease *lease, int64 amount)
  * lease has ended since, it is lost with it.
  */
 void
-apikey_lease_unspend(const pg_uuid_t *account, int64 amount)
+apikey_lease_unspend(const ApikeySpending *spending)
 {
-	LWLock	   *lock;
-	ApikeySlot *slot = apikey_lease_find_slot(account, &lock);
+	ApikeySlot *slot = apikey_slot_seize(spending->account, spending->hint,
+										 false);
 
 	if (slot == NULL)
 		return;
-	SpinLockAcquire(&slot->mutex);
-	(void) undo_own(account, &slot->lease, amount);
+	(void) undo_own(spending->account, &slot->lease, spending->taken);
 	SpinLockRelease(&slot->mutex);
-	LWLockRelease(lock);
 }
 
 /*
@@ -209,7 +202,7 @@ apikey_lease_give_back(const pg_uuid_t *account, ApikeySlotHint *hint,
 		amount -= undo_own(account, &slot->lease, amount);
 		if (amount > 0)
 		{
-			apikey_spend_record(account, &slot->lease, 0,
+			apikey_spend_record(account, hint, &slot->lease, 0,
 								APIKEY_SPEND_CHANGES)->back = amount;
 		}
 	}
@@ -303,7 +296,7 @@ apikey_lease_take_out(const pg_uuid_t *account, const ApikeyLeaseRow *row,
 		apikey_lease_settle_with(lease, row);
 		if (now < lease->until)
 			amount = lease->available;
-		(void) apikey_spend_record(account, lease, lease->available,
+		(void) apikey_spend_record(account, NULL, lease, lease->available,
 								   end ? APIKEY_SPEND_ENDS :
 								   APIKEY_SPEND_CHANGES);
 		lease->available = 0;
@@ -330,7 +323,7 @@ note_effect(const pg_uuid_t *account, ApikeySpendEffect effect)
 	if (slot == NULL)
 		return;
 	SpinLockAcquire(&slot->mutex);
-	(void) apikey_spend_record(account, &slot->lease, 0, effect);
+	(void) apikey_spend_record(account, NULL, &slot->lease, 0, effect);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 }

@@ -26,8 +26,9 @@ apikey_spend_reserve(void)
 
 /* Remembers what was taken; the slot's mutex is held, room reserved. */
 ApikeySpend *
-apikey_spend_record(const pg_uuid_t *account, ApikeyLease *lease, int64 amount,
-			 ApikeySpendEffect effect)
+apikey_spend_record(const pg_uuid_t *account, const ApikeySlotHint *hint,
+					ApikeyLease *lease, int64 amount,
+					ApikeySpendEffect effect)
 {
 	int			level = GetCurrentTransactionNestLevel();
 	ApikeySpend *spend;
@@ -45,6 +46,8 @@ apikey_spend_record(const pg_uuid_t *account, ApikeyLease *lease, int64 amount,
 	}
 	spend = apikey_transaction_note(&apikey_spend_transaction);
 	spend->account = *account;
+	if (hint != NULL)
+		spend->hint = *hint;
 	spend->era = lease->era;
 	spend->amount = amount;
 	spend->effect = effect;
@@ -56,16 +59,14 @@ apikey_spend_record(const pg_uuid_t *account, ApikeyLease *lease, int64 amount,
 static void
 settle_spend(void *noted, ApikeyEnd end)
 {
-	const ApikeySpend *spend = noted;
+	ApikeySpend *spend = noted;
 	bool		committed = end != APIKEY_END_ROLLBACK;
-	LWLock	   *lock;
-	ApikeySlot *slot = apikey_lease_find_slot(&spend->account, &lock);
+	ApikeySlot *slot = apikey_slot_seize(&spend->account, &spend->hint, false);
 	ApikeyLease *lease;
 
 	if (slot == NULL)
 		return;
 	lease = &slot->lease;
-	SpinLockAcquire(&slot->mutex);
 	if (lease->unsettled > 0)
 		lease->unsettled--;
 	if (lease->era == spend->era)
@@ -81,7 +82,6 @@ settle_spend(void *noted, ApikeyEnd end)
 		lease->low_told = lease->exhausted_told = false;
 	}
 	SpinLockRelease(&slot->mutex);
-	LWLockRelease(lock);
 }
 
 ApikeyTransactionPart apikey_spend_transaction = {

@@ -23,6 +23,7 @@ typedef struct ApikeySpend
 {
 	ApikeyNoted noted;
 	pg_uuid_t	account;
+	ApikeySlotHint hint;
 	uint64		era;			/* of the lease */
 	int64		amount;			/* goes back into it on rollback, */
 	int64		back;			/* and this when it is committed */
@@ -32,6 +33,7 @@ typedef struct ApikeySpend
 /* spend.c */
 extern void apikey_spend_reserve(void);
 extern ApikeySpend *apikey_spend_record(const pg_uuid_t *account,
+										const ApikeySlotHint *hint,
 										ApikeyLease *lease, int64 amount,
 										ApikeySpendEffect effect);
 extern ApikeySpend *apikey_spend_own(const pg_uuid_t *account, uint64 era);

@@ -159,6 +159,7 @@ spend_bound(Passage *passage, int number, int64 cost)
 	memset(spending, 0, sizeof(*spending));
 	spending->account = &bound->id;
 	spending->hint = hint;
+	spending->now = verdict->at;
 	spending->cost = cost;
 	spending->wait_until = passage->wait_until;
 	code = spend_account(bound, spending, state);

@@ -75,6 +75,7 @@ charge_account(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
 	ApikeySpending spending = {
 		.account = &bound->id,
 		.hint = &bound->hint,
+		.now = verdict->at,
 		.cost = cost,
 		.charge = true,
 		.overdraft = bound->overdraft,

@@ -196,16 +196,9 @@ apikey_tally_dropped(const pg_uuid_t *key, const ApikeyBound *bound,
 static void
 give_back_to_rate(const ApikeyLimitDone *what, int64 time)
 {
-	LWLock	   *lock;
-	ApikeySlot *slot;
-
-	if (time <= 0)
-		return;
-	slot = apikey_slot_find(MyDatabaseId, &what->limit, NULL, &lock);
-	if (slot == NULL)
-		return;
-	apikey_limiter_return_time(slot, &what->rate, apikey_tally_now(what), time);
-	LWLockRelease(lock);
+	if (time > 0)
+		apikey_limiter_return_time(&what->limit, NULL, &what->rate,
+								   apikey_tally_now(what), time);
 }
 
 /*

@@ -16,7 +16,8 @@
  * limit is in debt then.  Beyond that it is never: where the time says so, the
  * window has become shorter, or the clock has been set back.
  *
- * All of it is guarded by the slot's mutex.
+ * All of it is guarded by the slot's mutex, and a limit is found and locked by
+ * that alone.
  */
 #include "postgres.h"
 
@@ -82,26 +83,22 @@ write_position(ApikeySlot *slot, const ApikeyRate *rate, int128 position,
 }
 
 /*
- * Locks a limit and reads where it is.  Others may have been here since the
- * caller's clock was read, so another one is, which tells before anything is
- * put right.
+ * Reads where a locked limit is.  Others may have been here since the caller's
+ * clock was read, so another one is, which tells before anything is put right.
  */
 static int128
-lock_position(ApikeySlot *slot, const ApikeyRate *rate, int64 *now)
+get_position(ApikeySlot *slot, const ApikeyRate *rate, int64 *now)
 {
 	int128		most = room_of(rate);
 	int128		position;
 	int64		later;
 
-	SpinLockAcquire(&slot->mutex);
 	position = read_position(slot, pg_atomic_read_u64(&slot->arrival), *now);
 	if (position <= most)
 		return position;
-	SpinLockRelease(&slot->mutex);
 
 	later = GetCurrentTimestamp() * APIKEY_LIMITER_UNITS;
 	*now = Max(*now, later);
-	SpinLockAcquire(&slot->mutex);
 	position = read_position(slot, pg_atomic_read_u64(&slot->arrival), *now);
 	most += slot->in_debt ? most : 0;
 	if (position > most)
@@ -133,18 +130,26 @@ apikey_limiter_not_before(ApikeySlot *slot, int64 full_at)
 	SpinLockRelease(&slot->mutex);
 }
 
-/* Takes cost tokens, if they are there, and tells what is left. */
-bool
-apikey_limiter_take(ApikeySlot *slot, const ApikeyRate *rate, int64 now,
-					int64 cost, ApikeyRateState *state)
+/*
+ * Takes cost tokens of a limit, if they are there, and tells what is left.  A
+ * limit that nobody has spent of is not there yet: it is made, or UNAVAILABLE.
+ */
+ApikeyLimitVerdict
+apikey_limiter_take(const pg_uuid_t *id, ApikeySlotHint *hint, bool make,
+					const ApikeyRate *rate, int64 now, int64 cost,
+					ApikeyRateState *state)
 {
 	int128		room = room_of(rate);
 	int128		parts = cost == 0 || cost > rate->tokens ? 0 :
 		parts_of(rate, cost);
-	int128		position = lock_position(slot, rate, &now);
-	bool		passed = cost == 0 ||
-		(cost <= rate->tokens && position + parts <= room);
+	ApikeySlot *slot = apikey_slot_seize(id, hint, make);
+	int128		position;
+	bool		passed;
 
+	if (slot == NULL)
+		return APIKEY_LIMIT_UNAVAILABLE;
+	position = get_position(slot, rate, &now);
+	passed = cost == 0 || (cost <= rate->tokens && position + parts <= room);
 	if (passed && cost > 0)
 	{
 		position += parts;
@@ -158,39 +163,51 @@ apikey_limiter_take(ApikeySlot *slot, const ApikeyRate *rate, int64 now,
 	else
 		state->reset = cost > rate->tokens ? 0 :
 			time_of(position + parts - room, now);
-	return passed;
+	return passed ? APIKEY_LIMIT_PASSED : APIKEY_LIMIT_REACHED;
 }
 
 /*
  * Takes tokens that have been used, whether they are there or not, but for what
- * would be more than a window in debt; returns how many.
+ * would be more than a window in debt; tells how many.  False where there is no
+ * room for the limit.
  */
-int64
-apikey_limiter_charge(ApikeySlot *slot, const ApikeyRate *rate, int64 now,
-					  int64 cost)
+bool
+apikey_limiter_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
+					  const ApikeyRate *rate, int64 now, int64 cost,
+					  int64 *taken)
 {
 	int128		most = 2 * room_of(rate);
-	int64		taken = Min(cost, 2 * rate->tokens);
-	int128		parts = parts_of(rate, taken);
-	int128		position = lock_position(slot, rate, &now);
+	int64		wanted = Min(cost, 2 * rate->tokens);
+	int128		parts = parts_of(rate, wanted);
+	ApikeySlot *slot = apikey_slot_seize(id, hint, true);
+	int128		position;
 
+	if (slot == NULL)
+		return false;
+	position = get_position(slot, rate, &now);
 	if (position + parts > most)
 	{
-		taken = position >= most ? 0 :
-			Min(taken, tokens_in(rate, most - position));
-		parts = parts_of(rate, taken);
+		wanted = position >= most ? 0 :
+			Min(wanted, tokens_in(rate, most - position));
+		parts = parts_of(rate, wanted);
 	}
-	if (taken > 0)
+	if (wanted > 0)
 		write_position(slot, rate, position + parts, now);
 	SpinLockRelease(&slot->mutex);
-	return taken;
+	*taken = wanted;
+	return true;
 }
 
 static void
-move_back(ApikeySlot *slot, const ApikeyRate *rate, int64 now, int128 parts)
+move_back(const pg_uuid_t *id, ApikeySlotHint *hint, const ApikeyRate *rate,
+		  int64 now, int128 parts)
 {
-	int128		position = lock_position(slot, rate, &now);
+	ApikeySlot *slot = apikey_slot_seize(id, hint, false);
+	int128		position;
 
+	if (slot == NULL)
+		return;					/* its database has been dropped */
+	position = get_position(slot, rate, &now);
 	if (position > 0)
 		write_position(slot, rate, Max(position - parts, 0), now);
 	SpinLockRelease(&slot->mutex);
@@ -198,18 +215,18 @@ move_back(ApikeySlot *slot, const ApikeyRate *rate, int64 now, int128 parts)
 
 /* Gives back what was taken, as far as it has not come back by itself. */
 void
-apikey_limiter_return(ApikeySlot *slot, const ApikeyRate *rate, int64 now,
-					  int64 tokens)
+apikey_limiter_return(const pg_uuid_t *id, ApikeySlotHint *hint,
+					  const ApikeyRate *rate, int64 now, int64 tokens)
 {
-	move_back(slot, rate, now, parts_of(rate, tokens));
+	move_back(id, hint, rate, now, parts_of(rate, tokens));
 }
 
 /* The same of what comes back in that time. */
 void
-apikey_limiter_return_time(ApikeySlot *slot, const ApikeyRate *rate, int64 now,
-						   int64 time)
+apikey_limiter_return_time(const pg_uuid_t *id, ApikeySlotHint *hint,
+						   const ApikeyRate *rate, int64 now, int64 time)
 {
-	move_back(slot, rate, now, (int128) time << PARTS_BITS);
+	move_back(id, hint, rate, now, (int128) time << PARTS_BITS);
 }
 
 /*

@@ -24,16 +24,28 @@ typedef struct ApikeyRateState
 	int64		reset;			/* 0: never */
 } ApikeyRateState;
 
+typedef enum ApikeyLimitVerdict
+{
+	APIKEY_LIMIT_PASSED,
+	APIKEY_LIMIT_REACHED,
+	APIKEY_LIMIT_UNAVAILABLE
+} ApikeyLimitVerdict;
+
 /* limiter.c */
-extern bool apikey_limiter_take(ApikeySlot *slot, const ApikeyRate *rate,
-								int64 now, int64 cost,
-								ApikeyRateState *state);
+extern ApikeyLimitVerdict apikey_limiter_take(const pg_uuid_t *id,
+											  ApikeySlotHint *hint, bool make,
+											  const ApikeyRate *rate,
+											  int64 now, int64 cost,
+											  ApikeyRateState *state);
 extern void apikey_limiter_not_before(ApikeySlot *slot, int64 full_at);
-extern int64 apikey_limiter_charge(ApikeySlot *slot, const ApikeyRate *rate,
-								   int64 now, int64 cost);
-extern void apikey_limiter_return(ApikeySlot *slot, const ApikeyRate *rate,
-								  int64 now, int64 tokens);
-extern void apikey_limiter_return_time(ApikeySlot *slot,
+extern bool apikey_limiter_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
+								  const ApikeyRate *rate, int64 now,
+								  int64 cost, int64 *taken);
+extern void apikey_limiter_return(const pg_uuid_t *id, ApikeySlotHint *hint,
+								  const ApikeyRate *rate, int64 now,
+								  int64 tokens);
+extern void apikey_limiter_return_time(const pg_uuid_t *id,
+									   ApikeySlotHint *hint,
 									   const ApikeyRate *rate, int64 now,
 									   int64 time);
 extern int64 apikey_limiter_time(const ApikeyRate *rate, int64 tokens);

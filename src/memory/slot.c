@@ -82,24 +82,18 @@ partition_lock(uint32 hash)
 	return &shared->partitions[hash % PARTITIONS].lock;
 }
 
-static bool
-slot_has_key(const ApikeySlot *slot, const ApikeySlotKey *key)
-{
-	return slot->used && memcmp(&slot->key, key, sizeof(ApikeySlotKey)) == 0;
-}
-
 /* The number of a key's slot, whose partition is locked; -1 for none. */
 static int
 find_number(const ApikeySlotKey *key, uint32 hash)
 {
 	int			number = *bucket_of(hash);
 
-	while (number >= 0 && !slot_has_key(&slots[number], key))
+	while (number >= 0 && !apikey_slot_has_key(&slots[number], key))
 		number = slots[number].next;
 	return number;
 }
 
-/* Makes a slot a key's; its partition is locked, or nobody else is there. */
+/* Makes a slot in hand a key's, whose partition is locked exclusively. */
 static void
 key_slot(int number, const ApikeySlotKey *key, uint32 hash)
 {
@@ -109,30 +103,47 @@ key_slot(int number, const ApikeySlotKey *key, uint32 hash)
 	pg_atomic_write_u64(&slot->denials, 0);
 	pg_atomic_write_u64(&slot->last_used_at, 0);
 	pg_atomic_write_u64(&slot->arrival, 0);
-	SpinLockInit(&slot->mutex);
 	slot->ended = slot->has_addr = slot->flush_done = slot->in_debt = false;
 	slot->arrival_rest = 0;
 	memset(&slot->flush, 0, sizeof(slot->flush));
 	memset(&slot->denial, 0, sizeof(slot->denial));
 	memset(&slot->lease, 0, sizeof(slot->lease));
-	slot->key = *key;
 	slot->next = *bucket_of(hash);
-	slot->used = true;
 	*bucket_of(hash) = number;
+	SpinLockAcquire(&slot->mutex);
+	slot->key = *key;
+	slot->used = true;
+	SpinLockRelease(&slot->mutex);
 }
 
-/* Takes a slot from its key; its partition is locked. */
-static void
-unkey_slot(int number, uint32 hash)
+/*
+ * Takes a slot from its key, whose partition is locked exclusively, if it is
+ * that key's and no more is lost with it than so much.
+ */
+static bool
+unkey_slot(int number, const ApikeySlotKey *key, uint32 hash, int64 loss,
+		   TimestampTz now)
 {
+	ApikeySlot *slot = &slots[number];
 	int		   *link = bucket_of(hash);
+	bool		unkeyed;
 
+	SpinLockAcquire(&slot->mutex);
+	unkeyed = apikey_slot_has_key(slot, key) &&
+		apikey_slot_loss(slot, now) <= loss;
+	if (unkeyed)
+	{
+		/* Who holds a hint must not find the old key again. */
+		slot->used = false;
+		memset(&slot->key, 0, sizeof(ApikeySlotKey));
+	}
+	SpinLockRelease(&slot->mutex);
+	if (!unkeyed)
+		return false;
 	while (*link != number)
 		link = &slots[*link].next;
-	*link = slots[number].next;
-	slots[number].used = false;
-	/* Who holds a hint and our lock must not find the old key again. */
-	memset(&slots[number].key, 0, sizeof(ApikeySlotKey));
+	*link = slot->next;
+	return true;
 }
 
 /* Takes a free slot in hand, for a role; -1 where there is none. */
@@ -223,14 +234,10 @@ apikey_slot_evict(int number, int holder, int64 loss, TimestampTz now)
 	bool		evicted;
 
 	LWLockAcquire(partition_lock(hash), LW_EXCLUSIVE);
-	evicted = slot_has_key(slot, &key) &&
-		(holder < 0 || slot->holder == holder) &&
-		apikey_slot_loss(slot, now) <= loss;
+	evicted = (holder < 0 || slot->holder == holder) &&
+		unkey_slot(number, &key, hash, loss, now);
 	if (evicted)
-	{
 		counts = lost_counts(slot);
-		unkey_slot(number, hash);
-	}
 	LWLockRelease(partition_lock(hash));
 	if (evicted)
 		apikey_stats_evicted(key.database, counts);
@@ -310,7 +317,7 @@ apikey_slot_find(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
 
 	*lock = partition_lock(hash);
 	LWLockAcquire(*lock, LW_SHARED);
-	if (hinted && slot_has_key(&slots[hint->place - 1], &key))
+	if (hinted && apikey_slot_has_key(&slots[hint->place - 1], &key))
 		return &slots[hint->place - 1];
 	number = find_number(&key, hash);
 	if (number < 0)
@@ -350,18 +357,15 @@ static void
 drop_slot(const ApikeySlotKey *key, bool even_busy)
 {
 	uint32		hash = hash_key(key);
-	bool		dropped = false;
+	bool		dropped;
 	int			number;
 
 	LWLockAcquire(partition_lock(hash), LW_EXCLUSIVE);
 	number = find_number(key, hash);
-	if (number >= 0 &&
-		(even_busy ||
-		 apikey_slot_at_rest(&slots[number], GetCurrentTimestamp())))
-	{
-		unkey_slot(number, hash);
-		dropped = true;
-	}
+	dropped = number >= 0 &&
+		unkey_slot(number, key, hash,
+				   even_busy ? APIKEY_LOSS_LEASE : APIKEY_LOSS_NONE,
+				   GetCurrentTimestamp());
 	LWLockRelease(partition_lock(hash));
 	if (dropped)
 		free_slot(number);
@@ -434,6 +438,7 @@ make_slots(void)
 	for (int i = apikey_max_tracked_keys - 1; i >= 0; i--)
 	{
 		memset(&slots[i], 0, sizeof(ApikeySlot));
+		SpinLockInit(&slots[i].mutex);
 		pg_atomic_init_u64(&slots[i].uses, 0);
 		pg_atomic_init_u64(&slots[i].denials, 0);
 		pg_atomic_init_u64(&slots[i].last_used_at, 0);

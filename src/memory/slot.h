@@ -15,11 +15,12 @@
  *		  +---- given back -+				 |	+-- evicted --> IN HAND
  *		  +------------ freed with its key --+
  *
- * Locks: a bucket, and the key of a slot in it, change under the exclusive
- * lock of the bucket's partition; who uses a slot holds that lock, shared, and
- * changes counters by atomic operations, the rest under the slot's mutex.
- * "control" guards the stack of free slots and who holds how many, and is
- * taken last.
+ * Locks: a bucket changes under the exclusive lock of its partition, the key of
+ * a slot in it under that and the slot's mutex.  So who uses a slot holds one of
+ * the two: the lock, shared, and then changes counters by atomic operations, the
+ * rest under the mutex; or, where it touches nothing else, the mutex alone, under
+ * which it has seen that the slot is the key's.  "control" guards the stack of
+ * free slots and who holds how many, and is taken last.
  */
 #ifndef APIKEY_SLOT_H
 #define APIKEY_SLOT_H
@@ -142,6 +143,13 @@ typedef struct ApikeySlotHint
 	Oid			owner;			/* the key's; a slot is made in its name */
 } ApikeySlotHint;
 
+/* Is a slot a key's?  Its partition is locked, or its mutex held. */
+static inline bool
+apikey_slot_has_key(const ApikeySlot *slot, const ApikeySlotKey *key)
+{
+	return slot->used && memcmp(&slot->key, key, sizeof(ApikeySlotKey)) == 0;
+}
+
 /* slot.c */
 extern const ApikeyMemoryPart apikey_slot_memory;
 extern int	apikey_slot_count(void);
@@ -159,6 +167,8 @@ extern ApikeySlot *apikey_slot_open(Oid database, const pg_uuid_t *id,
 extern ApikeySlot *apikey_slot_open_spare(Oid database, const pg_uuid_t *id,
 										  ApikeySlotHint *hint,
 										  LWLock **lock);
+extern ApikeySlot *apikey_slot_seize(const pg_uuid_t *id, ApikeySlotHint *hint,
+									 bool make);
 
 /* slot_file.c */
 extern const ApikeyMemoryPart apikey_slot_file_memory;

@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
+
 #include "memory/memory_internal.h"
 
 /* Takes a slot in hand for a role; -1 where there is no room for it. */
@@ -68,4 +70,37 @@ apikey_slot_open_spare(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
 					   LWLock **lock)
 {
 	return open_slot(database, id, hint, true, lock);
+}
+
+/*
+ * Finds a key's slot of this database, or makes it one, and holds its mutex
+ * alone, for the caller to release; NULL where there is none, or no room.  Where
+ * the hint is right nothing else is locked.
+ */
+ApikeySlot *
+apikey_slot_seize(const pg_uuid_t *id, ApikeySlotHint *hint, bool make)
+{
+	ApikeySlotKey key = {.database = MyDatabaseId, .id = *id};
+	ApikeySlotHint none = {0};
+	ApikeySlot *slot;
+	LWLock	   *lock;
+
+	if (hint == NULL)
+		hint = &none;
+	for (;;)
+	{
+		if (hint->place > 0)
+		{
+			slot = apikey_slot_at(hint->place - 1);
+			SpinLockAcquire(&slot->mutex);
+			if (apikey_slot_has_key(slot, &key))
+				return slot;
+			SpinLockRelease(&slot->mutex);
+		}
+		slot = make ? apikey_slot_open(MyDatabaseId, id, hint, &lock) :
+			apikey_slot_find(MyDatabaseId, id, hint, &lock);
+		if (slot == NULL)
+			return NULL;
+		LWLockRelease(lock);
+	}
 }

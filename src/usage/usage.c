@@ -77,17 +77,9 @@ apikey_usage_limit(const pg_uuid_t *id, ApikeySlotHint *hint,
 				   const ApikeyRate *rate, int64 cost, TimestampTz now,
 				   ApikeyRateState *state)
 {
-	LWLock	   *lock;
-	ApikeySlot *slot = !apikey_usage_shared() ? NULL :
-		apikey_slot_open(MyDatabaseId, id, hint, &lock);
-	bool		passed;
-
-	if (slot == NULL)
-		return APIKEY_LIMIT_UNAVAILABLE;
-	passed = apikey_limiter_take(slot, rate, now * APIKEY_LIMITER_UNITS, cost,
-								 state);
-	LWLockRelease(lock);
-	return passed ? APIKEY_LIMIT_PASSED : APIKEY_LIMIT_REACHED;
+	return !apikey_usage_shared() ? APIKEY_LIMIT_UNAVAILABLE :
+		apikey_limiter_take(id, hint, true, rate, now * APIKEY_LIMITER_UNITS,
+							cost, state);
 }
 
 /* Gives back what apikey_usage_limit took, and tells what is left then. */
@@ -96,15 +88,9 @@ apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
 					 const ApikeyRate *rate, int64 cost, TimestampTz now,
 					 ApikeyRateState *state)
 {
-	LWLock	   *lock;
-	ApikeySlot *slot = apikey_slot_find(MyDatabaseId, id, hint, &lock);
-
-	if (slot == NULL)
-		return;					/* its database has been dropped */
-	apikey_limiter_return(slot, rate, now * APIKEY_LIMITER_UNITS, cost);
-	(void) apikey_limiter_take(slot, rate, now * APIKEY_LIMITER_UNITS, 0,
-							   state);
-	LWLockRelease(lock);
+	apikey_limiter_return(id, hint, rate, now * APIKEY_LIMITER_UNITS, cost);
+	(void) apikey_limiter_take(id, hint, false, rate,
+							   now * APIKEY_LIMITER_UNITS, 0, state);
 }
 
 /*
@@ -116,15 +102,8 @@ apikey_usage_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
 					const ApikeyRate *rate, int64 cost, TimestampTz now,
 					int64 *taken)
 {
-	LWLock	   *lock;
-	ApikeySlot *slot = apikey_slot_open(MyDatabaseId, id, hint, &lock);
-
-	if (slot == NULL)
-		return false;
-	*taken = apikey_limiter_charge(slot, rate, now * APIKEY_LIMITER_UNITS,
-								   cost);
-	LWLockRelease(lock);
-	return true;
+	return apikey_limiter_charge(id, hint, rate, now * APIKEY_LIMITER_UNITS,
+								 cost, taken);
 }
 
 /* What is left of a rate limit, for who only looks: no slot is made for it. */
@@ -132,17 +111,11 @@ void
 apikey_usage_look(const pg_uuid_t *id, const ApikeyRate *rate,
 				  TimestampTz now, ApikeyRateState *state)
 {
-	LWLock	   *lock;
-	ApikeySlot *slot = !apikey_usage_shared() ? NULL :
-		apikey_slot_find(MyDatabaseId, id, NULL, &lock);
-
 	state->remaining = rate->tokens;
 	state->reset = now * APIKEY_LIMITER_UNITS;
-	if (slot == NULL)
-		return;
-	(void) apikey_limiter_take(slot, rate, now * APIKEY_LIMITER_UNITS, 0,
-							   state);
-	LWLockRelease(lock);
+	if (apikey_usage_shared())
+		(void) apikey_limiter_take(id, NULL, false, rate,
+								   now * APIKEY_LIMITER_UNITS, 0, state);
 }
 
 /*

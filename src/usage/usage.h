@@ -15,13 +15,6 @@
 #include "memory/memory.h"
 #include "usage/history.h"
 
-typedef enum ApikeyLimitVerdict
-{
-	APIKEY_LIMIT_PASSED,
-	APIKEY_LIMIT_REACHED,
-	APIKEY_LIMIT_UNAVAILABLE
-} ApikeyLimitVerdict;
-
 /* usage.c */
 extern void apikey_usage_note(ApikeyCode code, const pg_uuid_t *id,
 							  ApikeySlotHint *hint, inet *client_addr,
