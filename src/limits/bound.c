@@ -241,12 +241,11 @@ count_spent(const ApikeyVerdict *verdict, const ApikeyRequirements *required)
 	for (int i = 0; i < verdict->bounds->count; i++)
 	{
 		const ApikeyBound *bound = &verdict->bounds->list[i];
+		int64		cost = cost_of(bound, required);
 
-		apikey_tally_spent(verdict->id, bound,
-						   &verdict->states[i], cost_of(bound, required));
+		apikey_tally_spent(verdict, bound, &verdict->states[i], cost);
 		if (bound->first_of_unit)
-			apikey_tally_unit(verdict->id, bound->unit,
-							  cost_of(bound, required));
+			apikey_tally_unit(verdict->id, bound, cost);
 	}
 }
 

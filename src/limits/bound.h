@@ -13,6 +13,13 @@
 #include "rows/rows.h"
 #include "limits/verdict.h"
 
+/* What stands for a key, and for a limit, in the tallies; see tally.c. */
+typedef struct ApikeyTallyTag
+{
+	uint64		key;			/* never 0 */
+	uint64		limit;
+} ApikeyTallyTag;
+
 /* One limit that a key is bound by; see bound.c for their order. */
 typedef struct ApikeyBound
 {
@@ -31,6 +38,7 @@ typedef struct ApikeyBound
 	Interval	period;
 	TimestampTz starts_at;
 	ApikeyRate	rate;			/* of a rate */
+	ApikeyTallyTag tag;			/* of the key, in the list */
 	TimestampTz low_until;		/* it was told, as far as this process knows */
 	TimestampTz exhausted_until;
 	ApikeySlotHint hint;

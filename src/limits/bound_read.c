@@ -15,6 +15,7 @@
 #include "rows/rows.h"
 #include "keys/keys.h"
 #include "limits/limits_internal.h"
+#include "limits/tally.h"
 
 /* The list while it is being read. */
 typedef struct Gathering
@@ -254,11 +255,13 @@ compare_bounds(const void *one, const void *two)
 	return result != 0 ? result : memcmp(&a->id, &b->id, sizeof(pg_uuid_t));
 }
 
+/* What is of each of a list what it is by the others, and by the key. */
 static void
-find_first_of_units(ApikeyBounds *bounds)
+finish_bounds(ApikeyBounds *bounds, const pg_uuid_t *key)
 {
 	for (int i = 0; i < bounds->count; i++)
 	{
+		apikey_tally_tag(key, &bounds->list[i].id, &bounds->list[i].tag);
 		bounds->list[i].first_of_unit = true;
 		for (int j = 0; j < i; j++)
 		{
@@ -298,7 +301,7 @@ apikey_bounds_read(const ApikeyRow *key, const ApikeyTenant *tenant)
 		return NULL;
 	qsort(gathering.bounds->list, gathering.bounds->count, sizeof(ApikeyBound),
 		  compare_bounds);
-	find_first_of_units(gathering.bounds);
+	finish_bounds(gathering.bounds, apikey_row_id(key));
 	return gathering.bounds;
 }
 

@@ -53,7 +53,7 @@ charge_rate(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
 	{
 		if (!apikey_shared_rate_charge(bound, cost, wait_until, &taken))
 			refuse_now();
-		apikey_tally_spent(verdict->id, bound, &state, taken);
+		apikey_tally_spent(verdict, bound, &state, taken);
 		tell_dropped(verdict, bound, cost - taken);
 		return taken;
 	}
@@ -63,7 +63,7 @@ charge_rate(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
 							 verdict->at, &taken))
 		refuse_now();
 	apikey_tally_rate_charged(verdict->id, bound, taken);
-	apikey_tally_spent(verdict->id, bound, &state, taken);
+	apikey_tally_spent(verdict, bound, &state, taken);
 	tell_dropped(verdict, bound, cost - taken);
 	return taken;
 }
@@ -88,8 +88,7 @@ charge_account(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
 	state->known = spending.known;
 	state->remaining = spending.left;
 	state->resets_at = spending.until == DT_NOEND ? 0 : spending.until;
-	apikey_tally_spent(verdict->id, bound, state,
-					   spending.taken);
+	apikey_tally_spent(verdict, bound, state, spending.taken);
 	tell_dropped(verdict, bound, cost - spending.taken);
 	return spending.taken;
 }
@@ -141,8 +140,7 @@ count_units(const ApikeyVerdict *verdict, const int64 *taken)
 				(most < 0 || taken[j] < 0 ? taken[j] < most : taken[j] > most))
 				most = taken[j];
 		}
-		apikey_tally_unit(verdict->id, bounds->list[i].unit,
-						  most);
+		apikey_tally_unit(verdict->id, &bounds->list[i], most);
 	}
 }
 

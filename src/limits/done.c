@@ -33,7 +33,7 @@ note(ApikeyLimitDoneKind kind, const pg_uuid_t *key, const ApikeyBound *bound,
 	 TimestampTz until)
 {
 	int			level = GetCurrentTransactionNestLevel();
-	ApikeyLimitDone	   *new;
+	ApikeyLimitDone *new;
 
 	for (int i = done_count - 1; i >= 0 && done[i].noted.level == level &&
 		 i >= done_count - APIKEY_BOUNDS_MAX; i--)
@@ -48,6 +48,7 @@ note(ApikeyLimitDoneKind kind, const pg_uuid_t *key, const ApikeyBound *bound,
 	new->kind = kind;
 	new->key = *key;
 	new->limit = bound->id;
+	new->tag = bound->tag;
 	new->of_rate = bound->kind == APIKEY_LIMIT_RATE;
 	new->rate = bound->rate;
 	new->until = until;
@@ -67,19 +68,20 @@ period_of(const ApikeyBound *bound, const ApikeyBoundState *state)
  * out is its own.
  */
 void
-apikey_tally_spent(const pg_uuid_t *key, const ApikeyBound *bound,
+apikey_tally_spent(const ApikeyVerdict *verdict, const ApikeyBound *bound,
 				   const ApikeyBoundState *state, int64 amount)
 {
-	ApikeyLimitDone	   *what;
+	ApikeyLimitDone *what;
 
 	if (amount <= 0 || (bound->holder == APIKEY_HOLDER_KEY &&
 						bound->kind == APIKEY_LIMIT_RATE))
 		return;
-	what = note(APIKEY_DONE_TALLY, key, bound, period_of(bound, state));
+	what = note(APIKEY_DONE_TALLY, verdict->id, bound,
+				period_of(bound, state));
 	if (bound->kind == APIKEY_LIMIT_RATE)
 	{
 		if (what->pending == 0)
-			what->began = apikey_tally_now(what);
+			what->began = verdict->at * APIKEY_LIMITER_UNITS;
 		amount = apikey_limiter_time(&bound->rate, amount);
 	}
 	what->pending += amount;
@@ -87,15 +89,15 @@ apikey_tally_spent(const pg_uuid_t *key, const ApikeyBound *bound,
 
 /* A key has spent of a unit, or given back. */
 void
-apikey_tally_unit(const pg_uuid_t *key, const char *unit, int64 amount)
+apikey_tally_unit(const pg_uuid_t *key, const ApikeyBound *bound, int64 amount)
 {
 	int			level = GetCurrentTransactionNestLevel();
-	ApikeyLimitDone	   *new;
+	ApikeyLimitDone *new;
 
 	for (int i = done_count - 1; i >= 0 && done[i].noted.level == level &&
 		 i >= done_count - APIKEY_BOUNDS_MAX; i--)
 	{
-		if (done[i].kind == APIKEY_DONE_UNIT && strcmp(done[i].unit, unit) == 0 &&
+		if (done[i].kind == APIKEY_DONE_UNIT && strcmp(done[i].unit, bound->unit) == 0 &&
 			memcmp(&done[i].key, key, sizeof(pg_uuid_t)) == 0)
 		{
 			done[i].pending += amount;
@@ -107,7 +109,8 @@ apikey_tally_unit(const pg_uuid_t *key, const char *unit, int64 amount)
 	new = apikey_transaction_note(&apikey_tally_transaction);
 	new->kind = APIKEY_DONE_UNIT;
 	new->key = *key;
-	strlcpy(new->unit, unit, sizeof(new->unit));
+	new->tag = bound->tag;
+	strlcpy(new->unit, bound->unit, sizeof(new->unit));
 	new->pending = amount;
 }
 
@@ -153,11 +156,12 @@ apikey_tally_give_back_rate(const pg_uuid_t *key, const ApikeyBound *bound,
 							int64 amount)
 {
 	int64		time = apikey_limiter_time(&bound->rate, amount);
+	int64		now = GetCurrentTimestamp() * APIKEY_LIMITER_UNITS;
 
 	if (bound->holder != APIKEY_HOLDER_KEY)
 	{
 		ApikeyLimitDone	   *what = note(APIKEY_DONE_TALLY, key, bound, 0);
-		int64		here = Min(time, Max(what->began + what->pending - apikey_tally_now(what), 0));
+		int64		here = Min(time, Max(what->began + what->pending - now, 0));
 		int64		before = apikey_tally_take_out(what, time - here);
 
 		what->pending -= here;
@@ -198,35 +202,24 @@ give_back_to_rate(const ApikeyLimitDone *what, int64 time)
 {
 	if (time > 0)
 		apikey_limiter_return_time(&what->limit, NULL, &what->rate,
-								   apikey_tally_now(what), time);
-}
-
-/*
- * What was spent, but for what was given back since, counts with the commit; on
- * rollback what was taken out of the tally is there again.
- */
-static void
-settle_tally(const ApikeyLimitDone *what, bool committed)
-{
-	if (!committed)
-		apikey_tally_add(what, what->undo);
-	else if (what->pending < 0)
-		(void) apikey_tally_take_out(what, -what->pending);
-	else
-		apikey_tally_add(what, what->pending);
+								   GetCurrentTimestamp() * APIKEY_LIMITER_UNITS,
+								   time);
 }
 
 /* It is final, or undone.  Nothing here may fail. */
 static void
 settle(void *noted, ApikeyEnd end)
 {
-	const ApikeyLimitDone *what = noted;
+	ApikeyLimitDone *what = noted;
 	bool		committed = end != APIKEY_END_ROLLBACK;
 
 	switch (what->kind)
 	{
 		case APIKEY_DONE_TALLY:
-			settle_tally(what, committed);
+			if (committed)
+				apikey_tally_settle(what, done + done_count - what);
+			else
+				apikey_tally_put_back(what);
 			break;
 		case APIKEY_DONE_RATE:
 			give_back_to_rate(what, committed ? what->pending : what->undo);
@@ -241,6 +234,8 @@ settle(void *noted, ApikeyEnd end)
 			if (committed)
 				apikey_history_spent(MyDatabaseId, &what->key, what->unit,
 									 what->pending);
+			break;
+		case APIKEY_DONE_SETTLED:
 			break;
 	}
 }

@@ -10,13 +10,15 @@
 
 #include "store/store.h"
 #include "memory/memory.h"
+#include "limits/bound.h"
 
 typedef enum ApikeyLimitDoneKind
 {
 	APIKEY_DONE_TALLY,					/* spent, or taken out of the tally */
 	APIKEY_DONE_RATE,					/* what is given back to a rate, as a time */
 	APIKEY_DONE_DROPPED,				/* what a charge could not take */
-	APIKEY_DONE_UNIT					/* spent of a unit, for the history */
+	APIKEY_DONE_UNIT,					/* spent of a unit, for the history */
+	APIKEY_DONE_SETTLED					/* a tally that is final */
 } ApikeyLimitDoneKind;
 
 /* What a transaction has done, as long as it may be undone. */
@@ -26,6 +28,7 @@ typedef struct ApikeyLimitDone
 	ApikeyLimitDoneKind kind;
 	pg_uuid_t	key;
 	pg_uuid_t	limit;
+	ApikeyTallyTag tag;			/* of both */
 	char		unit[APIKEY_UNIT_MAX + 1];
 	bool		of_rate;
 	ApikeyRate	rate;
@@ -36,8 +39,8 @@ typedef struct ApikeyLimitDone
 } ApikeyLimitDone;
 
 /* tally.c */
-extern int64 apikey_tally_now(const ApikeyLimitDone *what);
 extern int64 apikey_tally_take_out(const ApikeyLimitDone *what, int64 amount);
-extern void apikey_tally_add(const ApikeyLimitDone *what, int64 amount);
+extern void apikey_tally_put_back(const ApikeyLimitDone *what);
+extern void apikey_tally_settle(ApikeyLimitDone *list, int count);
 
 #endif							/* APIKEY_DONE_H */

@@ -25,11 +25,11 @@
 #include "limits/limits.h"
 
 #define WAYS		16			/* tallies in a set */
+#define AT_ONCE		32			/* settled while a set is locked */
 
 typedef struct Tally
 {
-	uint64		key;			/* what stands for key and limit; 0: free */
-	uint64		limit;
+	ApikeyTallyTag tag;			/* all zero: free */
 	int64		spent;			/* and not got back; of a rate 0 */
 	int64		until;			/* the period's end; of a rate, in the
 								 * limiter's units, when all is back */
@@ -66,32 +66,29 @@ const ApikeyMemoryPart apikey_tally_memory = {
 	.start = start_memory
 };
 
-/* What stands for a key of this database; never 0. */
-static uint64
-key_tag(const pg_uuid_t *key)
+/* What stands for a key of this database, and a limit. */
+void
+apikey_tally_tag(const pg_uuid_t *key, const pg_uuid_t *limit,
+				 ApikeyTallyTag *tag)
 {
-	return hash_bytes_extended(key->data, UUID_LEN, MyDatabaseId) | 1;
-}
-
-static uint64
-limit_tag(const pg_uuid_t *limit)
-{
-	return hash_bytes_extended(limit->data, UUID_LEN, 0);
+	tag->key = hash_bytes_extended(key->data, UUID_LEN, MyDatabaseId) | 1;
+	tag->limit = hash_bytes_extended(limit->data, UUID_LEN, 0);
 }
 
 static Set *
-set_of(uint64 key)
+set_of(const ApikeyTallyTag *tag)
 {
-	return &sets[(uint32) (key >> 32) % set_count()];
+	return &sets[(uint32) (tag->key >> 32) % set_count()];
 }
 
 /* A tally in a locked set; NULL where there is none. */
 static Tally *
-find_tally(Set *set, uint64 key, uint64 limit)
+find_tally(Set *set, const ApikeyTallyTag *tag)
 {
 	for (int i = 0; i < WAYS; i++)
 	{
-		if (set->tallies[i].key == key && set->tallies[i].limit == limit)
+		if (set->tallies[i].tag.limit == tag->limit &&
+			set->tallies[i].tag.key == tag->key)
 			return &set->tallies[i];
 	}
 	return NULL;
@@ -99,9 +96,9 @@ find_tally(Set *set, uint64 key, uint64 limit)
 
 /* The same, made where there is none. */
 static Tally *
-make_tally(Set *set, uint64 key, uint64 limit)
+make_tally(Set *set, const ApikeyTallyTag *tag)
 {
-	Tally	   *tally = find_tally(set, key, limit);
+	Tally	   *tally = find_tally(set, tag);
 	Tally	   *least = &set->tallies[0];
 
 	if (tally != NULL)
@@ -109,7 +106,7 @@ make_tally(Set *set, uint64 key, uint64 limit)
 	for (int i = 0; i < WAYS; i++)
 	{
 		tally = &set->tallies[i];
-		if (tally->key == 0)
+		if (tally->tag.key == 0)
 		{
 			least = tally;
 			break;
@@ -118,69 +115,103 @@ make_tally(Set *set, uint64 key, uint64 limit)
 			least = tally;
 	}
 	memset(least, 0, sizeof(*least));
-	least->key = key;
-	least->limit = limit;
+	least->tag = *tag;
 	return least;
-}
-
-int64
-apikey_tally_now(const ApikeyLimitDone *what)
-{
-	return GetCurrentTimestamp() * (what->of_rate ? APIKEY_LIMITER_UNITS : 1);
 }
 
 /* What a tally holds still; of a rate a time. */
 static int64
-held_by(const Tally *tally, const ApikeyLimitDone *what, int64 now)
+held_by(const Tally *tally, const ApikeyLimitDone *what, TimestampTz now)
 {
 	if (what->of_rate)
-		return Max(tally->until - now, 0);
+		return Max(tally->until - now * APIKEY_LIMITER_UNITS, 0);
 	return tally->until == what->until ? tally->spent : 0;
 }
 
-/* Takes at most so much out of a tally; returns how much. */
-int64
-apikey_tally_take_out(const ApikeyLimitDone *what, int64 amount)
+/* Takes at most so much out of a tally; its set is locked. */
+static int64
+take_out(Set *set, const ApikeyLimitDone *what, int64 amount, TimestampTz now)
 {
-	uint64		key = key_tag(&what->key);
-	Set		   *set = set_of(key);
-	int64		now = apikey_tally_now(what);
-	int64		taken = 0;
-	Tally	   *tally;
+	Tally	   *tally = find_tally(set, &what->tag);
+	int64		taken;
 
-	SpinLockAcquire(&set->mutex);
-	tally = find_tally(set, key, limit_tag(&what->limit));
-	if (tally != NULL)
-	{
-		taken = Min(amount, held_by(tally, what, now));
-		if (what->of_rate)
-			tally->until -= taken;
-		else
-			tally->spent -= taken;
-	}
-	SpinLockRelease(&set->mutex);
+	if (tally == NULL)
+		return 0;
+	taken = Min(amount, held_by(tally, what, now));
+	if (what->of_rate)
+		tally->until -= taken;
+	else
+		tally->spent -= taken;
 	return taken;
 }
 
-/* Adds to what a key has spent of a limit; nothing here may fail. */
-void
-apikey_tally_add(const ApikeyLimitDone *what, int64 amount)
+/* Adds to what a key has spent of a limit; its set is locked. */
+static void
+add(Set *set, const ApikeyLimitDone *what, int64 amount, TimestampTz now)
 {
-	uint64		key = key_tag(&what->key);
-	Set		   *set = set_of(key);
-	int64		now = apikey_tally_now(what);
 	Tally	   *tally;
 
 	if (amount <= 0 || (!what->of_rate && what->until <= now))
 		return;
-	SpinLockAcquire(&set->mutex);
-	tally = make_tally(set, key, limit_tag(&what->limit));
+	tally = make_tally(set, &what->tag);
 	if (what->of_rate)
 		tally->until = Max(tally->until, what->began) + amount;
 	else
 	{
 		tally->spent = apikey_credits_sum(held_by(tally, what, now), amount);
 		tally->until = what->until;
+	}
+}
+
+/* Takes at most so much out of a tally; returns how much. */
+int64
+apikey_tally_take_out(const ApikeyLimitDone *what, int64 amount)
+{
+	Set		   *set = set_of(&what->tag);
+	TimestampTz now = GetCurrentTimestamp();
+	int64		taken;
+
+	SpinLockAcquire(&set->mutex);
+	taken = take_out(set, what, amount, now);
+	SpinLockRelease(&set->mutex);
+	return taken;
+}
+
+/* Puts back what was taken out; nothing here may fail. */
+void
+apikey_tally_put_back(const ApikeyLimitDone *what)
+{
+	Set		   *set = set_of(&what->tag);
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&set->mutex);
+	add(set, what, what->undo, now);
+	SpinLockRelease(&set->mutex);
+}
+
+/*
+ * What was spent, but for what was given back since, counts: of the first of a
+ * list, and of those that follow as long as they are the same key's, and so in
+ * the same set.  Nothing here may fail.
+ */
+void
+apikey_tally_settle(ApikeyLimitDone *list, int count)
+{
+	Set		   *set = set_of(&list->tag);
+	uint64		key = list->tag.key;
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&set->mutex);
+	for (ApikeyLimitDone *what = list;
+		 what < list + Min(count, AT_ONCE) && what->tag.key == key; what++)
+	{
+		if (what->kind != APIKEY_DONE_TALLY)
+			continue;
+		if (what->pending < 0)
+			(void) take_out(set, what, -what->pending, now);
+		else
+			add(set, what, what->pending, now);
+		what->kind = APIKEY_DONE_SETTLED;
 	}
 	SpinLockRelease(&set->mutex);
 }

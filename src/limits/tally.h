@@ -9,10 +9,15 @@
 
 #include "limits/limits.h"
 
+/* tally.c */
+extern void apikey_tally_tag(const pg_uuid_t *key, const pg_uuid_t *limit,
+							 ApikeyTallyTag *tag);
+
 /* done.c */
-extern void apikey_tally_spent(const pg_uuid_t *key, const ApikeyBound *bound,
+extern void apikey_tally_spent(const ApikeyVerdict *verdict,
+							   const ApikeyBound *bound,
 							   const ApikeyBoundState *state, int64 amount);
-extern void apikey_tally_unit(const pg_uuid_t *key, const char *unit,
+extern void apikey_tally_unit(const pg_uuid_t *key, const ApikeyBound *bound,
 							  int64 amount);
 extern int64 apikey_tally_take(const pg_uuid_t *key, const ApikeyBound *bound,
 							   const ApikeyBoundState *state, int64 amount);
