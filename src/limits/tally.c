@@ -22,6 +22,7 @@
 #include "store/store.h"
 #include "memory/memory.h"
 #include "limits/done.h"
+#include "limits/tally.h"
 #include "limits/limits.h"
 
 #define WAYS		16			/* tallies in a set */

@@ -266,6 +266,46 @@ verdict_row(TupleDesc desc, ApikeyVerdict *verdict,
 }
 
 /*
+ * Writes what limits leave into a row that is kept of a key, in the place of what
+ * they left before.  False where other columns are NULL now.
+ */
+static bool
+renew_limits(HeapTuple row, TupleDesc desc, const ApikeyVerdict *verdict)
+{
+	const struct
+	{
+		const void *value;
+		bool		told;
+	}			limits[] = {
+		{&verdict->credits, verdict->credited},
+		{&verdict->rate_remaining, verdict->rated},
+		{&verdict->rate_reset_at, verdict->rated && verdict->rate_reset_at != 0}
+	};
+	char	   *data = (char *) row->t_data + row->t_data->t_hoff;
+	long		at = 0;
+
+	for (int i = 0; i < (int) lengthof(limits); i++)
+	{
+		if (heap_attisnull(row, RESULT_CREDITS + i + 1, desc) == limits[i].told)
+			return false;
+	}
+	for (int column = 0; column <= RESULT_RATE_RESET_AT; column++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, column);
+
+		if (heap_attisnull(row, column + 1, desc))
+			continue;
+		at = att_align_pointer(at, attribute->attalign, attribute->attlen,
+							   data + at);
+		if (column >= RESULT_CREDITS)
+			memcpy(data + at, limits[column - RESULT_CREDITS].value,
+				   attribute->attlen);
+		at = att_addlength_pointer(at, attribute->attlen, data + at);
+	}
+	return true;
+}
+
+/*
  * The descriptor of the row, kept for the life of the process: being counted
  * it is not freed by the executor.  Only the type of one column can be another
  * one, after the extension was made anew.
@@ -348,17 +388,20 @@ verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 	HeapTupleData kept;
 	HeapTuple	row;
 	bool		keep;
+	bool		is_kept;
 	TupleDesc	desc = begin_result(fcinfo);
 
 	apikey_verify_credential(credential, required, &verdict);
-	keep = verdict.code == APIKEY_CODE_VALID && verdict.bounds == NULL &&
-		required->costs == NULL && verdict.entry != NULL;
-	if (keep && apikey_cache_row(&verdict, &kept))
+	keep = verdict.code == APIKEY_CODE_VALID && required->costs == NULL &&
+		verdict.entry != NULL;
+	is_kept = keep && apikey_cache_row(&verdict, &kept);
+	if (is_kept &&
+		(verdict.bounds == NULL || renew_limits(&kept, desc, &verdict)))
 		row = &kept;
 	else
 	{
 		row = verdict_row(desc, &verdict, required);
-		if (keep)
+		if (keep && !is_kept)
 			apikey_cache_keep_row(&verdict, row);
 	}
 	tuplestore_puttuple(result->setResult, row);
