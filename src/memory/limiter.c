@@ -30,16 +30,28 @@
 #define PARTS_BITS		32		/* parts of a nanosecond, as powers of two */
 #define PARTS_LET		(1 << 27)	/* at most, through */
 
+/*
+ * A division of what is not negative.  Most of what is divided here is no longer
+ * than 64 bits, for which processors have an instruction.
+ */
+static int128
+divide(int128 dividend, int64 divisor)
+{
+	if (dividend <= PG_INT64_MAX)
+		return (int64) dividend / divisor;
+	return (uint128) dividend / (uint128) divisor;
+}
+
 /* So many parts take that many tokens, rounded up. */
 static int128
 parts_of(const ApikeyRate *rate, int64 tokens)
 {
 	int128		product = (int128) tokens * rate->window;
-	int128		whole = product / rate->tokens;
+	int128		whole = divide(product, rate->tokens);
 	int128		rest = product - whole * rate->tokens;
 
 	return (whole << PARTS_BITS) +
-		((rest << PARTS_BITS) + rate->tokens - 1) / rate->tokens;
+		divide((rest << PARTS_BITS) + rate->tokens - 1, rate->tokens);
 }
 
 /* So many tokens, and no part of one, take that many parts. */
@@ -49,8 +61,8 @@ tokens_in(const ApikeyRate *rate, int128 parts)
 	int128		whole = parts >> PARTS_BITS;
 	int128		rest = parts - (whole << PARTS_BITS);
 
-	return (int64) ((whole * rate->tokens +
-					 ((rest * rate->tokens) >> PARTS_BITS)) / rate->window);
+	return (int64) divide(whole * rate->tokens +
+						  ((rest * rate->tokens) >> PARTS_BITS), rate->window);
 }
 
 /* As far as verifications move a limit. */
