@@ -238,6 +238,7 @@ tell_refusing(ApikeyVerdict *verdict)
 static void
 count_spent(const ApikeyVerdict *verdict, const ApikeyRequirements *required)
 {
+	apikey_tally_begin();
 	for (int i = 0; i < verdict->bounds->count; i++)
 	{
 		const ApikeyBound *bound = &verdict->bounds->list[i];

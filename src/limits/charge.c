@@ -152,6 +152,7 @@ apikey_charge_key(ApikeyVerdict *verdict, const ApikeyCosts *costs)
 	TimestampTz wait_until = 0;
 	int64	   *taken = palloc0(bounds->count * sizeof(int64));
 
+	apikey_tally_begin();
 	verdict->refused_by = -1;
 	verdict->states = palloc0(bounds->count * sizeof(ApikeyBoundState));
 	for (int i = 0; i < bounds->count; i++)

@@ -27,6 +27,16 @@
 #define done		((ApikeyLimitDone *) apikey_tally_transaction.noted)
 #define done_count	(apikey_tally_transaction.count)
 
+/* How much had been noted before a key's limits: they are not among each other. */
+static int	noted_before = 0;
+
+/* A key begins to spend of its limits, of each of them once. */
+void
+apikey_tally_begin(void)
+{
+	noted_before = done_count;
+}
+
 /* Notes something done to a limit by this subtransaction. */
 static ApikeyLimitDone *
 note(ApikeyLimitDoneKind kind, const pg_uuid_t *key, const ApikeyBound *bound,
@@ -35,8 +45,8 @@ note(ApikeyLimitDoneKind kind, const pg_uuid_t *key, const ApikeyBound *bound,
 	int			level = GetCurrentTransactionNestLevel();
 	ApikeyLimitDone *new;
 
-	for (int i = done_count - 1; i >= 0 && done[i].noted.level == level &&
-		 i >= done_count - APIKEY_BOUNDS_MAX; i--)
+	for (int i = Min(noted_before, done_count) - 1; i >= 0 &&
+		 done[i].noted.level == level && i >= noted_before - APIKEY_BOUNDS_MAX; i--)
 	{
 		new = &done[i];
 		if (new->kind == kind && kind != APIKEY_DONE_DROPPED && new->until == until &&
@@ -94,8 +104,8 @@ apikey_tally_unit(const pg_uuid_t *key, const ApikeyBound *bound, int64 amount)
 	int			level = GetCurrentTransactionNestLevel();
 	ApikeyLimitDone *new;
 
-	for (int i = done_count - 1; i >= 0 && done[i].noted.level == level &&
-		 i >= done_count - APIKEY_BOUNDS_MAX; i--)
+	for (int i = Min(noted_before, done_count) - 1; i >= 0 &&
+		 done[i].noted.level == level && i >= noted_before - APIKEY_BOUNDS_MAX; i--)
 	{
 		if (done[i].kind == APIKEY_DONE_UNIT && strcmp(done[i].unit, bound->unit) == 0 &&
 			memcmp(&done[i].key, key, sizeof(pg_uuid_t)) == 0)

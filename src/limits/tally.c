@@ -22,8 +22,8 @@
 #include "store/store.h"
 #include "memory/memory.h"
 #include "limits/done.h"
-#include "limits/tally.h"
 #include "limits/limits.h"
+#include "limits/tally.h"
 
 #define WAYS		16			/* tallies in a set */
 #define AT_ONCE		32			/* settled while a set is locked */

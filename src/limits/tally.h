@@ -14,6 +14,7 @@ extern void apikey_tally_tag(const pg_uuid_t *key, const pg_uuid_t *limit,
 							 ApikeyTallyTag *tag);
 
 /* done.c */
+extern void apikey_tally_begin(void);
 extern void apikey_tally_spent(const ApikeyVerdict *verdict,
 							   const ApikeyBound *bound,
 							   const ApikeyBoundState *state, int64 amount);
