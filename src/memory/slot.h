@@ -60,12 +60,10 @@ typedef struct ApikeyOffer
 
 /*
  * Credits of an account that were taken out of its row to be spent here; see
- * lease.c for its states.
+ * lease.c for its states.  What each spending writes comes first.
  */
 typedef struct ApikeyLease
 {
-	int64		number;			/* as the account's row has it; 0: none */
-	int64		generation;		/* likewise */
 	bool		matched;		/* a worker on a primary has seen that */
 	bool		overdrawing;	/* what is wanted is for a charge, too */
 	bool		low_told;		/* in this period, as far as is known here */
@@ -73,7 +71,6 @@ typedef struct ApikeyLease
 	bool		fleet;			/* it is the primary's: see fleet_lease.h */
 	bool		of_rate;		/* it is tokens: see shared_rate_member.c */
 	int64		available;
-	int64		low;			/* below it more is asked for */
 	TimestampTz until;			/* when the account is refilled */
 	int64		left;			/* in the row, when it was looked at; below 0
 								 * so much of what is available is a debt */
@@ -82,6 +79,9 @@ typedef struct ApikeyLease
 	uint64		era;			/* another one: nothing goes back into it */
 	int32		unsettled;		/* spends that may be undone */
 	uint32		changes;		/* counts what makes "left" wrong */
+	int64		low;			/* below it more is asked for */
+	int64		number;			/* as the account's row has it; 0: none */
+	int64		generation;		/* likewise */
 	int64		wanted_least;	/* asked of the worker; 0 for nothing */
 	int64		wanted_most;
 	ApikeyOffer offer;
@@ -112,7 +112,10 @@ typedef struct ApikeyDenial
 	inet_struct addr;
 } ApikeyDenial;
 
-/* What each verification touches comes first, for the processor's cache. */
+/*
+ * What each verification touches comes first, for the processor's cache: of a key
+ * its counts, of a rate its limiter, in one line of it.
+ */
 typedef struct ApikeySlot
 {
 	ApikeySlotKey key;
@@ -123,16 +126,16 @@ typedef struct ApikeySlot
 	slock_t		mutex;			/* guards what no atomic does */
 	bool		has_addr;
 	pg_atomic_uint64 uses;
-	pg_atomic_uint64 denials;
 	pg_atomic_uint64 last_used_at;	/* 0: not since the counting began */
 	pg_atomic_uint64 arrival;	/* the limiter's state: see limiter.c */
-	ApikeyFlush flush;			/* the last one */
-	bool		flush_done;		/* the counters are without it */
-	bool		in_debt;		/* the limiter: see limiter.c */
-	inet_struct addr;			/* of the last use, where it was given */
-	ApikeyDenial denial;		/* see denial.c */
 	uint32		arrival_rest;	/* by which arrival is rounded up */
+	bool		in_debt;		/* the limiter: see limiter.c */
+	bool		flush_done;		/* the counters are without the last flush */
+	inet_struct addr;			/* of the last use, where it was given */
 	ApikeyLease lease;			/* see lease.c */
+	pg_atomic_uint64 denials;
+	ApikeyFlush flush;			/* the last one */
+	ApikeyDenial denial;		/* see denial.c */
 } ApikeySlot;
 
 /* Where a slot was, for whoever looks for it again; zeroed at first. */
