@@ -300,6 +300,7 @@ apikey_lease_take_out(const pg_uuid_t *account, const ApikeyLeaseRow *row,
 								   end ? APIKEY_SPEND_ENDS :
 								   APIKEY_SPEND_CHANGES);
 		lease->available = 0;
+		lease->too_much = false;
 		/* What the account has now, others cannot know before our commit. */
 		lease->left_at = 0;
 		lease->changes++;

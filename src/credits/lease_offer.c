@@ -101,15 +101,16 @@ apikey_lease_tell_left(const pg_uuid_t *account, const ApikeyLease *seen,
 }
 
 /*
- * Has nothing been spent of a slot's lease since a time, and is there something
- * to give back, or to be settled?  Without a lock.
+ * Has nothing been spent of a slot's lease since a time, or more come back into
+ * it than is to be in memory, and is there something to give back, or to be
+ * settled?  Without a lock.
  */
 static bool
 lease_idle(const ApikeySlot *slot, TimestampTz before)
 {
 	const ApikeyLease *lease = &slot->lease;
 
-	return slot->used && lease->spent_at < before &&
+	return slot->used && (lease->spent_at < before || lease->too_much) &&
 		(lease->available > 0 || lease->offer.number != 0);
 }
 

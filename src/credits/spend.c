@@ -73,6 +73,8 @@ settle_spend(void *noted, ApikeyEnd end)
 		lease->available = apikey_credits_sum(lease->available,
 											  committed ? spend->back :
 											  spend->amount);
+	if (lease->available > apikey_credits_lease)
+		lease->too_much = true;
 	if (lease->era == spend->era && committed && spend->effect == APIKEY_SPEND_ENDS)
 		apikey_lease_end(lease);
 	if (spend->effect != APIKEY_SPEND_ONLY && committed)

@@ -96,7 +96,7 @@ void
 apikey_lease_end(ApikeyLease *lease)
 {
 	lease->number = lease->available = 0;
-	lease->matched = lease->fleet = false;
+	lease->matched = lease->fleet = lease->too_much = false;
 	lease->era = apikey_lease_new_era();
 	lease->left_at = 0;
 	lease->changes++;

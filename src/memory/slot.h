@@ -70,6 +70,7 @@ typedef struct ApikeyLease
 	bool		exhausted_told;
 	bool		fleet;			/* it is the primary's: see fleet_lease.h */
 	bool		of_rate;		/* it is tokens: see shared_rate_member.c */
+	bool		too_much;		/* came back into it: it is called back */
 	int64		available;
 	TimestampTz until;			/* when the account is refilled */
 	int64		left;			/* in the row, when it was looked at; below 0

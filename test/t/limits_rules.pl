@@ -5,6 +5,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -282,6 +283,24 @@ is(lefts(), '900 400', 'given back');
 again(qq{BEGIN; SELECT code FROM apikey_verify('$second', project => 'acme', cost => 0, costs => '{"tokens": 50}'); ROLLBACK});
 is(charge(-50, $second), '', 'a spend that was undone');
 is(left_of($spent), 900, 'cannot be given back');
+# What comes back is not left in memory, where a crash would lose it: a lease is no
+# larger for it.
+my $large = limit('anna', "'large', 1000000, '1 day', 'quota', path => 'acme/pay'");
+is(state_of('anna', "SELECT apikey_charge($id, '{\"large\": 500000}', 'acme/pay')"), '', 'much is charged');
+is(state_of('anna', "SELECT apikey_charge($id, '{\"large\": -500000}', 'acme/pay')"), '', 'and given back');
+$node->safe_psql('postgres', "ALTER SYSTEM SET apikey.flush_interval = '100ms'");
+$node->reload;
+my $in_memory;
+for (1 .. 200)
+{
+	$in_memory = 1000000 - sql('postgres', "SELECT balance FROM apikey_credit WHERE id = '$large'");
+	last if $in_memory <= 1000;
+	usleep(100_000);
+}
+cmp_ok($in_memory, '<=', 1000, 'it goes back into the row with the next flush');
+is(left_of($large), 1000000, 'all of it');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET apikey.flush_interval');
+$node->reload;
 # Whose key it is is asked as in verification.
 is(state_of('anna', "SELECT apikey_charge($id, '{\"tokens\": 1}')"), '42704', 'a project\'s key is not the caller\'s');
 is(state_of('anna', "SELECT apikey_charge($id, '{\"tokens\": 1}', 'acme/other')"), '42704', 'nor another project\'s');
