@@ -390,8 +390,9 @@ ALTER TABLE @extschema@.apikey_reveal ENABLE REPLICA TRIGGER apikey_reveal_arriv
 ALTER TABLE @extschema@.apikey_reveal ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON @extschema@.apikey_reveal FROM PUBLIC;
 
--- Who may only revoke a key adds a row here, and locks none of the key's; it is
--- taken into the key's row when that is locked next.
+-- Who may only revoke a key adds a row here, and locks none of the key's; so does
+-- who removes a key, or a member, that somebody else has.  It is taken into the key's row when
+-- that is locked next.
 CREATE TABLE @extschema@.apikey_revocation (
 	id uuid NOT NULL,
 	key_id uuid NOT NULL,
@@ -399,10 +400,11 @@ CREATE TABLE @extschema@.apikey_revocation (
 	reason text,
 	revoked_by text NOT NULL,
 	revoked_by_subject text COLLATE "C",
+	removed boolean NOT NULL,
 	CONSTRAINT apikey_revocation_pkey PRIMARY KEY (id)
 ) USING heap;
 COMMENT ON TABLE @extschema@.apikey_revocation IS
-	'Revocations that are not in their key''s row yet; the view apikeys shows them';
+	'Revocations, and removals, that are not in their key''s row yet, or in a member''s; the views go by them';
 CREATE INDEX apikey_revocation_key ON @extschema@.apikey_revocation (key_id);
 SELECT pg_extension_config_dump('@extschema@.apikey_revocation', '');
 CREATE TRIGGER apikey_revocation_arrived BEFORE INSERT ON @extschema@.apikey_revocation

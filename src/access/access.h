@@ -38,6 +38,8 @@ extern ApikeyRole apikey_member_role(Oid role, const text *subject,
 									 const pg_uuid_t *project);
 extern bool apikey_member_named(Oid role, const text *subject,
 								const ApikeyTenant *tenant);
+extern void apikey_member_end(const ApikeyRow *row);
+extern bool apikey_member_finish(const pg_uuid_t *id, ApikeyLock lock);
 extern void apikey_member_put(const ApikeyTenant *tenant, Oid member,
 							  text *subject, ApikeyRole role);
 extern bool apikey_member_remove_from(const ApikeyTenant *tenant, Oid member,
@@ -47,6 +49,8 @@ extern bool apikey_member_remove_from(const ApikeyTenant *tenant, Oid member,
 extern ApikeyRole apikey_tenant_role(const ApikeyTenant *tenant);
 pg_noreturn extern void apikey_tenant_refuse_unknown(const char *path,
 													 bool is_project);
+extern void apikey_tenant_open_to_remove(const text *path,
+										 ApikeyTenant *tenant);
 extern void apikey_tenant_open(const text *path, ApikeyTenant *tenant);
 extern void apikey_tenant_open_with(const text *path, ApikeyLock lock,
 									ApikeyTenant *tenant);

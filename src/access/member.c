@@ -67,10 +67,27 @@ uuid_or_null_key(ScanKey key, AttrNumber column, const pg_uuid_t *value)
 							   InvalidOid, (Datum) 0);
 }
 
+/* A visit of members but for those that have been removed beside their rows. */
+typedef struct Visiting
+{
+	Snapshot	snapshot;
+	ApikeyVisit visit;
+	void	   *state;
+} Visiting;
+
+static bool
+visit_present(const ApikeyRow *row, void *state)
+{
+	const Visiting *visiting = state;
+
+	return apikey_revocation_removed(apikey_row_id(row), visiting->snapshot) ||
+		visiting->visit(row, visiting->state);
+}
+
 /* Visits the rows of an organization itself or of one of its projects. */
 static void
-scan_members(const pg_uuid_t *organization, const pg_uuid_t *project,
-			 Snapshot snapshot, ApikeyVisit visit, void *state)
+scan_rows(const pg_uuid_t *organization, const pg_uuid_t *project,
+		  Snapshot snapshot, ApikeyVisit visit, void *state)
 {
 	ScanKeyData keys[2];
 
@@ -80,14 +97,31 @@ scan_members(const pg_uuid_t *organization, const pg_uuid_t *project,
 					  snapshot, visit, state);
 }
 
+/*
+ * The same of those that are members still.  removals: what
+ * apikey_revocation_any said before the snapshot was taken.
+ */
+static void
+scan_members(const pg_uuid_t *organization, const pg_uuid_t *project,
+			 Snapshot snapshot, bool removals, ApikeyVisit visit, void *state)
+{
+	Visiting	visiting = {snapshot, visit, state};
+
+	if (removals)
+		scan_rows(organization, project, snapshot, visit_present, &visiting);
+	else
+		scan_rows(organization, project, snapshot, visit, state);
+}
+
 /* The same as committed now, with our own transaction's changes. */
 void
 apikey_member_scan(const pg_uuid_t *organization, const pg_uuid_t *project,
 				   ApikeyVisit visit, void *state)
 {
+	bool		removals = apikey_revocation_any();
 	Snapshot	snapshot = apikey_latest_snapshot();
 
-	scan_members(organization, project, snapshot, visit, state);
+	scan_members(organization, project, snapshot, removals, visit, state);
 	UnregisterSnapshot(snapshot);
 }
 
@@ -130,14 +164,16 @@ apikey_member_role(Oid role, const text *subject,
 				   const pg_uuid_t *organization, const pg_uuid_t *project)
 {
 	RoleSearch	search = {.role = role, .subject = subject};
+	bool		removals;
 	Snapshot	snapshot;
 
 	if (superuser_arg(role))
 		return APIKEY_ROLE_OWNER;
+	removals = apikey_revocation_any();
 	snapshot = apikey_latest_snapshot();
-	scan_members(organization, NULL, snapshot, role_visit, &search);
+	scan_members(organization, NULL, snapshot, removals, role_visit, &search);
 	if (project != NULL && search.highest < APIKEY_ROLE_OWNER)
-		scan_members(organization, project, snapshot, role_visit,
+		scan_members(organization, project, snapshot, removals, role_visit,
 					 &search);
 	UnregisterSnapshot(snapshot);
 	return search.highest;
@@ -175,15 +211,15 @@ bool
 apikey_member_named(Oid role, const text *subject, const ApikeyTenant *tenant)
 {
 	RoleSearch	search = {.role = role, .subject = subject};
+	bool		removals = apikey_revocation_any();
 	Snapshot	snapshot = apikey_latest_snapshot();
 
-	scan_members(apikey_tenant_organization(tenant), NULL, snapshot,
-				 named_visit,
-				 &search);
+	scan_members(apikey_tenant_organization(tenant), NULL, snapshot, removals,
+				 named_visit, &search);
 	if (search.highest == APIKEY_ROLE_NONE)
 		scan_members(apikey_tenant_organization(tenant),
-					 apikey_tenant_project(tenant), snapshot, named_visit,
-					 &search);
+					 apikey_tenant_project(tenant), snapshot, removals,
+					 named_visit, &search);
 	UnregisterSnapshot(snapshot);
 	return search.highest != APIKEY_ROLE_NONE;
 }
@@ -216,6 +252,44 @@ member_visit(const ApikeyRow *row, void *state)
 	return true;
 }
 
+/*
+ * Removes a member's row; where somebody has it, beside it.  So it waits for
+ * nobody, and holds from the commit on.
+ */
+void
+apikey_member_end(const ApikeyRow *row)
+{
+	const pg_uuid_t *id = apikey_row_id(row);
+
+	if (apikey_table_row_free(&apikey_member_table, id))
+		apikey_table_delete(&apikey_member_table, id, true);
+	else
+		apikey_revocation_insert(id, NULL, true);
+}
+
+/*
+ * Removes the row of a member that has been removed beside it; false where it
+ * has not, or somebody has it.
+ */
+bool
+apikey_member_finish(const pg_uuid_t *id, ApikeyLock lock)
+{
+	ApikeyRow	row;
+	Snapshot	snapshot;
+	bool		removed;
+
+	if (!apikey_table_lock(&apikey_member_table, id, lock, &row))
+		return false;
+	snapshot = apikey_latest_snapshot();
+	removed = apikey_revocation_removed(id, snapshot);
+	UnregisterSnapshot(snapshot);
+	if (!removed)
+		return false;
+	apikey_table_delete(&apikey_member_table, id, true);
+	apikey_revocation_forget(id);
+	return true;
+}
+
 /* Finds a member's row, and whether an organization has owners but for it. */
 static bool
 find_member(const ApikeyTenant *tenant, Oid member, const text *subject,
@@ -239,6 +313,24 @@ refuse_last_owner(const ApikeyTenant *tenant)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("organization \"%s\" must keep an owner", tenant->path),
 			 errhint("Make somebody else an owner first.")));
+}
+
+/* The row of a member that has been removed beside it makes way for another. */
+static void
+make_way(const ApikeyTenant *tenant, Oid member, const text *subject)
+{
+	ApikeyRow	row;
+	MemberSearch search = {.member = member, .subject = subject, .row = &row};
+	Snapshot	snapshot;
+
+	if (!apikey_revocation_any())
+		return;
+	snapshot = apikey_latest_snapshot();
+	scan_rows(apikey_tenant_organization(tenant), apikey_tenant_project(tenant),
+			  snapshot, member_visit, &search);
+	UnregisterSnapshot(snapshot);
+	if (search.found)
+		(void) apikey_member_finish(apikey_row_id(&row), APIKEY_LOCK_UPDATE);
 }
 
 /*
@@ -271,6 +363,7 @@ apikey_member_put(const ApikeyTenant *tenant, Oid member, text *subject,
 		return;
 	}
 
+	make_way(tenant, member, subject);
 	apikey_row_clear(&row);
 	apikey_generate_id(&id);
 	apikey_row_set_pointer(&row, APIKEY_MEMBER_ID, &id);
@@ -292,7 +385,7 @@ apikey_member_put(const ApikeyTenant *tenant, Oid member, text *subject,
 						role, APIKEY_ROLE_NONE);
 }
 
-/* Removes a member from a locked tenant; false where it is none. */
+/* Removes a member from an opened tenant; false where it is none. */
 bool
 apikey_member_remove_from(const ApikeyTenant *tenant, Oid member,
 						  text *subject)
@@ -304,7 +397,7 @@ apikey_member_remove_from(const ApikeyTenant *tenant, Oid member,
 		return false;
 	if (last_owner)
 		refuse_last_owner(tenant);
-	apikey_table_delete(&apikey_member_table, apikey_row_id(&row), true);
+	apikey_member_end(&row);
 	apikey_event_member(tenant, APIKEY_EVENT_MEMBER_REMOVED, member, subject,
 						apikey_row_role(&row, APIKEY_MEMBER_ROLE),
 						APIKEY_ROLE_NONE);

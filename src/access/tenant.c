@@ -143,15 +143,32 @@ apikey_tenant_open_with(const text *path, ApikeyLock lock,
 	authorize(tenant, found, APIKEY_ROLE_OWNER);
 }
 
+static bool
+names_project(const text *path)
+{
+	return memchr(VARDATA_ANY(path), '/', VARSIZE_ANY_EXHDR(path)) != NULL;
+}
+
 /* Opens a tenant for its members to be changed, by its owners. */
 void
 apikey_tenant_open(const text *path, ApikeyTenant *tenant)
 {
-	bool		is_project = memchr(VARDATA_ANY(path), '/',
-									VARSIZE_ANY_EXHDR(path)) != NULL;
-
-	apikey_tenant_open_with(path, is_project ? APIKEY_LOCK_KEEP :
+	apikey_tenant_open_with(path, names_project(path) ? APIKEY_LOCK_KEEP :
 							APIKEY_LOCK_CHANGE, tenant);
+}
+
+/*
+ * Opens a tenant for a member to be removed, by its owners.  A project's row is
+ * not locked for that, so that who drops it, and is to be removed, holds nobody
+ * up.
+ */
+void
+apikey_tenant_open_to_remove(const text *path, ApikeyTenant *tenant)
+{
+	if (names_project(path))
+		authorize(tenant, find_tenant(path, tenant), APIKEY_ROLE_OWNER);
+	else
+		apikey_tenant_open(path, tenant);
 }
 
 /* Opens the project whose row has an id for a change, by its owners. */

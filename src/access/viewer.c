@@ -277,6 +277,8 @@ typedef struct Memberships
 	ApikeyViewer *viewer;
 	ApikeyVisitMembership visit;
 	void	   *state;
+	bool		removals;		/* some may have been removed beside their rows */
+	Snapshot	snapshot;
 } Memberships;
 
 static bool
@@ -284,7 +286,9 @@ visit_member(const ApikeyRow *row, void *state)
 {
 	Memberships *memberships = state;
 
-	if (apikey_member_covers(row, GetUserId(), memberships->viewer->subject))
+	if (apikey_member_covers(row, GetUserId(), memberships->viewer->subject) &&
+		!(memberships->removals &&
+		  apikey_revocation_removed(apikey_row_id(row), memberships->snapshot)))
 		memberships->visit(row, memberships->state);
 	return true;
 }
@@ -306,7 +310,7 @@ note_role(const ApikeyRow *row, void *state)
 
 /* Visits the rows that make the viewer a member of something. */
 static void
-visit_members(Memberships *memberships, Snapshot snapshot)
+visit_members(Memberships *memberships)
 {
 	ListCell   *cell;
 
@@ -317,7 +321,7 @@ visit_members(Memberships *memberships, Snapshot snapshot)
 		ScanKeyInit(&key, APIKEY_MEMBER_MEMBER + 1, BTEqualStrategyNumber,
 					F_OIDEQ, ObjectIdGetDatum(lfirst_oid(cell)));
 		apikey_table_walk(&apikey_member_table, APIKEY_REL_MEMBER_MEMBER, &key,
-						  1, snapshot, visit_member, memberships);
+						  1, memberships->snapshot, visit_member, memberships);
 	}
 }
 
@@ -330,25 +334,26 @@ void
 apikey_viewer_memberships(ApikeyViewer *viewer, ApikeyVisitMembership visit,
 						  void *state)
 {
-	Memberships memberships = {viewer, visit, state};
-	Snapshot	snapshot;
+	Memberships memberships = {.viewer = viewer, .visit = visit, .state = state};
 
 	if (viewer->sees_nothing)
 		return;
-	snapshot = apikey_latest_snapshot();
+	memberships.removals = apikey_revocation_any();
+	memberships.snapshot = apikey_latest_snapshot();
 	if (viewer->member_roles == NULL && !viewer->sees_tenants && !superuser())
 	{
 		MemoryContext context = MemoryContextSwitchTo(viewer->context);
 		HTAB	   *member_roles = table_by_id("apikey viewer's roles",
 											   sizeof(MemberRole));
-		Memberships noting = {viewer, note_role, member_roles};
+		Memberships noting = {viewer, note_role, member_roles,
+		memberships.removals, memberships.snapshot};
 
 		MemoryContextSwitchTo(context);
-		visit_members(&noting, snapshot);
+		visit_members(&noting);
 		viewer->member_roles = member_roles;
 	}
-	visit_members(&memberships, snapshot);
-	UnregisterSnapshot(snapshot);
+	visit_members(&memberships);
+	UnregisterSnapshot(memberships.snapshot);
 }
 
 /* What apikey_viewer_projects is about. */

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -38,10 +39,21 @@ apikey_account_fetch(const pg_uuid_t *account, ApikeyRow *key)
 }
 
 /*
+ * Has somebody an account?  Without the library that may be whoever holds the
+ * key's text, by a verification that is left open.
+ */
+static bool
+account_held(const pg_uuid_t *account)
+{
+	return !apikey_usage_shared() && !IsolationUsesXactSnapshot() &&
+		!apikey_table_row_free(&apikey_account_table, account);
+}
+
+/*
  * Locks a key's account to be changed by an UPDATE that has seen it as a
  * snapshot shows it, and fills in the key's refill; raises 40001 where the
  * account has been changed since.  What is left changes all the time: that is
- * the caller's to fill in.
+ * the caller's to fill in.  An account that somebody has is read only.
  */
 void
 apikey_account_open(const pg_uuid_t *account, Snapshot seen, ApikeyRow *key)
@@ -50,7 +62,9 @@ apikey_account_open(const pg_uuid_t *account, Snapshot seen, ApikeyRow *key)
 	ApikeyRow	row;
 
 	if (!apikey_table_fetch(&apikey_account_table, account, seen, &before) ||
-		!apikey_account_lock_now(account, APIKEY_LOCK_UPDATE, &row) ||
+		!(account_held(account) ?
+		  apikey_table_fetch_latest(&apikey_account_table, account, &row) :
+		  apikey_account_lock_now(account, APIKEY_LOCK_UPDATE, &row)) ||
 		DatumGetTimestampTz(before.values[APIKEY_ACCOUNT_GRANTED_AT]) !=
 		DatumGetTimestampTz(row.values[APIKEY_ACCOUNT_GRANTED_AT]))
 		ereport(ERROR,
@@ -93,24 +107,29 @@ set_refill(ApikeyRow *row, const ApikeyRow *key, TimestampTz now)
 	apikey_row_set(row, APIKEY_ACCOUNT_GRANTED_AT, TimestampTzGetDatum(now));
 }
 
-/* Opens an account for a key that has credits, under the key's own id. */
-void
-apikey_account_create(ApikeyRow *key)
+/* Opens an account for a key that has credits, under an id. */
+static void
+create_account(ApikeyRow *key, const pg_uuid_t *id)
 {
 	ApikeyRow	row;
 
-	if (key->nulls[APIKEY_KEY_CREDITS])
-		return;
 	apikey_row_clear(&row);
-	apikey_row_set_pointer(&row, APIKEY_ACCOUNT_ID, apikey_row_id(key));
+	apikey_row_set_pointer(&row, APIKEY_ACCOUNT_ID, id);
 	row.values[APIKEY_ACCOUNT_BALANCE] = key->values[APIKEY_KEY_CREDITS];
 	row.nulls[APIKEY_ACCOUNT_BALANCE] = false;
 	set_refill(&row, key, GetCurrentTimestamp());
 	apikey_row_set(&row, APIKEY_ACCOUNT_GENERATION, Int64GetDatum(0));
 	apikey_table_insert(&apikey_account_table, &row);
-	apikey_row_set_pointer(key, APIKEY_KEY_CREDITS_ACCOUNT,
-						   apikey_row_id(key));
+	apikey_row_set_pointer(key, APIKEY_KEY_CREDITS_ACCOUNT, id);
 	apikey_account_note_written();
+}
+
+/* The same under the key's own id. */
+void
+apikey_account_create(ApikeyRow *key)
+{
+	if (!key->nulls[APIKEY_KEY_CREDITS])
+		create_account(key, apikey_row_id(key));
 }
 
 /* Visits the keys that have an account. */
@@ -144,11 +163,11 @@ younger_first(const ListCell *one, const ListCell *two)
 }
 
 /*
- * Takes their account from the keys that have it, the younger first as whoever
- * locks keys; one that is gone meanwhile needs nothing.
+ * Gives the keys that have an account another, or none, the younger first as
+ * whoever locks keys; one that is gone meanwhile needs nothing.
  */
 static void
-forget_account(const pg_uuid_t *account)
+change_account(const pg_uuid_t *account, const pg_uuid_t *other)
 {
 	List	   *ids = NIL;
 	ListCell   *cell;
@@ -161,10 +180,30 @@ forget_account(const pg_uuid_t *account)
 
 		if (apikey_key_lock(lfirst(cell), APIKEY_LOCK_UPDATE, &key))
 		{
-			key.nulls[APIKEY_KEY_CREDITS_ACCOUNT] = true;
+			apikey_row_set_pointer(&key, APIKEY_KEY_CREDITS_ACCOUNT, other);
 			apikey_key_write(&key);
 		}
 	}
+}
+
+/*
+ * Sets the credits of a locked key without waiting for whoever has its account:
+ * the key and what it has replaced get another one.  The old one is nobody's
+ * then, and goes when a superuser purges.
+ */
+static void
+replace_account(ApikeyRow *key)
+{
+	pg_uuid_t	old = *apikey_key_account(key);
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	apikey_generate_id(id);
+	if (key->nulls[APIKEY_KEY_CREDITS])
+		id = NULL;
+	else
+		create_account(key, id);
+	change_account(&old, id);
+	apikey_row_set_pointer(key, APIKEY_KEY_CREDITS_ACCOUNT, id);
 }
 
 /* Closes an account, which is locked, of whichever keys. */
@@ -172,7 +211,7 @@ static void
 close_account(ApikeyRow *row)
 {
 	(void) apikey_account_take_out(row, true);
-	forget_account(apikey_row_id(row));
+	change_account(apikey_row_id(row), NULL);
 	apikey_table_delete(&apikey_account_table, apikey_row_id(row), false);
 	apikey_account_note_written();
 }
@@ -192,6 +231,11 @@ apikey_account_update(ApikeyRow *key, bool set_anew)
 	if (account == NULL)
 	{
 		apikey_account_create(key);
+		return;
+	}
+	if ((set_anew || key->nulls[APIKEY_KEY_CREDITS]) && account_held(account))
+	{
+		replace_account(key);
 		return;
 	}
 	if (!apikey_account_lock_now(account, APIKEY_LOCK_UPDATE, &row))

@@ -53,34 +53,59 @@ static const ApikeyTable deleted_table = {
 	.count = lengthof(deleted_columns)
 };
 
+/* What is kept of a key. */
+static void
+make_row(const ApikeyRow *key, ApikeyRow *row)
+{
+	const pg_uuid_t *project = apikey_key_project(key);
+	ApikeyTenant tenant;
+
+	apikey_row_clear(row);
+	row->values[DELETED_ID] = key->values[APIKEY_KEY_ID];
+	row->nulls[DELETED_ID] = false;
+	apikey_row_set(row, DELETED_OWNER, key->values[APIKEY_KEY_OWNER]);
+	apikey_row_set_pointer(row, DELETED_OWNER_NAME,
+						   apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
+	apikey_row_set_pointer(row, DELETED_SUBJECT,
+						   apikey_row_text(key, APIKEY_KEY_SUBJECT));
+	if (project != NULL && apikey_tenant_fetch_project(project, &tenant))
+	{
+		apikey_row_set_pointer(row, DELETED_ORGANIZATION,
+							   apikey_tenant_organization(&tenant));
+		apikey_row_set_pointer(row, DELETED_PROJECT, project);
+		apikey_row_set(row, DELETED_PATH, CStringGetTextDatum(tenant.path));
+	}
+	apikey_row_set(row, DELETED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+}
+
 /* A key is being deleted.  Without the library nothing is ever charged. */
 void
 apikey_deleted_note(const ApikeyRow *key)
 {
-	const pg_uuid_t *project = apikey_key_project(key);
-	ApikeyTenant tenant;
 	ApikeyRow	row;
 
 	if (!apikey_usage_shared())
 		return;
-	apikey_row_clear(&row);
-	row.values[DELETED_ID] = key->values[APIKEY_KEY_ID];
-	row.nulls[DELETED_ID] = false;
-	apikey_row_set(&row, DELETED_OWNER, key->values[APIKEY_KEY_OWNER]);
-	apikey_row_set_pointer(&row, DELETED_OWNER_NAME,
-						   apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
-	apikey_row_set_pointer(&row, DELETED_SUBJECT,
-						   apikey_row_text(key, APIKEY_KEY_SUBJECT));
-	if (project != NULL && apikey_tenant_fetch_project(project, &tenant))
-	{
-		apikey_row_set_pointer(&row, DELETED_ORGANIZATION,
-							   apikey_tenant_organization(&tenant));
-		apikey_row_set_pointer(&row, DELETED_PROJECT, project);
-		apikey_row_set(&row, DELETED_PATH, CStringGetTextDatum(tenant.path));
-	}
-	apikey_row_set(&row, DELETED_AT,
-				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	make_row(key, &row);
 	apikey_table_insert(&deleted_table, &row);
+}
+
+/*
+ * Finds what is kept of a key that is not there any more.  Where it has been
+ * removed beside its row, that row is all there is of it.
+ */
+static bool
+find_row(const pg_uuid_t *id, ApikeyRow *row)
+{
+	ApikeyRow	key;
+
+	if (apikey_table_fetch_latest(&deleted_table, id, row))
+		return true;
+	if (!apikey_table_fetch_latest(&apikey_key_table, id, &key))
+		return false;
+	make_row(&key, row);
+	return true;
 }
 
 /*
@@ -92,7 +117,7 @@ apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key, ApikeyTenant *tenant)
 {
 	ApikeyRow	row;
 
-	if (!apikey_table_fetch_latest(&deleted_table, id, &row) ||
+	if (!find_row(id, &row) ||
 		DatumGetTimestampTz(row.values[DELETED_AT]) + KEPT_FOR <=
 		GetCurrentTimestamp() ||
 		!apikey_role_stands(DatumGetObjectId(row.values[DELETED_OWNER]),

@@ -48,7 +48,11 @@ seen_one(const ApikeyRow *row pg_attribute_unused(), void *state)
 	return false;
 }
 
-/* Is there an imported key?  A table that never had one needs no reading. */
+/*
+ * Is there an imported key?  A table that never had one needs no reading.  It is
+ * anybody's, so it is none that a serializable transaction has read: see
+ * revocation_row.c.
+ */
 static bool
 look_for_any(void)
 {
@@ -56,15 +60,11 @@ look_for_any(void)
 								 AccessShareLock);
 	bool		empty = RelationGetNumberOfBlocks(rel) == 0;
 	bool		found = false;
-	Snapshot	snapshot;
 
 	table_close(rel, AccessShareLock);
-	if (empty)
-		return false;
-	snapshot = apikey_latest_snapshot();
-	apikey_table_scan(&apikey_import_table, APIKEY_REL_IMPORT_PKEY, NULL, 0, snapshot,
-					  seen_one, &found);
-	UnregisterSnapshot(snapshot);
+	if (!empty)
+		apikey_table_walk(&apikey_import_table, APIKEY_REL_IMPORT_PKEY, NULL, 0,
+						  SnapshotAny, seen_one, &found);
 	return found;
 }
 
@@ -301,6 +301,14 @@ apikey_import_find(const ApikeyCredential *credential,
 	}
 	imported->id = *apikey_row_id(&row);
 	return true;
+}
+
+/* Would to remove that wait for nobody? */
+bool
+apikey_import_free(const ApikeyRow *key)
+{
+	return !apikey_import_any() ||
+		apikey_table_row_free(&apikey_import_table, apikey_row_id(key));
 }
 
 /* Removes what makes a key an imported one. */

@@ -62,9 +62,7 @@ apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot, bool revocations,
 {
 	if (!apikey_table_fetch(&apikey_key_table, id, snapshot, key))
 		return false;
-	if (revocations)
-		apikey_revocation_apply(key, snapshot);
-	return true;
+	return !revocations || apikey_revocation_apply(key, snapshot);
 }
 
 /* The same as committed now, with our own transaction's changes. */

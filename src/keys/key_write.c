@@ -89,8 +89,8 @@ find_namesake(const ApikeyRow *key, ApikeyRow *namesake)
 }
 
 /*
- * A key is about to get its name: one that has it and is revoked, but not in
- * its row yet, makes way.
+ * A key is about to get its name: one that has it and is revoked or removed, but
+ * not in its row yet, makes way.
  */
 static void
 make_way(const ApikeyRow *key)
@@ -103,11 +103,11 @@ make_way(const ApikeyRow *key)
 		!find_namesake(key, &namesake))
 		return;
 	id = *apikey_row_id(&namesake);
-	if (!apikey_key_fetch_latest(&id, &namesake) ||
-		apikey_key_status(&namesake, 0) != APIKEY_STATUS_REVOKED)
-		return;
-	if (apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &namesake) &&
-		namesake.nulls[APIKEY_KEY_REVOKED_AT])
+	if (!apikey_key_fetch_latest(&id, &namesake))
+		(void) apikey_key_finish(&id, APIKEY_LOCK_UPDATE);
+	else if (apikey_key_status(&namesake, 0) == APIKEY_STATUS_REVOKED &&
+			 apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &namesake) &&
+			 namesake.nulls[APIKEY_KEY_REVOKED_AT])
 		apikey_key_revoke_orphan(&namesake);
 }
 
@@ -189,11 +189,25 @@ apikey_key_revoke_orphan(ApikeyRow *key)
 	apikey_key_revoke(key, cstring_to_text("owner dropped"));
 }
 
-/* Removes a key, digest and all. */
-void
-apikey_key_delete(const ApikeyRow *key)
+/*
+ * Can what goes with a locked key be removed without waiting for anybody?
+ * Whoever holds its text may have its digest and its use, in a verification that
+ * is left open.
+ */
+bool
+apikey_key_free(const ApikeyRow *key)
 {
-	apikey_event_key(key, APIKEY_EVENT_DELETED, NULL);
+	const pg_uuid_t *id = apikey_row_id(key);
+
+	return apikey_table_row_free(&apikey_digest_table, id) &&
+		apikey_table_row_free(&apikey_use_table, id) &&
+		apikey_import_free(key) && apikey_reveal_free(key);
+}
+
+/* Removes a key, digest and all, of which it has been told. */
+static void
+remove_key(const ApikeyRow *key)
+{
 	apikey_reveal_forget(key);
 	apikey_import_forget(key);
 	apikey_table_delete(&apikey_digest_table, apikey_row_id(key), false);
@@ -204,6 +218,30 @@ apikey_key_delete(const ApikeyRow *key)
 			parts[i]->deleting(key);
 	}
 	apikey_deleted_note(key);
-	apikey_revocation_forget(key);
+	apikey_revocation_forget(apikey_row_id(key));
 	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);
+}
+
+/* Removes a locked key, and tells of it. */
+void
+apikey_key_delete(const ApikeyRow *key)
+{
+	apikey_event_key(key, APIKEY_EVENT_DELETED, NULL);
+	remove_key(key);
+}
+
+/*
+ * Removes the rows of a key that has been removed beside them; false where it
+ * has not, or where somebody has one of them.
+ */
+bool
+apikey_key_finish(const pg_uuid_t *id, ApikeyLock lock)
+{
+	ApikeyRow	key;
+
+	if (!apikey_table_lock(&apikey_key_table, id, lock, &key) ||
+		apikey_revocation_apply_latest(&key) || !apikey_key_free(&key))
+		return false;
+	remove_key(&key);
+	return true;
 }

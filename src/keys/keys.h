@@ -66,7 +66,8 @@ extern bool apikey_manage_revoke(const pg_uuid_t *id, text *reason);
 extern void apikey_manage_revoke_read(ApikeyRow *key, bool in_row,
 									  text *reason);
 extern bool apikey_manage_disable(ApikeyRow *key);
-extern void apikey_manage_delete(ApikeyRow *key);
+extern bool apikey_manage_take(const pg_uuid_t *id, ApikeyRow *key);
+extern void apikey_manage_delete(const pg_uuid_t *id, const text *name);
 extern const ApikeyRow *apikey_manage_project(const ApikeyRow *key,
 											  ApikeyTenant *tenant);
 
@@ -78,9 +79,11 @@ extern bool apikey_reveal_can(const ApikeyRow *key);
 extern text *apikey_reveal_key(const ApikeyRow *key);
 
 /* revocation.c */
-extern ApikeyTransactionPart apikey_revocation_transaction;
 extern bool apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock,
 							ApikeyRow *key);
+extern void apikey_revocation_remove(const ApikeyRow *key);
+
+/* settle.c */
 extern bool apikey_revocation_settle_found(void);
 
 /* rotate.c */

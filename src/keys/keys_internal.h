@@ -31,6 +31,8 @@ extern void apikey_key_replaced(const ApikeyRow *key,
 								const ApikeyRow *successor);
 extern void apikey_key_revoke(ApikeyRow *key, text *reason);
 extern void apikey_key_revoke_orphan(ApikeyRow *key);
+extern bool apikey_key_free(const ApikeyRow *key);
+extern bool apikey_key_finish(const pg_uuid_t *id, ApikeyLock lock);
 
 /* live.c */
 extern void apikey_live_require_room(const ApikeyRow *key,
@@ -41,6 +43,7 @@ extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
 													  ApikeyRight right,
 													  ApikeyRow *key,
 													  ApikeyTenant *tenant);
+extern void apikey_manage_remove_taken(ApikeyRow *key);
 extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,
 											  text *reason);
 
@@ -48,11 +51,11 @@ extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,
 extern void apikey_reveal_keep(const ApikeyRow *key, const ApikeyRow *project,
 							   const text *plaintext);
 extern void apikey_reveal_move(void *work);
+extern bool apikey_reveal_free(const ApikeyRow *key);
 extern void apikey_reveal_forget(const ApikeyRow *key);
 
 /* revocation.c */
 extern void apikey_revocation_add(const ApikeyRow *key, text *reason);
-extern void apikey_revocation_forget(const ApikeyRow *key);
 
 /* deleted.c */
 extern void apikey_deleted_note(const ApikeyRow *key);
@@ -72,6 +75,7 @@ extern const char *apikey_hash_slowly(const char *algorithm,
 
 /* import_find.c */
 extern bool apikey_import_has_digest(const uint8 *digest);
+extern bool apikey_import_free(const ApikeyRow *key);
 extern void apikey_import_forget(const ApikeyRow *key);
 
 #define APIKEY_HASH_TAKEN	"this hash or lookup is taken"

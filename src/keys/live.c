@@ -96,8 +96,7 @@ see(const ApikeyRow *row, void *state)
 	Seen	   *seen = state;
 	ApikeyRow	key = *row;
 
-	apikey_revocation_apply_latest(&key);
-	if (apikey_key_live(&key))
+	if (apikey_revocation_apply_latest(&key) && apikey_key_live(&key))
 		(void) hash_search(seen->ids, apikey_row_id(&key), HASH_ENTER, NULL);
 	return hash_get_num_entries(seen->ids) <= seen->most;
 }

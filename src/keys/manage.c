@@ -5,7 +5,8 @@
  * A change that a caller asks for goes through apikey_manage_open, which
  * decides before it locks (a stranger must not make the owner wait) and again
  * on the row it locked.  To revoke is no such change: it waits for nobody, and
- * whoever may do nothing else with a key never has its row (see revocation.c).
+ * whoever may do nothing else with a key never has its row; nor does to remove a
+ * key wait (see revocation.c).
  * What the worker does, to the keys of dropped roles for instance, is not asked
  * for and goes through apikey_key_lock alone.
  *
@@ -47,15 +48,21 @@ authorize(const pg_uuid_t *id, bool found, ApikeyRight right,
 					apikey_id_string(id))));
 }
 
+pg_noreturn static void
+refuse_concurrent(const pg_uuid_t *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not change API key \"%s\" due to a concurrent change",
+					apikey_id_string(id))));
+}
+
 /* Locks a key that was there; 40001 where it is gone since. */
 void
 apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key)
 {
 	if (!apikey_key_lock(id, APIKEY_LOCK_UPDATE, key))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not change API key \"%s\" due to a concurrent change",
-						apikey_id_string(id))));
+		refuse_concurrent(id);
 }
 
 /* Reads and locks a key with which the caller may do this; raises otherwise. */
@@ -262,12 +269,79 @@ apikey_manage_disable(ApikeyRow *key)
 	return true;
 }
 
-/* Removes a locked key. */
-void
-apikey_manage_delete(ApikeyRow *key)
+/* A key that is to be removed, and whether it can be at once. */
+typedef struct Taking
 {
-	apikey_manage_revoke_predecessors(key, cstring_to_text("successor deleted"));
+	const pg_uuid_t *id;
+	ApikeyRow  *key;
+	bool		taken;
+} Taking;
+
+static void
+take(void *work)
+{
+	Taking	   *taking = work;
+
+	taking->taken = apikey_key_lock(taking->id, APIKEY_LOCK_UPDATE_SKIP,
+									taking->key) &&
+		apikey_key_free(taking->key);
+}
+
+/*
+ * Locks a key and what goes with it, where that waits for nobody.  A transaction
+ * that sees the past may find that it cannot.
+ */
+bool
+apikey_manage_take(const pg_uuid_t *id, ApikeyRow *key)
+{
+	Taking		taking = {.id = id, .key = key};
+
+	if (IsolationUsesXactSnapshot())
+		return apikey_attempt_alone(take, &taking) && taking.taken;
+	take(&taking);
+	return taking.taken;
+}
+
+/* Removes a key that was taken so. */
+void
+apikey_manage_remove_taken(ApikeyRow *key)
+{
+	revoke_predecessors(apikey_row_id(key), true,
+						cstring_to_text("successor deleted"));
 	apikey_key_delete(key);
+}
+
+/* Raises where a caller may not remove a key, or names another. */
+static void
+require_removable(const pg_uuid_t *id, bool found, const ApikeyRow *key,
+				  const text *name)
+{
+	authorize(id, found, APIKEY_RIGHT_DELETE, key);
+	if (!apikey_same_text(apikey_row_text(key, APIKEY_KEY_NAME), name))
+		apikey_refuse("confirm_name", "It must be the name of the key.");
+}
+
+/*
+ * Removes a key, for whoever may and can name it.  That waits for nobody: where
+ * somebody has the key, it is removed beside its row.
+ */
+void
+apikey_manage_delete(const pg_uuid_t *id, const text *name)
+{
+	ApikeyRow	key;
+	bool		found = apikey_key_fetch_latest(id, &key);
+
+	require_removable(id, found, &key, name);
+	if (apikey_manage_take(id, &key))
+	{
+		require_removable(id, true, &key, name);
+		apikey_manage_remove_taken(&key);
+		return;
+	}
+	if (!apikey_key_fetch_latest(id, &key))
+		refuse_concurrent(id);
+	revoke_predecessors(id, true, cstring_to_text("successor deleted"));
+	apikey_revocation_remove(&key);
 }
 
 /* The row of a key's project, read into tenant; NULL for a personal key. */
@@ -277,9 +351,6 @@ apikey_manage_project(const ApikeyRow *key, ApikeyTenant *tenant)
 	if (apikey_key_project(key) == NULL)
 		return NULL;
 	if (!apikey_tenant_fetch_project(apikey_key_project(key), tenant))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not change API key \"%s\" due to a concurrent change",
-						apikey_id_string(apikey_row_id(key)))));
+		refuse_concurrent(apikey_row_id(key));
 	return &tenant->project;
 }

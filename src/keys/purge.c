@@ -5,7 +5,8 @@
  * Only what the caller may delete is looked at: the keys of the roles whose
  * privileges it has, and of the projects that it administers, each through an
  * index that begins with these.  So others' keys cost it nothing.  A superuser,
- * who looks at all, also removes what deleted keys have left of their accounts.
+ * who looks at all, also removes what deleted keys have left of their accounts,
+ * and settles what stands beside keys' rows.
  */
 #include "postgres.h"
 
@@ -17,7 +18,7 @@
 #include "store/store.h"
 #include "rows/rows.h"
 #include "access/access.h"
-#include "keys/keys.h"
+#include "keys/keys_internal.h"
 
 /* Had a key ended before a time, revoked or expired, whichever came first? */
 static bool
@@ -29,7 +30,7 @@ ended_before(const ApikeyRow *key, TimestampTz before)
 		 DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) < before);
 }
 
-/* The search for keys that had ended. */
+/* The search for keys that had ended, or been removed beside their rows. */
 typedef struct Search
 {
 	TimestampTz before;
@@ -46,9 +47,9 @@ collect_ended(const ApikeyRow *row, void *state)
 	Search	   *search = state;
 	ApikeyRow	key = *row;
 
-	if (search->revocations)
-		apikey_revocation_apply(&key, search->snapshot);
-	if (!ended_before(&key, search->before))
+	if ((!search->revocations ||
+		 apikey_revocation_apply(&key, search->snapshot)) &&
+		!ended_before(&key, search->before))
 		return true;
 	if (search->count == search->room)
 	{
@@ -114,20 +115,26 @@ find_ended(Search *search)
 
 /*
  * Removes a key, if it is there, the caller may, and it has ended still.  It
- * is asked before the row is locked, so that nobody waits for a stranger.
+ * is asked before the row is locked, so that nobody waits for a stranger.  What
+ * somebody has is left for the next time, and what has been removed beside its
+ * row goes as well.
  */
 static bool
 purge_key(const pg_uuid_t *id, TimestampTz before)
 {
 	ApikeyRow	key;
 
-	if (!apikey_key_fetch_latest(id, &key) ||
-		!apikey_authority_may(APIKEY_RIGHT_DELETE, &key) ||
-		!apikey_key_lock(id, APIKEY_LOCK_UPDATE, &key) ||
+	if (!apikey_key_fetch_latest(id, &key))
+	{
+		(void) apikey_key_finish(id, APIKEY_LOCK_UPDATE_SKIP);
+		return false;
+	}
+	if (!apikey_authority_may(APIKEY_RIGHT_DELETE, &key) ||
+		!apikey_manage_take(id, &key) ||
 		!apikey_authority_may(APIKEY_RIGHT_DELETE, &key) ||
 		!ended_before(&key, before))
 		return false;
-	apikey_manage_delete(&key);
+	apikey_manage_remove_taken(&key);
 	return true;
 }
 
@@ -159,5 +166,7 @@ apikey_purge_keys(TimestampTz before)
 	}
 	MemoryContextDelete(context);
 	pfree(search.ids);
+	while (superuser() && apikey_revocation_settle_found())
+		 /* more of them */ ;
 	return purged;
 }

@@ -102,6 +102,14 @@ apikey_reveal_keep(const ApikeyRow *key, const ApikeyRow *project,
 	apikey_table_insert(&reveal_table, &row);
 }
 
+/* Would to drop what is kept of a key wait for nobody? */
+bool
+apikey_reveal_free(const ApikeyRow *key)
+{
+	return apikey_key_project(key) == NULL ||
+		apikey_table_row_free(&reveal_table, apikey_row_id(key));
+}
+
 /* Drops what is kept of a key. */
 void
 apikey_reveal_forget(const ApikeyRow *key)

@@ -16,7 +16,10 @@
 #include "keys/keys.h"
 #include "limits/limits_internal.h"
 
-/* Removes a key that is there still; state is a context for what it takes. */
+/*
+ * Removes a key that is there still, waiting for nobody who has it; state is a
+ * context for what it takes.
+ */
 static bool
 delete_key(const ApikeyRow *row, void *state)
 {
@@ -24,8 +27,10 @@ delete_key(const ApikeyRow *row, void *state)
 	pg_uuid_t	id = *apikey_row_id(row);
 	ApikeyRow	key;
 
-	if (apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &key))
+	if (apikey_manage_take(&id, &key))
 		apikey_key_delete(&key);
+	else if (apikey_key_fetch_latest(&id, &key))
+		apikey_revocation_remove(&key);
 	MemoryContextSwitchTo(outer);
 	MemoryContextReset(state);
 	return true;
@@ -46,7 +51,7 @@ delete_keys(const ApikeyTenant *tenant)
 static bool
 delete_member(const ApikeyRow *row, void *state pg_attribute_unused())
 {
-	apikey_table_delete(&apikey_member_table, apikey_row_id(row), true);
+	apikey_member_end(row);
 	return true;
 }
 

@@ -6,14 +6,18 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "text/text.h"
 #include "store/store.h"
+#include "memory/memory.h"
 #include "rows/rows.h"
 
 static const ApikeyColumn revocation_columns[] = {
@@ -22,7 +26,8 @@ static const ApikeyColumn revocation_columns[] = {
 	[APIKEY_REVOCATION_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID, false},
 	[APIKEY_REVOCATION_REASON] = {"reason", TEXTOID, false},
 	[APIKEY_REVOCATION_REVOKED_BY] = {"revoked_by", TEXTOID, false},
-	[APIKEY_REVOCATION_REVOKED_BY_SUBJECT] = {"revoked_by_subject", TEXTOID, false}
+	[APIKEY_REVOCATION_REVOKED_BY_SUBJECT] = {"revoked_by_subject", TEXTOID, false},
+	[APIKEY_REVOCATION_REMOVED] = {"removed", BOOLOID, false}
 };
 
 const ApikeyTable apikey_revocation_table = {
@@ -40,12 +45,9 @@ seen_one(const ApikeyRow *row pg_attribute_unused(), void *state)
 	return false;
 }
 
-/*
- * Does a snapshot show a revocation that is not in its key's row yet?  A table
- * that never had one needs no reading.
- */
-bool
-apikey_revocation_any_in(Snapshot snapshot)
+/* A table that never had one needs no reading. */
+static bool
+look_for_any(Snapshot snapshot)
 {
 	Relation	rel;
 	bool		empty;
@@ -58,19 +60,20 @@ apikey_revocation_any_in(Snapshot snapshot)
 	empty = RelationGetNumberOfBlocks(rel) == 0;
 	table_close(rel, AccessShareLock);
 	if (!empty)
-		apikey_table_scan(&apikey_revocation_table, APIKEY_REL_REVOCATION_PKEY, NULL,
-						  0, snapshot, seen_one, &found);
+		apikey_table_walk(&apikey_revocation_table, APIKEY_REL_REVOCATION_PKEY,
+						  NULL, 0, snapshot, seen_one, &found);
 	return found;
 }
 
-static bool
-look_for_any(void)
+/*
+ * May a snapshot show a revocation that is not in its key's row yet?  They are
+ * anybody's, so that none may be one that a serializable transaction has read:
+ * whoever made it could have that transaction fail.
+ */
+bool
+apikey_revocation_any_in(Snapshot snapshot)
 {
-	Snapshot	snapshot = apikey_latest_snapshot();
-	bool		any = apikey_revocation_any_in(snapshot);
-
-	UnregisterSnapshot(snapshot);
-	return any;
+	return look_for_any(IsolationIsSerializable() ? SnapshotAny : snapshot);
 }
 
 /* May there be one in a snapshot that is taken after this? */
@@ -84,7 +87,7 @@ apikey_revocation_any(void)
 	if (apikey_fact_known(APIKEY_FACT_REVOCATIONS, &any))
 		return any;
 	begun = apikey_changes_begin();
-	any = look_for_any();
+	any = look_for_any(SnapshotSelf);	/* rows are made and removed, no more */
 	apikey_fact_store(APIKEY_FACT_REVOCATIONS, begun, any);
 	return any;
 }
@@ -95,6 +98,10 @@ apikey_revocation_changed(HeapTuple row, TupleDesc desc)
 {
 	bool		isnull;
 
+	/* It may be a member, on whom any key may depend. */
+	if (DatumGetBool(heap_getattr(row, APIKEY_REVOCATION_REMOVED + 1, desc,
+								  &isnull)))
+		apikey_changes_all();
 	apikey_changes_key(DatumGetUUIDP(heap_getattr(row, APIKEY_REVOCATION_KEY + 1,
 												  desc, &isnull)));
 	apikey_changes_fact(APIKEY_FACT_REVOCATIONS);
@@ -113,13 +120,107 @@ apikey_revocation_walk(const pg_uuid_t *id, Snapshot snapshot,
 					  snapshot, visit, state);
 }
 
+static bool added = false;		/* in this transaction */
+
+static void
+on_transaction_end(ApikeyEnd end)
+{
+	/* The worker settles it soon. */
+	if (added && end == APIKEY_END_COMMIT && apikey_usage_shared())
+		apikey_stats_visit(APIKEY_VISIT_EXPIRY, GetCurrentTimestamp());
+	added = false;
+}
+
+ApikeyTransactionPart apikey_revocation_transaction = {
+	.end = on_transaction_end
+};
+
+/* Adds a row that revokes the key of an id, or says that it has been removed. */
+void
+apikey_revocation_insert(const pg_uuid_t *id, text *reason, bool removed)
+{
+	ApikeyRow	row;
+	pg_uuid_t	own;
+
+	apikey_generate_id(&own);
+	apikey_row_clear(&row);
+	apikey_row_set_pointer(&row, APIKEY_REVOCATION_ID, &own);
+	apikey_row_set_pointer(&row, APIKEY_REVOCATION_KEY, id);
+	apikey_row_set(&row, APIKEY_REVOCATION_REVOKED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_row_set_pointer(&row, APIKEY_REVOCATION_REASON, reason);
+	apikey_row_set_pointer(&row, APIKEY_REVOCATION_REVOKED_BY,
+						   apikey_role_name_text(GetUserId(), NULL));
+	apikey_row_set_pointer(&row, APIKEY_REVOCATION_REVOKED_BY_SUBJECT,
+						   apikey_principal_subject_if_known());
+	apikey_row_set(&row, APIKEY_REVOCATION_REMOVED, BoolGetDatum(removed));
+	apikey_table_insert(&apikey_revocation_table, &row);
+	added = true;
+}
+
+static bool
+collect_id(const ApikeyRow *row, void *state)
+{
+	List	  **ids = state;
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	*id = *apikey_row_id(row);
+	*ids = lappend(*ids, id);
+	return true;
+}
+
+/* Removes what stands beside a row that is locked. */
+void
+apikey_revocation_forget(const pg_uuid_t *id)
+{
+	List	   *ids = NIL;
+	ListCell   *cell;
+	Snapshot	snapshot;
+
+	if (!apikey_revocation_any())
+		return;
+	snapshot = apikey_latest_snapshot();
+	apikey_revocation_walk(id, snapshot, collect_id, &ids);
+	UnregisterSnapshot(snapshot);
+	foreach(cell, ids)
+		apikey_table_delete(&apikey_revocation_table, lfirst(cell), false);
+}
+
+static bool
+removed_visit(const ApikeyRow *row, void *state)
+{
+	*(bool *) state = apikey_row_bool(row, APIKEY_REVOCATION_REMOVED);
+	return !*(bool *) state;
+}
+
+/* Does a snapshot show that what has an id has been removed beside its row? */
+bool
+apikey_revocation_removed(const pg_uuid_t *id, Snapshot snapshot)
+{
+	bool		removed = false;
+
+	apikey_revocation_walk(id, snapshot, removed_visit, &removed);
+	return removed;
+}
+
+/* A key's row, and what stands beside it. */
+typedef struct Applying
+{
+	ApikeyRow  *key;
+	bool		removed;
+} Applying;
+
 /* Takes the earliest of a key's revocations into its row. */
 static bool
 apply_visit(const ApikeyRow *row, void *state)
 {
-	ApikeyRow  *key = state;
+	Applying   *applying = state;
+	ApikeyRow  *key = applying->key;
 	TimestampTz at = DatumGetTimestampTz(row->values[APIKEY_REVOCATION_REVOKED_AT]);
 
+	applying->removed = apikey_row_bool(row, APIKEY_REVOCATION_REMOVED);
+	if (applying->removed)
+		return false;
 	if (!key->nulls[APIKEY_KEY_REVOKED_AT] &&
 		DatumGetTimestampTz(key->values[APIKEY_KEY_REVOKED_AT]) <= at)
 		return true;
@@ -131,33 +232,39 @@ apply_visit(const ApikeyRow *row, void *state)
 
 /*
  * Lets a revocation count in a key's row that was read in a snapshot: the row
- * is as it will be when it is settled.
+ * is as it will be when it is settled.  False where the key has been removed.
  */
-void
+bool
 apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot)
 {
+	ApikeyRow	row = *key;
+	Applying	applying = {.key = &row};
 	TimestampTz at;
 
-	if (!key->nulls[APIKEY_KEY_REVOKED_AT])
-		return;
-	apikey_revocation_walk(apikey_row_id(key), snapshot, apply_visit, key);
-	if (key->nulls[APIKEY_KEY_REVOKED_AT])
-		return;
+	apikey_revocation_walk(apikey_row_id(key), snapshot, apply_visit, &applying);
+	if (applying.removed)
+		return false;
+	if (!key->nulls[APIKEY_KEY_REVOKED_AT] || row.nulls[APIKEY_KEY_REVOKED_AT])
+		return true;
+	*key = row;
 	at = DatumGetTimestampTz(key->values[APIKEY_KEY_REVOKED_AT]);
 	if (key->nulls[APIKEY_KEY_UPDATED_AT] ||
 		DatumGetTimestampTz(key->values[APIKEY_KEY_UPDATED_AT]) < at)
 		apikey_row_set(key, APIKEY_KEY_UPDATED_AT, TimestampTzGetDatum(at));
+	return true;
 }
 
 /* The same in a row that is locked, or that is read in no snapshot. */
-void
+bool
 apikey_revocation_apply_latest(ApikeyRow *key)
 {
 	Snapshot	snapshot;
+	bool		there;
 
 	if (!apikey_revocation_any())
-		return;
+		return true;
 	snapshot = apikey_latest_snapshot();
-	apikey_revocation_apply(key, snapshot);
+	there = apikey_revocation_apply(key, snapshot);
 	UnregisterSnapshot(snapshot);
+	return there;
 }

@@ -1,6 +1,6 @@
 /*
  * revocation_row.h
- *		The rows of revocations that are not in their keys' rows yet.
+ *		The rows of revocations and removals that are not in their keys' rows yet.
  */
 #ifndef APIKEY_REVOCATION_ROW_H
 #define APIKEY_REVOCATION_ROW_H
@@ -16,21 +16,27 @@
 typedef enum ApikeyRevocationColumn
 {
 	APIKEY_REVOCATION_ID,
-	APIKEY_REVOCATION_KEY,
+	APIKEY_REVOCATION_KEY,		/* or, where it is removed, a member */
 	APIKEY_REVOCATION_REVOKED_AT,
 	APIKEY_REVOCATION_REASON,
 	APIKEY_REVOCATION_REVOKED_BY,
-	APIKEY_REVOCATION_REVOKED_BY_SUBJECT
+	APIKEY_REVOCATION_REVOKED_BY_SUBJECT,
+	APIKEY_REVOCATION_REMOVED
 } ApikeyRevocationColumn;
 
 /* revocation_row.c */
+extern ApikeyTransactionPart apikey_revocation_transaction;
 extern const ApikeyTable apikey_revocation_table;
 extern bool apikey_revocation_any_in(Snapshot snapshot);
 extern bool apikey_revocation_any(void);
 extern void apikey_revocation_changed(HeapTuple row, TupleDesc desc);
 extern void apikey_revocation_walk(const pg_uuid_t *id, Snapshot snapshot,
 								   ApikeyVisit visit, void *state);
-extern void apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot);
-extern void apikey_revocation_apply_latest(ApikeyRow *key);
+extern void apikey_revocation_insert(const pg_uuid_t *id, text *reason,
+									 bool removed);
+extern void apikey_revocation_forget(const pg_uuid_t *id);
+extern bool apikey_revocation_removed(const pg_uuid_t *id, Snapshot snapshot);
+extern bool apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot);
+extern bool apikey_revocation_apply_latest(ApikeyRow *key);
 
 #endif							/* APIKEY_REVOCATION_ROW_H */

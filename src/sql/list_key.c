@@ -202,7 +202,7 @@ apikey_list_key_make(ApikeyListing *listing,
 	const ApikeyListWanted *wanted = listing->state;
 
 	if (wanted->revocations)
-		apikey_revocation_apply(key, listing->viewer.snapshot);
+		(void) apikey_revocation_apply(key, listing->viewer.snapshot);
 	for (size_t i = 0; i < lengthof(plain); i++)
 	{
 		values[plain[i].listed] = key->values[plain[i].stored];

@@ -292,14 +292,10 @@ PG_FUNCTION_INFO_V1(apikey_delete);
 Datum
 apikey_delete(PG_FUNCTION_ARGS)
 {
-	ApikeyRow	key;
-
 	apikey_require(fcinfo, 1, "confirm_name");
-	open_argument(fcinfo, "apikey_delete()", APIKEY_RIGHT_DELETE, &key);
-	if (!apikey_same_text(apikey_row_text(&key, APIKEY_KEY_NAME),
-						  PG_GETARG_TEXT_PP(1)))
-		apikey_refuse("confirm_name", "It must be the name of the key.");
-	apikey_manage_delete(&key);
+	PreventCommandIfReadOnly("apikey_delete()");
+	apikey_require(fcinfo, 0, "id");
+	apikey_manage_delete(PG_GETARG_UUID_P(0), PG_GETARG_TEXT_PP(1));
 	PG_RETURN_VOID();
 }
 

@@ -92,8 +92,13 @@ is_wanted(ApikeyListing *listing, const ApikeyRow *key)
 static bool
 shows(ApikeyListing *listing, const ApikeyRow *key)
 {
+	const ApikeyListWanted *wanted = listing->state;
+	ApikeyRow	row = *key;
+
 	return is_wanted(listing, key) &&
-		apikey_viewer_sees_key(&listing->viewer, key);
+		apikey_viewer_sees_key(&listing->viewer, key) &&
+		(!wanted->revocations ||
+		 apikey_revocation_apply(&row, listing->viewer.snapshot));
 }
 
 /* The same for a key that is the caller's own: was it listed with its project? */

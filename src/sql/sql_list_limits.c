@@ -129,8 +129,10 @@ static bool
 list_key(const ApikeyRow *key, void *state)
 {
 	ApikeyListing *listing = state;
+	ApikeyRow	row = *key;
 
-	if (apikey_viewer_sees_key(&listing->viewer, key))
+	if (apikey_viewer_sees_key(&listing->viewer, key) &&
+		apikey_revocation_apply_latest(&row))
 		read_key(listing, apikey_row_id(key));
 	return true;
 }

@@ -243,6 +243,16 @@ list_project_members(ApikeyViewedProject *project, void *state)
 				 &project->id);
 }
 
+/* Is it a member still, and not removed beside its row? */
+static bool
+shows_member(ApikeyListing *listing, const ApikeyRow *row)
+{
+	const bool *removals = listing->state;
+
+	return !*removals ||
+		!apikey_revocation_removed(apikey_row_id(row), listing->viewer.snapshot);
+}
+
 /*
  * _apikey_members() returns a set of rows of apikey_members
  */
@@ -251,8 +261,11 @@ Datum
 _apikey_members(PG_FUNCTION_ARGS)
 {
 	ApikeyListing listing;
+	bool		removals;
 
-	tenants_open(&listing, fcinfo, &apikey_member_table, make_member, NULL);
+	tenants_open(&listing, fcinfo, &apikey_member_table, make_member, &removals);
+	removals = apikey_revocation_any_in(listing.viewer.snapshot);
+	listing.shows = shows_member;
 	if (listing.viewer.sees_tenants)
 		read_all(&listing, APIKEY_REL_MEMBER_WHO);
 	else

@@ -110,7 +110,7 @@ apikey_member_remove(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("apikey_member_remove()");
 	apikey_require(fcinfo, 1, "member");
-	apikey_tenant_open(path, &tenant);
+	apikey_tenant_open_to_remove(path, &tenant);
 	PG_RETURN_BOOL(apikey_member_remove_from(&tenant, PG_GETARG_OID(1),
 											 subject));
 }

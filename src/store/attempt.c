@@ -18,27 +18,32 @@ roll_back(MemoryContext context, ResourceOwner owner)
 	CurrentResourceOwner = owner;
 }
 
+/* Is an error that somebody else was in the way? */
+static bool
+in_the_way(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
 /* Is an error no reason to fail, where a work may as well be left undone? */
 static bool
 may_be_left(int sqlerrcode)
 {
-	return sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
-		sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+	return in_the_way(sqlerrcode) ||
 		sqlerrcode == ERRCODE_UNIQUE_VIOLATION ||
 		sqlerrcode == ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION ||
 		sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 }
 
 /*
- * Runs a work in a subtransaction.  Returns false where the transaction's
- * snapshot forbids the work, somebody else has just done the same or is in the
- * way, pgcrypto cannot read what is stored, or the tables are of an older
- * version: then all that it has written is rolled back.  Whatever ends it, the
- * subtransaction has ended when we return or raise.
+ * Runs a work in a subtransaction.  Returns false for some errors: then all that
+ * it has written is rolled back.  Whatever ends it, the subtransaction has ended
+ * when we return or raise.
  */
-bool
-apikey_attempt(ApikeyWork run, void *work)
+static bool
+attempt(ApikeyWork run, void *work, bool (*returned) (int sqlerrcode))
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -62,10 +67,29 @@ apikey_attempt(ApikeyWork run, void *work)
 		error = CopyErrorData();
 		FlushErrorState();
 		roll_back(context, owner);
-		if (!may_be_left(error->sqlerrcode))
+		if (!returned(error->sqlerrcode))
 			ReThrowError(error);
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
 	return done;
+}
+
+/*
+ * Runs a work in a subtransaction.  Returns false where the transaction's
+ * snapshot forbids the work, somebody else has just done the same or is in the
+ * way, pgcrypto cannot read what is stored, or the tables are of an older
+ * version.
+ */
+bool
+apikey_attempt(ApikeyWork run, void *work)
+{
+	return attempt(run, work, may_be_left);
+}
+
+/* The same; false only where somebody else is in the way. */
+bool
+apikey_attempt_alone(ApikeyWork run, void *work)
+{
+	return attempt(run, work, in_the_way);
 }

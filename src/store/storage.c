@@ -17,12 +17,14 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/subtrans.h"
 #include "access/table.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "storage/procarray.h"
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 
@@ -97,6 +99,37 @@ refuse_concurrent(const char *what)
 			 errmsg("could not serialize access due to concurrent %s", what)));
 }
 
+static int	holder = 0;			/* for which a lock was waited for last */
+
+/* The process that had the row that was locked last, 0 where it is not known. */
+int
+apikey_storage_holder(void)
+{
+	return holder;
+}
+
+/* Locks the row that stands at a place; somebody who has it is waited for. */
+static TM_Result
+lock_waiting(Relation rel, ItemPointer where, Snapshot snapshot,
+			 LockTupleMode mode, bool skip, TupleTableSlot *slot,
+			 TM_FailureData *failure)
+{
+	CommandId	command = GetCurrentCommandId(false);
+	uint8		flags = IsolationUsesXactSnapshot() ? 0 :
+		TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+	TM_Result	result = table_tuple_lock(rel, where, snapshot, slot, command,
+										  mode, LockWaitSkip, flags, failure);
+
+	holder = 0;
+	if (result != TM_WouldBlock || skip)
+		return result;
+	if (TransactionIdIsNormal(failure->xmax) &&
+		TransactionIdIsInProgress(failure->xmax))
+		holder = BackendXidGetPid(SubTransGetTopmostTransaction(failure->xmax));
+	return table_tuple_lock(rel, where, snapshot, slot, command, mode,
+							LockWaitBlock, flags, failure);
+}
+
 /* Locks the latest version of the row that stands at a place. */
 static bool
 lock_at(Relation rel, ItemPointer where, Snapshot snapshot, ApikeyLock lock,
@@ -112,15 +145,9 @@ lock_at(Relation rel, ItemPointer where, Snapshot snapshot, ApikeyLock lock,
 	TM_FailureData failure;
 	TM_Result	result;
 
-	result = table_tuple_lock(rel, where, snapshot, slot,
-							  GetCurrentCommandId(false),
-							  modes[lock],
-							  lock == APIKEY_LOCK_UPDATE_SKIP ||
-							  lock == APIKEY_LOCK_CHANGE_SKIP ? LockWaitSkip :
-							  LockWaitBlock,
-							  IsolationUsesXactSnapshot() ? 0 :
-							  TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
-							  &failure);
+	result = lock_waiting(rel, where, snapshot, modes[lock],
+						  lock == APIKEY_LOCK_UPDATE_SKIP ||
+						  lock == APIKEY_LOCK_CHANGE_SKIP, slot, &failure);
 	*moved = failure.traversed;
 	switch (result)
 	{
@@ -263,6 +290,7 @@ begin_write(ApikeyWriter *writer, const char *command, ApikeyOwnerScope *before)
 
 	PreventCommandIfReadOnly(command);
 	PreventCommandIfParallelMode(command);
+	holder = 0;
 	apikey_owner_begin(before);
 	estate->es_output_cid = GetCurrentCommandId(true);
 	estate->es_snapshot = ActiveSnapshotSet() ? GetActiveSnapshot() :

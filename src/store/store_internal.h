@@ -53,6 +53,7 @@ extern void apikey_owner_end(const ApikeyOwnerScope *before);
 extern bool apikey_storage_lock(Relation rel, Relation index,
 								const ScanKeyData *keys, int nkeys,
 								ApikeyLock lock, struct TupleTableSlot *slot);
+extern int	apikey_storage_holder(void);
 extern bool apikey_storage_absent(Relation rel, Relation index,
 								  const ScanKeyData *keys, int nkeys);
 extern ApikeyWriter *apikey_storage_open(Relation rel);

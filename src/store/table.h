@@ -78,6 +78,7 @@ typedef void (*ApikeyWork) (void *work);
 
 /* attempt.c */
 extern bool apikey_attempt(ApikeyWork run, void *work);
+extern bool apikey_attempt_alone(ApikeyWork run, void *work);
 
 struct TupleTableSlot;
 
@@ -158,6 +159,8 @@ extern bool apikey_table_fetch_latest(const ApikeyTable *table,
 /* write.c */
 extern bool apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
 							  ApikeyLock lock, ApikeyRow *row);
+extern bool apikey_table_row_free(const ApikeyTable *table,
+								  const pg_uuid_t *id);
 pg_noreturn extern void apikey_table_refuse_taken(const ApikeyTable *table,
 												  const ApikeyRow *row,
 												  const char *argument);

@@ -8,10 +8,13 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 
 #include "compat.h"
 #include "store/store_internal.h"
+
+#define WAIT_MAX	5000		/* milliseconds for a row, or a name */
 
 /*
  * A row that is not there to be written was changed meanwhile, or is not seen
@@ -59,17 +62,52 @@ apikey_table_refuse_taken(const ApikeyTable *table, const ApikeyRow *row,
 }
 
 /*
- * Is to be called where a row could not be written: tells a name that is taken
- * in the user's words, and all else as it is.
+ * A change that somebody else holds up ends before long: lock_timeout is never
+ * longer than this while it waits.  Returns what it was.
+ */
+static int
+begin_waiting(void)
+{
+	int			before = LockTimeout;
+
+	if (before == 0 || before > WAIT_MAX)
+		LockTimeout = WAIT_MAX;
+	return before;
+}
+
+/* Raises that what a change waited for has not ended. */
+pg_noreturn static void
+refuse_held(const ApikeyTable *table, int holder)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("could not change table \"%s\" while somebody else does",
+					table->name),
+			 holder == 0 ? 0 :
+			 errdetail("Process %d has what is waited for.", holder),
+			 errhint("Try again when that transaction has ended. To revoke or delete an API key waits for nobody.")));
+}
+
+/*
+ * Is to be called where a row could not be locked or written, with what
+ * begin_waiting returned: tells a name that is taken, and that somebody else has
+ * the row, in the user's words, and all else as it is.
  */
 pg_noreturn static void
 rethrow(const ApikeyTable *table, const ApikeyRow *row, const char *argument,
-		MemoryContext context)
+		MemoryContext context, int lock_timeout)
 {
 	ErrorData  *error;
+	bool		waited = LockTimeout != lock_timeout;
 
+	LockTimeout = lock_timeout;
 	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && waited)
+	{
+		FlushErrorState();
+		refuse_held(table, apikey_storage_holder());
+	}
 	if (error->sqlerrcode == ERRCODE_INVALID_COLUMN_REFERENCE)
 	{
 		FlushErrorState();
@@ -125,6 +163,27 @@ copy_locked(const ApikeyTable *table, TupleTableSlot *slot, ApikeyRow *row)
 			   row);
 }
 
+static bool
+lock_row(const ApikeyTable *table, Relation rel, Relation index,
+		 const ScanKeyData *key, ApikeyLock lock, TupleTableSlot *slot)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int			before = begin_waiting();
+	volatile bool found = false;
+
+	PG_TRY();
+	{
+		found = apikey_storage_lock(rel, index, key, 1, lock, slot);
+	}
+	PG_CATCH();
+	{
+		rethrow(table, NULL, NULL, context, before);
+	}
+	PG_END_TRY();
+	LockTimeout = before;
+	return found;
+}
+
 /*
  * Locks the row that a key finds in the primary key, to be written, and reads
  * its latest version, unless row is NULL; false where it is gone or, to skip
@@ -136,8 +195,8 @@ apikey_table_take(ApikeyWriter *writer, const ApikeyTable *table,
 {
 	TupleTableSlot *slot = apikey_storage_locked(writer);
 	Relation	index = apikey_table_index(table, table->pkey);
-	bool		found = apikey_storage_lock(apikey_storage_relation(writer),
-											index, key, 1, lock, slot);
+	bool		found = lock_row(table, apikey_storage_relation(writer), index,
+								 key, lock, slot);
 
 	if (found && row != NULL)
 		copy_locked(table, slot, row);
@@ -167,6 +226,7 @@ apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
 				 const ApikeyRow *row)
 {
 	MemoryContext context = CurrentMemoryContext;
+	int			before = begin_waiting();
 
 	PG_TRY();
 	{
@@ -175,9 +235,10 @@ apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
 	}
 	PG_CATCH();
 	{
-		rethrow(table, row, table->relabel, context);
+		rethrow(table, row, table->relabel, context, before);
 	}
 	PG_END_TRY();
+	LockTimeout = before;
 }
 
 /* Removes the row that was taken last. */
@@ -185,6 +246,7 @@ void
 apikey_table_remove(ApikeyWriter *writer, const ApikeyTable *table)
 {
 	MemoryContext context = CurrentMemoryContext;
+	int			before = begin_waiting();
 
 	PG_TRY();
 	{
@@ -192,9 +254,10 @@ apikey_table_remove(ApikeyWriter *writer, const ApikeyTable *table)
 	}
 	PG_CATCH();
 	{
-		rethrow(table, NULL, NULL, context);
+		rethrow(table, NULL, NULL, context, before);
 	}
 	PG_END_TRY();
+	LockTimeout = before;
 }
 
 /* Inserts a row. */
@@ -203,6 +266,7 @@ apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
 				 const ApikeyRow *row)
 {
 	MemoryContext context = CurrentMemoryContext;
+	int			before = begin_waiting();
 
 	PG_TRY();
 	{
@@ -210,9 +274,10 @@ apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
 	}
 	PG_CATCH();
 	{
-		rethrow(table, row, table->argument, context);
+		rethrow(table, row, table->argument, context, before);
 	}
 	PG_END_TRY();
+	LockTimeout = before;
 }
 
 /*
@@ -230,13 +295,23 @@ apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
 	bool		found;
 
 	apikey_table_key(&key, id);
-	found = apikey_storage_lock(rel, index, &key, 1, lock, slot);
+	found = lock_row(table, rel, index, &key, lock, slot);
 	if (found)
 		copy_locked(table, slot, row);
 	ExecDropSingleTupleTableSlot(slot);
 	apikey_table_close_index(index);
 	table_close(rel, NoLock);
 	return found;
+}
+
+/* Would to remove a row, if there is one, wait for nobody?  Then it is locked. */
+bool
+apikey_table_row_free(const ApikeyTable *table, const pg_uuid_t *id)
+{
+	ApikeyRow	row;
+
+	return apikey_table_lock(table, id, APIKEY_LOCK_UPDATE_SKIP, &row) ||
+		!apikey_table_fetch_latest(table, id, &row);
 }
 
 void
