@@ -138,7 +138,6 @@ bool
 apikey_limit_any(void)
 {
 	uint64		begun;
-	Snapshot	snapshot;
 	bool		any;
 
 	if (apikey_fact_known(APIKEY_FACT_LIMITS, &any))
@@ -147,10 +146,9 @@ apikey_limit_any(void)
 		return false;
 	begun = apikey_changes_begin();
 	any = false;
-	snapshot = apikey_latest_snapshot();
+	/* Anybody's, and none that a serializable transaction has read. */
 	apikey_table_walk(&apikey_limit_table, APIKEY_REL_LIMIT_PKEY, NULL, 0,
-					  snapshot, any_row, &any);
-	UnregisterSnapshot(snapshot);
+					  SnapshotAny, any_row, &any);
 	apikey_fact_store(APIKEY_FACT_LIMITS, begun, any);
 	return any;
 }

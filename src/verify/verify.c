@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "utils/inval.h"
 #include "utils/snapmgr.h"
 
@@ -259,11 +260,9 @@ may_be_imported(const ApikeyCredential *credential, ApikeyCode code)
 		 (credential->shape > APIKEY_SHAPE_OTHER && apikey_import_any()));
 }
 
-/* The verdict on a credential. */
-void
-apikey_verify_credential(ApikeyCredential *credential,
-						 const ApikeyRequirements *required,
-						 ApikeyVerdict *verdict)
+static void
+verify_credential(ApikeyCredential *credential,
+				  const ApikeyRequirements *required, ApikeyVerdict *verdict)
 {
 	verdict->code = APIKEY_CODE_MALFORMED;
 	if (credential->shape > APIKEY_SHAPE_OTHER)
@@ -280,6 +279,45 @@ apikey_verify_credential(ApikeyCredential *credential,
 		return;
 	}
 	note(credential, required, verdict);
+}
+
+/* What a verification is about. */
+typedef struct Verification
+{
+	ApikeyCredential *credential;
+	const ApikeyRequirements *required;
+	ApikeyVerdict *verdict;
+} Verification;
+
+static void
+run_verification(void *work)
+{
+	Verification *verification = work;
+
+	verify_credential(verification->credential, verification->required,
+					  verification->verdict);
+}
+
+/*
+ * The verdict on a credential.  Whoever may change what a serializable
+ * transaction reads can have it fail, but not by a verification, which raises
+ * nothing.
+ */
+void
+apikey_verify_credential(ApikeyCredential *credential,
+						 const ApikeyRequirements *required, ApikeyVerdict *verdict)
+{
+	Verification verification = {credential, required, verdict};
+
+	if (!IsolationIsSerializable() || IsInParallelMode())
+		verify_credential(credential, required, verdict);
+	else if (!apikey_attempt_alone(run_verification, &verification))
+	{
+		verdict->known = false;
+		verdict->code = APIKEY_CODE_UNAVAILABLE;
+		verdict->at = GetCurrentTimestamp();
+		note(credential, required, verdict);
+	}
 }
 
 /* Reads any key, native or imported, or a token's, without remembering it. */
