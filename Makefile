@@ -15,11 +15,11 @@ REGRESS = install format texts keys verify whose names update errors owners subj
 	places vouch bounds credits limits cache rotate purge reveal import identity matrix audit \
 	contract_names contract_places contract_keys contract_verify contract_audit \
 	grants privileges defaults hostile planted contexts callers intact \
-	barrier uncounted listing health tokens scan holds idle servers server_reports citus uninstall
+	indexes barrier uncounted listing health tokens scan holds idle servers server_reports citus uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
 ISOLATION = create_create revoke_verify update_update drop_role last_owner \
-	max_keys member_verify rotate_verify rotate_rotate import_verify \
+	max_keys create_index member_verify rotate_verify rotate_rotate import_verify \
 	import_import spend_spend spend_delete rename_schema rename_update \
 	revoke_open settle_verify place_locks held_key held_member serializable
 ISOLATION_OPTS = --inputdir=test --outputdir=test/output \

@@ -36,10 +36,11 @@
 struct ApikeyWriter
 {
 	Relation	rel;
+	ApikeyRelation table;
 	EState	   *estate;
 	ResultRelInfo *target;
 	EPQState	epq;
-	bool		indexes_open;
+	ApikeyIndexes *indexes;		/* NULL: not open */
 	TupleTableSlot *locked;		/* the row that is locked, to be written */
 	TupleTableSlot *row;		/* what is written */
 };
@@ -212,13 +213,14 @@ apikey_storage_absent(Relation rel, Relation index, const ScanKeyData *keys,
  * What it takes lives in the current context.
  */
 ApikeyWriter *
-apikey_storage_open(Relation rel)
+apikey_storage_open(Relation rel, ApikeyRelation table)
 {
 	ApikeyWriter *writer = palloc0(sizeof(ApikeyWriter));
 	MemoryContext context;
 	EState	   *estate = CreateExecutorState();
 
 	writer->rel = rel;
+	writer->table = table;
 	writer->estate = estate;
 	context = MemoryContextSwitchTo(estate->es_query_cxt);
 	writer->target = makeNode(ResultRelInfo);
@@ -239,7 +241,8 @@ apikey_storage_close(ApikeyWriter *writer)
 {
 	MemoryContext context = MemoryContextSwitchTo(writer->estate->es_query_cxt);
 
-	ExecCloseResultRelations(writer->estate);
+	if (writer->indexes != NULL)
+		apikey_indexes_close(writer->target, writer->table, writer->indexes);
 	ExecResetTupleTable(writer->estate->es_tupleTable, false);
 	MemoryContextSwitchTo(context);
 	FreeExecutorState(writer->estate);
@@ -319,11 +322,10 @@ open_indexes(ApikeyWriter *writer)
 {
 	MemoryContext context;
 
-	if (writer->indexes_open)
+	if (writer->indexes != NULL)
 		return;
 	context = MemoryContextSwitchTo(writer->estate->es_query_cxt);
-	ExecOpenIndices(writer->target, false);
-	writer->indexes_open = true;
+	writer->indexes = apikey_indexes_open(writer->target, writer->table);
 	MemoryContextSwitchTo(context);
 }
 

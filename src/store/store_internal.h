@@ -49,6 +49,17 @@ typedef struct ApikeyOwnerScope
 extern void apikey_owner_begin(ApikeyOwnerScope *before);
 extern void apikey_owner_end(const ApikeyOwnerScope *before);
 
+struct ResultRelInfo;
+
+/* What it takes to put a row into the indexes of a table. */
+typedef struct ApikeyIndexes ApikeyIndexes;
+
+/* indexes.c */
+extern ApikeyIndexes *apikey_indexes_open(struct ResultRelInfo *target,
+										  ApikeyRelation table);
+extern void apikey_indexes_close(struct ResultRelInfo *target,
+								 ApikeyRelation table, ApikeyIndexes *indexes);
+
 /* storage.c */
 extern bool apikey_storage_lock(Relation rel, Relation index,
 								const ScanKeyData *keys, int nkeys,
@@ -56,7 +67,8 @@ extern bool apikey_storage_lock(Relation rel, Relation index,
 extern int	apikey_storage_holder(void);
 extern bool apikey_storage_absent(Relation rel, Relation index,
 								  const ScanKeyData *keys, int nkeys);
-extern ApikeyWriter *apikey_storage_open(Relation rel);
+extern ApikeyWriter *apikey_storage_open(Relation rel,
+										 ApikeyRelation table);
 extern void apikey_storage_close(ApikeyWriter *writer);
 extern Relation apikey_storage_relation(const ApikeyWriter *writer);
 extern struct TupleTableSlot *apikey_storage_locked(const ApikeyWriter *writer);

@@ -143,7 +143,8 @@ apikey_table_free(const ApikeyTable *table)
 ApikeyWriter *
 apikey_table_open(const ApikeyTable *table)
 {
-	return apikey_storage_open(apikey_table_relation(table, RowExclusiveLock));
+	return apikey_storage_open(apikey_table_relation(table, RowExclusiveLock),
+							   table->relation);
 }
 
 void
