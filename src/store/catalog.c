@@ -113,8 +113,8 @@ apikey_extension_find(const char *name, Oid *schema, char **version)
  * here is a shell, whose rows we would take for the table's.  Citus tells of
  * such a change by an invalidation of the table, so this is asked again.
  */
-static void
-catalog_require_local(Oid relid)
+void
+apikey_catalog_require_local(Oid relid)
 {
 	Oid			partitions = get_relname_relid("pg_dist_partition",
 											   PG_CATALOG_NAMESPACE);
@@ -181,17 +181,15 @@ catalog_owner(Oid relid)
 }
 
 /*
- * Is a table the extension's own?  Who owns the extension can add one to it,
- * and its triggers would be run with the rights of the table of keys' owner: so
- * it must be that owner's, or a superuser's, who may have updated the
- * extension.
+ * Is a table of an owner, which belongs to an extension, one of ours?  Who owns
+ * the extension can add one to it, and its triggers would be run with the
+ * rights of the table of keys' owner: so it must be that owner's, or a
+ * superuser's, who may have updated the extension.
  */
-static bool
-catalog_is_ours(Oid relid, ApikeyRelation relation)
+bool
+apikey_catalog_owned(ApikeyRelation relation, Oid extension, Oid owner)
 {
-	Oid			owner = catalog_owner(relid);
-
-	return getExtensionOfObject(RelationRelationId, relid) == extension_oid &&
+	return extension == extension_oid &&
 		(relation == APIKEY_REL_KEY || owner == catalog.tables_owner ||
 		 superuser_arg(owner));
 }
@@ -219,9 +217,11 @@ catalog_find(ApikeyRelation relation)
 			refuse_hash(name);
 		return relid;
 	}
-	if (!catalog_is_ours(relid, relation))
+	if (!apikey_catalog_owned(relation,
+							  getExtensionOfObject(RelationRelationId, relid),
+							  catalog_owner(relid)))
 		refuse_hash(name);
-	catalog_require_local(relid);
+	apikey_catalog_require_local(relid);
 	return relid;
 }
 
@@ -391,6 +391,14 @@ apikey_catalog_require(Relation rel)
 	refuse_hash(RelationGetRelationName(rel));
 }
 
+/* One of them was found, as of a generation. */
+void
+apikey_catalog_found(ApikeyRelation relation, Oid relid, uint64 generation)
+{
+	if (catalog_valid && generation == catalog.generation)
+		catalog.relations[relation] = relid;
+}
+
 /* The OID of one of our relations. */
 Oid
 apikey_catalog_relation(ApikeyRelation relation)
@@ -402,8 +410,7 @@ apikey_catalog_relation(ApikeyRelation relation)
 		return relid;
 	catalog_look(look_for_relation, &relid, relation);
 	/* Finding it may be what invalidates the catalog. */
-	if (catalog_valid && generation == catalog.generation)
-		catalog.relations[relation] = relid;
+	apikey_catalog_found(relation, relid, generation);
 	return relid;
 }
 

@@ -17,6 +17,11 @@ extern void apikey_changes_not_final(void);
 /* catalog.c */
 extern bool apikey_extension_usable(void);
 extern const char *apikey_catalog_schema(void);
+extern bool apikey_catalog_owned(ApikeyRelation relation, Oid extension,
+								 Oid owner);
+extern void apikey_catalog_require_local(Oid relid);
+extern void apikey_catalog_found(ApikeyRelation relation, Oid relid,
+								 uint64 generation);
 extern const char *apikey_catalog_name(ApikeyRelation relation);
 extern ApikeyRelation apikey_catalog_table(ApikeyRelation relation);
 extern ApikeyRelation apikey_catalog_missing(ApikeyRelation table);
