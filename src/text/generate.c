@@ -6,6 +6,7 @@
 
 #include <time.h>
 
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
@@ -13,13 +14,32 @@
 
 #define NS_PER_MS	1000000
 
+/*
+ * Random bytes, of which some are asked for at once: to ask costs more than what
+ * is given.  Each is given once, and wiped here; a process that was forked begins
+ * with none.
+ */
 static void
 generate_random(void *out, size_t len)
 {
-	if (!pg_strong_random(out, len))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+	static uint8 pool[512];
+	static size_t left = 0;
+	static int	pool_of = 0;
+
+	Assert(len <= sizeof(pool));
+	if (left < len || pool_of != MyProcPid)
+	{
+		left = 0;
+		if (!pg_strong_random(pool, sizeof(pool)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		left = sizeof(pool);
+		pool_of = MyProcPid;
+	}
+	left -= len;
+	memcpy(out, pool + left, len);
+	explicit_bzero(pool + left, len);
 }
 
 /*
