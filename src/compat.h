@@ -75,6 +75,34 @@ apikey_find_setting(const char *name)
 	ExecCheckIndexConstraints(target, slot, estate, other, indexes)
 #endif
 
+/*
+ * Changes a row, unless somebody has it, and says which indexes are to know of
+ * it; of them, the entries.
+ */
+#if PG_VERSION_NUM >= 190000
+#define apikey_tuple_update(rel, tid, slot, cid, snapshot, failure, mode, left) \
+	table_tuple_update(rel, tid, slot, cid, 0, snapshot, InvalidSnapshot, \
+					   false, failure, mode, left)
+#define apikey_update_indexes(target, slot, estate, left) \
+	((void) ExecInsertIndexTuples(target, estate, EIIT_IS_UPDATE | \
+								  ((left) == TU_Summarizing ? EIIT_ONLY_SUMMARIZING : 0), \
+								  slot, NIL, NULL))
+#else
+#define apikey_tuple_update(rel, tid, slot, cid, snapshot, failure, mode, left) \
+	table_tuple_update(rel, tid, slot, cid, snapshot, InvalidSnapshot, false, \
+					   failure, mode, left)
+#if PG_VERSION_NUM >= 160000
+#define apikey_update_indexes(target, slot, estate, left) \
+	((void) ExecInsertIndexTuples(target, slot, estate, true, false, NULL, NIL, \
+								  (left) == TU_Summarizing))
+#else
+#define TU_UpdateIndexes bool
+#define TU_None false
+#define apikey_update_indexes(target, slot, estate, left) \
+	((void) ExecInsertIndexTuples(target, slot, estate, true, false, NULL, NIL))
+#endif
+#endif
+
 /* The arguments of an ExecutorRun_hook (up to 17: whether it runs once). */
 #if PG_VERSION_NUM >= 180000
 #define APIKEY_RUN_PARAMETERS	QueryDesc *query, ScanDirection direction, \

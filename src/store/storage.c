@@ -19,6 +19,7 @@
 #include "access/genam.h"
 #include "access/subtrans.h"
 #include "access/table.h"
+#include "catalog/pg_trigger.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -42,6 +43,7 @@ struct ApikeyWriter
 	EPQState	epq;
 	ApikeyIndexes *indexes;		/* NULL: not open */
 	TupleTableSlot *locked;		/* the row that is locked, to be written */
+	ItemPointerData seen;		/* where it stands, if it is not locked */
 	TupleTableSlot *row;		/* what is written */
 };
 
@@ -362,6 +364,84 @@ apikey_storage_update(ApikeyWriter *writer, const Datum *values,
 	written = ItemPointerIsValid(&writer->row->tts_tid);
 	end_write(writer, context, &before);
 	return written;
+}
+
+/*
+ * Reads the row that the keys find in an index, without a lock, into the place
+ * of the one that is locked, to be changed if it stays as it is; false for none.
+ */
+bool
+apikey_storage_see(ApikeyWriter *writer, Relation index,
+				   const ScanKeyData *keys, int nkeys)
+{
+	Snapshot	snapshot = statement_snapshot();
+	ApikeyScan	scan;
+	HeapTuple	tuple;
+
+	apikey_scan_begin(&scan, writer->rel, index, snapshot, keys, nkeys);
+	tuple = apikey_scan_next(&scan, ForwardScanDirection);
+	if (HeapTupleIsValid(tuple))
+	{
+		writer->seen = tuple->t_self;
+		ExecForceStoreHeapTuple(tuple, writer->locked, false);
+	}
+	apikey_scan_end(&scan);
+	UnregisterSnapshot(snapshot);
+	return HeapTupleIsValid(tuple);
+}
+
+/* Is there more to an update of a table than its row and its indexes? */
+static bool
+update_does_more(Relation rel)
+{
+	const TupleConstr *constraints = RelationGetDescr(rel)->constr;
+	char		off = SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA ?
+		TRIGGER_FIRES_ON_ORIGIN : TRIGGER_FIRES_ON_REPLICA;
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+
+		if (TRIGGER_FOR_UPDATE(trigger->tgtype) &&
+			trigger->tgenabled != TRIGGER_DISABLED && trigger->tgenabled != off)
+			return true;
+	}
+	return constraints != NULL && constraints->has_generated_stored;
+}
+
+/*
+ * Gives the row that was seen these first columns: the same as to lock and to
+ * update it, at half the price.  False where that is to be done instead, as
+ * somebody has the row, or has changed it, or triggers are to fire.
+ */
+bool
+apikey_storage_change(ApikeyWriter *writer, const Datum *values,
+					  const bool *nulls, int count)
+{
+	EState	   *estate = writer->estate;
+	ApikeyOwnerScope before;
+	MemoryContext context;
+	TupleTableSlot *row;
+	TM_FailureData failure;
+	LockTupleMode mode;
+	TU_UpdateIndexes left;
+	TM_Result	result;
+
+	if (update_does_more(writer->rel))
+		return false;
+	open_indexes(writer);
+	CheckCmdReplicaIdentity(writer->rel, CMD_UPDATE);
+	context = begin_write(writer, "UPDATE", &before);
+	row = fill_row(writer, writer->locked, values, nulls, count);
+	if (RelationGetDescr(writer->rel)->constr != NULL)
+		ExecConstraints(writer->target, row, estate);
+	result = apikey_tuple_update(writer->rel, &writer->seen, row,
+								 estate->es_output_cid, estate->es_snapshot,
+								 &failure, &mode, &left);
+	if (result == TM_Ok && left != TU_None)
+		apikey_update_indexes(writer->target, row, estate, left);
+	end_write(writer, context, &before);
+	return result == TM_Ok;
 }
 
 /* Removes the locked row. */

@@ -81,6 +81,10 @@ extern void apikey_storage_insert(ApikeyWriter *writer, const Datum *values,
 								  const bool *nulls, int count);
 extern bool apikey_storage_update(ApikeyWriter *writer, const Datum *values,
 								  const bool *nulls, int count);
+extern bool apikey_storage_see(ApikeyWriter *writer, Relation index,
+							   const ScanKeyData *keys, int nkeys);
+extern bool apikey_storage_change(ApikeyWriter *writer, const Datum *values,
+								  const bool *nulls, int count);
 extern void apikey_storage_delete(ApikeyWriter *writer);
 
 /* table.c */

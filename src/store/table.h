@@ -182,6 +182,10 @@ extern bool apikey_table_absent(ApikeyWriter *writer, const ApikeyTable *table,
 								const ScanKeyData *key);
 extern void apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
 							 const ApikeyRow *row);
+extern bool apikey_table_see(ApikeyWriter *writer, const ApikeyTable *table,
+							 const ScanKeyData *key, ApikeyRow *row);
+extern bool apikey_table_change(ApikeyWriter *writer, const ApikeyTable *table,
+								const ApikeyRow *row);
 extern void apikey_table_remove(ApikeyWriter *writer,
 								const ApikeyTable *table);
 extern void apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,

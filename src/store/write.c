@@ -242,6 +242,44 @@ apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
 	LockTimeout = before;
 }
 
+/* Reads the row that a key finds in the primary key, without a lock. */
+bool
+apikey_table_see(ApikeyWriter *writer, const ApikeyTable *table,
+				 const ScanKeyData *key, ApikeyRow *row)
+{
+	Relation	index = apikey_table_index(table, table->pkey);
+	bool		found = apikey_storage_see(writer, index, key, 1);
+
+	if (found)
+		copy_locked(table, apikey_storage_locked(writer), row);
+	apikey_table_close_index(index);
+	return found;
+}
+
+/*
+ * Writes the row that was seen last, waiting for nobody; false where it has to
+ * be taken and put.
+ */
+bool
+apikey_table_change(ApikeyWriter *writer, const ApikeyTable *table,
+					const ApikeyRow *row)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool written = false;
+
+	PG_TRY();
+	{
+		written = apikey_storage_change(writer, row->values, row->nulls,
+										table->count);
+	}
+	PG_CATCH();
+	{
+		rethrow(table, row, table->relabel, context);
+	}
+	PG_END_TRY();
+	return written;
+}
+
 /* Removes the row that was taken last. */
 void
 apikey_table_remove(ApikeyWriter *writer, const ApikeyTable *table)

@@ -37,34 +37,47 @@ add_use(ApikeyRow *row, const ApikeyUse *use, int64 flush)
 }
 
 /*
- * Writes what was collected of a key.  A row that somebody has locked, who is
- * deleting the key perhaps, is not waited for: false, it comes the next time.
- * Of a key that is not there any more nothing is left to be written.
+ * The same of a key whose row is not there, or was not to be had.  One that
+ * somebody has locked, who is deleting the key perhaps, is not waited for:
+ * false, it comes the next time.  Of a key that is not there any more nothing
+ * is left to be written.
  */
 static bool
-write_use(ApikeyWriter *writer, const ApikeyUse *use, int64 flush)
+take_use(ApikeyWriter *writer, const ApikeyUse *use, int64 flush, bool *gone)
+{
+	ApikeyRow	row;
+	bool		is_new;
+
+	*gone = !apikey_key_fetch_latest(&use->id, &row);
+	if (*gone)
+		return true;
+	if (!apikey_use_take(writer, &use->id, &row, &is_new))
+		return false;
+	add_use(&row, use, flush);
+	apikey_use_put(writer, &row, is_new);
+	return true;
+}
+
+/* Writes what was collected of a key. */
+static bool
+write_use(ApikeyWriter *writer, ApikeyWriter *history, const ApikeyUse *use,
+		  int64 flush)
 {
 	ScanKeyData key;
 	ApikeyRow	row;
-	ApikeyRow	used;
+	bool		gone = false;
+	bool		written = false;
 
-	if (!apikey_key_fetch_latest(&use->id, &used))
-		return true;
 	apikey_table_key(&key, &use->id);
-	if (apikey_table_take(writer, &apikey_use_table, &key,
-						  APIKEY_LOCK_UPDATE_SKIP, &row))
+	if (apikey_table_see(writer, &apikey_use_table, &key, &row))
 	{
 		add_use(&row, use, flush);
-		apikey_table_put(writer, &apikey_use_table, &row);
-		apikey_history_used(&used, use->uses);
-		return true;
+		written = apikey_table_change(writer, &apikey_use_table, &row);
 	}
-	if (!apikey_table_absent(writer, &apikey_use_table, &key))
+	if (!written && !take_use(writer, use, flush, &gone))
 		return false;
-	apikey_use_new(&row, &use->id);
-	add_use(&row, use, flush);
-	apikey_table_add(writer, &apikey_use_table, &row);
-	apikey_history_used(&used, use->uses);
+	if (!gone)
+		apikey_history_used(history, &use->id, use->uses);
 	return true;
 }
 
@@ -72,7 +85,9 @@ write_use(ApikeyWriter *writer, const ApikeyUse *use, int64 flush)
 List *
 apikey_flush_write(List *uses, int64 flush)
 {
+	int			path = apikey_owner_fix_path();	/* once for all */
 	ApikeyWriter *writer = apikey_table_open(&apikey_use_table);
+	ApikeyWriter *history = apikey_history_open();
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
 												  "apikey use",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -84,14 +99,17 @@ apikey_flush_write(List *uses, int64 flush)
 		bool		written;
 
 		CHECK_FOR_INTERRUPTS();
-		written = write_use(writer, lfirst(cell), flush);
+		written = write_use(writer, history, lfirst(cell), flush);
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(scratch);
 		if (!written)
 			uses = foreach_delete_current(uses, cell);
 	}
 	MemoryContextDelete(scratch);
+	if (history != NULL)
+		apikey_table_close(history);
 	apikey_table_close(writer);
+	apikey_owner_restore_path(path);
 	return uses;
 }
 

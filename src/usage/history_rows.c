@@ -14,6 +14,7 @@
 #include "store/store.h"
 #include "memory/memory.h"
 #include "rows/rows.h"
+#include "keys/keys.h"
 #include "usage/usage_internal.h"
 
 #define SUMMED_AT_ONCE	200		/* rows in a transaction */
@@ -53,9 +54,7 @@ apikey_history_off(void)
 static TimestampTz
 begin_of(TimestampTz time, bool day)
 {
-	return DatumGetTimestamp(DirectFunctionCall2(timestamp_trunc,
-												 CStringGetTextDatum(day ? "day" : "hour"),
-												 TimestampGetDatum(time)));
+	return time - time % (day ? USECS_PER_DAY : USECS_PER_HOUR);
 }
 
 /* The id of a key's row of an hour or day. */
@@ -220,6 +219,13 @@ add_uses(ApikeyRow *row, int64 uses)
 								 uses));
 }
 
+/* Is none kept, or is there no table for it yet? */
+static bool
+none_kept(void)
+{
+	return apikey_history_off() || apikey_catalog()->first_script;
+}
+
 /*
  * With what is written of a key's use: so many uses more, and, of another
  * server, what else it has counted.
@@ -231,8 +237,7 @@ apikey_history_add(const ApikeyRow *key, uint64 uses, const List *counts)
 	bool		found;
 	ListCell   *cell;
 
-	if ((uses == 0 && counts == NIL) || apikey_history_off() ||
-		apikey_catalog()->first_script)
+	if ((uses == 0 && counts == NIL) || none_kept())
 		return;
 	found = apikey_history_open_row(key, &row);
 	add_uses(&row, (int64) uses);
@@ -248,11 +253,34 @@ apikey_history_add(const ApikeyRow *key, uint64 uses, const List *counts)
 	apikey_history_put_row(&row, found);
 }
 
-/* For the worker, with a flush of a key: so many uses more. */
-void
-apikey_history_used(const ApikeyRow *key, uint64 uses)
+/* For a flush: the table, open to be written; NULL where no history is kept. */
+ApikeyWriter *
+apikey_history_open(void)
 {
-	apikey_history_add(key, uses, NIL);
+	return none_kept() ? NULL : apikey_table_open(&apikey_history_table);
+}
+
+/* With a flush of a key: so many uses more. */
+void
+apikey_history_used(ApikeyWriter *writer, const pg_uuid_t *key, uint64 uses)
+{
+	bool		day = apikey_history_hours == 0;
+	pg_uuid_t	id;
+	ScanKeyData scan_key;
+	ApikeyRow	row;
+
+	if (uses == 0 || writer == NULL)
+		return;
+	row_id(key, begin_of(GetCurrentTimestamp(), day), day, &id);
+	apikey_table_key(&scan_key, &id);
+	if (apikey_table_see(writer, &apikey_history_table, &scan_key, &row))
+	{
+		add_uses(&row, (int64) uses);
+		if (apikey_table_change(writer, &apikey_history_table, &row))
+			return;
+	}
+	if (apikey_key_fetch_latest(key, &row))
+		apikey_history_add(&row, uses, NIL);
 }
 
 /* Adds a row of an hour to that of its day, and removes it. */

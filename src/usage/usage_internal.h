@@ -17,7 +17,9 @@ extern void apikey_history_denied(const pg_uuid_t *key, const char *code);
 extern void apikey_history_drop(Oid database);
 
 /* history_rows.c */
-extern void apikey_history_used(const ApikeyRow *key, uint64 uses);
+extern ApikeyWriter *apikey_history_open(void);
+extern void apikey_history_used(ApikeyWriter *writer, const pg_uuid_t *key,
+								uint64 uses);
 extern bool apikey_history_off(void);
 extern Datum apikey_history_json_plus(Datum json, const char *name,
 									  int64 amount);

@@ -35,5 +35,41 @@ $node->safe_psql('postgres', q{
 		CREATE TABLE flushed AS SELECT count(*) AS keys FROM apikey_usage WHERE id IN (SELECT apikey_id(key) FROM many);
 	END $$});
 is($node->safe_psql('postgres', 'SELECT keys FROM flushed'), '3000', 'a flush has ended when all of it is in the table');
+
+# A row that somebody has is not waited for, and the others are written; a
+# trigger that somebody has made fires for each.
+$node->safe_psql('postgres', q{
+	CREATE TABLE fired (what text, id uuid);
+	CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.fired VALUES (TG_RELNAME, NEW.id); RETURN NEW; END $$;
+	CREATE TABLE three AS SELECT n, key, apikey_id(key) AS id FROM (SELECT n, apikey_create('three-' || n) AS key FROM generate_series(1, 3) n) made;
+	ALTER SYSTEM SET apikey.flush_interval = '1h';
+	SELECT pg_reload_conf()});
+my $counts = q{SELECT string_agg(use_count::text, ' ' ORDER BY n), (SELECT sum(use_count) FROM apikey_history WHERE key_id IN (SELECT id FROM three)) FROM apikey_usage JOIN three USING (id)};
+my $use = sub { $node->safe_psql('postgres', 'SELECT count(*) FROM three WHERE apikey_check(key)') };
+my $flush = sub { $node->safe_psql('postgres', 'SELECT apikey_flush()') };
+$use->();
+$flush->();
+is($node->safe_psql('postgres', $counts), '1 1 1|3', 'rows are made');
+$use->();
+$flush->();
+is($node->safe_psql('postgres', $counts), '2 2 2|6', 'and changed');
+$use->();
+my $other = $node->background_psql('postgres');
+$other->query_safe('BEGIN');
+$other->query_safe('SELECT id FROM apikey_usage WHERE id = (SELECT id FROM three WHERE n = 2) FOR UPDATE');
+$flush->();
+is($node->safe_psql('postgres', $counts), '3 2 3|8', 'but one that somebody has locked');
+$other->query_safe('COMMIT');
+$other->quit;
+$flush->();
+is($node->safe_psql('postgres', $counts), '3 3 3|9', 'which comes the next time');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM fired'), '0', 'nothing of others has fired');
+$node->safe_psql('postgres', q{
+	CREATE TRIGGER fire BEFORE UPDATE ON apikey_usage FOR EACH ROW EXECUTE FUNCTION fire();
+	CREATE TRIGGER fire AFTER UPDATE ON apikey_history FOR EACH ROW EXECUTE FUNCTION fire()});
+$use->();
+$flush->();
+is($node->safe_psql('postgres', $counts), '4 4 4|12', 'with triggers of others');
+is($node->safe_psql('postgres', 'SELECT what, count(*) FROM fired GROUP BY 1 ORDER BY 1'), "apikey_history|3\napikey_usage|3", 'which fire');
 $node->stop;
 done_testing();
