@@ -121,11 +121,6 @@ apikey_find_setting(const char *name)
 #define APIKEY_JUMBLE_STATE	JumbleState
 #endif
 
-/* A signal is ignored by a handler of the server's own type from 19 on. */
-#ifndef PG_SIG_IGN
-#define PG_SIG_IGN	SIG_IGN
-#endif
-
 /* A hash table in shared memory, of a fixed size (up to 18: from, to). */
 #if PG_VERSION_NUM >= 190000
 #define apikey_shmem_hash(name, size, control, flags) \

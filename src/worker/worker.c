@@ -37,6 +37,7 @@
 #include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 
 #include "compat.h"
 #include "store/store.h"
@@ -65,12 +66,17 @@ set_defaults(void)
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"lock_timeout", "100ms"},
-		{"statement_timeout", "0"}
+		{"statement_timeout", "0"},
+		{"transaction_timeout", "0"}
 	};
 
 	for (int i = 0; i < (int) lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
-						PGC_S_OVERRIDE);
+	{
+		/* One of them is of PostgreSQL 17. */
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
+							PGC_S_OVERRIDE);
+	}
 	/* A lease is spent as soon as it is committed: a crash must not undo it. */
 	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
 		SetConfigOption("synchronous_commit", "local", PGC_SUSET,
@@ -361,6 +367,25 @@ wait_for_call(void)
 	return state == APIKEY_SEAT_CALLED && !ShutdownRequestPending;
 }
 
+/*
+ * By SIGINT the server says that a lock was waited for long enough.  Whoever
+ * else sends one is not heard: a lease that did not get to a standby must not
+ * be handed out.
+ */
+static void
+on_interrupt(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	if (get_timeout_indicator(LOCK_TIMEOUT, false))
+	{
+		QueryCancelPending = true;
+		InterruptPending = true;
+		SetLatch(MyLatch);
+	}
+	errno = save_errno;
+}
+
 void
 apikey_flush_main(Datum arg)
 {
@@ -368,8 +393,7 @@ apikey_flush_main(Datum arg)
 	memcpy(&my_number, MyBgworkerEntry->bgw_extra, sizeof(my_number));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	/* A lease that did not get to a standby must not be handed out. */
-	pqsignal(SIGINT, PG_SIG_IGN);
+	pqsignal(SIGINT, on_interrupt);
 	BackgroundWorkerUnblockSignals();
 	before_shmem_exit(give_up_seat, (Datum) 0);
 	if (!wait_for_call())

@@ -71,5 +71,29 @@ $node->safe_psql('postgres', 'CREATE ROLE nobody; DROP ROLE nobody');
 ok(quiet(), 'where it has gone again, no more');
 $node->safe_psql('later', 'CREATE EXTENSION apikey');
 ok(marked('later'), 'and once it is back');
+
+# Neither a lock, which who owns the schema can hold, nor what a database's owner
+# sets for every session there holds up a worker, or ends it.
+my %settings = (default_transaction_isolation => 'serializable', default_transaction_read_only => 'on', lock_timeout => 1, statement_timeout => 1);
+$settings{transaction_timeout} = 20 if $node->pg_version >= 17;
+$node->safe_psql('postgres', join ';', map { "ALTER DATABASE later SET $_ = $settings{$_}" } sort keys %settings);
+{
+	local $ENV{PGOPTIONS} = join ' ', map { "-c $_=" . ($settings{$_} eq 'on' ? 'off' : 0) } grep { !/isolation/ } sort keys %settings;
+	my $key = $node->safe_psql('later', q{SELECT apikey_create('used')});
+	my $locker = $node->background_psql('later');
+	$locker->query_safe('BEGIN; LOCK TABLE apikey_usage');
+	$offset = -s $node->logfile;
+	is($node->safe_psql('later', "SELECT count(*) FROM apikey_verify('$key') WHERE code = 'valid'"), '1', 'a use to be written');
+	my $log = '';
+	for (1 .. 200)
+	{
+		last if ($log = slurp_file($node->logfile, $offset)) =~ /lock timeout|FATAL/;
+		usleep(100_000);
+	}
+	like($log, qr/canceling statement due to lock timeout/, 'whatever its owner has set, a worker waits for a lock but a moment');
+	unlike($log, qr/FATAL/, 'and does not end for it');
+	$locker->quit;
+	ok(marked('later'), 'and does its work');
+}
 $node->stop;
 done_testing();
