@@ -265,6 +265,7 @@ apikey_table_change(ApikeyWriter *writer, const ApikeyTable *table,
 					const ApikeyRow *row)
 {
 	MemoryContext context = CurrentMemoryContext;
+	int			before = begin_waiting();
 	volatile bool written = false;
 
 	PG_TRY();
@@ -274,9 +275,10 @@ apikey_table_change(ApikeyWriter *writer, const ApikeyTable *table,
 	}
 	PG_CATCH();
 	{
-		rethrow(table, row, table->relabel, context);
+		rethrow(table, row, table->relabel, context, before);
 	}
 	PG_END_TRY();
+	LockTimeout = before;
 	return written;
 }
 
