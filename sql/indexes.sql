@@ -1,5 +1,6 @@
 -- What is kept of indexes from row to row holds for those that are there when a
 -- row is written, whatever was made, changed or removed in between.
+\set SHOW_CONTEXT never
 CREATE EXTENSION amcheck;
 CREATE FUNCTION made(n text) RETURNS bigint LANGUAGE sql AS
 	$$ SELECT count(apikey_create(n || '-' || i)) FROM generate_series(1, 3) i $$;
