@@ -18,7 +18,7 @@
 #include "access/access.h"
 #include "keys/keys_internal.h"
 
-#define SETTLED_AT_ONCE	500		/* the worker's next step finds more */
+#define SETTLED_AT_ONCE	500		/* a step */
 
 /* The ids of rows, and of their keys, collected in the current context. */
 typedef struct Found
@@ -70,9 +70,9 @@ subscribed(void)
 
 /*
  * Settles what stands beside a key's row, or a member's, and removes it where
- * there is none; false where somebody has it.
+ * there is none, unless somebody has it.
  */
-static bool
+static void
 settle(const pg_uuid_t *id, const pg_uuid_t *key_id)
 {
 	ApikeyRow	row;
@@ -80,38 +80,52 @@ settle(const pg_uuid_t *id, const pg_uuid_t *key_id)
 	if (apikey_key_lock(key_id, APIKEY_LOCK_UPDATE_SKIP, &row) ||
 		apikey_key_finish(key_id, APIKEY_LOCK_UPDATE_SKIP) ||
 		apikey_member_finish(key_id, APIKEY_LOCK_UPDATE_SKIP))
-		return true;
-	if (apikey_table_fetch_latest(&apikey_key_table, key_id, &row) ||
-		apikey_table_fetch_latest(&apikey_member_table, key_id, &row))
-		return false;
-	apikey_table_delete(&apikey_revocation_table, id, false);
-	return true;
+		return;
+	if (!apikey_table_fetch_latest(&apikey_key_table, key_id, &row) &&
+		!apikey_table_fetch_latest(&apikey_member_table, key_id, &row))
+		apikey_table_delete(&apikey_revocation_table, id, false);
+}
+
+/* Finds the next ones, in the order of their ids. */
+static void
+find_next(const pg_uuid_t *after, Found *found)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
+
+	ScanKeyInit(&key, APIKEY_REVOCATION_ID + 1, BTGreaterStrategyNumber,
+				F_UUID_GT, UUIDPGetDatum(after));
+	apikey_table_scan(&apikey_revocation_table, APIKEY_REL_REVOCATION_PKEY, &key,
+					  1, snapshot, found_visit, found);
+	UnregisterSnapshot(snapshot);
 }
 
 /*
- * For the worker, in a transaction: settles what stands beside keys' rows that
- * nobody has locked; true where there may be more that can be had.
+ * For the worker, in a transaction: a step through what stands beside keys'
+ * rows, that settles it where nobody has them; false for the last.  What
+ * somebody has is passed by, and holds up nothing that comes after it.
  */
 bool
 apikey_revocation_settle_found(void)
 {
+	static pg_uuid_t after;
 	Found		found = {0};
-	Snapshot	snapshot;
 	ListCell   *id;
 	ListCell   *key_id;
-	int			settled = 0;
+	bool		more;
 
 	if (!apikey_revocation_any() || subscribed())
 		return false;
-	snapshot = apikey_latest_snapshot();
-	apikey_table_scan(&apikey_revocation_table, APIKEY_REL_REVOCATION_PKEY, NULL, 0,
-					  snapshot, found_visit, &found);
-	UnregisterSnapshot(snapshot);
+	find_next(&after, &found);
+	more = list_length(found.ids) == SETTLED_AT_ONCE;
+	if (more)
+		after = *(pg_uuid_t *) llast(found.ids);
+	else
+		memset(&after, 0, sizeof(after));
 	forboth(id, found.ids, key_id, found.keys)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (settle(lfirst(id), lfirst(key_id)))
-			settled++;
+		settle(lfirst(id), lfirst(key_id));
 	}
-	return list_length(found.ids) == SETTLED_AT_ONCE && settled > 0;
+	return more;
 }
