@@ -78,11 +78,12 @@ digest_block(const void *one, size_t one_len, const void *two, size_t two_len,
 
 #include "common/cryptohash.h"
 #include "common/sha2.h"
+#include "utils/resowner.h"
 
 /* Digests the two parts as one; false where the library fails. */
 static bool
-digest_two(const void *one, size_t one_len, const void *two, size_t two_len,
-		   uint8 *out)
+digest_owned(const void *one, size_t one_len, const void *two, size_t two_len,
+			 uint8 *out)
 {
 	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
 	bool		done;
@@ -94,6 +95,27 @@ digest_two(const void *one, size_t one_len, const void *two, size_t two_len,
 		pg_cryptohash_update(context, two, two_len) >= 0 &&
 		pg_cryptohash_final(context, out, APIKEY_DIGEST_BYTES) >= 0;
 	pg_cryptohash_free(context);
+	return done;
+}
+
+/*
+ * The same.  The server's context needs a resource owner, which there is none
+ * of outside a transaction, as when the server reads its pepper at start.
+ */
+static bool
+digest_two(const void *one, size_t one_len, const void *two, size_t two_len,
+		   uint8 *out)
+{
+	ResourceOwner before = CurrentResourceOwner;
+	ResourceOwner own;
+	bool		done;
+
+	if (before != NULL)
+		return digest_owned(one, one_len, two, two_len, out);
+	own = CurrentResourceOwner = ResourceOwnerCreate(NULL, "apikey digest");
+	done = digest_owned(one, one_len, two, two_len, out);
+	CurrentResourceOwner = NULL;
+	ResourceOwnerDelete(own);
 	return done;
 }
 
