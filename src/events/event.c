@@ -79,7 +79,7 @@ static void
 event_insert(ApikeyEvent event, const char *detail, ApikeyRow *row)
 {
 	Oid			sequence = apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ);
-	int64		id = apikey_storage_next_number(sequence);
+	int64		id = apikey_sequence_next(sequence);
 	TimestampTz now = GetCurrentTimestamp();
 
 	apikey_row_set(row, EVENT_ID, Int64GetDatum(id));

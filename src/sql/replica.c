@@ -354,7 +354,7 @@ note_event(Relation rel, HeapTuple tuple)
 	Datum		id = heap_getattr(tuple, 1, RelationGetDescr(rel), &isnull);
 
 	if (!isnull)
-		apikey_storage_pass_number(apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ),
+		apikey_sequence_pass(apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ),
 								   DatumGetInt64(id));
 }
 

@@ -149,7 +149,7 @@ apikey_catalog_require_local(Oid relid)
 }
 
 pg_noreturn static void
-refuse_hash(const char *name)
+refuse_not_ours(const char *name)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -214,13 +214,13 @@ catalog_find(ApikeyRelation relation)
 	if (table != relation)
 	{
 		if (!catalog_is_index(relid, table))
-			refuse_hash(name);
+			refuse_not_ours(name);
 		return relid;
 	}
 	if (!apikey_catalog_owned(relation,
 							  getExtensionOfObject(RelationRelationId, relid),
 							  catalog_owner(relid)))
-		refuse_hash(name);
+		refuse_not_ours(name);
 	apikey_catalog_require_local(relid);
 	return relid;
 }
@@ -388,7 +388,7 @@ apikey_catalog_require(Relation rel)
 		getExtensionOfObject(RelationRelationId, RelationGetRelid(rel)) ==
 		get_extension_oid("apikey", false))
 		return;
-	refuse_hash(RelationGetRelationName(rel));
+	refuse_not_ours(RelationGetRelationName(rel));
 }
 
 /* One of them was found, as of a generation. */

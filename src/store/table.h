@@ -85,9 +85,9 @@ struct TupleTableSlot;
 /* A table that is open to be written. */
 typedef struct ApikeyWriter ApikeyWriter;
 
-/* storage.c */
-extern int64 apikey_storage_next_number(Oid sequence);
-extern void apikey_storage_pass_number(Oid sequence, int64 number);
+/* sequence.c */
+extern int64 apikey_sequence_next(Oid sequence);
+extern void apikey_sequence_pass(Oid sequence, int64 number);
 
 typedef struct ApikeyColumn
 {
