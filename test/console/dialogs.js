@@ -87,8 +87,7 @@ async function shownOnce(page) {
       return stay ? dialog.dismiss() : dialog.accept();
     });
   answer(true);
-  await page.getByRole('link', { name: 'Projects' }).click();
-  await page.waitForTimeout(300);
+  await Promise.all([page.waitForEvent('dialog'), page.getByRole('link', { name: 'Projects' }).click()]);
   is([asks, await page.locator('#key').inputValue()], [1, key], 'leaving it asks, and one may stay');
   answer(false);
   await page.reload();
@@ -140,7 +139,7 @@ async function refusals(page) {
   is(
     [
       await page.locator('#name').getAttribute('aria-invalid'),
-      await page.evaluate(() => document.activeElement.getAttribute('role')),
+      await page.locator('[role=alert]:focus').getAttribute('role'),
     ],
     ['true', 'alert'],
     'is marked, and one is led there',

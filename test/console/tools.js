@@ -77,6 +77,19 @@ export async function signIn(person, language = 'en', options = {}) {
 
 // Sends the page's main form.
 export const send = (page) => page.locator('main form .buttons button').first().click();
+
+// The text of what a script fills in its own time: as soon as it is the wanted
+// one, or else as it stands in the end.
+export async function text(locator, wanted) {
+  await locator
+    .filter({ hasText: wanted })
+    .waitFor({ timeout: 10000 })
+    .catch(() => {
+      /* the check shows what stands there */
+    });
+  return locator.innerText();
+}
+
 export const heading = (page) => page.locator('h1').innerText();
 export const alert = (page) => page.locator('[role=alert]').first().innerText();
 export const wrong = async (page) => (await page.locator('.wrong').allInnerTexts()).join();
@@ -94,10 +107,11 @@ export async function fill(page, values) {
 
 // The page as it is, also while the browser is on its way to an error's page.
 export async function content(page) {
-  for (;;) {
+  for (const end = Date.now() + 30000; ; ) {
     try {
       return await page.content();
-    } catch {
+    } catch (error) {
+      if (Date.now() > end) throw error;
       await page.waitForTimeout(50);
     }
   }

@@ -62,8 +62,11 @@ my $out = '';
 {
 	local @ENV{qw(APP_DIR CONSOLE_URL PROXY_URL POOLER_PORT CHROMIUM IMAGES HOME)} = ($dir,
 		"http://localhost:$console->{port}", "http://localhost:$proxied->{port}", $pool->{port}, $chromium, $images, $temporary);
-	IPC::Run::run([ $nodejs, 'walk.js' ], '<', \undef, '>&', \$out, init => sub { chdir $walker or die $! },
-		IPC::Run::timeout(10 * $PostgreSQL::Test::Utils::timeout_default));
+	# What was said until then is shown too where it does not end.
+	ok(eval {
+		IPC::Run::run([ $nodejs, 'walk.js' ], '<', \undef, '>&', \$out, init => sub { chdir $walker or die $! },
+			IPC::Run::timeout(10 * $PostgreSQL::Test::Utils::timeout_default));
+	}, 'the walk has ended') or diag($@);
 }
 my @keys;
 for (split /\n/, $out)
