@@ -3,8 +3,10 @@
  *		What pgbench cannot do: one prepared statement with another key each
  *		time, and the first statement of many connections.
  *
- *	client rate SECONDS STATEMENT <KEYS
- *		executions a second, each with a random one of the keys
+ *	client rate SECONDS STATEMENT [pipeline] [zipf] [unprepared] <KEYS
+ *		executions a second, each with a random one of the keys; 100 in a
+ *		pipeline; the first keys more often (of rank n one in n); parsed anew
+ *		each time, as a pooler of transactions may have it
  *	client first CONNECTIONS STATEMENT <KEYS
  *		median, in milliseconds, of the first execution in a new connection
  *
@@ -23,8 +25,13 @@
 #define WARM_SECONDS	0.3
 #define PAUSE_NS		5000000 /* for a server process to be gone */
 
+#define PIPELINE		100
+
 static char (*keys)[KEY_BYTES] = NULL;
 static size_t key_count = 0;
+
+/* How often one of the first keys is taken, for each of them; NULL: alike. */
+static double *ranks = NULL;
 
 static void
 fail(const char *message)
@@ -55,6 +62,38 @@ read_keys(void)
 		fail("no keys");
 }
 
+/* Makes the first keys likelier, by Zipf's law with exponent 1. */
+static void
+rank_keys(void)
+{
+	double		sum = 0;
+
+	ranks = calloc(key_count, sizeof(double));
+	if (ranks == NULL)
+		fail("out of memory");
+	for (size_t i = 0; i < key_count; i++)
+		ranks[i] = sum += 1.0 / (i + 1);
+}
+
+/* The first key up to which all together are as likely as that. */
+static size_t
+ranked(double likelihood)
+{
+	size_t		low = 0;
+	size_t		high = key_count - 1;
+
+	while (low < high)
+	{
+		size_t		middle = (low + high) / 2;
+
+		if (ranks[middle] < likelihood)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 /* A random key: which, is of no other importance (xorshift). */
 static const char *
 random_key(void)
@@ -64,6 +103,8 @@ random_key(void)
 	state ^= state << 13;
 	state ^= state >> 7;
 	state ^= state << 17;
+	if (ranks != NULL)
+		return keys[ranked((state >> 11) * 0x1p-53 * ranks[key_count - 1])];
 	return keys[state % key_count];
 }
 
@@ -96,6 +137,41 @@ expect_true(PGconn *connection, PGresult *result)
 	PQclear(result);
 }
 
+/* What is executed, and how. */
+static const char *statement;
+static int	unprepared = 0;
+static int	pipeline = 0;
+
+static void
+execute(PGconn *connection)
+{
+	const char *key = random_key();
+
+	expect_true(connection, unprepared ?
+				PQexecParams(connection, statement, 1, NULL, &key, NULL, NULL, 0) :
+				PQexecPrepared(connection, "statement", 1, &key, NULL, NULL, 0));
+}
+
+static void
+execute_pipeline(PGconn *connection)
+{
+	for (int i = 0; i < PIPELINE; i++)
+	{
+		const char *key = random_key();
+
+		if (!PQsendQueryPrepared(connection, "statement", 1, &key, NULL, NULL, 0))
+			fail(PQerrorMessage(connection));
+	}
+	if (!PQpipelineSync(connection))
+		fail(PQerrorMessage(connection));
+	for (int i = 0; i < PIPELINE; i++)
+	{
+		expect_true(connection, PQgetResult(connection));
+		PQclear(PQgetResult(connection));	/* the end of its results */
+	}
+	PQclear(PQgetResult(connection));	/* the sync */
+}
+
 /* Executes for so long; returns how often. */
 static uint64_t
 execute_for(PGconn *connection, double duration)
@@ -105,23 +181,36 @@ execute_for(PGconn *connection, double duration)
 
 	while (seconds() < end)
 	{
-		const char *key = random_key();
-
-		expect_true(connection, PQexecPrepared(connection, "statement", 1, &key,
-											   NULL, NULL, 0));
-		executions++;
+		if (pipeline)
+			execute_pipeline(connection);
+		else
+			execute(connection);
+		executions += pipeline ? PIPELINE : 1;
 	}
 	return executions;
 }
 
 static void
-rate(double duration, const char *statement)
+prepare(PGconn *connection)
+{
+	PGresult   *result = PQprepare(connection, "statement", statement, 0, NULL);
+
+	if (PQresultStatus(result) != PGRES_COMMAND_OK)
+		fail(PQerrorMessage(connection));
+	PQclear(result);
+}
+
+static void
+rate(double duration)
 {
 	PGconn	   *connection = connect_server();
 	double		start;
 	uint64_t	executions;
 
-	PQclear(PQprepare(connection, "statement", statement, 0, NULL));
+	if (!unprepared)
+		prepare(connection);
+	if (pipeline && !PQenterPipelineMode(connection))
+		fail(PQerrorMessage(connection));
 	execute_for(connection, WARM_SECONDS);
 	start = seconds();
 	executions = execute_for(connection, duration);
@@ -139,7 +228,7 @@ compare(const void *one, const void *two)
 }
 
 static void
-first(int connections, const char *statement)
+first(int connections)
 {
 	struct timespec pause = {.tv_nsec = PAUSE_NS};
 	double	   *times = calloc(connections, sizeof(double));
@@ -165,12 +254,24 @@ first(int connections, const char *statement)
 int
 main(int argc, char **argv)
 {
-	if (argc != 4)
-		fail("usage: client rate SECONDS STATEMENT | first CONNECTIONS STATEMENT");
+	if (argc < 4)
+		fail("usage: client rate SECONDS STATEMENT [pipeline] [zipf] [unprepared] | first CONNECTIONS STATEMENT");
 	read_keys();
+	statement = argv[3];
+	for (int i = 4; i < argc; i++)
+	{
+		if (strcmp(argv[i], "pipeline") == 0)
+			pipeline = 1;
+		else if (strcmp(argv[i], "zipf") == 0)
+			rank_keys();
+		else if (strcmp(argv[i], "unprepared") == 0)
+			unprepared = 1;
+		else
+			fail("unknown option");
+	}
 	if (strcmp(argv[1], "rate") == 0)
-		rate(atof(argv[2]), argv[3]);
+		rate(atof(argv[2]));
 	else
-		first(atoi(argv[2]), argv[3]);
+		first(atoi(argv[2]));
 	return 0;
 }
