@@ -46,8 +46,4 @@ extern bool apikey_account_lock(const pg_uuid_t *account, ApikeyLock lock,
 								ApikeyRow *row, bool *refilled);
 extern bool apikey_account_written(void);
 
-/* account_key.c */
-extern void apikey_account_create(ApikeyRow *key);
-extern void apikey_account_forget(const ApikeyRow *key);
-
 #endif							/* APIKEY_ACCOUNT_H */

@@ -125,8 +125,8 @@ create_account(ApikeyRow *key, const pg_uuid_t *id)
 }
 
 /* The same under the key's own id. */
-void
-apikey_account_create(ApikeyRow *key)
+static void
+create_own_account(ApikeyRow *key)
 {
 	if (!key->nulls[APIKEY_KEY_CREDITS])
 		create_account(key, apikey_row_id(key));
@@ -230,7 +230,7 @@ apikey_account_update(ApikeyRow *key, bool set_anew)
 
 	if (account == NULL)
 	{
-		apikey_account_create(key);
+		create_own_account(key);
 		return;
 	}
 	if ((set_anew || key->nulls[APIKEY_KEY_CREDITS]) && account_held(account))
@@ -279,8 +279,8 @@ other_key(const ApikeyRow *row, void *state)
  * has that locked, by a verification perhaps, it stays, and is nobody's until
  * a superuser purges.
  */
-void
-apikey_account_forget(const ApikeyRow *key)
+static void
+forget_account(const ApikeyRow *key)
 {
 	const pg_uuid_t *account = apikey_key_account(key);
 	Sharing		sharing = {.key = apikey_row_id(key)};
@@ -328,7 +328,7 @@ collect_left(const ApikeyRow *row, void *state)
 }
 
 /*
- * Removes the accounts that apikey_account_forget has left.  Their keys are
+ * Removes the accounts that forget_account has left.  Their keys are
  * gone for good, so what was seen without a lock holds.
  */
 void
@@ -380,6 +380,6 @@ apikey_account_add(const pg_uuid_t *account, int64 amount)
 }
 
 const ApikeyKeyPart apikey_account_of_key = {
-	.making = apikey_account_create,
-	.deleting = apikey_account_forget
+	.making = create_own_account,
+	.deleting = forget_account
 };

@@ -30,7 +30,6 @@ extern void apikey_source_lines(ApikeySource *source, ApikeyTakeLine take);
 
 /* vault.c */
 extern void apikey_vault_fill(const char *command);
-extern bool apikey_vault_shared(void);
 extern uint64 apikey_vault_generation(void);
 extern bool apikey_vault_copy(ApikeySource *source, const char *command);
 

@@ -54,13 +54,6 @@ const ApikeyMemoryPart apikey_vault_memory = {
 	.start = start_memory
 };
 
-/* Is there a vault, so that sessions need not run the command? */
-bool
-apikey_vault_shared(void)
-{
-	return vault != NULL;
-}
-
 /* Runs a command and keeps what it prints; an empty one empties the vault. */
 void
 apikey_vault_fill(const char *command)

@@ -85,13 +85,3 @@ apikey_server_next_beat(int64 *age)
 	apikey_table_update(&beat_table, &row);
 	return number;
 }
-
-/* The number that has arrived here; 0 for none. */
-int64
-apikey_server_seen_beat(void)
-{
-	ApikeyRow	row;
-
-	return apikey_table_fetch_latest(&beat_table, &beat_id, &row) ?
-		DatumGetInt64(row.values[BEAT_NUMBER]) : 0;
-}

@@ -21,9 +21,6 @@ extern void apikey_server_tell(ApikeyEvent event, const ApikeyRow *server);
 /* server_join.c */
 extern text *apikey_server_free_name(const text *wanted, const pg_uuid_t *id);
 
-/* server_beat.c */
-extern int64 apikey_server_seen_beat(void);
-
 /* replicas.c */
 extern bool apikey_keys_arrive(void);
 

@@ -51,8 +51,8 @@ static const Instead instead[] = {
 };
 
 /* For errhint: what to call; nothing where no function does it. */
-int
-apikey_instead_hint(const char *view, const char *change)
+static int
+instead_hint(const char *view, const char *change)
 {
 	for (size_t i = 0; i < lengthof(instead); i++)
 	{
@@ -75,7 +75,7 @@ apikey_instead_writable(const ApikeyTable *table, Relation view,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("column \"%s\" of view \"%s\" cannot be updated",
 						name, RelationGetRelationName(view)),
-				 apikey_instead_hint(RelationGetRelationName(view), name),
+				 instead_hint(RelationGetRelationName(view), name),
 				 apikey_error_about(name, "apikey_read_only")));
 	return column;
 }
@@ -90,7 +90,7 @@ apikey_instead_refuse(const char *view, const char *command)
 					strcmp(command, "INSERT") == 0 ? "insert into" :
 					strcmp(command, "UPDATE") == 0 ? "update" : "delete from",
 					view),
-			 apikey_instead_hint(view, command)));
+			 instead_hint(view, command)));
 }
 
 static post_parse_analyze_hook_type previous_analyze = NULL;

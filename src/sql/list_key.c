@@ -43,8 +43,8 @@ static const struct
 };
 
 /* The name of a role, or the one last known. */
-Name
-apikey_list_role_name(Oid role, const text *last_known)
+static Name
+role_name(Oid role, const text *last_known)
 {
 	Name		name = palloc0(sizeof(NameData));
 
@@ -55,7 +55,7 @@ apikey_list_role_name(Oid role, const text *last_known)
 Name
 apikey_list_owner_name(const ApikeyRow *key)
 {
-	return apikey_list_role_name(apikey_key_owner(key),
+	return role_name(apikey_key_owner(key),
 								 apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
 }
 
@@ -181,14 +181,14 @@ make_principals(const ApikeyRow *key, Datum *values, bool *nulls)
 
 	set_name(values, nulls, LIST_OWNER, apikey_list_owner_name(key));
 	set_name(values, nulls, LIST_CREATED_BY, !created ? apikey_list_owner_name(key) :
-			 apikey_list_role_name(InvalidOid, apikey_row_text(key, APIKEY_KEY_CREATED_BY)));
+			 role_name(InvalidOid, apikey_row_text(key, APIKEY_KEY_CREATED_BY)));
 	set_text(values, nulls, LIST_CREATED_BY_SUBJECT,
 			 apikey_row_text(key, created ? APIKEY_KEY_CREATED_BY_SUBJECT :
 							 APIKEY_KEY_SUBJECT));
 	if (apikey_key_project(key) == NULL)
 		return;
 	set_name(values, nulls, LIST_VOUCHED_BY,
-			 apikey_list_role_name(apikey_status_voucher(key, &subject),
+			 role_name(apikey_status_voucher(key, &subject),
 								   apikey_status_voucher_name(key)));
 	set_text(values, nulls, LIST_VOUCHED_BY_SUBJECT, subject);
 }

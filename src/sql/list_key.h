@@ -75,7 +75,6 @@ apikey_list_wants(const ApikeyListWanted *wanted, int column)
 }
 
 /* list_key.c */
-extern Name apikey_list_role_name(Oid role, const text *last_known);
 extern Name apikey_list_owner_name(const ApikeyRow *key);
 extern void apikey_list_key_make(ApikeyListing *listing,
 								 const ApikeyViewedProject *project,

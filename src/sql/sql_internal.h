@@ -13,7 +13,6 @@
 #include "sql/sql.h"
 
 /* instead.c */
-extern int	apikey_instead_hint(const char *view, const char *change);
 extern int	apikey_instead_writable(const ApikeyTable *table, Relation view,
 									const char *name);
 pg_noreturn extern void apikey_instead_refuse(const char *view,

@@ -43,8 +43,8 @@ static const char *const role_names[APIKEY_ROLES] = {
 };
 
 /* Is a relation one of ours? */
-bool
-apikey_catalog_has(Oid relid)
+static bool
+catalog_has(Oid relid)
 {
 	for (int i = 0; i < APIKEY_RELATIONS; i++)
 	{
@@ -57,7 +57,7 @@ apikey_catalog_has(Oid relid)
 static void
 catalog_invalidate(Datum arg pg_attribute_unused(), Oid relid)
 {
-	if (OidIsValid(relid) && !apikey_catalog_has(relid))
+	if (OidIsValid(relid) && !catalog_has(relid))
 		return;
 	catalog_valid = false;
 	/* What was read of it is old, too. */
@@ -384,7 +384,7 @@ void
 apikey_catalog_require(Relation rel)
 {
 	(void) apikey_catalog();
-	if (apikey_catalog_has(RelationGetRelid(rel)) ||
+	if (catalog_has(RelationGetRelid(rel)) ||
 		getExtensionOfObject(RelationRelationId, RelationGetRelid(rel)) ==
 		get_extension_oid("apikey", false))
 		return;

@@ -25,7 +25,6 @@ extern void apikey_catalog_found(ApikeyRelation relation, Oid relid,
 extern const char *apikey_catalog_name(ApikeyRelation relation);
 extern ApikeyRelation apikey_catalog_table(ApikeyRelation relation);
 extern ApikeyRelation apikey_catalog_missing(ApikeyRelation table);
-extern bool apikey_catalog_has(Oid relid);
 
 /* Our triggers' names begin so. */
 #define APIKEY_TRIGGER_PREFIX	"apikey_"

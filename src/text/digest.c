@@ -21,7 +21,6 @@
 #include <openssl/sha.h>
 #endif
 
-
 #define HMAC_BLOCK	64			/* SHA-256's block, in bytes: RFC 2104's B */
 
 /* So much text is one block with its padding. */
@@ -76,8 +75,6 @@ digest_block(const void *one, size_t one_len, const void *two, size_t two_len,
 
 #else
 
-#include "common/cryptohash.h"
-#include "common/sha2.h"
 #include "utils/resowner.h"
 
 /* Digests the two parts as one; false where the library fails. */
