@@ -16,12 +16,12 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "common/md5.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
+#include "text/text.h"
 #include "store/store.h"
 #include "memory/memory.h"
 #include "rows/rows.h"
@@ -39,10 +39,8 @@ static void
 lease_id(const ApikeyRow *server, const pg_uuid_t *account, pg_uuid_t *id)
 {
 	pg_uuid_t	of[2] = {*apikey_row_id(server), *account};
-	const char *error;
 
-	if (!pg_md5_binary(of, sizeof(of), id->data, &error))
-		elog(ERROR, "could not compute MD5 hash: %s", error);
+	apikey_digest_id(of, sizeof(of), id);
 }
 
 /* Until when rows of accounts are waited for, from now on. */

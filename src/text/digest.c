@@ -150,6 +150,17 @@ apikey_digest_proof(const char *prefix, size_t prefix_len,
 		digest_or_error(proving, proving_len, prefix, prefix_len, out);
 }
 
+/* An id that is made of what it is about: of its SHA-256, half. */
+void
+apikey_digest_id(const void *what, size_t len, pg_uuid_t *id)
+{
+	uint8		digest[APIKEY_DIGEST_BYTES];
+
+	if (!digest_block(what, len, "", 0, digest))
+		digest_or_error(what, len, "", 0, digest);
+	memcpy(id->data, digest, UUID_LEN);
+}
+
 /* HMAC-SHA-256 (RFC 2104). */
 void
 apikey_digest_hmac(const char *key, size_t key_len, const void *message,

@@ -47,6 +47,7 @@ extern void apikey_digest_text(const char *text, size_t len, uint8 *out);
 extern void apikey_digest_proof(const char *prefix, size_t prefix_len,
 								const char *proving, size_t proving_len,
 								uint8 *out);
+extern void apikey_digest_id(const void *what, size_t len, pg_uuid_t *id);
 extern void apikey_digest_hmac(const char *key, size_t key_len,
 							   const void *message, size_t len, uint8 *out);
 extern int32 apikey_digest_fingerprint(const char *pepper, size_t len);

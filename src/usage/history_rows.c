@@ -5,12 +5,12 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/md5.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
 #include "utils/snapmgr.h"
 
+#include "text/text.h"
 #include "store/store.h"
 #include "memory/memory.h"
 #include "rows/rows.h"
@@ -67,14 +67,12 @@ row_id(const pg_uuid_t *key, TimestampTz begin, bool day, pg_uuid_t *id)
 		TimestampTz begin;
 		int64		day;
 	}			what;
-	const char *error;
 
 	memset(&what, 0, sizeof(what));
 	what.key = *key;
 	what.begin = begin;
 	what.day = day;
-	if (!pg_md5_binary(&what, sizeof(what), id->data, &error))
-		elog(ERROR, "could not compute MD5 hash: %s", error);
+	apikey_digest_id(&what, sizeof(what), id);
 }
 
 /* {"name": number, ...} with so much more of a name. */
