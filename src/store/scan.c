@@ -18,9 +18,11 @@
 
 #include "access/genam.h"
 #include "access/heaptoast.h"
+#include "access/relscan.h"
 #include "access/table.h"
 #include "access/toast_internals.h"
 #include "executor/instrument.h"
+#include "executor/tuptable.h"
 #include "pgstat.h"
 #include "utils/rel.h"
 
@@ -137,6 +139,18 @@ apikey_scan_next(ApikeyScan *scan, ScanDirection direction)
 	}
 	PG_END_TRY();
 	return tuple;
+}
+
+/* Begins anew, for other values of the same columns; no row is pinned until then. */
+void
+apikey_scan_again(ApikeyScan *scan, const ScanKeyData *keys)
+{
+	IndexScanDesc of_index = scan->scan->iscan;
+
+	for (int i = 0; i < of_index->numberOfKeys; i++)
+		of_index->keyData[i].sk_argument = keys[i].sk_argument;
+	ExecClearTuple(scan->scan->slot);
+	index_rescan(of_index, of_index->keyData, of_index->numberOfKeys, NULL, 0);
 }
 
 /* Relations are the caller's to close. */

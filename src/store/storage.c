@@ -40,6 +40,8 @@ struct ApikeyWriter
 	ApikeyIndexes *indexes;		/* NULL: not open */
 	TupleTableSlot *locked;		/* the row that is locked, to be written */
 	ItemPointerData seen;		/* where it stands, if it is not locked */
+	Snapshot	snapshot;		/* by which rows are seen; NULL: none yet */
+	ApikeyScan	seeing;			/* what finds them */
 	TupleTableSlot *row;		/* what is written */
 };
 
@@ -233,12 +235,23 @@ apikey_storage_open(Relation rel, ApikeyRelation table)
 	return writer;
 }
 
+/* Gives up what rows were seen by. */
+static void
+end_seeing(ApikeyWriter *writer)
+{
+	apikey_scan_end(&writer->seeing);
+	index_close(writer->seeing.index, NoLock);
+	UnregisterSnapshot(writer->snapshot);
+}
+
 /* The table and what it takes to write are given up; locks are kept. */
 void
 apikey_storage_close(ApikeyWriter *writer)
 {
 	MemoryContext context = MemoryContextSwitchTo(writer->estate->es_query_cxt);
 
+	if (writer->snapshot != NULL)
+		end_seeing(writer);
 	if (writer->indexes != NULL)
 		apikey_indexes_close(writer->target, writer->table, writer->indexes);
 	ExecResetTupleTable(writer->estate->es_tupleTable, false);
@@ -363,26 +376,49 @@ apikey_storage_update(ApikeyWriter *writer, const Datum *values,
 }
 
 /*
- * Reads the row that the keys find in an index, without a lock, into the place
- * of the one that is locked, to be changed if it stays as it is; false for none.
+ * Looks for the keys in an index, from the second row on by what the first was
+ * found with: whoever has changed a row since is found out when it is changed.
+ * What this transaction has done is seen always.
+ */
+static void
+seek(ApikeyWriter *writer, ApikeyRelation index, const ScanKeyData *keys,
+	 int nkeys)
+{
+	if (writer->snapshot == NULL)
+	{
+		Relation	rel = index_open(apikey_catalog_relation(index),
+									 AccessShareLock);
+
+		writer->snapshot = statement_snapshot();
+		apikey_scan_begin(&writer->seeing, writer->rel, rel, writer->snapshot,
+						  keys, nkeys);
+		return;
+	}
+	CommandCounterIncrement();
+	writer->snapshot->curcid = GetCurrentCommandId(false);
+	apikey_scan_again(&writer->seeing, keys);
+}
+
+/*
+ * Reads the row that the keys find in an index, the same one always, without a
+ * lock, into the place of the one that is locked, to be changed if it stays as
+ * it is; false for none.
  */
 bool
-apikey_storage_see(ApikeyWriter *writer, Relation index,
+apikey_storage_see(ApikeyWriter *writer, ApikeyRelation index,
 				   const ScanKeyData *keys, int nkeys)
 {
-	Snapshot	snapshot = statement_snapshot();
-	ApikeyScan	scan;
+	MemoryContext context = MemoryContextSwitchTo(writer->estate->es_query_cxt);
 	HeapTuple	tuple;
 
-	apikey_scan_begin(&scan, writer->rel, index, snapshot, keys, nkeys);
-	tuple = apikey_scan_next(&scan, ForwardScanDirection);
+	seek(writer, index, keys, nkeys);
+	tuple = apikey_scan_next(&writer->seeing, ForwardScanDirection);
 	if (HeapTupleIsValid(tuple))
 	{
 		writer->seen = tuple->t_self;
 		ExecForceStoreHeapTuple(tuple, writer->locked, false);
 	}
-	apikey_scan_end(&scan);
-	UnregisterSnapshot(snapshot);
+	MemoryContextSwitchTo(context);
 	return HeapTupleIsValid(tuple);
 }
 

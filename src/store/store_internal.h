@@ -80,7 +80,7 @@ extern void apikey_storage_insert(ApikeyWriter *writer, const Datum *values,
 								  const bool *nulls, int count);
 extern bool apikey_storage_update(ApikeyWriter *writer, const Datum *values,
 								  const bool *nulls, int count);
-extern bool apikey_storage_see(ApikeyWriter *writer, Relation index,
+extern bool apikey_storage_see(ApikeyWriter *writer, ApikeyRelation index,
 							   const ScanKeyData *keys, int nkeys);
 extern bool apikey_storage_change(ApikeyWriter *writer, const Datum *values,
 								  const bool *nulls, int count);

@@ -242,18 +242,24 @@ apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
 	LockTimeout = before;
 }
 
-/* Reads the row that a key finds in the primary key, without a lock. */
+/*
+ * Reads the row that a key finds in the primary key, without a lock.  What its
+ * columns point to is the writer's, until it sees or takes another.
+ */
 bool
 apikey_table_see(ApikeyWriter *writer, const ApikeyTable *table,
 				 const ScanKeyData *key, ApikeyRow *row)
 {
-	Relation	index = apikey_table_index(table, table->pkey);
-	bool		found = apikey_storage_see(writer, index, key, 1);
+	TupleTableSlot *slot = apikey_storage_locked(writer);
+	int			known = Min(table->count, slot->tts_tupleDescriptor->natts);
 
-	if (found)
-		copy_locked(table, apikey_storage_locked(writer), row);
-	apikey_table_close_index(index);
-	return found;
+	if (!apikey_storage_see(writer, table->pkey, key, 1))
+		return false;
+	slot_getallattrs(slot);
+	apikey_row_clear(row);
+	memcpy(row->values, slot->tts_values, known * sizeof(row->values[0]));
+	memcpy(row->nulls, slot->tts_isnull, known * sizeof(row->nulls[0]));
+	return true;
 }
 
 /*
