@@ -9,10 +9,11 @@
  * or not at all.
  *
  * Locks: the server's row; then by the keys' ids, of each its row of
- * apikey_usage and then that of apikey_history.  A row of use that somebody has,
- * who deletes the key perhaps, is waited for a moment; where it is not free
- * then, the report is refused, and the error names all keys that are in the way,
- * so that the server sends it without them.
+ * apikey_usage and then that of apikey_history.  A row that nobody has is changed
+ * without a lock before that.  A row of use that somebody has, who deletes the
+ * key perhaps, is waited for a moment; where it is not free then, the report is
+ * refused, and the error names all keys that are in the way, so that the server
+ * sends it without them.
  */
 #include "postgres.h"
 
@@ -39,6 +40,7 @@
 typedef struct Applying
 {
 	ApikeyWriter *writer;		/* of the rows of use */
+	ApikeyWriter *history;
 	TimestampTz now;
 	long		waited;			/* milliseconds */
 	StringInfoData busy;		/* keys that are in the way */
@@ -108,28 +110,40 @@ add_use(const Applying *applying, ApikeyRow *row, const ApikeyReported *key)
 		apikey_row_set(row, APIKEY_USE_LAST_USED_ADDR, InetPGetDatum(key->addr));
 }
 
-/* Of a key that is gone nothing is written; nor is it, where one is busy. */
-static void
-apply_key(Applying *applying, const ApikeyReported *reported)
+/* Adds to the row of use, if there is one that nobody has; false otherwise. */
+static bool
+change_use(Applying *applying, const ApikeyReported *reported)
 {
-	bool		used = reported->uses > 0 || reported->denials > 0 ||
-		reported->last_used_at != 0;
-	ApikeyRow	key;
+	ScanKeyData key;
+	ApikeyRow	row;
+
+	apikey_table_key(&key, &reported->key);
+	if (!apikey_table_see(applying->writer, &apikey_use_table, &key, &row))
+		return false;
+	add_use(applying, &row, reported);
+	return apikey_table_change(applying->writer, &apikey_use_table, &row);
+}
+
+/*
+ * Takes the row of use, or makes one, and writes it where the key was used.
+ * False where nothing is to be written: the key is gone, or a row is busy, be it
+ * another's.
+ */
+static bool
+put_use(Applying *applying, const ApikeyReported *reported, bool used)
+{
 	ApikeyRow	row;
 	Taken		taken;
 
-	if (!apikey_key_fetch_latest(&reported->key, &key))
-		return;
+	if (!apikey_key_fetch_latest(&reported->key, &row))
+		return false;
 	taken = take_use(applying, &reported->key, &row);
 	if (taken == BUSY)
-	{
 		appendStringInfo(&applying->busy, "%s%s",
 						 applying->busy.len > 0 ? "," : "",
 						 apikey_id_string(&reported->key));
-		return;
-	}
 	if (applying->busy.len > 0)
-		return;
+		return false;
 	if (taken == ABSENT)
 		apikey_use_new(&row, &reported->key);
 	add_use(applying, &row, reported);
@@ -137,7 +151,21 @@ apply_key(Applying *applying, const ApikeyReported *reported)
 		apikey_table_put(applying->writer, &apikey_use_table, &row);
 	else if (used)
 		apikey_table_add(applying->writer, &apikey_use_table, &row);
-	apikey_history_add(&key, reported->uses, reported->counts);
+	return true;
+}
+
+static void
+apply_key(Applying *applying, const ApikeyReported *reported)
+{
+	bool		used = reported->uses > 0 || reported->denials > 0 ||
+		reported->last_used_at != 0;
+
+	if (!(used && applying->busy.len == 0 &&
+		  change_use(applying, reported)) &&
+		!put_use(applying, reported, used))
+		return;
+	apikey_history_add(applying->history, &reported->key, reported->uses,
+					   reported->counts);
 	applying->uses += reported->uses;
 }
 
@@ -215,7 +243,9 @@ apikey_report_apply(ApikeyRow *server, const ApikeyReport *report)
 		return false;
 	initStringInfo(&applying.busy);
 	applying.writer = apikey_table_open(&apikey_use_table);
+	applying.history = apikey_history_open();
 	apply_keys(&applying, report);
+	apikey_history_close(applying.history);
 	apikey_table_close(applying.writer);
 	tell_denials(report);
 	foreach(cell, report->marks)

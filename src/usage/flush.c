@@ -77,7 +77,7 @@ write_use(ApikeyWriter *writer, ApikeyWriter *history, const ApikeyUse *use,
 	if (!written && !take_use(writer, use, flush, &gone))
 		return false;
 	if (!gone)
-		apikey_history_used(history, &use->id, use->uses);
+		apikey_history_add(history, &use->id, use->uses, NIL);
 	return true;
 }
 
@@ -106,8 +106,7 @@ apikey_flush_write(List *uses, int64 flush)
 			uses = foreach_delete_current(uses, cell);
 	}
 	MemoryContextDelete(scratch);
-	if (history != NULL)
-		apikey_table_close(history);
+	apikey_history_close(history);
 	apikey_table_close(writer);
 	apikey_owner_restore_path(path);
 	return uses;

@@ -229,28 +229,23 @@ subtract(Set *set, const Counter *counters, int count)
  * perhaps, is not waited for: the counter stays for the next time.
  */
 static void
-write_counters(Counter *counters, int count)
+write_counters(ApikeyWriter *writer, Counter *counters, int count)
 {
 	for (int i = 0; i < count; i++)
 	{
-		ApikeyHistoryColumn column = counters[i].of_unit ? HISTORY_SPENT :
-			HISTORY_DENIED;
+		ApikeyHistoryCount counted = {counters[i].of_unit, counters[i].name,
+		counters[i].count};
+		List	   *counts = list_make1(&counted);
 		ApikeyRow	key;
-		ApikeyRow	row;
-		bool		found;
 
 		/* Of a key that is gone nothing more is told. */
-		if (!apikey_key_fetch_latest(&counters[i].key, &key))
+		if (apikey_history_change(writer, &counters[i].key, 0, counts) ||
+			!apikey_key_fetch_latest(&counters[i].key, &key))
 			continue;
 		if (apikey_history_row_held(&key))
-		{
 			counters[i].count = 0;
-			continue;
-		}
-		found = apikey_history_open_row(&key, &row);
-		row.values[column] = apikey_history_json_plus(row.values[column], counters[i].name,
-									   counters[i].count);
-		apikey_history_put_row(&row, found);
+		else
+			apikey_history_put(&key, 0, counts);
 	}
 }
 
@@ -290,8 +285,11 @@ apikey_history_write(bool first)
 	}
 	if (counters > 0 && apikey_step_begin())
 	{
+		ApikeyWriter *writer = apikey_table_open(&apikey_history_table);
+
 		for (int i = 0; i < copies; i++)
-			write_counters(copied[i].counters, copied[i].count);
+			write_counters(writer, copied[i].counters, copied[i].count);
+		apikey_table_close(writer);
 		apikey_step_commit();
 	}
 	for (int i = 0; i < copies; i++)

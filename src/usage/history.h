@@ -40,8 +40,10 @@ typedef struct ApikeyHistoryCount
 
 /* history_rows.c */
 extern const ApikeyTable apikey_history_table;
-extern void apikey_history_add(const ApikeyRow *key, uint64 uses,
-							   const List *counts);
+extern ApikeyWriter *apikey_history_open(void);
+extern void apikey_history_close(ApikeyWriter *writer);
+extern void apikey_history_add(ApikeyWriter *writer, const pg_uuid_t *id,
+							   uint64 uses, const List *counts);
 extern bool apikey_history_retain(void);
 
 /* history.c */

@@ -76,8 +76,8 @@ row_id(const pg_uuid_t *key, TimestampTz begin, bool day, pg_uuid_t *id)
 }
 
 /* {"name": number, ...} with so much more of a name. */
-Datum
-apikey_history_json_plus(Datum json, const char *name, int64 amount)
+static Datum
+json_plus(Datum json, const char *name, int64 amount)
 {
 	Jsonb	   *object = DatumGetJsonbP(json);
 	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
@@ -173,8 +173,8 @@ find_row(ApikeyRow *row)
 	return true;
 }
 
-void
-apikey_history_put_row(const ApikeyRow *row, bool found)
+static void
+put_row(const ApikeyRow *row, bool found)
 {
 	if (found)
 		apikey_table_update(&apikey_history_table, row);
@@ -182,18 +182,10 @@ apikey_history_put_row(const ApikeyRow *row, bool found)
 		apikey_table_insert(&apikey_history_table, row);
 }
 
-/* The row of a key for what happens now: an hour's where these are kept. */
-bool
-apikey_history_open_row(const ApikeyRow *key, ApikeyRow *row)
-{
-	bool		day = apikey_history_hours == 0;
-
-	new_row(key, row);
-	set_step(row, begin_of(GetCurrentTimestamp(), day), day);
-	return find_row(row);
-}
-
-/* Has somebody the row of a key for what happens now? */
+/*
+ * Has somebody the row of a key for what happens now: an hour's where these are
+ * kept?
+ */
 bool
 apikey_history_row_held(const ApikeyRow *key)
 {
@@ -217,6 +209,24 @@ add_uses(ApikeyRow *row, int64 uses)
 								 uses));
 }
 
+/* The same, and what else was counted. */
+static void
+add(ApikeyRow *row, uint64 uses, const List *counts)
+{
+	ListCell   *cell;
+
+	add_uses(row, (int64) uses);
+	foreach(cell, counts)
+	{
+		const ApikeyHistoryCount *count = lfirst(cell);
+		ApikeyHistoryColumn column = count->of_unit ? HISTORY_SPENT :
+			HISTORY_DENIED;
+
+		row->values[column] = json_plus(row->values[column], count->name,
+										count->count);
+	}
+}
+
 /* Is none kept, or is there no table for it yet? */
 static bool
 none_kept(void)
@@ -224,61 +234,70 @@ none_kept(void)
 	return apikey_history_off() || apikey_catalog()->first_script;
 }
 
-/*
- * With what is written of a key's use: so many uses more, and, of another
- * server, what else it has counted.
- */
-void
-apikey_history_add(const ApikeyRow *key, uint64 uses, const List *counts)
-{
-	ApikeyRow	row;
-	bool		found;
-	ListCell   *cell;
-
-	if ((uses == 0 && counts == NIL) || none_kept())
-		return;
-	found = apikey_history_open_row(key, &row);
-	add_uses(&row, (int64) uses);
-	foreach(cell, counts)
-	{
-		const ApikeyHistoryCount *count = lfirst(cell);
-		ApikeyHistoryColumn column = count->of_unit ? HISTORY_SPENT :
-			HISTORY_DENIED;
-
-		row.values[column] = apikey_history_json_plus(row.values[column], count->name,
-													  count->count);
-	}
-	apikey_history_put_row(&row, found);
-}
-
-/* For a flush: the table, open to be written; NULL where no history is kept. */
+/* The table, open to be written; NULL where no history is kept. */
 ApikeyWriter *
 apikey_history_open(void)
 {
 	return none_kept() ? NULL : apikey_table_open(&apikey_history_table);
 }
 
-/* With a flush of a key: so many uses more. */
 void
-apikey_history_used(ApikeyWriter *writer, const pg_uuid_t *key, uint64 uses)
+apikey_history_close(ApikeyWriter *writer)
+{
+	if (writer != NULL)
+		apikey_table_close(writer);
+}
+
+/*
+ * Adds to the row of a key for what happens now, if there is one that nobody
+ * has; false otherwise.
+ */
+bool
+apikey_history_change(ApikeyWriter *writer, const pg_uuid_t *key, uint64 uses,
+					  const List *counts)
 {
 	bool		day = apikey_history_hours == 0;
 	pg_uuid_t	id;
 	ScanKeyData scan_key;
 	ApikeyRow	row;
 
-	if (uses == 0 || writer == NULL)
-		return;
 	row_id(key, begin_of(GetCurrentTimestamp(), day), day, &id);
 	apikey_table_key(&scan_key, &id);
-	if (apikey_table_see(writer, &apikey_history_table, &scan_key, &row))
-	{
-		add_uses(&row, (int64) uses);
-		if (apikey_table_change(writer, &apikey_history_table, &row))
-			return;
-	}
-	if (apikey_key_fetch_latest(key, &row))
-		apikey_history_add(&row, uses, NIL);
+	if (!apikey_table_see(writer, &apikey_history_table, &scan_key, &row))
+		return false;
+	add(&row, uses, counts);
+	return apikey_table_change(writer, &apikey_history_table, &row);
+}
+
+/* The same, or to a new one; who has it is waited for. */
+void
+apikey_history_put(const ApikeyRow *key, uint64 uses, const List *counts)
+{
+	bool		day = apikey_history_hours == 0;
+	ApikeyRow	row;
+	bool		found;
+
+	new_row(key, &row);
+	set_step(&row, begin_of(GetCurrentTimestamp(), day), day);
+	found = find_row(&row);
+	add(&row, uses, counts);
+	put_row(&row, found);
+}
+
+/*
+ * With what is written of a key's use: so many uses more, and, of another
+ * server, what else it has counted.
+ */
+void
+apikey_history_add(ApikeyWriter *writer, const pg_uuid_t *id, uint64 uses,
+				   const List *counts)
+{
+	ApikeyRow	key;
+
+	if ((uses > 0 || counts != NIL) && writer != NULL &&
+		!apikey_history_change(writer, id, uses, counts) &&
+		apikey_key_fetch_latest(id, &key))
+		apikey_history_put(&key, uses, counts);
 }
 
 /* Adds a row of an hour to that of its day, and removes it. */
@@ -307,12 +326,12 @@ sum_to_day(const ApikeyRow *hour)
 			(void) JsonbIteratorNext(&iterator, &value, true);
 			if (value.type == jbvNumeric)
 				day.values[columns[i]] =
-					apikey_history_json_plus(day.values[columns[i]], name,
-											 DatumGetInt64(DirectFunctionCall1(numeric_int8,
-																			   NumericGetDatum(value.val.numeric))));
+					json_plus(day.values[columns[i]], name,
+							  DatumGetInt64(DirectFunctionCall1(numeric_int8,
+																NumericGetDatum(value.val.numeric))));
 		}
 	}
-	apikey_history_put_row(&day, found);
+	put_row(&day, found);
 }
 
 /* Rows that have been kept long enough. */

@@ -17,15 +17,12 @@ extern void apikey_history_denied(const pg_uuid_t *key, const char *code);
 extern void apikey_history_drop(Oid database);
 
 /* history_rows.c */
-extern ApikeyWriter *apikey_history_open(void);
-extern void apikey_history_used(ApikeyWriter *writer, const pg_uuid_t *key,
-								uint64 uses);
+extern bool apikey_history_change(ApikeyWriter *writer, const pg_uuid_t *key,
+								  uint64 uses, const List *counts);
 extern bool apikey_history_off(void);
-extern Datum apikey_history_json_plus(Datum json, const char *name,
-									  int64 amount);
 extern bool apikey_history_row_held(const ApikeyRow *key);
-extern bool apikey_history_open_row(const ApikeyRow *key, ApikeyRow *row);
-extern void apikey_history_put_row(const ApikeyRow *row, bool found);
+extern void apikey_history_put(const ApikeyRow *key, uint64 uses,
+							   const List *counts);
 
 /* asker.c */
 extern void apikey_asker_note(Oid database, const pg_uuid_t *key, Oid actor,
