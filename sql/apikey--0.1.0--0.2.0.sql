@@ -934,8 +934,9 @@ COMMENT ON TABLE @extschema@.apikey_deleted IS
 	'Keys that were deleted less than a day ago, and whose they were; see apikey_charge';
 CREATE INDEX apikey_deleted_at ON @extschema@.apikey_deleted (deleted_at);
 
--- By hours, and then by days.  The id is made of key, beginning and step; names
--- and OIDs are those of the time, as in events.
+-- By hours, and then by days; with room on each page for updates in place.  The
+-- id is made of key, beginning and step; names and OIDs are those of the time, as
+-- in events.
 CREATE TABLE @extschema@.apikey_history (
 	id uuid NOT NULL,
 	key_id uuid NOT NULL,
@@ -952,7 +953,7 @@ CREATE TABLE @extschema@.apikey_history (
 	denied jsonb NOT NULL,
 	spent jsonb NOT NULL,
 	CONSTRAINT apikey_history_pkey PRIMARY KEY (id)
-) USING heap WITH (fillfactor = 70);
+) USING heap WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.apikey_history IS
 	'The use of keys by hours and days; read it through the view apikey_usage_history';
 CREATE INDEX apikey_history_place ON @extschema@.apikey_history (organization, project, starts_at)

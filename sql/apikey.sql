@@ -532,8 +532,9 @@ ALTER TABLE @extschema@.apikey_deleted ENABLE ALWAYS TRIGGER apikey_deleted_name
 ALTER TABLE @extschema@.apikey_deleted ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON @extschema@.apikey_deleted FROM PUBLIC;
 
--- By hours, and then by days.  The id is made of key, beginning and step; names
--- and OIDs are those of the time, as in events.
+-- By hours, and then by days; with room on each page for updates in place.  The
+-- id is made of key, beginning and step; names and OIDs are those of the time, as
+-- in events.
 CREATE TABLE @extschema@.apikey_history (
 	id uuid NOT NULL,
 	key_id uuid NOT NULL,
@@ -550,7 +551,7 @@ CREATE TABLE @extschema@.apikey_history (
 	denied jsonb NOT NULL,
 	spent jsonb NOT NULL,
 	CONSTRAINT apikey_history_pkey PRIMARY KEY (id)
-) USING heap WITH (fillfactor = 70);
+) USING heap WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.apikey_history IS
 	'The use of keys by hours and days; read it through the view apikey_usage_history';
 CREATE INDEX apikey_history_place ON @extschema@.apikey_history (organization, project, starts_at)
