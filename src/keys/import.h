@@ -101,14 +101,17 @@ typedef struct ApikeyProof
 	uint8		proof[APIKEY_DIGEST_BYTES];
 } ApikeyProof;
 
-extern const ApikeyMemoryPart apikey_rehash_memory;
 extern void apikey_rehash_imported(const ApikeyCredential *credential,
 								   const ApikeyImported *imported);
-extern void apikey_rehash_native(const ApikeyCredential *credential);
+extern bool apikey_rehash_native(const ApikeyCredential *credential);
 extern bool apikey_rehash_proved(const pg_uuid_t *id, const uint8 *proof);
 extern int	apikey_rehash_take_proofs(Oid database, ApikeyProof *proofs,
 									  int most);
-extern List *apikey_rehash_databases(void);
 extern bool apikey_rehash_flush(void);
+
+/* rehash_list.c */
+extern const ApikeyMemoryPart apikey_rehash_memory;
+extern List *apikey_rehash_databases(void);
+extern List *apikey_rehash_many(void);
 
 #endif							/* APIKEY_IMPORT_H */

@@ -50,6 +50,7 @@ extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,
 /* reveal.c */
 extern void apikey_reveal_keep(const ApikeyRow *key, const ApikeyRow *project,
 							   const text *plaintext);
+extern bool apikey_reveal_outdated(const ApikeyRow *key);
 extern void apikey_reveal_move(void *work);
 extern bool apikey_reveal_free(const ApikeyRow *key);
 extern void apikey_reveal_forget(const ApikeyRow *key);
@@ -94,7 +95,27 @@ extern bool apikey_proof_make(const pg_uuid_t *id, const uint8 *digest,
 extern bool apikey_proof_read(const pg_uuid_t *id, const uint8 *proof,
 							  uint8 *digest, bool *native);
 
-/* rehash.c */
+#define APIKEY_LAST_FOUR	4
+
+/* What is known of a key now that its text has been seen. */
+typedef struct ApikeyRehash
+{
+	Oid			database;
+	pg_uuid_t	id;
+	bool		proof;			/* for the primary */
+	uint8		digest[APIKEY_DIGEST_BYTES];	/* as it is to be stored, or a proof */
+	int32		pepper;
+	bool		native;
+	bool		of_text;		/* the last characters are known */
+	char		last_four[APIKEY_LAST_FOUR + 1];	/* of an imported one */
+} ApikeyRehash;
+
+/* rehash_list.c */
+extern bool apikey_rehash_listed(void);
+extern bool apikey_rehash_leave(const ApikeyRehash *item);
+extern void apikey_rehash_put_back(const ApikeyRehash *items, int count);
+extern int	apikey_rehash_take(Oid database, bool proofs,
+							   ApikeyRehash *taken, int most);
 extern void apikey_rehash_forget_database(Oid database);
 
 /* expiry.c */

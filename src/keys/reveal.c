@@ -150,6 +150,17 @@ encrypt_anew(ApikeyRow *row, const text *plaintext)
 	apikey_table_update(&reveal_table, row);
 }
 
+/* Is something kept of a key, under an older pepper? */
+bool
+apikey_reveal_outdated(const ApikeyRow *key)
+{
+	ApikeyRow	row;
+
+	return apikey_key_project(key) != NULL &&
+		apikey_table_fetch_latest(&reveal_table, apikey_row_id(key), &row) &&
+		outdated(&row);
+}
+
 /*
  * Puts what is kept of a key under the current pepper, as a work of
  * apikey_attempt; unless somebody has it, or the old one is gone.

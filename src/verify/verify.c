@@ -184,9 +184,8 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict)
 	code = read_key(credential, verdict, &outdated);
 	if (code != APIKEY_CODE_VALID)
 		return code;
-	if (outdated)
-		apikey_rehash_native(credential);
-	apikey_cache_store(begun, credential, verdict);
+	if (!outdated || apikey_rehash_native(credential))
+		apikey_cache_store(begun, credential, verdict);
 	return APIKEY_CODE_VALID;
 }
 

@@ -87,6 +87,16 @@ apikey_due_list_again(void)
 	databases_listed = false;
 }
 
+/* Those where so much has gathered that it is not to wait for its time. */
+void
+apikey_due_add_many(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, apikey_rehash_many())
+		apikey_due_add(lfirst_oid(cell));
+}
+
 /* Those that apikey_flush() waits for. */
 void
 apikey_due_add_requests(void)

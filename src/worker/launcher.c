@@ -376,6 +376,7 @@ go_round(void)
 	bool		got = keep_one_waiting();
 
 	apikey_due_add_requests();
+	apikey_due_add_many();
 	send_workers();
 	return soon ? APIKEY_LOOK_AROUND : !got ? RETRY : PG_INT32_MAX;
 }

@@ -31,6 +31,7 @@ extern Oid	apikey_due_first(void);
 extern void apikey_due_remove_first(void);
 extern void apikey_due_find(void);
 extern void apikey_due_list_again(void);
+extern void apikey_due_add_many(void);
 extern void apikey_due_add_requests(void);
 
 /* keeper.c */
