@@ -16,8 +16,9 @@ export class Conflict extends Error {
 // There is no such thing, or not for this user: the same text for both.
 export class NotFound extends Error {}
 
-// A refusal of ours, told as the database's are: by a SQLSTATE and the field.
-export const refusal = (code, column) => Object.assign(new Error(), { code, column });
+// A refusal of ours, told as the database's are: by a SQLSTATE, the field, and the
+// rule where it has one.
+export const refusal = (code, column, constraint) => Object.assign(new Error(), { code, column, constraint });
 
 // Runs work(db) for the form at hand.  It returns { go, notice }, where to go
 // then and what to say there, with whatever else; we return that, or { problem }.
@@ -51,7 +52,7 @@ export function leave(c, { go, notice }) {
 // is there now, and then written.
 export const lock = (db, what) => db.one('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [what]);
 
-// Arguments whose field has another name.
+// Arguments whose field has another name, where a form has none of theirs.
 const FIELDS = { amount: 'quota', path: 'name' };
 
 // A text for an error by the rule that was broken, else by its kind.
@@ -59,7 +60,7 @@ export function explain(c, error) {
   const t = c.get('t');
   const text = t.errors[error.constraint] ?? t.errors[error.code] ?? t.errors.other;
   return {
-    field: FIELDS[error.column] ?? error.column,
+    field: error.column in c.get('form') ? error.column : FIELDS[error.column] ?? error.column,
     text: typeof text === 'function' ? text(error) : text,
     code: error.code,
   };

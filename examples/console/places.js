@@ -3,7 +3,7 @@ import { html } from 'hono/html';
 import { as } from './database.js';
 import { change, Conflict, leave, lock, NotFound } from './change.js';
 import { made, secretPage } from './keys.js';
-import { hrefs, names, openProject, personName, tabs } from './project.js';
+import { hrefs, names, openOrganization, openPlace, openProject, personName, tabs } from './project.js';
 import { card, cell, facts, Fields, first, form, head, message, moment, NEEDED, number, page, PLAIN, row, span, table } from './layout.js';
 
 const ROLES = ['developer', 'admin', 'owner'];
@@ -41,25 +41,11 @@ async function homePage(c, problem) {
   });
 }
 
-// An organization, as its member sees it, or a member of one of its projects.
-async function openOrganization(db, c) {
-  const name = c.req.param('org');
-  const organization = await db.one('SELECT name, role FROM apikey_organizations WHERE name = $1', [name]);
-  const projects = await db.all(
-    `SELECT path, role FROM apikey_projects WHERE split_part(path, '/', 1) = $1 ORDER BY path`, [name]);
-  if (!organization && projects.length === 0) throw new NotFound();
-  return { name, path: name, href: `/o/${name}`, role: organization?.role, owns: organization?.role === 'owner', projects,
-    crumbs: [['/', c.get('t').projects], [`/o/${name}`, name]] };
-}
-
-const organizationTabs = (c, org, current) => [['', 'projects', c.get('t').projects],
-  ['/members', 'members', c.get('t').members]].map(([end, name, text]) => [org.href + end, text, name === current]);
-
 async function organizationPage(c) {
   const t = c.get('t');
   const org = await as(c.get('user'), (db) => openOrganization(db, c));
   return page(c, {
-    title: org.name, crumbs: org.crumbs.slice(0, -1), tabs: organizationTabs(c, org, 'projects'),
+    title: org.name, crumbs: org.crumbs.slice(0, -1), tabs: tabs(c, org, 'projects'),
     actions: org.owns && html`<a class="button primary" href="${org.href}/new">${t.newProject}</a>`,
     body: html`${org.projects.length === 0 ? html`<div class="empty"><p>${t.noProjectsHere}</p></div>`
       : card('', projectList(c, org.projects))}
@@ -93,8 +79,6 @@ async function newProject(c) {
 }
 
 // Members of a project or of an organization.
-const openPlace = (db, c) => c.req.param('project') ? openProject(db, c) : openOrganization(db, c);
-
 async function membersPage(c, problem) {
   const t = c.get('t');
   const { place, members, who } = await as(c.get('user'), async (db) => {
@@ -114,7 +98,7 @@ async function membersPage(c, problem) {
   return page(c, {
     title: `${t.members} · ${place.path}`, heading: t.members, lead: place.path,
     crumbs: place.crumbs, status: problem ? 422 : 200,
-    tabs: c.req.param('project') ? tabs(c, place, 'members') : organizationTabs(c, place, 'members'),
+    tabs: tabs(c, place, 'members'),
     body: html`
       ${table(t.members, [head(t.person), head(t.role), head(t.holdsIn), head(t.since),
         place.owns && head(html`<span class="unseen">${t.change}</span>`)], members.map(line))}
@@ -328,7 +312,7 @@ function eventDetail(c, who, { event, detail, client_addr }) {
   const t = c.get('t');
   if (!detail) return client_addr ?? '';
   const words = [];
-  if (/^member|^transferred/.test(event)) words.push(personName(c, who, detail.subject, detail.member ?? detail.owner));
+  if (/^member|^transferred/.test(event) || detail.holder === 'subject') words.push(personName(c, who, detail.subject, detail.member ?? detail.owner));
   if (detail.role_before) words.push(`${t.roles[detail.role_before]} → ${t.roles[detail.role]}`);
   else if (detail.role && t.roles[detail.role]) words.push(t.roles[detail.role]);
   if (detail.unit) words.push(t.limitOf(t.limitName(detail.unit, t.kinds[detail.kind]), number(c, detail.amount), span(c, detail.period)));

@@ -1,4 +1,5 @@
-// What is asked on every page of a project: may this user see it, and do what?
+// What is asked on every page of a project or an organization: may this user see
+// it, and do what?
 import { html } from 'hono/html';
 import { NotFound } from './change.js';
 
@@ -16,12 +17,25 @@ export function hrefs(c, path) {
   return { href: `/o/${org}/p/${name}`, crumbs: [['/', c.get('t').projects], [`/o/${org}`, org], [`/o/${org}/p/${name}`, name]] };
 }
 
-export function tabs(c, project, current) {
+// An organization, as its member sees it, or a member of one of its projects.
+export async function openOrganization(db, c) {
+  const name = c.req.param('org');
+  const organization = await db.one('SELECT name, role FROM apikey_organizations WHERE name = $1', [name]);
+  const projects = await db.all(
+    `SELECT path, role FROM apikey_projects WHERE split_part(path, '/', 1) = $1 ORDER BY path`, [name]);
+  if (!organization && projects.length === 0) throw new NotFound();
+  return { name, path: name, href: `/o/${name}`, role: organization?.role, owns: organization?.role === 'owner', projects,
+    crumbs: [['/', c.get('t').projects], [`/o/${name}`, name]] };
+}
+
+export const openPlace = (db, c) => c.req.param('project') ? openProject(db, c) : openOrganization(db, c);
+
+export function tabs(c, place, current) {
   const t = c.get('t');
-  return [['', 'keys', t.apiKeys], ['/members', 'members', t.members],
-    ...project.owns ? [['/audit', 'audit', t.auditLog]] : [],
-    ['/settings', 'settings', t.settings]]
-    .map(([end, name, text]) => [project.href + end, text, name === current]);
+  const both = [['/members', 'members', t.members], ['/limits', 'limits', t.limits]];
+  return (place.projects ? [['', 'projects', t.projects], ...both]
+    : [['', 'keys', t.apiKeys], ...both, ...place.owns ? [['/audit', 'audit', t.auditLog]] : [], ['/settings', 'settings', t.settings]])
+    .map(([end, name, text]) => [place.href + end, text, name === current]);
 }
 
 // The names of people by their ids.

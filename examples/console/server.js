@@ -12,6 +12,7 @@ import { NotFound, Sent } from './change.js';
 import { message } from './layout.js';
 import { dialogRoutes } from './dialogs.js';
 import { keyRoutes } from './keys.js';
+import { limitRoutes } from './limits.js';
 import { listRoutes } from './list.js';
 import { placeRoutes } from './places.js';
 import { LANGUAGES } from './texts.js';
@@ -95,6 +96,7 @@ app.post('/language', (c) => {
 });
 if (!byProxy) signInRoutes(app);
 placeRoutes(app);
+limitRoutes(app);
 listRoutes(app);
 keyRoutes(app);
 dialogRoutes(app);

@@ -75,6 +75,10 @@ export async function signIn(person, language = 'en', options = {}) {
   return page;
 }
 
+// The same person's pages in another language from now on.
+export const speak = (page, language) =>
+  page.context().addCookies([{ name: 'language', value: language, url: url('/') }]);
+
 // Sends the page's main form.
 export const send = (page) => page.locator('main form .buttons button').first().click();
 
