@@ -4,6 +4,7 @@ import { as } from './database.js';
 import { change, Conflict, leave, lock, NotFound } from './change.js';
 import { made, secretPage } from './keys.js';
 import { hrefs, names, openOrganization, openPlace, openProject, personName, tabs } from './project.js';
+import { isOperator } from './servers.js';
 import { card, cell, facts, Fields, first, form, head, message, moment, NEEDED, number, page, PLAIN, row, span, table } from './layout.js';
 
 const ROLES = ['developer', 'admin', 'owner'];
@@ -19,9 +20,10 @@ const projectList = (c, projects) => html`<ul class="links">${projects.map((each
 // All that somebody belongs to.
 async function homePage(c, problem) {
   const t = c.get('t');
-  const { organizations, projects } = await as(c.get('user'), async (db) => ({
+  const { organizations, projects, operates } = await as(c.get('user'), async (db) => ({
     organizations: await db.all('SELECT name, role FROM apikey_organizations ORDER BY name'),
     projects: await db.all('SELECT path, role FROM apikey_projects ORDER BY path'),
+    operates: await isOperator(db),
   }));
   const all = [...organizations.map((each) => each.name), ...projects.map((each) => each.path.split('/')[0])];
   const block = (org) => {
@@ -34,6 +36,7 @@ async function homePage(c, problem) {
   return page(c, {
     title: t.projects,
     lead: all.length ? t.projectsLead : t.noProjects,
+    actions: operates && html`<a class="button" href="/servers">${t.servers}</a>`,
     status: problem ? 422 : 200,
     body: html`<div class="grid">${[...new Set(all)].sort().map(block)}</div>
       ${card(t.newOrganization, form(c, '/organizations',

@@ -15,6 +15,7 @@ import { keyRoutes } from './keys.js';
 import { limitRoutes } from './limits.js';
 import { listRoutes } from './list.js';
 import { placeRoutes } from './places.js';
+import { serverRoutes } from './servers.js';
 import { LANGUAGES } from './texts.js';
 
 const app = new Hono();
@@ -97,6 +98,7 @@ app.post('/language', (c) => {
 if (!byProxy) signInRoutes(app);
 placeRoutes(app);
 limitRoutes(app);
+serverRoutes(app);
 listRoutes(app);
 keyRoutes(app);
 dialogRoutes(app);

@@ -39,6 +39,47 @@ CREATE TABLE IF NOT EXISTS console.sent (
 );
 GRANT SELECT, INSERT, UPDATE, DELETE ON console.sent TO console;
 
+-- Who runs the service: the page of a fleet's servers is theirs.  Nobody is one
+-- until a superuser says so, as in INSERT INTO console.operator VALUES ('u1').
+CREATE TABLE IF NOT EXISTS console.operator (person text PRIMARY KEY REFERENCES console.person);
+GRANT SELECT ON console.operator TO console;
+CREATE OR REPLACE FUNCTION console.operates() RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT EXISTS (SELECT FROM console.operator WHERE person = current_setting('console.subject', true)) $$;
+
+-- What that page shows and does.  The console's role acts for everybody, so it
+-- is given none of it: these run as their owner, a superuser, for an operator.
+CREATE OR REPLACE FUNCTION console.servers() RETURNS TABLE (name text, role text, version text, first_seen_at timestamptz,
+	last_report_at timestamptz, uses bigint, leased jsonb, lag interval, silent boolean)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT s.name, s.role, s.version, s.first_seen_at, s.last_report_at, s.uses, s.leased, s.lag, s.role <> 'primary'
+			AND coalesce(s.last_report_at, s.first_seen_at) < now() - current_setting('apikey.server_timeout')::interval
+		FROM auth.apikey_servers s WHERE console.operates();
+$$;
+
+-- Among the last 100,000 events: a page does not look further back.
+CREATE OR REPLACE FUNCTION console.server_events() RETURNS TABLE (id bigint, at timestamptz, event text, actor name,
+	actor_subject text, detail jsonb)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	last bigint := (SELECT e.id FROM auth.apikey_events e ORDER BY e.id DESC LIMIT 1);
+BEGIN
+	RETURN QUERY SELECT e.id, e.at, e.event, e.actor, e.actor_subject, e.detail FROM auth.apikey_events e
+		WHERE console.operates() AND e.id > last - 100000
+			AND e.event IN ('server_joined', 'server_lost', 'server_forgotten')
+		ORDER BY e.id DESC LIMIT 30;
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION console.forget_server(name text) RETURNS boolean
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT auth.apikey_server_forget($1) WHERE console.operates() $$;
+
+REVOKE ALL ON FUNCTION console.servers(), console.server_events(), console.forget_server(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION console.servers(), console.server_events(), console.forget_server(text) TO console;
+
 -- Deletes a person: ends every membership, and with them the keys, and forgets
 -- name and address.  It runs as its owner, a superuser, since a person does not
 -- remove itself from a project; it fails while there is an organization that
@@ -54,6 +95,7 @@ DECLARE
 BEGIN
 	PERFORM auth.apikey_member_remove(path, 'console', who) FROM unnest(paths) AS path;
 	PERFORM auth.apikey_revoke(id, 'user deleted') FROM unnest(ids) AS id;
+	DELETE FROM console.operator WHERE person = who;
 	UPDATE console.person SET email = NULL, name = NULL, deleted_at = now() WHERE id = who;
 END;
 $$;

@@ -283,6 +283,28 @@ export const en = {
   detail: 'Detail',
   wasCalled: (name) => `was “${name}”`,
   stops: 'stops',
+
+  servers: 'Servers',
+  serversLead: 'The servers that verify keys, and what they have told the primary.',
+  server: 'Server',
+  serverRoles: { primary: 'Primary', standby: 'Standby', subscriber: 'Subscriber' },
+  version: (version) => `version ${version}`,
+  reports: 'Reports',
+  silent: 'Silent',
+  silentLead:
+    'Nothing is heard of a server. Its uses are not counted, and what was leased to it is kept. See that it reaches the primary or, where it is gone for good, forget it.',
+  lastReport: 'Last report',
+  lag: 'Behind',
+  leases: 'Leased',
+  leaseOf: (unit, amount) => `${amount} ${unit}`,
+  noFleet:
+    'This server verifies alone, and that is all right. Standbys and subscribers that verify too will stand here once they have joined the fleet.',
+  forget: 'Forget',
+  forgetServer: (name) => `Forget “${name}”`,
+  forgetLead: 'What was leased to it is given back to nobody, and uses that it has not reported are lost. If it comes back, it joins anew.',
+  forgetReporting:
+    'This server reports: there is no need to forget it. What was leased to it is given back to nobody, uses that it has not reported are lost, and it joins anew.',
+  isPrimary: 'This is the primary, which cannot be forgotten.',
   deleteAccount: 'Delete my account',
   deleteAccountLead:
     'You leave every project. Keys that belong to you or that you vouch for are refused from now on, until an owner or admin rotates them or hands them over.',
@@ -317,6 +339,9 @@ export const en = {
     limit_low: 'Limit nearly used up',
     limit_exhausted: 'Limit used up',
     overdrawn: 'Limit overdrawn',
+    server_joined: 'Server joined',
+    server_lost: 'Server lost',
+    server_forgotten: 'Server forgotten',
   },
   fields: {
     description: 'Description',
@@ -364,6 +389,7 @@ export const en = {
     dropped: 'It is dropped.',
     limitSet: 'The limit is set.',
     limitDropped: 'The limit is dropped.',
+    serverForgotten: 'The server is forgotten.',
     accountDeleted: 'Your account is deleted.',
     unusedRevoked: (count, left) =>
       `${s(count, 'key')} revoked.${left ? ` ${s(left, 'key was', 'keys were')} used or ended meanwhile and left alone.` : ''}`,
@@ -383,6 +409,7 @@ export const en = {
   limitAlready: 'There is a limit of this unit, kind and period already. Change it in the list.',
   limitChanged: 'Somebody else has changed this limit meanwhile. Nothing was done. Here is how it stands.',
   noMemberHere: 'This person is no member here any more.',
+  serverChanged: 'Another server has this name now. Nothing was done.',
   lastOwner: 'An organization keeps at least one owner. Make somebody else an owner first.',
   lastOwnerAccount:
     'You are the last owner of an organization. Make somebody else an owner, or drop the organization, and then delete your account.',

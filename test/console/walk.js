@@ -3,7 +3,7 @@ import { check, done } from './tools.js';
 
 // A browser that does not answer ends a part: what was checked last tells where.
 const PART = 300000;
-for (const part of (process.env.WALK || 'dialogs roles limits bad_days').split(' ')) {
+for (const part of (process.env.WALK || 'dialogs roles limits servers bad_days').split(' ')) {
   const started = Date.now();
   let timer;
   try {
