@@ -43,6 +43,7 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.fired VALUES (TG_RELNAME, NEW.id); RETURN NEW; END $$;
 	CREATE TABLE three AS SELECT n, key, apikey_id(key) AS id FROM (SELECT n, apikey_create('three-' || n) AS key FROM generate_series(1, 3) n) made;
 	ALTER SYSTEM SET apikey.flush_interval = '1h';
+	ALTER SYSTEM SET apikey.history_hours = 0;	-- the day ends less often
 	SELECT pg_reload_conf()});
 my $counts = q{SELECT string_agg(use_count::text, ' ' ORDER BY n), (SELECT sum(use_count) FROM apikey_history WHERE key_id IN (SELECT id FROM three)) FROM apikey_usage JOIN three USING (id)};
 my $use = sub { $node->safe_psql('postgres', 'SELECT count(*) FROM three WHERE apikey_check(key)') };
@@ -63,13 +64,38 @@ $other->query_safe('COMMIT');
 $other->quit;
 $flush->();
 is($node->safe_psql('postgres', $counts), '3 3 3|9', 'which comes the next time');
+# Of each row a flush and a report write one update, in its place, and no lock.
+my $records = sub {
+	my ($write) = @_;
+	my $begin = $node->safe_psql('postgres', 'SELECT pg_current_wal_insert_lsn()');
+	$write->();
+	my $end = $node->safe_psql('postgres', 'SELECT pg_switch_wal()');
+	my ($wal) = run_command([ 'pg_waldump', '-p', $node->data_dir . '/pg_wal', '-s', $begin, '-e', $end, '-r', 'Heap' ]);
+	my @found;
+	for my $table ('apikey_usage', 'apikey_history')
+	{
+		my $rel = $node->safe_psql('postgres', "SELECT '1663/' || substr(pg_relation_filepath('$table'), 6)");
+		push @found, map { /desc: (\S+) .*rel \Q$rel\E / ? "$table $1" : () } split /\n/, $wal;
+	}
+	return join ', ', @found;
+};
+my $updates = join ', ', ('apikey_usage HOT_UPDATE') x 3, ('apikey_history HOT_UPDATE') x 3;
+$use->();
+is($records->($flush), $updates, 'a flush');
+my $server = "'10000000-0000-4000-8000-000000000001'";
+$node->safe_psql('postgres', "SELECT apikey_server_join($server, '{}', $server, 'other', 'standby', '0.2.0', system_identifier, false) FROM pg_control_system()");
+my $report = sub {
+	$node->safe_psql('postgres', "SELECT apikey_server_report($server, 1, 1, NULL, array_agg(id), array_agg(1::bigint), array_agg(0::bigint), array_agg(now()), array_agg(NULL::inet), '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}') FROM three");
+};
+is($records->($report), $updates, 'a report');
+is($node->safe_psql('postgres', $counts), '5 5 5|15', 'and they count');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM fired'), '0', 'nothing of others has fired');
 $node->safe_psql('postgres', q{
 	CREATE TRIGGER fire BEFORE UPDATE ON apikey_usage FOR EACH ROW EXECUTE FUNCTION fire();
 	CREATE TRIGGER fire AFTER UPDATE ON apikey_history FOR EACH ROW EXECUTE FUNCTION fire()});
 $use->();
 $flush->();
-is($node->safe_psql('postgres', $counts), '4 4 4|12', 'with triggers of others');
+is($node->safe_psql('postgres', $counts), '6 6 6|18', 'with triggers of others');
 is($node->safe_psql('postgres', 'SELECT what, count(*) FROM fired GROUP BY 1 ORDER BY 1'), "apikey_history|3\napikey_usage|3", 'which fire');
 $node->stop;
 done_testing();
