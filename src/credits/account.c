@@ -28,6 +28,8 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
 
 #include "text/text.h"
 #include "store/store.h"
@@ -58,13 +60,13 @@ ApikeyTable apikey_account_table = {
 	.count = lengthof(credit_columns)
 };
 
-/* Has this transaction written accounts? */
-static bool wrote_accounts = false;
+/* The accounts that this transaction has written; NULL for none. */
+static HTAB *written = NULL;
 
 static void
 on_transaction_end(ApikeyEnd end pg_attribute_unused())
 {
-	wrote_accounts = false;
+	written = NULL;				/* goes with the transaction's memory */
 }
 
 ApikeyTransactionPart apikey_account_transaction = {.end = on_transaction_end};
@@ -284,20 +286,36 @@ apikey_account_write_here(ApikeyRow *row)
 	if (lease.number == APIKEY_LEASE_UNNUMBERED && apikey_usage_shared())
 		apikey_account_put_back(row, apikey_account_take_out(row, true));
 	apikey_account_write(row);
-	wrote_accounts = true;
+	apikey_account_note_written(apikey_row_id(row));
 }
 
 void
-apikey_account_note_written(void)
+apikey_account_note_written(const pg_uuid_t *account)
 {
-	wrote_accounts = true;
+	if (written == NULL)
+	{
+		HASHCTL		ctl = {
+			.keysize = sizeof(pg_uuid_t),
+			.entrysize = sizeof(pg_uuid_t),
+			.hcxt = TopTransactionContext
+		};
+
+		written = hash_create("apikey accounts written", 16, &ctl,
+							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	(void) hash_search(written, account, HASH_ENTER, NULL);
 }
 
-/* Has this transaction written accounts, which the worker cannot see? */
+/*
+ * Has this transaction written an account, so that the worker cannot see it as
+ * it is?  Nothing is said of others: whoever had written one of its own, and
+ * had the row of another's, would keep all from spending of that.
+ */
 bool
-apikey_account_written(void)
+apikey_account_written(const pg_uuid_t *account)
 {
-	return wrote_accounts;
+	return written != NULL &&
+		hash_search(written, account, HASH_FIND, NULL) != NULL;
 }
 
 void

@@ -30,7 +30,7 @@ typedef enum ApikeyAccountColumn
 
 /* account.c */
 extern ApikeyTable apikey_account_table;
-extern void apikey_account_note_written(void);
+extern void apikey_account_note_written(const pg_uuid_t *account);
 extern int64 apikey_account_number(const ApikeyRow *row,
 								   ApikeyAccountColumn column);
 extern void apikey_account_raise_generation(ApikeyRow *row);
@@ -44,6 +44,6 @@ extern void apikey_account_set_lease(ApikeyRow *row, int64 number,
 									 int64 leased);
 extern bool apikey_account_lock(const pg_uuid_t *account, ApikeyLock lock,
 								ApikeyRow *row, bool *refilled);
-extern bool apikey_account_written(void);
+extern bool apikey_account_written(const pg_uuid_t *account);
 
 #endif							/* APIKEY_ACCOUNT_H */

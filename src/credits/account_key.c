@@ -121,7 +121,7 @@ create_account(ApikeyRow *key, const pg_uuid_t *id)
 	apikey_row_set(&row, APIKEY_ACCOUNT_GENERATION, Int64GetDatum(0));
 	apikey_table_insert(&apikey_account_table, &row);
 	apikey_row_set_pointer(key, APIKEY_KEY_CREDITS_ACCOUNT, id);
-	apikey_account_note_written();
+	apikey_account_note_written(id);
 }
 
 /* The same under the key's own id. */
@@ -213,7 +213,7 @@ close_account(ApikeyRow *row)
 	(void) apikey_account_take_out(row, true);
 	change_account(apikey_row_id(row), NULL);
 	apikey_table_delete(&apikey_account_table, apikey_row_id(row), false);
-	apikey_account_note_written();
+	apikey_account_note_written(apikey_row_id(row));
 }
 
 /*

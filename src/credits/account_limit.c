@@ -43,7 +43,7 @@ apikey_account_of_limit_create(const ApikeyRow *limit)
 	set_limit(&row, limit, true, GetCurrentTimestamp());
 	apikey_row_set(&row, APIKEY_ACCOUNT_GENERATION, Int64GetDatum(0));
 	apikey_table_insert(&apikey_account_table, &row);
-	apikey_account_note_written();
+	apikey_account_note_written(apikey_row_id(limit));
 }
 
 /*
@@ -82,5 +82,5 @@ apikey_account_of_limit_drop(const pg_uuid_t *id)
 		return;
 	apikey_lease_ending(id);
 	apikey_table_delete(&apikey_account_table, id, false);
-	apikey_account_note_written();
+	apikey_account_note_written(id);
 }

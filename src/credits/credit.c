@@ -4,7 +4,7 @@
  *
  * Where there is a lease, or the worker can be asked for one, a verification
  * spends of it and writes nothing.  Otherwise it updates the row: where its own
- * transaction has written accounts, which the worker cannot see; without the
+ * transaction has written that, which the worker cannot see; without the
  * library preloaded; and where no worker can be had.  It never raises, and
  * waits for the worker and for a row's lock WAIT_MAX together at most: so it
  * looks whether a row is free instead of queueing for it.
@@ -197,7 +197,7 @@ apikey_credit_spend(ApikeySpending *spending)
 	/* The row has no place for what makes a lease good, or void. */
 	if (apikey_catalog()->first_script)
 		return APIKEY_CREDIT_UNAVAILABLE;
-	if (apikey_usage_shared() && !apikey_account_written())
+	if (apikey_usage_shared() && !apikey_account_written(spending->account))
 		return spend_of_lease(spending);
 	return spend_directly(spending);
 }

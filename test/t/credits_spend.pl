@@ -64,6 +64,18 @@ sql("UPDATE apikeys SET credits_interval = '2 days' WHERE name = 'kept'");
 is(left_of('kept'), 10, 'and nothing more than that');
 is(verify($kept, ', cost => 11'), 'exhausted|10', 'nor to be spent');
 $_->quit for $spender, $setter;
+
+# Whoever holds a text has no row of it, whatever else its transaction has done.
+my $shared = create('shared', 'credits => 1000');
+is(verify($shared), 'valid|999', 'of many holders');
+my $holder = $node->background_psql('postgres');
+$holder->query_safe("SET ROLE anna; BEGIN; SELECT apikey_create('annas', credits => 5) IS NOT NULL");
+like($holder->query_safe("SELECT code FROM apikey_verify('$shared', owner => session_user::regrole)"), qr/^valid/m, 'one of them has credits to give, too');
+is(sql("SET lock_timeout = '1s'", "UPDATE apikeys SET credits = 500 WHERE name = 'shared'", "SELECT credits FROM apikeys WHERE name = 'shared'"), 500, 'the owner sets them');
+is(verify($shared, ', cost => 400'), 'valid|100', 'and others spend');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+
 # More than can be counted is not kept, but harms nobody.
 my $most = create('most', 'credits => 9223372036854775807');
 is(verify($most), 'valid|9223372036854775806', 'one of the most there can be');
