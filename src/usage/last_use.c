@@ -9,11 +9,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "common/hashfn.h"
-#include "storage/lmgr.h"
 
 #include "store/store.h"
 #include "rows/rows.h"
+#include "keys/keys.h"
 #include "usage/usage.h"
 
 typedef struct LastUse
@@ -35,16 +34,20 @@ set_use(ApikeyRow *use, const LastUse *touch)
 }
 
 /*
- * Two sessions that make a key's first row would wait for one another, so
- * whoever does not get this lock leaves it to the other.  Nobody else takes
- * locks of such objects.
+ * Two sessions that make a key's first row would wait for one another, and one
+ * that whoever deletes the key does not see would be left behind.  So this is
+ * for whoever gets the row of what proves the key; false where somebody else
+ * has it, or it is gone.
  */
 static bool
-lock_first_use(const pg_uuid_t *key)
+lock_proof(const pg_uuid_t *key)
 {
-	return ConditionalLockDatabaseObject(apikey_catalog_relation(APIKEY_REL_USAGE),
-										 hash_bytes(key->data, UUID_LEN), 0,
-										 ExclusiveLock);
+	ApikeyRow	row;
+
+	return apikey_table_lock(&apikey_digest_table, key, APIKEY_LOCK_UPDATE_SKIP,
+							 &row) ||
+		apikey_table_lock(&apikey_import_table, key, APIKEY_LOCK_UPDATE_SKIP,
+						  &row);
 }
 
 static void
@@ -55,7 +58,9 @@ write_last_use(void *work)
 	ScanKeyData key;
 	ApikeyRow	use;
 
-	if (!apikey_table_free(&apikey_use_table))
+	if (!apikey_table_free(&apikey_use_table) ||
+		!apikey_table_free(&apikey_digest_table) ||
+		!apikey_table_free(&apikey_import_table))
 		return;
 	apikey_table_key(&key, touch->key);
 	writer = apikey_table_open(&apikey_use_table);
@@ -70,7 +75,7 @@ write_last_use(void *work)
 			apikey_table_put(writer, &apikey_use_table, &use);
 		}
 	}
-	else if (lock_first_use(touch->key) &&
+	else if (lock_proof(touch->key) &&
 			 apikey_table_absent(writer, &apikey_use_table, &key))
 	{
 		apikey_use_new(&use, touch->key);
