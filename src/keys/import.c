@@ -26,9 +26,9 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_collation.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
@@ -160,7 +160,7 @@ require_no_clash(text *lookup)
 		{
 			if (!TransactionIdIsValid(other))
 				refuse_taken("lookup");
-			XactLockTableWait(other, NULL, NULL, XLTW_None);
+			apikey_table_wait(&apikey_import_table, other);
 		}
 	}
 }

@@ -109,6 +109,22 @@ apikey_storage_holder(void)
 	return holder;
 }
 
+/* Notes whose a transaction is that is about to be waited for. */
+static void
+note_holder(TransactionId other)
+{
+	holder = TransactionIdIsNormal(other) && TransactionIdIsInProgress(other) ?
+		BackendXidGetPid(SubTransGetTopmostTransaction(other)) : 0;
+}
+
+/* Waits until a transaction has ended. */
+void
+apikey_storage_wait(TransactionId other)
+{
+	note_holder(other);
+	XactLockTableWait(other, NULL, NULL, XLTW_None);
+}
+
 /* Locks the row that stands at a place; somebody who has it is waited for. */
 static TM_Result
 lock_waiting(Relation rel, ItemPointer where, Snapshot snapshot,
@@ -124,9 +140,7 @@ lock_waiting(Relation rel, ItemPointer where, Snapshot snapshot,
 	holder = 0;
 	if (result != TM_WouldBlock || skip)
 		return result;
-	if (TransactionIdIsNormal(failure->xmax) &&
-		TransactionIdIsInProgress(failure->xmax))
-		holder = BackendXidGetPid(SubTransGetTopmostTransaction(failure->xmax));
+	note_holder(failure->xmax);
 	return table_tuple_lock(rel, where, snapshot, slot, command, mode,
 							LockWaitBlock, flags, failure);
 }

@@ -69,6 +69,7 @@ extern bool apikey_storage_lock(Relation rel, Relation index,
 								const ScanKeyData *keys, int nkeys,
 								ApikeyLock lock, struct TupleTableSlot *slot);
 extern int	apikey_storage_holder(void);
+extern void apikey_storage_wait(TransactionId other);
 extern bool apikey_storage_absent(Relation rel, Relation index,
 								  const ScanKeyData *keys, int nkeys);
 extern ApikeyWriter *apikey_storage_open(Relation rel,

@@ -129,6 +129,28 @@ rethrow(const ApikeyTable *table, const ApikeyRow *row, const char *argument,
 }
 
 /*
+ * Waits for a transaction that has written a row which one of ours may not stand
+ * beside, as for an equal one in a unique index.
+ */
+void
+apikey_table_wait(const ApikeyTable *table, TransactionId other)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int			before = begin_waiting();
+
+	PG_TRY();
+	{
+		apikey_storage_wait(other);
+	}
+	PG_CATCH();
+	{
+		rethrow(table, NULL, NULL, context, before);
+	}
+	PG_END_TRY();
+	LockTimeout = before;
+}
+
+/*
  * Locks a table for rows to be written, unless somebody has it who keeps us
  * waiting: false then.
  */
