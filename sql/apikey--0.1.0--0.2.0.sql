@@ -458,7 +458,7 @@ SELECT pg_extension_config_dump('@extschema@.apikey_credit', '');
 -- Revocations
 
 -- Who may only revoke a key adds a row here, and locks none of the key's; so does
--- who removes a key, or a member, that somebody else has.  It is taken into the key's row when
+-- who disables or removes a key, or removes a member, that somebody else has.  It is taken into the key's row when
 -- that is locked next.
 CREATE TABLE @extschema@.apikey_revocation (
 	id uuid NOT NULL,
@@ -468,10 +468,11 @@ CREATE TABLE @extschema@.apikey_revocation (
 	revoked_by text NOT NULL,
 	revoked_by_subject text COLLATE "C",
 	removed boolean NOT NULL,
+	disabled boolean NOT NULL,
 	CONSTRAINT apikey_revocation_pkey PRIMARY KEY (id)
 ) USING heap;
 COMMENT ON TABLE @extschema@.apikey_revocation IS
-	'Revocations, and removals, that are not in their key''s row yet, or in a member''s; the views go by them';
+	'What revokes, disables or removes a key, or removes a member, and is not in its row yet; the views go by them';
 COMMENT ON TABLE @extschema@.apikey_digest IS
 	'HMAC-SHA-256(pepper, SHA-256(key)) of each key; pepper: the fingerprint of the one that it is keyed with, 0 for the empty one';
 COMMENT ON VIEW @extschema@.apikey_stats IS

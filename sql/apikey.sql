@@ -391,7 +391,7 @@ ALTER TABLE @extschema@.apikey_reveal ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON @extschema@.apikey_reveal FROM PUBLIC;
 
 -- Who may only revoke a key adds a row here, and locks none of the key's; so does
--- who removes a key, or a member, that somebody else has.  It is taken into the key's row when
+-- who disables or removes a key, or removes a member, that somebody else has.  It is taken into the key's row when
 -- that is locked next.
 CREATE TABLE @extschema@.apikey_revocation (
 	id uuid NOT NULL,
@@ -401,10 +401,11 @@ CREATE TABLE @extschema@.apikey_revocation (
 	revoked_by text NOT NULL,
 	revoked_by_subject text COLLATE "C",
 	removed boolean NOT NULL,
+	disabled boolean NOT NULL,
 	CONSTRAINT apikey_revocation_pkey PRIMARY KEY (id)
 ) USING heap;
 COMMENT ON TABLE @extschema@.apikey_revocation IS
-	'Revocations, and removals, that are not in their key''s row yet, or in a member''s; the views go by them';
+	'What revokes, disables or removes a key, or removes a member, and is not in its row yet; the views go by them';
 CREATE INDEX apikey_revocation_key ON @extschema@.apikey_revocation (key_id);
 SELECT pg_extension_config_dump('@extschema@.apikey_revocation', '');
 CREATE TRIGGER apikey_revocation_arrived BEFORE INSERT ON @extschema@.apikey_revocation

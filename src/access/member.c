@@ -264,7 +264,7 @@ apikey_member_end(const ApikeyRow *row)
 	if (apikey_table_row_free(&apikey_member_table, id))
 		apikey_table_delete(&apikey_member_table, id, true);
 	else
-		apikey_revocation_insert(id, NULL, true);
+		apikey_revocation_insert(id, NULL, APIKEY_BESIDE_REMOVED);
 }
 
 /*

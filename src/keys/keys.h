@@ -65,7 +65,7 @@ extern bool apikey_manage_replaced(const pg_uuid_t *first, pg_uuid_t *id,
 extern bool apikey_manage_revoke(const pg_uuid_t *id, text *reason);
 extern void apikey_manage_revoke_read(ApikeyRow *key, bool in_row,
 									  text *reason);
-extern bool apikey_manage_disable(ApikeyRow *key);
+extern bool apikey_manage_disable(const pg_uuid_t *id);
 extern bool apikey_manage_take(const pg_uuid_t *id, ApikeyRow *key);
 extern void apikey_manage_delete(const pg_uuid_t *id, const text *name);
 extern const ApikeyRow *apikey_manage_project(const ApikeyRow *key,

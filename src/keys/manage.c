@@ -4,9 +4,9 @@
  *
  * A change that a caller asks for goes through apikey_manage_open, which
  * decides before it locks (a stranger must not make the owner wait) and again
- * on the row it locked.  To revoke is no such change: it waits for nobody, and
- * whoever may do nothing else with a key never has its row; nor does to remove a
- * key wait (see revocation.c).
+ * on the row it locked.  To revoke or disable is no such change: it waits for
+ * nobody, and whoever may do nothing else with a key never has its row; nor does
+ * to remove a key wait (see revocation.c).
  * What the worker does, to the keys of dropped roles for instance, is not asked
  * for and goes through apikey_key_lock alone.
  *
@@ -199,7 +199,7 @@ apikey_manage_end(ApikeyRow *key, const char *reason)
 }
 
 /*
- * May the caller have a key's row while it revokes the key?  Only where nobody
+ * May the caller have a key's row while it revokes or disables the key?  Only where nobody
  * greater could wait for it: who manages a project's keys today may have been
  * removed before its transaction ends.
  */
@@ -240,32 +240,59 @@ apikey_manage_revoke_read(ApikeyRow *key, bool in_row, text *reason)
 	revoke_predecessors(&id, in_row, reason);
 }
 
-static void
-disable_locked(ApikeyRow *key)
+/* Is there nothing to disable? */
+static bool
+is_off(const ApikeyRow *key)
 {
-	if (apikey_row_bool(key, APIKEY_KEY_DISABLED))
-		return;
-	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(true));
-	apikey_key_update(key, APIKEY_EVENT_DISABLED, NULL);
+	return apikey_row_bool(key, APIKEY_KEY_DISABLED) ||
+		apikey_key_status(key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED;
 }
 
-/* Disables a locked key; false where it already was. */
-bool
-apikey_manage_disable(ApikeyRow *key)
+/*
+ * Disables a key that has been read, as revoke_key does; false where it already
+ * was, or is revoked.  One that somebody may be about to enable is disabled
+ * again.
+ */
+static bool
+disable_key(ApikeyRow *key, bool in_row)
 {
-	pg_uuid_t	first = *apikey_row_id(key);
-	pg_uuid_t	id = first;
-	ApikeyRow	predecessor;
+	pg_uuid_t	id = *apikey_row_id(key);
 
-	if (apikey_row_bool(key, APIKEY_KEY_DISABLED))
+	if (is_off(key) && !apikey_table_changing(&apikey_key_table, &id))
 		return false;
-	disable_locked(key);
-	while (apikey_manage_replaced(&first, &id, &predecessor))
+	if (!in_row || !lock_free(&id, key))
 	{
-		if (apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &predecessor) &&
-			in_grace(&predecessor))
-			disable_locked(&predecessor);
+		apikey_revocation_disable(key);
+		return true;
 	}
+	if (is_off(key))
+		return false;
+	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(true));
+	apikey_key_update(key, APIKEY_EVENT_DISABLED, NULL);
+	return true;
+}
+
+/*
+ * Disables a key, and what it has replaced, for whoever may; false where it
+ * already was, or is revoked.  It waits for nobody, and in a project nobody
+ * waits for it.
+ */
+bool
+apikey_manage_disable(const pg_uuid_t *id)
+{
+	pg_uuid_t	replaced = *id;
+	ApikeyRow	key;
+	bool		found = apikey_key_fetch_latest(id, &key);
+	bool		in_row;
+
+	authorize(id, found, APIKEY_RIGHT_DISABLE, &key);
+	if (apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
+		return false;
+	in_row = above_all(&key);
+	if (!disable_key(&key, in_row))
+		return false;
+	while (apikey_manage_replaced(id, &replaced, &key))
+		(void) disable_key(&key, in_row);
 	return true;
 }
 

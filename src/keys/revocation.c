@@ -1,6 +1,6 @@
 /*
  * revocation.c
- *		Revocations and removals that wait for nobody.
+ *		Revoking, disabling and removing keys without waiting for anybody.
  *
  * Whoever holds a key's text may revoke it, and so may its creators, who may do
  * nothing else with it, and members of its project, who may have been removed
@@ -9,13 +9,14 @@
  * touches no row of the key: it is a row of its own, in a table to which
  * anybody entitled adds.  A superuser, and a personal key's owner, write into
  * the key's row where that is free; where somebody has it locked, such a row is
- * added too, so that to revoke never waits.
+ * added too, so that to revoke never waits.  To disable a key is the same:
+ * whoever has its row, to enable it for one, cannot keep it in use.
  *
  * To remove a key waits for nobody either: where somebody has its row, or
  * another that goes with it, such a row says that the key is not there any more,
  * and the worker, or whoever needs its name, removes it later (see settle.c).
  *
- * The key is revoked, or gone, from the moment the row is there, committed or
+ * The key is revoked, disabled, or gone, from the moment the row is there, committed or
  * our own: rows of keys are read by apikey_key_fetch and its kin in key.c, or handed to
  * apikey_revocation_apply, and by nobody in another way.  Whoever locks the
  * key's row next, or the worker, settles it: writes it there and removes it.
@@ -44,38 +45,49 @@
 void
 apikey_revocation_add(const ApikeyRow *key, text *reason)
 {
-	apikey_revocation_insert(apikey_row_id(key), reason, false);
+	apikey_revocation_insert(apikey_row_id(key), reason, APIKEY_BESIDE_REVOKED);
 	apikey_event_key(key, APIKEY_EVENT_REVOKED,
 					 reason == NULL ? NULL : apikey_json_text("reason", reason));
+}
+
+/* Disables a key beside its row, and tells so. */
+void
+apikey_revocation_disable(const ApikeyRow *key)
+{
+	apikey_revocation_insert(apikey_row_id(key), NULL, APIKEY_BESIDE_DISABLED);
+	apikey_event_key(key, APIKEY_EVENT_DISABLED, NULL);
 }
 
 /* Removes a key beside its row, and tells so. */
 void
 apikey_revocation_remove(const ApikeyRow *key)
 {
-	apikey_revocation_insert(apikey_row_id(key), NULL, true);
+	apikey_revocation_insert(apikey_row_id(key), NULL, APIKEY_BESIDE_REMOVED);
 	apikey_event_key(key, APIKEY_EVENT_DELETED, NULL);
 }
 
 /*
- * Writes the revocation of a locked key into its row, if there is one.  It has
- * been told of, and what the key had replaced has rows of its own.  False where
+ * Writes what stands beside a locked key's row into it, if anything does.  It
+ * has been told of, and what the key had replaced has rows of its own.  False where
  * the key has been removed.
  */
 static bool
 settle(ApikeyRow *key)
 {
-	bool		before = key->nulls[APIKEY_KEY_REVOKED_AT];
+	bool		was_revoked = !key->nulls[APIKEY_KEY_REVOKED_AT];
+	bool		was_disabled = apikey_row_bool(key, APIKEY_KEY_DISABLED);
 
 	if (!apikey_revocation_any())
 		return true;
 	if (!apikey_revocation_apply_latest(key))
 		return false;
-	if (before && !key->nulls[APIKEY_KEY_REVOKED_AT])
+	if (!was_revoked && !key->nulls[APIKEY_KEY_REVOKED_AT])
 	{
 		apikey_key_write(key);
 		apikey_reveal_forget(key);
 	}
+	else if (!was_disabled && apikey_row_bool(key, APIKEY_KEY_DISABLED))
+		apikey_key_write(key);
 	apikey_revocation_forget(apikey_row_id(key));
 	return true;
 }

@@ -1,6 +1,6 @@
 /*
  * revocation_row.c
- *		The rows of revocations that are not in their keys' rows yet.
+ *		The rows of what ends or disables keys and is not in their rows yet.
  */
 #include "postgres.h"
 
@@ -27,7 +27,8 @@ static const ApikeyColumn revocation_columns[] = {
 	[APIKEY_REVOCATION_REASON] = {"reason", TEXTOID, false},
 	[APIKEY_REVOCATION_REVOKED_BY] = {"revoked_by", TEXTOID, false},
 	[APIKEY_REVOCATION_REVOKED_BY_SUBJECT] = {"revoked_by_subject", TEXTOID, false},
-	[APIKEY_REVOCATION_REMOVED] = {"removed", BOOLOID, false}
+	[APIKEY_REVOCATION_REMOVED] = {"removed", BOOLOID, false},
+	[APIKEY_REVOCATION_DISABLED] = {"disabled", BOOLOID, false}
 };
 
 const ApikeyTable apikey_revocation_table = {
@@ -135,9 +136,10 @@ ApikeyTransactionPart apikey_revocation_transaction = {
 	.end = on_transaction_end
 };
 
-/* Adds a row that revokes the key of an id, or says that it has been removed. */
+/* Adds a row that says what has become of the key, or member, of an id. */
 void
-apikey_revocation_insert(const pg_uuid_t *id, text *reason, bool removed)
+apikey_revocation_insert(const pg_uuid_t *id, text *reason,
+						 ApikeyBeside beside)
 {
 	ApikeyRow	row;
 	pg_uuid_t	own;
@@ -153,7 +155,10 @@ apikey_revocation_insert(const pg_uuid_t *id, text *reason, bool removed)
 						   apikey_role_name_text(GetUserId(), NULL));
 	apikey_row_set_pointer(&row, APIKEY_REVOCATION_REVOKED_BY_SUBJECT,
 						   apikey_principal_subject_if_known());
-	apikey_row_set(&row, APIKEY_REVOCATION_REMOVED, BoolGetDatum(removed));
+	apikey_row_set(&row, APIKEY_REVOCATION_REMOVED,
+				   BoolGetDatum(beside == APIKEY_BESIDE_REMOVED));
+	apikey_row_set(&row, APIKEY_REVOCATION_DISABLED,
+				   BoolGetDatum(beside == APIKEY_BESIDE_DISABLED));
 	apikey_table_insert(&apikey_revocation_table, &row);
 	added = true;
 }
@@ -208,9 +213,10 @@ typedef struct Applying
 {
 	ApikeyRow  *key;
 	bool		removed;
+	TimestampTz changed_at;
 } Applying;
 
-/* Takes the earliest of a key's revocations into its row. */
+/* Takes the earliest of a key's revocations into its row, and that it is disabled. */
 static bool
 apply_visit(const ApikeyRow *row, void *state)
 {
@@ -221,6 +227,12 @@ apply_visit(const ApikeyRow *row, void *state)
 	applying->removed = apikey_row_bool(row, APIKEY_REVOCATION_REMOVED);
 	if (applying->removed)
 		return false;
+	if (apikey_row_bool(row, APIKEY_REVOCATION_DISABLED))
+	{
+		apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(true));
+		applying->changed_at = Max(applying->changed_at, at);
+		return true;
+	}
 	if (!key->nulls[APIKEY_KEY_REVOKED_AT] &&
 		DatumGetTimestampTz(key->values[APIKEY_KEY_REVOKED_AT]) <= at)
 		return true;
@@ -231,26 +243,30 @@ apply_visit(const ApikeyRow *row, void *state)
 }
 
 /*
- * Lets a revocation count in a key's row that was read in a snapshot: the row
- * is as it will be when it is settled.  False where the key has been removed.
+ * Lets what stands beside a key's row count in the row, read in the same
+ * snapshot: it is as it will be when that is settled.  False where the key has
+ * been removed.
  */
 bool
 apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot)
 {
 	ApikeyRow	row = *key;
-	Applying	applying = {.key = &row};
-	TimestampTz at;
+	Applying	applying = {.key = &row, .changed_at = DT_NOBEGIN};
 
 	apikey_revocation_walk(apikey_row_id(key), snapshot, apply_visit, &applying);
 	if (applying.removed)
 		return false;
-	if (!key->nulls[APIKEY_KEY_REVOKED_AT] || row.nulls[APIKEY_KEY_REVOKED_AT])
+	if (!key->nulls[APIKEY_KEY_REVOKED_AT])
 		return true;
 	*key = row;
-	at = DatumGetTimestampTz(key->values[APIKEY_KEY_REVOKED_AT]);
-	if (key->nulls[APIKEY_KEY_UPDATED_AT] ||
-		DatumGetTimestampTz(key->values[APIKEY_KEY_UPDATED_AT]) < at)
-		apikey_row_set(key, APIKEY_KEY_UPDATED_AT, TimestampTzGetDatum(at));
+	if (!key->nulls[APIKEY_KEY_REVOKED_AT])
+		applying.changed_at = Max(applying.changed_at,
+								  DatumGetTimestampTz(key->values[APIKEY_KEY_REVOKED_AT]));
+	if (applying.changed_at != DT_NOBEGIN &&
+		(key->nulls[APIKEY_KEY_UPDATED_AT] ||
+		 DatumGetTimestampTz(key->values[APIKEY_KEY_UPDATED_AT]) < applying.changed_at))
+		apikey_row_set(key, APIKEY_KEY_UPDATED_AT,
+					   TimestampTzGetDatum(applying.changed_at));
 	return true;
 }
 

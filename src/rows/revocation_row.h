@@ -1,6 +1,6 @@
 /*
  * revocation_row.h
- *		The rows of revocations and removals that are not in their keys' rows yet.
+ *		The rows of what ends or disables keys and is not in their rows yet.
  */
 #ifndef APIKEY_REVOCATION_ROW_H
 #define APIKEY_REVOCATION_ROW_H
@@ -21,8 +21,17 @@ typedef enum ApikeyRevocationColumn
 	APIKEY_REVOCATION_REASON,
 	APIKEY_REVOCATION_REVOKED_BY,
 	APIKEY_REVOCATION_REVOKED_BY_SUBJECT,
-	APIKEY_REVOCATION_REMOVED
+	APIKEY_REVOCATION_REMOVED,
+	APIKEY_REVOCATION_DISABLED
 } ApikeyRevocationColumn;
+
+/* What a row says of the key, or member, that it stands beside. */
+typedef enum ApikeyBeside
+{
+	APIKEY_BESIDE_REVOKED,
+	APIKEY_BESIDE_DISABLED,
+	APIKEY_BESIDE_REMOVED
+} ApikeyBeside;
 
 /* revocation_row.c */
 extern ApikeyTransactionPart apikey_revocation_transaction;
@@ -33,7 +42,7 @@ extern void apikey_revocation_changed(HeapTuple row, TupleDesc desc);
 extern void apikey_revocation_walk(const pg_uuid_t *id, Snapshot snapshot,
 								   ApikeyVisit visit, void *state);
 extern void apikey_revocation_insert(const pg_uuid_t *id, text *reason,
-									 bool removed);
+									 ApikeyBeside beside);
 extern void apikey_revocation_forget(const pg_uuid_t *id);
 extern bool apikey_revocation_removed(const pg_uuid_t *id, Snapshot snapshot);
 extern bool apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot);

@@ -197,12 +197,9 @@ PG_FUNCTION_INFO_V1(apikey_disable);
 Datum
 apikey_disable(PG_FUNCTION_ARGS)
 {
-	ApikeyRow	key;
-
-	open_argument(fcinfo, "apikey_disable()", APIKEY_RIGHT_DISABLE, &key);
-	if (apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
-		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(apikey_manage_disable(&key));
+	PreventCommandIfReadOnly("apikey_disable()");
+	apikey_require(fcinfo, 0, "id");
+	PG_RETURN_BOOL(apikey_manage_disable(PG_GETARG_UUID_P(0)));
 }
 
 /*

@@ -102,7 +102,7 @@ refuse_concurrent(const char *what)
 
 static int	holder = 0;			/* for which a lock was waited for last */
 
-/* The process that had the row that was locked last, 0 where it is not known. */
+/* The process that was waited for last, 0 where it is not known. */
 int
 apikey_storage_holder(void)
 {
@@ -220,6 +220,23 @@ apikey_storage_absent(Relation rel, Relation index, const ScanKeyData *keys,
 	CommandCounterIncrement();
 	InitDirtySnapshot(dirty);
 	return !find_first(rel, index, keys, nkeys, &dirty, &where);
+}
+
+/*
+ * Has somebody changed the first row of the keys in an index, or made it, who
+ * may yet roll back?
+ */
+bool
+apikey_storage_changing(Relation rel, Relation index, const ScanKeyData *keys,
+						int nkeys)
+{
+	SnapshotData dirty;
+	ItemPointerData where;
+
+	CommandCounterIncrement();
+	InitDirtySnapshot(dirty);
+	return find_first(rel, index, keys, nkeys, &dirty, &where) &&
+		(TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax));
 }
 
 /*

@@ -72,6 +72,8 @@ extern int	apikey_storage_holder(void);
 extern void apikey_storage_wait(TransactionId other);
 extern bool apikey_storage_absent(Relation rel, Relation index,
 								  const ScanKeyData *keys, int nkeys);
+extern bool apikey_storage_changing(Relation rel, Relation index,
+									const ScanKeyData *keys, int nkeys);
 extern ApikeyWriter *apikey_storage_open(Relation rel,
 										 ApikeyRelation table);
 extern void apikey_storage_close(ApikeyWriter *writer);

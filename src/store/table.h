@@ -170,6 +170,7 @@ extern void apikey_table_update(const ApikeyTable *table,
 								const ApikeyRow *row);
 extern void apikey_table_delete(const ApikeyTable *table, const pg_uuid_t *id,
 								bool must_exist);
+extern bool apikey_table_changing(const ApikeyTable *table, const pg_uuid_t *id);
 extern void apikey_table_wait(const ApikeyTable *table, TransactionId other);
 
 /* Many rows of a table, one after the other. */

@@ -85,7 +85,7 @@ refuse_held(const ApikeyTable *table, int holder)
 					table->name),
 			 holder == 0 ? 0 :
 			 errdetail("Process %d has what is waited for.", holder),
-			 errhint("Try again when that transaction has ended. To revoke or delete an API key waits for nobody.")));
+			 errhint("Try again when that transaction has ended. To revoke, disable or delete an API key waits for nobody.")));
 }
 
 /*
@@ -371,6 +371,22 @@ apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
 	apikey_table_close_index(index);
 	table_close(rel, NoLock);
 	return found;
+}
+
+/* Is somebody changing a row, who has not committed yet? */
+bool
+apikey_table_changing(const ApikeyTable *table, const pg_uuid_t *id)
+{
+	Relation	rel = apikey_table_relation(table, RowShareLock);
+	Relation	index = apikey_table_index(table, table->pkey);
+	ScanKeyData key;
+	bool		changing;
+
+	apikey_table_key(&key, id);
+	changing = apikey_storage_changing(rel, index, &key, 1);
+	apikey_table_close_index(index);
+	table_close(rel, NoLock);
+	return changing;
 }
 
 /* Would to remove a row, if there is one, wait for nobody?  Then it is locked. */

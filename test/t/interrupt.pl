@@ -97,7 +97,7 @@ my %held = (
 	tables => "LOCK TABLE $tables IN ACCESS EXCLUSIVE MODE",
 	rows => 'SELECT count(*) FROM (SELECT FROM apikey_key FOR UPDATE) k, (SELECT FROM apikey_project FOR UPDATE) p,'
 	  . ' (SELECT FROM apikey_organization FOR UPDATE) o, (SELECT FROM apikey_digest FOR UPDATE) d');
-my %free = (rows => qr/^(apikey_(verify|authenticate)(_digest)?|apikey_check|apikey_(self_)?revoke|apikey_delete|apikey_pre_request|apikey_reveal|apikey_purge|apikey_charge|apikey_scan|SELECT .*|apikey_organization_create)$/);
+my %free = (rows => qr/^(apikey_(verify|authenticate)(_digest)?|apikey_check|apikey_(self_)?revoke|apikey_disable|apikey_delete|apikey_pre_request|apikey_reveal|apikey_purge|apikey_charge|apikey_scan|SELECT .*|apikey_organization_create)$/);
 
 # The locks of the transaction that goes on, weak ones on what was looked at
 # apart; and what PostgreSQL keeps of a subtransaction that was undone.
