@@ -17,14 +17,11 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/subtrans.h"
 #include "access/table.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
-#include "storage/procarray.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
@@ -100,31 +97,6 @@ refuse_concurrent(const char *what)
 			 errmsg("could not serialize access due to concurrent %s", what)));
 }
 
-static int	holder = 0;			/* for which a lock was waited for last */
-
-/* The process that was waited for last, 0 where it is not known. */
-int
-apikey_storage_holder(void)
-{
-	return holder;
-}
-
-/* Notes whose a transaction is that is about to be waited for. */
-static void
-note_holder(TransactionId other)
-{
-	holder = TransactionIdIsNormal(other) && TransactionIdIsInProgress(other) ?
-		BackendXidGetPid(SubTransGetTopmostTransaction(other)) : 0;
-}
-
-/* Waits until a transaction has ended. */
-void
-apikey_storage_wait(TransactionId other)
-{
-	note_holder(other);
-	XactLockTableWait(other, NULL, NULL, XLTW_None);
-}
-
 /* Locks the row that stands at a place; somebody who has it is waited for. */
 static TM_Result
 lock_waiting(Relation rel, ItemPointer where, Snapshot snapshot,
@@ -137,10 +109,10 @@ lock_waiting(Relation rel, ItemPointer where, Snapshot snapshot,
 	TM_Result	result = table_tuple_lock(rel, where, snapshot, slot, command,
 										  mode, LockWaitSkip, flags, failure);
 
-	holder = 0;
+	apikey_holder_note(InvalidTransactionId);
 	if (result != TM_WouldBlock || skip)
 		return result;
-	note_holder(failure->xmax);
+	apikey_holder_note(failure->xmax);
 	return table_tuple_lock(rel, where, snapshot, slot, command, mode,
 							LockWaitBlock, flags, failure);
 }
@@ -335,7 +307,7 @@ begin_write(ApikeyWriter *writer, const char *command, ApikeyOwnerScope *before)
 
 	PreventCommandIfReadOnly(command);
 	PreventCommandIfParallelMode(command);
-	holder = 0;
+	apikey_holder_note(InvalidTransactionId);
 	apikey_owner_begin(before);
 	estate->es_output_cid = GetCurrentCommandId(true);
 	estate->es_snapshot = ActiveSnapshotSet() ? GetActiveSnapshot() :

@@ -64,12 +64,15 @@ extern ApikeyIndexes *apikey_indexes_open(struct ResultRelInfo *target,
 extern void apikey_indexes_close(struct ResultRelInfo *target,
 								 ApikeyRelation table, ApikeyIndexes *indexes);
 
+/* holder.c */
+extern int	apikey_holder(void);
+extern void apikey_holder_note(TransactionId other);
+extern void apikey_holder_wait(TransactionId other);
+
 /* storage.c */
 extern bool apikey_storage_lock(Relation rel, Relation index,
 								const ScanKeyData *keys, int nkeys,
 								ApikeyLock lock, struct TupleTableSlot *slot);
-extern int	apikey_storage_holder(void);
-extern void apikey_storage_wait(TransactionId other);
 extern bool apikey_storage_absent(Relation rel, Relation index,
 								  const ScanKeyData *keys, int nkeys);
 extern bool apikey_storage_changing(Relation rel, Relation index,

@@ -106,7 +106,7 @@ rethrow(const ApikeyTable *table, const ApikeyRow *row, const char *argument,
 	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && waited)
 	{
 		FlushErrorState();
-		refuse_held(table, apikey_storage_holder());
+		refuse_held(table, apikey_holder());
 	}
 	if (error->sqlerrcode == ERRCODE_INVALID_COLUMN_REFERENCE)
 	{
@@ -140,7 +140,7 @@ apikey_table_wait(const ApikeyTable *table, TransactionId other)
 
 	PG_TRY();
 	{
-		apikey_storage_wait(other);
+		apikey_holder_wait(other);
 	}
 	PG_CATCH();
 	{
