@@ -76,21 +76,31 @@ apikey_find_setting(const char *name)
 #endif
 
 /*
+ * The interface of tables lets an update not wait for who has the row, and a
+ * heap's says so then; but a server with assertions insists that it waits.
+ */
+#ifdef USE_ASSERT_CHECKING
+#define APIKEY_UPDATE_WAITS	true
+#else
+#define APIKEY_UPDATE_WAITS	false
+#endif
+
+/*
  * Changes a row, unless somebody has it, and says which indexes are to know of
  * it; of them, the entries.
  */
 #if PG_VERSION_NUM >= 190000
 #define apikey_tuple_update(rel, tid, slot, cid, snapshot, failure, mode, left) \
 	table_tuple_update(rel, tid, slot, cid, 0, snapshot, InvalidSnapshot, \
-					   false, failure, mode, left)
+					   APIKEY_UPDATE_WAITS, failure, mode, left)
 #define apikey_update_indexes(target, slot, estate, left) \
 	((void) ExecInsertIndexTuples(target, estate, EIIT_IS_UPDATE | \
 								  ((left) == TU_Summarizing ? EIIT_ONLY_SUMMARIZING : 0), \
 								  slot, NIL, NULL))
 #else
 #define apikey_tuple_update(rel, tid, slot, cid, snapshot, failure, mode, left) \
-	table_tuple_update(rel, tid, slot, cid, snapshot, InvalidSnapshot, false, \
-					   failure, mode, left)
+	table_tuple_update(rel, tid, slot, cid, snapshot, InvalidSnapshot, \
+					   APIKEY_UPDATE_WAITS, failure, mode, left)
 #if PG_VERSION_NUM >= 160000
 #define apikey_update_indexes(target, slot, estate, left) \
 	((void) ExecInsertIndexTuples(target, slot, estate, true, false, NULL, NIL, \

@@ -462,7 +462,8 @@ apikey_storage_change(ApikeyWriter *writer, const Datum *values,
 	TU_UpdateIndexes left;
 	TM_Result	result;
 
-	if (update_does_more(writer->rel))
+	if (update_does_more(writer->rel) ||
+		apikey_row_held(writer->rel, &writer->seen, estate->es_output_cid))
 		return false;
 	open_indexes(writer);
 	CheckCmdReplicaIdentity(writer->rel, CMD_UPDATE);

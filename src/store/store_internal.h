@@ -68,6 +68,8 @@ extern void apikey_indexes_close(struct ResultRelInfo *target,
 extern int	apikey_holder(void);
 extern void apikey_holder_note(TransactionId other);
 extern void apikey_holder_wait(TransactionId other);
+extern bool apikey_row_held(Relation rel, const ItemPointerData *where,
+							CommandId cid);
 
 /* storage.c */
 extern bool apikey_storage_lock(Relation rel, Relation index,
