@@ -31,6 +31,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -68,18 +69,26 @@ apikey_revocation_remove(const ApikeyRow *key)
 
 /*
  * Writes what stands beside a locked key's row into it, if anything does.  It
- * has been told of, and what the key had replaced has rows of its own.  False where
- * the key has been removed.
+ * has been told of, and what the key had replaced has rows of its own.  What
+ * comes beside it meanwhile is not written, and stays: only what was read goes.
+ * False where the key has been removed.
  */
 static bool
 settle(ApikeyRow *key)
 {
 	bool		was_revoked = !key->nulls[APIKEY_KEY_REVOKED_AT];
 	bool		was_disabled = apikey_row_bool(key, APIKEY_KEY_DISABLED);
+	Snapshot	snapshot;
+	List	   *beside;
+	bool		there;
 
 	if (!apikey_revocation_any())
 		return true;
-	if (!apikey_revocation_apply_latest(key))
+	snapshot = apikey_latest_snapshot();
+	there = apikey_revocation_apply(key, snapshot);
+	beside = apikey_revocation_list(apikey_row_id(key), snapshot);
+	UnregisterSnapshot(snapshot);
+	if (!there)
 		return false;
 	if (!was_revoked && !key->nulls[APIKEY_KEY_REVOKED_AT])
 	{
@@ -88,7 +97,9 @@ settle(ApikeyRow *key)
 	}
 	else if (!was_disabled && apikey_row_bool(key, APIKEY_KEY_DISABLED))
 		apikey_key_write(key);
-	apikey_revocation_forget(apikey_row_id(key));
+	/* What disables it would do so still when the caller has enabled it. */
+	apikey_revocation_forget_listed(beside, IsolationUsesXactSnapshot() &&
+									key->nulls[APIKEY_KEY_REVOKED_AT]);
 	return true;
 }
 

@@ -174,21 +174,42 @@ collect_id(const ApikeyRow *row, void *state)
 	return true;
 }
 
-/* Removes what stands beside a row that is locked. */
+/* What a snapshot shows beside the row of an id: the ids of these rows. */
+List *
+apikey_revocation_list(const pg_uuid_t *id, Snapshot snapshot)
+{
+	List	   *ids = NIL;
+
+	apikey_revocation_walk(id, snapshot, collect_id, &ids);
+	return ids;
+}
+
+/*
+ * Removes what stood beside a row that is locked; 40001 where it all has to go
+ * and the transaction, which sees the past, cannot see some of it.
+ */
+void
+apikey_revocation_forget_listed(const List *ids, bool all)
+{
+	ListCell   *cell;
+
+	foreach(cell, ids)
+		apikey_table_delete(&apikey_revocation_table, lfirst(cell), all);
+}
+
+/* Removes what stands beside a row that is locked, and will be removed. */
 void
 apikey_revocation_forget(const pg_uuid_t *id)
 {
-	List	   *ids = NIL;
-	ListCell   *cell;
 	Snapshot	snapshot;
+	List	   *ids;
 
 	if (!apikey_revocation_any())
 		return;
 	snapshot = apikey_latest_snapshot();
-	apikey_revocation_walk(id, snapshot, collect_id, &ids);
+	ids = apikey_revocation_list(id, snapshot);
 	UnregisterSnapshot(snapshot);
-	foreach(cell, ids)
-		apikey_table_delete(&apikey_revocation_table, lfirst(cell), false);
+	apikey_revocation_forget_listed(ids, false);
 }
 
 static bool
