@@ -104,6 +104,7 @@ typedef struct ApikeyRehash
 	Oid			database;
 	pg_uuid_t	id;
 	bool		proof;			/* for the primary */
+	bool		held;			/* somebody had its row */
 	uint8		digest[APIKEY_DIGEST_BYTES];	/* as it is to be stored, or a proof */
 	int32		pepper;
 	bool		native;
@@ -117,6 +118,7 @@ extern bool apikey_rehash_leave(const ApikeyRehash *item);
 extern void apikey_rehash_put_back(const ApikeyRehash *items, int count);
 extern int	apikey_rehash_take(Oid database, bool proofs,
 							   ApikeyRehash *taken, int most);
+extern int	apikey_rehash_count(void);
 extern void apikey_rehash_forget_database(Oid database);
 
 /* expiry.c */

@@ -263,13 +263,18 @@ write_taken(ApikeyRehash *taken, int count)
 /*
  * Writes some of what is left for the worker's database, in a transaction;
  * true while there may be more.  Should it fail, these come with the next use.
+ * Whose rows somebody has are looked at once each time, the first of many too.
  */
 bool
-apikey_rehash_flush(void)
+apikey_rehash_flush(bool first)
 {
+	static int	to_look_at = 0;
 	ApikeyRehash taken[WRITTEN_AT_ONCE];
 	int			count;
 	int			held = 0;
+
+	if (first)
+		to_look_at = apikey_rehash_count();
 
 	/* Of a member that was promoted: they come again, as digests. */
 	if (!apikey_fleet_member())
@@ -281,7 +286,8 @@ apikey_rehash_flush(void)
 		apikey_step_commit();
 	}
 	apikey_rehash_put_back(taken, held);
-	return count == WRITTEN_AT_ONCE && held < count;
+	to_look_at -= count;
+	return count == WRITTEN_AT_ONCE && (held < count || to_look_at > 0);
 }
 
 /* For the worker that speaks to the primary: some of what it is to be told. */

@@ -4,7 +4,9 @@
  *
  * A key stands in the bucket of its id's random end, so that it is looked for
  * among few.  Whoever takes some goes on where the last one has ended: what
- * cannot be written yet, and is put back, is in nobody's way.
+ * cannot be written yet, and is put back, is in nobody's way, and gives up its
+ * room to what may be: somebody who has many keys' rows keeps no others' from
+ * being written.
  *
  * One lock guards all of it.  It is held to look through a bucket, or while
  * some are taken.
@@ -105,6 +107,23 @@ add(const ApikeyRehash *item)
 	return true;
 }
 
+/* The same, or in the place of one that could not be written. */
+static bool
+add_or_replace(const ApikeyRehash *item)
+{
+	Bucket	   *bucket = bucket_of(item);
+
+	for (int i = 0; bucket->count == BUCKET_MAX && i < BUCKET_MAX; i++)
+	{
+		if (bucket->items[i].held)
+		{
+			bucket->items[i] = *item;
+			return true;
+		}
+	}
+	return add(item);
+}
+
 /*
  * Leaves a key to the worker; false where there is no room.  The worker is
  * called where many have been left since it was the last time.
@@ -119,7 +138,7 @@ apikey_rehash_leave(const ApikeyRehash *item)
 	LWLockAcquire(list_lock, LW_EXCLUSIVE);
 	left = find(item);
 	if (left == NULL)
-		added = add(item);
+		added = add_or_replace(item);
 	else if (left->pepper != item->pepper)
 		*left = *item;
 	if (added && !item->proof && ++list->added == MANY)
@@ -140,8 +159,11 @@ apikey_rehash_put_back(const ApikeyRehash *items, int count)
 	LWLockAcquire(list_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < count; i++)
 	{
-		if (find(&items[i]) == NULL)
-			(void) add(&items[i]);
+		ApikeyRehash item = items[i];
+
+		item.held = true;
+		if (find(&item) == NULL)
+			(void) add(&item);
 	}
 	LWLockRelease(list_lock);
 }
@@ -180,6 +202,18 @@ apikey_rehash_take(Oid database, bool proofs, ApikeyRehash *taken, int most)
 	for (int i = 0; i < BUCKETS && count < most && list->count > 0; i++)
 		count += take_from(&list->buckets[list->next++ % BUCKETS], database,
 						   proofs, taken + count, most - count);
+	LWLockRelease(list_lock);
+	return count;
+}
+
+/* How many there are, of all databases. */
+int
+apikey_rehash_count(void)
+{
+	int			count;
+
+	LWLockAcquire(list_lock, LW_SHARED);
+	count = list->count;
 	LWLockRelease(list_lock);
 	return count;
 }

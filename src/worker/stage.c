@@ -215,9 +215,9 @@ deleted_step(bool first pg_attribute_unused())
 }
 
 static bool
-rehash_step(bool first pg_attribute_unused())
+rehash_step(bool first)
 {
-	return apikey_rehash_flush();
+	return apikey_rehash_flush(first);
 }
 
 static bool

@@ -8,7 +8,7 @@ use Test::More;
 
 my $keys = 12000;	# more than find room at once
 my $file = PostgreSQL::Test::Utils::tempdir() . '/peppers';
-my %peppers = map { $_ => "$_-" . 'x' x 40 } qw(old new gone);
+my %peppers = map { $_ => "$_-" . 'x' x 40 } qw(old new next gone);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(allows_streaming => 1);
@@ -82,6 +82,24 @@ $holder->query_safe('COMMIT');
 $node->safe_psql('postgres', 'SELECT apikey_flush()');
 is(counts(), "1:$keys 2:0", 'and these without another use');
 is(moved(), $keys, 'an event tells of each');
+
+# Nor does who has the rows of more keys than find room keep others' from moving.
+change_peppers('next', 'new');
+$holder->query_safe('BEGIN; SELECT FROM apikey_digest JOIN k ON id = apikey_id(key) WHERE i > 10 FOR UPDATE OF apikey_digest');
+is($session->query_safe(verify_some($keys) . ' AND i > 10'), $keys - 10, 'many verify whose rows somebody has');
+$node->safe_psql('postgres', 'SELECT apikey_flush()');
+is($session->query_safe(verify_some(10)), 10, 'some verify whose rows nobody has');
+$node->safe_psql('postgres', 'SELECT apikey_flush()');
+is(counts(), "1:10 2:@{[$keys - 10]}", 'these have moved');
+$holder->query_safe('ROLLBACK');
+change_peppers('new', 'next');
+for (1 .. 10)
+{
+	last if counts() eq "1:$keys 2:0";
+	is($session->query_safe($verify), $keys, 'all verify');
+	$node->safe_psql('postgres', 'SELECT apikey_flush()');
+}
+is(counts(), "1:$keys 2:0", 'all have moved back');
 
 # What is left of a pepper that is taken out again is not written.
 $holder->query_safe('BEGIN; LOCK TABLE apikey_digest IN SHARE MODE');
