@@ -63,6 +63,7 @@ static void
 set_defaults(void)
 {
 	static const char *const settings[][2] = {
+		{"role", "none"},
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"lock_timeout", "100ms"},

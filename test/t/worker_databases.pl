@@ -95,5 +95,13 @@ $node->safe_psql('postgres', join ';', map { "ALTER DATABASE later SET $_ = $set
 	$locker->quit;
 	ok(marked('later'), 'and does its work');
 }
+
+# Nor is what it does told as another's.
+$node->safe_psql('postgres', 'CREATE ROLE somebody; ALTER DATABASE later RESET ALL; ALTER DATABASE later SET role = somebody');
+{
+	local $ENV{PGOPTIONS} = '-c role=none';
+	ok(marked('later'), 'a worker does its work whatever role is set for the database');
+	is($node->safe_psql('later', "SELECT count(*) FROM apikey_event WHERE actor = 'somebody'"), '0', 'as itself');
+}
 $node->stop;
 done_testing();
