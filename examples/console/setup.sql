@@ -3,6 +3,24 @@
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
 
+-- Functions below run as a superuser: what they name has to be where nobody else
+-- can put or move anything, so nobody may have made these schemas before.
+DO $$
+DECLARE
+	schema name;
+BEGIN
+	FOR schema IN SELECT nspname FROM pg_catalog.pg_namespace n WHERE nspname IN ('auth', 'console') AND EXISTS (
+		SELECT FROM pg_catalog.pg_roles r WHERE NOT rolsuper AND (r.oid = nspowner
+			OR pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE')
+			OR r.oid IN (SELECT relowner FROM pg_catalog.pg_class WHERE relnamespace = n.oid AND nspname = 'console')
+			OR r.oid IN (SELECT proowner FROM pg_catalog.pg_proc WHERE pronamespace = n.oid)))
+	LOOP
+		RAISE EXCEPTION 'schema "%" is not a superuser''s alone', schema
+			USING HINT = 'Use a database in which nobody else has made it, or may create in it.';
+	END LOOP;
+END;
+$$;
+
 CREATE SCHEMA IF NOT EXISTS auth;
 CREATE EXTENSION IF NOT EXISTS apikey SCHEMA auth CASCADE;
 CREATE SCHEMA IF NOT EXISTS console;

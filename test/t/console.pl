@@ -27,6 +27,13 @@ chmod 0600, "$temporary/pepper";
 my $server = bare_server("log_statement = 'all'", "apikey.pepper_file = '$temporary/pepper'");
 $server->safe_psql('postgres', 'CREATE DATABASE app');
 $ENV{PGDATABASE} = 'app';
+# Its functions run as a superuser, so where somebody else could have put what they name it is not set up.
+for my $schema (qw(auth console))
+{
+	$server->safe_psql('app', "CREATE ROLE planter; CREATE SCHEMA $schema AUTHORIZATION planter");
+	$server->command_fails_like([ 'psql', '-Xq', '-f', 'examples/console/setup.sql' ], qr/schema "$schema" is not a superuser's alone/, "not with a schema $schema of somebody else's");
+	$server->safe_psql('app', "DROP SCHEMA $schema; DROP ROLE planter");
+}
 $server->command_ok([ 'psql', '-Xq', '-f', 'examples/console/setup.sql' ], 'examples/console/setup.sql') for 1, 2;
 $server->command_ok([ 'psql', '-Xq', '-f', 'examples/console/demo.sql' ], 'examples/console/demo.sql') for 1, 2;
 
