@@ -111,6 +111,16 @@ UPDATE apikey_event SET actor = 'known';
 SELECT event, key_name, actor FROM apikey_events;
 TRUNCATE apikey_event;
 
+-- To settle many revocations looks no further for each than to settle one.
+CREATE TEMP TABLE many AS SELECT apikey_create('many-' || i) AS key FROM generate_series(1, 300) i;
+SELECT count(*) FROM many WHERE apikey_self_revoke(key);
+BEGIN;
+SELECT apikey_purge('1 day');
+SELECT pg_stat_get_xact_tuples_returned('apikey_revocation_pkey'::regclass) BETWEEN 1 AND 300 * 10 AS few;
+COMMIT;
+SELECT count(*) FROM apikey_revocation;
+DROP TABLE many;
+
 -- What there is to clean up.
 SET ROLE regress_apikey_alice;
 SELECT name FROM apikeys WHERE status = 'active' AND coalesce(last_used_at, created_at) < now() - interval '90 days';

@@ -46,7 +46,10 @@ seen_one(const ApikeyRow *row pg_attribute_unused(), void *state)
 	return false;
 }
 
-/* A table that never had one needs no reading. */
+/*
+ * A table that never had one needs no reading.  The last are looked at first:
+ * where many are being settled, those before them are gone, and still in the way.
+ */
 static bool
 look_for_any(Snapshot snapshot)
 {
@@ -61,8 +64,9 @@ look_for_any(Snapshot snapshot)
 	empty = RelationGetNumberOfBlocks(rel) == 0;
 	table_close(rel, AccessShareLock);
 	if (!empty)
-		apikey_table_walk(&apikey_revocation_table, APIKEY_REL_REVOCATION_PKEY,
-						  NULL, 0, snapshot, seen_one, &found);
+		apikey_table_walk_back(&apikey_revocation_table,
+							   APIKEY_REL_REVOCATION_PKEY, NULL, 0, snapshot,
+							   seen_one, &found);
 	return found;
 }
 
