@@ -3,6 +3,8 @@
 # and after recovery everything is asked for.  3 kills, or 20 in the long form.
 use strict;
 use warnings;
+use lib 'test';
+use Crash;
 use IPC::Open2;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -166,39 +168,13 @@ sub launcher
 	die 'no launcher found';
 }
 
-# Waits for a killed postmaster's end.  Where nobody reaps it, as in a container
-# whose first process does not, it stays a zombie, which a server that starts
-# would take for alive: its file gets another number then, and still names the
-# memory that its processes may be attached to.
-sub bury
-{
-	my ($pid) = @_;
-	my $end = time + $patience;
-	my $file = $node->data_dir . '/postmaster.pid';
-	while (kill(0, $pid))
-	{
-		die 'the postmaster does not end' if time > $end;
-		if ((eval { slurp_file("/proc/$pid/stat") } // '') =~ /^\d+ \(.*\) Z/)
-		{
-			my $content = slurp_file($file) =~ s/^\d+/2147483647/r;
-			unlink $file;
-			append_to_file($file, $content);
-			unlink $node->host . '/.s.PGSQL.' . $node->port . '.lock';
-			return;
-		}
-		usleep(10_000);
-	}
-}
-
 sub kill_something
 {
 	my ($round) = @_;
 	my $kind = ('postmaster', 'client', 'launcher')[ $round % 3 ];
 	if ($kind eq 'postmaster')
 	{
-		my $pid = $node->{_pid};
-		$node->kill9;
-		bury($pid);
+		kill_postmaster($node);
 		return $kind;
 	}
 	my $pid = $kind eq 'launcher' ? launcher() : $node->safe_psql('postgres',
@@ -208,18 +184,10 @@ sub kill_something
 	return $kind;
 }
 
-# After the postmaster's death its processes end by themselves, each when it
-# next waits for something; before that no server starts.
 sub recover
 {
 	my ($kind) = @_;
-	my $end = time + $patience;
-	while ($kind eq 'postmaster' && !$node->start(fail_ok => 1))
-	{
-		die 'the server does not start again' if time > $end;
-		$node->stop('fast', fail_ok => 1);	# forgets the process that is gone
-		usleep(100_000);
-	}
+	start_again($node) if $kind eq 'postmaster';
 	return $node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
 }
 

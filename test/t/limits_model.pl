@@ -4,6 +4,8 @@
 # operations and more kills; usually 4,800.
 use strict;
 use warnings;
+use lib 'test';
+use Crash;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -96,38 +98,15 @@ is($err =~ /ERROR|abort/ ? $err : '', '', 'no session fails');
 # What a change of the amount finds on its way in open transactions may be lost
 # to the customer, never to who has granted.
 balanced('while limits change, nothing is spent twice', '>=');
-# In a container nobody may wait for the process that was killed.
-sub bury
-{
-	my ($pid) = @_;
-	my $file = $node->data_dir . '/postmaster.pid';
-	for (1 .. 600)
-	{
-		return if !kill(0, $pid);
-		if ((eval { slurp_file("/proc/$pid/stat") } // '') =~ /^\d+ \(.*\) Z/)
-		{
-			my $content = slurp_file($file) =~ s/^\d+/2147483647/r;
-			unlink $file;
-			append_to_file($file, $content);
-			unlink $node->host . '/.s.PGSQL.' . $node->port . '.lock';
-			return;
-		}
-		select(undef, undef, undef, 0.1);
-	}
-	die 'the postmaster does not end';
-}
-
 # kill -9, again and again.
 my $lost = 0;
 for my $round (1 .. ($long ? 10 : 3))
 {
 	my $run = IPC::Run::start([ 'pgbench', '-n', '-c', '16', '-j', '2', '-T', '30', '-h', $node->host, '-p', $node->port, @mixture, 'postgres' ], '>', \my $o, '2>', \my $e);
 	sleep 2;
-	my $pid = $node->{_pid};
-	$node->kill9;
+	kill_postmaster($node);
 	$run->finish;
-	bury($pid);
-	$node->start;
+	start_again($node);
 	balanced("killed, $round", '>=');
 }
 
