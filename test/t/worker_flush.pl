@@ -11,6 +11,8 @@ $node->init;
 $node->append_conf('postgresql.conf', q{
 shared_preload_libraries = 'apikey'
 apikey.flush_interval = '100ms'
+# The day ends less often than the hour.
+apikey.history_hours = 0
 });
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
@@ -43,7 +45,6 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.fired VALUES (TG_RELNAME, NEW.id); RETURN NEW; END $$;
 	CREATE TABLE three AS SELECT n, key, apikey_id(key) AS id FROM (SELECT n, apikey_create('three-' || n) AS key FROM generate_series(1, 3) n) made;
 	ALTER SYSTEM SET apikey.flush_interval = '1h';
-	ALTER SYSTEM SET apikey.history_hours = 0;	-- the day ends less often
 	SELECT pg_reload_conf()});
 my $counts = q{SELECT string_agg(use_count::text, ' ' ORDER BY n), (SELECT sum(use_count) FROM apikey_history WHERE key_id IN (SELECT id FROM three)) FROM apikey_usage JOIN three USING (id)};
 my $use = sub { $node->safe_psql('postgres', 'SELECT count(*) FROM three WHERE apikey_check(key)') };
