@@ -134,7 +134,7 @@ call_join(ApikeyLink *link, const ApikeyMembership *membership)
 	ApikeyCall	call = {.function = "join", .result = "r.known, r.epoch, r.sequence"};
 	pg_uuid_t	id;
 
-	apikey_server_own_id(&id);
+	apikey_link_server(link, &id);
 	apikey_call_add(&call, "uuid", apikey_id_string(&id));
 	apikey_call_add(&call, "uuid[]", token_list(membership));
 	apikey_call_add(&call, "uuid", apikey_id_string(&membership->new_token));
@@ -148,15 +148,27 @@ call_join(ApikeyLink *link, const ApikeyMembership *membership)
 	return apikey_call(link, &call);
 }
 
-/* Joins on a new connection; false where that has failed. */
+/*
+ * Is this server known there, as who it is now?  Where it has become another for
+ * one database, it is not known for the others any more.
+ */
+bool
+apikey_link_known(const ApikeyLink *link)
+{
+	return link->joined &&
+		apikey_membership(link->database.oid, false) != NULL;
+}
+
+/* Joins on a new connection, or anew; false where that has failed. */
 bool
 apikey_link_join(ApikeyLink *link)
 {
 	ApikeyMembership *membership;
 	ApikeyWireAnswer *answer;
 
-	if (link->joined)
+	if (apikey_link_known(link))
 		return true;
+	link->joined = false;
 	membership = apikey_membership(link->database.oid, true);
 	if (membership == NULL)
 	{

@@ -237,21 +237,38 @@ apikey_call_add(ApikeyCall *call, const char *type, const char *value)
 	call->values[call->count++] = value;
 }
 
+/*
+ * Who calls.  A server is one and the same in each of its databases; but those of
+ * a subscriber may all come from one database of the primary, in which each is
+ * known by itself: so each has an id of its own, made of the server's.
+ */
+void
+apikey_link_server(const ApikeyLink *link, pg_uuid_t *id)
+{
+	Oid			database = link->database.oid;
+
+	apikey_server_own_id(id);
+	if (RecoveryInProgress())
+		return;
+	for (int i = 0; i < (int) sizeof(database); i++)
+		id->data[UUID_LEN - 1 - i] ^= (database >> (8 * i)) & 0xFF;
+}
+
 /* Each call but a join says who calls, and in which epoch. */
 void
 apikey_call_begin(ApikeyCall *call, const char *function, const char *result,
 				  const ApikeyLink *link)
 {
-	const ApikeyMembership *membership = apikey_membership(link->database.oid,
-														   false);
 	pg_uuid_t	id;
 
 	memset(call, 0, sizeof(*call));
 	call->function = function;
 	call->result = result;
-	apikey_server_own_id(&id);
+	apikey_link_server(link, &id);
 	apikey_call_add(call, "uuid", apikey_id_string(&id));
-	apikey_call_add(call, "int8", psprintf(INT64_FORMAT, membership->epoch));
+	apikey_call_add(call, "int8",
+					psprintf(INT64_FORMAT,
+							 apikey_membership_epoch(link->database.oid)));
 }
 
 /*

@@ -75,6 +75,7 @@ extern void apikey_link_fail(ApikeyLink *link, const char *reason);
 extern void apikey_link_works(ApikeyLink *link);
 extern void apikey_call_add(ApikeyCall *call, const char *type,
 							const char *value);
+extern void apikey_link_server(const ApikeyLink *link, pg_uuid_t *id);
 extern void apikey_call_begin(ApikeyCall *call, const char *function,
 							  const char *result, const ApikeyLink *link);
 extern ApikeyWireAnswer *apikey_call(ApikeyLink *link, const ApikeyCall *call);
@@ -83,6 +84,7 @@ extern bool apikey_answer_holds(ApikeyLink *link,
 								int columns);
 
 /* join.c */
+extern bool apikey_link_known(const ApikeyLink *link);
 extern bool apikey_link_join(ApikeyLink *link);
 
 /* report.c */

@@ -276,6 +276,8 @@ apikey_link_report(ApikeyLink *link, bool *more)
 	bool		works;
 
 	*more = false;
+	if (membership == NULL)
+		return false;
 	if (batch == NULL)
 		batch = fill_batch(membership);
 	if (batch == NULL)

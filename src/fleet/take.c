@@ -43,13 +43,9 @@ numbers(const ApikeyFleetTake *takes, int count, bool most)
 static ApikeyWireAnswer *
 call_take(ApikeyLink *link, const ApikeyFleetTake *takes, int count)
 {
-	ApikeyCall	call = {
-		.function = "take",
-		.result = "r.limit_id, r.granted, r.wait_ms"
-	};
+	ApikeyCall	call;
 	StringInfoData limits;
 	StringInfoData charging;
-	pg_uuid_t	id;
 
 	initStringInfo(&limits);
 	initStringInfo(&charging);
@@ -62,10 +58,7 @@ call_take(ApikeyLink *link, const ApikeyFleetTake *takes, int count)
 	}
 	appendStringInfoChar(&limits, '}');
 	appendStringInfoChar(&charging, '}');
-	apikey_server_own_id(&id);
-	apikey_call_add(&call, "uuid", apikey_id_string(&id));
-	apikey_call_add(&call, "int8", psprintf(INT64_FORMAT,
-											apikey_membership(link->database.oid, false)->epoch));
+	apikey_call_begin(&call, "take", "r.limit_id, r.granted, r.wait_ms", link);
 	apikey_call_add(&call, "uuid[]", limits.data);
 	apikey_call_add(&call, "int8[]", numbers(takes, count, false));
 	apikey_call_add(&call, "int8[]", numbers(takes, count, true));

@@ -159,7 +159,7 @@ return_all(void)
 {
 	for (int i = 0; i < link_count; i++)
 	{
-		if (links[i].joined)
+		if (apikey_link_known(&links[i]))
 			(void) apikey_link_return(&links[i], true);
 	}
 }

@@ -110,6 +110,15 @@ apikey_membership(Oid database, bool make)
 	return free;
 }
 
+/* As of when a database's server is known; 0 where it is not, or not any more. */
+int64
+apikey_membership_epoch(Oid database)
+{
+	const ApikeyMembership *membership = apikey_membership(database, false);
+
+	return membership == NULL ? 0 : membership->epoch;
+}
+
 /* Nothing of it counts any more. */
 void
 apikey_membership_end(Oid database)

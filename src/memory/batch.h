@@ -95,6 +95,7 @@ extern const ApikeyMemoryPart apikey_batch_memory;
 extern void apikey_batch_lock(bool exclusive);
 extern void apikey_batch_unlock(void);
 extern ApikeyMembership *apikey_membership(Oid database, bool make);
+extern int64 apikey_membership_epoch(Oid database);
 extern ApikeyMembership *apikey_membership_at(int number);
 extern void apikey_membership_end(Oid database);
 extern ApikeyBatch *apikey_batch_of(Oid database);

@@ -1,0 +1,103 @@
+# A member with several databases: it is known in each, and becomes another one
+# in all of them where one forgets it; those of a subscriber may all come from
+# the same database of the publisher.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my @databases = qw(postgres shop app);
+my $common = q{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '300ms'
+apikey.fleet_interval = '200ms'
+apikey.fleet_timeout = '2s'
+};
+my $primary = PostgreSQL::Test::Cluster->new('primary');
+$primary->init(allows_streaming => 'logical');
+$primary->append_conf('postgresql.conf', $common . "cluster_name = 'primary'");
+$primary->start;
+$primary->safe_psql('postgres', 'CREATE ROLE fleet LOGIN');
+$primary->safe_psql('postgres', "CREATE DATABASE $_") for grep { $_ ne 'postgres' } @databases;
+my %keys;
+for my $database (@databases)
+{
+	$primary->safe_psql($database, q{SET client_min_messages = warning; CREATE EXTENSION apikey CASCADE});
+	$primary->safe_psql($database, q{SELECT apikey_grant('servers', 'fleet')});
+	$keys{$database} = $primary->safe_psql($database, q{SELECT apikey_create('used')});
+}
+my $to = "host=@{[$primary->host]} port=@{[$primary->port]} user=fleet";
+
+# Uses on a member are counted in each database.
+my $uses = 0;
+my $used = sub {
+	my ($database, $what) = @_;
+	ok($primary->poll_query_until($database, qq{SELECT use_count = $uses FROM apikeys WHERE name = 'used'}), $what);
+};
+my $use_everywhere = sub {
+	my ($node, $what) = @_;
+	$uses += 3;
+	$node->safe_psql($_, qq{SELECT count(*) FROM generate_series(1, 3) i, apikey_verify('$keys{$_}' || repeat('', i)) WHERE valid}) for @databases;
+	$used->($_, "$what: $_") for @databases;
+};
+
+$primary->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'backup', has_streaming => 1);
+$standby->append_conf('postgresql.conf', qq{
+apikey.fleet = on
+apikey.primary_conninfo = '$to'
+cluster_name = 'standby'
+});
+$standby->start;
+$use_everywhere->($standby, 'a standby of three databases');
+my $session = $standby->background_psql('shop');
+is($session->query_safe('SELECT 1'), '1', 'a session there');
+my $forget = sub {
+	my ($database) = @_;
+	return $primary->safe_psql($database, q{SELECT count(apikey_server_forget(name)) >= 1 FROM apikey_servers WHERE role = 'standby'});
+};
+is($forget->('shop'), 't', 'one of them forgets it');
+$use_everywhere->($standby, 'it is another one now, in all');
+is($forget->('app'), 't', 'another one does');
+is($forget->('postgres'), 't', 'and the first');
+$use_everywhere->($standby, 'and again');
+is($session->query_safe('SELECT 1'), '1', 'the session has gone on');
+$session->quit;
+$standby->stop;
+unlike(slurp_file($standby->logfile), qr/terminated by signal|terminating connection because/, 'no process has crashed');
+
+# All its databases come from one.
+my $subscriber = PostgreSQL::Test::Cluster->new('subscriber');
+$subscriber->init(allows_streaming => 'logical');
+$subscriber->append_conf('postgresql.conf', $common . qq{
+apikey.fleet = on
+apikey.primary_conninfo = '$to dbname=shop'
+cluster_name = 'subscriber'
+});
+$subscriber->start;
+$subscriber->safe_psql('postgres', 'CREATE ROLE fleet LOGIN');
+$primary->safe_psql('shop', 'CREATE PUBLICATION keys FOR TABLE apikey_key, apikey_digest, apikey_revocation, apikey_beat');
+for my $database ('one', 'two')
+{
+	$subscriber->safe_psql('postgres', "CREATE DATABASE $database");
+	$subscriber->safe_psql($database, 'SET client_min_messages = warning; CREATE EXTENSION apikey CASCADE');
+	$subscriber->safe_psql($database, "CREATE SUBSCRIPTION keys_$database CONNECTION '@{[$primary->connstr]} dbname=shop' PUBLICATION keys");
+	$subscriber->wait_for_subscription_sync($primary, "keys_$database", $database);
+}
+my $verify = sub {
+	my ($database) = @_;
+	return $subscriber->safe_psql($database, qq{SELECT count(*) FROM generate_series(1, 5) i, apikey_verify('$keys{shop}' || repeat('', i)) WHERE valid});
+};
+for my $round (1, 2)
+{
+	is($verify->($_), '5', "$_ verifies, $round") for 'one', 'two';
+	$uses += 10;
+	$used->('shop', "the uses of both are counted, $round");
+}
+is($primary->safe_psql('shop', q{SELECT count(*) FROM apikey_servers WHERE role = 'subscriber'}), '2', 'each is a server of its own, for good');
+$subscriber->stop;
+unlike(slurp_file($subscriber->logfile), qr/terminated by signal/, 'no process has crashed there');
+$primary->stop;
+done_testing();
