@@ -173,7 +173,7 @@ SELECT p.path, (SELECT count(*) FROM apikeys k WHERE k.project = p.path) FROM ap
 RESET ROLE;
 BEGIN;
 SELECT count(*) FROM (SELECT FROM apikeys WHERE subject = 's1' FOR UPDATE) s;
-SELECT mode FROM pg_locks WHERE relation = 'apikey_key'::regclass;
+SELECT mode FROM pg_locks WHERE relation = 'apikey_key'::regclass AND pid = pg_backend_pid();
 ROLLBACK;
 -- two forms
 SET ROLE regress_apikey_app;

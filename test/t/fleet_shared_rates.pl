@@ -51,7 +51,8 @@ my $begun = time;
 my @runs = map { $asks->($_, 300, $key) } $primary, @standbys;
 $_->[0]->finish for @runs;
 my $took = time - $begun;
-my @passed = map { my %codes = map { split /\|/ } split /\n/, ${ $_->[1] }; is(join(' ', grep { !/^(valid|rate_limited)$/ } sort keys %codes), '', 'passed or not'); $codes{valid} // 0 } @runs;
+# On a busy machine an answer may take longer than a verification waits.
+my @passed = map { my %codes = map { split /\|/ } split /\n/, ${ $_->[1] }; is(join(' ', grep { !/^(valid|rate_limited|unavailable)$/ } sort keys %codes), '', 'passed or not'); $codes{valid} // 0 } @runs;
 my $total = $passed[0] + $passed[1] + $passed[2];
 my $bound = 100 + ($took + 1.2) * 25;
 cmp_ok($total, '<=', $bound, "in $took s no more than the bound of $bound: @passed");
@@ -60,7 +61,8 @@ cmp_ok($passed[$_], '>', 0, 'some of them on each') for 1, 2;
 
 # What a call turned out to cost.
 ok($primary->poll_query_until('postgres', "SELECT rate_remaining > 90 FROM apikey_verify('$key', cost => 0)"), 'it fills');
-$standbys[0]->safe_psql('postgres', "SELECT apikey_charge(apikey_id('$key'), '{\"requests\": 150}', owner => '$me')");
+# Refused then, too, it has charged nothing, and says to charge again.
+ok($standbys[0]->poll_query_until('postgres', "SELECT apikey_charge(apikey_id('$key'), '{\"requests\": 150}', owner => '$me') IS NOT NULL"), 'a charge');
 is($primary->safe_psql('postgres', "SELECT code FROM apikey_verify('$key')"), 'rate_limited', 'a charge on a standby is the primary\'s debt');
 
 # Cut off.
