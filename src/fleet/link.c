@@ -69,6 +69,7 @@ apikey_link_fail(ApikeyLink *link, const char *reason)
 	link->told = true;
 	link->working = false;
 	apikey_link_close(link);
+	apikey_fleet_fail(link->database.oid);
 	link->attempts++;
 	link->again = Min(Max(link->again, AGAIN_FIRST) * 2, AGAIN_MOST);
 	link->try_at = later(link->again);

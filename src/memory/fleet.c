@@ -31,6 +31,7 @@ typedef struct Entry
 	Oid			database;		/* invalid: free */
 	bool		joined;			/* on a connection that works */
 	bool		own;			/* where the primary should be, we are */
+	bool		failed;			/* it has not joined since it failed */
 } Entry;
 
 typedef struct Shared
@@ -114,8 +115,38 @@ apikey_fleet_tell(Oid database, bool joined, bool own)
 		entry->database = database;
 		entry->joined = joined;
 		entry->own = own;
+		entry->failed &= !joined;
 	}
 	SpinLockRelease(&shared->mutex);
+}
+
+/* For the worker: what it has told the primary, or asked it, has failed. */
+void
+apikey_fleet_fail(Oid database)
+{
+	Entry	   *entry;
+
+	SpinLockAcquire(&shared->mutex);
+	entry = find_entry(database);
+	if (entry != NULL)
+		entry->failed = true;
+	SpinLockRelease(&shared->mutex);
+}
+
+/* Is a database cut off from the primary, as far as the worker has found? */
+bool
+apikey_fleet_cut_off(Oid database)
+{
+	const Entry *entry;
+	bool		cut_off;
+
+	if (shared == NULL)
+		return false;
+	SpinLockAcquire(&shared->mutex);
+	entry = find_entry(database);
+	cut_off = shared->worker == NULL || (entry != NULL && entry->failed);
+	SpinLockRelease(&shared->mutex);
+	return cut_off;
 }
 
 /* May who waits for the primary's answer hope for one? */

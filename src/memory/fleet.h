@@ -14,6 +14,8 @@ extern const ApikeyMemoryPart apikey_fleet_memory;
 extern bool apikey_fleet_member(void);
 extern bool apikey_fleet_connected(Oid database);
 extern void apikey_fleet_tell(Oid database, bool joined, bool own);
+extern void apikey_fleet_fail(Oid database);
+extern bool apikey_fleet_cut_off(Oid database);
 extern void apikey_fleet_wake(void);
 extern void apikey_fleet_set_latch(Latch *latch);
 

@@ -224,6 +224,12 @@ check_servers(ApikeyFinding *finding)
 {
 	ServersSeen seen = {0};
 
+	if (apikey_fleet_member() && apikey_fleet_cut_off(MyDatabaseId))
+	{
+		apikey_health_find(finding, APIKEY_HEALTH_WARN, "this server does not reach the primary",
+						   "See this server's log for why: what is used here is not reported, and what is not leased yet is \"unavailable\".");
+		return;
+	}
 	apikey_server_walk(see_server, &seen);
 	apikey_health_find(finding, seen.silent > 0 ? APIKEY_HEALTH_WARN : APIKEY_HEALTH_OK,
 					   psprintf("%d, of which %d are silent", seen.servers, seen.silent),
@@ -254,6 +260,12 @@ check_replay(ApikeyFinding *finding)
 	TimestampTz last = GetLatestXTime();
 	int64		behind;
 
+	if (apikey_stale())
+	{
+		apikey_health_find(finding, APIKEY_HEALTH_CRITICAL, "not known to be fresh enough",
+						   "Each key is \"unavailable\" here: see that replication goes on and that this server reaches the primary, or raise \"apikey.max_staleness\".");
+		return;
+	}
 	if (!RecoveryInProgress())
 	{
 		apikey_health_find(finding, APIKEY_HEALTH_OK, "primary", NULL);

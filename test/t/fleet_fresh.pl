@@ -169,6 +169,7 @@ unlike($until->($standby, $key, 'valid'), qr/not_found|revoked/, 'after a restar
 # The primary is fresh at all times: whoever is promoted, at once.
 $primary->stop('immediate');
 is($until->($standby, $key, 'unavailable'), 'unavailable valid', 'without a primary');
+ok($standby->poll_query_until('postgres', q{SELECT string_agg(name || ' ' || severity, ', ' ORDER BY name) FROM apikey_health() WHERE severity <> 'ok'}, 'replay critical, servers warning'), 'health tells');
 $standby->promote;
 is($until->($standby, $key, 'valid'), 'valid', 'promoted');
 # The cascade asks where it was told to, where now nobody is.
