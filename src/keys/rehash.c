@@ -264,9 +264,10 @@ write_taken(ApikeyRehash *taken, int count)
  * Writes some of what is left for the worker's database, in a transaction;
  * true while there may be more.  Should it fail, these come with the next use.
  * Whose rows somebody has are looked at once each time, the first of many too.
+ * Whether this server is a member is asked before: it takes a transaction.
  */
 bool
-apikey_rehash_flush(bool first)
+apikey_rehash_flush(bool first, bool member)
 {
 	static int	to_look_at = 0;
 	ApikeyRehash taken[WRITTEN_AT_ONCE];
@@ -277,7 +278,7 @@ apikey_rehash_flush(bool first)
 		to_look_at = apikey_rehash_count();
 
 	/* Of a member that was promoted: they come again, as digests. */
-	if (!apikey_fleet_member())
+	if (!member)
 		(void) apikey_rehash_take(MyDatabaseId, true, taken, WRITTEN_AT_ONCE);
 	count = apikey_rehash_take(MyDatabaseId, false, taken, WRITTEN_AT_ONCE);
 	if (count > 0 && apikey_step_begin())

@@ -217,7 +217,7 @@ deleted_step(bool first pg_attribute_unused())
 static bool
 rehash_step(bool first)
 {
-	return apikey_rehash_flush(first);
+	return apikey_rehash_flush(first, member);
 }
 
 static bool
