@@ -13,6 +13,7 @@ shared_preload_libraries = 'apikey'
 apikey.flush_interval = '300ms'
 apikey.fleet_interval = '200ms'
 apikey.fleet_timeout = '2s'
+max_worker_processes = 20
 };
 my $primary = PostgreSQL::Test::Cluster->new('primary');
 $primary->init(allows_streaming => 'logical');
