@@ -16,7 +16,7 @@
 # in for, as there is one machine and we are not root on it: sudo runs what it
 # is given, as the superuser of the database where it says "-u postgres";
 # "systemctl restart postgresql" restarts the server; apt-get knows the names of
-# packages; "make install" installs below a folder of its own.  Port 3000 and
+# packages; "make install" installs below a folder of its own.  Ports 3000, 3901 and
 # the folders /etc/postgresql and /var/log/postgresql are our own.
 #
 # What two runs cannot have in common is not compared: keys, ids, times, places
@@ -159,7 +159,7 @@ sub start_page
 {
 	my ($name) = @_;
 	my $dir = PostgreSQL::Test::Utils::tempdir();
-	my %page = (dir => $dir, port => PostgreSQL::Test::Cluster::get_free_port(), sql => {}, password => {},
+	my %page = (dir => $dir, port => PostgreSQL::Test::Cluster::get_free_port(), model => PostgreSQL::Test::Cluster::get_free_port(), sql => {}, password => {},
 		node => PostgreSQL::Test::Cluster->new($name =~ s/\W/_/gr));
 	my $node = $page{node};
 
@@ -190,6 +190,7 @@ sub here
 	my $logs = $page->{node}->logfile =~ s,/[^/]*$,,r;
 	my $log_name = $page->{node}->logfile =~ s,.*/,,r;
 	$text =~ s/localhost:3000/localhost:$page->{port}/g;
+	$text =~ s/\b3901\b/$page->{model}/g;
 	$text =~ s,/etc/postgresql\b,$page->{dir}/etc,g;
 	$text =~ s,/var/log/postgresql/\S*\.log,$logs/$log_name,g;
 	return $text;
