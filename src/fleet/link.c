@@ -16,6 +16,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/latch.h"
 
+#include "text/text.h"
 #include "store/store.h"
 #include "memory/memory.h"
 #include "fleet/link.h"
@@ -246,13 +247,17 @@ apikey_call_add(ApikeyCall *call, const char *type, const char *value)
 void
 apikey_link_server(const ApikeyLink *link, pg_uuid_t *id)
 {
-	Oid			database = link->database.oid;
+	struct
+	{
+		pg_uuid_t	server;
+		Oid			database;
+	}			what = {.database = link->database.oid};
 
 	apikey_server_own_id(id);
 	if (RecoveryInProgress())
 		return;
-	for (int i = 0; i < (int) sizeof(database); i++)
-		id->data[UUID_LEN - 1 - i] ^= (database >> (8 * i)) & 0xFF;
+	what.server = *id;
+	apikey_digest_id(&what, sizeof(what), id);
 }
 
 /* Each call but a join says who calls, and in which epoch. */

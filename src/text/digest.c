@@ -130,6 +130,15 @@ digest_or_error(const void *one, size_t one_len,
 				 errmsg("could not compute SHA-256 digest")));
 }
 
+/* The same of what may be short, by the way that is made for it. */
+static void
+digest_short(const void *one, size_t one_len,
+			 const void *two, size_t two_len, uint8 *out)
+{
+	if (!digest_block(one, one_len, two, two_len, out))
+		digest_or_error(one, one_len, two, two_len, out);
+}
+
 /* SHA-256 of a key's whole text. */
 void
 apikey_digest_text(const char *text, size_t len, uint8 *out)
@@ -146,8 +155,7 @@ void
 apikey_digest_proof(const char *prefix, size_t prefix_len,
 					const char *proving, size_t proving_len, uint8 *out)
 {
-	if (!digest_block(proving, proving_len, prefix, prefix_len, out))
-		digest_or_error(proving, proving_len, prefix, prefix_len, out);
+	digest_short(proving, proving_len, prefix, prefix_len, out);
 }
 
 /* An id that is made of what it is about: of its SHA-256, half. */
@@ -156,8 +164,7 @@ apikey_digest_id(const void *what, size_t len, pg_uuid_t *id)
 {
 	uint8		digest[APIKEY_DIGEST_BYTES];
 
-	if (!digest_block(what, len, "", 0, digest))
-		digest_or_error(what, len, "", 0, digest);
+	digest_short(what, len, "", 0, digest);
 	memcpy(id->data, digest, UUID_LEN);
 }
 
