@@ -100,6 +100,22 @@ find_entry(Oid database)
 	return NULL;
 }
 
+/* What is told of a database, and whether there is a worker; nothing: all false. */
+static Entry
+read_entry(Oid database, bool *worker)
+{
+	const Entry *entry;
+	Entry		copy = {0};
+
+	SpinLockAcquire(&shared->mutex);
+	entry = find_entry(database);
+	if (entry != NULL)
+		copy = *entry;
+	*worker = shared->worker != NULL;
+	SpinLockRelease(&shared->mutex);
+	return copy;
+}
+
 /* For the worker: how it gets on with a database. */
 void
 apikey_fleet_tell(Oid database, bool joined, bool own)
@@ -137,46 +153,27 @@ apikey_fleet_fail(Oid database)
 bool
 apikey_fleet_cut_off(Oid database)
 {
-	const Entry *entry;
-	bool		cut_off;
+	bool		worker;
 
-	if (shared == NULL)
-		return false;
-	SpinLockAcquire(&shared->mutex);
-	entry = find_entry(database);
-	cut_off = shared->worker == NULL || (entry != NULL && entry->failed);
-	SpinLockRelease(&shared->mutex);
-	return cut_off;
+	return shared != NULL && (read_entry(database, &worker).failed || !worker);
 }
 
 /* May who waits for the primary's answer hope for one? */
 bool
 apikey_fleet_connected(Oid database)
 {
-	const Entry *entry;
-	bool		connected;
+	bool		worker;
 
-	if (shared == NULL)
-		return false;
-	SpinLockAcquire(&shared->mutex);
-	entry = find_entry(database);
-	connected = shared->worker != NULL && entry != NULL && entry->joined;
-	SpinLockRelease(&shared->mutex);
-	return connected;
+	return shared != NULL && read_entry(database, &worker).joined && worker;
 }
 
 /* Does apikey.primary_conninfo lead to this server itself? */
 static bool
 leads_here(Oid database)
 {
-	const Entry *entry;
-	bool		own;
+	bool		worker;
 
-	SpinLockAcquire(&shared->mutex);
-	entry = find_entry(database);
-	own = entry != NULL && entry->own;
-	SpinLockRelease(&shared->mutex);
-	return own;
+	return read_entry(database, &worker).own;
 }
 
 static void
