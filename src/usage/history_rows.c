@@ -160,6 +160,16 @@ set_step(ApikeyRow *row, TimestampTz begin, bool day)
 	row->nulls[HISTORY_SPENT] = false;
 }
 
+/* The same for what happens now: an hour's where these are kept. */
+static void
+new_row_of_now(const ApikeyRow *key, ApikeyRow *row)
+{
+	bool		day = apikey_history_hours == 0;
+
+	new_row(key, row);
+	set_step(row, begin_of(GetCurrentTimestamp(), day), day);
+}
+
 /* Finds and locks the row that "row" is about, or leaves it as a new one. */
 static bool
 find_row(ApikeyRow *row)
@@ -182,19 +192,14 @@ put_row(const ApikeyRow *row, bool found)
 		apikey_table_insert(&apikey_history_table, row);
 }
 
-/*
- * Has somebody the row of a key for what happens now: an hour's where these are
- * kept?
- */
+/* Has somebody the row of a key for what happens now? */
 bool
 apikey_history_row_held(const ApikeyRow *key)
 {
-	bool		day = apikey_history_hours == 0;
 	ApikeyRow	row;
 	ApikeyRow	found;
 
-	new_row(key, &row);
-	set_step(&row, begin_of(GetCurrentTimestamp(), day), day);
+	new_row_of_now(key, &row);
 	return !apikey_table_lock(&apikey_history_table, apikey_row_id(&row),
 							  APIKEY_LOCK_UPDATE_SKIP, &found) &&
 		apikey_table_fetch_latest(&apikey_history_table, apikey_row_id(&row),
@@ -273,12 +278,10 @@ apikey_history_change(ApikeyWriter *writer, const pg_uuid_t *key, uint64 uses,
 void
 apikey_history_put(const ApikeyRow *key, uint64 uses, const List *counts)
 {
-	bool		day = apikey_history_hours == 0;
 	ApikeyRow	row;
 	bool		found;
 
-	new_row(key, &row);
-	set_step(&row, begin_of(GetCurrentTimestamp(), day), day);
+	new_row_of_now(key, &row);
 	found = find_row(&row);
 	add(&row, uses, counts);
 	put_row(&row, found);
