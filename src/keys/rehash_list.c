@@ -113,7 +113,9 @@ add_or_replace(const ApikeyRehash *item)
 {
 	Bucket	   *bucket = bucket_of(item);
 
-	for (int i = 0; bucket->count == BUCKET_MAX && i < BUCKET_MAX; i++)
+	if (add(item))
+		return true;
+	for (int i = 0; i < bucket->count; i++)
 	{
 		if (bucket->items[i].held)
 		{
@@ -121,7 +123,7 @@ add_or_replace(const ApikeyRehash *item)
 			return true;
 		}
 	}
-	return add(item);
+	return false;
 }
 
 /*
