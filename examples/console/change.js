@@ -52,6 +52,9 @@ export function leave(c, { go, notice }) {
 // is there now, and then written.
 export const lock = (db, what) => db.one('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [what]);
 
+// The status of a page that shows a form again, with what was wrong.
+export const statusOf = (problem) => problem ? problem.conflict ? 409 : 422 : 200;
+
 // Arguments whose field has another name, where a form has none of theirs.
 const FIELDS = { amount: 'quota', path: 'name' };
 

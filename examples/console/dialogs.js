@@ -1,7 +1,7 @@
 // What is done with a key: each dialog is a page with a form.
 import { html } from 'hono/html';
 import { as } from './database.js';
-import { change, Conflict, leave, lock } from './change.js';
+import { change, Conflict, leave, lock, statusOf } from './change.js';
 import { hrefs } from './project.js';
 import { frame, keyPage, made, openKey, secretPage } from './keys.js';
 import { asFields, endOf, expiryFields, limitFields, list, nameField, networks, orNull, roleField, setQuota } from './keyform.js';
@@ -30,7 +30,7 @@ function dialog(app, action, { allowed, title, lead, submit, danger, values = ()
       lead: lead?.(t),
       crumbs: frame(c, key),
       narrow: true,
-      status: problem ? problem.conflict ? 409 : 422 : 200,
+      status: statusOf(problem),
       body: form(c, `/k/${key.id}/${action}`, html`
         ${problem?.conflict && others(t, values(key), typed)}
         ${fields.hidden('state', key.state)}${body({ c, t, key, project, fields, extra })}`,

@@ -2,7 +2,7 @@
 import { html } from 'hono/html';
 import { as } from './database.js';
 import { change, leave, NotFound } from './change.js';
-import { hrefs, names, openProject, personName } from './project.js';
+import { hrefs, isId, names, openProject, personName } from './project.js';
 import { expiryFields, limitFields, list, nameField, networks, orNull, endOf, rank, roleField, setQuota, WITH_QUOTA } from './keyform.js';
 import { badge, button, facts, Fields, form, message, moment, number, page, PLAIN, span } from './layout.js';
 import { chart, usage } from './chart.js';
@@ -103,7 +103,7 @@ export function mayDo(c, key, project) {
 
 export async function openKey(db, c) {
   const id = c.req.param('id');
-  const key = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)
+  const key = isId(id)
     && await db.one(`${WITH_QUOTA} WHERE k.id = $1 AND k.project IS NOT NULL`, [id]);
   if (!key) throw new NotFound();
   key.state = [key.updated_at, key.quota, key.quota_period].join(' ').trim();

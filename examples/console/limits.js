@@ -2,8 +2,8 @@
 // person's.  A key's own stand in its form.
 import { html } from 'hono/html';
 import { as } from './database.js';
-import { change, Conflict, leave, lock, NotFound, refusal } from './change.js';
-import { names, openPlace, personName, tabs } from './project.js';
+import { change, Conflict, leave, lock, NotFound, refusal, statusOf } from './change.js';
+import { isId, names, openPlace, personName, tabs } from './project.js';
 import { card, cell, facts, Fields, first, form, head, message, moment, NEEDED, number, page, row, span, table } from './layout.js';
 
 const KINDS = ['rate', 'quota', 'balance'];
@@ -111,7 +111,7 @@ const withLibrary = (t, problem) => problem.code === '55000' ? { ...problem, tex
 async function openLimit(db, c) {
   const place = await openPlace(db, c);
   const id = c.req.param('id');
-  const limit = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)
+  const limit = isId(id)
     && await db.one('SELECT * FROM apikey_limits WHERE id = $1 AND path = $2', [id, place.path]);
   if (!limit) throw new NotFound();
   return { place, limit, state: JSON.stringify([limit.amount, limit.overdraft, limit.shared]) };
@@ -130,7 +130,7 @@ async function limitPage(c, problem) {
   return page(c, {
     title: `${nameOf(t, limit)} · ${place.path}`, heading: nameOf(t, limit), lead: place.path,
     crumbs: [...place.crumbs, [`${place.href}/limits`, t.limits]], narrow: true,
-    status: problem ? problem.conflict ? 409 : 422 : 200,
+    status: statusOf(problem),
     body: html`
       ${card(t.details, facts(
         [t.whoseKeys, whose(c, who, limit)], [t.amount, size(c, limit)], [t.left, left(c, limit)],

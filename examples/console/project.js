@@ -38,6 +38,9 @@ export function tabs(c, place, current) {
     .map(([end, name, text]) => [place.href + end, text, name === current]);
 }
 
+// May a text from an address be an id?
+export const isId = (text) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text);
+
 // The names of people by their ids.
 export async function names(db, ids) {
   const rows = await db.all('SELECT id, name, email, deleted_at IS NOT NULL AS deleted FROM console.person WHERE id = ANY ($1)',

@@ -1,7 +1,7 @@
 // The servers of a fleet, for operators: see setup.sql.
 import { html } from 'hono/html';
 import { as } from './database.js';
-import { change, Conflict, leave, lock, NotFound } from './change.js';
+import { change, Conflict, leave, lock, NotFound, statusOf } from './change.js';
 import { names, personName } from './project.js';
 import { cell, Fields, first, form, head, message, moment, NEEDED, number, page, row, span, table } from './layout.js';
 
@@ -66,7 +66,7 @@ async function forgetPage(c, problem) {
   const fields = new Fields(c.get('form') ?? {}, problem);
   return page(c, {
     title: t.forgetServer(server.name), lead: server.silent ? t.forgetLead : t.forgetReporting,
-    crumbs: [['/', t.projects], ['/servers', t.servers]], narrow: true, status: problem ? problem.conflict ? 409 : 422 : 200,
+    crumbs: [['/', t.projects], ['/servers', t.servers]], narrow: true, status: statusOf(problem),
     // Another server may have the name by now.
     body: form(c, address(server.name), html`${fields.hidden('was', server.first_seen_at)}
       ${fields.input('confirm_name', t.typeName(server.name), { attributes: NEEDED })}`,
