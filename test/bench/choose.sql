@@ -8,10 +8,6 @@ CREATE UNLOGGED TABLE hand AS
 		   now() AS created_at, NULL::timestamptz AS expires_at, NULL::timestamptz AS revoked_at, NULL::timestamptz AS last_used_at
 	FROM bench_keys, generate_series(1, :copies) i;
 ALTER TABLE hand ADD PRIMARY KEY (id), ALTER hash SET NOT NULL, ADD UNIQUE (hash);
-CREATE FUNCTION hand_verify(key text) RETURNS TABLE (id uuid, name text, scopes text[]) LANGUAGE plpgsql AS $$
-BEGIN
-	RETURN QUERY SELECT h.id, h.name, h.scopes FROM hand h
-		WHERE h.hash = digest(key, 'sha256') AND h.revoked_at IS NULL AND (h.expires_at IS NULL OR h.expires_at > now());
-END $$;
+\ir hand.sql
 GRANT SELECT ON hand TO bench;
 VACUUM (FREEZE, ANALYZE);

@@ -28,11 +28,7 @@ CREATE TABLE hand (
 	last_used_at timestamptz,
 	credits bigint NOT NULL DEFAULT 1000000000);
 INSERT INTO hand (hash, name) SELECT digest(key, 'sha256'), 'key-' || n FROM bench_keys;
-CREATE FUNCTION hand_verify(key text) RETURNS TABLE (id uuid, name text, scopes text[]) LANGUAGE plpgsql AS $$
-BEGIN
-	RETURN QUERY SELECT h.id, h.name, h.scopes FROM hand h
-		WHERE h.hash = digest(key, 'sha256') AND h.revoked_at IS NULL AND (h.expires_at IS NULL OR h.expires_at > now());
-END $$;
+\ir hand.sql
 CREATE FUNCTION hand_verify_throttled(key text) RETURNS TABLE (id uuid, name text, scopes text[]) LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE hand h SET last_used_at = now() WHERE h.hash = digest(key, 'sha256')
