@@ -22,6 +22,16 @@ my $key = $primary->safe_psql('postgres', q{SELECT apikey_create('shared')});
 my $limit = $primary->safe_psql('postgres', "SELECT apikey_limit_set('requests', 100, '4 seconds', key => apikey_id('$key'), shared => true)");
 my $own = $primary->safe_psql('postgres', q{SELECT apikey_create('own', rate_limit => 5, rate_window => '31 days')});
 my $me = $primary->safe_psql('postgres', 'SELECT current_user');
+# On a busy machine the primary's answer may take longer than a verification
+# waits: nothing has passed then, and one asks again.
+$primary->safe_psql('postgres', q{
+	CREATE FUNCTION ask(key text, cost integer, OUT code text) LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR i IN 1 .. 50 LOOP
+			code := (SELECT v.code FROM apikey_verify(key, cost => ask.cost) v);
+			EXIT WHEN code <> 'unavailable';
+		END LOOP;
+	END $$});
 
 $primary->backup('backup');
 my @standbys = map {
@@ -43,7 +53,7 @@ my $asks = sub {
 	my ($node, $times, $text) = @_;
 	my $out = '';
 	my $run = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c',
-			"SELECT v.code, count(*) FROM generate_series(1, $times) g, LATERAL (SELECT pg_sleep(0.005 * sign(g))) s, LATERAL apikey_verify('$text', cost => CASE WHEN g > 0 THEN 1 END) v GROUP BY 1" ],
+			"SELECT v.code, count(*) FROM generate_series(1, $times) g, LATERAL (SELECT pg_sleep(0.005 * sign(g))) s, LATERAL ask('$text', CASE WHEN g > 0 THEN 1 END) AS v(code) GROUP BY 1" ],
 		'>', \$out);
 	return [ $run, \$out ];
 };
@@ -51,8 +61,7 @@ my $begun = time;
 my @runs = map { $asks->($_, 300, $key) } $primary, @standbys;
 $_->[0]->finish for @runs;
 my $took = time - $begun;
-# On a busy machine an answer may take longer than a verification waits.
-my @passed = map { my %codes = map { split /\|/ } split /\n/, ${ $_->[1] }; is(join(' ', grep { !/^(valid|rate_limited|unavailable)$/ } sort keys %codes), '', 'passed or not'); $codes{valid} // 0 } @runs;
+my @passed = map { my %codes = map { split /\|/ } split /\n/, ${ $_->[1] }; is(join(' ', grep { !/^(valid|rate_limited)$/ } sort keys %codes), '', 'passed or not'); $codes{valid} // 0 } @runs;
 my $total = $passed[0] + $passed[1] + $passed[2];
 my $bound = 100 + ($took + 1.2) * 25;
 cmp_ok($total, '<=', $bound, "in $took s no more than the bound of $bound: @passed");
