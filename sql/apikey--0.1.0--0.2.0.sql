@@ -458,8 +458,8 @@ SELECT pg_extension_config_dump('@extschema@.apikey_credit', '');
 -- Revocations
 
 -- Who may only revoke a key adds a row here, and locks none of the key's; so does
--- who disables or removes a key, or removes a member, that somebody else has.  It is taken into the key's row when
--- that is locked next.
+-- who disables or removes a key, or removes a member, that somebody else has.  It
+-- is taken into the key's row when that is locked next.
 CREATE TABLE @extschema@.apikey_revocation (
 	id uuid NOT NULL,
 	key_id uuid NOT NULL,

@@ -391,8 +391,8 @@ ALTER TABLE @extschema@.apikey_reveal ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON @extschema@.apikey_reveal FROM PUBLIC;
 
 -- Who may only revoke a key adds a row here, and locks none of the key's; so does
--- who disables or removes a key, or removes a member, that somebody else has.  It is taken into the key's row when
--- that is locked next.
+-- who disables or removes a key, or removes a member, that somebody else has.  It
+-- is taken into the key's row when that is locked next.
 CREATE TABLE @extschema@.apikey_revocation (
 	id uuid NOT NULL,
 	key_id uuid NOT NULL,

@@ -199,9 +199,9 @@ apikey_manage_end(ApikeyRow *key, const char *reason)
 }
 
 /*
- * May the caller have a key's row while it revokes or disables the key?  Only where nobody
- * greater could wait for it: who manages a project's keys today may have been
- * removed before its transaction ends.
+ * May the caller have a key's row while it revokes or disables the key?  Only
+ * where nobody greater could wait for it: who manages a project's keys today may
+ * have been removed before its transaction ends.
  */
 static bool
 above_all(const ApikeyRow *key)

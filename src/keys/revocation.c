@@ -16,9 +16,9 @@
  * another that goes with it, such a row says that the key is not there any more,
  * and the worker, or whoever needs its name, removes it later (see settle.c).
  *
- * The key is revoked, disabled, or gone, from the moment the row is there, committed or
- * our own: rows of keys are read by apikey_key_fetch and its kin in key.c, or handed to
- * apikey_revocation_apply, and by nobody in another way.  Whoever locks the
+ * The key is revoked, disabled, or gone, from the moment the row is there,
+ * committed or our own: rows of keys are read by apikey_key_fetch and its kin in
+ * key.c, or handed to apikey_revocation_apply, and by nobody in another way.  Whoever locks the
  * key's row next, or the worker, settles it: writes it there and removes it.
  * So a key and what revokes it are read in one snapshot: in a later one the row
  * may be gone that in the key's is not settled yet.  A locked key's is not

@@ -56,7 +56,7 @@ Name
 apikey_list_owner_name(const ApikeyRow *key)
 {
 	return role_name(apikey_key_owner(key),
-								 apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
+					 apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
 }
 
 /* prefix_...last, of an imported key once it has been used. */
@@ -189,7 +189,7 @@ make_principals(const ApikeyRow *key, Datum *values, bool *nulls)
 		return;
 	set_name(values, nulls, LIST_VOUCHED_BY,
 			 role_name(apikey_status_voucher(key, &subject),
-								   apikey_status_voucher_name(key)));
+					   apikey_status_voucher_name(key)));
 	set_text(values, nulls, LIST_VOUCHED_BY_SUBJECT, subject);
 }
 

@@ -355,7 +355,7 @@ note_event(Relation rel, HeapTuple tuple)
 
 	if (!isnull)
 		apikey_sequence_pass(apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ),
-								   DatumGetInt64(id));
+							 DatumGetInt64(id));
 }
 
 /*

@@ -233,8 +233,11 @@ write_counters(ApikeyWriter *writer, Counter *counters, int count)
 {
 	for (int i = 0; i < count; i++)
 	{
-		ApikeyHistoryCount counted = {counters[i].of_unit, counters[i].name,
-		counters[i].count};
+		ApikeyHistoryCount counted = {
+			.of_unit = counters[i].of_unit,
+			.name = counters[i].name,
+			.count = counters[i].count
+		};
 		List	   *counts = list_make1(&counted);
 		ApikeyRow	key;
 

@@ -98,6 +98,7 @@ is($err =~ /ERROR|abort/ ? $err : '', '', 'no session fails');
 # What a change of the amount finds on its way in open transactions may be lost
 # to the customer, never to who has granted.
 balanced('while limits change, nothing is spent twice', '>=');
+
 # kill -9, again and again.
 my $lost = 0;
 for my $round (1 .. ($long ? 10 : 3))
