@@ -113,6 +113,15 @@ apikey_find_setting(const char *name)
 #endif
 #endif
 
+/* The process that has, or had, a virtual transaction; what it has now. */
+#if PG_VERSION_NUM >= 170000
+#define apikey_vxid_proc(xact)	ProcNumberGetProc((xact).procNumber)
+#define apikey_proc_lxid(proc)	((proc)->vxid.lxid)
+#else
+#define apikey_vxid_proc(xact)	BackendIdGetProc((xact).backendId)
+#define apikey_proc_lxid(proc)	((proc)->lxid)
+#endif
+
 /* The arguments of an ExecutorRun_hook (up to 17: whether it runs once). */
 #if PG_VERSION_NUM >= 180000
 #define APIKEY_RUN_PARAMETERS	QueryDesc *query, ScanDirection direction, \

@@ -32,6 +32,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -115,7 +116,10 @@ authorize(const Privilege *privilege)
 			 errdetail("Whoever has the privileges of the extension's owner may.")));
 }
 
-/* The row of an object, locked as GRANT locks it, for its privileges to change. */
+/*
+ * The row of an object, locked as GRANT locks it, for its privileges to change;
+ * whoever changes them now is waited for.
+ */
 static HeapTuple
 lock_object(Relation rel, Oid class, Oid object)
 {
@@ -124,16 +128,19 @@ lock_object(Relation rel, Oid class, Oid object)
 		HeapTuple	tuple = SearchSysCacheCopy1(get_object_catcache_oid(class),
 												ObjectIdGetDatum(object));
 		HeapTuple	again;
-		bool		same;
+		TransactionId other;
 
 		if (!HeapTupleIsValid(tuple))
 			elog(ERROR, "cache lookup failed for object %u", object);
 		LockTuple(rel, &tuple->t_self, ExclusiveLock);
+		other = apikey_row_changer(rel, &tuple->t_self);
+		if (TransactionIdIsValid(other))
+			apikey_wait(RelationGetRelationName(rel), other);
+		AcceptInvalidationMessages();
 		again = SearchSysCacheCopy1(get_object_catcache_oid(class),
 									ObjectIdGetDatum(object));
-		same = HeapTupleIsValid(again) &&
-			ItemPointerEquals(&tuple->t_self, &again->t_self);
-		if (same)
+		if (HeapTupleIsValid(again) &&
+			ItemPointerEquals(&tuple->t_self, &again->t_self))
 			return again;
 		UnlockTuple(rel, &tuple->t_self, ExclusiveLock);
 	}
@@ -182,14 +189,26 @@ typedef struct RightChange
 	bool		option;			/* to give it on, too */
 } RightChange;
 
-/* Writes an object's changed privileges; false where they did not change. */
-static bool
-change_object(Oid class, Oid object, const RightChange *change)
+/* An object whose privileges change. */
+typedef struct ObjectChange
 {
+	Oid			class;
+	Oid			object;
+	const RightChange *change;
+	bool		differs;		/* did they? */
+} ObjectChange;
+
+/* Writes an object's changed privileges. */
+static void
+change_object(void *work)
+{
+	ObjectChange *changing = work;
+	const RightChange *change = changing->change;
+	Oid			class = changing->class;
 	bool		function = class == ProcedureRelationId;
 	AclMode		mode = function ? ACL_EXECUTE : ACL_SELECT;
 	Relation	rel = table_open(class, RowExclusiveLock);
-	HeapTuple	tuple = lock_object(rel, class, object);
+	HeapTuple	tuple = lock_object(rel, class, changing->object);
 	ItemPointerData locked = tuple->t_self;
 	int			column = get_object_attnum_acl(class);
 	bool		isnull = false;
@@ -202,9 +221,9 @@ change_object(Oid class, Oid object, const RightChange *change)
 	Acl		   *after = change->grant ?
 		add_right(before, owner, change->role, mode, change->option) :
 		remove_right(before, owner, change->role, mode);
-	bool		differs = !aclequal(before, after);
 
-	if (differs)
+	changing->differs = !aclequal(before, after);
+	if (changing->differs)
 	{
 		Oid		   *old_members;
 		Oid		   *new_members;
@@ -216,14 +235,13 @@ change_object(Oid class, Oid object, const RightChange *change)
 		tuple = heap_modify_tuple_by_cols(tuple, RelationGetDescr(rel), 1,
 										  &column, &value, &isnull);
 		CatalogTupleUpdate(rel, &locked, tuple);
-		updateAclDependencies(class, object, 0, owner, old_count, old_members,
-							  new_count, new_members);
+		updateAclDependencies(class, changing->object, 0, owner, old_count,
+							  old_members, new_count, new_members);
 	}
 	UnlockTuple(rel, &locked, ExclusiveLock);
 	table_close(rel, RowExclusiveLock);
-	if (differs)
+	if (changing->differs)
 		CommandCounterIncrement();
-	return differs;
 }
 
 static bool
@@ -280,7 +298,15 @@ change_right(const Privilege *privilege, const RightChange *change)
 		 strcmp(each->what, privilege->what) == 0; each++)
 	{
 		foreach(cell, find_objects(each))
-			differs |= change_object(each->class, lfirst_oid(cell), change);
+		{
+			ObjectChange changing = {
+				.class = each->class,.object = lfirst_oid(cell),.change = change
+			};
+
+			apikey_wait_bounded(each->class == ProcedureRelationId ? "pg_proc" : "pg_class",
+								change_object, &changing);
+			differs |= changing.differs;
+		}
 	}
 	return differs;
 }

@@ -160,7 +160,7 @@ require_no_clash(text *lookup)
 		{
 			if (!TransactionIdIsValid(other))
 				refuse_taken("lookup");
-			apikey_table_wait(&apikey_import_table, other);
+			apikey_wait(apikey_import_table.name, other);
 		}
 	}
 }

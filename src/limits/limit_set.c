@@ -2,12 +2,13 @@
  * limit_set.c
  *		Setting limits and dropping them.
  *
- * Whoever gives a holder another limit locks the holder first: there are so many of
- * them at most, and one of each unit, kind and period.
+ * Whoever gives a holder another limit locks, or claims, the holder first: there are
+ * so many of them at most, and one of each unit, kind and period.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/snapmgr.h"
 
@@ -101,6 +102,23 @@ require_tighter(const ApikeyRow *before, const ApikeyRow *limit)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to loosen a limit"),
 				 errdetail("Whoever has a subject may only make limits tighter.")));
+}
+
+/*
+ * Claims the limits of a role's keys of a subject, which have no row to be
+ * locked.  Everybody sees what is claimed, and is not to know the subject by it.
+ */
+void
+apikey_limit_claim_subject(Oid owner, const text *subject)
+{
+	pg_uuid_t	server;
+	uint64		seed;
+
+	apikey_server_own_id(&server);
+	memcpy(&seed, server.data, sizeof(seed));
+	apikey_claim(&apikey_limit_table, owner,
+				 (uint16) hash_bytes_extended((const unsigned char *) VARDATA_ANY(subject),
+											  VARSIZE_ANY_EXHDR(subject), seed));
 }
 
 /*

@@ -5,10 +5,8 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_authid.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
@@ -85,8 +83,8 @@ require_one_holder(FunctionCallInfo fcinfo)
 }
 
 /*
- * The role whose personal keys of a subject a limit is about, locked against
- * others that set one.  Who has a subject of its own is that.
+ * The role whose personal keys of a subject a limit is about, claimed against
+ * others that set one of these.  Who has a subject of its own is that.
  */
 static Oid
 open_subject(const text *subject)
@@ -98,8 +96,7 @@ open_subject(const text *subject)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for \"subject\""),
 				 errdetail("It is not your own.")));
-	LockSharedObject(AuthIdRelationId, GetUserId(), 0,
-					 ShareUpdateExclusiveLock);
+	apikey_limit_claim_subject(GetUserId(), subject);
 	return GetUserId();
 }
 

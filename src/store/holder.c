@@ -7,10 +7,15 @@
 
 #include "access/heapam.h"
 #include "access/subtrans.h"
+#include "access/tableam.h"
+#include "executor/tuptable.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "storage/procarray.h"
+#include "storage/sinvaladt.h"
 
+#include "compat.h"
 #include "store/store_internal.h"
 
 static int	holder = 0;
@@ -30,12 +35,41 @@ apikey_holder_note(TransactionId other)
 		BackendXidGetPid(SubTransGetTopmostTransaction(other)) : 0;
 }
 
+/* The same of who has a lock that is about to be waited for. */
+void
+apikey_holder_note_lock(const LOCKTAG *tag, LOCKMODE mode)
+{
+	VirtualTransactionId *first = GetLockConflicts(tag, mode, NULL);
+	PGPROC	   *proc = VirtualTransactionIdIsValid(*first) ?
+		apikey_vxid_proc(*first) : NULL;
+
+	/* One that is prepared has none, and goes on by the same name. */
+	holder = proc != NULL && apikey_proc_lxid(proc) == first->localTransactionId ?
+		proc->pid : 0;
+	pfree(first);
+}
+
 /* Waits until a transaction has ended. */
 void
 apikey_holder_wait(TransactionId other)
 {
 	apikey_holder_note(other);
 	XactLockTableWait(other, NULL, NULL, XLTW_None);
+}
+
+/* The transaction that is changing the row that stands there; invalid for none. */
+TransactionId
+apikey_row_changer(Relation rel, const ItemPointerData *where)
+{
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ItemPointerData tid = *where;
+	SnapshotData dirty;
+	bool		found;
+
+	InitDirtySnapshot(dirty);
+	found = table_tuple_fetch_row_version(rel, &tid, &dirty, slot);
+	ExecDropSingleTupleTableSlot(slot);
+	return found ? dirty.xmax : InvalidTransactionId;
 }
 
 /*

@@ -7,6 +7,7 @@
 
 #include "access/skey.h"
 #include "lib/stringinfo.h"
+#include "storage/lock.h"
 #include "utils/relcache.h"
 
 #include "store/store.h"
@@ -64,9 +65,15 @@ extern ApikeyIndexes *apikey_indexes_open(struct ResultRelInfo *target,
 extern void apikey_indexes_close(struct ResultRelInfo *target,
 								 ApikeyRelation table, ApikeyIndexes *indexes);
 
+/* wait.c */
+extern int	apikey_wait_begin(void);
+extern bool apikey_wait_failed(int before);
+pg_noreturn extern void apikey_wait_refuse(const char *table);
+
 /* holder.c */
 extern int	apikey_holder(void);
 extern void apikey_holder_note(TransactionId other);
+extern void apikey_holder_note_lock(const LOCKTAG *tag, LOCKMODE mode);
 extern void apikey_holder_wait(TransactionId other);
 extern bool apikey_row_held(Relation rel, const ItemPointerData *where,
 							CommandId cid);

@@ -148,6 +148,8 @@ extern void apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 							  const ScanKeyData *keys, int nkeys,
 							  Snapshot snapshot, ApikeyVisit visit,
 							  void *state);
+extern bool apikey_table_any(const ApikeyTable *table, ApikeyRelation index,
+							 Snapshot snapshot, int most);
 extern bool apikey_table_find(const ApikeyTable *table, ApikeyRelation index,
 							  const ScanKeyData *keys, int nkeys,
 							  ApikeyRow *row);
@@ -155,6 +157,17 @@ extern bool apikey_table_fetch(const ApikeyTable *table, const pg_uuid_t *id,
 							   Snapshot snapshot, ApikeyRow *row);
 extern bool apikey_table_fetch_latest(const ApikeyTable *table,
 									  const pg_uuid_t *id, ApikeyRow *row);
+
+/* holder.c */
+extern TransactionId apikey_row_changer(Relation rel,
+										const ItemPointerData *where);
+
+/* wait.c */
+extern void apikey_wait_bounded(const char *table, ApikeyWork run, void *work);
+extern void apikey_wait(const char *table, TransactionId other);
+extern void apikey_claim(const ApikeyTable *table, Oid number, uint16 part);
+extern void apikey_claim_end(const ApikeyTable *table, Oid number,
+							 uint16 part);
 
 /* write.c */
 extern bool apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
@@ -171,7 +184,6 @@ extern void apikey_table_update(const ApikeyTable *table,
 extern void apikey_table_delete(const ApikeyTable *table, const pg_uuid_t *id,
 								bool must_exist);
 extern bool apikey_table_changing(const ApikeyTable *table, const pg_uuid_t *id);
-extern void apikey_table_wait(const ApikeyTable *table, TransactionId other);
 
 /* Many rows of a table, one after the other. */
 extern bool apikey_table_free(const ApikeyTable *table);

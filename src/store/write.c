@@ -14,8 +14,6 @@
 #include "compat.h"
 #include "store/store_internal.h"
 
-#define WAIT_MAX	5000		/* milliseconds for a row, or a name */
-
 /*
  * A row that is not there to be written was changed meanwhile, or is not seen
  * by a snapshot that was taken before.
@@ -62,52 +60,23 @@ apikey_table_refuse_taken(const ApikeyTable *table, const ApikeyRow *row,
 }
 
 /*
- * A change that somebody else holds up ends before long: lock_timeout is never
- * longer than this while it waits.  Returns what it was.
- */
-static int
-begin_waiting(void)
-{
-	int			before = LockTimeout;
-
-	if (before == 0 || before > WAIT_MAX)
-		LockTimeout = WAIT_MAX;
-	return before;
-}
-
-/* Raises that what a change waited for has not ended. */
-pg_noreturn static void
-refuse_held(const ApikeyTable *table, int holder)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("could not change table \"%s\" while somebody else does",
-					table->name),
-			 holder == 0 ? 0 :
-			 errdetail("Process %d has what is waited for.", holder),
-			 errhint("Try again when that transaction has ended. To revoke, disable or delete an API key waits for nobody.")));
-}
-
-/*
  * Is to be called where a row could not be locked or written, with what
- * begin_waiting returned: tells a name that is taken, and that somebody else has
- * the row, in the user's words, and all else as it is.
+ * apikey_wait_begin returned: tells a name that is taken, and that somebody else
+ * has the row, in the user's words, and all else as it is.
  */
 pg_noreturn static void
 rethrow(const ApikeyTable *table, const ApikeyRow *row, const char *argument,
 		MemoryContext context, int lock_timeout)
 {
 	ErrorData  *error;
-	bool		waited = LockTimeout != lock_timeout;
 
-	LockTimeout = lock_timeout;
 	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && waited)
+	if (apikey_wait_failed(lock_timeout))
 	{
 		FlushErrorState();
-		refuse_held(table, apikey_holder());
+		apikey_wait_refuse(table->name);
 	}
+	error = CopyErrorData();
 	if (error->sqlerrcode == ERRCODE_INVALID_COLUMN_REFERENCE)
 	{
 		FlushErrorState();
@@ -126,28 +95,6 @@ rethrow(const ApikeyTable *table, const ApikeyRow *row, const char *argument,
 				 apikey_error_about(argument,
 									psprintf("apikey_%s_taken", argument))));
 	apikey_table_refuse_taken(table, row, argument);
-}
-
-/*
- * Waits for a transaction that has written a row which one of ours may not stand
- * beside, as for an equal one in a unique index.
- */
-void
-apikey_table_wait(const ApikeyTable *table, TransactionId other)
-{
-	MemoryContext context = CurrentMemoryContext;
-	int			before = begin_waiting();
-
-	PG_TRY();
-	{
-		apikey_holder_wait(other);
-	}
-	PG_CATCH();
-	{
-		rethrow(table, NULL, NULL, context, before);
-	}
-	PG_END_TRY();
-	LockTimeout = before;
 }
 
 /*
@@ -191,7 +138,7 @@ lock_row(const ApikeyTable *table, Relation rel, Relation index,
 		 const ScanKeyData *key, ApikeyLock lock, TupleTableSlot *slot)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int			before = begin_waiting();
+	int			before = apikey_wait_begin();
 	volatile bool found = false;
 
 	PG_TRY();
@@ -249,7 +196,7 @@ apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
 				 const ApikeyRow *row)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int			before = begin_waiting();
+	int			before = apikey_wait_begin();
 
 	PG_TRY();
 	{
@@ -293,7 +240,7 @@ apikey_table_change(ApikeyWriter *writer, const ApikeyTable *table,
 					const ApikeyRow *row)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int			before = begin_waiting();
+	int			before = apikey_wait_begin();
 	volatile bool written = false;
 
 	PG_TRY();
@@ -315,7 +262,7 @@ void
 apikey_table_remove(ApikeyWriter *writer, const ApikeyTable *table)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int			before = begin_waiting();
+	int			before = apikey_wait_begin();
 
 	PG_TRY();
 	{
@@ -335,7 +282,7 @@ apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
 				 const ApikeyRow *row)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int			before = begin_waiting();
+	int			before = apikey_wait_begin();
 
 	PG_TRY();
 	{

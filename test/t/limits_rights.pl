@@ -145,6 +145,34 @@ is(sql('super', "SELECT count(*), max(amount) FROM apikey_limits WHERE unit = 'w
 	if $node->poll_query_until('postgres', "SELECT count(*) = 1 FROM apikey_limits WHERE amount = 20");
 $two->query_safe('SELECT 1');
 
+# A role's subject has no row: whoever sets its limits keeps those waiting who do,
+# not for long, and nobody else.
+$node->safe_psql('postgres', 'CREATE ROLE leaving');
+sub of_subject { my ($subject, $amount) = @_; return "SELECT apikey_limit_set('tokens', $amount, '1 day', subject => '$subject')" }
+sub refused
+{
+	my ($begin) = @_;
+	my ($rc, $stdout, $stderr) = $node->psql('postgres', 'SET ROLE leaving; ' . ($begin // '') . of_subject('eve', 7), timeout => 30, timed_out => \my $late);
+	return $late ? 'waits' : $stderr;
+}
+$one->query_safe('SET ROLE leaving; BEGIN');
+$one->query_safe(of_subject('eve', 5));
+$pid = $one->query_safe('SELECT pg_backend_pid()');
+my $begun = time;
+like(refused(), qr/could not change table "apikey_limit" while somebody else does\nDETAIL:  Process $pid has/, 'a limit of the same subject waits');
+cmp_ok(time - $begun, '<=', 8, 'not for long');
+$begun = time;
+like(refused("SET lock_timeout = '200ms'; "), qr/canceling statement due to lock timeout/, 'for no longer than lock_timeout');
+cmp_ok(time - $begun, '<=', 3, 'if that is shorter');
+ok(sql('leaving', "SET lock_timeout = '200ms'", of_subject('adam', 5)), 'one of another subject waits for nobody');
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_locks WHERE pid = $pid AND locktype = 'object' AND classid = 'pg_authid'::regclass AND mode <> 'AccessShareLock'"),
+	0, 'the role is not locked');
+$one->query_safe("PREPARE TRANSACTION 'subject'");
+like(refused(), qr/could not change table "apikey_limit" while somebody else does\nHINT/, 'the same where it is prepared');
+$node->safe_psql('postgres', "SET lock_timeout = '2s'; DROP ROLE leaving");
+$node->safe_psql('postgres', "ROLLBACK PREPARED 'subject'");
+is(sql('super', "SELECT count(*) FROM apikey_limits WHERE subject = 'eve'"), 0, 'and goes with it');
+
 # A key that is rotated in a loop has its limits at each instant: of its rates
 # no more passes than there is.
 sql('super', 'SELECT apikey_limit_drop(id) FROM apikey_limits');
