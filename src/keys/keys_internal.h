@@ -57,7 +57,7 @@ extern void apikey_reveal_forget(const ApikeyRow *key);
 
 /* revocation.c */
 extern void apikey_revocation_add(const ApikeyRow *key, text *reason);
-extern void apikey_revocation_disable(const ApikeyRow *key);
+extern bool apikey_revocation_disable(const ApikeyRow *key);
 
 /* deleted.c */
 extern void apikey_deleted_note(const ApikeyRow *key);

@@ -251,7 +251,7 @@ is_off(const ApikeyRow *key)
 /*
  * Disables a key that has been read, as revoke_key does; false where it already
  * was, or is revoked.  One that somebody may be about to enable is disabled
- * again.
+ * again, once.
  */
 static bool
 disable_key(ApikeyRow *key, bool in_row)
@@ -261,10 +261,7 @@ disable_key(ApikeyRow *key, bool in_row)
 	if (is_off(key) && !apikey_table_changing(&apikey_key_table, &id))
 		return false;
 	if (!in_row || !lock_free(&id, key))
-	{
-		apikey_revocation_disable(key);
-		return true;
-	}
+		return apikey_revocation_disable(key);
 	if (is_off(key))
 		return false;
 	apikey_row_set(key, APIKEY_KEY_DISABLED, BoolGetDatum(true));

@@ -51,12 +51,24 @@ apikey_revocation_add(const ApikeyRow *key, text *reason)
 					 reason == NULL ? NULL : apikey_json_text("reason", reason));
 }
 
-/* Disables a key beside its row, and tells so. */
-void
+/*
+ * Disables a key beside its row, and tells so; false where it is disabled so
+ * already, and stays, whatever becomes of what others are doing with it.
+ */
+bool
 apikey_revocation_disable(const ApikeyRow *key)
 {
-	apikey_revocation_insert(apikey_row_id(key), NULL, APIKEY_BESIDE_DISABLED);
-	apikey_event_key(key, APIKEY_EVENT_DISABLED, NULL);
+	const pg_uuid_t *id = apikey_row_id(key);
+	bool		stays;
+
+	apikey_revocation_claim(id);
+	stays = apikey_revocation_disables(id);
+	if (!stays)
+		apikey_revocation_insert(id, NULL, APIKEY_BESIDE_DISABLED);
+	apikey_revocation_claim_end(id);
+	if (!stays)
+		apikey_event_key(key, APIKEY_EVENT_DISABLED, NULL);
+	return !stays;
 }
 
 /* Removes a key beside its row, and tells so. */
@@ -76,6 +88,7 @@ apikey_revocation_remove(const ApikeyRow *key)
 static bool
 settle(ApikeyRow *key)
 {
+	pg_uuid_t	id = *apikey_row_id(key);
 	bool		was_revoked = !key->nulls[APIKEY_KEY_REVOKED_AT];
 	bool		was_disabled = apikey_row_bool(key, APIKEY_KEY_DISABLED);
 	Snapshot	snapshot;
@@ -84,10 +97,15 @@ settle(ApikeyRow *key)
 
 	if (!apikey_revocation_any())
 		return true;
+	apikey_revocation_claim(&id);
 	snapshot = apikey_latest_snapshot();
 	there = apikey_revocation_apply(key, snapshot);
-	beside = apikey_revocation_list(apikey_row_id(key), snapshot);
+	beside = there ? apikey_revocation_list(&id, snapshot) : NIL;
 	UnregisterSnapshot(snapshot);
+	/* What disables it would do so still when the caller has enabled it. */
+	apikey_revocation_forget_listed(beside, IsolationUsesXactSnapshot() &&
+									key->nulls[APIKEY_KEY_REVOKED_AT]);
+	apikey_revocation_claim_end(&id);
 	if (!there)
 		return false;
 	if (!was_revoked && !key->nulls[APIKEY_KEY_REVOKED_AT])
@@ -97,9 +115,6 @@ settle(ApikeyRow *key)
 	}
 	else if (!was_disabled && apikey_row_bool(key, APIKEY_KEY_DISABLED))
 		apikey_key_write(key);
-	/* What disables it would do so still when the caller has enabled it. */
-	apikey_revocation_forget_listed(beside, IsolationUsesXactSnapshot() &&
-									key->nulls[APIKEY_KEY_REVOKED_AT]);
 	return true;
 }
 

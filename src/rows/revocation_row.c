@@ -167,6 +167,72 @@ apikey_revocation_insert(const pg_uuid_t *id, text *reason,
 	added = true;
 }
 
+/* What a claim is told by, of an id's random part. */
+static void
+claim_parts(const pg_uuid_t *id, Oid *number, uint16 *part)
+{
+	const uint8 *random = id->data + UUID_LEN - sizeof(*number) - sizeof(*part);
+
+	memcpy(number, random, sizeof(*number));
+	memcpy(part, random + sizeof(*number), sizeof(*part));
+}
+
+/*
+ * Whoever settles what stands beside a key's row claims it, for as long as that
+ * takes, and so does who looks whether it is going to stay.
+ */
+void
+apikey_revocation_claim(const pg_uuid_t *id)
+{
+	Oid			number;
+	uint16		part;
+
+	claim_parts(id, &number, &part);
+	apikey_claim(&apikey_revocation_table, number, part);
+}
+
+void
+apikey_revocation_claim_end(const pg_uuid_t *id)
+{
+	Oid			number;
+	uint16		part;
+
+	claim_parts(id, &number, &part);
+	apikey_claim_end(&apikey_revocation_table, number, part);
+}
+
+/* A search for a row that stays, whatever comes of others' transactions. */
+typedef struct Staying
+{
+	SnapshotData dirty;
+	bool		found;
+} Staying;
+
+static bool
+staying_visit(const ApikeyRow *row, void *state)
+{
+	Staying    *staying = state;
+
+	staying->found = apikey_row_bool(row, APIKEY_REVOCATION_DISABLED) &&
+		!TransactionIdIsValid(staying->dirty.xmin) &&
+		!TransactionIdIsValid(staying->dirty.xmax);
+	return !staying->found;
+}
+
+/*
+ * Does a row disable a claimed key that nobody is making or removing, so that
+ * the key is disabled with whatever is done to its row now?
+ */
+bool
+apikey_revocation_disables(const pg_uuid_t *id)
+{
+	Staying		staying = {.found = false};
+
+	InitDirtySnapshot(staying.dirty);
+	apikey_revocation_walk(id, &staying.dirty, staying_visit, &staying);
+	return staying.found;
+}
+
 static bool
 collect_id(const ApikeyRow *row, void *state)
 {
