@@ -20,6 +20,8 @@
 #include "memory/memory.h"
 #include "rows/rows.h"
 
+#define LOOKED_AT_MOST	64		/* rows that are gone */
+
 static const ApikeyColumn revocation_columns[] = {
 	[APIKEY_REVOCATION_ID] = {"id", UUIDOID, false},
 	[APIKEY_REVOCATION_KEY] = {"key_id", UUIDOID, false},
@@ -39,23 +41,17 @@ const ApikeyTable apikey_revocation_table = {
 	.count = lengthof(revocation_columns)
 };
 
-static bool
-seen_one(const ApikeyRow *row pg_attribute_unused(), void *state)
-{
-	*(bool *) state = true;
-	return false;
-}
-
 /*
  * A table that never had one needs no reading.  The last are looked at first:
  * where many are being settled, those before them are gone, and still in the way.
+ * So are those that are settled, as long as somebody's old snapshot could see
+ * them: beyond so many it is said that there may be one.
  */
 static bool
 look_for_any(Snapshot snapshot)
 {
 	Relation	rel;
 	bool		empty;
-	bool		found = false;
 
 	if (apikey_catalog_lacks(APIKEY_REL_REVOCATION))
 		return false;
@@ -63,11 +59,9 @@ look_for_any(Snapshot snapshot)
 					 AccessShareLock);
 	empty = RelationGetNumberOfBlocks(rel) == 0;
 	table_close(rel, AccessShareLock);
-	if (!empty)
-		apikey_table_walk_back(&apikey_revocation_table,
-							   APIKEY_REL_REVOCATION_PKEY, NULL, 0, snapshot,
-							   seen_one, &found);
-	return found;
+	return !empty && apikey_table_any(&apikey_revocation_table,
+									  APIKEY_REL_REVOCATION_PKEY, snapshot,
+									  LOOKED_AT_MOST);
 }
 
 /*

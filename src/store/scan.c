@@ -20,12 +20,16 @@
 #include "access/heaptoast.h"
 #include "access/relscan.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/toast_internals.h"
+#include "access/xact.h"
 #include "executor/instrument.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/rel.h"
 
+#include "compat.h"
 #include "store/store.h"
 
 /* What counts the reading of a relation. */
@@ -139,6 +143,48 @@ apikey_scan_next(ApikeyScan *scan, ScanDirection direction)
 	}
 	PG_END_TRY();
 	return tuple;
+}
+
+/*
+ * Is there a row in an index that a snapshot shows, or so many entries of rows
+ * that are gone, with which the index ends, that there may be one before them?
+ * *own: the row is our own transaction's.
+ */
+bool
+apikey_scan_any(Relation rel, Relation index, Snapshot snapshot, int most,
+				bool *own)
+{
+	Uncounted	uncounted;
+	volatile bool any = false;
+
+	*own = false;
+	begin_uncounted(&uncounted, rel, index);
+	PG_TRY();
+	{
+		TupleTableSlot *slot = table_slot_create(rel, NULL);
+		IndexScanDesc scan = apikey_index_beginscan(rel, index, snapshot, 0);
+
+		int			left = most;
+
+		index_rescan(scan, NULL, 0, NULL, 0);
+		while (!any && index_getnext_tid(scan, BackwardScanDirection) != NULL)
+		{
+			CHECK_FOR_INTERRUPTS();
+			any = index_fetch_heap(scan, slot);
+			if (any)
+				*own = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(ExecFetchSlotHeapTuple(slot, false, NULL)->t_data));
+			else
+				any = --left == 0;
+		}
+		index_endscan(scan);
+		ExecDropSingleTupleTableSlot(slot);
+	}
+	PG_FINALLY();
+	{
+		end_uncounted(&uncounted);
+	}
+	PG_END_TRY();
+	return any;
 }
 
 /* Begins anew, for other values of the same columns; no row is pinned until then. */

@@ -189,6 +189,26 @@ apikey_table_walk_back(const ApikeyTable *table, ApikeyRelation index,
 }
 
 /*
+ * Is there a row in an index that a snapshot shows, or may there be one beyond
+ * so many that are gone?  Those at the end of the index are looked at.
+ */
+bool
+apikey_table_any(const ApikeyTable *table, ApikeyRelation index,
+				 Snapshot snapshot, int most)
+{
+	Relation	rel = apikey_table_relation(table, AccessShareLock);
+	Relation	index_rel = apikey_table_index(table, index);
+	bool		own;
+	bool		any = apikey_scan_any(rel, index_rel, snapshot, most, &own);
+
+	if (own || !apikey_intact_to_remember(rel, table->relation))
+		apikey_changes_not_final();
+	apikey_table_close_index(index_rel);
+	table_close(rel, NoLock);
+	return any;
+}
+
+/*
  * A snapshot, registered, of what is committed now and of our own
  * transaction's changes, whatever the isolation level.  In a parallel query,
  * where none can be taken, it is the query's.
