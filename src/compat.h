@@ -51,6 +51,13 @@ apikey_find_setting(const char *name)
 	EvalPlanQualInit(epq, estate, NULL, NIL, -1)
 #endif
 
+/* What a relation is stored in. */
+#if PG_VERSION_NUM >= 160000
+#define apikey_relation_file(rel)	((rel)->rd_locator)
+#else
+#define apikey_relation_file(rel)	((rel)->rd_node)
+#endif
+
 /* A scan of an index by keys, without what 18 and 19 can count and hint. */
 #if PG_VERSION_NUM >= 190000
 #define apikey_index_beginscan(rel, index, snapshot, nkeys) \

@@ -36,13 +36,15 @@ apikey_key_status(const ApikeyRow *key, TimestampTz now)
  * none.
  */
 bool
-apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot, uint8 *digest,
+apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
+						ApikeyRowHint *hint, uint8 *digest,
 						int32 *fingerprint)
 {
 	ApikeyRow	row;
 	bytea	   *stored;
 
-	if (!apikey_table_fetch(&apikey_digest_table, id, snapshot, &row))
+	if (!apikey_table_fetch_hinted(&apikey_digest_table, id, snapshot, hint,
+								   &row))
 		return false;
 	*fingerprint = DatumGetInt32(row.values[APIKEY_DIGEST_PEPPER]);
 	stored = DatumGetByteaPP(row.values[APIKEY_DIGEST_DIGEST]);
@@ -58,9 +60,9 @@ apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot, uint8 *digest,
  */
 bool
 apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot, bool revocations,
-				 ApikeyRow *key)
+				 ApikeyRowHint *hint, ApikeyRow *key)
 {
-	if (!apikey_table_fetch(&apikey_key_table, id, snapshot, key))
+	if (!apikey_table_fetch_hinted(&apikey_key_table, id, snapshot, hint, key))
 		return false;
 	return !revocations || apikey_revocation_apply(key, snapshot);
 }
@@ -71,7 +73,8 @@ apikey_key_fetch_latest(const pg_uuid_t *id, ApikeyRow *key)
 {
 	bool		revocations = apikey_revocation_any();
 	Snapshot	snapshot = apikey_latest_snapshot();
-	bool		found = apikey_key_fetch(id, snapshot, revocations, key);
+	ApikeyRowHint nowhere = {0};
+	bool		found = apikey_key_fetch(id, snapshot, revocations, &nowhere, key);
 
 	UnregisterSnapshot(snapshot);
 	return found;

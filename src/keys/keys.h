@@ -28,9 +28,11 @@ extern int64 apikey_apply_project(const ApikeyTenant *tenant);
 /* key.c */
 extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
 extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
-									uint8 *digest, int32 *fingerprint);
+									ApikeyRowHint *hint, uint8 *digest,
+									int32 *fingerprint);
 extern bool apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot,
-							 bool revocations, ApikeyRow *key);
+							 bool revocations, ApikeyRowHint *hint,
+							 ApikeyRow *key);
 extern bool apikey_key_fetch_latest(const pg_uuid_t *id, ApikeyRow *key);
 extern void apikey_key_walk_project(const pg_uuid_t *project,
 									ApikeyVisit visit, void *state);

@@ -35,7 +35,9 @@ apikey_stored_fetch(const pg_uuid_t *id, Snapshot snapshot,
 					ApikeyStored *stored)
 {
 	ApikeyRow	row;
-	bool		found = apikey_key_fetch_digest(id, snapshot, stored->digest,
+	ApikeyRowHint nowhere = {0};
+	bool		found = apikey_key_fetch_digest(id, snapshot, &nowhere,
+												stored->digest,
 												&stored->fingerprint);
 
 	stored->native = found;

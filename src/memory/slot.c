@@ -35,8 +35,11 @@ typedef struct Shared
 	int			buckets[FLEXIBLE_ARRAY_MEMBER]; /* the first in each; -1: none */
 } Shared;
 
-/* With its bucket and its part of the shares, a key takes 305 bytes at most. */
-StaticAssertDecl(sizeof(ApikeySlot) <= 288, "a slot has grown");
+/*
+ * Whole lines of the processor's cache, so that none is of two keys.  With its
+ * bucket and its part of the shares, a key takes 337 bytes at most.
+ */
+StaticAssertDecl(sizeof(ApikeySlot) == 320, "a slot has grown");
 
 static Shared *shared = NULL;
 static ApikeySlot *slots = NULL;
@@ -105,6 +108,7 @@ key_slot(int number, const ApikeySlotKey *key, uint32 hash)
 	pg_atomic_write_u64(&slot->arrival, 0);
 	slot->ended = slot->has_addr = slot->flush_done = slot->in_debt = false;
 	slot->arrival_rest = 0;
+	memset(&slot->rows, 0, sizeof(slot->rows));
 	memset(&slot->flush, 0, sizeof(slot->flush));
 	memset(&slot->denial, 0, sizeof(slot->denial));
 	memset(&slot->lease, 0, sizeof(slot->lease));

@@ -32,6 +32,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "store/store.h"
 #include "memory/part.h"
 
 /* What a slot is found by. */
@@ -113,9 +114,18 @@ typedef struct ApikeyDenial
 	inet_struct addr;
 } ApikeyDenial;
 
+/* Where the rows of a key were, for whoever offers what was offered then. */
+typedef struct ApikeyRowHints
+{
+	uint64		offered;		/* the beginning of its digest */
+	ApikeyRowHint digest;
+	ApikeyRowHint key;
+} ApikeyRowHints;
+
 /*
  * What each verification touches comes first, for the processor's cache: of a key
- * its counts, of a rate its limiter, in one line of it.
+ * its counts, of a rate its limiter, in one line of it; in the next, what one
+ * needs that finds nothing remembered.
  */
 typedef struct ApikeySlot
 {
@@ -133,6 +143,7 @@ typedef struct ApikeySlot
 	bool		in_debt;		/* the limiter: see limiter.c */
 	bool		flush_done;		/* the counters are without the last flush */
 	inet_struct addr;			/* of the last use, where it was given */
+	ApikeyRowHints rows;		/* see row_hint.c */
 	ApikeyLease lease;			/* see lease.c */
 	pg_atomic_uint64 denials;
 	ApikeyFlush flush;			/* the last one */
@@ -173,6 +184,14 @@ extern ApikeySlot *apikey_slot_open_spare(Oid database, const pg_uuid_t *id,
 										  LWLock **lock);
 extern ApikeySlot *apikey_slot_seize(const pg_uuid_t *id, ApikeySlotHint *hint,
 									 bool make);
+
+/* row_hint.c */
+extern void apikey_row_hints_read(const pg_uuid_t *id, const uint8 *digest,
+								  ApikeySlotHint *slot_hint,
+								  ApikeyRowHints *hints);
+extern void apikey_row_hints_write(const pg_uuid_t *id,
+								   ApikeySlotHint *slot_hint,
+								   const ApikeyRowHints *hints);
 
 /* slot_file.c */
 extern const ApikeyMemoryPart apikey_slot_file_memory;

@@ -277,7 +277,7 @@ read_one(ApikeyListing *listing, ApikeyRange *range, ScanDirection direction,
 	tuple = apikey_scan_next(&reading.scan, direction);
 	if (HeapTupleIsValid(tuple))
 		apikey_table_take_apart(listing->table,
-								apikey_scan_copy(&reading.scan, tuple),
+								apikey_scan_copy(reading.scan.rel, tuple),
 								RelationGetDescr(reading.rel), row);
 	reading_end(&reading);
 	return HeapTupleIsValid(tuple);

@@ -17,7 +17,9 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/heaptoast.h"
+#include "access/htup_details.h"
 #include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -27,6 +29,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/bufmgr.h"
 #include "utils/rel.h"
 
 #include "compat.h"
@@ -211,7 +214,7 @@ apikey_scan_end(ApikeyScan *scan)
 
 /* Copies a row, with what its long values are stored in beside the table. */
 HeapTuple
-apikey_scan_copy(const ApikeyScan *scan, HeapTuple tuple)
+apikey_scan_copy(Relation rel, HeapTuple tuple)
 {
 	Relation	toast;
 	Relation	index;
@@ -220,14 +223,14 @@ apikey_scan_copy(const ApikeyScan *scan, HeapTuple tuple)
 
 	if (!HeapTupleHasExternal(tuple))
 		return heap_copytuple(tuple);
-	toast = table_open(scan->rel->rd_rel->reltoastrelid, AccessShareLock);
+	toast = table_open(rel->rd_rel->reltoastrelid, AccessShareLock);
 	index = index_open(toast_get_valid_index(RelationGetRelid(toast),
 											 AccessShareLock),
 					   AccessShareLock);
 	begin_uncounted(&uncounted, toast, index);
 	PG_TRY();
 	{
-		copy = toast_flatten_tuple(tuple, RelationGetDescr(scan->rel));
+		copy = toast_flatten_tuple(tuple, RelationGetDescr(rel));
 	}
 	PG_FINALLY();
 	{
@@ -236,5 +239,95 @@ apikey_scan_copy(const ApikeyScan *scan, HeapTuple tuple)
 	PG_END_TRY();
 	index_close(index, AccessShareLock);
 	table_close(toast, AccessShareLock);
+	return copy;
+}
+
+/* Where a row is that a scan has found and not left. */
+void
+apikey_scan_hint(const ApikeyScan *scan, HeapTuple tuple, ApikeyRowHint *hint)
+{
+	hint->block = ItemPointerGetBlockNumber(&tuple->t_self);
+	hint->offset = ItemPointerGetOffsetNumber(&tuple->t_self);
+	hint->buffer = ((BufferHeapTupleTableSlot *) scan->scan->slot)->buffer;
+}
+
+/*
+ * Pins the block in which a row was; false where there is none such.  Who cuts
+ * off a table's end, or makes it anew, waits for our lock of it.
+ */
+static bool
+pin_block(Relation rel, ApikeyRowHint *hint)
+{
+	if (ReadRecentBuffer(apikey_relation_file(rel), MAIN_FORKNUM, hint->block,
+						 hint->buffer))
+		return true;
+	if (hint->block >= RelationGetNumberOfBlocks(rel))
+		return false;
+	hint->buffer = ReadBuffer(rel, hint->block);
+	return true;
+}
+
+/* Is the row of an id where it was, in a pinned block, for a snapshot to see? */
+static bool
+is_there(Relation rel, const pg_uuid_t *id, Snapshot snapshot,
+		 const ApikeyRowHint *hint, HeapTuple tuple)
+{
+	Page		page = BufferGetPage(hint->buffer);
+	bool		there = false;
+	bool		isnull;
+	Datum		first;
+
+	LockBuffer(hint->buffer, BUFFER_LOCK_SHARE);
+	if (hint->offset <= PageGetMaxOffsetNumber(page) &&
+		ItemIdIsNormal(PageGetItemId(page, hint->offset)))
+	{
+		ItemId		item = PageGetItemId(page, hint->offset);
+
+		tuple->t_data = (HeapTupleHeader) PageGetItem(page, item);
+		tuple->t_len = ItemIdGetLength(item);
+		tuple->t_tableOid = RelationGetRelid(rel);
+		ItemPointerSet(&tuple->t_self, hint->block, hint->offset);
+		first = heap_getattr(tuple, 1, RelationGetDescr(rel), &isnull);
+		there = !isnull &&
+			memcmp(DatumGetUUIDP(first), id, sizeof(pg_uuid_t)) == 0 &&
+			HeapTupleSatisfiesVisibility(tuple, snapshot, hint->buffer);
+	}
+	LockBuffer(hint->buffer, BUFFER_LOCK_UNLOCK);
+	return there;
+}
+
+/*
+ * The row of an id, of a table whose first column that is, copied, if a
+ * snapshot shows it where it was; else NULL.  Of the versions of a row a
+ * snapshot shows one, so it is the one that the index leads to.  What a
+ * serializable transaction reads is found by the index, which notes that it
+ * was.
+ */
+HeapTuple
+apikey_scan_hinted(Relation rel, const pg_uuid_t *id, Snapshot snapshot,
+				   ApikeyRowHint *hint)
+{
+	Uncounted	uncounted;
+	HeapTupleData tuple;
+	volatile bool pinned = false;
+	volatile bool there = false;
+	HeapTuple	copy;
+
+	if (hint->offset == InvalidOffsetNumber || IsolationIsSerializable())
+		return NULL;
+	begin_uncounted(&uncounted, rel, NULL);
+	PG_TRY();
+	{
+		pinned = pin_block(rel, hint);
+		there = pinned && is_there(rel, id, snapshot, hint, &tuple);
+	}
+	PG_FINALLY();
+	{
+		end_uncounted(&uncounted);
+	}
+	PG_END_TRY();
+	copy = there ? apikey_scan_copy(rel, &tuple) : NULL;
+	if (pinned)
+		ReleaseBuffer(hint->buffer);
 	return copy;
 }

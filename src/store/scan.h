@@ -10,6 +10,9 @@
 #include "access/skey.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
+#include "utils/uuid.h"
+
+struct ApikeyRowHint;
 
 struct SysScanDescData;
 
@@ -29,6 +32,11 @@ extern bool apikey_scan_any(Relation rel, Relation index, Snapshot snapshot,
 							int most, bool *own);
 extern void apikey_scan_again(ApikeyScan *scan, const ScanKeyData *keys);
 extern void apikey_scan_end(ApikeyScan *scan);
-extern HeapTuple apikey_scan_copy(const ApikeyScan *scan, HeapTuple tuple);
+extern HeapTuple apikey_scan_copy(Relation rel, HeapTuple tuple);
+extern void apikey_scan_hint(const ApikeyScan *scan, HeapTuple tuple,
+							 struct ApikeyRowHint *hint);
+extern HeapTuple apikey_scan_hinted(Relation rel, const pg_uuid_t *id,
+									Snapshot snapshot,
+									struct ApikeyRowHint *hint);
 
 #endif							/* APIKEY_SCAN_H */

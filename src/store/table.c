@@ -115,6 +115,16 @@ apikey_table_take_apart(const ApikeyTable *table, HeapTuple tuple,
 	}
 }
 
+/* May a row that is read, or NULL, be remembered? */
+static void
+see_row(const ApikeyTable *table, Relation rel, HeapTuple tuple)
+{
+	if (!apikey_intact_to_remember(rel, table->relation) ||
+		(tuple != NULL &&
+		 TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data))))
+		apikey_changes_not_final();
+}
+
 static void
 visit_rows(const ApikeyTable *table, ApikeyRelation index,
 		   const ScanKeyData *keys, int nkeys, ScanDirection direction,
@@ -128,18 +138,16 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 	bool		more = true;
 
 	apikey_scan_begin(&scan, rel, index_rel, snapshot, keys, nkeys);
-	if (!apikey_intact_to_remember(rel, table->relation))
-		apikey_changes_not_final();
+	see_row(table, rel, NULL);
 	while (more &&
 		   HeapTupleIsValid(tuple = apikey_scan_next(&scan, direction)))
 	{
 		ApikeyRow	row;
 
 		CHECK_FOR_INTERRUPTS();
-		if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
-			apikey_changes_not_final();
+		see_row(table, rel, tuple);
 		if (copied)
-			apikey_table_take_apart(table, apikey_scan_copy(&scan, tuple),
+			apikey_table_take_apart(table, apikey_scan_copy(rel, tuple),
 									desc, &row);
 		else
 			apikey_table_deform(table, tuple, desc, &row);
@@ -262,17 +270,59 @@ apikey_table_key(ScanKey key, const pg_uuid_t *id)
 	ScanKeyInit(key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
 }
 
+/* Finds the row of an id by the index, copied, and where it is; or NULL. */
+static HeapTuple
+find_by_index(const ApikeyTable *table, Relation rel, const pg_uuid_t *id,
+			  Snapshot snapshot, ApikeyRowHint *hint)
+{
+	Relation	index = apikey_table_index(table, table->pkey);
+	ApikeyScan	scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+
+	apikey_table_key(&key, id);
+	apikey_scan_begin(&scan, rel, index, snapshot, &key, 1);
+	tuple = apikey_scan_next(&scan, ForwardScanDirection);
+	if (tuple != NULL)
+	{
+		apikey_scan_hint(&scan, tuple, hint);
+		tuple = apikey_scan_copy(rel, tuple);
+	}
+	apikey_scan_end(&scan);
+	apikey_table_close_index(index);
+	return tuple;
+}
+
+/*
+ * Reads the row of an id as a snapshot shows it, where the hint says that it
+ * was, else by the index; false where there is none.  The hint says then where
+ * it is.
+ */
+bool
+apikey_table_fetch_hinted(const ApikeyTable *table, const pg_uuid_t *id,
+						  Snapshot snapshot, ApikeyRowHint *hint,
+						  ApikeyRow *row)
+{
+	Relation	rel = apikey_table_relation(table, AccessShareLock);
+	HeapTuple	tuple = apikey_scan_hinted(rel, id, snapshot, hint);
+
+	if (tuple == NULL)
+		tuple = find_by_index(table, rel, id, snapshot, hint);
+	see_row(table, rel, tuple);
+	if (tuple != NULL)
+		apikey_table_take_apart(table, tuple, RelationGetDescr(rel), row);
+	table_close(rel, NoLock);
+	return tuple != NULL;
+}
+
 /* Reads the row of an id as a snapshot shows it; false where there is none. */
 bool
 apikey_table_fetch(const ApikeyTable *table, const pg_uuid_t *id,
 				   Snapshot snapshot, ApikeyRow *row)
 {
-	FoundRow	found = {.row = row};
-	ScanKeyData key;
+	ApikeyRowHint nowhere = {0};
 
-	apikey_table_key(&key, id);
-	apikey_table_scan(table, table->pkey, &key, 1, snapshot, find_row, &found);
-	return found.found;
+	return apikey_table_fetch_hinted(table, id, snapshot, &nowhere, row);
 }
 
 /* The same as committed now, with our own transaction's changes. */

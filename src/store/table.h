@@ -8,7 +8,10 @@
 #include "access/htup.h"
 #include "access/skey.h"
 #include "access/tupdesc.h"
+#include "storage/block.h"
+#include "storage/buf.h"
 #include "storage/lockdefs.h"
+#include "storage/off.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
@@ -120,6 +123,17 @@ typedef struct ApikeyTable
 	int			derived;		/* columns after those, of rows, not of the table */
 } ApikeyTable;
 
+/*
+ * Where a row was, for whoever looks for it again; zeroed at first.  By now it
+ * may be elsewhere, and another row there.
+ */
+typedef struct ApikeyRowHint
+{
+	BlockNumber block;
+	Buffer		buffer;			/* in which the block was */
+	OffsetNumber offset;		/* 0: not known */
+} ApikeyRowHint;
+
 /* Is called with each row of a scan; false ends it. */
 typedef bool (*ApikeyVisit) (const ApikeyRow *row, void *state);
 
@@ -155,6 +169,9 @@ extern bool apikey_table_find(const ApikeyTable *table, ApikeyRelation index,
 							  ApikeyRow *row);
 extern bool apikey_table_fetch(const ApikeyTable *table, const pg_uuid_t *id,
 							   Snapshot snapshot, ApikeyRow *row);
+extern bool apikey_table_fetch_hinted(const ApikeyTable *table,
+									  const pg_uuid_t *id, Snapshot snapshot,
+									  ApikeyRowHint *hint, ApikeyRow *row);
 extern bool apikey_table_fetch_latest(const ApikeyTable *table,
 									  const pg_uuid_t *id, ApikeyRow *row);
 

@@ -111,6 +111,7 @@ apikey_token_match(const char *text, const ApikeyTokenText *token,
 	const ApikeyPepper *pepper;
 	bool		revocations = apikey_revocation_any();
 	Snapshot	snapshot = apikey_latest_snapshot();
+	ApikeyRowHint nowhere = {0};
 	bool		found;
 
 	memcpy(id.data, token->id, UUID_LEN);
@@ -121,7 +122,7 @@ apikey_token_match(const char *text, const ApikeyTokenText *token,
 		return APIKEY_CODE_UNAVAILABLE;
 	}
 	found = proves(&stored, found, text, token) &&
-		apikey_key_fetch(&id, snapshot, revocations, key);
+		apikey_key_fetch(&id, snapshot, revocations, &nowhere, key);
 	UnregisterSnapshot(snapshot);
 	return found ? APIKEY_CODE_VALID : APIKEY_CODE_NOT_FOUND;
 }

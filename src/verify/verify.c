@@ -54,12 +54,12 @@ undecidable(void)
 /*
  * Does a key have this credential?  Then VALID, and the key is filled in.  It
  * is read as committed now, with our own transaction's changes, whatever the
- * isolation level.  Tells whether another pepper than the current one is the
- * key's.
+ * isolation level, where its rows were, or where they are found then.  Tells
+ * whether another pepper than the current one is the key's.
  */
 static ApikeyCode
-match_credential(const ApikeyCredential *credential, ApikeyRow *key,
-				 bool *outdated)
+match_credential(const ApikeyCredential *credential, ApikeyRowHints *rows,
+				 ApikeyRow *key, bool *outdated)
 {
 	Snapshot	snapshot;
 	uint8		stored[APIKEY_DIGEST_BYTES] = {0};
@@ -72,8 +72,8 @@ match_credential(const ApikeyCredential *credential, ApikeyRow *key,
 	AcceptInvalidationMessages();
 	revocations = apikey_revocation_any();
 	snapshot = apikey_latest_snapshot();
-	found = apikey_key_fetch_digest(&credential->id, snapshot, stored,
-									&fingerprint);
+	found = apikey_key_fetch_digest(&credential->id, snapshot, &rows->digest,
+									stored, &fingerprint);
 	if (found &&
 		!apikey_pepper_find_for(&credential->id, fingerprint, &pepper))
 	{
@@ -82,7 +82,8 @@ match_credential(const ApikeyCredential *credential, ApikeyRow *key,
 	}
 	apikey_digest_stored(pepper, credential->digest, offered);
 	found = apikey_digest_equal(stored, offered) && found &&
-		apikey_key_fetch(&credential->id, snapshot, revocations, key);
+		apikey_key_fetch(&credential->id, snapshot, revocations, &rows->key,
+						 key);
 	UnregisterSnapshot(snapshot);
 	if (!found ||
 		!apikey_credential_has_prefix(credential,
@@ -113,14 +114,40 @@ apikey_credential_find(ApikeyCredential *credential, ApikeyRow *key)
 {
 	ApikeyImported imported;
 	ApikeyTokenText token;
+	ApikeyRowHints nowhere = {0};
 	bool		outdated;
 
 	apikey_credential_digest(credential);
 	if (apikey_credential_native(credential))
-		return match_credential(credential, key, &outdated);
+		return match_credential(credential, &nowhere, key, &outdated);
 	return !apikey_credential_token(credential, &token) &&
 		apikey_import_any() && find_imported(credential, &imported, key) ?
 		APIKEY_CODE_VALID : APIKEY_CODE_NOT_FOUND;
+}
+
+/* Where a key's slot and its rows were, and where they are, once it is read. */
+typedef struct Whereabouts
+{
+	ApikeySlotHint slot;
+	ApikeyRowHints rows;
+	bool		moved;			/* the slot does not say so */
+} Whereabouts;
+
+/* The same where the key's slot may say where its rows are. */
+static ApikeyCode
+match_hinted(const ApikeyCredential *credential, Whereabouts *where,
+			 ApikeyRow *key, bool *outdated)
+{
+	ApikeyRowHints before;
+	ApikeyCode	code;
+
+	apikey_row_hints_read(&credential->id, credential->digest, &where->slot,
+						  &where->rows);
+	before = where->rows;
+	code = match_credential(credential, &where->rows, key, outdated);
+	where->moved = code == APIKEY_CODE_VALID &&
+		memcmp(&before, &where->rows, sizeof(before)) != 0;
+	return code;
 }
 
 /*
@@ -128,7 +155,8 @@ apikey_credential_find(ApikeyCredential *credential, ApikeyRow *key)
  * the secret matches.
  */
 static ApikeyCode
-read_key(ApikeyCredential *credential, ApikeyVerdict *verdict, bool *outdated)
+read_key(ApikeyCredential *credential, ApikeyVerdict *verdict,
+		 Whereabouts *where, bool *outdated)
 {
 	ApikeyRow  *key;
 	ApikeyTokenText token;
@@ -141,6 +169,7 @@ read_key(ApikeyCredential *credential, ApikeyVerdict *verdict, bool *outdated)
 		return APIKEY_CODE_UNAVAILABLE;
 
 	key = palloc(sizeof(ApikeyRow));
+	memset(where, 0, sizeof(*where));
 	*outdated = false;
 	if (of_token)
 	{
@@ -150,11 +179,13 @@ read_key(ApikeyCredential *credential, ApikeyVerdict *verdict, bool *outdated)
 	else
 	{
 		apikey_credential_digest(credential);
-		code = match_credential(credential, key, outdated);
+		code = match_hinted(credential, where, key, outdated);
 	}
 	if (code != APIKEY_CODE_VALID)
 		return code;
 	apikey_judge_complete(verdict, key);
+	verdict->hint->place = where->slot.place;
+	verdict->hint->hash = where->slot.hash;
 	if (of_token)
 	{
 		apikey_token_narrow(&token, key, &verdict->fresh_span);
@@ -168,7 +199,8 @@ read_key(ApikeyCredential *credential, ApikeyVerdict *verdict, bool *outdated)
  * has done before, or in the tables.  VALID where the secret matches.
  */
 static ApikeyCode
-find_key(ApikeyCredential *credential, ApikeyVerdict *verdict)
+find_key(ApikeyCredential *credential, ApikeyVerdict *verdict,
+		 Whereabouts *where)
 {
 	uint64		begun;
 	bool		usable;
@@ -181,7 +213,7 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict)
 	if (usable && apikey_cache_lookup(credential, verdict))
 		return APIKEY_CODE_VALID;
 	begun = apikey_changes_begin();
-	code = read_key(credential, verdict, &outdated);
+	code = read_key(credential, verdict, where, &outdated);
 	if (code != APIKEY_CODE_VALID)
 		return code;
 	if (!outdated || apikey_rehash_native(credential))
@@ -263,9 +295,12 @@ static void
 verify_credential(ApikeyCredential *credential,
 				  const ApikeyRequirements *required, ApikeyVerdict *verdict)
 {
+	Whereabouts where;
+
+	where.moved = false;
 	verdict->code = APIKEY_CODE_MALFORMED;
 	if (credential->shape > APIKEY_SHAPE_OTHER)
-		verdict->code = find_key(credential, verdict);
+		verdict->code = find_key(credential, verdict, &where);
 	else if (credential->shape == APIKEY_SHAPE_MISSING)
 		verdict->code = APIKEY_CODE_MISSING;
 	verdict->at = GetCurrentTimestamp();
@@ -278,6 +313,8 @@ verify_credential(ApikeyCredential *credential,
 		return;
 	}
 	note(credential, required, verdict);
+	if (where.moved)
+		apikey_row_hints_write(&credential->id, verdict->hint, &where.rows);
 }
 
 /* What a verification is about. */
@@ -325,6 +362,7 @@ read_any(ApikeyCredential *credential, ApikeyVerdict *verdict)
 {
 	ApikeyImported imported;
 	ApikeyRow  *key;
+	Whereabouts where;
 	bool		outdated;
 	ApikeyCode	code = APIKEY_CODE_MALFORMED;
 
@@ -332,7 +370,7 @@ read_any(ApikeyCredential *credential, ApikeyVerdict *verdict)
 	if (credential->shape == APIKEY_SHAPE_MISSING)
 		return APIKEY_CODE_MISSING;
 	if (credential->shape > APIKEY_SHAPE_OTHER)
-		code = read_key(credential, verdict, &outdated);
+		code = read_key(credential, verdict, &where, &outdated);
 	if (!may_be_imported(credential, code))
 		return code;
 
