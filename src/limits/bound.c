@@ -17,7 +17,6 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
@@ -51,7 +50,7 @@ complain(const ApikeyVerdict *verdict, const ApikeyBound *bound)
 		apikey_complain(APIKEY_COMPLAINT_PRELOAD,
 						"API key %s has a rate limit, and the library \"apikey\" is not in \"shared_preload_libraries\".",
 						id);
-	else if (bound->shared && apikey_shared_rate_elsewhere())
+	else if (bound->shared && apikey_fleet_limits_elsewhere())
 		apikey_complain(APIKEY_COMPLAINT_CREDITS,
 						"A rate that servers share limits API key %s, and the primary does not answer.",
 						id);
@@ -112,7 +111,7 @@ spend_shared(const ApikeyVerdict *verdict, ApikeyBound *bound,
 {
 	ApikeyLimitVerdict passed;
 
-	if (!apikey_shared_rate_elsewhere())
+	if (!apikey_fleet_limits_elsewhere())
 	{
 		if (apikey_usage_shared())
 			apikey_shared_rate_fill(bound, hint);
@@ -176,7 +175,7 @@ unspend_bound(Passage *passage, int number, int64 cost)
 	ApikeyBoundState *state = &verdict->states[number];
 	ApikeyRateState rate = {0};
 
-	if (bound->shared && apikey_shared_rate_elsewhere())
+	if (bound->shared && apikey_fleet_limits_elsewhere())
 	{
 		apikey_shared_rate_unspend(bound, hint_of(verdict, bound), cost);
 		return;
@@ -322,8 +321,12 @@ apikey_bound_ask(const ApikeyBound *bound, TimestampTz now,
 
 	if (bound->kind == APIKEY_LIMIT_RATE)
 	{
+		/* A member has but tokens of it. */
+		if (!apikey_usage_shared() ||
+			(bound->shared && apikey_fleet_limits_elsewhere()))
+			return;
 		apikey_usage_look(&bound->id, &bound->rate, now, &rate);
-		state->known = apikey_usage_shared();
+		state->known = true;
 		state->remaining = rate.remaining;
 		state->resets_at = rate_time(rate.reset);
 		return;

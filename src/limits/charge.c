@@ -49,7 +49,7 @@ charge_rate(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
 	ApikeyBoundState state = {0};
 	int64		taken;
 
-	if (bound->shared && apikey_shared_rate_elsewhere())
+	if (bound->shared && apikey_fleet_limits_elsewhere())
 	{
 		if (!apikey_shared_rate_charge(bound, cost, wait_until, &taken))
 			refuse_now();

@@ -66,7 +66,6 @@ extern void apikey_shared_rate_fill(ApikeyBound *bound, ApikeySlotHint *hint);
 
 /* shared_rate_member.c */
 /* On a member. */
-extern bool apikey_shared_rate_elsewhere(void);
 extern ApikeyLimitVerdict apikey_shared_rate_spend(ApikeyBound *bound,
 												   ApikeySlotHint *hint,
 												   int64 cost,

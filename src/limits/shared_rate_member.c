@@ -16,7 +16,6 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
@@ -28,13 +27,6 @@
 #define GOOD_FOR		USECS_PER_SEC
 #define WAIT_MAX		100		/* milliseconds for the primary's answer */
 #define WAIT_STEP		20
-
-/* Is this server one that has to ask the primary? */
-bool
-apikey_shared_rate_elsewhere(void)
-{
-	return RecoveryInProgress() || apikey_fleet_member();
-}
 
 /* Spends of the tokens that are here; the slot's mutex is held. */
 static ApikeyCreditVerdict

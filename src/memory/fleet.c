@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "access/xlog.h"
 #include "catalog/pg_subscription.h"
+#include "catalog/pg_subscription_rel.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
@@ -44,6 +45,8 @@ typedef struct Shared
 static Shared *shared = NULL;
 static bool subscribed = false;
 static bool subscribed_known = false;
+static bool limits_arrive = false;
+static bool limits_arrive_known = false;
 
 static Size
 memory_size(void)
@@ -182,23 +185,34 @@ forget_subscribed(Datum arg pg_attribute_unused(),
 				  uint32 hash pg_attribute_unused())
 {
 	subscribed_known = false;
+	limits_arrive_known = false;
+}
+
+/* Once a process: what is remembered of subscriptions is to be forgotten. */
+static void
+watch_subscriptions(void)
+{
+	static bool registered = false;
+
+	if (registered)
+		return;
+	CacheRegisterSyscacheCallback(SUBSCRIPTIONOID, forget_subscribed, (Datum) 0);
+	CacheRegisterSyscacheCallback(SUBSCRIPTIONRELMAP, forget_subscribed,
+								  (Datum) 0);
+	registered = true;
 }
 
 /* Has this database a subscription? */
 static bool
 subscribes(void)
 {
-	static bool registered = false;
 	Relation	rel;
 	SysScanDesc scan;
 	ScanKeyData key;
 
 	if (subscribed_known)
 		return subscribed;
-	if (!registered)
-		CacheRegisterSyscacheCallback(SUBSCRIPTIONOID, forget_subscribed,
-									  (Datum) 0);
-	registered = true;
+	watch_subscriptions();
 	subscribed_known = true;
 	ScanKeyInit(&key, Anum_pg_subscription_subdbid, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(MyDatabaseId));
@@ -209,6 +223,38 @@ subscribes(void)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return subscribed;
+}
+
+/* Do the rows of a table of ours come by a subscription? */
+bool
+apikey_fleet_arrives(ApikeyRelation table)
+{
+	Relation	rel = table_open(SubscriptionRelRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&key, Anum_pg_subscription_rel_srrelid,
+				BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(apikey_catalog_relation(table)));
+	scan = systable_beginscan(rel, SubscriptionRelSrrelidSrsubidIndexId, true,
+							  NULL, 1, &key);
+	found = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* The same of limits, for who asks often. */
+static bool
+limits_are_elsewhere(void)
+{
+	if (limits_arrive_known)
+		return limits_arrive;
+	watch_subscriptions();
+	limits_arrive_known = true;
+	limits_arrive = apikey_fleet_arrives(APIKEY_REL_LIMIT);
+	return limits_arrive;
 }
 
 /* Do this database's keys come from a primary elsewhere? */
@@ -225,4 +271,12 @@ apikey_fleet_member(void)
 {
 	return apikey_fleet && shared != NULL &&
 		(RecoveryInProgress() || apikey_fleet_subscriber());
+}
+
+/* Is what servers share in limits kept elsewhere, member or not? */
+bool
+apikey_fleet_limits_elsewhere(void)
+{
+	return RecoveryInProgress() || apikey_fleet_member() ||
+		limits_are_elsewhere();
 }

@@ -7,11 +7,14 @@
 
 #include "storage/latch.h"
 
+#include "store/store.h"
 #include "memory/part.h"
 
 /* fleet.c: what all processes know of this server's part */
 extern const ApikeyMemoryPart apikey_fleet_memory;
 extern bool apikey_fleet_member(void);
+extern bool apikey_fleet_arrives(ApikeyRelation table);
+extern bool apikey_fleet_limits_elsewhere(void);
 extern bool apikey_fleet_connected(Oid database);
 extern void apikey_fleet_tell(Oid database, bool joined, bool own);
 extern void apikey_fleet_fail(Oid database);

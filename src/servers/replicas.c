@@ -15,41 +15,18 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/table.h"
-#include "catalog/pg_subscription_rel.h"
 #include "miscadmin.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
-#include "utils/fmgroids.h"
 #include "utils/rel.h"
 
 #include "store/store.h"
+#include "memory/memory.h"
 #include "servers/servers_internal.h"
 
 #define LEFT_OVER	USECS_PER_MINUTE	/* so old may be what is reported next */
-
-/* Is there a subscription to the table of keys? */
-bool
-apikey_keys_arrive(void)
-{
-	Relation	rel = table_open(SubscriptionRelRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	bool		found;
-
-	ScanKeyInit(&key, Anum_pg_subscription_rel_srrelid,
-				BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(apikey_catalog_relation(APIKEY_REL_KEY)));
-	scan = systable_beginscan(rel, SubscriptionRelSrrelidSrsubidIndexId, true,
-							  NULL, 1, &key);
-	found = HeapTupleIsValid(systable_getnext(scan));
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return found;
-}
 
 /* Does a process send WAL to who reads keys of this database? */
 static bool
@@ -120,7 +97,7 @@ apikey_uses_known(TimestampTz *until)
 {
 	Joined		joined = {.until = GetCurrentTimestamp()};
 
-	if (apikey_keys_arrive())
+	if (apikey_fleet_arrives(APIKEY_REL_KEY))
 		return APIKEY_USES_ELSEWHERE;
 	apikey_server_walk(take_joined, &joined);
 	if (replicas_connected() > joined.count)

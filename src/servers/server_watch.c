@@ -143,7 +143,7 @@ apikey_server_watch(void)
 
 	if (!apikey_step_begin())
 		return false;
-	if (!apikey_keys_arrive())
+	if (!apikey_fleet_arrives(APIKEY_REL_KEY))
 		apikey_server_walk(collect_lost, &lost);
 	foreach(cell, lost)
 	{

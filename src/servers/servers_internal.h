@@ -22,7 +22,6 @@ extern void apikey_server_tell(ApikeyEvent event, const ApikeyRow *server);
 extern text *apikey_server_free_name(const text *wanted, const pg_uuid_t *id);
 
 /* replicas.c */
-extern bool apikey_keys_arrive(void);
 
 /* Are all uses of keys known here? */
 typedef enum ApikeyUsesKnown

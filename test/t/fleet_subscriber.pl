@@ -30,6 +30,8 @@ $primary->safe_psql('postgres', q{CREATE EXTENSION apikey CASCADE; SELECT apikey
 $subscriber->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
 my $key = $primary->safe_psql('postgres', q{SELECT apikey_create('one')});
 my $credits = $primary->safe_psql('postgres', q{SELECT apikey_create('credits', credits => 500)});
+my $rated = $primary->safe_psql('postgres', q{SELECT apikey_create('rated')});
+$primary->safe_psql('postgres', "SELECT apikey_limit_set('requests', 1000, '1 day', key => apikey_id('$rated'), shared => true)");
 is($primary->safe_psql('postgres', "SELECT code FROM apikey_verify('$_')"), 'valid', 'the publisher is no member, though its setting leads to itself') for $key, $credits;
 $subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION keys CONNECTION '@{[$primary->connstr]} dbname=postgres' PUBLICATION keys");
 $subscriber->wait_for_subscription_sync($primary, 'keys');
@@ -82,6 +84,11 @@ while (time() < $end)
 	last if $now =~ /t$/;
 }
 is($spent, 500, 'credits are spent by leases, and not one more');
+
+# Tokens of the primary.
+like($until->($rated, 'valid'), qr/valid/, 'a shared rate is spent by tokens');
+is($session->query_safe('SELECT remaining IS NULL, resets_at IS NULL FROM apikey_limits'), 't|t', 'what is left of it is the primary\'s to tell');
+cmp_ok($primary->safe_psql('postgres', 'SELECT remaining FROM apikey_limits'), '<', 1000, 'which does');
 
 # No stale yes: where the subscription does not go on, or nobody can be asked.
 like($until->($key, 'valid'), qr/valid/, 'fresh again');

@@ -68,6 +68,11 @@ my $warm = $standby->background_psql('postgres');
 is(spend($standby, '{"words": 100}', undef, $warm), 'valid|', 'its rate');
 is(spend($standby, '{"words": 1}', undef, $warm), 'rate_limited|project', 'of its own');
 is(lefts($main) =~ s/,.*//r, 'words 60', 'not the primary\'s');
+my $shared = set('anna', "'calls', 10, '31 days', path => 'acme/pay', shared => true");
+is(spend($main, '{"calls": 1}'), 'valid|', 'one that servers share');
+$main->wait_for_catchup($standby);
+is(spend($standby, '{"calls": 1}', undef, $warm), 'unavailable|', 'cannot be decided there');
+is($standby->safe_psql('postgres', "SELECT remaining IS NULL FROM apikey_limits WHERE id = '$shared'"), 't', 'nor what is left of it told');
 is(spend($standby, '{"tokens": 1}', undef, $warm), 'unavailable|', 'a quota cannot be decided there');
 for my $call ("apikey_charge($id, '{\"tokens\": 1}', 'acme')")
 {
@@ -138,6 +143,8 @@ is(spend($subscriber, '{"words": 101}', undef, $warm), 'rate_limited|project', '
 is(spend($subscriber, '{"words": 100}', undef, $warm), 'valid|', 'all of it');
 is(lefts($main) =~ s/.*words (\d+)\z/$1/sr ne '0' ? 'own' : 'shared', 'own', 'of its own');
 is(spend($subscriber, '{"tokens": 1}', undef, $warm), 'unavailable|', 'a quota whose account is the publisher\'s');
+is(spend($subscriber, '{"calls": 1}', undef, $warm), 'unavailable|', 'a rate that servers share');
+is($subscriber->safe_psql('postgres', "SELECT remaining IS NULL FROM apikey_limits WHERE id = '$shared'"), 't', 'of which nobody knows there what is left');
 is(spend($subscriber, '{"words": 7}', $own, $warm), 'valid|', 'of a subject');
 is(spend($subscriber, '{"words": 1}', $own, $warm), 'rate_limited|subject', 'by the role\'s name');
 on($main, 'anna', "UPDATE apikey_limits SET amount = 50 WHERE id = '$limit{there}'");
