@@ -911,6 +911,7 @@ CREATE TABLE @extschema@.apikey_limit (
 	starts_at timestamptz NOT NULL,
 	created_at timestamptz NOT NULL,
 	created_by text NOT NULL,
+	lifetime bigint,
 	CONSTRAINT apikey_limit_pkey PRIMARY KEY (id)
 ) USING heap;
 COMMENT ON TABLE @extschema@.apikey_limit IS

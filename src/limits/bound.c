@@ -326,6 +326,8 @@ apikey_bound_ask(const ApikeyBound *bound, TimestampTz now,
 			(bound->shared && apikey_fleet_limits_elsewhere()))
 			return;
 		apikey_usage_look(&bound->id, &bound->rate, now, &rate);
+		if (bound->shared)
+			apikey_shared_rate_look(bound, now, &rate);
 		state->known = true;
 		state->remaining = rate.remaining;
 		state->resets_at = rate_time(rate.reset);

@@ -30,6 +30,7 @@ typedef struct ApikeyBound
 	bool		short_form;		/* the key's rate_limit or credits */
 	bool		of_requests;
 	bool		shared;			/* a rate of all servers together */
+	bool		has_lifetime;
 	bool		first_of_unit;	/* in the list */
 	char		unit[APIKEY_UNIT_MAX + 1];
 	int64		amount;			/* of the short form's credits: not known */
@@ -38,6 +39,7 @@ typedef struct ApikeyBound
 	Interval	period;
 	TimestampTz starts_at;
 	ApikeyRate	rate;			/* of a rate */
+	int64		lifetime;		/* in which it was made: see shared_rate.c */
 	ApikeyTallyTag tag;			/* of the key, in the list */
 	TimestampTz low_until;		/* it was told, as far as this process knows */
 	TimestampTz exhausted_until;

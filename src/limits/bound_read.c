@@ -70,6 +70,9 @@ apikey_bound_set_from_limit(ApikeyBound *bound, const ApikeyRow *limit)
 		set_rate(bound);
 	bound->shared = bound->kind == APIKEY_LIMIT_RATE &&
 		apikey_row_bool(limit, APIKEY_LIMIT_SHARED);
+	bound->has_lifetime = !limit->nulls[APIKEY_LIMIT_LIFETIME];
+	if (bound->has_lifetime)
+		bound->lifetime = DatumGetInt64(limit->values[APIKEY_LIMIT_LIFETIME]);
 }
 
 /* Makes a bound of a limit, whosever it is. */

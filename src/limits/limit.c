@@ -47,7 +47,8 @@ static const ApikeyColumn limit_columns[] = {
 	[APIKEY_LIMIT_OVERDRAFT] = {"overdraft", INT8OID, true},
 	[APIKEY_LIMIT_STARTS_AT] = {"starts_at", TIMESTAMPTZOID, false},
 	[APIKEY_LIMIT_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false},
-	[APIKEY_LIMIT_CREATED_BY] = {"created_by", TEXTOID, false}
+	[APIKEY_LIMIT_CREATED_BY] = {"created_by", TEXTOID, false},
+	[APIKEY_LIMIT_LIFETIME] = {"lifetime", INT8OID, false}
 };
 ApikeyTable apikey_limit_table = {
 	.name = "apikey_limit",

@@ -172,6 +172,8 @@ create(ApikeyRow *limit)
 	apikey_row_set(limit, APIKEY_LIMIT_CREATED_AT, TimestampTzGetDatum(now));
 	apikey_row_set_pointer(limit, APIKEY_LIMIT_CREATED_BY,
 						   apikey_role_name_text(GetUserId(), NULL));
+	apikey_row_set(limit, APIKEY_LIMIT_LIFETIME,
+				   Int64GetDatum(apikey_shared_rate_lifetime()));
 	if (apikey_limit_kind(limit) != APIKEY_LIMIT_RATE)
 		apikey_account_of_limit_create(limit);
 	apikey_table_insert(&apikey_limit_table, limit);

@@ -62,7 +62,10 @@ extern void apikey_limit_drop_of_tenant(const pg_uuid_t *organization,
 
 /* shared_rate.c */
 /* On the primary. */
+extern int64 apikey_shared_rate_lifetime(void);
 extern void apikey_shared_rate_fill(ApikeyBound *bound, ApikeySlotHint *hint);
+extern void apikey_shared_rate_look(const ApikeyBound *bound, TimestampTz now,
+									ApikeyRateState *state);
 
 /* shared_rate_member.c */
 /* On a member. */

@@ -21,24 +21,62 @@
 #include "limits/limits_internal.h"
 
 /*
- * On the primary: what was spent before this server knew of it may be all there
- * was then.
+ * What stands in the row of a limit that is made now.  As long as it is the same
+ * all that was spent of it is known: not in another lifetime, and not where the
+ * row is restored, which is into another table.
  */
+int64
+apikey_shared_rate_lifetime(void)
+{
+	uint64		table = (uint64) MyDatabaseId << 32 |
+		apikey_catalog_relation(APIKEY_REL_LIMIT);
+
+	return apikey_lifetime_number() ^ (int64) table;
+}
+
+/*
+ * On the primary: when it is full at the earliest, as what was spent before this
+ * server knew of it may be all there was then; 0 where it may be full now.
+ */
+static int64
+full_at_earliest(const ApikeyBound *bound)
+{
+	int64		full_at;
+
+	if (bound->has_lifetime && bound->lifetime == apikey_shared_rate_lifetime())
+		return 0;
+	full_at = apikey_lifetime_began() * APIKEY_LIMITER_UNITS +
+		bound->rate.window;
+	return full_at > GetCurrentTimestamp() * APIKEY_LIMITER_UNITS ? full_at : 0;
+}
+
+/* On the primary, before anything is spent: nothing passes before it has come. */
 void
 apikey_shared_rate_fill(ApikeyBound *bound, ApikeySlotHint *hint)
 {
-	int64		full_at = apikey_lifetime_began() * APIKEY_LIMITER_UNITS +
-		bound->rate.window;
+	int64		full_at = full_at_earliest(bound);
 	LWLock	   *lock;
 	ApikeySlot *slot;
 
-	if (full_at <= GetCurrentTimestamp() * APIKEY_LIMITER_UNITS)
+	if (full_at == 0)
 		return;
 	slot = apikey_slot_open(MyDatabaseId, &bound->id, hint, &lock);
 	if (slot == NULL)
 		return;					/* then nothing passes */
 	apikey_limiter_not_before(slot, full_at);
 	LWLockRelease(lock);
+}
+
+/* The same for who only looks, and has looked into the slot. */
+void
+apikey_shared_rate_look(const ApikeyBound *bound, TimestampTz now,
+						ApikeyRateState *state)
+{
+	int64		full_at = full_at_earliest(bound);
+
+	if (full_at != 0)
+		apikey_limiter_look_before(&bound->rate, now * APIKEY_LIMITER_UNITS,
+								   full_at, state);
 }
 
 /* Reads the shared rate of an id; false where it is none. */

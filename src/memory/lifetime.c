@@ -5,11 +5,15 @@
  * The primary alone hands out the tokens of a rate that servers share.  What it
  * had handed out before a crash, or the primary before it, is not known: so from
  * then on a shared rate begins with nothing, and fills as it always does.  Only
- * a clean stop of a primary leaves all of it behind.
+ * a clean stop of a primary leaves all of it behind, and its next start goes on.
  *
  *		UNKNOWN	a standby: when it is promoted is known when it is asked next,
  *				which is not before
- *		SINCE	a time; 0: for ever, as the file of a clean stop was read
+ *		since	a time
+ *
+ * Of a limit that is made in this lifetime all is known, so its row tells of it,
+ * by a number that is drawn by lot: clocks are set back, and those of two servers
+ * differ.
  */
 #include "postgres.h"
 
@@ -24,6 +28,7 @@
 typedef struct Shared
 {
 	pg_atomic_uint64 since;
+	int64		number;
 } Shared;
 
 static Shared *shared = NULL;
@@ -43,16 +48,40 @@ apikey_lifetime_start(bool standby)
 	bool		found;
 
 	shared = ShmemInitStruct("apikey lifetime", sizeof(Shared), &found);
-	if (!found)
-		pg_atomic_init_u64(&shared->since,
-						   standby ? UNKNOWN : (uint64) GetCurrentTimestamp());
+	if (found)
+		return;
+	pg_atomic_init_u64(&shared->since,
+					   standby ? UNKNOWN : (uint64) GetCurrentTimestamp());
+	if (!pg_strong_random(&shared->number, sizeof(shared->number)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
 }
 
-/* A primary goes on where it was stopped in peace. */
+/* What the file keeps of it. */
 void
-apikey_lifetime_goes_on(void)
+apikey_lifetime_keep(uint64 *since, int64 *number)
 {
-	pg_atomic_write_u64(&shared->since, 0);
+	*since = pg_atomic_read_u64(&shared->since);
+	*number = shared->number;
+}
+
+/*
+ * A primary goes on where it was stopped in peace.  One that was promoted and
+ * never asked has handed out nothing until now.
+ */
+void
+apikey_lifetime_goes_on(uint64 since, int64 number)
+{
+	if (since != UNKNOWN)
+		pg_atomic_write_u64(&shared->since, since);
+	shared->number = number;
+}
+
+int64
+apikey_lifetime_number(void)
+{
+	return shared->number;
 }
 
 /* For the primary. */

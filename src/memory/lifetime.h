@@ -12,5 +12,6 @@
 /* lifetime.c */
 extern const ApikeyMemoryPart apikey_lifetime_memory;
 extern TimestampTz apikey_lifetime_began(void);
+extern int64 apikey_lifetime_number(void);
 
 #endif							/* APIKEY_LIFETIME_H */

@@ -142,6 +142,20 @@ apikey_limiter_not_before(ApikeySlot *slot, int64 full_at)
 	SpinLockRelease(&slot->mutex);
 }
 
+/* No more than that is left of it, for who has looked into the slot. */
+void
+apikey_limiter_look_before(const ApikeyRate *rate, int64 now, int64 full_at,
+						   ApikeyRateState *state)
+{
+	int128		position = (int128) (full_at - now) << PARTS_BITS;
+	int128		room = room_of(rate);
+	int64		left = position >= room ? 0 :
+		Min(tokens_in(rate, room - position), rate->tokens);
+
+	state->remaining = Min(state->remaining, left);
+	state->reset = Max(state->reset, full_at);
+}
+
 /*
  * Takes cost tokens of a limit, if they are there, and tells what is left.  A
  * limit that nobody has spent of is not there yet: it is made, or UNAVAILABLE.

@@ -38,6 +38,8 @@ extern ApikeyLimitVerdict apikey_limiter_take(const pg_uuid_t *id,
 											  int64 now, int64 cost,
 											  ApikeyRateState *state);
 extern void apikey_limiter_not_before(ApikeySlot *slot, int64 full_at);
+extern void apikey_limiter_look_before(const ApikeyRate *rate, int64 now,
+									   int64 full_at, ApikeyRateState *state);
 extern bool apikey_limiter_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
 								  const ApikeyRate *rate, int64 now,
 								  int64 cost, int64 *taken);

@@ -20,7 +20,8 @@ extern bool apikey_fleet_subscriber(void);
 
 /* lifetime.c */
 extern void apikey_lifetime_start(bool standby);
-extern void apikey_lifetime_goes_on(void);
+extern void apikey_lifetime_keep(uint64 *since, int64 *number);
+extern void apikey_lifetime_goes_on(uint64 since, int64 number);
 
 /* server_id.c */
 extern void apikey_server_set_id(const pg_uuid_t *id);

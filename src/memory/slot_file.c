@@ -262,7 +262,7 @@ restore_slots(FILE *file, const ApikeySlotFileHeader *header)
 		apikey_server_set_id(&header->server);
 	if (whole && header->state == DB_SHUTDOWNED &&
 		header->count <= (uint64) apikey_max_tracked_keys)
-		apikey_lifetime_goes_on();
+		apikey_lifetime_goes_on(header->since, header->lifetime);
 	for (uint64 i = 0; i < header->count &&
 		 fread(&kept, sizeof(kept), 1, file) == 1; i++)
 	{

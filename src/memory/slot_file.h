@@ -12,7 +12,7 @@
 #include "memory/memory.h"
 
 #define APIKEY_SLOT_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/apikey.stat"
-#define APIKEY_SLOT_FILE_MAGIC	0x41504B38	/* "APK8" */
+#define APIKEY_SLOT_FILE_MAGIC	0x41504B39	/* "APK9" */
 
 /* What the file begins with, and what it is written of. */
 typedef struct ApikeySlotFileHeader
@@ -25,6 +25,8 @@ typedef struct ApikeySlotFileHeader
 	uint64		members;		/* memberships behind them */
 	TimeLineID	timeline;
 	uint32		state;			/* DBState */
+	uint64		since;			/* the lifetime: see lifetime.c */
+	int64		lifetime;
 	pg_uuid_t	server;			/* whose it is: see server_id.c */
 	pg_crc32c	crc;			/* of the slots */
 	pg_crc32c	header_crc;		/* of what stands before */

@@ -46,6 +46,7 @@ apikey_slot_file_describe(ApikeySlotFileHeader *header)
 	header->checkpoint = control->checkPoint;
 	header->timeline = control->checkPointCopy.ThisTimeLineID;
 	header->state = control->state;
+	apikey_lifetime_keep(&header->since, &header->lifetime);
 	apikey_server_own_id(&header->server);
 	pfree(control);
 	return crc_ok;

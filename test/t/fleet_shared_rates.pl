@@ -20,6 +20,7 @@ $primary->start;
 $primary->safe_psql('postgres', q{CREATE EXTENSION apikey CASCADE; CREATE ROLE fleet LOGIN; SELECT apikey_grant('servers', 'fleet')});
 my $key = $primary->safe_psql('postgres', q{SELECT apikey_create('shared')});
 my $limit = $primary->safe_psql('postgres', "SELECT apikey_limit_set('requests', 100, '4 seconds', key => apikey_id('$key'), shared => true)");
+is($primary->safe_psql('postgres', "SELECT rate_remaining FROM apikey_verify('$key', cost => 0)"), 100, 'it is full from the first');
 my $own = $primary->safe_psql('postgres', q{SELECT apikey_create('own', rate_limit => 5, rate_window => '31 days')});
 my $me = $primary->safe_psql('postgres', 'SELECT current_user');
 # On a busy machine the primary's answer may take longer than a verification
@@ -45,8 +46,9 @@ for my $node (@standbys)
 	my $name = $node->name;
 	ok($primary->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM apikey_servers WHERE name = '$name')"), "$name has joined");
 	ok($node->poll_query_until('postgres', "SELECT code IN ('valid', 'rate_limited') FROM apikey_verify('$key')"), 'and is answered');
+	is($node->safe_psql('postgres', "SELECT remaining IS NULL, resets_at IS NULL FROM apikey_limits WHERE id = '$limit'"), 't|t', 'it does not know what is left');
+	is($node->safe_psql('postgres', "SELECT l->'remaining' FROM apikey_verify('$key', cost => 0, costs => '{}'), jsonb_array_elements(detail->'limits') l"), 'null', 'nor tells');
 }
-# The primary has begun with nothing: all that was spent before it is not known.
 ok($primary->poll_query_until('postgres', "SELECT rate_remaining = 100 FROM apikey_verify('$key', cost => 0)"), 'it is full');
 
 my $asks = sub {
