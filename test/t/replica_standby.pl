@@ -57,7 +57,21 @@ $primary->wait_for_catchup($standby);
 is($ask->($key), 'revoked', 'a revoked key once it is replayed');
 is($ask->($hers), 'revoked', 'the key of a dropped role');
 $session->query_safe('COMMIT');
+
+# With remote_apply none is accepted there once it is acknowledged, by a session
+# that remembers the key either.
+$primary->safe_psql('postgres', q{ALTER SYSTEM SET synchronous_standby_names = 'standby'});
+$primary->reload;
+$primary->poll_query_until('postgres', q{SELECT sync_state = 'sync' FROM pg_stat_replication WHERE application_name = 'standby'}) or die;
+my $revokes = $primary->background_psql('postgres');
+$revokes->query_safe('SET synchronous_commit = remote_apply');
+my @keys = split /\n/, $revokes->query_safe(q{SELECT apikey_create('acknowledged-' || i) FROM generate_series(1, 50) i});
+is(join(' ', map { $ask->($_) } @keys), join(' ', ('valid') x 50), 'keys are there when they are acknowledged');
+is(join(' ', map { $revokes->query_safe("SELECT apikey_revoke(apikey_id('$_')) \\g /dev/null"); $ask->($_) } @keys), join(' ', ('revoked') x 50), 'and revocations');
+$revokes->quit;
 $session->quit;
+$primary->safe_psql('postgres', 'ALTER SYSTEM RESET synchronous_standby_names');
+$primary->reload;
 
 # Each function that changes something says so, to a role that may do it.
 my %refused;
