@@ -114,6 +114,7 @@ void
 apikey_hold_name(const ApikeyTenant *organization)
 {
 	Hold		hold;
+	ApikeyTurns turns;
 
 	if (apikey_name_hold == 0 || apikey_catalog()->first_script)
 		return;
@@ -121,8 +122,10 @@ apikey_hold_name(const ApikeyTenant *organization)
 	hold.until = GetCurrentTimestamp() +
 		(TimestampTz) apikey_name_hold * USECS_PER_SEC;
 	add_row(hold.name, hold.until, NULL);
+	apikey_turns_begin(&turns, add_owner, &hold);
 	apikey_member_scan(apikey_tenant_organization(organization), NULL,
-					   add_owner, &hold);
+					   apikey_turns_visit, &turns);
+	apikey_turns_end(&turns);
 }
 
 /* What the rows of a name say of the caller. */

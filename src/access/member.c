@@ -84,7 +84,10 @@ visit_present(const ApikeyRow *row, void *state)
 		visiting->visit(row, visiting->state);
 }
 
-/* Visits the rows of an organization itself or of one of its projects. */
+/*
+ * Visits the rows of an organization itself or of one of its projects.  What a
+ * row points to is gone when visit returns.
+ */
 static void
 scan_rows(const pg_uuid_t *organization, const pg_uuid_t *project,
 		  Snapshot snapshot, ApikeyVisit visit, void *state)
@@ -93,7 +96,7 @@ scan_rows(const pg_uuid_t *organization, const pg_uuid_t *project,
 
 	uuid_or_null_key(&keys[0], APIKEY_MEMBER_ORGANIZATION + 1, organization);
 	uuid_or_null_key(&keys[1], APIKEY_MEMBER_PROJECT + 1, project);
-	apikey_table_scan(&apikey_member_table, APIKEY_REL_MEMBER_WHO, keys, 2,
+	apikey_table_walk(&apikey_member_table, APIKEY_REL_MEMBER_WHO, keys, 2,
 					  snapshot, visit, state);
 }
 
@@ -229,7 +232,7 @@ typedef struct MemberSearch
 {
 	Oid			member;
 	const text *subject;
-	ApikeyRow  *row;
+	pg_uuid_t	id;
 	bool		found;
 	int			other_owners;	/* of roles that exist */
 } MemberSearch;
@@ -243,7 +246,7 @@ member_visit(const ApikeyRow *row, void *state)
 		apikey_same_text(apikey_row_text(row, APIKEY_MEMBER_SUBJECT),
 						 search->subject))
 	{
-		*search->row = *row;
+		search->id = *apikey_row_id(row);
 		search->found = true;
 	}
 	else if (apikey_row_role(row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER &&
@@ -295,15 +298,18 @@ static bool
 find_member(const ApikeyTenant *tenant, Oid member, const text *subject,
 			ApikeyRow *row, bool *last_owner)
 {
-	MemberSearch search = {.member = member, .subject = subject, .row = row};
+	MemberSearch search = {.member = member, .subject = subject};
+	bool		found;
 
 	apikey_member_scan(apikey_tenant_organization(tenant),
 					   apikey_tenant_project(tenant), member_visit, &search);
-	*last_owner = search.found && search.other_owners == 0 &&
+	found = search.found &&
+		apikey_table_fetch_latest(&apikey_member_table, &search.id, row);
+	*last_owner = found && search.other_owners == 0 &&
 		apikey_tenant_project(tenant) == NULL &&
 		apikey_row_role(row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER &&
 		member_stands(row);
-	return search.found;
+	return found;
 }
 
 pg_noreturn static void
@@ -319,8 +325,7 @@ refuse_last_owner(const ApikeyTenant *tenant)
 static void
 make_way(const ApikeyTenant *tenant, Oid member, const text *subject)
 {
-	ApikeyRow	row;
-	MemberSearch search = {.member = member, .subject = subject, .row = &row};
+	MemberSearch search = {.member = member, .subject = subject};
 	Snapshot	snapshot;
 
 	if (!apikey_revocation_any())
@@ -330,7 +335,7 @@ make_way(const ApikeyTenant *tenant, Oid member, const text *subject)
 			  snapshot, member_visit, &search);
 	UnregisterSnapshot(snapshot);
 	if (search.found)
-		(void) apikey_member_finish(apikey_row_id(&row), APIKEY_LOCK_UPDATE);
+		(void) apikey_member_finish(&search.id, APIKEY_LOCK_UPDATE);
 }
 
 /*

@@ -141,7 +141,7 @@ scan_keys(const pg_uuid_t *account, ApikeyVisit visit, void *state)
 
 	ScanKeyInit(&key, APIKEY_KEY_CREDITS_ACCOUNT + 1, BTEqualStrategyNumber,
 				F_UUID_EQ, UUIDPGetDatum(account));
-	apikey_table_scan(&apikey_key_table, APIKEY_REL_KEY_CREDITS_ACCOUNT,
+	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_CREDITS_ACCOUNT,
 					  &key, 1, snapshot, visit, state);
 	UnregisterSnapshot(snapshot);
 }
@@ -314,16 +314,19 @@ left_behind(const ApikeyRow *row)
 }
 
 static bool
-collect_left(const ApikeyRow *row, void *state)
+close_left(const ApikeyRow *row, void *state pg_attribute_unused())
 {
-	List	  **ids = state;
-	pg_uuid_t  *id;
+	ApikeyRow	account;
 
-	if (!left_behind(row))
-		return true;
-	id = palloc(sizeof(pg_uuid_t));
-	*id = *apikey_row_id(row);
-	*ids = lappend(*ids, id);
+	if (left_behind(row) &&
+		apikey_table_lock(&apikey_account_table, apikey_row_id(row),
+						  APIKEY_LOCK_UPDATE_SKIP, &account) &&
+		left_behind(&account))
+	{
+		(void) apikey_account_take_out(&account, true);
+		apikey_table_delete(&apikey_account_table, apikey_row_id(&account),
+							false);
+	}
 	return true;
 }
 
@@ -335,22 +338,13 @@ void
 apikey_account_purge(void)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
-	List	   *ids = NIL;
-	ListCell   *cell;
-	ApikeyRow	row;
+	ApikeyTurns turns;
 
+	apikey_turns_begin(&turns, close_left, NULL);
 	apikey_table_walk(&apikey_account_table, APIKEY_REL_CREDIT, NULL, 0, snapshot,
-					  collect_left, &ids);
+					  apikey_turns_visit, &turns);
+	apikey_turns_end(&turns);
 	UnregisterSnapshot(snapshot);
-	foreach(cell, ids)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (apikey_table_lock(&apikey_account_table, lfirst(cell),
-							  APIKEY_LOCK_UPDATE_SKIP, &row) &&
-			left_behind(&row))
-			close_account(&row);
-	}
-	list_free_deep(ids);
 }
 
 /* Adds to an account; returns what is left of it then. */

@@ -30,89 +30,6 @@ ended_before(const ApikeyRow *key, TimestampTz before)
 		 DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) < before);
 }
 
-/* The search for keys that had ended, or been removed beside their rows. */
-typedef struct Search
-{
-	TimestampTz before;
-	Snapshot	snapshot;
-	bool		revocations;
-	int64		count;
-	int64		room;
-	pg_uuid_t  *ids;
-} Search;
-
-static bool
-collect_ended(const ApikeyRow *row, void *state)
-{
-	Search	   *search = state;
-	ApikeyRow	key = *row;
-
-	if ((!search->revocations ||
-		 apikey_revocation_apply(&key, search->snapshot)) &&
-		!ended_before(&key, search->before))
-		return true;
-	if (search->count == search->room)
-	{
-		search->room *= 2;
-		search->ids = repalloc_huge(search->ids,
-									search->room * sizeof(pg_uuid_t));
-	}
-	search->ids[search->count++] = *apikey_row_id(&key);
-	return true;
-}
-
-/* Looks through the keys that have a value in a column. */
-static void
-search_keys(Search *search, ApikeyRelation index, ApikeyKeyColumn column,
-			RegProcedure equal, Datum value)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, column + 1, BTEqualStrategyNumber, equal, value);
-	apikey_table_walk(&apikey_key_table, index, &key, 1, search->snapshot,
-					  collect_ended, search);
-}
-
-static void
-search_project(ApikeyViewedProject *project, void *state)
-{
-	if (project->authority.member_role >= APIKEY_ROLE_ADMIN)
-		search_keys(state, APIKEY_REL_KEY_PROJECT, APIKEY_KEY_PROJECT,
-					F_UUID_EQ, UUIDPGetDatum(&project->id));
-}
-
-/* The younger first, as whoever locks keys: see manage.c. */
-static int
-younger_first(const void *one, const void *two)
-{
-	return memcmp(two, one, sizeof(pg_uuid_t));
-}
-
-/* Looks for the keys that had ended, of those that the caller may delete. */
-static void
-find_ended(Search *search)
-{
-	ApikeyViewer viewer;
-	ListCell   *cell;
-
-	search->revocations = apikey_revocation_any();
-	search->snapshot = apikey_latest_snapshot();
-	apikey_viewer_open_own(&viewer, search->snapshot);
-	/* The SQL of 0.1.0 has no index that begins with the owner. */
-	if (superuser() || apikey_catalog_lacks(APIKEY_REL_KEY_OWNER))
-		apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY, NULL, 0,
-						  search->snapshot, collect_ended, search);
-	else
-	{
-		foreach(cell, viewer.roles)
-			search_keys(search, APIKEY_REL_KEY_OWNER, APIKEY_KEY_OWNER,
-						F_OIDEQ, ObjectIdGetDatum(lfirst_oid(cell)));
-		apikey_viewer_projects(&viewer, NULL, search_project, search);
-	}
-	UnregisterSnapshot(search->snapshot);
-	qsort(search->ids, search->count, sizeof(pg_uuid_t), younger_first);
-}
-
 /*
  * Removes a key, if it is there, the caller may, and it has ended still.  It
  * is asked before the row is locked, so that nobody waits for a stranger.  What
@@ -139,34 +56,107 @@ purge_key(const pg_uuid_t *id, TimestampTz before)
 }
 
 /*
+ * The search for keys that had ended, or been removed beside their rows.  Each
+ * is removed where it is found: that waits for nobody, so it needs no order.
+ */
+typedef struct Search
+{
+	TimestampTz before;
+	Snapshot	snapshot;
+	bool		revocations;
+	int64		purged;
+	ApikeyTurns turns;
+} Search;
+
+static bool
+purge_ended(const ApikeyRow *row, void *state)
+{
+	Search	   *search = state;
+	ApikeyRow	key = *row;
+	pg_uuid_t	id = *apikey_row_id(row);
+
+	if ((!search->revocations ||
+		 apikey_revocation_apply(&key, search->snapshot)) &&
+		!ended_before(&key, search->before))
+		return true;
+	if (purge_key(&id, search->before))
+		search->purged++;
+	return true;
+}
+
+/* Looks through the keys that have a value in a column. */
+static void
+search_keys(Search *search, ApikeyRelation index, ApikeyKeyColumn column,
+			RegProcedure equal, Datum value)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, column + 1, BTEqualStrategyNumber, equal, value);
+	apikey_table_walk(&apikey_key_table, index, &key, 1, search->snapshot,
+					  apikey_turns_visit, &search->turns);
+}
+
+static void
+search_project(ApikeyViewedProject *project, void *state)
+{
+	if (project->authority.member_role >= APIKEY_ROLE_ADMIN)
+		search_keys(state, APIKEY_REL_KEY_PROJECT, APIKEY_KEY_PROJECT,
+					F_UUID_EQ, UUIDPGetDatum(&project->id));
+}
+
+/* Looks through all keys that the caller may delete. */
+static void
+search_all(Search *search)
+{
+	ApikeyViewer viewer;
+	ListCell   *cell;
+
+	search->revocations = apikey_revocation_any();
+	search->snapshot = apikey_latest_snapshot();
+	apikey_viewer_open_own(&viewer, search->snapshot);
+	/* The SQL of 0.1.0 has no index that begins with the owner. */
+	if (superuser() || apikey_catalog_lacks(APIKEY_REL_KEY_OWNER))
+		apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY, NULL, 0,
+						  search->snapshot, apikey_turns_visit, &search->turns);
+	else
+	{
+		foreach(cell, viewer.roles)
+			search_keys(search, APIKEY_REL_KEY_OWNER, APIKEY_KEY_OWNER,
+						F_OIDEQ, ObjectIdGetDatum(lfirst_oid(cell)));
+		apikey_viewer_projects(&viewer, NULL, search_project, search);
+	}
+	UnregisterSnapshot(search->snapshot);
+}
+
+/* Settles what stands beside keys' rows. */
+static void
+settle_all(void)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "apikey settle",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
+
+	while (apikey_revocation_settle_found())
+		MemoryContextReset(context);
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(context);
+}
+
+/*
  * Removes the keys that had ended before a time, of those that the caller may
  * delete; returns how many.
  */
 int64
 apikey_purge_keys(TimestampTz before)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-												  "apikey purge",
-												  ALLOCSET_DEFAULT_SIZES);
-	Search		search = {.before = before, .room = 1024};
-	int64		purged = 0;
+	Search		search = {.before = before};
 
 	(void) apikey_principal_subject();	/* raises where it is not readable */
-	search.ids = palloc(search.room * sizeof(pg_uuid_t));
-	find_ended(&search);
-	for (int64 i = 0; i < search.count; i++)
-	{
-		MemoryContext outer = MemoryContextSwitchTo(context);
-
-		CHECK_FOR_INTERRUPTS();
-		if (purge_key(&search.ids[i], before))
-			purged++;
-		MemoryContextSwitchTo(outer);
-		MemoryContextReset(context);
-	}
-	MemoryContextDelete(context);
-	pfree(search.ids);
-	while (superuser() && apikey_revocation_settle_found())
-		 /* more of them */ ;
-	return purged;
+	apikey_turns_begin(&search.turns, purge_ended, &search);
+	search_all(&search);
+	apikey_turns_end(&search.turns);
+	if (superuser())
+		settle_all();
+	return search.purged;
 }

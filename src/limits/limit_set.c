@@ -257,6 +257,7 @@ apikey_limit_drop_of_tenant(const pg_uuid_t *organization,
 							const pg_uuid_t *project)
 {
 	Snapshot	snapshot;
+	ApikeyTurns turns;
 	ScanKeyData keys[3];
 
 	if (!apikey_limit_any())
@@ -265,8 +266,10 @@ apikey_limit_drop_of_tenant(const pg_uuid_t *organization,
 	apikey_limit_scan_key(&keys[1], APIKEY_LIMIT_ORGANIZATION, organization);
 	apikey_limit_scan_key(&keys[2], APIKEY_LIMIT_PROJECT, project);
 	snapshot = apikey_latest_snapshot();
-	apikey_table_scan(&apikey_limit_table, APIKEY_REL_LIMIT_HOLDER, keys, 3,
-					  snapshot, drop_visited, NULL);
+	apikey_turns_begin(&turns, drop_visited, NULL);
+	apikey_table_walk(&apikey_limit_table, APIKEY_REL_LIMIT_HOLDER, keys, 3,
+					  snapshot, apikey_turns_visit, &turns);
+	apikey_turns_end(&turns);
 	UnregisterSnapshot(snapshot);
 }
 

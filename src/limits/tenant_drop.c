@@ -16,14 +16,10 @@
 #include "keys/keys.h"
 #include "limits/limits_internal.h"
 
-/*
- * Removes a key that is there still, waiting for nobody who has it; state is a
- * context for what it takes.
- */
+/* Removes a key that is there still, waiting for nobody who has it. */
 static bool
-delete_key(const ApikeyRow *row, void *state)
+delete_key(const ApikeyRow *row, void *state pg_attribute_unused())
 {
-	MemoryContext outer = MemoryContextSwitchTo(state);
 	pg_uuid_t	id = *apikey_row_id(row);
 	ApikeyRow	key;
 
@@ -31,21 +27,18 @@ delete_key(const ApikeyRow *row, void *state)
 		apikey_key_delete(&key);
 	else if (apikey_key_fetch_latest(&id, &key))
 		apikey_revocation_remove(&key);
-	MemoryContextSwitchTo(outer);
-	MemoryContextReset(state);
 	return true;
 }
 
 static void
 delete_keys(const ApikeyTenant *tenant)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-												  "apikey drop",
-												  ALLOCSET_DEFAULT_SIZES);
+	ApikeyTurns turns;
 
-	apikey_key_walk_project(apikey_tenant_project(tenant), delete_key,
-							context);
-	MemoryContextDelete(context);
+	apikey_turns_begin(&turns, delete_key, NULL);
+	apikey_key_walk_project(apikey_tenant_project(tenant), apikey_turns_visit,
+							&turns);
+	apikey_turns_end(&turns);
 }
 
 static bool
@@ -55,13 +48,24 @@ delete_member(const ApikeyRow *row, void *state pg_attribute_unused())
 	return true;
 }
 
+/* Of a project where one is given, else of the organization itself. */
+static void
+delete_members(const pg_uuid_t *organization, const pg_uuid_t *project)
+{
+	ApikeyTurns turns;
+
+	apikey_turns_begin(&turns, delete_member, NULL);
+	apikey_member_scan(organization, project, apikey_turns_visit, &turns);
+	apikey_turns_end(&turns);
+}
+
 static void
 drop_project(ApikeyTenant *tenant)
 {
 	apikey_tenant_lock(tenant, APIKEY_LOCK_UPDATE);
 	delete_keys(tenant);
-	apikey_member_scan(apikey_tenant_organization(tenant),
-					   apikey_tenant_project(tenant), delete_member, NULL);
+	delete_members(apikey_tenant_organization(tenant),
+				   apikey_tenant_project(tenant));
 	apikey_limit_drop_of_tenant(apikey_tenant_organization(tenant),
 								apikey_tenant_project(tenant));
 	apikey_event_tenant(tenant, APIKEY_EVENT_PROJECT_DROPPED, NULL);
@@ -81,28 +85,35 @@ drop_visited_project(const ApikeyRow *row, void *state)
 	return true;
 }
 
+static void
+drop_projects(ApikeyTenant *tenant)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ApikeyTurns turns;
+	ScanKeyData key;
+
+	ScanKeyInit(&key, APIKEY_PROJECT_ORGANIZATION + 1, BTEqualStrategyNumber,
+				F_UUID_EQ, UUIDPGetDatum(apikey_tenant_organization(tenant)));
+	apikey_turns_begin(&turns, drop_visited_project, tenant);
+	apikey_table_walk(&apikey_project_table, APIKEY_REL_PROJECT_ORGANIZATION,
+					  &key, 1, snapshot, apikey_turns_visit, &turns);
+	apikey_turns_end(&turns);
+	UnregisterSnapshot(snapshot);
+}
+
 /* Removes an opened tenant and all that is below it; the events stay. */
 void
 apikey_tenant_drop(ApikeyTenant *tenant)
 {
-	Snapshot	snapshot;
-	ScanKeyData key;
-
 	if (tenant->is_project)
 	{
 		drop_project(tenant);
 		return;
 	}
 
-	snapshot = apikey_latest_snapshot();
-	ScanKeyInit(&key, APIKEY_PROJECT_ORGANIZATION + 1, BTEqualStrategyNumber,
-				F_UUID_EQ, UUIDPGetDatum(apikey_tenant_organization(tenant)));
-	apikey_table_scan(&apikey_project_table, APIKEY_REL_PROJECT_ORGANIZATION,
-					  &key, 1, snapshot, drop_visited_project, tenant);
-	UnregisterSnapshot(snapshot);
+	drop_projects(tenant);
 	apikey_hold_name(tenant);
-	apikey_member_scan(apikey_tenant_organization(tenant), NULL, delete_member,
-					   NULL);
+	delete_members(apikey_tenant_organization(tenant), NULL);
 	apikey_limit_drop_of_tenant(apikey_tenant_organization(tenant), NULL);
 	apikey_event_tenant(tenant, APIKEY_EVENT_ORGANIZATION_DROPPED, NULL);
 	apikey_table_delete(&apikey_organization_table,

@@ -39,6 +39,7 @@ typedef struct Fact
 static Fact facts[APIKEY_FACTS];
 static SubTransactionId told_in = InvalidSubTransactionId;
 static int	told_keys = 0;		/* in that subtransaction */
+static SubTransactionId told_all = InvalidSubTransactionId;
 static uint64 messages = 0;		/* counts what makes a row read before old */
 
 static ApikeyChangesListener listener = NULL;
@@ -82,7 +83,7 @@ on_transaction_end(ApikeyEnd end pg_attribute_unused())
 	wrote_in_transaction = false;
 	for (int fact = 0; fact < APIKEY_FACTS; fact++)
 		facts[fact].told = InvalidSubTransactionId;
-	told_in = InvalidSubTransactionId;
+	told_in = told_all = InvalidSubTransactionId;
 }
 
 ApikeyTransactionPart apikey_changes_transaction = {.end = on_transaction_end};
@@ -125,6 +126,19 @@ send_message(Oid token)
 }
 
 /*
+ * This transaction has changed something on which many keys depend.  Once in each of
+ * its subtransactions is enough, as it remembers nothing from then on.
+ */
+void
+apikey_changes_all(void)
+{
+	if (told_all == GetCurrentSubTransactionId())
+		return;
+	send_message(ALL_KEYS);
+	told_all = GetCurrentSubTransactionId();
+}
+
+/*
  * This transaction has changed a key; with its commit all processes know.  The
  * server compares each message of a command with all before, so that what is
  * changed in great numbers is told at once, for all keys.
@@ -137,16 +151,9 @@ apikey_changes_key(const pg_uuid_t *id)
 	told_in = GetCurrentSubTransactionId();
 	if (told_keys < KEYS_TOLD_MAX)
 		send_message(apikey_changes_token(id));
-	else if (told_keys == KEYS_TOLD_MAX)
-		send_message(ALL_KEYS);
-	told_keys += told_keys <= KEYS_TOLD_MAX;
-}
-
-/* This transaction has changed something on which many keys depend. */
-void
-apikey_changes_all(void)
-{
-	send_message(ALL_KEYS);
+	else
+		apikey_changes_all();
+	told_keys += told_keys < KEYS_TOLD_MAX;
 }
 
 /*

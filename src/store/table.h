@@ -137,6 +137,14 @@ typedef struct ApikeyRowHint
 /* Is called with each row of a scan; false ends it. */
 typedef bool (*ApikeyVisit) (const ApikeyRow *row, void *state);
 
+/* Visits in turns: see apikey_turns_visit. */
+typedef struct ApikeyTurns
+{
+	ApikeyVisit visit;
+	void	   *state;
+	MemoryContext context;
+} ApikeyTurns;
+
 /* table.c */
 extern Snapshot apikey_latest_snapshot(void);
 extern TupleDesc apikey_table_descriptor(const ApikeyTable *table);
@@ -164,6 +172,10 @@ extern void apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 							  void *state);
 extern bool apikey_table_any(const ApikeyTable *table, ApikeyRelation index,
 							 Snapshot snapshot, int most);
+extern void apikey_turns_begin(ApikeyTurns *turns, ApikeyVisit visit,
+							   void *state);
+extern bool apikey_turns_visit(const ApikeyRow *row, void *turns);
+extern void apikey_turns_end(ApikeyTurns *turns);
 extern bool apikey_table_find(const ApikeyTable *table, ApikeyRelation index,
 							  const ScanKeyData *keys, int nkeys,
 							  ApikeyRow *row);

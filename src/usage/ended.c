@@ -8,7 +8,8 @@
  *
  * A key that has been rotated away is left alone: the state of its rate limit,
  * in its slot, is that of its successors.  What a prepared transaction ends is left for the
- * worker, or until it is at rest.
+ * worker, or until it is at rest; so is, of very many keys, one that has got its
+ * slot between its end and the commit.
  */
 #include "postgres.h"
 
@@ -17,6 +18,8 @@
 #include "store/store.h"
 #include "memory/memory.h"
 #include "usage/usage.h"
+
+#define NOTED_AT_LEAST	1000	/* keys; beyond, those that have a slot */
 
 typedef enum EndedKind
 {
@@ -45,11 +48,23 @@ note(EndedKind kind, Oid database)
 	return new;
 }
 
+static bool
+has_slot(const pg_uuid_t *id)
+{
+	LWLock	   *lock;
+
+	if (apikey_slot_find(MyDatabaseId, id, NULL, &lock) == NULL)
+		return false;
+	LWLockRelease(lock);
+	return true;
+}
+
 /* A key is being revoked, or its row deleted. */
 void
 apikey_ended_key(const pg_uuid_t *id, bool gone)
 {
-	if (apikey_usage_shared())
+	if (apikey_usage_shared() &&
+		(apikey_ended_transaction.count < NOTED_AT_LEAST || has_slot(id)))
 		note(gone ? GONE_KEY : ENDED_KEY, MyDatabaseId)->id = *id;
 }
 
