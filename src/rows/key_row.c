@@ -6,7 +6,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "utils/memutils.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
@@ -137,27 +136,6 @@ apikey_use_put(ApikeyWriter *writer, const ApikeyRow *use, bool is_new)
 		apikey_table_add(writer, &apikey_use_table, use);
 	else
 		apikey_table_put(writer, &apikey_use_table, use);
-}
-
-/* A descriptor of a key's row, kept for the life of the process. */
-TupleDesc
-apikey_key_descriptor(void)
-{
-	static TupleDesc desc = NULL;
-	static Oid	role_type;		/* all that may change in it */
-	Oid			current = apikey_catalog()->role_type;
-
-	if (desc == NULL || role_type != current)
-	{
-		MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
-
-		if (desc != NULL)
-			FreeTupleDesc(desc);
-		desc = apikey_table_descriptor(&apikey_key_table);
-		role_type = current;
-		MemoryContextSwitchTo(context);
-	}
-	return desc;
 }
 
 Oid

@@ -82,7 +82,6 @@ extern bool apikey_use_take(ApikeyWriter *writer, const pg_uuid_t *key,
 							ApikeyRow *use, bool *is_new);
 extern void apikey_use_put(ApikeyWriter *writer, const ApikeyRow *use,
 						   bool is_new);
-extern TupleDesc apikey_key_descriptor(void);
 extern Oid	apikey_key_owner(const ApikeyRow *key);
 extern void apikey_key_set_owner(ApikeyRow *key, Oid owner);
 extern bool apikey_key_revoked(const ApikeyRow *key);

@@ -369,22 +369,3 @@ apikey_table_fetch_latest(const ApikeyTable *table, const pg_uuid_t *id,
 	UnregisterSnapshot(snapshot);
 	return found;
 }
-
-static Oid
-column_type(const ApikeyColumn *column)
-{
-	return OidIsValid(column->type) ? column->type :
-		apikey_catalog()->role_type;
-}
-
-/* A descriptor of a table's columns, in the current context. */
-TupleDesc
-apikey_table_descriptor(const ApikeyTable *table)
-{
-	TupleDesc	desc = CreateTemplateTupleDesc(table->count);
-
-	for (int i = 0; i < table->count; i++)
-		TupleDescInitEntry(desc, i + 1, table->columns[i].name,
-						   column_type(&table->columns[i]), -1, 0);
-	return desc;
-}

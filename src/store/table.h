@@ -147,7 +147,6 @@ typedef struct ApikeyTurns
 
 /* table.c */
 extern Snapshot apikey_latest_snapshot(void);
-extern TupleDesc apikey_table_descriptor(const ApikeyTable *table);
 extern Relation apikey_table_relation(const ApikeyTable *table, LOCKMODE mode);
 extern Relation apikey_table_index(const ApikeyTable *table,
 								   ApikeyRelation index);

@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "utils/datum.h"
 
 #include "store/store.h"
 #include "rows/rows.h"
@@ -65,16 +64,30 @@ column_value(const ApikeyRow *key, ApikeyKeyColumn column)
 		PointerGetDatum(DatumGetArrayTypeP(value)) : value;
 }
 
+/* What a column of a key points to; nothing, where it is the datum itself. */
+static Size
+column_bytes(ApikeyKeyColumn column, Datum value)
+{
+	switch (column)
+	{
+		case APIKEY_KEY_OWNER:
+		case APIKEY_KEY_EXPIRES_AT:
+		case APIKEY_KEY_REVOKED_AT:
+			return 0;
+		case APIKEY_KEY_ROTATED_TO:
+			return UUID_LEN;
+		default:
+			return VARSIZE_ANY(DatumGetPointer(value));
+	}
+}
+
 /* Appends the columns that are kept; false where they are too long. */
 static bool
 keep_columns(StringInfo memory, const ApikeyRow *key)
 {
-	TupleDesc	desc = apikey_key_descriptor();
-
 	for (size_t i = 0; i < lengthof(kept_columns); i++)
 	{
-		int			column = kept_columns[i];
-		Form_pg_attribute attribute = TupleDescAttr(desc, column);
+		ApikeyKeyColumn column = kept_columns[i];
 		Datum		value;
 		Size		bytes;
 		uint16		at;
@@ -82,10 +95,10 @@ keep_columns(StringInfo memory, const ApikeyRow *key)
 		if (key->nulls[column])
 			continue;
 		value = column_value(key, column);
-		bytes = datumGetSize(value, attribute->attbyval, attribute->attlen);
+		bytes = column_bytes(column, value);
 		if (!has_room(memory, Max(bytes, sizeof(Datum))))
 			return false;
-		at = attribute->attbyval ?
+		at = bytes == 0 ?
 			append(memory, &value, sizeof(Datum)) | BY_VALUE :
 			append(memory, DatumGetPointer(value), bytes);
 		made(memory)->columns_at[column] = at;
