@@ -40,17 +40,23 @@ set_problem(ApikeySource *source, const char *format,...)
 	va_end(arguments);
 }
 
-/* One that says nothing yet, in the current memory context. */
+/*
+ * One that says nothing yet, in the current memory context.  Of its content only
+ * as many bytes are touched as are read, here and when it is wiped.
+ */
 ApikeySource *
 apikey_source_new(void)
 {
-	return palloc0(sizeof(ApikeySource));
+	ApikeySource *source = palloc(sizeof(ApikeySource));
+
+	memset(source, 0, offsetof(ApikeySource, content));
+	return source;
 }
 
 void
 apikey_source_free(ApikeySource *source)
 {
-	explicit_bzero(source, sizeof(*source));
+	explicit_bzero(source, offsetof(ApikeySource, content) + source->len);
 	pfree(source);
 }
 
@@ -287,6 +293,9 @@ apikey_source_lines(ApikeySource *source, ApikeyTakeLine take)
 	const char *found = NULL;
 	int			number = 0;
 
+	/* Where nothing is wrong, there is a byte to spare. */
+	if (source->problem[0] == '\0')
+		source->content[source->len] = '\0';
 	for (const char *line = source->content;
 		 source->problem[0] == '\0' && line < end && found == NULL;)
 	{
