@@ -69,6 +69,16 @@ ALTER TABLE apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived, ENABLE ALWAYS 
 SELECT apikey_disable(apikey_id(:'key'));
 SELECT code FROM apikey_verify(:'key', :own);
 SELECT apikey_enable(apikey_id(:'key'));
+-- nor that there is no revocation
+TRUNCATE apikey_revocation;
+ALTER TABLE apikey_revocation DISABLE TRIGGER apikey_revocation_changed;
+SELECT code FROM apikey_verify(:'key', :own);
+INSERT INTO apikey_revocation (id, key_id, revoked_at, revoked_by, removed, disabled)
+	VALUES (gen_random_uuid(), apikey_id(:'key'), now(), 'another', false, false);
+SELECT code FROM apikey_verify(:'key', :own);
+DELETE FROM apikey_revocation;
+SELECT code FROM apikey_verify(:'key', :own);
+ALTER TABLE apikey_revocation ENABLE ALWAYS TRIGGER apikey_revocation_changed;
 ALTER TABLE apikey_event DISABLE TRIGGER apikey_event_kept;
 SELECT apikey_revoke(apikey_id(:'key'));
 ALTER TABLE apikey_event ENABLE ALWAYS TRIGGER apikey_event_kept;

@@ -147,6 +147,17 @@ apikey_find_setting(const char *name)
 #define APIKEY_JUMBLE_STATE	JumbleState
 #endif
 
+/* A relation's file, by its tablespace and its number there. */
+#if PG_VERSION_NUM >= 170000
+#define apikey_smgropen(tablespace, number) \
+	smgropen((RelFileLocator) {tablespace, MyDatabaseId, number}, \
+			 INVALID_PROC_NUMBER)
+#else
+#define apikey_smgropen(tablespace, number) \
+	smgropen((RelFileNode) {tablespace, MyDatabaseId, number}, \
+			 InvalidBackendId)
+#endif
+
 /* A hash table in shared memory, of a fixed size (up to 18: from, to). */
 #if PG_VERSION_NUM >= 190000
 #define apikey_shmem_hash(name, size, control, flags) \

@@ -9,11 +9,11 @@
 #include "access/table.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "text/text.h"
 #include "store/store.h"
@@ -56,13 +56,9 @@ seen_one(const ApikeyRow *row pg_attribute_unused(), void *state)
 static bool
 look_for_any(void)
 {
-	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_IMPORT),
-								 AccessShareLock);
-	bool		empty = RelationGetNumberOfBlocks(rel) == 0;
 	bool		found = false;
 
-	table_close(rel, AccessShareLock);
-	if (!empty)
+	if (!apikey_table_blank(&apikey_import_table))
 		apikey_table_walk(&apikey_import_table, APIKEY_REL_IMPORT_PKEY, NULL, 0,
 						  SnapshotAny, seen_one, &found);
 	return found;

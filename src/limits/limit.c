@@ -148,8 +148,9 @@ apikey_limit_any(void)
 	begun = apikey_changes_begin();
 	any = false;
 	/* Anybody's, and none that a serializable transaction has read. */
-	apikey_table_walk(&apikey_limit_table, APIKEY_REL_LIMIT_PKEY, NULL, 0,
-					  SnapshotAny, any_row, &any);
+	if (!apikey_table_blank(&apikey_limit_table))
+		apikey_table_walk(&apikey_limit_table, APIKEY_REL_LIMIT_PKEY, NULL, 0,
+						  SnapshotAny, any_row, &any);
 	apikey_fact_store(APIKEY_FACT_LIMITS, begun, any);
 	return any;
 }

@@ -5,14 +5,11 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "text/text.h"
@@ -50,18 +47,10 @@ const ApikeyTable apikey_revocation_table = {
 static bool
 look_for_any(Snapshot snapshot)
 {
-	Relation	rel;
-	bool		empty;
-
-	if (apikey_catalog_lacks(APIKEY_REL_REVOCATION))
-		return false;
-	rel = table_open(apikey_catalog_relation(APIKEY_REL_REVOCATION),
-					 AccessShareLock);
-	empty = RelationGetNumberOfBlocks(rel) == 0;
-	table_close(rel, AccessShareLock);
-	return !empty && apikey_table_any(&apikey_revocation_table,
-									  APIKEY_REL_REVOCATION_PKEY, snapshot,
-									  LOOKED_AT_MOST);
+	return !apikey_catalog_lacks(APIKEY_REL_REVOCATION) &&
+		!apikey_table_blank(&apikey_revocation_table) &&
+		apikey_table_any(&apikey_revocation_table, APIKEY_REL_REVOCATION_PKEY,
+						 snapshot, LOOKED_AT_MOST);
 }
 
 /*

@@ -104,25 +104,34 @@ trigger_repairs(Relation rel, ApikeyRelation table)
 	return sql.data;
 }
 
-/* Do changes of a table fire all triggers that they have to, whoever makes them? */
+/* Has a table all triggers, and do all fire that have to? */
+static bool
+all_fire(const TriggerDesc *triggers, ApikeyRelation table)
+{
+	bool		all = !apikey_triggers_missing(triggers, table);
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		all = all && !fires_too_seldom(&triggers->triggers[i]);
+	return all;
+}
+
+/*
+ * Do changes of a table fire all triggers that they have to, whoever makes them?
+ * rel is NULL where the table is not open.
+ */
 static bool
 triggers_intact(Relation rel, ApikeyRelation table)
 {
-	const TriggerDesc *triggers;
-	bool		intact;
-
 	begin();
-	if (known_triggers[table] != UNKNOWN)
-		return known_triggers[table] == INTACT;
-	intact = !apikey_triggers_missing(rel, table);
-	triggers = rel->trigdesc;
-	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-		intact = intact && !fires_too_seldom(&triggers->triggers[i]);
-	known_triggers[table] = intact ? INTACT : ALTERED;
-	return intact;
+	if (known_triggers[table] == UNKNOWN)
+		known_triggers[table] =
+			all_fire(rel != NULL ? rel->trigdesc :
+					 apikey_triggers_read(apikey_catalog_relation(table)),
+					 table) ? INTACT : ALTERED;
+	return known_triggers[table] == INTACT;
 }
 
-/* May what is read of an open table be remembered? */
+/* May what is read of a table, which is open, or NULL, be remembered? */
 bool
 apikey_intact_to_remember(Relation rel, ApikeyRelation table)
 {

@@ -31,7 +31,9 @@ extern ApikeyRelation apikey_catalog_missing(ApikeyRelation table);
 #define APIKEY_TRIGGER_PREFIX	"apikey_"
 
 /* triggers.c */
-extern bool apikey_triggers_missing(Relation rel, ApikeyRelation table);
+extern struct TriggerDesc *apikey_triggers_read(Oid relid);
+extern bool apikey_triggers_missing(const struct TriggerDesc *there,
+									ApikeyRelation table);
 extern void apikey_triggers_repair(Relation rel, ApikeyRelation table,
 								   struct StringInfoData *sql);
 

@@ -13,11 +13,15 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/smgr.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "store/store_internal.h"
 
@@ -69,6 +73,42 @@ apikey_table_relation(const ApikeyTable *table, LOCKMODE mode)
 	if (RelationGetDescr(rel)->natts > APIKEY_COLUMNS_MAX)
 		elog(ERROR, "table \"%s\" has too many columns", table->name);
 	return rel;
+}
+
+/* Has a relation no page? */
+static bool
+has_no_page(const FormData_pg_class *relation)
+{
+	Oid			tablespace = OidIsValid(relation->reltablespace) ?
+		relation->reltablespace : MyDatabaseTableSpace;
+
+	return OidIsValid(relation->relfilenode) &&
+		smgrnblocks(apikey_smgropen(tablespace, relation->relfilenode),
+					MAIN_FORKNUM) == 0;
+}
+
+/*
+ * Has a table no page, and so no row?  It is not opened for that: in a process
+ * that has not done so, this would read all that the catalogs have of it.  Like
+ * any reading, it is remembered only where changes would be told.
+ */
+bool
+apikey_table_blank(const ApikeyTable *table)
+{
+	Oid			relid = apikey_catalog_relation(table->relation);
+	HeapTuple	tuple;
+	bool		blank;
+
+	LockRelationOid(relid, AccessShareLock);
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	blank = has_no_page((Form_pg_class) GETSTRUCT(tuple));
+	ReleaseSysCache(tuple);
+	if (blank && !apikey_intact_to_remember(NULL, table->relation))
+		apikey_changes_not_final();
+	UnlockRelationOid(relid, AccessShareLock);
+	return blank;
 }
 
 /* Opens an index of an open table; NULL where the table itself is named. */

@@ -148,6 +148,7 @@ typedef struct ApikeyTurns
 /* table.c */
 extern Snapshot apikey_latest_snapshot(void);
 extern Relation apikey_table_relation(const ApikeyTable *table, LOCKMODE mode);
+extern bool apikey_table_blank(const ApikeyTable *table);
 extern Relation apikey_table_index(const ApikeyTable *table,
 								   ApikeyRelation index);
 extern void apikey_table_deform(const ApikeyTable *table, HeapTuple tuple,

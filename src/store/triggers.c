@@ -8,8 +8,14 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "lib/stringinfo.h"
+#include "utils/fmgroids.h"
 #include "utils/rel.h"
 
 #include "store/store_internal.h"
@@ -67,12 +73,45 @@ static const struct
 	{APIKEY_REL_BEAT, "beat_arrived", ARRIVED_TOO}
 };
 
-/* Has an open table one of them? */
-static bool
-has_trigger(Relation rel, const char *name)
+/*
+ * The triggers of a table that is not open, as far as they are looked at here,
+ * in the current memory context.
+ */
+TriggerDesc *
+apikey_triggers_read(Oid relid)
 {
-	const TriggerDesc *there = rel->trigdesc;
+	TriggerDesc *there = palloc0(sizeof(TriggerDesc));
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
 
+	there->triggers = palloc(0);
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger row = (Form_pg_trigger) GETSTRUCT(tuple);
+		Trigger    *trigger;
+
+		there->triggers = repalloc(there->triggers,
+								   (there->numtriggers + 1) * sizeof(Trigger));
+		trigger = &there->triggers[there->numtriggers++];
+		memset(trigger, 0, sizeof(Trigger));
+		trigger->tgname = pstrdup(NameStr(row->tgname));
+		trigger->tgenabled = row->tgenabled;
+		trigger->tgisinternal = row->tgisinternal;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return there;
+}
+
+/* Is one of them among those that a table has? */
+static bool
+has_trigger(const TriggerDesc *there, const char *name)
+{
 	for (int i = 0; there != NULL && i < there->numtriggers; i++)
 	{
 		if (strncmp(there->triggers[i].tgname, APIKEY_TRIGGER_PREFIX,
@@ -84,26 +123,26 @@ has_trigger(Relation rel, const char *name)
 	return false;
 }
 
-/* The next one, from a number on, that an open table lacks; -1 for none. */
+/* The next one, from a number on, that a table lacks; -1 for none. */
 static int
-next_missing(Relation rel, ApikeyRelation table, int from)
+next_missing(const TriggerDesc *there, ApikeyRelation table, int from)
 {
 	/* A script that has not been updated has made others. */
 	if (apikey_catalog()->first_script)
 		return -1;
 	for (int i = from; i < (int) lengthof(triggers); i++)
 	{
-		if (triggers[i].table == table && !has_trigger(rel, triggers[i].name))
+		if (triggers[i].table == table && !has_trigger(there, triggers[i].name))
 			return i;
 	}
 	return -1;
 }
 
-/* Lacks an open table a trigger? */
+/* Does a table that has some triggers, or NULL, lack one? */
 bool
-apikey_triggers_missing(Relation rel, ApikeyRelation table)
+apikey_triggers_missing(const TriggerDesc *there, ApikeyRelation table)
 {
-	return next_missing(rel, table, 0) >= 0;
+	return next_missing(there, table, 0) >= 0;
 }
 
 /* Adds to a text of SQL what makes the triggers that an open table lacks. */
@@ -113,8 +152,8 @@ apikey_triggers_repair(Relation rel, ApikeyRelation table, StringInfo sql)
 	const char *schema = apikey_catalog_schema();
 	const char *name = RelationGetRelationName(rel);
 
-	for (int i = next_missing(rel, table, 0); i >= 0;
-		 i = next_missing(rel, table, i + 1))
+	for (int i = next_missing(rel->trigdesc, table, 0); i >= 0;
+		 i = next_missing(rel->trigdesc, table, i + 1))
 		appendStringInfo(sql, " CREATE TRIGGER " APIKEY_TRIGGER_PREFIX "%s %s ON %s.%s FOR EACH %s EXECUTE FUNCTION %s.%s; ALTER TABLE %s.%s ENABLE %s TRIGGER " APIKEY_TRIGGER_PREFIX "%s;",
 						 triggers[i].name, triggers[i].when, schema, name,
 						 triggers[i].each, schema, triggers[i].function,
