@@ -74,8 +74,8 @@ catalog_invalidate_schema(Datum arg, int cacheid pg_attribute_unused(),
 
 /*
  * The OID of an extension, its schema and, unless that is NULL, its version, in
- * one look at a catalog of which nothing is cached; invalid for one that is not
- * there.
+ * one look at a catalog of which nothing is cached, and which is so small that
+ * to open its index costs more; invalid for one that is not there.
  */
 Oid
 apikey_extension_find(const char *name, Oid *schema, char **version)
@@ -89,7 +89,7 @@ apikey_extension_find(const char *name, Oid *schema, char **version)
 
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
 				F_NAMEEQ, CStringGetDatum(name));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
@@ -263,11 +263,14 @@ static void
 look_for_roles(void *result, int which pg_attribute_unused())
 {
 	Oid		   *roles = result;
+	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									   CStringGetDatum("apikey_role"),
+									   ObjectIdGetDatum(catalog.schema));
 
 	for (int i = APIKEY_ROLE_DEVELOPER; i < APIKEY_ROLES; i++)
 	{
 		roles[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
-								   ObjectIdGetDatum(catalog.role_type),
+								   ObjectIdGetDatum(type),
 								   CStringGetDatum(role_names[i]));
 		if (!OidIsValid(roles[i]))
 			elog(ERROR, "type apikey_role has no value \"%s\"", role_names[i]);
@@ -334,9 +337,6 @@ look_for_extension(void *result, int which pg_attribute_unused())
 	catalog.schema = found->schema;
 	found->relations[APIKEY_REL_KEY] = catalog_find(APIKEY_REL_KEY);
 	found->tables_owner = catalog_owner(found->relations[APIKEY_REL_KEY]);
-	found->role_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-									   CStringGetDatum("apikey_role"),
-									   ObjectIdGetDatum(found->schema));
 }
 
 static void

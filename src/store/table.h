@@ -37,7 +37,6 @@ typedef struct ApikeyCatalog
 	Oid			schema;
 	Oid			tables_owner;
 	bool		first_script;	/* that of 0.1.0 has not been updated */
-	Oid			role_type;
 	Oid			roles[APIKEY_ROLES];	/* the enum's values, once needed */
 	Oid			relations[APIKEY_RELATIONS];	/* found so far */
 } ApikeyCatalog;
