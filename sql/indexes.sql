@@ -10,6 +10,22 @@ CREATE FUNCTION complete() RETURNS boolean LANGUAGE sql AS $$
 	WHERE amname = 'btree' AND indrelid IN ('apikey_key'::regclass, 'apikey_event'::regclass, 'apikey_digest'::regclass) $$;
 SELECT made('before');
 
+-- All are locked while a row is in them, whatever was rolled back before
+CREATE FUNCTION locked() RETURNS boolean LANGUAGE sql AS $$
+	SELECT bool_and(EXISTS (SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND relation = indexrelid AND mode = 'RowExclusiveLock'))
+	FROM pg_index WHERE indrelid IN ('apikey_key'::regclass, 'apikey_event'::regclass, 'apikey_digest'::regclass) $$;
+BEGIN;
+SAVEPOINT s;
+SELECT made('lost'), locked();
+ROLLBACK TO s;
+SELECT locked();
+SELECT made('kept'), locked();
+RELEASE s;
+SELECT made('more'), locked();
+COMMIT;
+SELECT locked();
+DROP FUNCTION locked;
+
 -- One more, in the middle of a transaction, and back
 BEGIN;
 SELECT made('one');

@@ -6,7 +6,8 @@
  * times what putting a row into it does, and a table of ours has up to ten
  * indexes.  So what was made for one writer goes to the next one of the table,
  * in this transaction or a later one, until an invalidation names the table or
- * an index of it.  No relation stays open meanwhile, nor locked.
+ * an index of it.  No relation stays open meanwhile; locked they are to the end
+ * of the subtransaction, in which that is not asked for again.
  *
  * A writer has it for itself: it lives in the writer's memory, and is gone with
  * that after an error.
@@ -19,6 +20,7 @@
 
 #include "access/genam.h"
 #include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "executor/executor.h"
@@ -36,6 +38,8 @@ struct ApikeyIndexes
 	MemoryContext context;		/* in which all of it is */
 	uint64		version;		/* as of which it was made */
 	bool		lasts;			/* beyond the writer */
+	FullTransactionId transaction;	/* in which the indexes are locked, */
+	SubTransactionId subtransaction;	/* and in what part of it */
 	int			count;
 	IndexInfo **infos;
 };
@@ -190,6 +194,25 @@ take(Kept *about)
 }
 
 /*
+ * The lock that indexes are to be opened in: none, where this subtransaction,
+ * which keeps it to its end, has taken it before.
+ */
+static LOCKMODE
+lock_mode(ApikeyIndexes *indexes)
+{
+	FullTransactionId transaction = GetTopFullTransactionIdIfAny();
+	SubTransactionId subtransaction = GetCurrentSubTransactionId();
+
+	if (FullTransactionIdIsValid(transaction) &&
+		FullTransactionIdEquals(transaction, indexes->transaction) &&
+		subtransaction == indexes->subtransaction)
+		return NoLock;
+	indexes->transaction = transaction;
+	indexes->subtransaction = subtransaction;
+	return RowExclusiveLock;
+}
+
+/*
  * Opens the indexes of an open and locked table, to be written, as
  * ExecOpenIndices does; what it takes lives in the current context.  Others may
  * make or remove an index, but wait for our lock of the table before they rely
@@ -200,12 +223,14 @@ apikey_indexes_open(ResultRelInfo *target, ApikeyRelation table)
 {
 	ApikeyIndexes *indexes = take(&kept[table]);
 	Relation   *open;
+	LOCKMODE	mode;
 
 	if (indexes == NULL)
 		indexes = make(&kept[table], target->ri_RelationDesc);
+	mode = lock_mode(indexes);
 	open = palloc(indexes->count * sizeof(Relation));
 	for (int i = 0; i < indexes->count; i++)
-		open[i] = index_open(kept[table].oids[i], RowExclusiveLock);
+		open[i] = index_open(kept[table].oids[i], mode);
 	target->ri_IndexRelationDescs = open;
 	target->ri_IndexRelationInfo = indexes->infos;
 	target->ri_NumIndices = indexes->count;
