@@ -51,6 +51,13 @@ apikey_find_setting(const char *name)
 	EvalPlanQualInit(epq, estate, NULL, NIL, -1)
 #endif
 
+/* The number of this process, less than MaxBackends, while it is there. */
+#if PG_VERSION_NUM >= 170000
+#define apikey_process_number()	MyProcNumber
+#else
+#define apikey_process_number()	(MyBackendId - 1)
+#endif
+
 /* What a relation is stored in. */
 #if PG_VERSION_NUM >= 160000
 #define apikey_relation_file(rel)	((rel)->rd_locator)

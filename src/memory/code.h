@@ -27,6 +27,8 @@ typedef enum ApikeyCode
 	APIKEY_CODE_VALID
 } ApikeyCode;
 
+#define APIKEY_VERDICTS		(APIKEY_CODE_VALID + 1)
+
 /* code.c */
 extern const char *apikey_code_name(ApikeyCode code);
 extern ApikeyCode apikey_code_of_refusal(const text *name);

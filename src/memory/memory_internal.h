@@ -61,6 +61,13 @@ extern int	apikey_share_count(Oid database);
 /* stats.c */
 extern void apikey_stats_evicted(Oid database, uint64 not_attributed);
 
+/* verdicts.c */
+extern void apikey_verdicts_count(pg_atomic_uint64 *total, ApikeyCode code,
+								  LWLock *lock);
+extern void apikey_verdicts_read(pg_atomic_uint64 *total, uint64 *codes,
+								 LWLock *lock);
+extern void apikey_verdicts_clear(pg_atomic_uint64 *total);
+
 /* lease_rest.c */
 extern bool apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now);
 

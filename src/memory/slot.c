@@ -390,8 +390,10 @@ apikey_slot_end(Oid database, const pg_uuid_t *id, bool gone)
 		return;
 	if (!gone && (slot = apikey_slot_find(database, id, NULL, &lock)) != NULL)
 	{
+		SpinLockAcquire(&slot->mutex);
 		pg_atomic_write_u64(&slot->arrival, 0);
 		slot->ended = true;
+		SpinLockRelease(&slot->mutex);
 		LWLockRelease(lock);
 	}
 	drop_slot(&key, gone);

@@ -17,9 +17,10 @@
  *
  * Locks: a bucket changes under the exclusive lock of its partition, the key of
  * a slot in it under that and the slot's mutex.  So who uses a slot holds one of
- * the two: the lock, shared, and then changes counters by atomic operations, the
- * rest under the mutex; or, where it touches nothing else, the mutex alone, under
- * which it has seen that the slot is the key's.  "control" guards the stack of
+ * the two: the mutex alone, under which it has seen that the slot is the key's;
+ * or the lock, shared.  Whoever writes what is in it holds the mutex, and others
+ * read no more than counters without it.  So a use that finds the slot by a hint
+ * writes one line of the processor's cache.  "control" guards the stack of
  * free slots and who holds how many, and is taken last.
  */
 #ifndef APIKEY_SLOT_H
@@ -134,7 +135,7 @@ typedef struct ApikeySlot
 	int			next;			/* in its bucket or on the stack; -1: none */
 	bool		used;
 	bool		ended;			/* its key has ended for good */
-	slock_t		mutex;			/* guards what no atomic does */
+	slock_t		mutex;			/* of whoever writes in it */
 	bool		has_addr;
 	pg_atomic_uint64 uses;
 	pg_atomic_uint64 last_used_at;	/* 0: not since the counting began */

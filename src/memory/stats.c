@@ -20,7 +20,7 @@ typedef struct DatabaseStats
 {
 	Oid			database;		/* invalid: free; or, the last, of all others */
 	bool		dormant;
-	pg_atomic_uint64 codes[APIKEY_CODE_VALID + 1];
+	pg_atomic_uint64 codes[APIKEY_VERDICTS];	/* a total: see verdicts.c */
 	pg_atomic_uint64 evictions;
 	pg_atomic_uint64 not_attributed;
 	pg_atomic_uint64 last_flush_at;
@@ -66,12 +66,11 @@ visit_due(DatabaseStats *stats, TimestampTz now)
 	return due;
 }
 
-/* What each entry begins with. */
+/* What each entry begins with; the lock is held exclusively. */
 static void
 clear_entry(DatabaseStats *stats, Oid database)
 {
-	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
-		pg_atomic_write_u64(&stats->codes[i], 0);
+	apikey_verdicts_clear(stats->codes);
 	pg_atomic_write_u64(&stats->evictions, 0);
 	pg_atomic_write_u64(&stats->not_attributed, 0);
 	pg_atomic_write_u64(&stats->last_flush_at, 0);
@@ -87,7 +86,7 @@ clear_entry(DatabaseStats *stats, Oid database)
 static void
 init_entry(DatabaseStats *stats)
 {
-	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
+	for (int i = 0; i < APIKEY_VERDICTS; i++)
 		pg_atomic_init_u64(&stats->codes[i], 0);
 	pg_atomic_init_u64(&stats->evictions, 0);
 	pg_atomic_init_u64(&stats->not_attributed, 0);
@@ -207,7 +206,7 @@ my_stats(void)
 void
 apikey_stats_count(ApikeyCode code)
 {
-	pg_atomic_fetch_add_u64(&my_stats()->codes[code], 1);
+	apikey_verdicts_count(my_stats()->codes, code, stats_lock);
 }
 
 void
@@ -443,8 +442,7 @@ apikey_stats_read(ApikeyStats *result)
 		return false;
 	stats = my_stats();
 	apikey_stats_read_times(result);
-	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
-		result->codes[i] = pg_atomic_read_u64(&stats->codes[i]);
+	apikey_verdicts_read(stats->codes, result->codes, stats_lock);
 	result->evictions = pg_atomic_read_u64(&stats->evictions);
 	result->not_attributed = pg_atomic_read_u64(&stats->not_attributed);
 	return true;

@@ -14,6 +14,9 @@
 /* stats.c */
 extern const ApikeyMemoryPart apikey_stats_memory;
 
+/* verdicts.c */
+extern const ApikeyMemoryPart apikey_verdicts_memory;
+
 /* What a worker is to come to a database for, at a time. */
 typedef enum ApikeyVisitFor
 {
@@ -26,7 +29,7 @@ typedef enum ApikeyVisitFor
 typedef struct ApikeyStats
 {
 	TimestampTz since;
-	uint64		codes[APIKEY_CODE_VALID + 1];
+	uint64		codes[APIKEY_VERDICTS];
 	uint64		evictions;
 	uint64		not_attributed;
 	TimestampTz last_flush_at;	/* 0: never */

@@ -26,23 +26,21 @@ typedef struct Denied
 	ApikeyDenial denial;
 } Denied;
 
-/* A key's secret has matched, and it was refused; its partition is locked. */
+/* A key's secret has matched, and it was refused; its slot's mutex is held. */
 void
 apikey_denial_note(ApikeySlot *slot, ApikeyCode code, inet *client_addr)
 {
 	ApikeyDenial *denial = &slot->denial;
-	Oid			actor = GetUserId();
 
-	SpinLockAcquire(&slot->mutex);
+	pg_atomic_write_u64(&slot->denials, pg_atomic_read_u64(&slot->denials) + 1);
 	if (denial->count < PG_UINT32_MAX)
 		denial->count++;
 	denial->code = (uint8) code;
-	denial->actor = actor;
+	denial->actor = GetUserId();
 	denial->has_addr = client_addr != NULL;
 	if (client_addr != NULL)
 		memcpy(&denial->addr, VARDATA_ANY(client_addr),
 			   VARSIZE_ANY_EXHDR(client_addr));
-	SpinLockRelease(&slot->mutex);
 }
 
 /* Seconds are enough here, and take less room. */

@@ -12,20 +12,34 @@
 #include "rows/rows.h"
 #include "usage/usage_internal.h"
 
+/* Its mutex is held, as by all who write the counts. */
 static void
 note_use(ApikeySlot *slot, inet *client_addr, TimestampTz now)
 {
-	/* The count comes last: without it nothing is flushed. */
-	pg_atomic_write_u64(&slot->last_used_at, (uint64) now);
 	if (client_addr != NULL)
 	{
-		SpinLockAcquire(&slot->mutex);
 		memcpy(&slot->addr, VARDATA_ANY(client_addr),
 			   VARSIZE_ANY_EXHDR(client_addr));
 		slot->has_addr = true;
-		SpinLockRelease(&slot->mutex);
 	}
-	pg_atomic_fetch_add_u64(&slot->uses, 1);
+	pg_atomic_write_u64(&slot->last_used_at, (uint64) now);
+	pg_atomic_write_u64(&slot->uses, pg_atomic_read_u64(&slot->uses) + 1);
+}
+
+/* Finds a key's slot, or makes it one of what nobody needs, and holds its mutex. */
+static ApikeySlot *
+seize_slot(const pg_uuid_t *id, ApikeySlotHint *hint)
+{
+	ApikeySlot *slot;
+	LWLock	   *lock;
+
+	while ((slot = apikey_slot_seize(id, hint, false)) == NULL)
+	{
+		if (apikey_slot_open_spare(MyDatabaseId, id, hint, &lock) == NULL)
+			return NULL;
+		LWLockRelease(lock);
+	}
+	return slot;
 }
 
 /*
@@ -37,7 +51,6 @@ void
 apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 				  inet *client_addr, bool counts, TimestampTz now)
 {
-	LWLock	   *lock;
 	ApikeySlot *slot;
 
 	if (!apikey_usage_shared())
@@ -46,7 +59,7 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 	if (id == NULL || (code == APIKEY_CODE_VALID && !counts))
 		return;
 
-	slot = apikey_slot_open_spare(MyDatabaseId, id, hint, &lock);
+	slot = seize_slot(id, hint);
 	if (slot == NULL)
 	{
 		apikey_stats_not_attributed();
@@ -55,11 +68,8 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 	if (code == APIKEY_CODE_VALID)
 		note_use(slot, client_addr, now);
 	else
-	{
-		pg_atomic_fetch_add_u64(&slot->denials, 1);
 		apikey_denial_note(slot, code, client_addr);
-	}
-	LWLockRelease(lock);
+	SpinLockRelease(&slot->mutex);
 	if (code == APIKEY_CODE_VALID)
 		return;
 	if (apikey_principal_subjects_in_use())
