@@ -15,6 +15,10 @@ SELECT valid, code, key_id = apikey_id(:'key') AS id, name, project, owner, subj
 SELECT * FROM apikey_verify(overlay(:'key' placing 'x' from 4), owner => 'regress_apikey_alice');
 \x
 
+-- In a select list it returns its row, too.
+SELECT (v).valid, (v).code, (v).name
+	FROM (SELECT apikey_verify(t, owner => 'regress_apikey_alice') AS v FROM unnest(ARRAY[:'key', :'key', 'x', NULL]) t) verified;
+
 -- No text makes it raise: whatever is no key is malformed, or missing.
 SELECT what, code, valid, num_nulls(key_id, name, project, owner, subject, role, scopes, metadata,
 		expires_at, credits, rate_remaining, rate_reset_at, detail) AS nulls, apikey_check(t, owner => 'regress_apikey_alice') AS checked

@@ -341,9 +341,10 @@ same_types(TupleDesc one, TupleDesc two)
 }
 
 /*
- * Sets up the result of a function that returns its rows in a tuplestore, and
- * returns their descriptor.  The executor compares it with what it expects,
- * which costs as much as to find the key, so it is told only where it differs.
+ * Sets up the result of a function that returns one row, and returns the row's
+ * descriptor.  In FROM a tuplestore is asked for, and is cheaper.  Of that the
+ * executor compares the descriptor with what it expects, which costs as much as
+ * to find the key, so it is told only where it differs.
  */
 static TupleDesc
 begin_result(FunctionCallInfo fcinfo)
@@ -366,19 +367,23 @@ begin_result(FunctionCallInfo fcinfo)
 				 errdetail("The library \"apikey\" and the extension \"apikey\" are of different versions."),
 				 errhint("Use ALTER EXTENSION apikey UPDATE.")));
 
+	desc = result_descriptor(result->expectedDesc);
+	if ((result->allowedModes & SFRM_Materialize_Preferred) == 0 &&
+		(result->allowedModes & SFRM_ValuePerCall) != 0 &&
+		same_types(desc, result->expectedDesc))
+		return desc;
 	context = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
 	result->returnMode = SFRM_Materialize;
 	result->setResult = tuplestore_begin_heap((result->allowedModes &
 											   SFRM_Materialize_Random) != 0,
 											  false, work_mem);
 	MemoryContextSwitchTo(context);
-	desc = result_descriptor(result->expectedDesc);
 	if (!same_types(desc, result->expectedDesc))
 		result->setDesc = desc;
 	return desc;
 }
 
-/* Verifies and stores the row. */
+/* Verifies and returns the row, or stores it. */
 static Datum
 verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 	   const ApikeyRequirements *required)
@@ -404,6 +409,8 @@ verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 		if (keep && !is_kept)
 			apikey_cache_keep_row(&verdict, row);
 	}
+	if (result->returnMode == SFRM_ValuePerCall)
+		return heap_copy_tuple_as_datum(row, result->expectedDesc);
 	tuplestore_puttuple(result->setResult, row);
 	return (Datum) 0;
 }
