@@ -327,6 +327,7 @@ apikey_event_require_removable(void)
 typedef struct Purge
 {
 	TimestampTz before;
+	ApikeyLock	lock;			/* the worker waits for nobody */
 	ApikeyWriter *writer;
 	uint64		rows;
 } Purge;
@@ -342,7 +343,7 @@ purge_event(const ApikeyRow *row, void *state)
 	ScanKeyInit(&key, EVENT_ID + 1, BTEqualStrategyNumber, F_INT8EQ,
 				row->values[EVENT_ID]);
 	if (apikey_table_take(purge->writer, &apikey_event_table, &key,
-						  APIKEY_LOCK_UPDATE, NULL))
+						  purge->lock, NULL))
 	{
 		apikey_table_remove(purge->writer, &apikey_event_table);
 		purge->rows++;
@@ -353,7 +354,7 @@ purge_event(const ApikeyRow *row, void *state)
 static uint64
 purge(TimestampTz before)
 {
-	Purge		purge = {.before = before};
+	Purge		purge = {.before = before, .lock = APIKEY_LOCK_UPDATE};
 	Snapshot	snapshot = apikey_latest_snapshot();
 
 	purge.writer = apikey_table_open(&apikey_event_table);
@@ -364,6 +365,12 @@ purge(TimestampTz before)
 	return purge.rows;
 }
 
+/*
+ * Up to which id the steps of this round have removed all.  What they leave in
+ * the index, where somebody's snapshot is older, is not to be read at each.
+ */
+static int64 retained = PG_INT64_MIN;
+
 /* The oldest first; there is nothing to be done after one that stays. */
 static bool
 retain_event(const ApikeyRow *row, void *state)
@@ -372,17 +379,23 @@ retain_event(const ApikeyRow *row, void *state)
 	uint64		before = purge->rows;
 
 	(void) purge_event(row, state);
-	return purge->rows > before && purge->rows < RETAIN_AT_ONCE;
+	if (purge->rows == before)
+		return false;
+	retained = DatumGetInt64(row->values[EVENT_ID]);
+	return purge->rows < RETAIN_AT_ONCE;
 }
 
 static uint64
 retain(TimestampTz before)
 {
-	Purge		purge = {.before = before};
+	Purge		purge = {.before = before, .lock = APIKEY_LOCK_UPDATE_SKIP};
 	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
 
+	ScanKeyInit(&key, EVENT_ID + 1, BTGreaterStrategyNumber, F_INT8GT,
+				Int64GetDatum(retained));
 	purge.writer = apikey_table_open(&apikey_event_table);
-	apikey_table_walk(&apikey_event_table, APIKEY_REL_EVENT_PKEY, NULL, 0,
+	apikey_table_walk(&apikey_event_table, APIKEY_REL_EVENT_PKEY, &key, 1,
 					  snapshot, retain_event, &purge);
 	apikey_table_close(purge.writer);
 	UnregisterSnapshot(snapshot);
@@ -420,10 +433,12 @@ apikey_event_purge(TimestampTz before)
  * than apikey.event_retention; true while there may be more.
  */
 bool
-apikey_event_retain(void)
+apikey_event_retain(bool first)
 {
 	if (apikey_event_retention == 0)
 		return false;
+	if (first)
+		retained = PG_INT64_MIN;
 	return remove_events(retain, GetCurrentTimestamp() -
 						 (TimestampTz) apikey_event_retention * USECS_PER_SEC) ==
 		RETAIN_AT_ONCE;

@@ -285,13 +285,13 @@ idle_step(bool first)
 }
 
 static bool
-retain_step(bool first pg_attribute_unused())
+retain_step(bool first)
 {
 	bool		more;
 
 	if (apikey_event_retention == 0 || !apikey_step_begin())
 		return false;
-	more = apikey_event_retain();
+	more = apikey_event_retain(first);
 	apikey_step_commit();
 	return more;
 }
