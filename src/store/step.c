@@ -16,6 +16,8 @@
 bool
 apikey_step_begin(void)
 {
+	/* Else all of a process's would be told to have begun with its first. */
+	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (apikey_extension_usable())

@@ -188,5 +188,15 @@ ok(sql(q{SELECT count(*) FROM apikey_events}) >= $young, 'the others stay');
 	cmp_ok(sql($read) - $before, '<', 24000, 'each is read by its removal, and once a round');
 	$_->quit for $reader, $holder;
 }
+# A step is told to have begun when it did, however long its worker has been there.
+sql(q{CREATE TABLE removed (began timestamptz)}, q{CREATE FUNCTION note_removed() RETURNS trigger LANGUAGE plpgsql AS
+	$$ BEGIN INSERT INTO public.removed VALUES (now()); RETURN OLD; END $$},
+	q{CREATE TRIGGER note_removed AFTER DELETE ON apikey_event FOR EACH ROW EXECUTE FUNCTION note_removed()},
+	q{ALTER TABLE apikey_event ENABLE ALWAYS TRIGGER note_removed});
+for my $id (1 .. 3)
+{
+	sql("INSERT INTO apikey_event (id, at, event, actor) OVERRIDING SYSTEM VALUE SELECT -$id, now() - interval '2 days', 'created', 'old'", 'SELECT apikey_flush()', 'SELECT pg_sleep(0.5)');
+}
+is(sql(q{SELECT count(*), count(DISTINCT began) FROM removed}), '3|3', 'when a step began');
 $node->stop;
 done_testing();
