@@ -6,8 +6,10 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/multixact.h"
 #include "access/subtrans.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "executor/tuptable.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -33,6 +35,49 @@ apikey_holder_note(TransactionId other)
 {
 	holder = TransactionIdIsNormal(other) && TransactionIdIsInProgress(other) ?
 		BackendXidGetPid(SubTransGetTopmostTransaction(other)) : 0;
+}
+
+/* The first of those who share a row, and are not we. */
+static TransactionId
+first_other(MultiXactId multi, uint16 infomask)
+{
+	MultiXactMember *members;
+	int			count = GetMultiXactIdMembers(multi, &members, false,
+											  HEAP_XMAX_IS_LOCKED_ONLY(infomask));
+	TransactionId first = InvalidTransactionId;
+
+	for (int i = 0; i < count && !TransactionIdIsValid(first); i++)
+	{
+		if (!TransactionIdIsCurrentTransactionId(members[i].xid) &&
+			TransactionIdIsInProgress(members[i].xid))
+			first = members[i].xid;
+	}
+	return first;
+}
+
+/* The same of who has the row that stands there. */
+void
+apikey_holder_note_row(Relation rel, const ItemPointerData *where)
+{
+	Buffer		buffer = ReadBuffer(rel, ItemPointerGetBlockNumber(where));
+	Page		page;
+	ItemId		item;
+	TransactionId xmax = InvalidTransactionId;
+	uint16		infomask = 0;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	item = PageGetItemId(page, ItemPointerGetOffsetNumber(where));
+	if (ItemIdIsNormal(item))
+	{
+		HeapTupleHeader row = (HeapTupleHeader) PageGetItem(page, item);
+
+		xmax = HeapTupleHeaderGetRawXmax(row);
+		infomask = row->t_infomask;
+	}
+	UnlockReleaseBuffer(buffer);
+	apikey_holder_note((infomask & HEAP_XMAX_IS_MULTI) == 0 ? xmax :
+					   first_other(xmax, infomask));
 }
 
 /* The same of who has a lock that is about to be waited for. */

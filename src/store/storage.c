@@ -112,7 +112,7 @@ lock_waiting(Relation rel, ItemPointer where, Snapshot snapshot,
 	apikey_holder_note(InvalidTransactionId);
 	if (result != TM_WouldBlock || skip)
 		return result;
-	apikey_holder_note(failure->xmax);
+	apikey_holder_note_row(rel, where);
 	return table_tuple_lock(rel, where, snapshot, slot, command, mode,
 							LockWaitBlock, flags, failure);
 }

@@ -75,6 +75,7 @@ pg_noreturn extern void apikey_wait_refuse(const char *table);
 /* holder.c */
 extern int	apikey_holder(void);
 extern void apikey_holder_note(TransactionId other);
+extern void apikey_holder_note_row(Relation rel, const ItemPointerData *where);
 extern void apikey_holder_note_lock(const LOCKTAG *tag, LOCKMODE mode);
 extern void apikey_holder_wait(TransactionId other);
 extern bool apikey_row_held(Relation rel, const ItemPointerData *where,
