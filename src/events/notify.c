@@ -201,7 +201,21 @@ apikey_notify_drop(Oid database)
 		take(database, NULL);
 }
 
-/* For the worker: tells what is to be told; false where nothing was. */
+static void
+send(const Notice *taken, int count)
+{
+	for (int i = 0; i < count; i++)
+		Async_Notify(CHANNEL,
+					 psprintf("{\"event\": \"%s\", \"at\": %s, \"event_id\": " INT64_FORMAT "}",
+							  apikey_event_name(taken[i].event),
+							  apikey_json_time(taken[i].at), taken[i].id));
+	apikey_step_commit();
+}
+
+/*
+ * For the worker: tells what is to be told; false where nothing was.  Anybody
+ * can fill the server's queue: what finds no room there is not told.
+ */
 bool
 apikey_notify_send(void)
 {
@@ -210,12 +224,18 @@ apikey_notify_send(void)
 
 	if (count == 0 || !apikey_step_begin())
 		return false;
-	for (int i = 0; i < count; i++)
-		Async_Notify(CHANNEL,
-					 psprintf("{\"event\": \"%s\", \"at\": %s, \"event_id\": " INT64_FORMAT "}",
-							  apikey_event_name(taken[i].event),
-							  apikey_json_time(taken[i].at), taken[i].id));
-	apikey_step_commit();
+	PG_TRY();
+	{
+		send(taken, count);
+	}
+	PG_CATCH();
+	{
+		LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+		drop(count);
+		LWLockRelease(queue->lock);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	return true;
 }
 

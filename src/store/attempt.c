@@ -18,13 +18,14 @@ roll_back(MemoryContext context, ResourceOwner owner)
 	CurrentResourceOwner = owner;
 }
 
-/* Is an error that somebody else was in the way? */
+/* Is an error that somebody else was in the way, or has all that there is? */
 static bool
 in_the_way(int sqlerrcode)
 {
 	return sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
 		sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+		sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlerrcode == ERRCODE_OUT_OF_MEMORY;
 }
 
 /* Is an error no reason to fail, where a work may as well be left undone? */
