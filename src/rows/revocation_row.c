@@ -7,6 +7,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -150,38 +151,26 @@ apikey_revocation_insert(const pg_uuid_t *id, text *reason,
 	added = true;
 }
 
-/* What a claim is told by, of an id's random part. */
-static void
-claim_parts(const pg_uuid_t *id, Oid *number, uint16 *part)
-{
-	const uint8 *random = id->data + UUID_LEN - sizeof(*number) - sizeof(*part);
-
-	memcpy(number, random, sizeof(*number));
-	memcpy(part, random + sizeof(*number), sizeof(*part));
-}
-
 /*
  * Whoever settles what stands beside a key's row claims it, for as long as that
- * takes, and so does who looks whether it is going to stay.
+ * takes, and so does who looks whether it is going to stay.  Everybody sees what
+ * is claimed, and learns of no id by it.
  */
 void
 apikey_revocation_claim(const pg_uuid_t *id)
 {
-	Oid			number;
-	uint16		part;
+	uint64		hash = hash_bytes_extended(id->data, UUID_LEN, 0);
 
-	claim_parts(id, &number, &part);
-	apikey_claim(&apikey_revocation_table, number, part);
+	apikey_claim(&apikey_revocation_table, (Oid) hash, (uint16) (hash >> 32));
 }
 
 void
 apikey_revocation_claim_end(const pg_uuid_t *id)
 {
-	Oid			number;
-	uint16		part;
+	uint64		hash = hash_bytes_extended(id->data, UUID_LEN, 0);
 
-	claim_parts(id, &number, &part);
-	apikey_claim_end(&apikey_revocation_table, number, part);
+	apikey_claim_end(&apikey_revocation_table, (Oid) hash,
+					 (uint16) (hash >> 32));
 }
 
 /* A search for a row that stays, whatever comes of others' transactions. */
