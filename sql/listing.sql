@@ -204,6 +204,32 @@ SELECT role FROM apikey_projects WHERE path = 'acme/many-3';
 RESET ROLE;
 SELECT count(*) FROM (SELECT apikey_member_remove(path, 'regress_apikey_many') FROM apikey_projects) r;
 SELECT apikey_member_remove('acme', 'regress_apikey_many');
+-- the events of one project, and of one subject, are found by an index: of very
+-- many, no more are read than are listed
+INSERT INTO apikey_event (at, event, key_name, key_owner, key_owner_name, key_subject, organization, place, actor)
+	SELECT now(), 'created', 'many', 'regress_apikey_app'::regrole, 'regress_apikey_app', 'u' || i % 100, o.id, 'acme/many-' || i % 100 + 1, 'regress_apikey_app'
+	FROM generate_series(1, 5000) i, apikey_organization o WHERE o.name = 'acme';
+CREATE FUNCTION regress_read(caller text, query text, OUT listed bigint, OUT through text, OUT few boolean) LANGUAGE plpgsql AS $$
+DECLARE
+	before jsonb;
+	after jsonb;
+	counted text := 'SELECT jsonb_object_agg(indexrelid::regclass, pg_stat_get_xact_tuples_returned(indexrelid))
+		|| jsonb_build_object(''none'', pg_stat_get_xact_tuples_returned(''apikey_event''::regclass))
+		FROM pg_index WHERE indrelid = ''apikey_event''::regclass';
+BEGIN
+	EXECUTE counted INTO before;
+	PERFORM set_config('role', caller, true);
+	EXECUTE format('SELECT count(*) FROM (SELECT * FROM apikey_events WHERE %s ORDER BY id DESC LIMIT 20) e', query) INTO listed;
+	PERFORM set_config('role', 'none', true);
+	EXECUTE counted INTO after;
+	SELECT string_agg(a.key, ', ' ORDER BY a.key), sum(a.value::bigint - b.value::bigint) <= 100
+		FROM jsonb_each_text(after) a JOIN jsonb_each_text(before) b USING (key) WHERE a.value <> b.value INTO through, few;
+END $$;
+SELECT caller, query, r.* FROM (VALUES (1, 'regress_apikey_app', 'project = ''acme/many-7'''), (2, 'regress_apikey_app', 'key_subject = ''u7'''),
+	(3, 'regress_apikey_app', 'project = ''acme/many-7'' AND key_subject = ''u6'''), (4, 'regress_apikey_admin', 'project = ''acme/two'''),
+	(5, 'regress_apikey_app', 'key_id = (SELECT id FROM apikeys WHERE name = ''k-app-own-2'')')) c (n, caller, query),
+	regress_read(caller, query) r ORDER BY n;
+DROP FUNCTION regress_read;
 -- every column says what it is
 SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 	WHERE c.oid IN ('apikeys'::regclass, 'apikey_events'::regclass, 'apikey_projects'::regclass,
