@@ -48,15 +48,17 @@ apikey_lease_adopt_own(void)
 	int64		adopted = 0;
 	pg_uuid_t	id;
 	ListCell   *cell;
+	bool		more;
 
 	if (!apikey_step_begin())
 		return false;
 	apikey_server_own_id(&id);
 	apikey_server_lease_walk(&id, collect, &found);
+	more = list_length(found.leases) == AT_ONCE;
 	foreach(cell, found.leases)
 		adopted += apikey_lease_adopt(lfirst(cell));
 	apikey_step_commit();
-	return adopted > 0 && list_length(found.leases) == AT_ONCE;
+	return adopted > 0 && more;
 }
 
 /*
@@ -70,6 +72,7 @@ apikey_lease_forfeit_old(void)
 	Snapshot	snapshot;
 	ScanKeyData key;
 	ListCell   *cell;
+	bool		more;
 
 	if (!apikey_step_begin())
 		return false;
@@ -82,6 +85,7 @@ apikey_lease_forfeit_old(void)
 					  APIKEY_REL_SERVER_LEASE_GRANTED_AT, &key, 1, snapshot,
 					  collect, &found);
 	UnregisterSnapshot(snapshot);
+	more = list_length(found.leases) == AT_ONCE;
 	foreach(cell, found.leases)
 	{
 		ApikeyRow	lease;
@@ -95,5 +99,5 @@ apikey_lease_forfeit_old(void)
 								apikey_row_id(&lease), false);
 	}
 	apikey_step_commit();
-	return list_length(found.leases) == AT_ONCE;
+	return more;
 }

@@ -400,10 +400,12 @@ apikey_history_retain(void)
 		.days_before = begin_of(now, true) - apikey_history_days * USECS_PER_DAY
 	};
 	ListCell   *cell;
+	bool		more;
 
 	if (!apikey_step_begin())
 		return false;
 	find_old(&search);
+	more = list_length(search.rows) == SUMMED_AT_ONCE;
 	foreach(cell, search.rows)
 	{
 		const ApikeyRow *row = lfirst(cell);
@@ -414,5 +416,5 @@ apikey_history_retain(void)
 		apikey_table_delete(&apikey_history_table, apikey_row_id(row), false);
 	}
 	apikey_step_commit();
-	return list_length(search.rows) == SUMMED_AT_ONCE;
+	return more;
 }
