@@ -2,8 +2,10 @@
  * cache_ring.c
  *		The memory in which entries of cache.c are, and found.
  *
- * All is in one block, which begins small and is doubled up to what
- * apikey.cache_memory says: the buckets, which lead to entries by their places,
+ * All is in one block, which begins small and grows, a few times at most, up to
+ * what apikey.cache_memory says; what of it no entry has been in yet takes no
+ * memory of the system's, while smaller blocks that were given back would stay the
+ * process's: the buckets, which lead to entries by their places,
  * and behind them a ring of entries in the order in which they came.  An entry
  * is copied to the ring's head.  Where there is no room, the oldest one goes,
  * or moves to the head if it has been used since it was the oldest before.
@@ -22,6 +24,7 @@
 #include "verify/cache_ring.h"
 
 #define BLOCK_FIRST		(32 * (Size) 1024)
+#define BLOCK_GROWTH	16
 #define BLOCK_MAX		((Size) 1 << 36)	/* a number of a line is 32 bits */
 #define CONTEXT_BYTES	2048	/* a context has so much beside a block */
 #define BUCKET_BYTES	256		/* of memory for each bucket */
@@ -147,7 +150,7 @@ grow(void)
 {
 	ApikeyCacheRing old = *ring;
 	Size		most = Min((Size) apikey_cache_memory * 1024, BLOCK_MAX);
-	Size		bytes = Min(Max(BLOCK_FIRST, 2 * ring->bytes), most);
+	Size		bytes = Min(Max(BLOCK_FIRST, BLOCK_GROWTH * ring->bytes), most);
 	void	   *block;
 
 	if (bytes <= ring->bytes || bytes < 2 * CONTEXT_BYTES)
