@@ -17,7 +17,7 @@ SELECT * FROM apikey_verify(overlay(:'key' placing 'x' from 4), owner => 'regres
 
 -- In a select list it returns its row, too.
 SELECT (v).valid, (v).code, (v).name
-	FROM (SELECT apikey_verify(t, owner => 'regress_apikey_alice') AS v FROM unnest(ARRAY[:'key', :'key', 'x', NULL]) t) verified;
+	FROM (SELECT apikey_verify(t, owner => 'regress_apikey_alice') AS v FROM unnest(ARRAY[:'key', :'key', :'key', 'x', NULL]) t) verified;
 
 -- No text makes it raise: whatever is no key is malformed, or missing.
 SELECT what, code, valid, num_nulls(key_id, name, project, owner, subject, role, scopes, metadata,

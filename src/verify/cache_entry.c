@@ -183,6 +183,7 @@ apikey_cache_add_row(const ApikeyCacheEntry *entry, HeapTuple row)
 {
 	Size		bytes = row->t_len - MINIMAL_TUPLE_OFFSET;
 	StringInfoData memory;
+	MinimalTuple kept;
 	uint16		at;
 
 	if (bytes > APIKEY_CACHE_ENTRY_MAX)
@@ -190,7 +191,10 @@ apikey_cache_add_row(const ApikeyCacheEntry *entry, HeapTuple row)
 	initStringInfo(&memory);
 	append(&memory, entry, entry->bytes);
 	at = append(&memory, (char *) row->t_data + MINIMAL_TUPLE_OFFSET, bytes);
-	((MinimalTuple) (memory.data + at))->t_len = bytes;
+	kept = (MinimalTuple) (memory.data + at);
+	kept->t_len = bytes;
+	/* What is before it told the type of a value, which it is not any more. */
+	kept->t_infomask &= ~HEAP_XACT_MASK;
 	made(&memory)->row_at = at;
 	return finish(&memory);
 }
