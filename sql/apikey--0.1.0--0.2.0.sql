@@ -552,7 +552,7 @@ CREATE FUNCTION @extschema@.apikey_flush()
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_flush() IS
-	'Writes what is pending of this database''s keys, gives back the credits that are leased, and returns when that is done; without the library preloaded nothing is. 55000: on a standby, or no worker process is free.';
+	'Writes what is pending of this database''s keys, gives back the credits that are leased, and returns when that is done; where nothing is gathered in memory nothing is. 55000: on a standby, or no worker process is free.';
 
 REVOKE ALL ON FUNCTION @extschema@.apikey_flush() FROM PUBLIC;
 DO $$
@@ -1167,11 +1167,14 @@ GRANT SELECT, UPDATE (amount, period, shared, overdraft) ON @extschema@.apikey_l
 GRANT SELECT ON @extschema@.apikey_usage_history TO PUBLIC;
 -- Monitoring
 
+COMMENT ON FUNCTION @extschema@._apikey_stats() IS
+	'What this server has counted of verifications in the current database; all null where nothing is counted in memory';
+
 CREATE FUNCTION @extschema@._apikey_stats_codes()
 	RETURNS TABLE (code text, verifications bigint)
 	LANGUAGE C STABLE PARALLEL SAFE ROWS 17 AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@._apikey_stats_codes() IS
-	'How often this server has answered with each code in the current database; null where the library is not preloaded';
+	'How often this server has answered with each code in the current database; null where nothing is counted in memory';
 
 CREATE FUNCTION @extschema@._apikey_peppers()
 	RETURNS TABLE (fingerprint text, place integer, current boolean, keys bigint)
@@ -1200,7 +1203,7 @@ CREATE OR REPLACE VIEW @extschema@.apikey_stats AS
 CREATE VIEW @extschema@.apikey_stats_codes AS
 	SELECT c.code, c.verifications FROM @extschema@._apikey_stats_codes() c;
 COMMENT ON VIEW @extschema@.apikey_stats_codes IS
-	'How often this server has answered with each code in the current database since its start: every code, zeros included; null where the library is not preloaded';
+	'How often this server has answered with each code in the current database since its start: every code, zeros included; null where nothing is counted in memory';
 
 CREATE VIEW @extschema@.apikey_peppers AS
 	SELECT p.fingerprint, p.place, p.current, p.keys FROM @extschema@._apikey_peppers() p;
@@ -1551,7 +1554,7 @@ $$;
 COMMENT ON FUNCTION @extschema@.apikey_create(text, text, text, text, text[],
 		@extschema@.apikey_role, timestamptz, timestamptz, text, integer, interval,
 		bigint, bigint, interval, cidr[], jsonb, text) IS
-	'Makes an API key of the caller or, with project, in a project that it administers, and returns its text, which is stored nowhere. name: unique among the live keys there; description: free text; subject: the application''s user, a label where apikey.subject_setting is empty; scopes: what it grants; role: at most the creator''s, its own by default; starts_at, expires_at: from when, until when; prefix: apikey.prefix by default; rate_limit: how many pass in rate_window (1 second to 31 days); credits, credits_refill, credits_interval: what may be spent, and what it is set to how often; allowed_ips: from where; metadata: returned by verification; accept_terms: repeats the project''s terms. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project, or the role, has as many keys as it may; 55000: a rate limit without the library preloaded, or a pepper that cannot be used.';
+	'Makes an API key of the caller or, with project, in a project that it administers, and returns its text, which is stored nowhere. name: unique among the live keys there; description: free text; subject: the application''s user, a label where apikey.subject_setting is empty; scopes: what it grants; role: at most the creator''s, its own by default; starts_at, expires_at: from when, until when; prefix: apikey.prefix by default; rate_limit: how many pass in rate_window (1 second to 31 days); credits, credits_refill, credits_interval: what may be spent, and what it is set to how often; allowed_ips: from where; metadata: returned by verification; accept_terms: repeats the project''s terms. 22023, 22004: a bad argument; 23505: the name is taken; 42704: no such project; 42501: not the caller''s to make, or another''s subject; 53400: the project, or the role, has as many keys as it may; 55000: a rate limit where there is no memory to hold it, or a pepper that cannot be used.';
 COMMENT ON FUNCTION @extschema@.apikey_rename(uuid, text) IS
 	'Gives the key of this id new_name. 42704: no such key; 42501: not the caller''s to manage; 22023, 22004, 23505: the name is bad, null or taken; 55000: the key is revoked or was rotated.';
 COMMENT ON FUNCTION @extschema@.apikey_disable(uuid) IS

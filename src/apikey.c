@@ -90,7 +90,7 @@ void		_PG_init(void);
 static void
 on_database_or_extension(ObjectAccessType access, Oid classId, Oid objectId)
 {
-	if (!apikey_usage_shared())
+	if (apikey_slot_count() == 0)
 		return;
 	if (access == OAT_DROP && classId == DatabaseRelationId)
 		apikey_ended_database(objectId);
@@ -130,10 +130,10 @@ _PG_init(void)
 	apikey_key_init(key_parts, lengthof(key_parts));
 	apikey_transaction_init(transaction_parts, lengthof(transaction_parts));
 	apikey_instead_init();
+	apikey_memory_init(memory_parts, lengthof(memory_parts));
 	if (process_shared_preload_libraries_in_progress)
 	{
 		apikey_redact_init();
-		apikey_memory_init(memory_parts, lengthof(memory_parts));
 		apikey_keeper_init();
 		apikey_launcher_init();
 		apikey_fleet_init();

@@ -174,4 +174,24 @@ apikey_find_setting(const char *name)
 	ShmemInitHash(name, size, size, control, flags)
 #endif
 
+/* A segment of shared memory by its name; before 17 there is none, but NULL. */
+#if PG_VERSION_NUM >= 190000
+#define APIKEY_SEGMENT_PARAMETERS	void *memory, void *arg pg_attribute_unused()
+#define apikey_named_segment(name, size, init, found) \
+	GetNamedDSMSegment(name, size, init, found, NULL)
+#define apikey_new_tranche(name)	LWLockNewTrancheId(name)
+#define apikey_register_tranche(number, name)	((void) 0)
+#else
+#define APIKEY_SEGMENT_PARAMETERS	void *memory
+#if PG_VERSION_NUM >= 170000
+#define apikey_named_segment(name, size, init, found) \
+	GetNamedDSMSegment(name, size, init, found)
+#else
+#define apikey_named_segment(name, size, init, found) \
+	((void) (size), (void) (init), *(found) = false, NULL)
+#endif
+#define apikey_new_tranche(name)	LWLockNewTrancheId()
+#define apikey_register_tranche(number, name)	LWLockRegisterTranche(number, name)
+#endif
+
 #endif							/* APIKEY_COMPAT_H */

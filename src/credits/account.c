@@ -283,7 +283,7 @@ apikey_account_write_here(ApikeyRow *row)
 	ApikeyLeaseRow lease;
 
 	apikey_account_lease(row, &lease);
-	if (lease.number == APIKEY_LEASE_UNNUMBERED && apikey_usage_shared())
+	if (lease.number == APIKEY_LEASE_UNNUMBERED && apikey_preloaded())
 		apikey_account_put_back(row, apikey_account_take_out(row, true));
 	apikey_account_write(row);
 	apikey_account_note_written(apikey_row_id(row));

@@ -45,7 +45,7 @@ apikey_account_fetch(const pg_uuid_t *account, ApikeyRow *key)
 static bool
 account_held(const pg_uuid_t *account)
 {
-	return !apikey_usage_shared() && !IsolationUsesXactSnapshot() &&
+	return !apikey_preloaded() && !IsolationUsesXactSnapshot() &&
 		!apikey_table_row_free(&apikey_account_table, account);
 }
 

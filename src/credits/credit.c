@@ -197,7 +197,7 @@ apikey_credit_spend(ApikeySpending *spending)
 	/* The row has no place for what makes a lease good, or void. */
 	if (apikey_catalog()->first_script)
 		return APIKEY_CREDIT_UNAVAILABLE;
-	if (apikey_usage_shared() && !apikey_account_written(spending->account))
+	if (apikey_preloaded() && !apikey_account_written(spending->account))
 		return spend_of_lease(spending);
 	return spend_directly(spending);
 }

@@ -281,7 +281,7 @@ apikey_lease_take_out(const pg_uuid_t *account, const ApikeyLeaseRow *row,
 	LWLock	   *lock;
 	ApikeySlot *slot;
 
-	if (!apikey_usage_shared())
+	if (!apikey_preloaded())
 		return 0;
 	apikey_spend_reserve();
 	ended = apikey_spend_era_ended(account);
@@ -317,7 +317,7 @@ note_effect(const pg_uuid_t *account, ApikeySpendEffect effect)
 	LWLock	   *lock;
 	ApikeySlot *slot;
 
-	if (!apikey_usage_shared())
+	if (!apikey_preloaded())
 		return;
 	apikey_spend_reserve();
 	slot = apikey_lease_find_slot(account, &lock);

@@ -85,7 +85,7 @@ apikey_deleted_note(const ApikeyRow *key)
 {
 	ApikeyRow	row;
 
-	if (!apikey_usage_shared())
+	if (!apikey_preloaded())
 		return;
 	make_row(key, &row);
 	apikey_table_insert(&deleted_table, &row);

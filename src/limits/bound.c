@@ -46,7 +46,8 @@ complain(const ApikeyVerdict *verdict, const ApikeyBound *bound)
 {
 	const char *id = apikey_id_string(verdict->id);
 
-	if (!apikey_usage_shared() && bound->kind == APIKEY_LIMIT_RATE)
+	if (bound->kind == APIKEY_LIMIT_RATE &&
+		!(bound->shared ? apikey_preloaded() : apikey_usage_shared()))
 		apikey_complain(APIKEY_COMPLAINT_PRELOAD,
 						"API key %s has a rate limit, and the library \"apikey\" is not in \"shared_preload_libraries\".",
 						id);
@@ -55,7 +56,8 @@ complain(const ApikeyVerdict *verdict, const ApikeyBound *bound)
 						"A rate that servers share limits API key %s, and the primary does not answer.",
 						id);
 	else if (bound->kind == APIKEY_LIMIT_RATE)
-		apikey_complain(APIKEY_COMPLAINT_ROOM,
+		apikey_complain(apikey_preloaded() ? APIKEY_COMPLAINT_ROOM :
+						APIKEY_COMPLAINT_PRELOAD,
 						"There is no room in shared memory for the rate limit of API key %s.",
 						id);
 	else
@@ -91,7 +93,7 @@ spend_account(ApikeyBound *bound, ApikeySpending *spending,
 	ApikeyCreditVerdict spent;
 
 	/* Without the library, only credits are kept. */
-	if (!bound->short_form && !apikey_usage_shared())
+	if (!bound->short_form && !apikey_preloaded())
 		return APIKEY_CODE_UNAVAILABLE;
 	spent = apikey_credit_spend(spending);
 	if (spent == APIKEY_CREDIT_UNAVAILABLE)
@@ -113,8 +115,9 @@ spend_shared(const ApikeyVerdict *verdict, ApikeyBound *bound,
 
 	if (!apikey_fleet_limits_elsewhere())
 	{
-		if (apikey_usage_shared())
-			apikey_shared_rate_fill(bound, hint);
+		if (!apikey_preloaded())
+			return APIKEY_CODE_UNAVAILABLE;
+		apikey_shared_rate_fill(bound, hint);
 		return spend_rate(verdict, bound, hint, cost, state);
 	}
 	passed = apikey_shared_rate_spend(bound, hint, cost, wait_until, state);
@@ -302,7 +305,7 @@ apikey_bounds_spend(ApikeyVerdict *verdict, const ApikeyRequirements *required)
 		verdict->refused_by = -1;
 		code = APIKEY_CODE_UNAVAILABLE;
 	}
-	if (code == APIKEY_CODE_VALID && apikey_usage_shared())
+	if (code == APIKEY_CODE_VALID && apikey_preloaded())
 		count_spent(verdict, required);
 	tell_tightest(verdict);
 	if (verdict->refused_by >= 0)
@@ -322,8 +325,9 @@ apikey_bound_ask(const ApikeyBound *bound, TimestampTz now,
 	if (bound->kind == APIKEY_LIMIT_RATE)
 	{
 		/* A member has but tokens of it. */
-		if (!apikey_usage_shared() ||
-			(bound->shared && apikey_fleet_limits_elsewhere()))
+		if (bound->shared ?
+			!apikey_preloaded() || apikey_fleet_limits_elsewhere() :
+			!apikey_usage_shared())
 			return;
 		apikey_usage_look(&bound->id, &bound->rate, now, &rate);
 		if (bound->shared)

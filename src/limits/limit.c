@@ -215,7 +215,7 @@ apikey_limit_period(const ApikeyRow *limit, TimestampTz now,
 void
 apikey_limit_require_library(void)
 {
-	if (!apikey_usage_shared())
+	if (!apikey_preloaded())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("limits need the library \"apikey\" to be preloaded"),

@@ -56,7 +56,7 @@ try_to_spend(ApikeyBound *bound, ApikeySlotHint *hint, int64 cost,
 			 ApikeyBoundState *state)
 {
 	LWLock	   *lock;
-	ApikeySlot *slot = !apikey_usage_shared() ? NULL :
+	ApikeySlot *slot = !apikey_preloaded() ? NULL :
 		apikey_slot_open(MyDatabaseId, &bound->id, hint, &lock);
 	ApikeyCreditVerdict verdict;
 

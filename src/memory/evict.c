@@ -24,7 +24,7 @@ apikey_evict_resting(TimestampTz now)
 {
 	int64		loss = RecoveryInProgress() ? APIKEY_LOSS_COUNTS : APIKEY_LOSS_NONE;
 
-	for (int i = 0; i < Min(apikey_max_tracked_keys, REST_LOOKED_AT); i++)
+	for (int i = 0; i < Min(apikey_memory_keys, REST_LOOKED_AT); i++)
 	{
 		int			number = apikey_slot_next();
 
@@ -45,14 +45,14 @@ static int
 least_missed(int holder, TimestampTz now, int64 *loss)
 {
 	int			start = (int) pg_prng_uint64_range(&pg_global_prng_state, 0,
-												   apikey_max_tracked_keys - 1);
+												   apikey_memory_keys - 1);
 	int			least = -1;
 	int			compared = 0;
 
-	for (int i = 0; i < apikey_max_tracked_keys && compared < GIVEN_COMPARED &&
+	for (int i = 0; i < apikey_memory_keys && compared < GIVEN_COMPARED &&
 		 (i < GIVEN_LOOKED_AT || compared == 0); i++)
 	{
-		int			number = (start + i) % apikey_max_tracked_keys;
+		int			number = (start + i) % apikey_memory_keys;
 		ApikeySlot *slot = apikey_slot_at(number);
 		int64		this;
 

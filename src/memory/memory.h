@@ -9,6 +9,7 @@
 #include "memory/batch.h"
 #include "memory/code.h"
 #include "memory/complaint.h"
+#include "memory/dynamic.h"
 #include "memory/fleet.h"
 #include "memory/fresh.h"
 #include "memory/lease.h"

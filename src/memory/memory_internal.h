@@ -15,6 +15,13 @@ extern bool apikey_batch_ok(const ApikeyBatch *batch);
 extern bool apikey_membership_restore(const ApikeyMembership *membership,
 									  const ApikeyBatch *batch);
 
+/* memory.c */
+#define APIKEY_DYNAMIC_KEYS	20000	/* without preloading */
+
+extern Size apikey_memory_dynamic_size(void);
+extern void apikey_memory_dynamic_start(char *memory, LWLockPadded *locks,
+										bool make);
+
 /* fleet.c */
 extern bool apikey_fleet_subscriber(void);
 

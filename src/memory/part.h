@@ -5,6 +5,8 @@
 #ifndef APIKEY_PART_H
 #define APIKEY_PART_H
 
+#include "storage/lwlock.h"
+
 #define APIKEY_SLOT_PARTITIONS	16
 
 /* The locks of the tranche "apikey", by their numbers. */
@@ -29,11 +31,16 @@ typedef struct ApikeyMemoryPart
 	void		(*start) (void);	/* makes or finds it; or NULL */
 	void		(*forget) (Oid database);	/* that is dropped; or NULL */
 	void		(*ready) (void);	/* when all is there; or NULL */
+	bool		dynamic;		/* also where the library is not preloaded */
 } ApikeyMemoryPart;
 
 /* memory.c */
+extern int	apikey_memory_keys;
 extern void apikey_memory_init(const ApikeyMemoryPart *const *parts,
 							   int count);
+extern bool apikey_preloaded(void);
+extern void *apikey_memory_struct(const char *name, Size size, bool *found);
+extern LWLock *apikey_memory_lock(int number);
 extern void apikey_memory_forget_database(Oid database);
 
 #endif							/* APIKEY_PART_H */

@@ -8,7 +8,6 @@
  */
 #include "postgres.h"
 
-#include "storage/shmem.h"
 #include "storage/spin.h"
 
 #include "memory/memory.h"
@@ -24,7 +23,7 @@ void *
 apikey_sets_start(const char *name, uint32 count, Size size)
 {
 	bool		found;
-	char	   *sets = ShmemInitStruct(name, mul_size(count, size), &found);
+	char	   *sets = apikey_memory_struct(name, mul_size(count, size), &found);
 
 	if (found)
 		return sets;

@@ -17,7 +17,6 @@
 
 #include "catalog/pg_authid.h"
 #include "common/hashfn.h"
-#include "storage/shmem.h"
 
 #include "store/store.h"
 #include "memory/memory_internal.h"
@@ -50,14 +49,14 @@ static int *buckets = NULL;
 static int
 holder_count(void)
 {
-	return apikey_max_tracked_keys / 2 +
-		2 * Min(apikey_max_tracked_keys, DATABASES_MAX) + 2;
+	return apikey_memory_keys / 2 +
+		2 * Min(apikey_memory_keys, DATABASES_MAX) + 2;
 }
 
 static int
 bucket_count(void)
 {
-	return apikey_max_tracked_keys / 2;
+	return apikey_memory_keys / 2;
 }
 
 static Size
@@ -80,8 +79,8 @@ start_memory(void)
 {
 	bool		found;
 
-	shares = ShmemInitStruct("apikey shares", shares_size(), &found);
-	buckets = ShmemInitStruct("apikey share buckets",
+	shares = apikey_memory_struct("apikey shares", shares_size(), &found);
+	buckets = apikey_memory_struct("apikey share buckets",
 							  mul_size(bucket_count(), sizeof(int)), &found);
 	if (found)
 		return;
@@ -94,7 +93,8 @@ start_memory(void)
 
 const ApikeyMemoryPart apikey_share_memory = {
 	.size = memory_size,
-	.start = start_memory
+	.start = start_memory,
+	.dynamic = true
 };
 
 static int *
@@ -162,7 +162,7 @@ database_holder(Oid *database, bool make)
 	int			number = find_holder(*database, InvalidOid);
 
 	if (number < 0 && shares->databases >=
-		Min(apikey_max_tracked_keys, DATABASES_MAX))
+		Min(apikey_memory_keys, DATABASES_MAX))
 	{
 		*database = InvalidOid;
 		number = find_holder(InvalidOid, InvalidOid);
@@ -183,7 +183,7 @@ role_holder(Oid database, Oid role, int whole, bool make)
 	int			number;
 
 	/* In its database each may need that of the roles beyond. */
-	int			kept = 2 * Min(apikey_max_tracked_keys, DATABASES_MAX) + 2;
+	int			kept = 2 * Min(apikey_memory_keys, DATABASES_MAX) + 2;
 
 	if (!OidIsValid(role))
 		role = OTHER_ROLES;
@@ -282,7 +282,7 @@ apikey_share_count(Oid database)
 	int			count = 0;
 
 	if (OidIsValid(database) && number < 0 && shares->databases >=
-		Min(apikey_max_tracked_keys, DATABASES_MAX))
+		Min(apikey_memory_keys, DATABASES_MAX))
 		return -1;
 	if (OidIsValid(database))
 		return slots_of(number);

@@ -19,7 +19,6 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
-#include "storage/shmem.h"
 
 #include "store/store.h"
 #include "memory/memory_internal.h"
@@ -28,8 +27,6 @@
 
 typedef struct Shared
 {
-	LWLock	   *control;
-	LWLockPadded *partitions;
 	pg_atomic_uint32 clock;		/* where the next search for rest begins */
 	int			free;			/* the first on the stack; -1: none */
 	int			buckets[FLEXIBLE_ARRAY_MEMBER]; /* the first in each; -1: none */
@@ -43,19 +40,24 @@ StaticAssertDecl(sizeof(ApikeySlot) == 320, "a slot has grown");
 
 static Shared *shared = NULL;
 static ApikeySlot *slots = NULL;
+static LWLock *control = NULL;
+static LWLockPadded *partitions = NULL;
 
-/* Has the library been preloaded, so that there is shared memory? */
+/*
+ * Are there slots?  Where the library is not preloaded there may be from now
+ * on, so this is not to be asked with a lock held, or at a transaction's end.
+ */
 bool
 apikey_usage_shared(void)
 {
-	return shared != NULL;
+	return shared != NULL || apikey_dynamic_attach();
 }
 
 /* Each partition has as many, one for a slot. */
 static int
 buckets_of_partition(void)
 {
-	return (apikey_max_tracked_keys + PARTITIONS - 1) / PARTITIONS;
+	return (apikey_memory_keys + PARTITIONS - 1) / PARTITIONS;
 }
 
 static Size
@@ -82,7 +84,7 @@ bucket_of(uint32 hash)
 static LWLock *
 partition_lock(uint32 hash)
 {
-	return &shared->partitions[hash % PARTITIONS].lock;
+	return &partitions[hash % PARTITIONS].lock;
 }
 
 /* The number of a key's slot, whose partition is locked; -1 for none. */
@@ -156,14 +158,14 @@ apikey_slot_take_free(Oid database, Oid role)
 {
 	int			number;
 
-	LWLockAcquire(shared->control, LW_EXCLUSIVE);
+	LWLockAcquire(control, LW_EXCLUSIVE);
 	number = shared->free;
 	if (number >= 0)
 	{
 		shared->free = slots[number].next;
 		slots[number].holder = apikey_share_charge(database, role);
 	}
-	LWLockRelease(shared->control);
+	LWLockRelease(control);
 	return number;
 }
 
@@ -171,12 +173,12 @@ apikey_slot_take_free(Oid database, Oid role)
 static void
 free_slot(int number)
 {
-	LWLockAcquire(shared->control, LW_EXCLUSIVE);
+	LWLockAcquire(control, LW_EXCLUSIVE);
 	apikey_share_discharge(slots[number].holder);
 	slots[number].holder = -1;
 	slots[number].next = shared->free;
 	shared->free = number;
-	LWLockRelease(shared->control);
+	LWLockRelease(control);
 }
 
 /* Is there nothing to flush? */
@@ -252,7 +254,7 @@ apikey_slot_evict(int number, int holder, int64 loss, TimestampTz now)
 int
 apikey_slot_next(void)
 {
-	return pg_atomic_fetch_add_u32(&shared->clock, 1) % apikey_max_tracked_keys;
+	return pg_atomic_fetch_add_u32(&shared->clock, 1) % apikey_memory_keys;
 }
 
 /* Who has more than a role, of whom a slot can be taken; -1 for nobody. */
@@ -261,9 +263,9 @@ apikey_slot_giver(Oid database, Oid role)
 {
 	int			giver;
 
-	LWLockAcquire(shared->control, LW_SHARED);
+	LWLockAcquire(control, LW_SHARED);
 	giver = apikey_share_giver(database, role);
-	LWLockRelease(shared->control);
+	LWLockRelease(control);
 	return giver;
 }
 
@@ -271,10 +273,10 @@ apikey_slot_giver(Oid database, Oid role)
 void
 apikey_slot_charge(int number, Oid database, Oid role)
 {
-	LWLockAcquire(shared->control, LW_EXCLUSIVE);
+	LWLockAcquire(control, LW_EXCLUSIVE);
 	apikey_share_discharge(slots[number].holder);
 	slots[number].holder = apikey_share_charge(database, role);
-	LWLockRelease(shared->control);
+	LWLockRelease(control);
 }
 
 /* Gives a slot in hand to a key, unless that has got one meanwhile. */
@@ -297,7 +299,7 @@ apikey_slot_give(int number, const ApikeySlotKey *key)
 int
 apikey_slot_count(void)
 {
-	return shared == NULL ? 0 : apikey_max_tracked_keys;
+	return shared == NULL ? 0 : apikey_memory_keys;
 }
 
 ApikeySlot *
@@ -418,13 +420,13 @@ apikey_slot_used(Oid database)
 {
 	int			count;
 
-	LWLockAcquire(shared->control, LW_SHARED);
+	LWLockAcquire(control, LW_SHARED);
 	count = apikey_share_count(database);
-	LWLockRelease(shared->control);
+	LWLockRelease(control);
 	if (count >= 0)
 		return count;
 	count = 0;
-	for (int i = 0; i < apikey_max_tracked_keys; i++)
+	for (int i = 0; i < apikey_memory_keys; i++)
 		count += slots[i].used && slots[i].key.database == database;
 	return count;
 }
@@ -433,15 +435,11 @@ apikey_slot_used(Oid database)
 static void
 make_slots(void)
 {
-	LWLockPadded *locks = GetNamedLWLockTranche("apikey");
-
-	shared->control = &locks[APIKEY_MEMORY_CONTROL].lock;
-	shared->partitions = &locks[APIKEY_MEMORY_PARTITIONS];
 	pg_atomic_init_u32(&shared->clock, 0);
 	shared->free = -1;
 	for (int i = 0; i < PARTITIONS * buckets_of_partition(); i++)
 		shared->buckets[i] = -1;
-	for (int i = apikey_max_tracked_keys - 1; i >= 0; i--)
+	for (int i = apikey_memory_keys - 1; i >= 0; i--)
 	{
 		memset(&slots[i], 0, sizeof(ApikeySlot));
 		SpinLockInit(&slots[i].mutex);
@@ -459,7 +457,7 @@ static Size
 slots_size(void)
 {
 	return add_size(shared_size(),
-					mul_size(apikey_max_tracked_keys, sizeof(ApikeySlot)));
+					mul_size(apikey_memory_keys, sizeof(ApikeySlot)));
 }
 
 static void
@@ -467,11 +465,13 @@ start_slots(void)
 {
 	bool		found;
 
-	shared = ShmemInitStruct("apikey", shared_size(), &found);
-	slots = ShmemInitStruct("apikey slots",
-							mul_size(apikey_max_tracked_keys,
+	shared = apikey_memory_struct("apikey", shared_size(), &found);
+	slots = apikey_memory_struct("apikey slots",
+							mul_size(apikey_memory_keys,
 									 sizeof(ApikeySlot)),
 							&found);
+	control = apikey_memory_lock(APIKEY_MEMORY_CONTROL);
+	partitions = (LWLockPadded *) apikey_memory_lock(APIKEY_MEMORY_PARTITIONS);
 	if (!found)
 		make_slots();
 }
@@ -479,5 +479,6 @@ start_slots(void)
 const ApikeyMemoryPart apikey_slot_memory = {
 	.size = slots_size,
 	.start = start_slots,
-	.forget = apikey_slot_forget_database
+	.forget = apikey_slot_forget_database,
+	.dynamic = true
 };

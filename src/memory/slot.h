@@ -2,8 +2,8 @@
  * slot.h
  *		The slots of shared memory in which the use of keys gathers.
  *
- * With the library preloaded, each key that is verified has a slot, found by a
- * hash of database and key.
+ * Each key that is verified has a slot, found by a hash of database and key; but
+ * for those without the library preloaded before PostgreSQL 17: see dynamic.c.
  *
  *		FREE		on the stack of free slots
  *		IN HAND		taken by one process: off the stack or out of its bucket,

@@ -76,7 +76,7 @@ write_at_end(int code, Datum arg pg_attribute_unused())
 {
 	ApikeySlotFileHeader header;
 
-	if (code == 0 && apikey_usage_shared() && apikey_slot_file_describe(&header) &&
+	if (code == 0 && apikey_preloaded() && apikey_slot_file_describe(&header) &&
 		(header.state == DB_SHUTDOWNED ||
 		 header.state == DB_SHUTDOWNED_IN_RECOVERY))
 		apikey_slot_file_write(&header, false);

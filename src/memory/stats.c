@@ -5,7 +5,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "storage/shmem.h"
 
 #include "memory/memory_internal.h"
 
@@ -108,8 +107,8 @@ start_memory(void)
 {
 	bool		found;
 
-	stats_lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_STATS].lock;
-	all = ShmemInitStruct("apikey statistics", sizeof(ServerStats), &found);
+	stats_lock = apikey_memory_lock(APIKEY_MEMORY_STATS);
+	all = apikey_memory_struct("apikey statistics", sizeof(ServerStats), &found);
 	if (found)
 		return;
 	all->since = GetCurrentTimestamp();
@@ -122,7 +121,8 @@ start_memory(void)
 
 const ApikeyMemoryPart apikey_stats_memory = {
 	.size = memory_size,
-	.start = start_memory
+	.start = start_memory,
+	.dynamic = true
 };
 
 /* The entry of a database; NULL for none.  The lock is held. */

@@ -15,7 +15,6 @@
 
 #include "miscadmin.h"
 #include "storage/proc.h"
-#include "storage/shmem.h"
 
 #include "compat.h"
 #include "memory/memory_internal.h"
@@ -24,7 +23,7 @@ typedef union ProcessVerdicts
 {
 	struct
 	{
-		pg_atomic_uint64 *total;	/* what it adds to; NULL: nothing */
+		int64		total;		/* what it adds to, from here; 0: nothing */
 		pg_atomic_uint64 codes[APIKEY_VERDICTS];
 	};
 	char		lines[2 * PG_CACHE_LINE_SIZE];
@@ -43,12 +42,12 @@ start_memory(void)
 {
 	bool		found;
 
-	processes = ShmemInitStruct("apikey verdicts", memory_size(), &found);
+	processes = apikey_memory_struct("apikey verdicts", memory_size(), &found);
 	if (found)
 		return;
 	for (int i = 0; i < MaxBackends; i++)
 	{
-		processes[i].total = NULL;
+		processes[i].total = 0;
 		for (int code = 0; code < APIKEY_VERDICTS; code++)
 			pg_atomic_init_u64(&processes[i].codes[code], 0);
 	}
@@ -56,8 +55,16 @@ start_memory(void)
 
 const ApikeyMemoryPart apikey_verdicts_memory = {
 	.size = memory_size,
-	.start = start_memory
+	.start = start_memory,
+	.dynamic = true
 };
+
+/* Where a total is: the same for all processes, which an address need not be. */
+static int64
+place_of(const pg_atomic_uint64 *total)
+{
+	return (const char *) total - (const char *) processes;
+}
 
 /* What this process counts is part of a total from now on. */
 static void
@@ -66,12 +73,12 @@ count_to(ProcessVerdicts *process, pg_atomic_uint64 *total, LWLock *lock)
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	for (int code = 0; code < APIKEY_VERDICTS; code++)
 	{
-		if (process->total != NULL)
-			pg_atomic_fetch_add_u64(&process->total[code],
+		if (process->total != 0)
+			pg_atomic_fetch_add_u64((pg_atomic_uint64 *) ((char *) processes + process->total) + code,
 									pg_atomic_read_u64(&process->codes[code]));
 		pg_atomic_write_u64(&process->codes[code], 0);
 	}
-	process->total = total;
+	process->total = place_of(total);
 	LWLockRelease(lock);
 }
 
@@ -81,7 +88,7 @@ apikey_verdicts_count(pg_atomic_uint64 *total, ApikeyCode code, LWLock *lock)
 {
 	ProcessVerdicts *process = &processes[apikey_process_number()];
 
-	if (process->total != total)
+	if (process->total != place_of(total))
 		count_to(process, total, lock);
 	pg_atomic_write_u64(&process->codes[code],
 						pg_atomic_read_u64(&process->codes[code]) + 1);
@@ -97,7 +104,7 @@ apikey_verdicts_read(pg_atomic_uint64 *total, uint64 *codes, LWLock *lock)
 		codes[code] = pg_atomic_read_u64(&total[code]);
 		for (int i = 0; i < MaxBackends; i++)
 		{
-			if (processes[i].total == total)
+			if (processes[i].total == place_of(total))
 				codes[code] += pg_atomic_read_u64(&processes[i].codes[code]);
 		}
 	}
@@ -112,7 +119,7 @@ apikey_verdicts_clear(pg_atomic_uint64 *total)
 		pg_atomic_write_u64(&total[code], 0);
 	for (int i = 0; i < MaxBackends; i++)
 	{
-		if (processes[i].total == total)
-			processes[i].total = NULL;
+		if (processes[i].total == place_of(total))
+			processes[i].total = 0;
 	}
 }

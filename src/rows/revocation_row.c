@@ -115,7 +115,7 @@ static void
 on_transaction_end(ApikeyEnd end)
 {
 	/* The worker settles it soon. */
-	if (added && end == APIKEY_END_COMMIT && apikey_usage_shared())
+	if (added && end == APIKEY_END_COMMIT && apikey_preloaded())
 		apikey_stats_visit(APIKEY_VISIT_EXPIRY, GetCurrentTimestamp());
 	added = false;
 }

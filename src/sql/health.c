@@ -42,8 +42,11 @@ static const char *const severity_names[] = {
 static void
 check_preloaded(ApikeyFinding *finding)
 {
-	if (apikey_usage_shared())
+	if (apikey_preloaded())
 		apikey_health_find(finding, APIKEY_HEALTH_OK, "yes", NULL);
+	else if (apikey_usage_shared())
+		apikey_health_find(finding, APIKEY_HEALTH_WARN, "no, use is counted",
+						   "Add \"apikey\" to \"shared_preload_libraries\", and restart the server: without it only rate_limit is held, credits are spent in their rows, no key is masked in the log, and nothing of keys that expire, are idle or had a dropped role is done.");
 	else
 		apikey_health_find(finding, APIKEY_HEALTH_WARN, "no",
 						   "Add \"apikey\" to \"shared_preload_libraries\", and restart the server: without it keys with a rate limit are refused, and use is not counted.");
@@ -53,7 +56,7 @@ check_preloaded(ApikeyFinding *finding)
 static const char *
 no_worker_here(void)
 {
-	if (!apikey_usage_shared())
+	if (!apikey_preloaded() && !apikey_usage_shared())
 		return "not preloaded";
 	return RecoveryInProgress() ? "standby" : NULL;
 }
@@ -65,6 +68,9 @@ check_worker(ApikeyFinding *finding)
 
 	if (none != NULL)
 		apikey_health_find(finding, APIKEY_HEALTH_OK, pstrdup(none), NULL);
+	else if (!apikey_preloaded())
+		apikey_health_find(finding, APIKEY_HEALTH_OK,
+						   apikey_dynamic_served() ? "running" : "none needed", NULL);
 	else if (apikey_seat_at_hand())
 		apikey_health_find(finding, APIKEY_HEALTH_OK, "running", NULL);
 	else if (apikey_seat_launched())
@@ -164,6 +170,7 @@ check_version(ApikeyFinding *finding)
 static void
 check_slots(ApikeyFinding *finding)
 {
+	const char *hint;
 	int			used;
 
 	if (!apikey_usage_shared())
@@ -171,12 +178,14 @@ check_slots(ApikeyFinding *finding)
 		apikey_health_find(finding, APIKEY_HEALTH_OK, "not preloaded", NULL);
 		return;
 	}
+	hint = apikey_preloaded() ?
+		"Raise \"apikey.max_tracked_keys\", and restart the server: keys with a rate limit or credits may be refused for want of a slot." :
+		"Add \"apikey\" to \"shared_preload_libraries\", and restart the server: keys with a rate limit may be refused for want of a slot.";
 	used = apikey_slot_used(InvalidOid);
 	apikey_health_find(finding, used >= apikey_slot_count() ? APIKEY_HEALTH_WARN : APIKEY_HEALTH_OK,
 					   psprintf("%d of %d, %d of this database", used, apikey_slot_count(),
 								apikey_slot_used(MyDatabaseId)),
-					   used >= apikey_slot_count() ?
-					   "Raise \"apikey.max_tracked_keys\", and restart the server: keys with a rate limit or credits may be refused for want of a slot." : NULL);
+					   used >= apikey_slot_count() ? hint : NULL);
 }
 
 /* Reads without a lock: it is a figure of a moment. */
@@ -186,7 +195,7 @@ check_leases(ApikeyFinding *finding)
 	int			leases = 0;
 	int64		credits = 0;
 
-	for (int i = 0; apikey_usage_shared() && i < apikey_slot_count(); i++)
+	for (int i = 0; apikey_preloaded() && i < apikey_slot_count(); i++)
 	{
 		const ApikeySlot *slot = apikey_slot_at(i);
 
@@ -243,7 +252,7 @@ check_notices(ApikeyFinding *finding)
 	ApikeyNotices notices = {0};
 	bool		lately;
 
-	if (apikey_usage_shared())
+	if (apikey_preloaded())
 		apikey_notify_read(&notices);
 	lately = notices.dropped_at != 0 &&
 		GetCurrentTimestamp() - notices.dropped_at < DROPPED_WITHIN;

@@ -105,8 +105,10 @@ apikey_flush(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot write what is pending of API keys during recovery"),
 				 errhint("Call apikey_flush() on the primary.")));
-	if (apikey_usage_shared())
+	if (apikey_preloaded())
 		apikey_seat_flush();
+	else if (apikey_usage_shared())
+		apikey_dynamic_flush();
 	PG_RETURN_VOID();
 }
 

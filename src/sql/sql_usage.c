@@ -143,7 +143,7 @@ apikey_require_reader(const char *view)
  * _apikey_stats(OUT since timestamptz, OUT verifications jsonb,
  *				 OUT tracked_keys bigint, OUT evictions bigint,
  *				 OUT not_attributed bigint, OUT last_flush_at timestamptz)
- *		All null where the library is not preloaded.
+ *		All null where nothing is counted in memory.
  */
 PG_FUNCTION_INFO_V1(_apikey_stats);
 Datum
@@ -155,7 +155,7 @@ _apikey_stats(PG_FUNCTION_ARGS)
 
 	apikey_require_reader("apikey_stats");
 	memset(nulls, true, sizeof(nulls));
-	if (apikey_stats_read(&stats))
+	if (apikey_usage_shared() && apikey_stats_read(&stats))
 	{
 		values[0] = TimestampTzGetDatum(stats.since);
 		values[1] = codes_json(&stats);
@@ -171,7 +171,7 @@ _apikey_stats(PG_FUNCTION_ARGS)
 
 /*
  * _apikey_stats_codes() returns setof (code text, verifications bigint)
- *		Every code; null where the library is not preloaded.
+ *		Every code; null where nothing is counted in memory.
  */
 PG_FUNCTION_INFO_V1(_apikey_stats_codes);
 Datum
@@ -183,7 +183,8 @@ _apikey_stats_codes(PG_FUNCTION_ARGS)
 
 	apikey_require_reader("apikey_stats_codes");
 	InitMaterializedSRF(fcinfo, 0);
-	counted = apikey_stats_read(&stats);
+	memset(&stats, 0, sizeof(stats));
+	counted = apikey_usage_shared() && apikey_stats_read(&stats);
 	for (int i = 0; i <= APIKEY_CODE_VALID; i++)
 	{
 		Datum		values[2] = {

@@ -8,6 +8,7 @@
 extern int	apikey_cache_entries;
 extern int	apikey_cache_memory;
 extern int	apikey_credits_lease;
+extern bool apikey_dynamic_shared_memory;
 extern int	apikey_event_retention;
 extern int	apikey_expiry_notice;
 extern bool apikey_fleet;

@@ -13,7 +13,6 @@
 
 #include "common/hashfn.h"
 #include "storage/lwlock.h"
-#include "storage/shmem.h"
 #include "utils/builtins.h"
 
 #include "memory/memory.h"
@@ -45,15 +44,16 @@ start_memory(void)
 {
 	bool		found;
 
-	askers = ShmemInitStruct("apikey askers", memory_size(), &found);
+	askers = apikey_memory_struct("apikey askers", memory_size(), &found);
 	if (!found)
 		memset(askers, 0, memory_size());
-	askers_lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_ASKERS].lock;
+	askers_lock = apikey_memory_lock(APIKEY_MEMORY_ASKERS);
 }
 
 const ApikeyMemoryPart apikey_asker_memory = {
 	.size = memory_size,
-	.start = start_memory
+	.start = start_memory,
+	.dynamic = true
 };
 
 static Asker *

@@ -48,7 +48,7 @@ static Set *sets = NULL;
 static uint32
 set_count(void)
 {
-	return (uint32) Max(apikey_max_tracked_keys / 16, 16);
+	return (uint32) Max(apikey_memory_keys / 16, 16);
 }
 
 static Size
@@ -66,7 +66,8 @@ start_memory(void)
 const ApikeyMemoryPart apikey_history_memory = {
 	.size = memory_size,
 	.start = start_memory,
-	.forget = apikey_history_drop
+	.forget = apikey_history_drop,
+	.dynamic = true
 };
 
 static bool

@@ -45,7 +45,7 @@ seize_slot(const pg_uuid_t *id, ApikeySlotHint *hint)
 /*
  * Counts a verdict: for the database and, where the secret matched (id is
  * given), for the key.  A valid verification that spends nothing is not
- * counted as a use.
+ * counted as a use.  Only where there is shared memory.
  */
 void
 apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
@@ -53,8 +53,8 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 {
 	ApikeySlot *slot;
 
-	if (!apikey_usage_shared())
-		return;
+	if (!apikey_preloaded())
+		apikey_dynamic_call();
 	apikey_stats_count(code);
 	if (id == NULL || (code == APIKEY_CODE_VALID && !counts))
 		return;

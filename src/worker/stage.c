@@ -30,6 +30,7 @@ static MemoryContext step_context = NULL;
 static bool script_older = false;	/* here is the SQL of 0.1.0 still */
 static bool member = false;		/* what is counted here goes to a primary */
 static bool flush_all = false;	/* on request: also what would wait */
+static bool unbroken = false;	/* each step is done to its end */
 
 /* In a transaction: a worker has come to its database, which has this version of our SQL. */
 void
@@ -67,7 +68,8 @@ apikey_stage_step(const ApikeyStage *stage, bool first)
 	/* A transaction leaves another one behind. */
 	MemoryContextSwitchTo(step_context);
 	/* Between steps we end in peace. */
-	pqsignal(SIGTERM, die);
+	if (!unbroken)
+		pqsignal(SIGTERM, die);
 	pgstat_report_activity(STATE_RUNNING, psprintf("apikey: %s", stage->doing));
 	PG_TRY();
 	{
@@ -116,8 +118,8 @@ notify_step(bool first pg_attribute_unused())
 void
 apikey_stage_be_prompt(void)
 {
-	static const ApikeyStage leasing = {"leasing credits", lease_step, false, false};
-	static const ApikeyStage notifying = {"notifying", notify_step, false, false};
+	static const ApikeyStage leasing = {"leasing credits", lease_step, false, false, false};
+	static const ApikeyStage notifying = {"notifying", notify_step, false, false, false};
 
 	/* A member's sessions ask the primary. */
 	asked_count = member ? 0 :
@@ -171,7 +173,7 @@ flush_step(bool first)
 	if (uses != NIL && apikey_step_begin())
 	{
 		uses = apikey_flush_write(uses, flush);
-		if (!apikey_catalog()->first_script)
+		if (apikey_preloaded() && !apikey_catalog()->first_script)
 			apikey_server_count_own(sum_of_uses(uses));
 		apikey_step_commit();
 	}
@@ -317,7 +319,7 @@ adopt_step(bool first pg_attribute_unused())
 void
 apikey_stage_adopt(void)
 {
-	static const ApikeyStage adopting = {"taking back its own leases", adopt_step, false, false};
+	static const ApikeyStage adopting = {"taking back its own leases", adopt_step, false, false, false};
 
 	while (!script_older && apikey_stage_step(&adopting, true))
 		 /* more */ ;
@@ -336,21 +338,21 @@ count_step(bool first)
 }
 
 const ApikeyStage apikey_stages[APIKEY_STAGES] = {
-	{"writing the use of keys", flush_step, true, true},
-	{"writing the events of refusals", denial_step, false, true},
-	{"writing the events of limits", mark_step, false, true},
-	{"writing the history of use", history_step, false, true},
-	{"summing the history of use", history_retain_step, false, false},
-	{"forgetting deleted keys", deleted_step, false, false},
-	{"writing digests", rehash_step, false, false},
-	{"revoking the keys of dropped roles", orphan_step, false, false},
-	{"settling revocations", settle_step, false, false},
-	{"telling of keys that expire", expiry_step, false, false},
-	{"revoking idle keys", idle_step, false, true},
-	{"removing events that are too old", retain_step, false, false},
-	{"giving back credits", return_step, false, true},
-	{"watching the other servers", watch_step, false, true},
-	{"counting the keys of peppers", count_step, false, false}
+	{"writing the use of keys", flush_step, true, true, true},
+	{"writing the events of refusals", denial_step, false, true, true},
+	{"writing the events of limits", mark_step, false, true, false},
+	{"writing the history of use", history_step, false, true, true},
+	{"summing the history of use", history_retain_step, false, false, true},
+	{"forgetting deleted keys", deleted_step, false, false, false},
+	{"writing digests", rehash_step, false, false, false},
+	{"revoking the keys of dropped roles", orphan_step, false, false, false},
+	{"settling revocations", settle_step, false, false, false},
+	{"telling of keys that expire", expiry_step, false, false, false},
+	{"revoking idle keys", idle_step, false, true, false},
+	{"removing events that are too old", retain_step, false, false, true},
+	{"giving back credits", return_step, false, true, false},
+	{"watching the other servers", watch_step, false, true, false},
+	{"counting the keys of peppers", count_step, false, false, false}
 };
 
 /* What this server was to report when it was a standby comes before all else. */
@@ -369,7 +371,7 @@ promoted_step(bool first pg_attribute_unused())
 void
 apikey_stage_begin(bool on_request)
 {
-	static const ApikeyStage settling = {"settling reports", promoted_step, false, false};
+	static const ApikeyStage settling = {"settling reports", promoted_step, false, false, false};
 
 	flush_all = on_request;
 	StartTransactionCommand();
@@ -379,10 +381,19 @@ apikey_stage_begin(bool on_request)
 		(void) apikey_stage_step(&settling, true);
 }
 
-/* Is a stage for the SQL that is here? */
+/* The same without the library preloaded, where nothing outlives a stop. */
+void
+apikey_stage_begin_dynamic(bool all)
+{
+	unbroken = true;
+	flush_all = all;
+}
+
+/* Is a stage for the SQL that is here, and for what is in memory? */
 bool
 apikey_stage_runs(int number)
 {
-	return (!script_older || apikey_stages[number].older) &&
+	return (apikey_preloaded() || apikey_stages[number].dynamic) &&
+		(!script_older || apikey_stages[number].older) &&
 		!(member && apikey_stages[number].primary);
 }

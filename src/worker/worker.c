@@ -59,8 +59,8 @@ static uint32 my_number = 0;
  * somebody holds, of the databases that come after: what is not done is done
  * the next time.
  */
-static void
-set_defaults(void)
+void
+apikey_worker_set_defaults(void)
 {
 	static const char *const settings[][2] = {
 		{"role", "none"},
@@ -110,8 +110,8 @@ list_databases(void)
 }
 
 /* Has the database got us, and of which version? */
-static bool
-extension_here(void)
+bool
+apikey_worker_extension_here(void)
 {
 	if (!apikey_step_begin())
 		return false;
@@ -121,8 +121,8 @@ extension_here(void)
 }
 
 /* Does somebody want to drop, rename or copy this database? */
-static bool
-database_wanted(void)
+bool
+apikey_worker_database_wanted(void)
 {
 	LOCKTAG		tag;
 	bool		wanted;
@@ -146,7 +146,7 @@ must_leave(TimestampTz end_of_turn)
 	must = ShutdownRequestPending || apikey_seats->others_wait ||
 		(apikey_seats->others_flush && over);
 	SpinLockRelease(&apikey_seats->mutex);
-	return must || database_wanted();
+	return must || apikey_worker_database_wanted();
 }
 
 /* How often apikey_flush() was called here; 0 where nobody waits for it. */
@@ -282,8 +282,8 @@ linger(void)
  * library knows: it is not visited again, but what was gathered of the latter
  * is kept.
  */
-static void
-forget_this(void)
+void
+apikey_worker_forget_this(void)
 {
 	StartTransactionCommand();
 	if (OidIsValid(get_extension_oid("apikey", true)))
@@ -291,17 +291,17 @@ forget_this(void)
 	else
 		apikey_ended_found();
 	CommitTransactionCommand();
-	end_flush(false, requests_here());
 }
 
 /* What a worker does in its database. */
 static void
 work(void)
 {
-	set_defaults();
-	if (!extension_here())
+	apikey_worker_set_defaults();
+	if (!apikey_worker_extension_here())
 	{
-		forget_this();
+		apikey_worker_forget_this();
+		end_flush(false, requests_here());
 		return;
 	}
 	apikey_stage_adopt();
@@ -310,7 +310,7 @@ work(void)
 		apikey_stage_be_prompt();
 		if (my_seat->flush)
 			do_all();
-	} while (linger() && extension_here());
+	} while (linger() && apikey_worker_extension_here());
 }
 
 /* The worker ends, and its seat is free, if it still is its own. */

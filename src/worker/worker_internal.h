@@ -17,6 +17,7 @@ typedef struct ApikeyStage
 	bool		(*step) (bool first);
 	bool		older;			/* with the SQL of 0.1.0, too */
 	bool		primary;		/* of a member its primary does it */
+	bool		dynamic;		/* without the library preloaded, too */
 } ApikeyStage;
 
 #define APIKEY_STAGES	15
@@ -45,11 +46,19 @@ extern const ApikeyStage apikey_stages[APIKEY_STAGES];
 extern void apikey_stage_enter(bool older);
 extern bool apikey_stage_runs(int number);
 extern void apikey_stage_begin(bool on_request);
+extern void apikey_stage_begin_dynamic(bool all);
 extern bool apikey_stage_step(const ApikeyStage *stage, bool first);
 extern void apikey_stage_adopt(void);
 extern void apikey_stage_be_prompt(void);
 
+/* resident.c */
+extern PGDLLEXPORT void apikey_resident_main(Datum arg);
+
 /* worker.c */
+extern void apikey_worker_set_defaults(void);
+extern bool apikey_worker_extension_here(void);
+extern bool apikey_worker_database_wanted(void);
+extern void apikey_worker_forget_this(void);
 extern PGDLLEXPORT void apikey_flush_main(Datum arg);
 
 #endif							/* APIKEY_WORKER_INTERNAL_H */
