@@ -106,7 +106,8 @@ require_tighter(const ApikeyRow *before, const ApikeyRow *limit)
 
 /*
  * Claims the limits of a role's keys of a subject, which have no row to be
- * locked.  Everybody sees what is claimed, and is not to know the subject by it.
+ * locked.  Everybody sees what is claimed, and is not to know the subject by it:
+ * nor by claiming one with limits of its own, which is seen as something else.
  */
 void
 apikey_limit_claim_subject(Oid owner, const text *subject)
@@ -116,6 +117,8 @@ apikey_limit_claim_subject(Oid owner, const text *subject)
 
 	apikey_server_own_id(&server);
 	memcpy(&seed, server.data, sizeof(seed));
+	seed = hash_bytes_extended((const unsigned char *) &owner, sizeof(owner),
+							   seed);
 	apikey_claim(&apikey_limit_table, owner,
 				 (uint16) hash_bytes_extended((const unsigned char *) VARDATA_ANY(subject),
 											  VARSIZE_ANY_EXHDR(subject), seed));

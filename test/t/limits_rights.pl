@@ -164,6 +164,16 @@ cmp_ok(time - $begun, '<=', 8, 'not for long');
 $begun = time;
 like(refused("SET lock_timeout = '200ms'; "), qr/canceling statement due to lock timeout/, 'for no longer than lock_timeout');
 cmp_ok(time - $begun, '<=', 3, 'if that is shorter');
+# What is claimed is seen by all, and is another thing for another role.
+my %claimed;
+for my $role ('leaving', 'dev')
+{
+	my ($other) = grep { /claimed/ } split /\n/, sql($role, 'BEGIN', of_subject('mark', 5),
+		"SELECT 'claimed ' || objsubid FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'object' AND classid = 'apikey_limit'::regclass", 'ROLLBACK');
+	$claimed{$role} = $other;
+}
+like($claimed{dev}, qr/^claimed -?\d+$/, 'a claim is seen');
+isnt($claimed{dev}, $claimed{leaving}, 'and tells no other role the subject');
 ok(sql('leaving', "SET lock_timeout = '200ms'", of_subject('adam', 5)), 'one of another subject waits for nobody');
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_locks WHERE pid = $pid AND locktype = 'object' AND classid = 'pg_authid'::regclass AND mode <> 'AccessShareLock'"),
 	0, 'the role is not locked');
