@@ -118,7 +118,7 @@ authorize(const Privilege *privilege)
 
 /*
  * The row of an object, locked as GRANT locks it, for its privileges to change;
- * whoever changes them now is waited for.
+ * whoever changes them now is waited for.  Within apikey_wait_bounded.
  */
 static HeapTuple
 lock_object(Relation rel, Oid class, Oid object)
@@ -132,10 +132,13 @@ lock_object(Relation rel, Oid class, Oid object)
 
 		if (!HeapTupleIsValid(tuple))
 			elog(ERROR, "cache lookup failed for object %u", object);
+		apikey_wait_again();
 		LockTuple(rel, &tuple->t_self, ExclusiveLock);
+		apikey_wait_again();
 		other = apikey_row_changer(rel, &tuple->t_self);
 		if (TransactionIdIsValid(other))
 			apikey_wait(RelationGetRelationName(rel), other);
+		apikey_wait_again();
 		AcceptInvalidationMessages();
 		again = SearchSysCacheCopy1(get_object_catcache_oid(class),
 									ObjectIdGetDatum(object));

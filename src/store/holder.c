@@ -37,32 +37,62 @@ apikey_holder_note(TransactionId other)
 		BackendXidGetPid(SubTransGetTopmostTransaction(other)) : 0;
 }
 
-/* The first of those who share a row, and are not we. */
-static TransactionId
-first_other(MultiXactId multi, uint16 infomask)
+/* How whoever alone has a row has it, by the row's bits. */
+static MultiXactStatus
+status_of(uint16 infomask, uint16 infomask2)
 {
-	MultiXactMember *members;
-	int			count = GetMultiXactIdMembers(multi, &members, false,
-											  HEAP_XMAX_IS_LOCKED_ONLY(infomask));
-	TransactionId first = InvalidTransactionId;
+	bool		keys = (infomask2 & HEAP_KEYS_UPDATED) != 0;
 
-	for (int i = 0; i < count && !TransactionIdIsValid(first); i++)
-	{
-		if (!TransactionIdIsCurrentTransactionId(members[i].xid) &&
-			TransactionIdIsInProgress(members[i].xid))
-			first = members[i].xid;
-	}
-	return first;
+	if (!HEAP_XMAX_IS_LOCKED_ONLY(infomask))
+		return keys ? MultiXactStatusUpdate : MultiXactStatusNoKeyUpdate;
+	if (HEAP_XMAX_IS_KEYSHR_LOCKED(infomask))
+		return MultiXactStatusForKeyShare;
+	if (HEAP_XMAX_IS_SHR_LOCKED(infomask))
+		return MultiXactStatusForShare;
+	return keys ? MultiXactStatusForUpdate : MultiXactStatusForNoKeyUpdate;
 }
 
-/* The same of who has the row that stands there. */
-void
-apikey_holder_note_row(Relation rel, const ItemPointerData *where)
+/* Does one who has a row keep it from who wants it? */
+static bool
+in_the_way(const MultiXactMember *member, LockTupleMode mode)
+{
+	/* As heapam.c has it. */
+	static const LOCKMODE wanted[] = {
+		[LockTupleKeyShare] = AccessShareLock,
+		[LockTupleShare] = RowShareLock,
+		[LockTupleNoKeyExclusive] = ExclusiveLock,
+		[LockTupleExclusive] = AccessExclusiveLock
+	};
+	static const LOCKMODE held[] = {
+		[MultiXactStatusForKeyShare] = AccessShareLock,
+		[MultiXactStatusForShare] = RowShareLock,
+		[MultiXactStatusForNoKeyUpdate] = ExclusiveLock,
+		[MultiXactStatusForUpdate] = AccessExclusiveLock,
+		[MultiXactStatusNoKeyUpdate] = ExclusiveLock,
+		[MultiXactStatusUpdate] = AccessExclusiveLock
+	};
+
+	/* Whoever has updated a later version is waited for, whatever the mode. */
+	return (ISUPDATE_from_mxstatus(member->status) ||
+			DoLockModesConflict(held[member->status], wanted[mode])) &&
+		!TransactionIdIsCurrentTransactionId(member->xid) &&
+		TransactionIdIsInProgress(member->xid);
+}
+
+/*
+ * The first of those who have the row that stands there and keep it from us;
+ * invalid for none.
+ */
+TransactionId
+apikey_row_holder(Relation rel, const ItemPointerData *where,
+				  LockTupleMode mode)
 {
 	Buffer		buffer = ReadBuffer(rel, ItemPointerGetBlockNumber(where));
 	Page		page;
 	ItemId		item;
-	TransactionId xmax = InvalidTransactionId;
+	MultiXactMember alone = {.xid = InvalidTransactionId};
+	MultiXactMember *members = &alone;
+	int			count = 1;
 	uint16		infomask = 0;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
@@ -72,15 +102,23 @@ apikey_holder_note_row(Relation rel, const ItemPointerData *where)
 	{
 		HeapTupleHeader row = (HeapTupleHeader) PageGetItem(page, item);
 
-		xmax = HeapTupleHeaderGetRawXmax(row);
+		alone.xid = HeapTupleHeaderGetRawXmax(row);
 		infomask = row->t_infomask;
+		alone.status = status_of(infomask, row->t_infomask2);
 	}
 	UnlockReleaseBuffer(buffer);
-	apikey_holder_note((infomask & HEAP_XMAX_IS_MULTI) == 0 ? xmax :
-					   first_other(xmax, infomask));
+	if ((infomask & HEAP_XMAX_IS_MULTI) != 0)
+		count = GetMultiXactIdMembers(alone.xid, &members, false,
+									  HEAP_XMAX_IS_LOCKED_ONLY(infomask));
+	for (int i = 0; i < count; i++)
+	{
+		if (in_the_way(&members[i], mode))
+			return members[i].xid;
+	}
+	return InvalidTransactionId;
 }
 
-/* The same of who has a lock that is about to be waited for. */
+/* Notes who has a lock that is about to be waited for. */
 void
 apikey_holder_note_lock(const LOCKTAG *tag, LOCKMODE mode)
 {

@@ -97,7 +97,10 @@ refuse_concurrent(const char *what)
 			 errmsg("could not serialize access due to concurrent %s", what)));
 }
 
-/* Locks the row that stands at a place; somebody who has it is waited for. */
+/*
+ * Locks the row that stands at a place; those who have it are waited for one by
+ * one, as table_tuple_lock would wait for each for all of lock_timeout.
+ */
 static TM_Result
 lock_waiting(Relation rel, ItemPointer where, Snapshot snapshot,
 			 LockTupleMode mode, bool skip, TupleTableSlot *slot,
@@ -106,15 +109,20 @@ lock_waiting(Relation rel, ItemPointer where, Snapshot snapshot,
 	CommandId	command = GetCurrentCommandId(false);
 	uint8		flags = IsolationUsesXactSnapshot() ? 0 :
 		TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
-	TM_Result	result = table_tuple_lock(rel, where, snapshot, slot, command,
-										  mode, LockWaitSkip, flags, failure);
+	LockWaitPolicy policy = LockWaitSkip;
 
 	apikey_holder_note(InvalidTransactionId);
-	if (result != TM_WouldBlock || skip)
-		return result;
-	apikey_holder_note_row(rel, where);
-	return table_tuple_lock(rel, where, snapshot, slot, command, mode,
-							LockWaitBlock, flags, failure);
+	for (;;)
+	{
+		ItemPointerData at = *where;
+		TM_Result	result = table_tuple_lock(rel, &at, snapshot, slot, command,
+											  mode, policy, flags, failure);
+
+		if (result != TM_WouldBlock || skip)
+			return result;
+		if (!apikey_wait_row(rel, &at, mode))
+			policy = LockWaitBlock;
+	}
 }
 
 /* Locks the latest version of the row that stands at a place. */
@@ -157,8 +165,7 @@ lock_at(Relation rel, ItemPointer where, Snapshot snapshot, ApikeyLock lock,
 /*
  * Locks the row that the keys, of equality, find in an index, to the end of
  * the transaction, and puts its latest version into a slot of the table's own
- * kind; false where there is none or, to skip it, somebody
- * has it.
+ * kind; false where there is none or, to skip it, somebody has it.
  */
 bool
 apikey_storage_lock(Relation rel, Relation index, const ScanKeyData *keys,

@@ -69,13 +69,18 @@ extern void apikey_indexes_close(struct ResultRelInfo *target,
 
 /* wait.c */
 extern int	apikey_wait_begin(void);
+extern void apikey_wait_end(int before);
+extern bool apikey_wait_row(Relation rel, const ItemPointerData *where,
+							LockTupleMode mode);
 extern bool apikey_wait_failed(int before);
 pg_noreturn extern void apikey_wait_refuse(const char *table);
 
 /* holder.c */
 extern int	apikey_holder(void);
 extern void apikey_holder_note(TransactionId other);
-extern void apikey_holder_note_row(Relation rel, const ItemPointerData *where);
+extern TransactionId apikey_row_holder(Relation rel,
+									   const ItemPointerData *where,
+									   LockTupleMode mode);
 extern void apikey_holder_note_lock(const LOCKTAG *tag, LOCKMODE mode);
 extern void apikey_holder_wait(TransactionId other);
 extern bool apikey_row_held(Relation rel, const ItemPointerData *where,

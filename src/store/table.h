@@ -193,6 +193,7 @@ extern TransactionId apikey_row_changer(Relation rel,
 /* wait.c */
 extern void apikey_wait_bounded(const char *table, ApikeyWork run, void *work);
 extern void apikey_wait(const char *table, TransactionId other);
+extern void apikey_wait_again(void);
 extern void apikey_claim(const ApikeyTable *table, Oid number, uint16 part);
 extern void apikey_claim_end(const ApikeyTable *table, Oid number,
 							 uint16 part);

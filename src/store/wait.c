@@ -4,28 +4,83 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/inval.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "store/store_internal.h"
 
-#define WAIT_MAX	5000		/* milliseconds for a row, a name, or a claim */
+#define WAIT_MAX	5000		/* milliseconds for rows, names and claims */
+
+/*
+ * All that a statement waits for is counted together: those who have what it
+ * needs in turn hold it up no longer than one who has all of it.
+ */
+static TimestampTz statement = 0;	/* when it began */
+static int64 waited = 0;		/* microseconds, of what is counted */
+static TimestampTz since = 0;	/* until when that is */
+
+/* Counts what has been waited since, if anything has. */
+static void
+count_waits(void)
+{
+	TimestampTz now;
+
+	if (get_timeout_start_time(LOCK_TIMEOUT) < since)
+		return;
+	now = GetCurrentTimestamp();
+	waited += Max(now - since, 0);
+	since = now;
+}
+
+/* The next wait is no longer than what is left. */
+static void
+lower_timeout(void)
+{
+	int			left = (int) Max(WAIT_MAX - waited / 1000, 1);
+
+	if (LockTimeout == 0 || LockTimeout > left)
+		LockTimeout = left;
+}
 
 /*
  * A change that somebody else holds up ends before long: lock_timeout is never
- * longer than this while it waits.  Returns what it was.
+ * longer than what the statement may wait yet.  Returns what it was.
  */
 int
 apikey_wait_begin(void)
 {
 	int			before = LockTimeout;
 
-	if (before == 0 || before > WAIT_MAX)
-		LockTimeout = WAIT_MAX;
+	if (GetCurrentStatementStartTimestamp() != statement)
+	{
+		statement = GetCurrentStatementStartTimestamp();
+		waited = 0;
+	}
+	since = GetCurrentTimestamp();
+	lower_timeout();
 	return before;
+}
+
+/* Is to be called before each further wait until that ends. */
+void
+apikey_wait_again(void)
+{
+	count_waits();
+	lower_timeout();
+}
+
+/* Ends what apikey_wait_begin began, with what that returned. */
+void
+apikey_wait_end(int before)
+{
+	count_waits();
+	LockTimeout = before;
 }
 
 /*
@@ -37,7 +92,7 @@ apikey_wait_failed(int before)
 {
 	bool		ours = LockTimeout != before;
 
-	LockTimeout = before;
+	apikey_wait_end(before);
 	return ours && geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
@@ -47,6 +102,7 @@ apikey_wait_refuse(const char *table)
 {
 	int			holder = apikey_holder();
 
+	waited = 0;					/* whoever goes on may wait anew */
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 			 errmsg("could not change table \"%s\" while somebody else does",
@@ -76,7 +132,7 @@ apikey_wait_bounded(const char *table, ApikeyWork run, void *work)
 		apikey_wait_refuse(table);
 	}
 	PG_END_TRY();
-	LockTimeout = before;
+	apikey_wait_end(before);
 }
 
 static void
@@ -93,6 +149,22 @@ void
 apikey_wait(const char *table, TransactionId other)
 {
 	apikey_wait_bounded(table, wait_for, &other);
+}
+
+/*
+ * Waits, between apikey_wait_begin and its end, for the first of those who keep
+ * a row from who wants to lock it; false where nobody is seen to.
+ */
+bool
+apikey_wait_row(Relation rel, const ItemPointerData *where, LockTupleMode mode)
+{
+	TransactionId other = apikey_row_holder(rel, where, mode);
+
+	apikey_wait_again();
+	if (!TransactionIdIsValid(other))
+		return false;
+	apikey_holder_wait(other);
+	return true;
 }
 
 static void

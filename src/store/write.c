@@ -8,7 +8,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "storage/lmgr.h"
-#include "storage/proc.h"
 #include "utils/builtins.h"
 
 #include "compat.h"
@@ -150,7 +149,7 @@ lock_row(const ApikeyTable *table, Relation rel, Relation index,
 		rethrow(table, NULL, NULL, context, before);
 	}
 	PG_END_TRY();
-	LockTimeout = before;
+	apikey_wait_end(before);
 	return found;
 }
 
@@ -208,7 +207,7 @@ apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
 		rethrow(table, row, table->relabel, context, before);
 	}
 	PG_END_TRY();
-	LockTimeout = before;
+	apikey_wait_end(before);
 }
 
 /*
@@ -253,7 +252,7 @@ apikey_table_change(ApikeyWriter *writer, const ApikeyTable *table,
 		rethrow(table, row, table->relabel, context, before);
 	}
 	PG_END_TRY();
-	LockTimeout = before;
+	apikey_wait_end(before);
 	return written;
 }
 
@@ -273,7 +272,7 @@ apikey_table_remove(ApikeyWriter *writer, const ApikeyTable *table)
 		rethrow(table, NULL, NULL, context, before);
 	}
 	PG_END_TRY();
-	LockTimeout = before;
+	apikey_wait_end(before);
 }
 
 /* Inserts a row. */
@@ -293,7 +292,7 @@ apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
 		rethrow(table, row, table->argument, context, before);
 	}
 	PG_END_TRY();
-	LockTimeout = before;
+	apikey_wait_end(before);
 }
 
 /*
