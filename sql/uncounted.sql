@@ -14,6 +14,8 @@ SELECT apikey_organization_create('acme') \g /dev/null
 SELECT apikey_project_create('acme/pay') \g /dev/null
 SELECT apikey_create('one', 'acme/pay', metadata => json_build_object('long', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 300) i))::jsonb) AS key \gset
 SELECT apikey_create('mine', credits => 5) AS personal \gset
+SELECT apikey_create('two', 'acme/pay') AS deleted \gset
+SELECT apikey_delete(apikey_id(:'deleted'), 'two') \g /dev/null
 SELECT apikey_import('theirs', 'crypt', '$2a$04$abcdefghijklmnopqrstuu5Hx8SRZ5n4FcvV3AVHDhTDMVFKfuBHO', lookup => 'theirs-1234') \g /dev/null
 SELECT apikey_import('hashed', 'md5', md5('a key of another system')) \g /dev/null
 RESET SESSION AUTHORIZATION;
@@ -26,6 +28,15 @@ BEGIN
 END $$;
 -- what stands beside the tables is read too
 UPDATE apikey_project SET terms = (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 300) i);
+-- limits are not set without the library, but may be there
+INSERT INTO apikey_limit (id, organization, project, key, subject, unit, kind, amount, period, shared, overdraft, starts_at, created_at, created_by)
+	SELECT gen_random_uuid(), v.organization, v.project, v.key, v.subject, 'requests', 'rate', 1, '1 day', false, 0, now(), now(), 'anna'
+	FROM (SELECT organization, id, NULL::uuid, NULL FROM apikey_project UNION ALL SELECT organization, id, NULL, 'somebody' FROM apikey_project
+		UNION ALL SELECT NULL, NULL, id, NULL FROM apikey_key WHERE name = 'one') v (organization, project, key, subject);
+-- a member that has been removed beside its row, and an event that does not say whose key it was
+INSERT INTO apikey_revocation (id, key_id, revoked_at, revoked_by, removed, disabled)
+	SELECT gen_random_uuid(), id, now(), 'anna', true, false FROM apikey_member WHERE member = 'regress_apikey_member_40'::regrole;
+UPDATE apikey_event SET key_owner_name = NULL WHERE event = 'deleted';
 
 CREATE TABLE regress_try.probes (statement text, known text, unknown text);
 GRANT SELECT ON regress_try.probes TO PUBLIC;
@@ -70,6 +81,43 @@ INSERT INTO regress_try.probes
 			SELECT * FROM apikey_usage_history WHERE key_id = %1$L;
 			UPDATE apikeys SET description = 'new' WHERE id = %1$L$$, ';') s
 	WHERE k.name IN ('one', 'mine');
+-- a project's, an organization's, a limit's and an event's id, and that of a deleted key
+CREATE FUNCTION regress_try.other(id uuid) RETURNS text LANGUAGE sql AS $$
+	SELECT overlay(id::text PLACING '018f3a5c' FROM 1 FOR 8)
+$$;
+INSERT INTO regress_try.probes
+	SELECT trim(s, E'\n\t'), p.id::text, regress_try.other(p.id)
+	FROM apikey_project p,
+		string_to_table($$SELECT * FROM apikey_projects WHERE id = %1$L;
+			SELECT _apikey_visible('regress_apikey_stranger', NULL, %1$L, 'regress_apikey_stranger', NULL);
+			SELECT _apikey_visible('regress_apikey_anna', NULL, %1$L, 'regress_apikey_anna', NULL);
+			SELECT _apikey_standing(%1$L, %1$L);
+			SELECT _apikey_event_visible('regress_apikey_anna', 'regress_apikey_anna', NULL, NULL, NULL, %1$L);
+			UPDATE apikey_projects SET max_keys = 1 WHERE id = %1$L$$, ';') s;
+INSERT INTO regress_try.probes
+	SELECT trim(s, E'\n\t'), o.id::text, regress_try.other(o.id)
+	FROM apikey_organization o,
+		string_to_table($$SELECT * FROM apikey_organizations WHERE id = %1$L;
+			SELECT _apikey_standing(%1$L, NULL);
+			SELECT _apikey_event_visible(NULL, NULL, NULL, NULL, %1$L, NULL)$$, ';') s;
+INSERT INTO regress_try.probes
+	SELECT trim(s, E'\n\t'), l.id::text, regress_try.other(l.id)
+	FROM apikey_limit l,
+		string_to_table($$SELECT * FROM apikey_limits WHERE id = %1$L;
+			SELECT apikey_limit_add(%1$L, 1);
+			SELECT apikey_limit_drop(%1$L);
+			UPDATE apikey_limits SET amount = 1 WHERE id = %1$L$$, ';') s;
+INSERT INTO regress_try.probes
+	SELECT trim(s, E'\n\t'), i.id::text, regress_try.other(i.id)
+	FROM (SELECT apikey_id(:'deleted') UNION ALL SELECT k.id FROM apikey_key k WHERE k.name IN ('one', 'mine')) i (id),
+		string_to_table($$SELECT * FROM apikey_events WHERE key_id = %1$L;
+			SELECT * FROM apikey_limits WHERE key_id = %1$L;
+			SELECT apikey_charge(%1$L, '{"tokens": 1}');
+			SELECT _apikey_event_visible('regress_apikey_anna', NULL, NULL, %1$L, NULL, NULL);
+			SELECT _apikey_event_visible('regress_apikey_stranger', NULL, NULL, %1$L, NULL, NULL)$$, ';') s;
+INSERT INTO regress_try.probes
+	SELECT $$SELECT * FROM apikey_events WHERE id = %1$L$$, min(e.id)::text, (SELECT max(m.id) + 1000 FROM apikey_event m)::text
+	FROM apikey_event e GROUP BY e.event, e.project IS NULL;
 -- texts: a key's but for its secret, of an id that there is and of one that there was
 CREATE FUNCTION regress_try.guessed(key text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -123,6 +171,7 @@ $$;
 CREATE FUNCTION regress_try.run(statement text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE statement;
+	RAISE 'undo';				-- and keep no lock
 EXCEPTION WHEN others THEN
 END $$;
 CREATE FUNCTION regress_try.buffers(statement text) RETURNS text LANGUAGE plpgsql AS $$
@@ -132,7 +181,7 @@ BEGIN
 	EXECUTE format('EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT regress_try.run(%L)', statement) INTO plan;
 	RETURN (plan -> 0 -> 'Plan' ->> 'Shared Hit Blocks') || ' ' || (plan -> 0 -> 'Plan' ->> 'Shared Read Blocks');
 END $$;
--- What is locked when it has succeeded.
+-- What is locked, when it has succeeded, by what pg_locks tells everybody.
 CREATE FUNCTION regress_try.locks(statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	locked text := 'error';

@@ -5,7 +5,7 @@
  * A listing begins here and never with a condition of the query: the roles
  * whose privileges the caller has, the organizations and projects in which it
  * is something, and from these the rows.  So nothing that it is told, counted
- * or timed hangs on rows that it may not see.  Whether it may see a row is
+ * or timed hangs on rows that it may not see; nor does what it has locked.  Whether it may see a row is
  * decided row by row all the same, by the rules of authority.c and member.c;
  * what is found here only says where to look.
  */
@@ -81,6 +81,8 @@ table_by_id(const char *name, Size entry_size)
 void
 apikey_viewer_open(ApikeyViewer *viewer, Snapshot snapshot)
 {
+	if (!apikey_authority_sees_all())
+		apikey_authority_keep();
 	viewer->snapshot = snapshot;
 	viewer->context = CurrentMemoryContext;
 	viewer->sees_tenants = apikey_authority_sees_all();

@@ -212,22 +212,25 @@ apikey_scan_end(ApikeyScan *scan)
 		systable_endscan_ordered(scan->scan);
 }
 
-/* Copies a row, with what its long values are stored in beside the table. */
+/*
+ * Copies a row, with what its long values are stored in beside the table.  That
+ * does not stay locked: it would tell of a row that has such values.
+ */
 HeapTuple
 apikey_scan_copy(Relation rel, HeapTuple tuple)
 {
 	Relation	toast;
-	Relation	index;
+	Relation   *indexes;
+	int			count;
+	int			valid;
 	Uncounted	uncounted;
 	volatile HeapTuple copy = NULL;
 
 	if (!HeapTupleHasExternal(tuple))
 		return heap_copytuple(tuple);
 	toast = table_open(rel->rd_rel->reltoastrelid, AccessShareLock);
-	index = index_open(toast_get_valid_index(RelationGetRelid(toast),
-											 AccessShareLock),
-					   AccessShareLock);
-	begin_uncounted(&uncounted, toast, index);
+	valid = toast_open_indexes(toast, AccessShareLock, &indexes, &count);
+	begin_uncounted(&uncounted, toast, indexes[valid]);
 	PG_TRY();
 	{
 		copy = toast_flatten_tuple(tuple, RelationGetDescr(rel));
@@ -237,7 +240,7 @@ apikey_scan_copy(Relation rel, HeapTuple tuple)
 		end_uncounted(&uncounted);
 	}
 	PG_END_TRY();
-	index_close(index, AccessShareLock);
+	toast_close_indexes(indexes, count, AccessShareLock);
 	table_close(toast, AccessShareLock);
 	return copy;
 }

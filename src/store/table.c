@@ -127,6 +127,19 @@ apikey_table_close_index(Relation index)
 }
 
 /*
+ * Locks a table and an index of it as reading does, whether or not that will
+ * come to it: everybody sees its own locks.
+ */
+void
+apikey_table_keep(const ApikeyTable *table, ApikeyRelation index)
+{
+	Relation	rel = apikey_table_relation(table, AccessShareLock);
+
+	apikey_table_close_index(apikey_table_index(table, index));
+	table_close(rel, NoLock);
+}
+
+/*
  * Takes a row apart; what its columns point to is the tuple's.  Columns that
  * an older script's table has not yet are null, and those that a newer one's
  * has beyond ours are not looked at.

@@ -150,6 +150,7 @@ extern Relation apikey_table_relation(const ApikeyTable *table, LOCKMODE mode);
 extern bool apikey_table_blank(const ApikeyTable *table);
 extern Relation apikey_table_index(const ApikeyTable *table,
 								   ApikeyRelation index);
+extern void apikey_table_keep(const ApikeyTable *table, ApikeyRelation index);
 extern void apikey_table_deform(const ApikeyTable *table, HeapTuple tuple,
 								TupleDesc desc, ApikeyRow *row);
 extern void apikey_table_take_apart(const ApikeyTable *table, HeapTuple tuple,
