@@ -92,6 +92,13 @@ extern bool apikey_revocation_settle_found(void);
 extern text *apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
 							   const TimestampTz *expires_at);
 
+/* use_row.c */
+extern bool apikey_use_hold(const pg_uuid_t *key);
+extern bool apikey_use_take(ApikeyWriter *writer, const pg_uuid_t *key,
+							ApikeyRow *use, bool *is_new);
+extern void apikey_use_put(ApikeyWriter *writer, const ApikeyRow *use,
+						   bool is_new);
+
 /* expiry.c */
 extern ApikeyTransactionPart apikey_expiry_transaction;
 extern bool apikey_expiry_tell(TimestampTz *again);

@@ -87,7 +87,7 @@ static const ApikeyColumn use_columns[] = {
 	[APIKEY_USE_IDLE_TOLD] = {"idle_told", TIMESTAMPTZOID, false}
 };
 
-/* Written by last_use.c, flush.c and expiry.c; here it ends. */
+/* Its rows are made for who holds the key's proof: see use_row.c. */
 const ApikeyTable apikey_use_table = {
 	.name = "apikey_usage",
 	.relation = APIKEY_REL_USAGE,
@@ -105,37 +105,6 @@ apikey_use_new(ApikeyRow *use, const pg_uuid_t *key)
 	apikey_row_set_pointer(use, APIKEY_USE_ID, key);
 	apikey_row_set(use, APIKEY_USE_USE_COUNT, Int64GetDatum(0));
 	apikey_row_set(use, APIKEY_USE_DENIED_COUNT, Int64GetDatum(0));
-}
-
-/*
- * Takes the row of a key's use to be written, or makes one; false where that
- * would be waiting for somebody.
- */
-bool
-apikey_use_take(ApikeyWriter *writer, const pg_uuid_t *key, ApikeyRow *use,
-				bool *is_new)
-{
-	ScanKeyData id;
-
-	apikey_table_key(&id, key);
-	*is_new = !apikey_table_take(writer, &apikey_use_table, &id,
-								 APIKEY_LOCK_UPDATE_SKIP, use);
-	if (!*is_new)
-		return true;
-	if (!apikey_table_absent(writer, &apikey_use_table, &id))
-		return false;
-	apikey_use_new(use, key);
-	return true;
-}
-
-/* Writes that row. */
-void
-apikey_use_put(ApikeyWriter *writer, const ApikeyRow *use, bool is_new)
-{
-	if (is_new)
-		apikey_table_add(writer, &apikey_use_table, use);
-	else
-		apikey_table_put(writer, &apikey_use_table, use);
 }
 
 Oid

@@ -78,10 +78,6 @@ extern const ApikeyTable apikey_digest_table;
 extern ApikeyTable apikey_key_table;
 extern const ApikeyTable apikey_use_table;
 extern void apikey_use_new(ApikeyRow *use, const pg_uuid_t *key);
-extern bool apikey_use_take(ApikeyWriter *writer, const pg_uuid_t *key,
-							ApikeyRow *use, bool *is_new);
-extern void apikey_use_put(ApikeyWriter *writer, const ApikeyRow *use,
-						   bool is_new);
 extern Oid	apikey_key_owner(const ApikeyRow *key);
 extern void apikey_key_set_owner(ApikeyRow *key, Oid owner);
 extern bool apikey_key_revoked(const ApikeyRow *key);

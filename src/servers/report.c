@@ -9,7 +9,7 @@
  * or not at all.
  *
  * Locks: the server's row; then by the keys' ids, of each its row of
- * apikey_usage and then that of apikey_history.  A row that nobody has is changed
+ * apikey_usage, or what proves the key, and then that of apikey_history.  A row that nobody has is changed
  * without a lock before that.  A row of use that somebody has, who deletes the
  * key perhaps, is waited for a moment; where it is not free then, the report is
  * refused, and the error names all keys that are in the way, so that the server
@@ -60,7 +60,7 @@ wait_a_little(Applying *applying, long milliseconds)
 typedef enum Taken
 {
 	TAKEN,						/* the row is locked */
-	ABSENT,						/* there is none */
+	ABSENT,						/* there is none, and nobody else makes one */
 	BUSY						/* somebody has it */
 } Taken;
 
@@ -76,7 +76,8 @@ take_use(Applying *applying, const pg_uuid_t *id, ApikeyRow *row)
 		if (apikey_table_take(applying->writer, &apikey_use_table, &key,
 							  APIKEY_LOCK_UPDATE_SKIP, row))
 			return TAKEN;
-		if (apikey_table_absent(applying->writer, &apikey_use_table, &key))
+		if (apikey_use_hold(id) &&
+			apikey_table_absent(applying->writer, &apikey_use_table, &key))
 			return ABSENT;
 		if (applying->waited >= WAIT_MAX)
 			return BUSY;

@@ -38,9 +38,9 @@ add_use(ApikeyRow *row, const ApikeyUse *use, int64 flush)
 
 /*
  * The same of a key whose row is not there, or was not to be had.  One that
- * somebody has locked, who is deleting the key perhaps, is not waited for:
- * false, it comes the next time.  Of a key that is not there any more nothing
- * is left to be written.
+ * somebody has locked, who is deleting the key perhaps, is not waited for, nor
+ * is who has the key whose first row it is: false, it comes the next time.  Of a
+ * key that is not there any more nothing is left to be written.
  */
 static bool
 take_use(ApikeyWriter *writer, const ApikeyUse *use, int64 flush, bool *gone)

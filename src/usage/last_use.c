@@ -33,23 +33,6 @@ set_use(ApikeyRow *use, const LastUse *touch)
 					   InetPGetDatum(touch->addr));
 }
 
-/*
- * Two sessions that make a key's first row would wait for one another, and one
- * that whoever deletes the key does not see would be left behind.  So this is
- * for whoever gets the row of what proves the key; false where somebody else
- * has it, or it is gone.
- */
-static bool
-lock_proof(const pg_uuid_t *key)
-{
-	ApikeyRow	row;
-
-	return apikey_table_lock(&apikey_digest_table, key, APIKEY_LOCK_UPDATE_SKIP,
-							 &row) ||
-		apikey_table_lock(&apikey_import_table, key, APIKEY_LOCK_UPDATE_SKIP,
-						  &row);
-}
-
 static void
 write_last_use(void *work)
 {
@@ -75,7 +58,7 @@ write_last_use(void *work)
 			apikey_table_put(writer, &apikey_use_table, &use);
 		}
 	}
-	else if (lock_proof(touch->key) &&
+	else if (apikey_use_hold(touch->key) &&
 			 apikey_table_absent(writer, &apikey_use_table, &key))
 	{
 		apikey_use_new(&use, touch->key);
