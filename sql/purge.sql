@@ -121,6 +121,19 @@ COMMIT;
 SELECT count(*) FROM apikey_revocation;
 DROP TABLE many;
 
+-- A superuser's purge removes the use of keys that are gone, too, and of no others.
+SELECT apikey_create('used') AS used \gset
+DELETE FROM apikey_usage;
+INSERT INTO apikey_usage (id, use_count, denied_count, last_used_addr)
+	VALUES (apikey_id(:'used'), 1, 0, '192.0.2.7'), ('018f3a5c-7e1b-7c3d-8e4f-5a6b7c8d9e0f', 2, 0, '192.0.2.8');
+SET ROLE regress_apikey_alice;
+SELECT apikey_purge('100 years');
+RESET ROLE;
+SELECT count(*) FROM apikey_usage;
+SELECT apikey_purge('100 years');
+SELECT use_count FROM apikey_usage;
+SELECT apikey_delete(apikey_id(:'used'), 'used');
+
 -- What there is to clean up.
 SET ROLE regress_apikey_alice;
 SELECT name FROM apikeys WHERE status = 'active' AND coalesce(last_used_at, created_at) < now() - interval '90 days';

@@ -90,6 +90,9 @@ extern bool apikey_import_find_next_to(const char *bytes, size_t len,
 extern bool apikey_import_begins_with(const char *bytes, size_t len,
 									  const text *beginning);
 
+/* use_row.c */
+extern void apikey_use_purge(void);
+
 /* proof.c */
 extern bool apikey_proof_make(const pg_uuid_t *id, const uint8 *digest,
 							  uint8 *proof);

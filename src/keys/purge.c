@@ -5,8 +5,8 @@
  * Only what the caller may delete is looked at: the keys of the roles whose
  * privileges it has, and of the projects that it administers, each through an
  * index that begins with these.  So others' keys cost it nothing.  A superuser,
- * who looks at all, also removes what deleted keys have left of their accounts,
- * and settles what stands beside keys' rows.
+ * who looks at all, also removes what deleted keys have left of their accounts
+ * and of their use, and settles what stands beside keys' rows.
  */
 #include "postgres.h"
 
@@ -157,6 +157,9 @@ apikey_purge_keys(TimestampTz before)
 	search_all(&search);
 	apikey_turns_end(&search.turns);
 	if (superuser())
+	{
 		settle_all();
+		apikey_use_purge();
+	}
 	return search.purged;
 }
