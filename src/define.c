@@ -318,15 +318,35 @@ define_fleet(void)
 void
 apikey_define_settings(void)
 {
+	/* All but those that everybody may set. */
 	static const char *const guarded[] = {
+		"apikey.credits_lease",
+		"apikey.dynamic_shared_memory",
+		"apikey.event_retention",
+		"apikey.expiry_notice",
+		"apikey.fleet",
+		"apikey.fleet_heartbeat",
+		"apikey.fleet_interval",
+		"apikey.fleet_timeout",
+		"apikey.flush_interval",
+		"apikey.history_days",
+		"apikey.history_hours",
 		"apikey.import_secret_file",
+		"apikey.max_keys_per_role",
 		"apikey.max_staleness",
+		"apikey.max_tracked_keys",
 		"apikey.name_hold",
+		"apikey.notify",
 		"apikey.pepper_command",
 		"apikey.pepper_file",
+		"apikey.primary_conninfo",
+		"apikey.redact",
 		"apikey.request_owner",
 		"apikey.request_project",
-		"apikey.subject_setting"
+		"apikey.server_name",
+		"apikey.server_timeout",
+		"apikey.subject_setting",
+		"apikey.usage_interval"
 	};
 
 	for (size_t i = 0; i < lengthof(guarded) &&

@@ -137,7 +137,9 @@ for my $statement ("SHOW apikey.pepper_file", "SET apikey.pepper_file = ''")
 is($node->safe_psql('postgres', "SET ROLE mallory; SELECT code FROM apikey_verify('$first', owner => '$owner')"), 'valid', 'who verifies need not read it');
 # Nor can a connection's options hide it before the library is loaded.
 $node->safe_psql('postgres', 'ALTER ROLE mallory LOGIN');
-for my $setting (qw(pepper_file subject_setting request_project request_owner))
+my @settings = split /\n/, $node->safe_psql('postgres', "LOAD 'apikey'; SELECT substr(name, 8) FROM pg_settings WHERE name LIKE 'apikey.%' AND context <> 'user'");
+cmp_ok(scalar @settings, '>=', 25, 'settings that are not everybody\'s');
+for my $setting (@settings)
 {
 	local $ENV{PGOPTIONS} = "-c apikey.$setting=";
 	for my $statement ("SELECT apikey_create('unpeppered')", "SET apikey.$setting = ''; SELECT code FROM apikey_verify('$first')")
