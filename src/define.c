@@ -190,7 +190,7 @@ define_memory(void)
 	DefineCustomBoolVariable("apikey.dynamic_shared_memory",
 							 "Counts uses and holds rate limits of keys where the library is not preloaded.",
 							 "From PostgreSQL 17 on.",
-							 &apikey_dynamic_shared_memory, true, PGC_SIGHUP, 0,
+							 &apikey_dynamic_shared_memory, false, PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
 	DefineCustomIntVariable("apikey.flush_interval",
 							"Time between flushes of the use of keys to the tables.",

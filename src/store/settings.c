@@ -11,7 +11,7 @@
 int			apikey_cache_entries = 100000;
 int			apikey_cache_memory = 8192;
 int			apikey_credits_lease = 1000;
-bool		apikey_dynamic_shared_memory = true;
+bool		apikey_dynamic_shared_memory = false;
 int			apikey_event_retention = 0;
 int			apikey_expiry_notice = 7 * SECS_PER_DAY;
 bool		apikey_fleet = false;

@@ -134,10 +134,9 @@ cmp_ok($passed, '<=', 3001 + 1000 * (time - $began), 'not too many passed');
 cmp_ok($passed, '>=', 3000, 'and not too few');
 $node->stop;
 
-# Without the library preloaded, nor other memory.
+# Without the library preloaded.
 my $plain = PostgreSQL::Test::Cluster->new('plain');
 $plain->init;
-$plain->append_conf('postgresql.conf', 'apikey.dynamic_shared_memory = off');
 $plain->start;
 $plain->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
 my ($result, $stdout, $stderr) = $plain->psql('postgres', "SELECT apikey_create('limited', rate_limit => 1)");

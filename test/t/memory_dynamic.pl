@@ -10,6 +10,7 @@ use Test::More;
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(allows_streaming => 1);
 $node->append_conf('postgresql.conf', q{
+apikey.dynamic_shared_memory = on
 apikey.flush_interval = '1h'
 autovacuum = off
 restart_after_crash = on
