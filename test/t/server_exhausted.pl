@@ -57,7 +57,7 @@ is(sql('SELECT sum(use_count) FROM apikey_usage'), $uses + 1, 'the worker goes o
 
 SKIP:
 {
-	skip 'the queue of notifications has 8 GB', 4 if $major < 17;
+	skip 'not here: before PostgreSQL 17 the queue of notifications has 8 GB', 4 if $major < 17;
 	note 'Notifications.';
 	sub dropped { return sql("SELECT severity || ' ' || value FROM apikey_health() WHERE name = 'notices'") }
 	like(dropped(), qr/^ok .* 0 dropped/, 'none is missed');
