@@ -124,7 +124,7 @@ define_keys(void)
 {
 	DefineCustomIntVariable("apikey.event_retention",
 							"Time after which an event is removed.",
-							"0 keeps all. Before PostgreSQL 17 it needs the library preloaded.",
+							"0 keeps all. Needs the library preloaded, or apikey.dynamic_shared_memory.",
 							&apikey_event_retention, 0, 0, INT_MAX,
 							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("apikey.expiry_notice",
@@ -194,17 +194,17 @@ define_memory(void)
 							 NULL, NULL, NULL);
 	DefineCustomIntVariable("apikey.flush_interval",
 							"Time between flushes of the use of keys to the tables.",
-							"Before PostgreSQL 17 it needs the library preloaded.",
+							"Needs the library preloaded, or apikey.dynamic_shared_memory.",
 							&apikey_flush_interval, 10000, 100, 3600000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("apikey.history_days",
 							"Days for which the use of keys is kept by the day.",
-							"0 keeps none. Before PostgreSQL 17 it needs the library preloaded.",
+							"0 keeps none. Needs the library preloaded, or apikey.dynamic_shared_memory.",
 							&apikey_history_days, 400, 0, 36500,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("apikey.history_hours",
 							"Hours for which the use of keys is kept by the hour, before it is summed to days.",
-							"0 keeps days only. Before PostgreSQL 17 it needs the library preloaded.",
+							"0 keeps days only. Needs the library preloaded, or apikey.dynamic_shared_memory.",
 							&apikey_history_hours, 168, 0, 87600,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("apikey.max_tracked_keys",
