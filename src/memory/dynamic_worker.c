@@ -18,7 +18,6 @@
 
 #include "access/xlog.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 
@@ -26,7 +25,6 @@
 #include "memory/memory.h"
 
 #define START_MAX	(10 * USECS_PER_SEC)	/* then another one is started */
-#define REQUEST_STEP	20		/* milliseconds between looks at one */
 
 static uint32 my_number = 0;	/* of a worker */
 
@@ -45,16 +43,8 @@ start_worker(uint32 number)
 {
 	BackgroundWorker worker = {0};
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
-	memcpy(worker.bgw_extra, &number, sizeof(number));
-	strlcpy(worker.bgw_library_name, "apikey", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "apikey_resident_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "apikey worker", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "apikey worker", BGW_MAXLEN);
+	apikey_seat_describe_worker(&worker, "apikey_resident_main",
+								ObjectIdGetDatum(MyDatabaseId), number);
 	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
 		log_starved();
 }
@@ -97,7 +87,7 @@ void
 apikey_dynamic_flush(void)
 {
 	ApikeyDynamicPlace *place = apikey_dynamic_place;
-	TimestampTz hopeless_at = GetCurrentTimestamp() + START_MAX;
+	TimestampTz since = GetCurrentTimestamp();
 	uint64		number;
 	bool		done = false;
 
@@ -118,20 +108,8 @@ apikey_dynamic_flush(void)
 		if (done)
 			break;
 		if (worker != NULL)
-		{
 			SetLatch(worker);
-			hopeless_at = GetCurrentTimestamp() + START_MAX;
-		}
-		else if (GetCurrentTimestamp() >= hopeless_at)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("no worker process is free to write what is pending of API keys"),
-					 errhint("Raise \"max_worker_processes\".")));
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 REQUEST_STEP, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		apikey_seat_await_flush(worker != NULL, &since);
 	}
 }
 

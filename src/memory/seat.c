@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "pgstat.h"
+#include "postmaster/bgworker.h"
 #include "storage/shmem.h"
 
 #include "memory/memory.h"
@@ -144,30 +145,62 @@ flush_is_done(uint64 number)
 }
 
 /*
+ * What each worker of a database has in common; number tells one start from the
+ * others.
+ */
+void
+apikey_seat_describe_worker(BackgroundWorker *worker, const char *function,
+							Datum argument, uint32 number)
+{
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	worker->bgw_main_arg = argument;
+	memcpy(worker->bgw_extra, &number, sizeof(number));
+	strlcpy(worker->bgw_library_name, "apikey", BGW_MAXLEN);
+	strlcpy(worker->bgw_function_name, function, BGW_MAXLEN);
+	strlcpy(worker->bgw_name, "apikey worker", BGW_MAXLEN);
+	strlcpy(worker->bgw_type, "apikey worker", BGW_MAXLEN);
+}
+
+/*
+ * Waits a moment for a worker to have written what is pending, if one is there,
+ * or may come before long: since says when it was asked for, or there.
+ */
+void
+apikey_seat_await_flush(bool at_hand, TimestampTz *since)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (at_hand)
+		*since = now;
+	else if (now >= *since + REQUEST_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no worker process is free to write what is pending of API keys"),
+				 errhint("Raise \"max_worker_processes\".")));
+	(void) WaitLatch(MyLatch,
+					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 REQUEST_STEP, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/*
  * Has all that is pending of this database written, and leases given back, by
  * the worker, and waits for it.
  */
 void
 apikey_seat_flush(void)
 {
-	TimestampTz hopeless_at = GetCurrentTimestamp() + REQUEST_MAX;
+	TimestampTz since = GetCurrentTimestamp();
 	uint64		number = ask_for_flush();
 
 	apikey_seat_wake_launcher();
 	while (number == 0 || !flush_is_done(number))
 	{
-		if (apikey_seat_at_hand())
-			hopeless_at = GetCurrentTimestamp() + REQUEST_MAX;
-		else if (GetCurrentTimestamp() >= hopeless_at)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("no worker process is free to write what is pending of API keys"),
-					 errhint("Raise \"max_worker_processes\".")));
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 REQUEST_STEP, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		apikey_seat_await_flush(apikey_seat_at_hand(), &since);
 		if (number == 0)
 			number = ask_for_flush();
 	}

@@ -10,6 +10,8 @@
 
 #include "memory/part.h"
 
+struct BackgroundWorker;
+
 #define APIKEY_SEATS	3
 #define APIKEY_FLUSH_REQUESTS	64		/* databases that are flushed on request */
 
@@ -62,6 +64,10 @@ extern void apikey_seat_call(Oid database);
 extern bool apikey_seat_at_hand(void);
 extern bool apikey_seat_launched(void);
 extern void apikey_seat_wake_launcher(void);
+extern void apikey_seat_describe_worker(struct BackgroundWorker *worker,
+										const char *function, Datum argument,
+										uint32 number);
+extern void apikey_seat_await_flush(bool at_hand, TimestampTz *since);
 extern void apikey_seat_flush(void);
 
 #endif							/* APIKEY_SEAT_H */

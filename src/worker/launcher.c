@@ -139,17 +139,9 @@ start_worker(int number)
 	seat->number = start = ++apikey_seats->starts;
 	SpinLockRelease(&apikey_seats->mutex);
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	worker.bgw_main_arg = Int32GetDatum(number);
-	memcpy(worker.bgw_extra, &start, sizeof(start));
+	apikey_seat_describe_worker(&worker, "apikey_flush_main",
+								Int32GetDatum(number), start);
 	worker.bgw_notify_pid = MyProcPid;
-	strlcpy(worker.bgw_library_name, "apikey", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "apikey_flush_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "apikey worker", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "apikey worker", BGW_MAXLEN);
 	started[number].called_at = 0;
 	context = MemoryContextSwitchTo(TopMemoryContext);
 	registered = RegisterDynamicBackgroundWorker(&worker,
