@@ -169,13 +169,19 @@ apikey_table_take_apart(const ApikeyTable *table, HeapTuple tuple,
 	}
 }
 
-/* May a row that is read, or NULL, be remembered? */
+/* What is read of a table is remembered only where changes of it are told. */
 static void
-see_row(const ApikeyTable *table, Relation rel, HeapTuple tuple)
+see_table(const ApikeyTable *table, Relation rel)
 {
-	if (!apikey_intact_to_remember(rel, table->relation) ||
-		(tuple != NULL &&
-		 TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data))))
+	if (!apikey_intact_to_remember(rel, table->relation))
+		apikey_changes_not_final();
+}
+
+/* Nor is a row that our own transaction has written. */
+static void
+see_row(HeapTuple tuple)
+{
+	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
 		apikey_changes_not_final();
 }
 
@@ -192,14 +198,14 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 	bool		more = true;
 
 	apikey_scan_begin(&scan, rel, index_rel, snapshot, keys, nkeys);
-	see_row(table, rel, NULL);
+	see_table(table, rel);
 	while (more &&
 		   HeapTupleIsValid(tuple = apikey_scan_next(&scan, direction)))
 	{
 		ApikeyRow	row;
 
 		CHECK_FOR_INTERRUPTS();
-		see_row(table, rel, tuple);
+		see_row(tuple);
 		if (copied)
 			apikey_table_take_apart(table, apikey_scan_copy(rel, tuple),
 									desc, &row);
@@ -394,9 +400,12 @@ apikey_table_fetch_hinted(const ApikeyTable *table, const pg_uuid_t *id,
 
 	if (tuple == NULL)
 		tuple = find_by_index(table, rel, id, snapshot, hint);
-	see_row(table, rel, tuple);
+	see_table(table, rel);
 	if (tuple != NULL)
+	{
+		see_row(tuple);
 		apikey_table_take_apart(table, tuple, RelationGetDescr(rel), row);
+	}
 	table_close(rel, NoLock);
 	return tuple != NULL;
 }
