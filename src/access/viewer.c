@@ -5,9 +5,9 @@
  * A listing begins here and never with a condition of the query: the roles
  * whose privileges the caller has, the organizations and projects in which it
  * is something, and from these the rows.  So nothing that it is told, counted
- * or timed hangs on rows that it may not see; nor does what it has locked.  Whether it may see a row is
- * decided row by row all the same, by the rules of authority.c and member.c;
- * what is found here only says where to look.
+ * or timed hangs on rows that it may not see; nor does what it has locked.
+ * Whether it may see a row is decided row by row all the same, by the rules of
+ * authority.c and member.c; what is found here only says where to look.
  */
 #include "postgres.h"
 

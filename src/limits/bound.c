@@ -17,7 +17,6 @@
  */
 #include "postgres.h"
 
-
 #include "store/store.h"
 #include "memory/memory.h"
 #include "usage/usage.h"

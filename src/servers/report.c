@@ -9,11 +9,11 @@
  * or not at all.
  *
  * Locks: the server's row; then by the keys' ids, of each its row of
- * apikey_usage, or what proves the key, and then that of apikey_history.  A row that nobody has is changed
- * without a lock before that.  A row of use that somebody has, who deletes the
- * key perhaps, is waited for a moment; where it is not free then, the report is
- * refused, and the error names all keys that are in the way, so that the server
- * sends it without them.
+ * apikey_usage, or what proves the key, and then that of apikey_history.  A row
+ * that nobody has is changed without a lock before that.  A row of use that
+ * somebody has, who deletes the key perhaps, is waited for a moment; where it is
+ * not free then, the report is refused, and the error names all keys that are in
+ * the way, so that the server sends it without them.
  */
 #include "postgres.h"
 
