@@ -16,36 +16,75 @@
 #include "store/store_internal.h"
 
 #define WAIT_MAX	5000		/* milliseconds for rows, names and claims */
+#define TICK		100			/* milliseconds */
 
 /*
  * All that a statement waits for is counted together: those who have what it
  * needs in turn hold it up no longer than one who has all of it.
+ *
+ * The server waits for several in turn, too, for each of them lock_timeout anew:
+ * so it does for all who give a name of a unique index and take it back.  So
+ * what that timeout is, is lowered at each tick of a timer to what is left.  A
+ * tick ends no wait: the server does, by what the timeout was when it began.
  */
 static TimestampTz statement = 0;	/* when it began */
 static int64 waited = 0;		/* microseconds, of what is counted */
 static TimestampTz since = 0;	/* until when that is */
+static int	depth = 0;			/* how many have begun, one within the other */
+
+/* Are these being changed, so that a tick finds what does not fit? */
+static volatile sig_atomic_t changing = false;
+
+/* Microseconds waited until now, with those that are not counted yet. */
+static int64
+waited_until(TimestampTz now)
+{
+	if (get_timeout_start_time(LOCK_TIMEOUT) < since)
+		return waited;
+	return waited + Max(now - since, 0);
+}
 
 /* Counts what has been waited since, if anything has. */
 static void
-count_waits(void)
+count_waits(TimestampTz now)
 {
-	TimestampTz now;
+	int64		until = waited_until(now);
 
-	if (get_timeout_start_time(LOCK_TIMEOUT) < since)
+	if (until == waited)
 		return;
-	now = GetCurrentTimestamp();
-	waited += Max(now - since, 0);
+	waited = until;
 	since = now;
 }
 
 /* The next wait is no longer than what is left. */
 static void
-lower_timeout(void)
+lower_timeout(TimestampTz now)
 {
-	int			left = (int) Max(WAIT_MAX - waited / 1000, 1);
+	int			left = (int) Max(WAIT_MAX - waited_until(now) / 1000, 1);
 
 	if (LockTimeout == 0 || LockTimeout > left)
 		LockTimeout = left;
+}
+
+/* The timer's, within a signal's handler. */
+static void
+tick(void)
+{
+	if (depth > 0 && !changing)
+		lower_timeout(GetCurrentTimestamp());
+}
+
+/* The timer, which a process registers once. */
+static TimeoutId
+ticks(void)
+{
+	static TimeoutId timer;
+	static bool registered = false;
+
+	if (!registered)
+		timer = RegisterTimeout(USER_TIMEOUT, tick);
+	registered = true;
+	return timer;
 }
 
 /*
@@ -56,14 +95,23 @@ int
 apikey_wait_begin(void)
 {
 	int			before = LockTimeout;
+	TimestampTz now = GetCurrentTimestamp();
 
+	changing = true;
 	if (GetCurrentStatementStartTimestamp() != statement)
 	{
 		statement = GetCurrentStatementStartTimestamp();
 		waited = 0;
 	}
-	since = GetCurrentTimestamp();
-	lower_timeout();
+	else if (depth > 0)
+		count_waits(now);
+	since = now;
+	lower_timeout(now);
+	depth++;
+	changing = false;
+	if (depth == 1)
+		enable_timeout_every(ticks(), TimestampTzPlusMilliseconds(now, TICK),
+							 TICK);
 	return before;
 }
 
@@ -71,16 +119,28 @@ apikey_wait_begin(void)
 void
 apikey_wait_again(void)
 {
-	count_waits();
-	lower_timeout();
+	TimestampTz now = GetCurrentTimestamp();
+
+	changing = true;
+	count_waits(now);
+	lower_timeout(now);
+	changing = false;
 }
 
 /* Ends what apikey_wait_begin began, with what that returned. */
 void
 apikey_wait_end(int before)
 {
-	count_waits();
+	TimestampTz now = GetCurrentTimestamp();
+
+	changing = true;
+	count_waits(now);
 	LockTimeout = before;
+	if (--depth > 0)
+		lower_timeout(now);
+	changing = false;
+	if (depth == 0)
+		disable_timeout(ticks(), false);
 }
 
 /*
@@ -90,10 +150,9 @@ apikey_wait_end(int before)
 bool
 apikey_wait_failed(int before)
 {
-	bool		ours = LockTimeout != before;
-
 	apikey_wait_end(before);
-	return ours && geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE;
+	return geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE &&
+		(before == 0 || waited >= WAIT_MAX * INT64CONST(1000));
 }
 
 /* Raises that what a change of a table waited for has not ended. */
