@@ -32,11 +32,9 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "store/store.h"
 #include "rows/rows.h"
@@ -116,39 +114,6 @@ authorize(const Privilege *privilege)
 			 errdetail("Whoever has the privileges of the extension's owner may.")));
 }
 
-/*
- * The row of an object, locked as GRANT locks it, for its privileges to change;
- * whoever changes them now is waited for.  Within apikey_wait_bounded.
- */
-static HeapTuple
-lock_object(Relation rel, Oid class, Oid object)
-{
-	for (;;)
-	{
-		HeapTuple	tuple = SearchSysCacheCopy1(get_object_catcache_oid(class),
-												ObjectIdGetDatum(object));
-		HeapTuple	again;
-		TransactionId other;
-
-		if (!HeapTupleIsValid(tuple))
-			elog(ERROR, "cache lookup failed for object %u", object);
-		apikey_wait_again();
-		LockTuple(rel, &tuple->t_self, ExclusiveLock);
-		apikey_wait_again();
-		other = apikey_row_changer(rel, &tuple->t_self);
-		if (TransactionIdIsValid(other))
-			apikey_wait(RelationGetRelationName(rel), other);
-		apikey_wait_again();
-		AcceptInvalidationMessages();
-		again = SearchSysCacheCopy1(get_object_catcache_oid(class),
-									ObjectIdGetDatum(object));
-		if (HeapTupleIsValid(again) &&
-			ItemPointerEquals(&tuple->t_self, &again->t_self))
-			return again;
-		UnlockTuple(rel, &tuple->t_self, ExclusiveLock);
-	}
-}
-
 /* Adds a role's right to what an object's privileges are. */
 static Acl *
 add_right(const Acl *acl, Oid owner, Oid role, AclMode mode, bool option)
@@ -211,20 +176,29 @@ change_object(void *work)
 	bool		function = class == ProcedureRelationId;
 	AclMode		mode = function ? ACL_EXECUTE : ACL_SELECT;
 	Relation	rel = table_open(class, RowExclusiveLock);
-	HeapTuple	tuple = lock_object(rel, class, changing->object);
-	ItemPointerData locked = tuple->t_self;
+	HeapTuple	tuple = apikey_catalog_row_lock(rel, get_object_oid_index(class),
+												get_object_attnum_oid(class),
+												changing->object);
+	ItemPointerData locked;
 	int			column = get_object_attnum_acl(class);
 	bool		isnull = false;
-	Oid			owner = DatumGetObjectId(heap_getattr(tuple, get_object_attnum_owner(class),
-													  RelationGetDescr(rel), &isnull));
-	Datum		value = heap_getattr(tuple, column, RelationGetDescr(rel), &isnull);
-	Acl		   *before = isnull ?
+	Oid			owner;
+	Datum		value;
+	Acl		   *before;
+	Acl		   *after;
+
+	if (!HeapTupleIsValid(tuple))
+		apikey_refuse_gone();
+	locked = tuple->t_self;
+	owner = DatumGetObjectId(heap_getattr(tuple, get_object_attnum_owner(class),
+										  RelationGetDescr(rel), &isnull));
+	value = heap_getattr(tuple, column, RelationGetDescr(rel), &isnull);
+	before = isnull ?
 		acldefault(function ? OBJECT_FUNCTION : OBJECT_TABLE, owner) :
 		DatumGetAclPCopy(value);
-	Acl		   *after = change->grant ?
+	after = change->grant ?
 		add_right(before, owner, change->role, mode, change->option) :
 		remove_right(before, owner, change->role, mode);
-
 	changing->differs = !aclequal(before, after);
 	if (changing->differs)
 	{

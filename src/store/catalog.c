@@ -328,9 +328,7 @@ look_for_extension(void *result, int which pg_attribute_unused())
 
 	extension_oid = apikey_extension_find("apikey", &found->schema, &version);
 	if (!OidIsValid(extension_oid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"apikey\" does not exist")));
+		apikey_refuse_gone();
 	require_known_version(version);
 	found->first_script = strcmp(version, FIRST_VERSION) == 0;
 	pfree(version);

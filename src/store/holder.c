@@ -140,21 +140,6 @@ apikey_holder_wait(TransactionId other)
 	XactLockTableWait(other, NULL, NULL, XLTW_None);
 }
 
-/* The transaction that is changing the row that stands there; invalid for none. */
-TransactionId
-apikey_row_changer(Relation rel, const ItemPointerData *where)
-{
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	ItemPointerData tid = *where;
-	SnapshotData dirty;
-	bool		found;
-
-	InitDirtySnapshot(dirty);
-	found = table_tuple_fetch_row_version(rel, &tid, &dirty, slot);
-	ExecDropSingleTupleTableSlot(slot);
-	return found ? dirty.xmax : InvalidTransactionId;
-}
-
 /*
  * Has somebody the row that stands there, or is it not what a change may change
  * any more?  Nothing is waited for, and nobody is kept from taking it next.

@@ -65,3 +65,12 @@ apikey_required_text(FunctionCallInfo fcinfo, int number, const char *argument)
 	apikey_require(fcinfo, number, argument);
 	return PG_GETARG_TEXT_PP(number);
 }
+
+/* Raises that somebody has dropped the extension. */
+void
+apikey_refuse_gone(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("extension \"apikey\" does not exist")));
+}

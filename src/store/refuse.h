@@ -15,6 +15,7 @@ pg_noreturn extern void apikey_refuse_by(const char *constraint,
 										 const char *argument,
 										 const char *rule);
 pg_noreturn extern void apikey_refuse_null(const char *argument);
+pg_noreturn extern void apikey_refuse_gone(void);
 extern int	apikey_error_about(const char *argument, const char *constraint);
 extern void apikey_require(FunctionCallInfo fcinfo, int number,
 						   const char *argument);

@@ -69,6 +69,7 @@ extern void apikey_indexes_close(struct ResultRelInfo *target,
 
 /* wait.c */
 extern int	apikey_wait_begin(void);
+extern void apikey_wait_again(void);
 extern void apikey_wait_end(int before);
 extern bool apikey_wait_row(Relation rel, const ItemPointerData *where,
 							LockTupleMode mode);

@@ -187,14 +187,13 @@ extern bool apikey_table_fetch_hinted(const ApikeyTable *table,
 extern bool apikey_table_fetch_latest(const ApikeyTable *table,
 									  const pg_uuid_t *id, ApikeyRow *row);
 
-/* holder.c */
-extern TransactionId apikey_row_changer(Relation rel,
-										const ItemPointerData *where);
+/* catalog_row.c */
+extern HeapTuple apikey_catalog_row_lock(Relation rel, Oid index,
+										 AttrNumber column, Oid object);
 
 /* wait.c */
 extern void apikey_wait_bounded(const char *table, ApikeyWork run, void *work);
 extern void apikey_wait(const char *table, TransactionId other);
-extern void apikey_wait_again(void);
 extern void apikey_claim(const ApikeyTable *table, Oid number, uint16 part);
 extern void apikey_claim_end(const ApikeyTable *table, Oid number,
 							 uint16 part);
