@@ -316,15 +316,9 @@ static const struct Check
 
 /* Takes an error for what a check has found. */
 static void
-find_error(ApikeyFinding *finding, const struct Check *check)
+find_error(ApikeyFinding *finding, const struct Check *check,
+		   const ErrorData *error)
 {
-	ErrorData  *error = CopyErrorData();
-
-	/* That is no finding. */
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-		error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-		PG_RE_THROW();
-	FlushErrorState();
 	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 		apikey_health_find(finding, APIKEY_HEALTH_WARN, "a table is locked",
 						   "Another session holds a lock on a table of the extension, see pg_locks: who verifies or changes keys may have to wait for it.");
@@ -334,29 +328,30 @@ find_error(ApikeyFinding *finding, const struct Check *check)
 						   check->hint != NULL ? check->hint : "See the server's log.");
 }
 
-/* Runs a check, in a subtransaction of its own. */
+/* A check that is made, and what it finds. */
+typedef struct Checking
+{
+	const struct Check *check;
+	ApikeyFinding *finding;
+} Checking;
+
+static void
+make_check(void *work)
+{
+	Checking   *checking = work;
+
+	checking->check->run(checking->finding);
+}
+
+/* Runs a check, in a subtransaction of its own.  To be cancelled is no finding. */
 static void
 run_check(const struct Check *check, ApikeyFinding *finding)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	Checking	checking = {check, finding};
+	ErrorData  *error;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		check->run(finding);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		find_error(finding, check);
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
+	if (!apikey_attempt_told(make_check, &checking, &error))
+		find_error(finding, check, error);
 }
 
 /*

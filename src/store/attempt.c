@@ -38,13 +38,23 @@ may_be_left(int sqlerrcode)
 		sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 }
 
+/* Is an error one of the work's, and no order to end? */
+static bool
+is_no_order(int sqlerrcode)
+{
+	return sqlerrcode != ERRCODE_QUERY_CANCELED &&
+		sqlerrcode != ERRCODE_ADMIN_SHUTDOWN;
+}
+
 /*
  * Runs a work in a subtransaction.  Returns false for some errors: then all that
  * it has written is rolled back.  Whatever ends it, the subtransaction has ended
- * when we return or raise.
+ * when we return or raise.  told is NULL, or gets the error for which false is
+ * returned.
  */
 static bool
-attempt(ApikeyWork run, void *work, bool (*returned) (int sqlerrcode))
+attempt(ApikeyWork run, void *work, bool (*returned) (int sqlerrcode),
+		ErrorData **told)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -70,7 +80,10 @@ attempt(ApikeyWork run, void *work, bool (*returned) (int sqlerrcode))
 		roll_back(context, owner);
 		if (!returned(error->sqlerrcode))
 			ReThrowError(error);
-		FreeErrorData(error);
+		if (told != NULL)
+			*told = error;
+		else
+			FreeErrorData(error);
 	}
 	PG_END_TRY();
 	return done;
@@ -85,12 +98,19 @@ attempt(ApikeyWork run, void *work, bool (*returned) (int sqlerrcode))
 bool
 apikey_attempt(ApikeyWork run, void *work)
 {
-	return attempt(run, work, may_be_left);
+	return attempt(run, work, may_be_left, NULL);
 }
 
 /* The same; false only where somebody else is in the way. */
 bool
 apikey_attempt_alone(ApikeyWork run, void *work)
 {
-	return attempt(run, work, in_the_way);
+	return attempt(run, work, in_the_way, NULL);
+}
+
+/* The same; false for every error, which is told, but an order to end. */
+bool
+apikey_attempt_told(ApikeyWork run, void *work, ErrorData **error)
+{
+	return attempt(run, work, is_no_order, error);
 }

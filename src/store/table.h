@@ -81,6 +81,8 @@ typedef void (*ApikeyWork) (void *work);
 /* attempt.c */
 extern bool apikey_attempt(ApikeyWork run, void *work);
 extern bool apikey_attempt_alone(ApikeyWork run, void *work);
+extern bool apikey_attempt_told(ApikeyWork run, void *work,
+								ErrorData **error);
 
 struct TupleTableSlot;
 

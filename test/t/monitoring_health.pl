@@ -44,6 +44,23 @@ $locked->query_safe('BEGIN; LOCK TABLE apikey_usage');
 my $asked = time;
 is(sql(q{SELECT name, severity, value FROM apikey_health() WHERE name = 'triggers'}), 'triggers|warning|a table is locked', 'nor waits for who has a table locked');
 cmp_ok(time - $asked, '<', 5, 'for long');
+$locked->query_safe('LOCK TABLE apikey_key, apikey_digest, apikey_import, apikey_server, apikey_project');
+sql('CREATE TABLE done (round integer)');
+for my $round (1 .. 3)
+{
+	my ($code, undef, $err) = $node->psql('postgres', qq{
+		SET statement_timeout = '250ms';
+		DO \$\$ BEGIN
+			INSERT INTO done VALUES (-$round);
+			BEGIN
+				INSERT INTO done VALUES ($round);
+				LOOP PERFORM FROM apikey_health(); END LOOP;
+			EXCEPTION WHEN query_canceled THEN NULL;
+			END;
+		END \$\$}, on_error_stop => 0);
+	is("$code|$err", '0|', "a cancel that is caught ends the call alone, $round");
+}
+is(sql('SELECT string_agg(round::text, chr(32) ORDER BY round DESC) FROM done'), '-1 -2 -3', 'with what its block had done, no more');
 $locked->query_safe('COMMIT');
 $locked->quit;
 
