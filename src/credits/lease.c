@@ -187,6 +187,7 @@ bool
 apikey_lease_give_back(const pg_uuid_t *account, ApikeySlotHint *hint,
 					   int64 amount)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	bool		open = false;
 	LWLock	   *lock;
 	ApikeySlot *slot;
@@ -196,7 +197,7 @@ apikey_lease_give_back(const pg_uuid_t *account, ApikeySlotHint *hint,
 	if (slot == NULL)
 		return false;
 	SpinLockAcquire(&slot->mutex);
-	if (slot->lease.matched && GetCurrentTimestamp() < slot->lease.until)
+	if (slot->lease.matched && now < slot->lease.until)
 	{
 		open = true;
 		amount -= undo_own(account, &slot->lease, amount);

@@ -56,6 +56,7 @@ apikey_lease_offer(const pg_uuid_t *account, const ApikeyOffer *offer)
 void
 apikey_lease_accept(const pg_uuid_t *account, int64 number)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	LWLock	   *lock;
 	ApikeySlot *slot = apikey_lease_find_slot(account, &lock);
 	ApikeyLease *lease;
@@ -70,9 +71,8 @@ apikey_lease_accept(const pg_uuid_t *account, int64 number)
 		lease->matched = true;
 		lease->low = lease->available / 2 + lease->available % 2;
 		lease->left = lease->offer.left;
-		lease->spent_at = GetCurrentTimestamp();
-		lease->left_at = lease->changes == lease->offer.changes ?
-			lease->spent_at : 0;
+		lease->spent_at = now;
+		lease->left_at = lease->changes == lease->offer.changes ? now : 0;
 	}
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
@@ -83,6 +83,7 @@ void
 apikey_lease_tell_left(const pg_uuid_t *account, const ApikeyLease *seen,
 					   int64 left)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	LWLock	   *lock;
 	ApikeySlot *slot = apikey_lease_find_slot(account, &lock);
 	ApikeyLease *lease;
@@ -94,7 +95,7 @@ apikey_lease_tell_left(const pg_uuid_t *account, const ApikeyLease *seen,
 	if (lease->era == seen->era && lease->changes == seen->changes)
 	{
 		lease->left = left;
-		lease->left_at = GetCurrentTimestamp();
+		lease->left_at = now;
 	}
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);

@@ -55,6 +55,7 @@ static ApikeyCreditVerdict
 try_to_spend(ApikeyBound *bound, ApikeySlotHint *hint, int64 cost,
 			 ApikeyBoundState *state)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	LWLock	   *lock;
 	ApikeySlot *slot = !apikey_preloaded() ? NULL :
 		apikey_slot_open(MyDatabaseId, &bound->id, hint, &lock);
@@ -63,7 +64,7 @@ try_to_spend(ApikeyBound *bound, ApikeySlotHint *hint, int64 cost,
 	if (slot == NULL)
 		return APIKEY_CREDIT_UNAVAILABLE;
 	SpinLockAcquire(&slot->mutex);
-	verdict = spend_tokens(&slot->lease, cost, GetCurrentTimestamp(), state);
+	verdict = spend_tokens(&slot->lease, cost, now, state);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	return verdict;
@@ -114,13 +115,14 @@ apikey_shared_rate_spend(ApikeyBound *bound, ApikeySlotHint *hint, int64 cost,
 void
 apikey_shared_rate_unspend(ApikeyBound *bound, ApikeySlotHint *hint, int64 cost)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	LWLock	   *lock;
 	ApikeySlot *slot = apikey_slot_find(MyDatabaseId, &bound->id, hint, &lock);
 
 	if (slot == NULL)
 		return;
 	SpinLockAcquire(&slot->mutex);
-	if (GetCurrentTimestamp() < slot->lease.until && slot->lease.left_at == 0)
+	if (now < slot->lease.until && slot->lease.left_at == 0)
 	{
 		slot->lease.available += cost;
 		slot->lease.low -= cost;
@@ -256,6 +258,7 @@ void
 apikey_fleet_rate_answered(Oid database, const ApikeyFleetTaken *taken,
 						   TimestampTz sent_at)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	LWLock	   *lock;
 	ApikeySlot *slot = apikey_slot_find(database, &taken->limit, NULL, &lock);
 	ApikeyLease *tokens;
@@ -267,10 +270,9 @@ apikey_fleet_rate_answered(Oid database, const ApikeyFleetTaken *taken,
 		tokens->of_rate = true;
 		tokens->available = taken->granted;
 		tokens->left = taken->granted;
-		tokens->left_at = taken->granted > 0 ? 0 : GetCurrentTimestamp();
+		tokens->left_at = taken->granted > 0 ? 0 : now;
 		tokens->until = taken->granted > 0 ? sent_at + GOOD_FOR :
-			TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-										taken->wait < 0 ? 1000 : taken->wait);
+			TimestampTzPlusMilliseconds(now, taken->wait < 0 ? 1000 : taken->wait);
 		tokens->low = 0;
 		tokens->changes++;
 		SpinLockRelease(&slot->mutex);

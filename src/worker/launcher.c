@@ -196,6 +196,7 @@ keep_one_waiting(void)
 static bool
 send_worker(Oid database, bool flush)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	int			found = -1;
 	Latch	   *latch = NULL;
 
@@ -221,7 +222,7 @@ send_worker(Oid database, bool flush)
 		{
 			seat->state = APIKEY_SEAT_CALLED;
 			seat->database = database;
-			started[found].called_at = GetCurrentTimestamp();
+			started[found].called_at = now;
 		}
 		seat->flush |= flush;
 		latch = seat->latch;
