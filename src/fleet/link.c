@@ -30,9 +30,14 @@
 #define END_WITHIN		1000	/* milliseconds, of a server that ends */
 #define ABSENT_AGAIN	60000	/* milliseconds: the extension is not there */
 
-#define QUERY_TENANT	"SELECT pg_catalog.quote_ident(n.nspname), c.system_identifier" \
-	" FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace," \
-	" pg_catalog.pg_control_system() c WHERE e.extname = 'apikey'"
+/*
+ * The functions are called by names, which whoever owns the schema there chooses.
+ * So it is asked, too, whether the role is one that may do what no owner may.
+ */
+#define QUERY_TENANT	"SELECT pg_catalog.quote_ident(n.nspname), c.system_identifier," \
+	" pg_catalog.current_setting('is_superuser')" \
+	" FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace," \
+	" pg_catalog.pg_control_system() c WHERE e.extname OPERATOR(pg_catalog.=) 'apikey'"
 
 static const ApikeyWire *wire = NULL;
 
@@ -198,6 +203,9 @@ find_extension(ApikeyLink *link)
 						  wire->rows(answer) == 1);
 		link->try_at = later(ABSENT_AGAIN);
 	}
+	else if (wire->value(answer, 0, 2) == NULL ||
+			 strcmp(wire->value(answer, 0, 2), "off") != 0)
+		apikey_link_fail(link, "The role of the connection is a superuser there: who owns the extension's schema could have it do anything.");
 	else
 	{
 		strlcpy(link->schema, wire->value(answer, 0, 0), sizeof(link->schema));

@@ -74,6 +74,23 @@ for my $name (sort keys %garbage)
 	sql($right);
 }
 verifies($_, 'in the end') for sort keys %keys;
+
+# Who owns the schema may have a function called with all that the connection's
+# role may do: so as a superuser none is called.
+sql(q{CREATE ROLE boss LOGIN SUPERUSER});
+my ($before, $asked) = (-s $primary->logfile, -s $standby->logfile);
+my $connects_as = sub {
+	my ($role) = @_;
+	$standby->append_conf('postgresql.conf', "apikey.primary_conninfo = '@{[$primary->connstr]} user=$role application_name=as_$role'");
+	$standby->reload;
+};
+$connects_as->('boss');
+$standby->wait_for_log(qr/cannot be reported to the primary\n.*The role of the connection is a superuser there/, $asked);
+pass('a superuser\'s connection is given up');
+sql(q{SELECT pg_sleep(1)});
+unlike(slurp_file($primary->logfile, $before), qr/as_boss .*apikey_server_/, 'and calls nothing');
+$connects_as->('fleet');
+verifies($_, 'as it was') for sort keys %keys;
 is($standby->safe_psql('postgres', $worker), $pid, 'the worker is the same');
 unlike(slurp_file($standby->logfile), qr/terminated by signal|terminating any other active server processes|exited with exit code/, 'and nothing has ended');
 $_->stop for $standby, $primary;
