@@ -185,22 +185,29 @@ apikey_import_begins_with(const char *bytes, size_t len, const text *beginning)
 			   VARSIZE_ANY_EXHDR(beginning)) == 0;
 }
 
-/* Finds the row of the key whose hash by a slow algorithm a text has. */
+/*
+ * Finds the row of the key whose hash by a slow algorithm a text has.  What begins
+ * with a lookup is that key's, whatever follows, where its pepper is not there.
+ */
 static bool
 find_slowly(const char *bytes, size_t len, ApikeyRow *row,
 			const char **problem)
 {
 	const ApikeyPepper *pepper;
+	bool		verified;
 	uint8		digest[APIKEY_DIGEST_BYTES];
 	uint8		offered[APIKEY_DIGEST_BYTES];
 
-	/* Verified before, it would have been found by its digest. */
 	if (!apikey_import_find_next_to(bytes, len, true, row) ||
-		!apikey_import_begins_with(bytes, len, apikey_row_text(row, APIKEY_IMPORT_LOOKUP)) ||
-		!row->nulls[APIKEY_IMPORT_DIGEST] || row->nulls[APIKEY_IMPORT_SALT])
+		!apikey_import_begins_with(bytes, len, apikey_row_text(row, APIKEY_IMPORT_LOOKUP)))
 		return false;
-	pepper = apikey_pepper_find(DatumGetInt32(row->values[APIKEY_IMPORT_FOREIGN_PEPPER]));
+	verified = !row->nulls[APIKEY_IMPORT_DIGEST];
+	pepper = apikey_pepper_find(DatumGetInt32(row->values[verified ? APIKEY_IMPORT_PEPPER :
+														  APIKEY_IMPORT_FOREIGN_PEPPER]));
 	if (pepper == NULL)
+		*problem = "The pepper that an imported key is keyed with is not in the file.";
+	/* Verified before, it would have been found by its digest. */
+	if (pepper == NULL || verified || row->nulls[APIKEY_IMPORT_SALT])
 		return false;
 	*problem = apikey_hash_slowly(text_to_cstring(apikey_row_text(row,
 																  APIKEY_IMPORT_ALGORITHM)),

@@ -31,7 +31,7 @@ static const struct
 	[APIKEY_COMPLAINT_TABLES] = {WARNING,
 	APIKEY_MISSING_HINT},
 	[APIKEY_COMPLAINT_IMPORT] = {WARNING,
-	"See that \"pgcrypto\" is complete, that its libraries allow bcrypt, and that the file that \"apikey.import_secret_file\" names can be used."},
+	"See that \"pgcrypto\" is complete, that its libraries allow bcrypt, that the file that \"apikey.import_secret_file\" names can be used, and that no pepper is missing."},
 	[APIKEY_COMPLAINT_PRELOAD] = {WARNING,
 	"Add \"apikey\" to \"shared_preload_libraries\", and restart the server."},
 	[APIKEY_COMPLAINT_ROOM] = {WARNING,

@@ -42,6 +42,9 @@ my $first = sql(q{SELECT apikey_create('first')});
 is(stored($first), hmac_sha256_hex(sha256($first), $old), 'with one; the line end is not part of it');
 is(sql("SELECT code FROM apikey_verify('$plain') UNION ALL SELECT code FROM apikey_verify('$first')"), "valid\nvalid", 'both verify');
 my $row = sql("SELECT pepper FROM apikey_digest WHERE id = apikey_id('$first')");
+sql(q{SELECT apikey_import('imported', 'crypt', crypt('sk_lookup_one', gen_salt('bf', 4)), 'sk_lookup_'),
+	apikey_import('used', 'crypt', crypt('pk_lookup_two', gen_salt('bf', 4)), 'pk_lookup_')});
+is(sql(q{SELECT code FROM apikey_verify('pk_lookup_two')}), 'valid', 'an imported key');
 isnt($row, '0', 'the row says which it hangs on');
 isnt(sprintf('%x', $row & 0xffffffff), substr(unpack('H*', sha256($old)), 0, 8), 'which is no plain digest of it');
 
@@ -80,6 +83,11 @@ reload();
 my $log = -s $node->logfile;
 is(sql("SELECT code FROM apikey_verify('$first') UNION ALL SELECT code FROM apikey_verify('$second') UNION ALL SELECT code FROM apikey_verify('$plain')"),
 	"unavailable\nvalid\nvalid", 'a pepper that is gone');
+is(sql(q{SELECT string_agg((SELECT code FROM apikey_verify(key)), ' ') FROM unnest(ARRAY['sk_lookup_one', 'pk_lookup_two', 'pk_lookup_', 'other']) key}),
+	'unavailable unavailable unavailable malformed', 'of imported keys, by their lookup');
+like(slurp_file($node->logfile, $log), qr/DETAIL:  The pepper that an imported key is keyed with is not in the file/, 'and says so');
+is(sql(q{SELECT count(*) FROM apikeys k, apikey_delete(id, name) WHERE name IN ('imported', 'used')}), '2', 'which can be removed');
+sql('VACUUM apikey_import');	# so that nothing may be an imported key any more
 is($ask->($first), 'unavailable', 'in the warm session too');
 is(sql("SELECT code, num_nulls(key_id, name, owner, detail) FROM apikey_verify_digest(left('$first', -39), sha256('wrong'))"), 'unavailable|4',
 	'whatever the secret');
