@@ -64,6 +64,13 @@ UPDATE apikey_key SET disabled = true WHERE name = 'one';
 SELECT code FROM apikey_verify(:'key', :own);
 UPDATE apikey_key SET disabled = false WHERE name = 'one';
 SELECT code FROM apikey_verify(:'key', :own);
+-- nor settle whose it is by the number that it has elsewhere, be that a renamed role's
+CREATE ROLE regress_apikey_other;
+ALTER ROLE regress_apikey_other RENAME TO regress_apikey_renamed;
+UPDATE apikey_key SET owner = 'regress_apikey_renamed' WHERE name = 'one';
+SELECT code FROM apikey_verify(:'key', owner => 'regress_apikey_renamed');
+UPDATE apikey_key SET owner = CURRENT_USER::text::regrole WHERE name = 'one';
+DROP ROLE regress_apikey_renamed;
 RESET session_replication_role;
 ALTER TABLE apikey_key ENABLE REPLICA TRIGGER apikey_key_arrived, ENABLE ALWAYS TRIGGER apikey_key_changed, ENABLE ALWAYS TRIGGER apikey_key_named;
 SELECT apikey_disable(apikey_id(:'key'));

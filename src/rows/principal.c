@@ -58,6 +58,18 @@ tuple_name(HeapTuple tuple)
 	return NameStr(((Form_pg_authid) GETSTRUCT(tuple))->rolname);
 }
 
+/*
+ * May a row tell of a role by its number, where that has another name?  Not while
+ * what arrives by replication is not settled, as its numbers are those of
+ * elsewhere: then the name alone tells.
+ */
+static bool
+numbers_tell(void)
+{
+	return apikey_intact_to_remember(NULL, APIKEY_REL_KEY) &&
+		apikey_intact_to_remember(NULL, APIKEY_REL_MEMBER);
+}
+
 /* The rule of apikey_role_stands, of a role's row. */
 static bool
 tuple_stands(HeapTuple tuple, const text *name)
@@ -67,7 +79,7 @@ tuple_stands(HeapTuple tuple, const text *name)
 	return name == NULL ||
 		(strlen(now) == VARSIZE_ANY_EXHDR(name) &&
 		 memcmp(now, VARDATA_ANY(name), strlen(now)) == 0) ||
-		(tuple->t_data->t_infomask & HEAP_UPDATED) != 0;
+		((tuple->t_data->t_infomask & HEAP_UPDATED) != 0 && numbers_tell());
 }
 
 /*

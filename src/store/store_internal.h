@@ -42,7 +42,6 @@ extern ApikeyRelation apikey_survey_missing(void);
 
 /* intact.c */
 extern void apikey_intact_require(Relation rel, ApikeyRelation table);
-extern bool apikey_intact_to_remember(Relation rel, ApikeyRelation table);
 
 /* Who it was before the tables' owner. */
 typedef struct ApikeyOwnerScope

@@ -68,6 +68,7 @@ typedef enum ApikeyLock
 	"a superuser can make a dropped index as the extension's script does."
 
 /* intact.c */
+extern bool apikey_intact_to_remember(Relation rel, ApikeyRelation table);
 extern char *apikey_intact_repairs(ApikeyRelation table);
 extern const char *apikey_intact_problem(void);
 
