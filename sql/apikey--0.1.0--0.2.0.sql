@@ -870,6 +870,9 @@ ALTER TABLE @extschema@.apikey_administrator ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON @extschema@.apikey_administrator FROM PUBLIC;
 SELECT pg_extension_config_dump('@extschema@.apikey_administrator',
 	'WHERE role::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
+CREATE TRIGGER apikey_administrator_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_administrator
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('role', 'role_name');
+ALTER TABLE @extschema@.apikey_administrator ENABLE REPLICA TRIGGER apikey_administrator_arrived;
 CREATE FUNCTION @extschema@.apikey_grant(what text, to_role regrole)
 	RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1269,6 +1272,9 @@ ALTER TABLE @extschema@.apikey_name_hold ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON @extschema@.apikey_name_hold FROM PUBLIC;
 SELECT pg_extension_config_dump('@extschema@.apikey_name_hold',
 	'WHERE role IS NULL OR role::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
+CREATE TRIGGER apikey_name_hold_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_name_hold
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('role', 'role_name');
+ALTER TABLE @extschema@.apikey_name_hold ENABLE REPLICA TRIGGER apikey_name_hold_arrived;
 CREATE TRIGGER apikey_name_hold_named BEFORE INSERT ON @extschema@.apikey_name_hold
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('role', 'role_name');
 ALTER TABLE @extschema@.apikey_name_hold ENABLE ALWAYS TRIGGER apikey_name_hold_named;

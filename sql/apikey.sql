@@ -583,6 +583,9 @@ COMMENT ON TABLE @extschema@.apikey_administrator IS
 	'Roles that see every key and event, and may disable and revoke, while role and role_name are one role''s; see apikey_grant';
 SELECT pg_extension_config_dump('@extschema@.apikey_administrator',
 	'WHERE role::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
+CREATE TRIGGER apikey_administrator_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_administrator
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('role', 'role_name');
+ALTER TABLE @extschema@.apikey_administrator ENABLE REPLICA TRIGGER apikey_administrator_arrived;
 ALTER TABLE @extschema@.apikey_administrator ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON @extschema@.apikey_administrator FROM PUBLIC;
 
@@ -601,6 +604,9 @@ COMMENT ON TABLE @extschema@.apikey_name_hold IS
 CREATE INDEX apikey_name_hold_name ON @extschema@.apikey_name_hold (name);
 SELECT pg_extension_config_dump('@extschema@.apikey_name_hold',
 	'WHERE role IS NULL OR role::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
+CREATE TRIGGER apikey_name_hold_arrived BEFORE INSERT OR UPDATE ON @extschema@.apikey_name_hold
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived('role', 'role_name');
+ALTER TABLE @extschema@.apikey_name_hold ENABLE REPLICA TRIGGER apikey_name_hold_arrived;
 CREATE TRIGGER apikey_name_hold_named BEFORE INSERT ON @extschema@.apikey_name_hold
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_named('role', 'role_name');
 ALTER TABLE @extschema@.apikey_name_hold ENABLE ALWAYS TRIGGER apikey_name_hold_named;

@@ -56,6 +56,8 @@ static const struct
 	{APIKEY_REL_REVOCATION, "revocation_changed", CHANGED},
 	{APIKEY_REL_USAGE, "usage_arrived", ARRIVED},
 	{APIKEY_REL_CREDIT, "credit_arrived", ARRIVED},
+	{APIKEY_REL_ADMINISTRATOR, "administrator_arrived", "BEFORE INSERT OR UPDATE", "ROW", "_apikey_arrived('role', 'role_name')"},
+	{APIKEY_REL_NAME_HOLD, "name_hold_arrived", "BEFORE INSERT OR UPDATE", "ROW", "_apikey_arrived('role', 'role_name')"},
 	{APIKEY_REL_NAME_HOLD, "name_hold_named", "BEFORE INSERT", "ROW", "_apikey_named('role', 'role_name')"},
 	{APIKEY_REL_EVENT, "event_arrived", "BEFORE INSERT", "ROW", "_apikey_arrived('key_owner', 'key_owner_name')"},
 	{APIKEY_REL_EVENT, "event_named", KEY_OWNER_NAMED},

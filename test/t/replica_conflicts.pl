@@ -106,6 +106,13 @@ for my $mode ('text', 'binary')
 		is(answers('anna', $missing, create($publisher, 'bert', 'after')), "not_found\nwrong_owner bert", "$mode: nor does what is of it stop the subscription");
 	}
 
+	# Who may have a dropped organization's name again, and who administers, is told by name, too.
+	publish(q{SELECT apikey_organization_create('gone'); SELECT apikey_member_add('gone', 'anna', 'owner');
+		SELECT apikey_organization_drop('gone', 'gone'); SELECT apikey_grant('administer', 'anna')});
+	answers('anna', $name);
+	is(there(q{SELECT role FROM apikey_name_hold WHERE name = 'gone' AND role_name = 'anna'}), 'anna', "$mode: a former owner");
+	is(there(q{SELECT role FROM apikey_administrator}), 'anna', "$mode: an administrator");
+
 	# Subscribed anew, over all that is here.
 	$session->query_safe("SELECT apikey_revoke(apikey_id('$name'), 'here')");
 	there("DROP SUBSCRIPTION $slot");
