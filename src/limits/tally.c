@@ -95,9 +95,19 @@ find_tally(Set *set, const ApikeyTallyTag *tag)
 	return NULL;
 }
 
+/*
+ * What a tally is worth to who needs its room: that of a period that is over, or
+ * of a rate, nothing.
+ */
+static int64
+worth(const Tally *tally, TimestampTz now)
+{
+	return tally->until > now ? tally->spent : 0;
+}
+
 /* The same, made where there is none. */
 static Tally *
-make_tally(Set *set, const ApikeyTallyTag *tag)
+make_tally(Set *set, const ApikeyTallyTag *tag, TimestampTz now)
 {
 	Tally	   *tally = find_tally(set, tag);
 	Tally	   *least = &set->tallies[0];
@@ -112,7 +122,7 @@ make_tally(Set *set, const ApikeyTallyTag *tag)
 			least = tally;
 			break;
 		}
-		if (tally->spent < least->spent)
+		if (worth(tally, now) < worth(least, now))
 			least = tally;
 	}
 	memset(least, 0, sizeof(*least));
@@ -154,7 +164,7 @@ add(Set *set, const ApikeyLimitDone *what, int64 amount, TimestampTz now)
 
 	if (amount <= 0 || (!what->of_rate && what->until <= now))
 		return;
-	tally = make_tally(set, &what->tag);
+	tally = make_tally(set, &what->tag, now);
 	if (what->of_rate)
 		tally->until = Max(tally->until, what->began) + amount;
 	else
