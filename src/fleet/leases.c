@@ -34,6 +34,14 @@ apikey_leases_begin(const ApikeyWire *table)
 	wire = table;
 }
 
+/* A database is gone: what it has out keeps no other's from being returned. */
+void
+apikey_leases_forget(Oid database)
+{
+	if (return_database == database)
+		return_count = 0;
+}
+
 static ApikeyWireAnswer *
 call_lease(ApikeyLink *link, const ApikeyFleetAsk *asks, int count)
 {

@@ -16,7 +16,7 @@ typedef struct ApikeyFleetDatabase
 } ApikeyFleetDatabase;
 
 /* target.c: where the primary is */
-extern void apikey_target_list(void);
+extern bool apikey_target_list(void);
 extern const ApikeyFleetDatabase *apikey_target_database(int number);
 extern bool apikey_target_any(const ApikeyWire *wire, unsigned attempt,
 							  ApikeyWireTarget *target);
@@ -32,6 +32,7 @@ extern long apikey_pulse_wait(pgsocket *socket, uint32 *events);
 
 /* leases.c */
 extern void apikey_leases_begin(const ApikeyWire *table);
+extern void apikey_leases_forget(Oid database);
 
 /* beat.c */
 extern void apikey_beat_begin(const ApikeyWire *table);

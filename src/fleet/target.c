@@ -98,22 +98,29 @@ mark_subscribers(void)
 	table_close(rel, AccessShareLock);
 }
 
-/* Lists the databases that can be connected to, if it is time. */
-void
+/*
+ * Lists the databases that can be connected to, if it is time; true then.  Of
+ * one that is gone nothing is to be reported.
+ */
+bool
 apikey_target_list(void)
 {
 	static ApikeyTick list_at = 0;
 	MemoryContext context = CurrentMemoryContext;
+	List	   *reported;
 
 	if (apikey_tick() < list_at)
-		return;
+		return false;
 	list_at = apikey_tick() + LISTED_EVERY;
+	reported = apikey_batch_databases();
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
+	apikey_memory_forget_gone(reported);
 	list_databases();
 	mark_subscribers();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
+	return true;
 }
 
 /* One of them, by its number; NULL for none. */

@@ -73,6 +73,36 @@ link_of(const ApikeyFleetDatabase *database)
 	return &links[link_count++];
 }
 
+static bool
+is_listed(Oid database)
+{
+	const ApikeyFleetDatabase *listed;
+
+	for (int i = 0; (listed = apikey_target_database(i)) != NULL; i++)
+	{
+		if (listed->oid == database)
+			return true;
+	}
+	return false;
+}
+
+/* What is gone, or cannot be connected to, holds no link that others may need. */
+static void
+prune_links(void)
+{
+	for (int i = link_count - 1; i >= 0; i--)
+	{
+		Oid			database = links[i].database.oid;
+
+		if (is_listed(database))
+			continue;
+		apikey_link_close(&links[i]);
+		apikey_fleet_forget(database);
+		apikey_leases_forget(database);
+		links[i] = links[--link_count];
+	}
+}
+
 static void
 close_links(void)
 {
@@ -257,8 +287,9 @@ apikey_fleet_main(Datum arg pg_attribute_unused())
 		if (was_standby && !RecoveryInProgress())
 			close_links();
 		was_standby = RecoveryInProgress();
-		if (was_standby || apikey_primary_conninfo[0] != '\0')
-			apikey_target_list();
+		if ((was_standby || apikey_primary_conninfo[0] != '\0') &&
+			apikey_target_list())
+			prune_links();
 		apikey_pulse_step();
 		rest(serve_all());
 	}

@@ -72,9 +72,23 @@ start_memory(void)
 	shared->lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_COUNTS].lock;
 }
 
+/* A database is gone, or our tables in it: there is nothing to be counted. */
+static void
+forget_database(Oid database)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < DATABASES_MAX; i++)
+	{
+		if (shared->entries[i].database == database)
+			memset(&shared->entries[i], 0, sizeof(Entry));
+	}
+	LWLockRelease(shared->lock);
+}
+
 const ApikeyMemoryPart apikey_pepper_count_memory = {
 	.size = memory_size,
-	.start = start_memory
+	.start = start_memory,
+	.forget = forget_database
 };
 
 /* This database's entry; the one asked for the longest ago is given to it. */

@@ -18,9 +18,10 @@
  * which each join raises, and its tokens, any of which may stand in its row.
  * A new token counts from the moment it is sent until it is known not to.
  *
- * The worker alone writes here, under the exclusive lock; others read under the
- * shared one, the file as well, together with the slots: what is moved while it
- * is written would be in it twice.
+ * The worker alone writes here, under the exclusive lock, but for the end of a
+ * database that is gone; others read under the shared one, the file as well,
+ * together with the slots: what is moved while it is written would be in it
+ * twice.
  */
 #include "postgres.h"
 
@@ -63,9 +64,19 @@ start_memory(void)
 		memset(shared, 0, sizeof(Shared));
 }
 
+/* A database is gone: there is nothing of it to be reported. */
+static void
+forget_database(Oid database)
+{
+	apikey_batch_lock(true);
+	apikey_membership_end(database);
+	apikey_batch_unlock();
+}
+
 const ApikeyMemoryPart apikey_batch_memory = {
 	.size = memory_size,
-	.start = start_memory
+	.start = start_memory,
+	.forget = forget_database
 };
 
 void

@@ -66,10 +66,6 @@ start_memory(void)
 	SpinLockInit(&shared->mutex);
 }
 
-const ApikeyMemoryPart apikey_fleet_memory = {
-	.size = memory_size,
-	.start = start_memory
-};
 
 void
 apikey_fleet_set_latch(Latch *latch)
@@ -151,6 +147,25 @@ apikey_fleet_fail(Oid database)
 		entry->failed = true;
 	SpinLockRelease(&shared->mutex);
 }
+
+/* A database is gone, or cannot be connected to: nothing is told of it. */
+void
+apikey_fleet_forget(Oid database)
+{
+	Entry	   *entry;
+
+	SpinLockAcquire(&shared->mutex);
+	entry = find_entry(database);
+	if (entry != NULL)
+		memset(entry, 0, sizeof(Entry));
+	SpinLockRelease(&shared->mutex);
+}
+
+const ApikeyMemoryPart apikey_fleet_memory = {
+	.size = memory_size,
+	.start = start_memory,
+	.forget = apikey_fleet_forget
+};
 
 /* Is a database cut off from the primary, as far as the worker has found? */
 bool

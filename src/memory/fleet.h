@@ -18,6 +18,7 @@ extern bool apikey_fleet_limits_elsewhere(void);
 extern bool apikey_fleet_connected(Oid database);
 extern void apikey_fleet_tell(Oid database, bool joined, bool own);
 extern void apikey_fleet_fail(Oid database);
+extern void apikey_fleet_forget(Oid database);
 extern bool apikey_fleet_cut_off(Oid database);
 extern void apikey_fleet_wake(void);
 extern void apikey_fleet_set_latch(Latch *latch);

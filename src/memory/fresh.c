@@ -96,9 +96,23 @@ entry_of(Oid database, bool make)
 	return NULL;
 }
 
+/* A database is gone: another may have its entry. */
+static void
+forget_database(Oid database)
+{
+	Entry	   *entry = entry_of(database, false);
+
+	if (entry == NULL)
+		return;
+	pg_atomic_write_u64(&entry->beat, 0);
+	pg_atomic_write_u64(&entry->as_of, 0);
+	pg_atomic_write_u32(&entry->database, InvalidOid);
+}
+
 const ApikeyMemoryPart apikey_fresh_memory = {
 	.size = memory_size,
-	.start = start_memory
+	.start = start_memory,
+	.forget = forget_database
 };
 
 ApikeyTick

@@ -5,6 +5,7 @@
 #ifndef APIKEY_PART_H
 #define APIKEY_PART_H
 
+#include "nodes/pg_list.h"
 #include "storage/lwlock.h"
 
 #define APIKEY_SLOT_PARTITIONS	16
@@ -42,5 +43,8 @@ extern bool apikey_preloaded(void);
 extern void *apikey_memory_struct(const char *name, Size size, bool *found);
 extern LWLock *apikey_memory_lock(int number);
 extern void apikey_memory_forget_database(Oid database);
+
+/* gone.c */
+extern void apikey_memory_forget_gone(const List *databases);
 
 #endif							/* APIKEY_PART_H */

@@ -36,9 +36,23 @@ start_memory(void)
 	SpinLockInit(&apikey_seats->mutex);
 }
 
+/* A database is gone: nobody waits for its flush any more. */
+static void
+forget_database(Oid database)
+{
+	SpinLockAcquire(&apikey_seats->mutex);
+	for (int i = 0; i < APIKEY_FLUSH_REQUESTS; i++)
+	{
+		if (apikey_seats->requests[i].database == database)
+			apikey_seats->requests[i].done = apikey_seats->requests[i].asked;
+	}
+	SpinLockRelease(&apikey_seats->mutex);
+}
+
 const ApikeyMemoryPart apikey_seat_memory = {
 	.size = memory_size,
-	.start = start_memory
+	.start = start_memory,
+	.forget = forget_database
 };
 
 /*

@@ -55,16 +55,12 @@ apikey_due_first(void)
 	return to_flush[0];
 }
 
-/* All that has something to be done by now. */
-void
-apikey_due_find(void)
+/* The databases in which something is to be done by now. */
+List *
+apikey_due_databases(void)
 {
 	List	   *databases = apikey_usage_databases();
-	ListCell   *cell;
 
-	if (!databases_listed)
-		apikey_due_add(InvalidOid);
-	databases_listed = true;
 	databases = list_concat_unique_oid(databases, apikey_denial_databases());
 	databases = list_concat_unique_oid(databases, apikey_batch_databases());
 	databases = list_concat_unique_oid(databases, apikey_mark_databases());
@@ -72,8 +68,19 @@ apikey_due_find(void)
 	databases = list_concat_unique_oid(databases, apikey_rehash_databases());
 	databases = list_concat_unique_oid(databases, apikey_credit_idle_databases());
 	databases = list_concat_unique_oid(databases, apikey_stats_due());
-	databases = list_concat_unique_oid(databases, apikey_pepper_count_databases());
-	foreach(cell, databases)
+	return list_concat_unique_oid(databases, apikey_pepper_count_databases());
+}
+
+/* All of them. */
+void
+apikey_due_find(void)
+{
+	ListCell   *cell;
+
+	if (!databases_listed)
+		apikey_due_add(InvalidOid);
+	databases_listed = true;
+	foreach(cell, apikey_due_databases())
 	{
 		apikey_stats_called(lfirst_oid(cell));
 		apikey_due_add(lfirst_oid(cell));

@@ -73,6 +73,9 @@ ended(int number)
 		apikey_stats_forget_database(seat.database);
 	apikey_lease_drop(seat.database);
 	apikey_notify_drop(seat.database);
+	/* Whether it is gone, who lists them sees. */
+	if (in_time && list_member_oid(apikey_due_databases(), seat.database))
+		apikey_due_list_again();
 }
 
 /* Looks after the workers; returns whether one has to be looked after soon. */

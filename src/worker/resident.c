@@ -18,7 +18,6 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "utils/syscache.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
@@ -32,9 +31,7 @@ static void
 forget_dropped(void)
 {
 	List	   *databases = NIL;
-	ListCell   *cell;
 
-	StartTransactionCommand();
 	for (int i = 0; i < apikey_slot_count(); i++)
 	{
 		const ApikeySlot *slot = apikey_slot_at(i);
@@ -42,18 +39,10 @@ forget_dropped(void)
 		if (slot->used)
 			databases = list_append_unique_oid(databases, slot->key.database);
 	}
-	foreach(cell, databases)
-	{
-		Oid			database = lfirst_oid(cell);
-
-		if (OidIsValid(database) &&
-			!SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database)))
-		{
-			apikey_memory_forget_database(database);
-			apikey_stats_forget_database(database);
-		}
-	}
+	StartTransactionCommand();
+	apikey_memory_forget_gone(databases);
 	CommitTransactionCommand();
+	list_free(databases);
 }
 
 /* Writes all there is; false where our tables are not here any more. */

@@ -84,10 +84,14 @@ apikey_worker_set_defaults(void)
 						PGC_S_OVERRIDE);
 }
 
-/* Each database that can be connected to is to be visited. */
+/*
+ * Each database that can be connected to is to be visited.  One that has gone
+ * where nobody could tell, as on a standby, is forgotten.
+ */
 static void
 list_databases(void)
 {
+	List	   *due = apikey_due_databases();	/* before: all of these have been there */
 	Relation	rel;
 	TableScanDesc scan;
 	HeapTuple	tuple;
@@ -106,6 +110,7 @@ list_databases(void)
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
+	apikey_memory_forget_gone(due);
 	CommitTransactionCommand();
 }
 

@@ -5,6 +5,8 @@
 #ifndef APIKEY_WORKER_INTERNAL_H
 #define APIKEY_WORKER_INTERNAL_H
 
+#include "nodes/pg_list.h"
+
 #include "worker/worker.h"
 
 /*
@@ -30,6 +32,7 @@ extern void apikey_due_add(Oid database);
 extern int	apikey_due_count(void);
 extern Oid	apikey_due_first(void);
 extern void apikey_due_remove_first(void);
+extern List *apikey_due_databases(void);
 extern void apikey_due_find(void);
 extern void apikey_due_list_again(void);
 extern void apikey_due_add_many(void);
