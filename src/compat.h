@@ -12,6 +12,10 @@
 #error "apikey needs PostgreSQL 15 or later"
 #endif
 
+#ifndef __SIZEOF_INT128__
+#error "apikey needs a compiler that has integers of 128 bits, as those for 64-bit machines"
+#endif
+
 /* 18 puts this before a prototype, where older servers have an attribute. */
 #ifndef pg_noreturn
 #define pg_noreturn __attribute__((noreturn))
