@@ -108,8 +108,7 @@ clashes_with_next(text *lookup, bool before, TransactionId *other)
 {
 	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_IMPORT),
 								 AccessShareLock);
-	Relation	index = index_open(apikey_catalog_relation(APIKEY_REL_IMPORT_LOOKUP),
-								   AccessShareLock);
+	Relation	index = apikey_index_open(rel, APIKEY_REL_IMPORT_LOOKUP);
 	SnapshotData dirty;
 	ScanKeyData key;
 	ApikeyScan	scan;
@@ -139,8 +138,8 @@ clashes_with_next(text *lookup, bool before, TransactionId *other)
 			apikey_import_begins_with(VARDATA_ANY(next), VARSIZE_ANY_EXHDR(next), lookup);
 	}
 	apikey_scan_end(&scan);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
 	return clashes;
 }
 

@@ -145,8 +145,7 @@ apikey_import_find_next_to(const char *bytes, size_t len, bool before, ApikeyRow
 {
 	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_IMPORT),
 								 AccessShareLock);
-	Relation	index = index_open(apikey_catalog_relation(APIKEY_REL_IMPORT_LOOKUP),
-								   AccessShareLock);
+	Relation	index = apikey_index_open(rel, APIKEY_REL_IMPORT_LOOKUP);
 	Snapshot	snapshot = apikey_latest_snapshot();
 	ScanKeyData key;
 	ApikeyScan	scan;
@@ -170,8 +169,8 @@ apikey_import_find_next_to(const char *bytes, size_t len, bool before, ApikeyRow
 										 RelationGetDescr(rel), &isnull));
 	}
 	apikey_scan_end(&scan);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
 	UnregisterSnapshot(snapshot);
 	return HeapTupleIsValid(tuple) &&
 		apikey_table_fetch_latest(&apikey_import_table, &id, row);

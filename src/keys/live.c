@@ -52,8 +52,7 @@ count_entries(const Bounded *bounded)
 {
 	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_KEY),
 								 AccessShareLock);
-	Relation	index = index_open(apikey_catalog_relation(bounded->index),
-								   AccessShareLock);
+	Relation	index = apikey_index_open(rel, bounded->index);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Buffer		map = InvalidBuffer;
 	SnapshotData dirty;

@@ -228,7 +228,8 @@ static void
 reading_begin(ApikeyListing *listing, ApikeyRange *range, Reading *reading)
 {
 	reading->rel = apikey_table_relation(listing->table, AccessShareLock);
-	reading->index = apikey_table_index(listing->table, range->index);
+	reading->index = apikey_table_index(listing->table, reading->rel,
+											range->index);
 	apikey_scan_begin(&reading->scan, reading->rel, reading->index,
 					  listing->viewer.snapshot, range->keys, range->count);
 }

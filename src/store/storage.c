@@ -396,8 +396,7 @@ seek(ApikeyWriter *writer, ApikeyRelation index, const ScanKeyData *keys,
 {
 	if (writer->snapshot == NULL)
 	{
-		Relation	rel = index_open(apikey_catalog_relation(index),
-									 AccessShareLock);
+		Relation	rel = apikey_index_open(writer->rel, index);
 
 		writer->snapshot = statement_snapshot();
 		apikey_scan_begin(&writer->seeing, writer->rel, rel, writer->snapshot,

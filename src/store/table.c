@@ -111,12 +111,38 @@ apikey_table_blank(const ApikeyTable *table)
 	return blank;
 }
 
-/* Opens an index of an open table; NULL where the table itself is named. */
+/*
+ * Opens an index of an open table, to be read.  Those that come before it are
+ * locked before it, for REINDEX takes all of a table's in that order, as the
+ * planner does: who held a later one, and waited for an earlier one, would wait
+ * for somebody who waits for him.
+ */
 Relation
-apikey_table_index(const ApikeyTable *table, ApikeyRelation index)
+apikey_index_open(Relation rel, ApikeyRelation index)
 {
-	return index == table->relation ? NULL :
-		index_open(apikey_catalog_relation(index), AccessShareLock);
+	Oid			relid = apikey_catalog_relation(index);
+	List	   *indexes;
+	ListCell   *cell;
+
+	/* The primary key is the first of them, but where it was made anew. */
+	if (rel->rd_indexvalid && rel->rd_indexlist != NIL &&
+		linitial_oid(rel->rd_indexlist) == relid)
+		return index_open(relid, AccessShareLock);
+	indexes = RelationGetIndexList(rel);
+	foreach(cell, indexes)
+	{
+		if (lfirst_oid(cell) < relid)
+			LockRelationOid(lfirst_oid(cell), AccessShareLock);
+	}
+	list_free(indexes);
+	return index_open(relid, AccessShareLock);
+}
+
+/* The same; NULL where the table itself is named. */
+Relation
+apikey_table_index(const ApikeyTable *table, Relation rel, ApikeyRelation index)
+{
+	return index == table->relation ? NULL : apikey_index_open(rel, index);
 }
 
 void
@@ -135,7 +161,7 @@ apikey_table_keep(const ApikeyTable *table, ApikeyRelation index)
 {
 	Relation	rel = apikey_table_relation(table, AccessShareLock);
 
-	apikey_table_close_index(apikey_table_index(table, index));
+	apikey_table_close_index(apikey_table_index(table, rel, index));
 	table_close(rel, NoLock);
 }
 
@@ -191,7 +217,7 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 		   Snapshot snapshot, bool copied, ApikeyVisit visit, void *state)
 {
 	Relation	rel = apikey_table_relation(table, AccessShareLock);
-	Relation	index_rel = apikey_table_index(table, index);
+	Relation	index_rel = apikey_table_index(table, rel, index);
 	TupleDesc	desc = RelationGetDescr(rel);
 	ApikeyScan	scan;
 	HeapTuple	tuple;
@@ -297,7 +323,7 @@ apikey_table_any(const ApikeyTable *table, ApikeyRelation index,
 				 Snapshot snapshot, int most)
 {
 	Relation	rel = apikey_table_relation(table, AccessShareLock);
-	Relation	index_rel = apikey_table_index(table, index);
+	Relation	index_rel = apikey_table_index(table, rel, index);
 	bool		own;
 	bool		any = apikey_scan_any(rel, index_rel, snapshot, most, &own);
 
@@ -367,7 +393,7 @@ static HeapTuple
 find_by_index(const ApikeyTable *table, Relation rel, const pg_uuid_t *id,
 			  Snapshot snapshot, ApikeyRowHint *hint)
 {
-	Relation	index = apikey_table_index(table, table->pkey);
+	Relation	index = apikey_table_index(table, rel, table->pkey);
 	ApikeyScan	scan;
 	ScanKeyData key;
 	HeapTuple	tuple;

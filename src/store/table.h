@@ -151,7 +151,8 @@ typedef struct ApikeyTurns
 extern Snapshot apikey_latest_snapshot(void);
 extern Relation apikey_table_relation(const ApikeyTable *table, LOCKMODE mode);
 extern bool apikey_table_blank(const ApikeyTable *table);
-extern Relation apikey_table_index(const ApikeyTable *table,
+extern Relation apikey_index_open(Relation rel, ApikeyRelation index);
+extern Relation apikey_table_index(const ApikeyTable *table, Relation rel,
 								   ApikeyRelation index);
 extern void apikey_table_keep(const ApikeyTable *table, ApikeyRelation index);
 extern void apikey_table_deform(const ApikeyTable *table, HeapTuple tuple,

@@ -163,9 +163,9 @@ apikey_table_take(ApikeyWriter *writer, const ApikeyTable *table,
 				  const ScanKeyData *key, ApikeyLock lock, ApikeyRow *row)
 {
 	TupleTableSlot *slot = apikey_storage_locked(writer);
-	Relation	index = apikey_table_index(table, table->pkey);
-	bool		found = lock_row(table, apikey_storage_relation(writer), index,
-								 key, lock, slot);
+	Relation	rel = apikey_storage_relation(writer);
+	Relation	index = apikey_table_index(table, rel, table->pkey);
+	bool		found = lock_row(table, rel, index, key, lock, slot);
 
 	if (found && row != NULL)
 		copy_locked(table, slot, row);
@@ -181,9 +181,9 @@ bool
 apikey_table_absent(ApikeyWriter *writer, const ApikeyTable *table,
 					const ScanKeyData *key)
 {
-	Relation	index = apikey_table_index(table, table->pkey);
-	bool		absent = apikey_storage_absent(apikey_storage_relation(writer),
-											   index, key, 1);
+	Relation	rel = apikey_storage_relation(writer);
+	Relation	index = apikey_table_index(table, rel, table->pkey);
+	bool		absent = apikey_storage_absent(rel, index, key, 1);
 
 	apikey_table_close_index(index);
 	return absent;
@@ -304,7 +304,7 @@ apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
 				  ApikeyLock lock, ApikeyRow *row)
 {
 	Relation	rel = apikey_table_relation(table, RowShareLock);
-	Relation	index = apikey_table_index(table, table->pkey);
+	Relation	index = apikey_table_index(table, rel, table->pkey);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ScanKeyData key;
 	bool		found;
@@ -324,7 +324,7 @@ bool
 apikey_table_changing(const ApikeyTable *table, const pg_uuid_t *id)
 {
 	Relation	rel = apikey_table_relation(table, RowShareLock);
-	Relation	index = apikey_table_index(table, table->pkey);
+	Relation	index = apikey_table_index(table, rel, table->pkey);
 	ScanKeyData key;
 	bool		changing;
 
