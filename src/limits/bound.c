@@ -251,12 +251,8 @@ count_spent(const ApikeyVerdict *verdict, const ApikeyRequirements *required)
 	}
 }
 
-/*
- * Spends what a key that passes everything else is limited in: all of it, or
- * nothing.
- */
-ApikeyCode
-apikey_bounds_spend(ApikeyVerdict *verdict, const ApikeyRequirements *required)
+static ApikeyCode
+spend_all(ApikeyVerdict *verdict, const ApikeyRequirements *required)
 {
 	static ApikeyBoundState states[APIKEY_BOUNDS_MAX];
 	static Passage passage;		/* too large for a stack that may be deep */
@@ -311,6 +307,21 @@ apikey_bounds_spend(ApikeyVerdict *verdict, const ApikeyRequirements *required)
 		tell_refusing(verdict);
 	apikey_mark_bounds(verdict, code);
 	return code;
+}
+
+/*
+ * Spends what a key that passes everything else is limited in: all of it, or
+ * nothing.
+ */
+ApikeyCode
+apikey_bounds_spend(ApikeyVerdict *verdict, const ApikeyRequirements *required)
+{
+	if (!verdict->bounds->more)
+		return spend_all(verdict, required);
+	apikey_complain(APIKEY_COMPLAINT_LIMITS,
+					"API key %s has more than %d limits, its own and those of where it belongs.",
+					apikey_id_string(verdict->id), APIKEY_BOUNDS_MAX);
+	return APIKEY_CODE_UNAVAILABLE;
 }
 
 /* Looks at what is left of a limit that has been asked for nothing. */

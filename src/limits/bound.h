@@ -50,6 +50,7 @@ typedef struct ApikeyBound
 typedef struct ApikeyBounds
 {
 	int			count;
+	bool		more;			/* than are looked at: nothing is decided */
 	ApikeyBound list[FLEXIBLE_ARRAY_MEMBER];
 } ApikeyBounds;
 

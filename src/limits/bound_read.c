@@ -27,15 +27,13 @@ typedef struct Gathering
 								 * organization's */
 } Gathering;
 
+/* Adds to a list that has room. */
 static ApikeyBound *
 add_bound(Gathering *gathering, const pg_uuid_t *id, ApikeyLimitKind kind)
 {
 	ApikeyBounds *bounds = gathering->bounds;
-	ApikeyBound *bound;
+	ApikeyBound *bound = &bounds->list[bounds->count++];
 
-	if (bounds->count == APIKEY_BOUNDS_MAX)
-		elog(ERROR, "a key has too many limits");
-	bound = &bounds->list[bounds->count++];
 	memset(bound, 0, sizeof(*bound));
 	bound->id = *id;
 	bound->holder = gathering->holder;
@@ -94,6 +92,10 @@ gather_limit(const ApikeyRow *limit, void *state)
 		!apikey_role_stands(DatumGetObjectId(limit->values[APIKEY_LIMIT_OWNER]),
 							apikey_row_text(limit, APIKEY_LIMIT_OWNER_NAME)))
 		return true;
+	/* Nobody can set so many; by a restore or a subscription they may come. */
+	gathering->bounds->more = gathering->bounds->count == APIKEY_BOUNDS_MAX;
+	if (gathering->bounds->more)
+		return false;
 	apikey_bound_set_from_limit(add_bound(gathering, apikey_row_id(limit),
 										  apikey_limit_kind(limit)), limit);
 	return true;
@@ -205,6 +207,7 @@ gather_own(Gathering *gathering, const ApikeyRow *key, bool any)
 	{
 		read_last(&from, &last);
 		gathering->bounds->count = 0;
+		gathering->bounds->more = false;
 		gather_short(gathering, &last);
 		before = gathering->bounds->count;
 		if (!any)

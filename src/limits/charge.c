@@ -30,7 +30,7 @@ refuse_now(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot charge the API key now"),
-			 errdetail("A limit has no room in shared memory, or the worker that leases of it does not answer."),
+			 errdetail("A limit has no room in shared memory, or the worker that leases of it does not answer, or there are more than a verification looks at."),
 			 errhint("Charge it again.")));
 }
 
@@ -152,6 +152,8 @@ apikey_charge_key(ApikeyVerdict *verdict, const ApikeyCosts *costs)
 	TimestampTz wait_until = 0;
 	int64	   *taken = palloc0(bounds->count * sizeof(int64));
 
+	if (bounds->more)
+		refuse_now();
 	apikey_tally_begin();
 	verdict->refused_by = -1;
 	verdict->states = palloc0(bounds->count * sizeof(ApikeyBoundState));

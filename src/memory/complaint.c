@@ -38,6 +38,8 @@ static const struct
 	"Raise \"apikey.max_tracked_keys\", and restart the server."},
 	[APIKEY_COMPLAINT_CREDITS] = {LOG_SERVER_ONLY,
 	"This is so on a standby, and passes elsewhere once the worker \"apikey worker\" can run."},
+	[APIKEY_COMPLAINT_LIMITS] = {WARNING,
+	"Drop some of them by apikey_limit_drop()."},
 	[APIKEY_COMPLAINT_STALE] = {LOG_SERVER_ONLY,
 	"See whether the primary can be reached, and what holds up replay here; \"apikey.max_staleness\" is the bound."}
 };

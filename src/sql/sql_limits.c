@@ -109,7 +109,10 @@ set_tenant(ApikeyRow *limit, const ApikeyTenant *tenant)
 						   apikey_tenant_project(tenant));
 }
 
-/* Locks the holder, for whoever may limit it, and says whose the limit is. */
+/*
+ * Locks the holder, for whoever may limit it, against others who do; and says
+ * whose the limit is.
+ */
 static void
 open_holder(FunctionCallInfo fcinfo, ApikeyRow *limit)
 {
@@ -129,7 +132,8 @@ open_holder(FunctionCallInfo fcinfo, ApikeyRow *limit)
 							   PG_GETARG_TEXT_PP(SET_SUBJECT));
 	if (!PG_ARGISNULL(SET_PATH))
 	{
-		apikey_tenant_open(PG_GETARG_TEXT_PP(SET_PATH), &tenant);
+		apikey_tenant_open_with(PG_GETARG_TEXT_PP(SET_PATH), APIKEY_LOCK_CHANGE,
+								&tenant);
 		set_tenant(limit, &tenant);
 		return;
 	}

@@ -145,6 +145,34 @@ is(sql('super', "SELECT count(*), max(amount) FROM apikey_limits WHERE unit = 'w
 	if $node->poll_query_until('postgres', "SELECT count(*) = 1 FROM apikey_limits WHERE amount = 20");
 $two->query_safe('SELECT 1');
 
+# A holder has eight limits and no more, however many are set at once.
+sql('super', 'SELECT apikey_limit_drop(id) FROM apikey_limits');
+my $of_subject = 'subject => \'ann\'';
+my $owned = sql('org_owner', "SELECT apikey_create('bounded', 'acme/pay', subject => 'ann')");
+for my $holder ("path => 'acme/pay'", "path => 'acme/pay', $of_subject", "path => 'acme'", "path => 'acme', $of_subject", $of_subject, "key => apikey_id('$owned')")
+{
+	sql('org_owner', "SELECT count(apikey_limit_set('u' || n, 1000, '1 day', $holder)) FROM generate_series(1, 7) n");
+	$one->query_safe('BEGIN');
+	$one->query_safe("SELECT apikey_limit_set('one', 1000, '1 day', $holder)");
+	my $other = IPC::Run::start([ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-c', 'SET ROLE org_owner', '-c', "SELECT apikey_limit_set('two', 1000, '1 day', $holder)", 'postgres' ],
+		'>', \my $set, '2>', \my $refusal);
+	$node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted) OR NOT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%''two''%' AND pid <> pg_backend_pid() AND state = 'active')");
+	$one->query_safe('COMMIT');
+	$other->finish;
+	like($refusal, qr/A holder has at most 8 limits/, "$holder: no ninth");
+}
+is(sql('super', 'SELECT count(*) FROM apikey_limits'), 48, 'eight of each');
+is(sql('org_owner', "SELECT code FROM apikey_verify('$owned', project => 'acme', cost => 0, costs => '{\"u7\": 1}')"), 'valid', 'all of them together');
+# What a restore or a subscription has brought more is not left out: nothing is decided.
+sql('super', "INSERT INTO apikey_limit SELECT (r).* FROM (SELECT jsonb_populate_record(l, jsonb_build_object('id', gen_random_uuid(), 'unit', 'more' || n)) AS r " .
+	"FROM apikey_limit l, generate_series(1, 9) n WHERE unit = 'u1' AND project IS NULL AND subject IS NULL AND organization IS NOT NULL) more");
+is(sql('org_owner', "SELECT concat_ws(' ', code, detail) FROM apikey_verify('$owned', project => 'acme')"), 'unavailable', 'more than there can be');
+is(sql('org_owner', "SELECT apikey_check('$owned', project => 'acme')"), 'f', 'nothing raises');
+is(attempt('org_owner', "SELECT apikey_charge(apikey_id('$owned'), '{\"u7\": 1}', 'acme')"), '55000', 'nor is charged');
+like(slurp_file($node->logfile), qr/has more than 42 limits, its own and those of where it belongs/, 'the log says why');
+sql('super', "SELECT apikey_limit_drop(id) FROM apikey_limits");
+is(sql('org_owner', "SELECT code FROM apikey_verify('$owned', project => 'acme')"), 'valid', 'until they are dropped');
+
 # A role's subject has no row: whoever sets its limits keeps those waiting who do,
 # not for long, and nobody else.
 $node->safe_psql('postgres', 'CREATE ROLE leaving');
