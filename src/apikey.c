@@ -50,6 +50,7 @@ static ApikeyTransactionPart *const transaction_parts[] = {
 /* Who has something in shared memory. */
 static const ApikeyMemoryPart *const memory_parts[] = {
 	&apikey_complaint_memory,
+	&apikey_dynamic_memory,
 	&apikey_verdicts_memory,
 	&apikey_stats_memory,
 	&apikey_lease_memory,

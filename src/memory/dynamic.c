@@ -16,11 +16,14 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #if PG_VERSION_NUM >= 170000
 #include "storage/dsm_registry.h"
 #endif
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -30,15 +33,21 @@
 #include "memory/memory_internal.h"
 
 #define RETRY	USECS_PER_MINUTE	/* who could not have it waits for so long */
+#define SPARE_PLACES	64		/* of databases without a session */
 
-ApikeyDynamic *apikey_dynamic = NULL;
-ApikeyDynamicPlace *apikey_dynamic_place = NULL;
+/* Each process may be in another database: nobody can take all places. */
+static int
+place_count(void)
+{
+	return MaxBackends + SPARE_PLACES;
+}
 
 /* The parts of memory stand behind this. */
 static Size
 head_size(void)
 {
-	return CACHELINEALIGN(sizeof(ApikeyDynamic));
+	return CACHELINEALIGN(offsetof(ApikeyDynamic, places) +
+						  place_count() * sizeof(ApikeyDynamicPlace));
 }
 
 /* Makes all of the segment.  Whoever comes then finds it ready, or not at all. */
@@ -47,9 +56,9 @@ make_segment(APIKEY_SEGMENT_PARAMETERS)
 {
 	ApikeyDynamic *made = memory;
 
-	memset(made, 0, sizeof(ApikeyDynamic));
+	memset(made, 0, head_size());
 	made->tranche = apikey_new_tranche("apikey");
-	SpinLockInit(&made->mutex);
+	LWLockInitialize(&made->lock.lock, made->tranche);
 	for (int i = 0; i < APIKEY_MEMORY_LOCKS; i++)
 		LWLockInitialize(&made->locks[i].lock, made->tranche);
 	apikey_memory_dynamic_start((char *) memory + head_size(), made->locks, true);
@@ -61,61 +70,81 @@ static void
 leave_place(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 {
 	ApikeyDynamicPlace *place = apikey_dynamic_place;
-	Latch	   *worker;
 
-	SpinLockAcquire(&apikey_dynamic->mutex);
+	apikey_dynamic_lock();
 	place->sessions--;
-	place->changes++;
-	worker = place->worker;
+	if (place->sessions == 0)
+		place->done = place->asked; /* nobody waits for it any more */
 	apikey_dynamic_vacate(place);
-	SpinLockRelease(&apikey_dynamic->mutex);
-	if (worker != NULL)
-		SetLatch(worker);
+	for (int i = 0; i < APIKEY_DYNAMIC_WORKERS; i++)
+	{
+		ApikeyDynamicSeat *seat = &apikey_dynamic->seats[i];
+
+		if (place->number != 0 && seat->number == place->number &&
+			seat->latch != NULL)
+			SetLatch(seat->latch);
+	}
+	apikey_dynamic_unlock();
+	/* Who waits for a worker may have nobody else to start one. */
+	apikey_dynamic_start();
 }
 
-/* Another database may have a place where nobody is; the mutex is held. */
-void
-apikey_dynamic_vacate(ApikeyDynamicPlace *place)
+/*
+ * May another database have a place?  Where all have something unwritten, one
+ * with nobody there gives way that could not be written when it was tried, or
+ * cannot be here.  What it has gathered stays until somebody is there again.
+ */
+static bool
+place_is_better(const ApikeyDynamicPlace *place, const ApikeyDynamicPlace *found)
 {
-	if (place->sessions == 0 && place->state == APIKEY_DYNAMIC_NONE)
-		place->database = InvalidOid;
+	if (!OidIsValid(place->database))
+		return found == NULL || OidIsValid(found->database);
+	return found == NULL && place->sessions == 0 && place->number == 0 &&
+		(place->tried || RecoveryInProgress());
 }
 
-/* Finds this database's place, for a session or its worker; NULL for no room. */
+/* Finds this database's place; NULL for no room. */
 static ApikeyDynamicPlace *
-find_place(bool session)
+find_place(void)
 {
 	ApikeyDynamicPlace *found = NULL;
-	TimestampTz now = GetCurrentTimestamp();
 
-	SpinLockAcquire(&apikey_dynamic->mutex);
-	for (int i = 0; i < APIKEY_DYNAMIC_DATABASES; i++)
+	for (int i = 0; i < apikey_dynamic->used; i++)
 	{
 		ApikeyDynamicPlace *place = &apikey_dynamic->places[i];
-		bool		never_came = place->state == APIKEY_DYNAMIC_STARTING &&
-			place->sessions == 0 && now >= place->again_at;
 
 		if (place->database == MyDatabaseId)
-		{
-			found = place;
-			break;
-		}
-		if (found == NULL && session &&
-			(!OidIsValid(place->database) || never_came))
+			return place;
+		if (place_is_better(place, found))
 			found = place;
 	}
-	if (found != NULL && found->database != MyDatabaseId)
+	if ((found == NULL || OidIsValid(found->database)) &&
+		apikey_dynamic->used < place_count())
+		found = &apikey_dynamic->places[apikey_dynamic->used++];
+	if (found != NULL)
 	{
 		memset(found, 0, sizeof(*found));
 		found->database = MyDatabaseId;
 	}
-	if (found != NULL && session)
-	{
-		found->sessions++;
-		found->changes++;
-	}
-	SpinLockRelease(&apikey_dynamic->mutex);
 	return found;
+}
+
+/* This session is one of its database's; false for no room. */
+static bool
+enter_place(void)
+{
+	before_shmem_exit(leave_place, (Datum) 0);
+	apikey_dynamic_lock();
+	apikey_dynamic_place = find_place();
+	if (apikey_dynamic_place != NULL)
+	{
+		apikey_dynamic_place->sessions++;
+		apikey_dynamic_place->later = false;
+	}
+	apikey_dynamic_unlock();
+	if (apikey_dynamic_place == NULL)
+		cancel_before_shmem_exit(leave_place, (Datum) 0);
+	return apikey_dynamic_place != NULL;
 }
 
 /* Maps the segment, for a session or a worker; false where there is no room. */
@@ -130,19 +159,113 @@ apikey_dynamic_map(bool session)
 	if (apikey_dynamic == NULL || !apikey_dynamic->ready)
 		return false;
 	apikey_register_tranche(apikey_dynamic->tranche, "apikey");
-	if (session)
-		before_shmem_exit(leave_place, (Datum) 0);
-	apikey_dynamic_place = find_place(session);
-	if (apikey_dynamic_place == NULL)
-	{
-		if (session)
-			cancel_before_shmem_exit(leave_place, (Datum) 0);
+	if (session && !enter_place())
 		return false;
-	}
 	if (found)
 		apikey_memory_dynamic_start((char *) apikey_dynamic + head_size(),
 									apikey_dynamic->locks, false);
 	return true;
+}
+
+/* A database is dropped, or our tables in it: nothing of it is to be written. */
+static void
+forget_database(Oid database)
+{
+	if (apikey_dynamic == NULL || !apikey_dynamic->ready)
+		return;
+	apikey_dynamic_lock();
+	for (int i = 0; i < apikey_dynamic->used; i++)
+	{
+		ApikeyDynamicPlace *place = &apikey_dynamic->places[i];
+
+		if (place->database != database)
+			continue;
+		place->dirty = false;
+		apikey_dynamic_vacate(place);
+	}
+	apikey_dynamic_unlock();
+}
+
+const ApikeyMemoryPart apikey_dynamic_memory = {
+	.forget = forget_database,
+	.dynamic = true
+};
+
+/* The databases that have a place. */
+List *
+apikey_dynamic_databases(void)
+{
+	List	   *databases = NIL;
+
+	for (int i = 0; i < apikey_dynamic->used; i++)
+	{
+		if (OidIsValid(apikey_dynamic->places[i].database))
+			databases = lappend_oid(databases, apikey_dynamic->places[i].database);
+	}
+	return databases;
+}
+
+/*
+ * When the log was told last that there is no memory: in the server's own, of
+ * which some is always left over for a few bytes.  NULL where not even that is.
+ */
+static pg_atomic_uint64 *
+find_told_at(void)
+{
+	pg_atomic_uint64 *told_at = NULL;
+	MemoryContext context = CurrentMemoryContext;
+	bool		found;
+
+	PG_TRY();
+	{
+		LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+		told_at = ShmemInitStruct("apikey without memory", sizeof(*told_at), &found);
+		if (!found)
+			pg_atomic_init_u64(told_at, 0);
+		LWLockRelease(AddinShmemInitLock);
+	}
+	PG_CATCH();
+	{
+		LWLockReleaseAll();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		told_at = NULL;
+	}
+	PG_END_TRY();
+	return told_at;
+}
+
+/* Is it to be told by this process?  By one a minute, or else by each once. */
+static bool
+claim_telling(void)
+{
+	static bool told = false;
+	pg_atomic_uint64 *told_at = find_told_at();
+	TimestampTz now = GetCurrentTimestamp();
+	uint64		last;
+
+	if (told_at == NULL)
+	{
+		if (told)
+			return false;
+		return told = true;
+	}
+	last = pg_atomic_read_u64(told_at);
+	if (now >= (TimestampTz) last && now < (TimestampTz) last + RETRY)
+		return false;
+	return pg_atomic_compare_exchange_u64(told_at, &last, (uint64) now);
+}
+
+static void
+tell(const char *why)
+{
+	if (claim_telling())
+		ereport(LOG_SERVER_ONLY,
+				(errmsg("no shared memory is to be had in which uses and rate limits of API keys are counted"),
+				 errdetail_internal("%s", why),
+				 errhint("Preload the library, or set \"apikey.dynamic_shared_memory\" to off."),
+				 errhidestmt(true),
+				 errhidecontext(true)));
 }
 
 /*
@@ -158,6 +281,7 @@ try_to_map(void)
 	ResourceOwner own = ResourceOwnerCreate(owner, "apikey segment");
 	uint32		held = InterruptHoldoffCount;
 	volatile bool mapped = false;
+	ErrorData  *volatile error = NULL;
 
 	HOLD_INTERRUPTS();
 	CurrentResourceOwner = own;
@@ -167,21 +291,18 @@ try_to_map(void)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
 		LWLockReleaseAll();
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		ereport(LOG_SERVER_ONLY,
-				(errmsg("no shared memory is to be had in which uses and rate limits of API keys are counted"),
-				 errdetail_internal("%s", error->message),
-				 errhint("Preload the library, or set \"apikey.dynamic_shared_memory\" to off."),
-				 errhidestmt(true),
-				 errhidecontext(true)));
-		FreeErrorData(error);
+		HOLD_INTERRUPTS();
 	}
 	PG_END_TRY();
+	if (error != NULL)
+	{
+		tell(error->message);
+		FreeErrorData(error);
+	}
 	InterruptHoldoffCount = held;
 	ResourceOwnerRelease(own, RESOURCE_RELEASE_BEFORE_LOCKS, mapped, false);
 	ResourceOwnerRelease(own, RESOURCE_RELEASE_LOCKS, mapped, false);

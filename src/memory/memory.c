@@ -73,7 +73,7 @@ apikey_memory_dynamic_size(void)
 	apikey_memory_keys = APIKEY_DYNAMIC_KEYS;
 	for (int i = 0; i < all_count; i++)
 	{
-		if (all[i]->dynamic)
+		if (all[i]->dynamic && all[i]->size != NULL)
 			size = add_size(size, all[i]->size() + STRUCTS_MAX * PG_CACHE_LINE_SIZE);
 	}
 	return size;
@@ -88,7 +88,7 @@ apikey_memory_dynamic_start(char *memory, LWLockPadded *locks, bool make)
 	room.make = make;
 	for (int i = 0; i < all_count; i++)
 	{
-		if (all[i]->dynamic)
+		if (all[i]->dynamic && all[i]->start != NULL)
 			all[i]->start();
 	}
 }

@@ -28,7 +28,7 @@ typedef enum ApikeyMemoryLock
 /* One of those who have something in it. */
 typedef struct ApikeyMemoryPart
 {
-	Size		(*size) (void);
+	Size		(*size) (void);	/* or NULL */
 	void		(*start) (void);	/* makes or finds it; or NULL */
 	void		(*forget) (Oid database);	/* that is dropped; or NULL */
 	void		(*ready) (void);	/* when all is there; or NULL */

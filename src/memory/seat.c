@@ -163,8 +163,9 @@ flush_is_done(uint64 number)
  * others.
  */
 void
-apikey_seat_describe_worker(BackgroundWorker *worker, const char *function,
-							Datum argument, uint32 number)
+apikey_seat_describe_worker(BackgroundWorker *worker, const char *library,
+							const char *function, Datum argument,
+							uint32 number)
 {
 	worker->bgw_flags = BGWORKER_SHMEM_ACCESS |
 		BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -172,7 +173,7 @@ apikey_seat_describe_worker(BackgroundWorker *worker, const char *function,
 	worker->bgw_restart_time = BGW_NEVER_RESTART;
 	worker->bgw_main_arg = argument;
 	memcpy(worker->bgw_extra, &number, sizeof(number));
-	strlcpy(worker->bgw_library_name, "apikey", BGW_MAXLEN);
+	strlcpy(worker->bgw_library_name, library, BGW_MAXLEN);
 	strlcpy(worker->bgw_function_name, function, BGW_MAXLEN);
 	strlcpy(worker->bgw_name, "apikey worker", BGW_MAXLEN);
 	strlcpy(worker->bgw_type, "apikey worker", BGW_MAXLEN);

@@ -65,6 +65,7 @@ extern bool apikey_seat_at_hand(void);
 extern bool apikey_seat_launched(void);
 extern void apikey_seat_wake_launcher(void);
 extern void apikey_seat_describe_worker(struct BackgroundWorker *worker,
+										const char *library,
 										const char *function, Datum argument,
 										uint32 number);
 extern void apikey_seat_await_flush(bool at_hand, TimestampTz *since);

@@ -70,7 +70,7 @@ check_worker(ApikeyFinding *finding)
 		apikey_health_find(finding, APIKEY_HEALTH_OK, pstrdup(none), NULL);
 	else if (!apikey_preloaded())
 		apikey_health_find(finding, APIKEY_HEALTH_OK,
-						   apikey_dynamic_served() ? "running" : "none needed", NULL);
+						   pstrdup(apikey_dynamic_state()), NULL);
 	else if (apikey_seat_at_hand())
 		apikey_health_find(finding, APIKEY_HEALTH_OK, "running", NULL);
 	else if (apikey_seat_launched())

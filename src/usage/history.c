@@ -140,6 +140,18 @@ set_has(const Set *set, Oid database)
 	return false;
 }
 
+/* Has a database something to write? */
+bool
+apikey_history_waits(Oid database)
+{
+	for (uint32 i = 0; i < set_count(); i++)
+	{
+		if (set_has(&sets[i], database))
+			return true;
+	}
+	return false;
+}
+
 /* The databases with something to write. */
 List *
 apikey_history_databases(void)

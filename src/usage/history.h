@@ -51,6 +51,7 @@ extern const ApikeyMemoryPart apikey_history_memory;
 extern void apikey_history_spent(Oid database, const pg_uuid_t *key,
 								 const char *unit, int64 amount);
 extern List *apikey_history_databases(void);
+extern bool apikey_history_waits(Oid database);
 extern bool apikey_history_write(bool first);
 extern void apikey_history_move(ApikeyBatch *batch);
 extern void apikey_history_move_back(Oid database,

@@ -42,6 +42,16 @@ seize_slot(const pg_uuid_t *id, ApikeySlotHint *hint)
 	return slot;
 }
 
+/* What is noted of a refusal beside its slot. */
+static void
+note_denial(const pg_uuid_t *id, ApikeyCode code)
+{
+	if (apikey_principal_subjects_in_use())
+		apikey_asker_note(MyDatabaseId, id, GetUserId(),
+						  apikey_principal_subject_if_known());
+	apikey_history_denied(id, apikey_code_name(code));
+}
+
 /*
  * Counts a verdict: for the database and, where the secret matched (id is
  * given), for the key.  A valid verification that spends nothing is not
@@ -53,8 +63,6 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 {
 	ApikeySlot *slot;
 
-	if (!apikey_preloaded())
-		apikey_dynamic_call();
 	apikey_stats_count(code);
 	if (id == NULL || (code == APIKEY_CODE_VALID && !counts))
 		return;
@@ -70,12 +78,10 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 	else
 		apikey_denial_note(slot, code, client_addr);
 	SpinLockRelease(&slot->mutex);
-	if (code == APIKEY_CODE_VALID)
-		return;
-	if (apikey_principal_subjects_in_use())
-		apikey_asker_note(MyDatabaseId, id, GetUserId(),
-						  apikey_principal_subject_if_known());
-	apikey_history_denied(id, apikey_code_name(code));
+	if (code != APIKEY_CODE_VALID)
+		note_denial(id, code);
+	if (!apikey_preloaded())
+		apikey_dynamic_call();
 }
 
 /*
@@ -211,6 +217,21 @@ apikey_usage_collect(int *from, int most, int64 flush)
 		uses = lappend(uses, use);
 	}
 	return uses;
+}
+
+/* Has this database something that is to be written, of uses or refusals? */
+bool
+apikey_usage_waits(void)
+{
+	for (int i = 0; i < apikey_slot_count(); i++)
+	{
+		ApikeySlot *slot = apikey_slot_at(i);
+
+		if (slot->used && slot->key.database == MyDatabaseId &&
+			(!apikey_slot_flushed(slot) || slot->denial.count > 0))
+			return true;
+	}
+	return apikey_history_waits(MyDatabaseId);
 }
 
 /* The databases with something to flush. */

@@ -35,6 +35,7 @@ extern void apikey_usage_look(const pg_uuid_t *id, const ApikeyRate *rate,
 extern bool apikey_usage_pending(const pg_uuid_t *id, int64 flushed,
 								 ApikeyUse *use);
 extern List *apikey_usage_databases(void);
+extern bool apikey_usage_waits(void);
 extern List *apikey_usage_collect(int *from, int most, int64 flush);
 extern void apikey_usage_flushed(const List *uses, int64 flush);
 extern void apikey_usage_move(ApikeyBatch *batch);

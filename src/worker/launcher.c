@@ -142,7 +142,7 @@ start_worker(int number)
 	seat->number = start = ++apikey_seats->starts;
 	SpinLockRelease(&apikey_seats->mutex);
 
-	apikey_seat_describe_worker(&worker, "apikey_flush_main",
+	apikey_seat_describe_worker(&worker, "apikey", "apikey_flush_main",
 								Int32GetDatum(number), start);
 	worker.bgw_notify_pid = MyProcPid;
 	started[number].called_at = 0;

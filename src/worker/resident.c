@@ -1,12 +1,12 @@
 /*
  * resident.c
- *		The worker of a database where the library is not preloaded.
+ *		A worker where the library is not preloaded.
  *
- * It carries what its database's sessions have gathered in memory into the
- * tables, each apikey.flush_interval, and ends after the last of them: see
- * dynamic_worker.c.  Nothing that is in memory then outlives a stop.  So at a
- * stop it waits until the sessions have ended, and breaks off no step; and it
- * waits for no standby, which may be gone already.
+ * It carries what a database's sessions have gathered in memory into the tables,
+ * each apikey.flush_interval: how long it stays, dynamic_worker.c says.  Nothing
+ * that is in memory then outlives a stop.  So at a stop it waits until the sessions
+ * have ended, breaks off nothing of that, and leaves all else; and it waits for
+ * no standby, which may be gone already.
  *
  * It would stand in the way of DROP DATABASE and of copies: it goes when
  * somebody has the database locked and nobody else is there.
@@ -21,16 +21,32 @@
 
 #include "store/store.h"
 #include "memory/memory.h"
+#include "usage/usage.h"
 #include "worker/worker_internal.h"
 
-#define LOOK_AROUND		100		/* milliseconds, while nobody is here */
+#define LOOK_AROUND		100		/* milliseconds, between looks */
 #define ENDING_MAX		(10 * USECS_PER_SEC)	/* for sessions to end */
+#define TURN			(USECS_PER_SEC / 2)	/* while others wait */
+#define PATIENCE		USECS_PER_SEC	/* for another process */
+#define CONNECT_MAX		"3s"	/* while the database is locked */
+
+/* What to do when there is something to do: always all there is, and then */
+typedef enum Next
+{
+	STAY,
+	HAND_OVER,
+	LEAVE
+} Next;
+
+static TimestampTz end_of_turn = 0;
+static TimestampTz ending_at = 0;	/* at a stop */
+static TimestampTz starved_since = 0;	/* others wait, and get no process */
 
 /* Databases that were dropped by somebody who does not know of us. */
 static void
 forget_dropped(void)
 {
-	List	   *databases = NIL;
+	List	   *databases = apikey_dynamic_databases();
 
 	for (int i = 0; i < apikey_slot_count(); i++)
 	{
@@ -45,62 +61,104 @@ forget_dropped(void)
 	list_free(databases);
 }
 
+/* Between two steps: is it somebody else's turn? */
+static bool
+must_yield(void)
+{
+	ApikeyDynamicLook look;
+
+	if (ShutdownRequestPending)
+		return false;
+	apikey_dynamic_look(&look);
+	return (look.others_wait && GetCurrentTimestamp() >= end_of_turn) ||
+		(look.alone && apikey_worker_database_wanted());
+}
+
 /* Writes all there is; false where our tables are not here any more. */
 static bool
-serve(bool all)
+serve(void)
 {
-	uint64		requests = apikey_dynamic_requests();
+	static uint32 turn = 0;
+	uint64		requests = apikey_dynamic_serve();
+	bool		more;
 
 	forget_dropped();
 	if (!apikey_worker_extension_here())
 	{
 		apikey_worker_forget_this();
-		apikey_dynamic_done(requests);
+		apikey_dynamic_served(requests, false, false);
 		return false;
 	}
-	apikey_stage_begin_dynamic(all || requests > 0);
-	for (int i = 0; i < APIKEY_STAGES; i++)
-	{
-		bool		first = true;
-
-		while (apikey_stage_runs(i) && apikey_stage_step(&apikey_stages[i], first))
-			first = false;
-	}
-	apikey_dynamic_done(requests);
+	apikey_stage_begin_dynamic(ShutdownRequestPending || requests > 0);
+	end_of_turn = GetCurrentTimestamp() + TURN;
+	more = apikey_stage_go_round(turn++, must_yield);
+	apikey_dynamic_served(requests, more, apikey_usage_waits());
 	return true;
 }
 
-/* Waits for something to do: true where the database is to be left. */
+static TimestampTz
+earlier(TimestampTz one, TimestampTz other)
+{
+	return one == 0 ? other : Min(one, other);
+}
+
+/* The server stops, or this worker is to end, once its sessions have. */
 static bool
+is_ending(const ApikeyDynamicLook *look, TimestampTz now, Next *next)
+{
+	ending_at = earlier(ending_at, now + ENDING_MAX);
+	*next = look->alone || now >= ending_at ? LEAVE : STAY;
+	return *next == LEAVE || look->asked;
+}
+
+/* Another database waits, and there is no other worker for it. */
+static bool
+is_wanted_elsewhere(const ApikeyDynamicLook *look, TimestampTz now, Next *next)
+{
+	starved_since = earlier(starved_since, now);
+	*next = now >= starved_since + PATIENCE ? LEAVE : HAND_OVER;
+	return *next == LEAVE || look->may_register;
+}
+
+/* Is there something to do now?  What is next then? */
+static bool
+is_something_to_do(const ApikeyDynamicLook *look, TimestampTz now, Next *next)
+{
+	if (ShutdownRequestPending)
+		return is_ending(look, now, next);
+	*next = LEAVE;
+	if (look->alone && (!look->unwritten || apikey_worker_database_wanted()))
+		return true;
+	if (look->others_wait)
+		return is_wanted_elsewhere(look, now, next);
+	starved_since = 0;
+	*next = STAY;
+	return look->due;
+}
+
+/* Waits for something to do, and says what is next then. */
+static Next
 wait_for_work(void)
 {
-	TimestampTz began_at = GetCurrentTimestamp();
-	TimestampTz ending_at = 0;
-	uint32		changes;
-
 	pgstat_report_activity(STATE_IDLE, NULL);
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		bool		alone = apikey_dynamic_alone(&changes);
+		ApikeyDynamicLook look;
+		Next		next;
 		long		timeout;
 
-		/* The clock may have been set back. */
-		began_at = Min(began_at, now);
-		timeout = TimestampDifferenceMilliseconds(now,
-												  TimestampTzPlusMilliseconds(began_at, apikey_flush_interval));
-		if (ShutdownRequestPending && ending_at == 0)
-			ending_at = now + ENDING_MAX;
-		if (ending_at != 0 && (alone || now >= ending_at))
-			return true;
-		if (alone && apikey_worker_database_wanted())
-			return true;
-		if (ending_at == 0 && (timeout <= 0 || apikey_dynamic_requests() > 0))
-			return false;
+		apikey_dynamic_start();
+		apikey_dynamic_look(&look);
+		if (is_something_to_do(&look, now, &next))
+			return next;
+		timeout = Max(TimestampDifferenceMilliseconds(now, look.next_at),
+					  LOOK_AROUND);
+		if (look.alone || ShutdownRequestPending)
+			timeout = LOOK_AROUND;
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 alone || ending_at != 0 ? Min(LOOK_AROUND, Max(timeout, 1)) : timeout,
-						 PG_WAIT_EXTENSION);
+						 timeout, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -112,30 +170,32 @@ wait_for_work(void)
 }
 
 void
-apikey_resident_main(Datum arg)
+apikey_resident_main(Datum arg pg_attribute_unused())
 {
 	uint32		number;
-	uint32		changes;
-	bool		leaving = false;
+	Oid			database;
+	Next		next;
 
 	memcpy(&number, MyBgworkerEntry->bgw_extra, sizeof(number));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	/* From the start: what has been gathered already is to be written. */
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGINT, apikey_worker_on_interrupt);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid,
-											  BGWORKER_BYPASS_ALLOWCONN);
-	if (!apikey_dynamic_begin(number))
+	database = apikey_dynamic_begin(number);
+	if (!OidIsValid(database))
 		proc_exit(0);
+	/* Who has the database locked is not to keep this one from others. */
+	SetConfigOption("lock_timeout", CONNECT_MAX, PGC_SUSET, PGC_S_OVERRIDE);
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid,
+											  BGWORKER_BYPASS_ALLOWCONN);
+	apikey_dynamic_reached();
 	apikey_worker_set_defaults();
 	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 
-	/* Who has come while it was written has more to be written. */
 	do
-	{
-		leaving = wait_for_work();
-		(void) apikey_dynamic_alone(&changes);
-	} while (serve(leaving) && !apikey_dynamic_leave(changes) &&
-			 !(leaving && ShutdownRequestPending));
+		next = wait_for_work();
+	while (serve() && next != LEAVE &&
+		   !(next == HAND_OVER && apikey_dynamic_hand_over()));
 	proc_exit(0);
 }

@@ -26,6 +26,20 @@
 #define FLUSH_BATCH		500		/* keys in a step */
 #define PROMPT_BATCH	8		/* leases before another look around */
 
+/*
+ * A stage of the work: a step of it, the first or a later one, says whether
+ * there may be more.
+ */
+typedef struct Stage
+{
+	const char *doing;
+	bool		(*step) (bool first);
+	bool		older;			/* with the SQL of 0.1.0, too */
+	bool		primary;		/* of a member its primary does it */
+	bool		dynamic;		/* without the library preloaded, too */
+	bool		gathered;		/* of what is lost then at a stop */
+} Stage;
+
 static MemoryContext step_context = NULL;
 static bool script_older = false;	/* here is the SQL of 0.1.0 still */
 static bool member = false;		/* what is counted here goes to a primary */
@@ -50,8 +64,8 @@ add_stage(void *arg)
 }
 
 /* Takes a step.  An error in it is told, and ends it. */
-bool
-apikey_stage_step(const ApikeyStage *stage, bool first)
+static bool
+take_step(const Stage *stage, bool first)
 {
 	ErrorContextCallback callback = {
 		.previous = error_context_stack,
@@ -118,8 +132,8 @@ notify_step(bool first pg_attribute_unused())
 void
 apikey_stage_be_prompt(void)
 {
-	static const ApikeyStage leasing = {"leasing credits", lease_step, false, false, false};
-	static const ApikeyStage notifying = {"notifying", notify_step, false, false, false};
+	static const Stage leasing = {"leasing credits", lease_step, false, false, false, false};
+	static const Stage notifying = {"notifying", notify_step, false, false, false, false};
 
 	/* A member's sessions ask the primary. */
 	asked_count = member ? 0 :
@@ -131,12 +145,12 @@ apikey_stage_be_prompt(void)
 		if (script_older)
 			asked_count--;
 		else
-			(void) apikey_stage_step(&leasing, true);
+			(void) take_step(&leasing, true);
 		/* Whatever came of it. */
 		apikey_lease_answer(MyDatabaseId, &account);
 	}
 	if (apikey_notify_waiting(MyDatabaseId))
-		(void) apikey_stage_step(&notifying, true);
+		(void) take_step(&notifying, true);
 }
 
 static int64
@@ -319,9 +333,9 @@ adopt_step(bool first pg_attribute_unused())
 void
 apikey_stage_adopt(void)
 {
-	static const ApikeyStage adopting = {"taking back its own leases", adopt_step, false, false, false};
+	static const Stage adopting = {"taking back its own leases", adopt_step, false, false, false, false};
 
-	while (!script_older && apikey_stage_step(&adopting, true))
+	while (!script_older && take_step(&adopting, true))
 		 /* more */ ;
 }
 
@@ -337,23 +351,25 @@ count_step(bool first)
 	return apikey_pepper_count_step(first, flush_all);
 }
 
-const ApikeyStage apikey_stages[APIKEY_STAGES] = {
-	{"writing the use of keys", flush_step, true, true, true},
-	{"writing the events of refusals", denial_step, false, true, true},
-	{"writing the events of limits", mark_step, false, true, false},
-	{"writing the history of use", history_step, false, true, true},
-	{"summing the history of use", history_retain_step, false, false, true},
-	{"forgetting deleted keys", deleted_step, false, false, false},
-	{"writing digests", rehash_step, false, false, false},
-	{"revoking the keys of dropped roles", orphan_step, false, false, false},
-	{"settling revocations", settle_step, false, false, false},
-	{"telling of keys that expire", expiry_step, false, false, false},
-	{"revoking idle keys", idle_step, false, true, false},
-	{"removing events that are too old", retain_step, false, false, true},
-	{"giving back credits", return_step, false, true, false},
-	{"watching the other servers", watch_step, false, true, false},
-	{"counting the keys of peppers", count_step, false, false, false}
+static const Stage stages[] = {
+	{"writing the use of keys", flush_step, true, true, true, true},
+	{"writing the events of refusals", denial_step, false, true, true, true},
+	{"writing the events of limits", mark_step, false, true, false, false},
+	{"writing the history of use", history_step, false, true, true, true},
+	{"summing the history of use", history_retain_step, false, false, true, false},
+	{"forgetting deleted keys", deleted_step, false, false, false, false},
+	{"writing digests", rehash_step, false, false, false, false},
+	{"revoking the keys of dropped roles", orphan_step, false, false, false, false},
+	{"settling revocations", settle_step, false, false, false, false},
+	{"telling of keys that expire", expiry_step, false, false, false, false},
+	{"revoking idle keys", idle_step, false, true, false, false},
+	{"removing events that are too old", retain_step, false, false, true, false},
+	{"giving back credits", return_step, false, true, false, false},
+	{"watching the other servers", watch_step, false, true, false, false},
+	{"counting the keys of peppers", count_step, false, false, false, false}
 };
+
+#define STAGES	((int) lengthof(stages))
 
 /* What this server was to report when it was a standby comes before all else. */
 static bool
@@ -371,14 +387,14 @@ promoted_step(bool first pg_attribute_unused())
 void
 apikey_stage_begin(bool on_request)
 {
-	static const ApikeyStage settling = {"settling reports", promoted_step, false, false, false};
+	static const Stage settling = {"settling reports", promoted_step, false, false, false, false};
 
 	flush_all = on_request;
 	StartTransactionCommand();
 	member = apikey_fleet_member();
 	CommitTransactionCommand();
 	if (!member && !script_older)
-		(void) apikey_stage_step(&settling, true);
+		(void) take_step(&settling, true);
 }
 
 /* The same without the library preloaded, where nothing outlives a stop. */
@@ -389,11 +405,45 @@ apikey_stage_begin_dynamic(bool all)
 	flush_all = all;
 }
 
-/* Is a stage for the SQL that is here, and for what is in memory? */
-bool
-apikey_stage_runs(int number)
+/*
+ * Is a stage for the SQL that is here, and for what is in memory?  At a stop
+ * that all of it does not outlive, what has gathered is all there is time for.
+ */
+static bool
+stage_runs(const Stage *stage)
 {
-	return (apikey_preloaded() || apikey_stages[number].dynamic) &&
-		(!script_older || apikey_stages[number].older) &&
-		!(member && apikey_stages[number].primary);
+	return (apikey_preloaded() || stage->dynamic) &&
+		(!script_older || stage->older) && !(member && stage->primary) &&
+		!(unbroken && ShutdownRequestPending && !stage->gathered);
+}
+
+/*
+ * Does all there is, a step of each stage in turn, from one of them on, until it
+ * is to be left, which is asked after each step; true where something is left.
+ */
+bool
+apikey_stage_go_round(uint32 from, bool (*leave) (void))
+{
+	bool		done[STAGES] = {false};
+	bool		more = true;
+	bool		left = false;
+
+	for (bool first = true; more && !left; first = false)
+	{
+		more = false;
+		for (int i = 0; i < STAGES && !left; i++)
+		{
+			const Stage *stage = &stages[(i + from) % STAGES];
+			bool	   *over = &done[(i + from) % STAGES];
+
+			if (*over || !stage_runs(stage))
+				continue;
+			*over = !take_step(stage, first);
+			more |= !*over;
+			left = leave();
+		}
+	}
+	for (int i = 0; i < STAGES; i++)
+		more |= !done[i] && stage_runs(&stages[i]);
+	return more;
 }

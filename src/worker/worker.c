@@ -53,6 +53,7 @@
 /* The worker's seat. */
 static ApikeySeat *my_seat = NULL;
 static uint32 my_number = 0;
+static TimestampTz end_of_turn = DT_NOEND;
 
 /*
  * What a user or database has set must not stand in the way, nor a lock that
@@ -142,7 +143,7 @@ apikey_worker_database_wanted(void)
 
 /* Is there a reason to leave before all is done? */
 static bool
-must_leave(TimestampTz end_of_turn)
+must_leave(void)
 {
 	bool		over = GetCurrentTimestamp() >= end_of_turn;
 	bool		must;
@@ -198,37 +199,26 @@ next_turn(void)
 	return turn;
 }
 
-/* Does all there is, a step of each stage in turn, and what is prompt between. */
+/* Between two steps: what is prompt comes first. */
+static bool
+leave_between(void)
+{
+	apikey_stage_be_prompt();
+	return must_leave();
+}
+
+/* Does all there is, and what is prompt between. */
 static void
 do_all(void)
 {
-	bool		done[APIKEY_STAGES] = {false};
-	TimestampTz end_of_turn = GetCurrentTimestamp() + TURN;
 	uint64		requests = requests_here();
 	uint32		turn = next_turn();
-	bool		more = true;
-	bool		leave = false;
+	bool		more;
 
 	apikey_stage_begin(requests > 0);
-	for (int i = 0; i < APIKEY_STAGES; i++)
-		done[i] = !apikey_stage_runs(i);
-	for (bool first = true; more && !leave; first = false)
-	{
-		more = false;
-		for (int i = 0; i < APIKEY_STAGES && !leave; i++)
-		{
-			int			stage = (i + turn) % APIKEY_STAGES;
-
-			if (done[stage])
-				continue;
-			done[stage] = !apikey_stage_step(&apikey_stages[stage], first);
-			more |= !done[stage];
-			apikey_stage_be_prompt();
-			leave = must_leave(end_of_turn);
-		}
-	}
-	for (int i = 0; i < APIKEY_STAGES; i++)
-		more |= !done[i];
+	end_of_turn = GetCurrentTimestamp() + TURN;
+	more = apikey_stage_go_round(turn, leave_between);
+	end_of_turn = DT_NOEND;
 	if (!more)
 		apikey_stats_served();
 	end_flush(more, requests);
@@ -268,7 +258,7 @@ linger(void)
 												  LINGER_MAX);
 
 	pgstat_report_activity(STATE_IDLE, NULL);
-	while (!must_leave(DT_NOEND))
+	while (!must_leave())
 	{
 		if (called())
 			return true;
@@ -378,8 +368,8 @@ wait_for_call(void)
  * else sends one is not heard: a lease that did not get to a standby must not
  * be handed out.
  */
-static void
-on_interrupt(SIGNAL_ARGS)
+void
+apikey_worker_on_interrupt(SIGNAL_ARGS)
 {
 	int			save_errno = errno;
 
@@ -399,7 +389,7 @@ apikey_flush_main(Datum arg)
 	memcpy(&my_number, MyBgworkerEntry->bgw_extra, sizeof(my_number));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	pqsignal(SIGINT, on_interrupt);
+	pqsignal(SIGINT, apikey_worker_on_interrupt);
 	BackgroundWorkerUnblockSignals();
 	before_shmem_exit(give_up_seat, (Datum) 0);
 	if (!wait_for_call())

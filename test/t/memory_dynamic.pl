@@ -169,6 +169,8 @@ like($err, qr/a rate limit needs the library "apikey" to be preloaded/, 'no limi
 is( sql(qq{SET debug_parallel_query = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
 		SELECT count(*) FROM many WHERE apikey_check('$key{two}')}), '10000', 'nor does a parallel query fail');
 is(value('two', 'last_used_at > now() - interval \'1 minute\''), 't', 'the last use is written at once');
+sql("SELECT apikey_check('$key{two}')") for 1 .. 5;
+is(scalar(() = slurp_file($node->logfile, $offset) =~ /no shared memory is to be had/g), 1, 'the log is told once a minute, by however many processes');
 chmod 0700, $directory;
 is(sql("SELECT code FROM apikey_verify('$key{limited}')"), 'valid', 'and others have it when it is there');
 unlike(slurp_file($node->logfile, $offset), qr/leak|WARNING:  (?!some API keys)/, 'nothing is left behind');
@@ -181,6 +183,7 @@ is(sql("SELECT code FROM apikey_verify('$key{one}')"), 'valid', 'without a worke
 like(slurp_file($node->logfile, $offset), qr/no worker process is free to write the use of API keys/, 'the log says so');
 ($status, $out, $err) = $node->psql('postgres', 'SELECT apikey_flush()');
 like($err, qr/no worker process is free to write what is pending/, 'apikey_flush() fails');
+is(scalar(() = slurp_file($node->logfile, $offset) =~ /no worker process is free to write the use/g), 1, 'the log is told once a minute');
 
 # Switched off, and preloaded.
 $node->append_conf('postgresql.conf', "max_worker_processes = 8\napikey.dynamic_shared_memory = off");
