@@ -34,6 +34,7 @@ static const ApikeyColumn member_columns[] = {
 ApikeyTable apikey_member_table = {
 	.name = "apikey_member",
 	.taken = "this member is being added by somebody else",
+	.argument = "member",
 	.relation = APIKEY_REL_MEMBER,
 	.pkey = APIKEY_REL_MEMBER_PKEY,
 	.columns = member_columns,

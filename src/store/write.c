@@ -82,7 +82,7 @@ rethrow(const ApikeyTable *table, const ApikeyRow *row, const char *argument,
 		refuse_published(table, error);
 	}
 	if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
-		(table->noun == NULL && table->taken == NULL) ||
+		(table->noun == NULL && table->taken == NULL) || argument == NULL ||
 		error->table_name == NULL ||
 		strcmp(error->table_name, table->name) != 0)
 		PG_RE_THROW();
