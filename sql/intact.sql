@@ -128,6 +128,98 @@ SELECT apikey_disable(apikey_id(:'key'));
 SELECT apikey_enable(apikey_id(:'key'));
 DROP TRIGGER counted ON apikey_key;
 
+-- Columns that are others: what is in a row would not be what it is taken for, so
+-- none is read, in the same transaction either
+BEGIN;
+ALTER TABLE apikey_digest ALTER digest DROP NOT NULL, DISABLE TRIGGER apikey_digest_changed;
+UPDATE apikey_digest SET digest = NULL;
+SELECT code FROM apikey_verify(:'key', :own);
+ALTER TABLE apikey_digest ENABLE ALWAYS TRIGGER apikey_digest_changed;
+SELECT apikey_create('four');
+ROLLBACK;
+SELECT code FROM apikey_verify(:'key', :own);
+BEGIN;
+ALTER TABLE apikey_key ALTER id TYPE text;
+SELECT code FROM apikey_verify(:'key', :own);
+SELECT count(*) FROM apikeys;
+ROLLBACK;
+BEGIN;
+ALTER TABLE apikey_key DROP CONSTRAINT apikey_key_pkey, ALTER id DROP NOT NULL;
+UPDATE apikey_key SET id = NULL;
+ROLLBACK;
+-- An index of its name that is another is no better than none
+BEGIN;
+ALTER TABLE apikey_digest DROP CONSTRAINT apikey_digest_pkey;
+CREATE INDEX apikey_digest_pkey ON apikey_digest USING hash (id);
+SELECT code FROM apikey_verify(:'key', :own);
+SELECT apikey_delete(apikey_id(:'key'), 'one');
+ROLLBACK;
+BEGIN;
+DROP INDEX apikey_member_who;
+CREATE INDEX apikey_member_who ON apikey_member (subject);
+SELECT apikey_organization_create('another');
+ROLLBACK;
+-- each column of each table, by a call that reads it
+SELECT apikey_organization_create('broken') IS NOT NULL AS created;
+SELECT apikey_project_create('broken/pay');
+SELECT apikey_create('in-a-project', 'broken/pay', credits => 10) AS pay \gset
+INSERT INTO apikey_limit (id, key, unit, kind, amount, shared, overdraft, starts_at, created_at, created_by)
+	VALUES (gen_random_uuid(), gen_random_uuid(), 'words', 'quota', 1, false, 0, now(), now(), 'another');
+INSERT INTO apikey_revocation (id, key_id, revoked_at, revoked_by, removed, disabled)
+	VALUES (gen_random_uuid(), gen_random_uuid(), now(), 'another', false, false);
+CREATE FUNCTION tried(change text, call text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	answer text;
+BEGIN
+	BEGIN
+		EXECUTE change;
+		BEGIN
+			EXECUTE call INTO answer;
+		EXCEPTION WHEN OTHERS THEN
+			answer := SQLSTATE;
+		END;
+		RAISE SQLSTATE 'UNDO1';
+	EXCEPTION WHEN SQLSTATE 'UNDO1' THEN
+		RETURN answer;
+	END;
+EXCEPTION WHEN OTHERS THEN
+	RETURN NULL;		-- of a primary key, for one
+END $$;
+SET client_min_messages = warning;
+SELECT relation, count(answer) > 3 AS tried,
+	string_agg(DISTINCT answer, ' ' ORDER BY answer) FILTER (WHERE kind <> 'null' OR attnotnull) AS refused,
+	string_agg(DISTINCT answer, ' ' ORDER BY answer) FILTER (WHERE kind = 'null' AND NOT attnotnull) AS not_refused
+FROM (VALUES ('apikey_key', format('SELECT code FROM apikey_verify(%L, %s)', :'key', :'own')),
+		('apikey_digest', format('SELECT code FROM apikey_verify(%L, %s)', :'key', :'own')),
+		('apikey_project', format('SELECT code FROM apikey_verify(%L, project => ''broken/pay'')', :'pay')),
+		('apikey_member', 'SELECT count(role) > 0 FROM apikey_members'),
+		('apikey_limit', format('SELECT code FROM apikey_verify(%L, project => ''broken/pay'')', :'pay')),
+		('apikey_import', 'SELECT code FROM apikey_verify(''from elsewhere'', ' || :'own' || ')'),
+		('apikey_credit', format('SELECT apikey_credits_add(apikey_id(%L), 1) > 0', :'pay')),
+		('apikey_revocation', format('SELECT code FROM apikey_verify(%L, %s)', :'key', :'own')),
+		('apikey_usage', 'SELECT count(use_count) > 0 FROM apikeys'),
+		('apikey_organization', 'SELECT apikey_organization_create(''more'') IS NOT NULL'),
+		('apikey_event', 'SELECT apikey_create(''more'') IS NOT NULL'),
+		('apikey_administrator', 'SELECT apikey_grant(''administer'', ''pg_monitor'')'),
+		('apikey_name_hold', 'SELECT apikey_organization_create(''more'') IS NOT NULL'),
+		('apikey_history', 'SELECT count(spent) >= 0 FROM apikey_usage_history'),
+		('apikey_server', 'SELECT count(name) >= 0 FROM apikey_servers')) reading (relation, call)
+	JOIN pg_attribute ON attrelid = relation::regclass AND attnum > 0 AND NOT attisdropped,
+	LATERAL (VALUES ('null', format('ALTER TABLE %I ALTER %I DROP NOT NULL', relation, attname)),
+		('name', format('ALTER TABLE %I RENAME %I TO another', relation, attname)),
+		('type', format('ALTER TABLE %I ALTER %I DROP DEFAULT, ALTER %I TYPE %s USING %L', relation, attname, attname,
+			CASE atttypid WHEN 'text'::regtype THEN 'bytea' ELSE 'text' END, ''))) changed (kind, change),
+	tried(change, call) answer
+GROUP BY relation ORDER BY relation;
+RESET client_min_messages;
+DROP FUNCTION tried;
+DELETE FROM apikey_revocation;
+DELETE FROM apikey_limit;
+SELECT apikey_project_drop('broken/pay', 'broken/pay');
+SELECT apikey_organization_drop('broken', 'broken');
+DELETE FROM apikey_name_hold;
+SELECT code FROM apikey_verify(:'key', :own);
+
 -- Published by what is not in the primary key
 SET client_min_messages = error;
 CREATE PUBLICATION regress_apikey FOR TABLE apikey_key WHERE (owner_name = 'anna');

@@ -198,4 +198,13 @@ apikey_find_setting(const char *name)
 #define apikey_register_tranche(number, name)	LWLockRegisterTranche(number, name)
 #endif
 
+/* Can a column of a table not be null?  From 18 on not all rows may say so. */
+#if PG_VERSION_NUM >= 180000
+#define apikey_column_not_null(desc, i) \
+	(TupleDescCompactAttr(desc, i)->attnullability == ATTNULLABLE_VALID)
+#else
+#define apikey_column_not_null(desc, i) \
+	(TupleDescAttr(desc, i)->attnotnull)
+#endif
+
 #endif							/* APIKEY_COMPAT_H */

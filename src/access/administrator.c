@@ -33,11 +33,11 @@ enum
 };
 
 static const ApikeyColumn administrator_columns[] = {
-	[ADMINISTRATOR_ID] = {"id", UUIDOID, false},
-	[ADMINISTRATOR_ROLE] = {"role", REGROLEOID, false},
-	[ADMINISTRATOR_ROLE_NAME] = {"role_name", TEXTOID, false},
-	[ADMINISTRATOR_GRANTED_AT] = {"granted_at", TIMESTAMPTZOID, false},
-	[ADMINISTRATOR_GRANTED_BY] = {"granted_by", TEXTOID, false}
+	[ADMINISTRATOR_ID] = {"id", UUIDOID, false, true},
+	[ADMINISTRATOR_ROLE] = {"role", REGROLEOID, false, true},
+	[ADMINISTRATOR_ROLE_NAME] = {"role_name", TEXTOID, false, true},
+	[ADMINISTRATOR_GRANTED_AT] = {"granted_at", TIMESTAMPTZOID, false, true},
+	[ADMINISTRATOR_GRANTED_BY] = {"granted_by", TEXTOID, false, true}
 };
 
 static const ApikeyTable administrator_table = {

@@ -39,9 +39,9 @@ enum
 };
 
 static const ApikeyColumn hold_columns[] = {
-	[HOLD_ID] = {"id", UUIDOID, false},
-	[HOLD_NAME] = {"name", TEXTOID, false},
-	[HOLD_UNTIL] = {"until", TIMESTAMPTZOID, false},
+	[HOLD_ID] = {"id", UUIDOID, false, true},
+	[HOLD_NAME] = {"name", TEXTOID, false, true},
+	[HOLD_UNTIL] = {"until", TIMESTAMPTZOID, false, true},
 	[HOLD_ROLE] = {"role", REGROLEOID, false},
 	[HOLD_ROLE_NAME] = {"role_name", TEXTOID, false},
 	[HOLD_SUBJECT] = {"subject", TEXTOID, false}

@@ -20,15 +20,15 @@
 #include "access/access_internal.h"
 
 static const ApikeyColumn member_columns[] = {
-	[APIKEY_MEMBER_ID] = {"id", UUIDOID, false},
-	[APIKEY_MEMBER_ORGANIZATION] = {"organization", UUIDOID, false},
+	[APIKEY_MEMBER_ID] = {"id", UUIDOID, false, true},
+	[APIKEY_MEMBER_ORGANIZATION] = {"organization", UUIDOID, false, true},
 	[APIKEY_MEMBER_PROJECT] = {"project", UUIDOID, false},
 	[APIKEY_MEMBER_SUBJECT] = {"subject", TEXTOID, false},
-	[APIKEY_MEMBER_MEMBER] = {"member", REGROLEOID, false},
-	[APIKEY_MEMBER_MEMBER_NAME] = {"member_name", TEXTOID, false},
-	[APIKEY_MEMBER_ROLE] = {"role", InvalidOid, false},
-	[APIKEY_MEMBER_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false},
-	[APIKEY_MEMBER_CREATED_BY] = {"created_by", TEXTOID, false}
+	[APIKEY_MEMBER_MEMBER] = {"member", REGROLEOID, false, true},
+	[APIKEY_MEMBER_MEMBER_NAME] = {"member_name", TEXTOID, false, true},
+	[APIKEY_MEMBER_ROLE] = {"role", InvalidOid, false, true},
+	[APIKEY_MEMBER_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false, true},
+	[APIKEY_MEMBER_CREATED_BY] = {"created_by", TEXTOID, false, true}
 };
 
 ApikeyTable apikey_member_table = {

@@ -38,12 +38,12 @@
 #include "credits/credits_internal.h"
 
 static const ApikeyColumn credit_columns[] = {
-	[APIKEY_ACCOUNT_ID] = {"id", UUIDOID, false},
-	[APIKEY_ACCOUNT_BALANCE] = {"balance", INT8OID, false},
+	[APIKEY_ACCOUNT_ID] = {"id", UUIDOID, false, true},
+	[APIKEY_ACCOUNT_BALANCE] = {"balance", INT8OID, false, true},
 	[APIKEY_ACCOUNT_REFILL] = {"refill", INT8OID, false},
 	[APIKEY_ACCOUNT_REFILL_INTERVAL] = {"refill_interval", INTERVALOID, false},
 	[APIKEY_ACCOUNT_REFILL_AT] = {"refill_at", TIMESTAMPTZOID, false},
-	[APIKEY_ACCOUNT_GRANTED_AT] = {"granted_at", TIMESTAMPTZOID, false},
+	[APIKEY_ACCOUNT_GRANTED_AT] = {"granted_at", TIMESTAMPTZOID, false, true},
 	[APIKEY_ACCOUNT_GENERATION] = {"generation", INT8OID, false},
 	[APIKEY_ACCOUNT_LEASE] = {"lease", INT8OID, false},
 	[APIKEY_ACCOUNT_LEASED] = {"leased", INT8OID, false},

@@ -35,14 +35,14 @@ typedef enum DeletedColumn
 } DeletedColumn;
 
 static const ApikeyColumn deleted_columns[] = {
-	[DELETED_ID] = {"id", UUIDOID, false},
-	[DELETED_OWNER] = {"owner", REGROLEOID, false},
-	[DELETED_OWNER_NAME] = {"owner_name", TEXTOID, false},
+	[DELETED_ID] = {"id", UUIDOID, false, true},
+	[DELETED_OWNER] = {"owner", REGROLEOID, false, true},
+	[DELETED_OWNER_NAME] = {"owner_name", TEXTOID, false, true},
 	[DELETED_SUBJECT] = {"subject", TEXTOID, false},
 	[DELETED_ORGANIZATION] = {"organization", UUIDOID, false},
 	[DELETED_PROJECT] = {"project", UUIDOID, false},
 	[DELETED_PATH] = {"path", TEXTOID, false},
-	[DELETED_AT] = {"deleted_at", TIMESTAMPTZOID, false}
+	[DELETED_AT] = {"deleted_at", TIMESTAMPTZOID, false, true}
 };
 
 static const ApikeyTable deleted_table = {

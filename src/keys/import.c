@@ -22,9 +22,6 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/pg_collation.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -98,6 +95,32 @@ make_room_for_lookup(const text *lookup)
 	}
 }
 
+/* A look at the lookup that is next to one. */
+typedef struct Clash
+{
+	text	   *lookup;
+	bool		before;
+	SnapshotData dirty;
+	TransactionId other;
+	bool		clashes;
+} Clash;
+
+static bool
+see_next(const ApikeyRow *row, void *state)
+{
+	Clash	   *clash = state;
+	text	   *next = apikey_row_text(row, APIKEY_IMPORT_LOOKUP);
+	text	   *shorter = clash->before ? next : clash->lookup;
+	text	   *longer = clash->before ? clash->lookup : next;
+
+	clash->other = TransactionIdIsValid(clash->dirty.xmin) ?
+		clash->dirty.xmin : clash->dirty.xmax;
+	clash->clashes = longer != NULL &&
+		apikey_import_begins_with(VARDATA_ANY(longer),
+								  VARSIZE_ANY_EXHDR(longer), shorter);
+	return false;
+}
+
 /*
  * Is the lookup that is next to one, committed or not, the beginning of it, or
  * begun by it?  Then *other is the transaction that may yet take it back or
@@ -106,41 +129,21 @@ make_room_for_lookup(const text *lookup)
 static bool
 clashes_with_next(text *lookup, bool before, TransactionId *other)
 {
-	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_IMPORT),
-								 AccessShareLock);
-	Relation	index = apikey_index_open(rel, APIKEY_REL_IMPORT_LOOKUP);
-	SnapshotData dirty;
+	Clash		clash = {.lookup = lookup,.before = before};
 	ScanKeyData key;
-	ApikeyScan	scan;
-	HeapTuple	tuple;
-	bool		clashes = false;
 
-	InitDirtySnapshot(dirty);
+	InitDirtySnapshot(clash.dirty);
 	ScanKeyEntryInitialize(&key, 0, APIKEY_IMPORT_LOOKUP + 1,
 						   before ? BTLessStrategyNumber :
 						   BTGreaterStrategyNumber,
 						   InvalidOid, C_COLLATION_OID,
 						   before ? F_TEXT_LT : F_TEXT_GT,
 						   PointerGetDatum(lookup));
-	apikey_scan_begin(&scan, rel, index, &dirty, &key, 1);
-	tuple = apikey_scan_next(&scan, before ? BackwardScanDirection :
-							 ForwardScanDirection);
-	if (HeapTupleIsValid(tuple))
-	{
-		bool		isnull;
-		text	   *next = DatumGetTextPP(heap_getattr(tuple, APIKEY_IMPORT_LOOKUP + 1,
-													   RelationGetDescr(rel),
-													   &isnull));
-
-		*other = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
-		clashes = before ?
-			apikey_import_begins_with(VARDATA_ANY(lookup), VARSIZE_ANY_EXHDR(lookup), next) :
-			apikey_import_begins_with(VARDATA_ANY(next), VARSIZE_ANY_EXHDR(next), lookup);
-	}
-	apikey_scan_end(&scan);
-	index_close(index, NoLock);
-	table_close(rel, NoLock);
-	return clashes;
+	(before ? apikey_table_walk_back : apikey_table_walk)
+		(&apikey_import_table, APIKEY_REL_IMPORT_LOOKUP, &key, 1, &clash.dirty,
+		 see_next, &clash);
+	*other = clash.other;
+	return clash.clashes;
 }
 
 /*

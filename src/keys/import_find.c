@@ -4,9 +4,6 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
@@ -21,10 +18,10 @@
 #include "keys/keys_internal.h"
 
 static const ApikeyColumn import_columns[] = {
-	[APIKEY_IMPORT_ID] = {"id", UUIDOID, false},
-	[APIKEY_IMPORT_ALGORITHM] = {"algorithm", TEXTOID, false},
-	[APIKEY_IMPORT_FOREIGN_DIGEST] = {"foreign_digest", BYTEAOID, false},
-	[APIKEY_IMPORT_FOREIGN_PEPPER] = {"foreign_pepper", INT4OID, false},
+	[APIKEY_IMPORT_ID] = {"id", UUIDOID, false, true},
+	[APIKEY_IMPORT_ALGORITHM] = {"algorithm", TEXTOID, false, true},
+	[APIKEY_IMPORT_FOREIGN_DIGEST] = {"foreign_digest", BYTEAOID, false, true},
+	[APIKEY_IMPORT_FOREIGN_PEPPER] = {"foreign_pepper", INT4OID, false, true},
 	[APIKEY_IMPORT_DIGEST] = {"digest", BYTEAOID, false},
 	[APIKEY_IMPORT_PEPPER] = {"pepper", INT4OID, false},
 	[APIKEY_IMPORT_LOOKUP] = {"lookup", TEXTOID, false},
@@ -139,18 +136,30 @@ apikey_import_has_digest(const uint8 *digest)
 							 &key, 1, &row);
 }
 
+/* The row that a search comes to first. */
+typedef struct Next
+{
+	bool		found;
+	pg_uuid_t	id;
+} Next;
+
+static bool
+take_id(const ApikeyRow *row, void *state)
+{
+	Next	   *next = state;
+
+	next->found = true;
+	next->id = *apikey_row_id(row);
+	return false;
+}
+
 /* Finds the row whose lookup is a text or, of all others, next to it. */
 bool
 apikey_import_find_next_to(const char *bytes, size_t len, bool before, ApikeyRow *row)
 {
-	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_IMPORT),
-								 AccessShareLock);
-	Relation	index = apikey_index_open(rel, APIKEY_REL_IMPORT_LOOKUP);
 	Snapshot	snapshot = apikey_latest_snapshot();
 	ScanKeyData key;
-	ApikeyScan	scan;
-	HeapTuple	tuple;
-	pg_uuid_t	id;
+	Next		next = {.found = false};
 
 	ScanKeyEntryInitialize(&key, 0, APIKEY_IMPORT_LOOKUP + 1,
 						   before ? BTLessEqualStrategyNumber :
@@ -158,22 +167,12 @@ apikey_import_find_next_to(const char *bytes, size_t len, bool before, ApikeyRow
 						   InvalidOid, C_COLLATION_OID,
 						   before ? F_TEXT_LE : F_TEXT_GE,
 						   PointerGetDatum(cstring_to_text_with_len(bytes, len)));
-	apikey_scan_begin(&scan, rel, index, snapshot, &key, 1);
-	tuple = apikey_scan_next(&scan, before ? BackwardScanDirection :
-							 ForwardScanDirection);
-	if (HeapTupleIsValid(tuple))
-	{
-		bool		isnull;
-
-		id = *DatumGetUUIDP(heap_getattr(tuple, APIKEY_IMPORT_ID + 1,
-										 RelationGetDescr(rel), &isnull));
-	}
-	apikey_scan_end(&scan);
-	index_close(index, NoLock);
-	table_close(rel, NoLock);
+	(before ? apikey_table_walk_back : apikey_table_walk)
+		(&apikey_import_table, APIKEY_REL_IMPORT_LOOKUP, &key, 1, snapshot,
+		 take_id, &next);
 	UnregisterSnapshot(snapshot);
-	return HeapTupleIsValid(tuple) &&
-		apikey_table_fetch_latest(&apikey_import_table, &id, row);
+	return next.found &&
+		apikey_table_fetch_latest(&apikey_import_table, &next.id, row);
 }
 
 bool

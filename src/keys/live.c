@@ -50,9 +50,8 @@ typedef struct Bounded
 static int64
 count_entries(const Bounded *bounded)
 {
-	Relation	rel = table_open(apikey_catalog_relation(APIKEY_REL_KEY),
-								 AccessShareLock);
-	Relation	index = apikey_index_open(rel, bounded->index);
+	Relation	rel = apikey_table_relation(&apikey_key_table, AccessShareLock);
+	Relation	index = apikey_table_index(&apikey_key_table, rel, bounded->index);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Buffer		map = InvalidBuffer;
 	SnapshotData dirty;
@@ -62,7 +61,10 @@ count_entries(const Bounded *bounded)
 	int64		count = 0;
 
 	InitDirtySnapshot(dirty);
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, bounded->equal, bounded->value);
+	ScanKeyInit(&key, bounded->column, BTEqualStrategyNumber, bounded->equal,
+				bounded->value);
+	apikey_scan_require(index, &key, 1);
+	key.sk_attno = 1;
 	scan = apikey_index_beginscan(rel, index, &dirty, 1);
 	index_rescan(scan, &key, 1, NULL, 0);
 	while (count <= bounded->most &&
@@ -77,7 +79,7 @@ count_entries(const Bounded *bounded)
 	if (BufferIsValid(map))
 		ReleaseBuffer(map);
 	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, NoLock);
+	apikey_table_close_index(index);
 	table_close(rel, NoLock);
 	return count;
 }

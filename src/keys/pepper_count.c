@@ -179,14 +179,14 @@ add_row(ApikeyPepperCounts *counts, HeapTuple tuple, TupleDesc desc,
 /* A table that is being counted, and where its peppers are. */
 typedef struct Counted
 {
-	ApikeyRelation table;
+	const ApikeyTable *table;
 	int			columns[2];
 	int			column_count;
 } Counted;
 
 static const Counted tables[] = {
-	{APIKEY_REL_DIGEST, {APIKEY_DIGEST_PEPPER}, 1},
-	{APIKEY_REL_IMPORT, {APIKEY_IMPORT_PEPPER, APIKEY_IMPORT_FOREIGN_PEPPER}, 2}
+	{&apikey_digest_table, {APIKEY_DIGEST_PEPPER}, 1},
+	{&apikey_import_table, {APIKEY_IMPORT_PEPPER, APIKEY_IMPORT_FOREIGN_PEPPER}, 2}
 };
 
 /* Counts some blocks of a table; false where that was its end. */
@@ -194,8 +194,7 @@ static bool
 count_blocks(ApikeyPepperCounts *counts, const Counted *counted,
 			 BlockNumber from, BlockNumber most)
 {
-	Relation	rel = table_open(apikey_catalog_relation(counted->table),
-								 AccessShareLock);
+	Relation	rel = apikey_table_relation(counted->table, AccessShareLock);
 	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
 	Snapshot	snapshot = apikey_latest_snapshot();
 	TableScanDesc scan;
@@ -227,8 +226,7 @@ are_few(void)
 
 	for (size_t i = 0; i < lengthof(tables); i++)
 	{
-		Relation	rel = table_open(apikey_catalog_relation(tables[i].table),
-									 AccessShareLock);
+		Relation	rel = apikey_table_relation(tables[i].table, AccessShareLock);
 
 		blocks += RelationGetNumberOfBlocks(rel);
 		table_close(rel, AccessShareLock);

@@ -30,9 +30,9 @@ enum
 };
 
 static const ApikeyColumn reveal_columns[] = {
-	[REVEAL_ID] = {"id", UUIDOID, false},
-	[REVEAL_CIPHERTEXT] = {"ciphertext", BYTEAOID, false},
-	[REVEAL_PEPPER] = {"pepper", INT4OID, false}
+	[REVEAL_ID] = {"id", UUIDOID, false, true},
+	[REVEAL_CIPHERTEXT] = {"ciphertext", BYTEAOID, false, true},
+	[REVEAL_PEPPER] = {"pepper", INT4OID, false, true}
 };
 
 static ApikeyTable reveal_table = {

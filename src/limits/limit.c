@@ -32,22 +32,22 @@
 #include "limits/limits_internal.h"
 
 static const ApikeyColumn limit_columns[] = {
-	[APIKEY_LIMIT_ID] = {"id", UUIDOID, false},
+	[APIKEY_LIMIT_ID] = {"id", UUIDOID, false, true},
 	[APIKEY_LIMIT_KEY] = {"key", UUIDOID, false},
 	[APIKEY_LIMIT_ORGANIZATION] = {"organization", UUIDOID, false},
 	[APIKEY_LIMIT_PROJECT] = {"project", UUIDOID, false},
 	[APIKEY_LIMIT_OWNER] = {"owner", REGROLEOID, false},
 	[APIKEY_LIMIT_OWNER_NAME] = {"owner_name", TEXTOID, false},
 	[APIKEY_LIMIT_SUBJECT] = {"subject", TEXTOID, false},
-	[APIKEY_LIMIT_UNIT] = {"unit", TEXTOID, false},
-	[APIKEY_LIMIT_KIND] = {"kind", TEXTOID, false},
-	[APIKEY_LIMIT_AMOUNT] = {"amount", INT8OID, true},
+	[APIKEY_LIMIT_UNIT] = {"unit", TEXTOID, false, true},
+	[APIKEY_LIMIT_KIND] = {"kind", TEXTOID, false, true},
+	[APIKEY_LIMIT_AMOUNT] = {"amount", INT8OID, true, true},
 	[APIKEY_LIMIT_PERIOD] = {"period", INTERVALOID, true},
-	[APIKEY_LIMIT_SHARED] = {"shared", BOOLOID, true},
-	[APIKEY_LIMIT_OVERDRAFT] = {"overdraft", INT8OID, true},
-	[APIKEY_LIMIT_STARTS_AT] = {"starts_at", TIMESTAMPTZOID, false},
-	[APIKEY_LIMIT_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false},
-	[APIKEY_LIMIT_CREATED_BY] = {"created_by", TEXTOID, false},
+	[APIKEY_LIMIT_SHARED] = {"shared", BOOLOID, true, true},
+	[APIKEY_LIMIT_OVERDRAFT] = {"overdraft", INT8OID, true, true},
+	[APIKEY_LIMIT_STARTS_AT] = {"starts_at", TIMESTAMPTZOID, false, true},
+	[APIKEY_LIMIT_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false, true},
+	[APIKEY_LIMIT_CREATED_BY] = {"created_by", TEXTOID, false, true},
 	[APIKEY_LIMIT_LIFETIME] = {"lifetime", INT8OID, false}
 };
 ApikeyTable apikey_limit_table = {

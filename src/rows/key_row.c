@@ -12,28 +12,28 @@
 #include "rows/rows.h"
 
 static const ApikeyColumn key_columns[] = {
-	[APIKEY_KEY_ID] = {"id", UUIDOID, false},
+	[APIKEY_KEY_ID] = {"id", UUIDOID, false, true},
 	[APIKEY_KEY_PROJECT] = {"project", UUIDOID, false},
-	[APIKEY_KEY_OWNER] = {"owner", REGROLEOID, false},
+	[APIKEY_KEY_OWNER] = {"owner", REGROLEOID, false, true},
 	[APIKEY_KEY_ROLE] = {"role", InvalidOid, true},
-	[APIKEY_KEY_DISABLED] = {"disabled", BOOLOID, false},
-	[APIKEY_KEY_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false},
+	[APIKEY_KEY_DISABLED] = {"disabled", BOOLOID, false, true},
+	[APIKEY_KEY_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false, true},
 	[APIKEY_KEY_STARTS_AT] = {"starts_at", TIMESTAMPTZOID, true},
 	[APIKEY_KEY_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID, true},
 	[APIKEY_KEY_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID, false},
 	[APIKEY_KEY_ROTATED_TO] = {"rotated_to", UUIDOID, false},
 	[APIKEY_KEY_RATE_LIMIT] = {"rate_limit", INT4OID, true},
-	[APIKEY_KEY_RATE_WINDOW] = {"rate_window", INTERVALOID, true},
+	[APIKEY_KEY_RATE_WINDOW] = {"rate_window", INTERVALOID, true, true},
 	[APIKEY_KEY_CREDITS_ACCOUNT] = {"credits_account", UUIDOID, false},
-	[APIKEY_KEY_OWNER_NAME] = {"owner_name", TEXTOID, false},
-	[APIKEY_KEY_PREFIX] = {"prefix", TEXTOID, false},
-	[APIKEY_KEY_LAST_FOUR] = {"last_four", TEXTOID, false},
-	[APIKEY_KEY_NAME] = {"name", TEXTOID, false},
+	[APIKEY_KEY_OWNER_NAME] = {"owner_name", TEXTOID, false, true},
+	[APIKEY_KEY_PREFIX] = {"prefix", TEXTOID, false, true},
+	[APIKEY_KEY_LAST_FOUR] = {"last_four", TEXTOID, false, true},
+	[APIKEY_KEY_NAME] = {"name", TEXTOID, false, true},
 	[APIKEY_KEY_SUBJECT] = {"subject", TEXTOID, false},
 	[APIKEY_KEY_DESCRIPTION] = {"description", TEXTOID, true},
-	[APIKEY_KEY_SCOPES] = {"scopes", TEXTARRAYOID, true},
+	[APIKEY_KEY_SCOPES] = {"scopes", TEXTARRAYOID, true, true},
 	[APIKEY_KEY_ALLOWED_IPS] = {"allowed_ips", CIDRARRAYOID, true},
-	[APIKEY_KEY_METADATA] = {"metadata", JSONBOID, true},
+	[APIKEY_KEY_METADATA] = {"metadata", JSONBOID, true, true},
 	[APIKEY_KEY_REVOKE_REASON] = {"revoke_reason", TEXTOID, false},
 	[APIKEY_KEY_ACCEPTED_TERMS] = {"accepted_terms", TEXTOID, false},
 	[APIKEY_KEY_VOUCHED_BY] = {"vouched_by", REGROLEOID, false},
@@ -63,9 +63,9 @@ ApikeyTable apikey_key_table = {
 };
 
 static const ApikeyColumn digest_columns[] = {
-	[APIKEY_DIGEST_ID] = {"id", UUIDOID, false},
-	[APIKEY_DIGEST_DIGEST] = {"digest", BYTEAOID, false},
-	[APIKEY_DIGEST_PEPPER] = {"pepper", INT4OID, false}
+	[APIKEY_DIGEST_ID] = {"id", UUIDOID, false, true},
+	[APIKEY_DIGEST_DIGEST] = {"digest", BYTEAOID, false, true},
+	[APIKEY_DIGEST_PEPPER] = {"pepper", INT4OID, false, true}
 };
 
 const ApikeyTable apikey_digest_table = {
@@ -77,9 +77,9 @@ const ApikeyTable apikey_digest_table = {
 };
 
 static const ApikeyColumn use_columns[] = {
-	[APIKEY_USE_ID] = {"id", UUIDOID, false},
-	[APIKEY_USE_USE_COUNT] = {"use_count", INT8OID, false},
-	[APIKEY_USE_DENIED_COUNT] = {"denied_count", INT8OID, false},
+	[APIKEY_USE_ID] = {"id", UUIDOID, false, true},
+	[APIKEY_USE_USE_COUNT] = {"use_count", INT8OID, false, true},
+	[APIKEY_USE_DENIED_COUNT] = {"denied_count", INT8OID, false, true},
 	[APIKEY_USE_LAST_USED_AT] = {"last_used_at", TIMESTAMPTZOID, false},
 	[APIKEY_USE_LAST_USED_ADDR] = {"last_used_addr", INETOID, false},
 	[APIKEY_USE_FLUSH] = {"flush", INT8OID, false},

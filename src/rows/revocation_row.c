@@ -21,14 +21,14 @@
 #define LOOKED_AT_MOST	64		/* rows that are gone */
 
 static const ApikeyColumn revocation_columns[] = {
-	[APIKEY_REVOCATION_ID] = {"id", UUIDOID, false},
-	[APIKEY_REVOCATION_KEY] = {"key_id", UUIDOID, false},
-	[APIKEY_REVOCATION_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID, false},
+	[APIKEY_REVOCATION_ID] = {"id", UUIDOID, false, true},
+	[APIKEY_REVOCATION_KEY] = {"key_id", UUIDOID, false, true},
+	[APIKEY_REVOCATION_REVOKED_AT] = {"revoked_at", TIMESTAMPTZOID, false, true},
 	[APIKEY_REVOCATION_REASON] = {"reason", TEXTOID, false},
-	[APIKEY_REVOCATION_REVOKED_BY] = {"revoked_by", TEXTOID, false},
+	[APIKEY_REVOCATION_REVOKED_BY] = {"revoked_by", TEXTOID, false, true},
 	[APIKEY_REVOCATION_REVOKED_BY_SUBJECT] = {"revoked_by_subject", TEXTOID, false},
-	[APIKEY_REVOCATION_REMOVED] = {"removed", BOOLOID, false},
-	[APIKEY_REVOCATION_DISABLED] = {"disabled", BOOLOID, false}
+	[APIKEY_REVOCATION_REMOVED] = {"removed", BOOLOID, false, true},
+	[APIKEY_REVOCATION_DISABLED] = {"disabled", BOOLOID, false, true}
 };
 
 const ApikeyTable apikey_revocation_table = {

@@ -11,22 +11,22 @@
 #include "rows/rows.h"
 
 static const ApikeyColumn organization_columns[] = {
-	[APIKEY_ORGANIZATION_ID] = {"id", UUIDOID, false},
-	[APIKEY_ORGANIZATION_NAME] = {"name", TEXTOID, false},
-	[APIKEY_ORGANIZATION_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false}
+	[APIKEY_ORGANIZATION_ID] = {"id", UUIDOID, false, true},
+	[APIKEY_ORGANIZATION_NAME] = {"name", TEXTOID, false, true},
+	[APIKEY_ORGANIZATION_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false, true}
 };
 
 static const ApikeyColumn project_columns[] = {
-	[APIKEY_PROJECT_ID] = {"id", UUIDOID, false},
-	[APIKEY_PROJECT_ORGANIZATION] = {"organization", UUIDOID, false},
-	[APIKEY_PROJECT_PATH] = {"path", TEXTOID, false},
-	[APIKEY_PROJECT_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false},
-	[APIKEY_PROJECT_MEMBERS_CAN_VIEW] = {"members_can_view", BOOLOID, true},
+	[APIKEY_PROJECT_ID] = {"id", UUIDOID, false, true},
+	[APIKEY_PROJECT_ORGANIZATION] = {"organization", UUIDOID, false, true},
+	[APIKEY_PROJECT_PATH] = {"path", TEXTOID, false, true},
+	[APIKEY_PROJECT_CREATED_AT] = {"created_at", TIMESTAMPTZOID, false, true},
+	[APIKEY_PROJECT_MEMBERS_CAN_VIEW] = {"members_can_view", BOOLOID, true, true},
 	[APIKEY_PROJECT_NAME_PATTERN] = {"name_pattern", TEXTOID, true},
 	[APIKEY_PROJECT_MAX_TTL] = {"max_ttl", INTERVALOID, true},
 	[APIKEY_PROJECT_MAX_KEYS] = {"max_keys", INT4OID, true},
 	[APIKEY_PROJECT_TERMS] = {"terms", TEXTOID, true},
-	[APIKEY_PROJECT_REVEALABLE] = {"revealable", BOOLOID, true},
+	[APIKEY_PROJECT_REVEALABLE] = {"revealable", BOOLOID, true, true},
 	[APIKEY_PROJECT_MAX_IDLE] = {"max_idle", INTERVALOID, true},
 	[APIKEY_PROJECT_MAX_IDLE_AT] = {"max_idle_at", TIMESTAMPTZOID, false}
 };

@@ -30,17 +30,17 @@
 #include "servers/servers_internal.h"
 
 static const ApikeyColumn server_columns[] = {
-	[SERVER_ID] = {"id", UUIDOID, false},
-	[SERVER_NAME] = {"name", TEXTOID, false},
-	[SERVER_KIND] = {"kind", TEXTOID, false},
-	[SERVER_VERSION] = {"version", TEXTOID, false},
+	[SERVER_ID] = {"id", UUIDOID, false, true},
+	[SERVER_NAME] = {"name", TEXTOID, false, true},
+	[SERVER_KIND] = {"kind", TEXTOID, false, true},
+	[SERVER_VERSION] = {"version", TEXTOID, false, true},
 	[SERVER_TOKEN] = {"token", UUIDOID, false},
-	[SERVER_EPOCH] = {"epoch", INT8OID, false},
-	[SERVER_SEQUENCE] = {"sequence", INT8OID, false},
-	[SERVER_FIRST_SEEN_AT] = {"first_seen_at", TIMESTAMPTZOID, false},
-	[SERVER_SEEN_AT] = {"seen_at", TIMESTAMPTZOID, false},
+	[SERVER_EPOCH] = {"epoch", INT8OID, false, true},
+	[SERVER_SEQUENCE] = {"sequence", INT8OID, false, true},
+	[SERVER_FIRST_SEEN_AT] = {"first_seen_at", TIMESTAMPTZOID, false, true},
+	[SERVER_SEEN_AT] = {"seen_at", TIMESTAMPTZOID, false, true},
 	[SERVER_LAST_REPORT_AT] = {"last_report_at", TIMESTAMPTZOID, false},
-	[SERVER_USES] = {"uses", INT8OID, false},
+	[SERVER_USES] = {"uses", INT8OID, false, true},
 	[SERVER_LAG] = {"lag", INTERVALOID, false},
 	[SERVER_LOST_AT] = {"lost_at", TIMESTAMPTZOID, false}
 };

@@ -26,9 +26,9 @@ typedef enum BeatColumn
 } BeatColumn;
 
 static const ApikeyColumn beat_columns[] = {
-	[BEAT_ID] = {"id", UUIDOID, false},
-	[BEAT_NUMBER] = {"number", INT8OID, false},
-	[BEAT_AT] = {"at", TIMESTAMPTZOID, false}
+	[BEAT_ID] = {"id", UUIDOID, false, true},
+	[BEAT_NUMBER] = {"number", INT8OID, false, true},
+	[BEAT_AT] = {"at", TIMESTAMPTZOID, false, true}
 };
 
 static const ApikeyTable beat_table = {

@@ -29,16 +29,16 @@
 #include "servers/servers.h"
 
 static const ApikeyColumn lease_columns[] = {
-	[SERVER_LEASE_ID] = {"id", UUIDOID, false},
-	[SERVER_LEASE_SERVER] = {"server", UUIDOID, false},
-	[SERVER_LEASE_ACCOUNT] = {"account", UUIDOID, false},
-	[SERVER_LEASE_NUMBER] = {"number", INT8OID, false},
-	[SERVER_LEASE_GRANTED] = {"granted", INT8OID, false},
-	[SERVER_LEASE_AMOUNT] = {"amount", INT8OID, false},
-	[SERVER_LEASE_GENERATION] = {"generation", INT8OID, false},
+	[SERVER_LEASE_ID] = {"id", UUIDOID, false, true},
+	[SERVER_LEASE_SERVER] = {"server", UUIDOID, false, true},
+	[SERVER_LEASE_ACCOUNT] = {"account", UUIDOID, false, true},
+	[SERVER_LEASE_NUMBER] = {"number", INT8OID, false, true},
+	[SERVER_LEASE_GRANTED] = {"granted", INT8OID, false, true},
+	[SERVER_LEASE_AMOUNT] = {"amount", INT8OID, false, true},
+	[SERVER_LEASE_GENERATION] = {"generation", INT8OID, false, true},
 	[SERVER_LEASE_UNTIL] = {"until", TIMESTAMPTZOID, false},
-	[SERVER_LEASE_LEFT_OVER] = {"left_over", INT8OID, false},
-	[SERVER_LEASE_GRANTED_AT] = {"granted_at", TIMESTAMPTZOID, false}
+	[SERVER_LEASE_LEFT_OVER] = {"left_over", INT8OID, false, true},
+	[SERVER_LEASE_GRANTED_AT] = {"granted_at", TIMESTAMPTZOID, false, true}
 };
 
 const ApikeyTable apikey_server_lease_table = {

@@ -268,6 +268,8 @@ displace(Relation rel, HeapTuple tuple, ItemPointer other)
 										  Int64GetDatum(nextval_internal(apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ),
 																		 false)),
 										  false);
+	if (strcmp(table, "apikey_key") == 0)
+		apikey_intact_require_columns(rel, &apikey_key_table);
 	if (strcmp(table, "apikey_key") == 0 &&
 		!datum_image_eq(id, heap_getattr(here, 1, desc, &isnull),
 						TupleDescAttr(desc, 0)->attbyval,

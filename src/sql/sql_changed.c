@@ -11,6 +11,7 @@
 #include "rows/rows.h"
 #include "keys/keys.h"
 #include "usage/usage.h"
+#include "limits/limits.h"
 
 #define PREDECESSORS_MAX	16	/* looked for one by one */
 
@@ -118,6 +119,12 @@ limits_changed(TriggerData *trigger, HeapTuple row)
 		bounds_changed(DatumGetUUIDP(key));
 }
 
+/* The tables whose rows are read for that. */
+static const ApikeyTable *const read_here[] = {
+	&apikey_key_table, &apikey_digest_table, &apikey_revocation_table,
+	&apikey_import_table, &apikey_limit_table
+};
+
 /*
  * _apikey_changed() returns trigger
  *		After each change of a row on which verification depends: what the
@@ -137,6 +144,11 @@ _apikey_changed(PG_FUNCTION_ARGS)
 	apikey_catalog_require(trigger->tg_relation);
 
 	table = RelationGetRelationName(trigger->tg_relation);
+	for (size_t i = 0; i < lengthof(read_here); i++)
+	{
+		if (strcmp(table, read_here[i]->name) == 0)
+			apikey_intact_require_columns(trigger->tg_relation, read_here[i]);
+	}
 	if (strcmp(table, "apikey_key") == 0 || strcmp(table, "apikey_digest") == 0)
 	{
 		const pg_uuid_t *id = DatumGetUUIDP(heap_getattr(trigger->tg_trigtuple, 1,

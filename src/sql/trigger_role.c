@@ -10,6 +10,20 @@
 
 #include "sql/trigger_role.h"
 
+/* The number of a column of ours, which somebody may have renamed. */
+static int
+column_number(Relation rel, const char *name)
+{
+	int			column = SPI_fnumber(RelationGetDescr(rel), name);
+
+	if (column <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has no column \"%s\"",
+						RelationGetRelationName(rel), name)));
+	return column;
+}
+
 /* Reads a pair of columns that a trigger's arguments name. */
 ApikeyTriggerRole
 apikey_trigger_role(const TriggerData *trigger, int pair, HeapTuple tuple)
@@ -20,10 +34,11 @@ apikey_trigger_role(const TriggerData *trigger, int pair, HeapTuple tuple)
 	bool		isnull;
 
 	holder.role = DatumGetObjectId(SPI_getbinval(tuple, desc,
-												 SPI_fnumber(desc, columns[0]),
+												 column_number(trigger->tg_relation,
+															   columns[0]),
 												 &isnull));
 	holder.name = isnull ? NULL :
-		SPI_getvalue(tuple, desc, SPI_fnumber(desc, columns[1]));
+		SPI_getvalue(tuple, desc, column_number(trigger->tg_relation, columns[1]));
 	return holder;
 }
 
@@ -32,7 +47,7 @@ HeapTuple
 apikey_trigger_with_column(Relation rel, HeapTuple tuple, const char *name,
 						   Datum value, bool isnull)
 {
-	int			column = SPI_fnumber(RelationGetDescr(rel), name);
+	int			column = column_number(rel, name);
 
 	return heap_modify_tuple_by_cols(tuple, RelationGetDescr(rel), 1, &column,
 									 &value, &isnull);

@@ -34,6 +34,7 @@ may_be_left(int sqlerrcode)
 {
 	return in_the_way(sqlerrcode) ||
 		sqlerrcode == ERRCODE_UNIQUE_VIOLATION ||
+		sqlerrcode == ERRCODE_UNDEFINED_OBJECT ||
 		sqlerrcode == ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION ||
 		sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 }
@@ -93,7 +94,7 @@ attempt(ApikeyWork run, void *work, bool (*returned) (int sqlerrcode),
  * Runs a work in a subtransaction.  Returns false where the transaction's
  * snapshot forbids the work, somebody else has just done the same or is in the
  * way, pgcrypto cannot read what is stored, or the tables are of an older
- * version.
+ * version, or gone.
  */
 bool
 apikey_attempt(ApikeyWork run, void *work)

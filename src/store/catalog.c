@@ -108,46 +108,6 @@ apikey_extension_find(const char *name, Oid *schema, char **version)
 	return extension;
 }
 
-/*
- * Refuses to work on a table that Citus has distributed: what is left of it
- * here is a shell, whose rows we would take for the table's.  Citus tells of
- * such a change by an invalidation of the table, so this is asked again.
- */
-void
-apikey_catalog_require_local(Oid relid)
-{
-	Oid			partitions = get_relname_relid("pg_dist_partition",
-											   PG_CATALOG_NAMESPACE);
-	Relation	rel;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	AttrNumber	column;
-
-	if (!OidIsValid(partitions) ||
-		!OidIsValid(get_extension_oid("citus", true)))
-		return;
-	column = get_attnum(partitions, "logicalrelid");
-	if (column == InvalidAttrNumber)
-		return;
-	rel = table_open(partitions, AccessShareLock);
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		bool		isnull;
-		Datum		table = heap_getattr(tuple, column, RelationGetDescr(rel),
-										 &isnull);
-
-		if (!isnull && DatumGetObjectId(table) == relid)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("table \"%s\" is distributed by Citus",
-							get_rel_name(relid)),
-					 errhint("Keep the tables of extension \"apikey\" local to the node that verifies.")));
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-}
-
 pg_noreturn static void
 refuse_not_ours(const char *name)
 {
@@ -173,8 +133,13 @@ catalog_owner(Oid relid)
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			owner;
 
+	/* Somebody has dropped it since it was found. */
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
+	{
+		if (!apikey_lenient_miss("apikey"))
+			apikey_refuse_gone();
+		return InvalidOid;
+	}
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
@@ -205,6 +170,8 @@ catalog_find(ApikeyRelation relation)
 	ApikeyRelation table = apikey_relation_names[relation].table;
 	Oid			relid = get_relname_relid(name, catalog.schema);
 
+	if (!OidIsValid(relid) && apikey_lenient_miss(name))
+		return InvalidOid;
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -273,7 +240,10 @@ look_for_roles(void *result, int which pg_attribute_unused())
 								   ObjectIdGetDatum(type),
 								   CStringGetDatum(role_names[i]));
 		if (!OidIsValid(roles[i]))
-			elog(ERROR, "type apikey_role has no value \"%s\"", role_names[i]);
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("type \"apikey_role\" has no value \"%s\"",
+							role_names[i])));
 	}
 }
 
@@ -326,9 +296,15 @@ look_for_extension(void *result, int which pg_attribute_unused())
 	ApikeyCatalog *found = result;
 	char	   *version = NULL;
 
+	memset(found->relations, 0, sizeof(found->relations));
+	found->schema = InvalidOid;
 	extension_oid = apikey_extension_find("apikey", &found->schema, &version);
 	if (!OidIsValid(extension_oid))
-		apikey_refuse_gone();
+	{
+		if (!apikey_lenient_miss("apikey"))
+			apikey_refuse_gone();
+		return;
+	}
 	require_known_version(version);
 	found->first_script = strcmp(version, FIRST_VERSION) == 0;
 	pfree(version);
@@ -352,7 +328,8 @@ catalog_load(void)
 	}
 	catalog_look(look_for_extension, &found, 0);
 	catalog = found;
-	catalog_valid = true;
+	/* For whoever reads leniently none may be there, and is looked for anew. */
+	catalog_valid = OidIsValid(found.relations[APIKEY_REL_KEY]);
 }
 
 /*
@@ -397,14 +374,14 @@ apikey_catalog_found(ApikeyRelation relation, Oid relid, uint64 generation)
 		catalog.relations[relation] = relid;
 }
 
-/* The OID of one of our relations. */
+/* The OID of one of our relations; invalid for one that is passed over. */
 Oid
 apikey_catalog_relation(ApikeyRelation relation)
 {
 	uint64		generation = apikey_catalog()->generation;
 	Oid			relid = catalog.relations[relation];
 
-	if (OidIsValid(relid))
+	if (OidIsValid(relid) || !catalog_valid)
 		return relid;
 	catalog_look(look_for_relation, &relid, relation);
 	/* Finding it may be what invalidates the catalog. */
@@ -474,7 +451,9 @@ apikey_role_from_datum(Datum value)
 		if (roles[role] == DatumGetObjectId(value))
 			return (ApikeyRole) role;
 	}
-	elog(ERROR, "value of type apikey_role expected");
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("type \"apikey_role\" has a value that extension \"apikey\" does not know")));
 }
 
 Datum

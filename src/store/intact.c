@@ -2,7 +2,8 @@
  * intact.c
  *		Whether our tables are as the extension's script makes them.
  *
- * Who owns the schema can drop an index of ours, a superuser a trigger, and
+ * Who owns the schema can drop an index of ours, a superuser a trigger or what
+ * keeps a column from being null, and
  * pg_restore with --disable-triggers leaves triggers on that fire for this
  * session's changes, but not for those which an apply worker makes.  So:
  *
@@ -10,6 +11,8 @@
  *   triggers would not fire for everybody: 55000, which says what to do.
  * - Nothing is verified while an index is missing: what could not be revoked
  *   is "unavailable".
+ * - No row is read of a table whose columns are others than this library takes
+ *   it to have: what is verified is "unavailable", all else 55000.
  * - What is read of a table whose triggers are so is not remembered, since nobody would tell of its change.
  *
  * What was looked at is known until an invalidation names one of the tables;
@@ -40,6 +43,7 @@ typedef enum Known
 /* Of each table; of what is no table, nothing. */
 static Known known_indexes[APIKEY_RELATIONS];
 static Known known_triggers[APIKEY_RELATIONS];
+static Known known_columns[APIKEY_RELATIONS];
 static Known known_verifying;
 
 /* Forgets what an invalidation has made old. */
@@ -53,6 +57,7 @@ begin(void)
 		return;
 	memset(known_indexes, 0, sizeof(known_indexes));
 	memset(known_triggers, 0, sizeof(known_triggers));
+	memset(known_columns, 0, sizeof(known_columns));
 	known_verifying = UNKNOWN;
 	generation = current;
 }
@@ -136,6 +141,31 @@ bool
 apikey_intact_to_remember(Relation rel, ApikeyRelation table)
 {
 	return triggers_intact(rel, table);
+}
+
+/* Can the rows of an open table be read? */
+bool
+apikey_intact_columns(Relation rel, const ApikeyTable *table)
+{
+	Known	   *known = &known_columns[table->relation];
+
+	begin();
+	if (*known == UNKNOWN)
+		*known = apikey_columns_problem(rel, table) == NULL ? INTACT : ALTERED;
+	return *known == INTACT;
+}
+
+/* Raises where an open table has not the columns that it is read by. */
+void
+apikey_intact_require_columns(Relation rel, const ApikeyTable *table)
+{
+	if (apikey_intact_columns(rel, table))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("column \"%s\" of table \"%s\" is not as extension \"apikey\" makes it",
+					apikey_columns_problem(rel, table), table->name),
+			 errhint("A superuser can give it the name, the type and the NOT NULL again that it has in the extension's script.")));
 }
 
 static void

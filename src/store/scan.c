@@ -25,6 +25,8 @@
 #include "access/tableam.h"
 #include "access/toast_internals.h"
 #include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_index.h"
 #include "executor/instrument.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -96,6 +98,41 @@ end_uncounted(const Uncounted *uncounted)
 }
 
 /*
+ * Can an index be scanned by keys that have the numbers of the table's columns?
+ * Whoever owns the schema may have dropped ours and made another of its name.
+ */
+bool
+apikey_scan_fits(Relation index, const ScanKeyData *keys, int nkeys)
+{
+	const FormData_pg_index *about = index->rd_index;
+	int			column = 0;
+
+	if (index->rd_rel->relam != BTREE_AM_OID || !about->indisvalid)
+		return false;
+	for (int i = 0; i < nkeys; i++)
+	{
+		while (column < about->indnkeyatts &&
+			   about->indkey.values[column] != keys[i].sk_attno)
+			column++;
+		if (column == about->indnkeyatts || (i == 0 && column > 0))
+			return false;
+	}
+	return true;
+}
+
+/* Raises where it cannot. */
+void
+apikey_scan_require(Relation index, const ScanKeyData *keys, int nkeys)
+{
+	if (!apikey_scan_fits(index, keys, nkeys))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" is not as extension \"apikey\" makes it",
+						RelationGetRelationName(index)),
+				 errhint("Drop it; a superuser can make it as the extension's script does.")));
+}
+
+/*
  * Begins a scan in an index's order, or of a whole table where that is NULL,
  * with keys that have the numbers of the table's columns.  They are copied:
  * some servers write the index's numbers into them.
@@ -109,6 +146,8 @@ apikey_scan_begin(ApikeyScan *scan, Relation rel, Relation index,
 
 	if (nkeys > INDEX_MAX_KEYS)
 		elog(ERROR, "too many scan keys");
+	if (index != NULL)
+		apikey_scan_require(index, keys, nkeys);
 	for (int i = 0; i < nkeys; i++)
 		copy[i] = keys[i];
 	scan->rel = rel;

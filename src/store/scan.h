@@ -24,6 +24,10 @@ typedef struct ApikeyScan
 } ApikeyScan;
 
 /* scan.c */
+extern bool apikey_scan_fits(Relation index, const ScanKeyData *keys,
+							 int nkeys);
+extern void apikey_scan_require(Relation index, const ScanKeyData *keys,
+								int nkeys);
 extern void apikey_scan_begin(ApikeyScan *scan, Relation rel, Relation index,
 							  Snapshot snapshot, const ScanKeyData *keys,
 							  int nkeys);

@@ -71,6 +71,17 @@ set_number(Oid sequence, int64 number)
 	apikey_owner_end(&before);
 }
 
+/* Opens a sequence, if nobody has dropped it meanwhile. */
+static Relation
+open_sequence(Oid sequence)
+{
+	Relation	rel = try_table_open(sequence, RowExclusiveLock);
+
+	if (rel == NULL)
+		apikey_refuse_gone();
+	return rel;
+}
+
 /*
  * The next number of a sequence of ours.  nextval() would be what lastval() of
  * the caller's session speaks of from then on; setval() is not, and loses
@@ -86,7 +97,7 @@ apikey_sequence_next(Oid sequence)
 
 	PreventCommandIfReadOnly("INSERT");
 	PreventCommandIfParallelMode("INSERT");
-	rel = table_open(sequence, RowExclusiveLock);
+	rel = open_sequence(sequence);
 	LockDatabaseObject(RelationRelationId, sequence, 0, ExclusiveLock);
 	number = number_after(rel);
 	set_number(sequence, number);
@@ -102,7 +113,7 @@ apikey_sequence_next(Oid sequence)
 void
 apikey_sequence_pass(Oid sequence, int64 number)
 {
-	Relation	rel = table_open(sequence, RowExclusiveLock);
+	Relation	rel = open_sequence(sequence);
 
 	LockDatabaseObject(RelationRelationId, sequence, 0, ExclusiveLock);
 	if (number <= PG_INT64_MAX / 2 && last_number(rel, &(bool) {false}) <= number)

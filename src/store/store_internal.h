@@ -20,12 +20,14 @@ extern bool apikey_extension_usable(void);
 extern const char *apikey_catalog_schema(void);
 extern bool apikey_catalog_owned(ApikeyRelation relation, Oid extension,
 								 Oid owner);
-extern void apikey_catalog_require_local(Oid relid);
 extern void apikey_catalog_found(ApikeyRelation relation, Oid relid,
 								 uint64 generation);
 extern const char *apikey_catalog_name(ApikeyRelation relation);
 extern ApikeyRelation apikey_catalog_table(ApikeyRelation relation);
 extern ApikeyRelation apikey_catalog_missing(ApikeyRelation table);
+
+/* citus.c */
+extern void apikey_catalog_require_local(Oid relid);
 
 /* Our triggers' names begin so. */
 #define APIKEY_TRIGGER_PREFIX	"apikey_"
@@ -42,6 +44,14 @@ extern ApikeyRelation apikey_survey_missing(void);
 
 /* intact.c */
 extern void apikey_intact_require(Relation rel, ApikeyRelation table);
+extern bool apikey_intact_columns(Relation rel, const ApikeyTable *table);
+
+/* columns.c */
+extern const char *apikey_columns_problem(Relation rel,
+										  const ApikeyTable *table);
+
+/* lenient.c */
+extern bool apikey_lenient_miss(const char *name);
 
 /* Who it was before the tables' owner. */
 typedef struct ApikeyOwnerScope
@@ -108,8 +118,5 @@ extern bool apikey_storage_see(ApikeyWriter *writer, ApikeyRelation index,
 extern bool apikey_storage_change(ApikeyWriter *writer, const Datum *values,
 								  const bool *nulls, int count);
 extern void apikey_storage_delete(ApikeyWriter *writer);
-
-/* table.c */
-extern void apikey_table_close_index(Relation index);
 
 #endif							/* APIKEY_STORE_INTERNAL_H */

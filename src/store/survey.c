@@ -15,6 +15,7 @@
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
@@ -63,6 +64,9 @@ take_name(Survey *survey, const FormData_pg_class *row)
 
 		if (*ours != *rest || strcmp(ours, rest) != 0)
 			continue;
+		/* Another kind of index is none of ours. */
+		if (row->relkind == RELKIND_INDEX && row->relam != BTREE_AM_OID)
+			return;
 		survey->named[i] = row->oid;
 		survey->owners[i] = row->relowner;
 		return;
@@ -180,7 +184,7 @@ read_indexes_between(Relation rel, Survey *survey, Oid from, Oid to)
 			continue;
 		table = apikey_relation_names[index].table;
 		survey->ours[index] = survey->named[table] == row->indrelid &&
-			survey->ours[table];
+			row->indisvalid && survey->ours[table];
 	}
 	systable_endscan(scan);
 }

@@ -18,7 +18,6 @@
 #include "storage/lmgr.h"
 #include "storage/smgr.h"
 #include "utils/fmgroids.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -37,25 +36,38 @@ apikey_table_column(const ApikeyTable *table, const char *name)
 	return -1;
 }
 
+/* Opens what is called as a relation of ours, now; NULL for what is passed over. */
+static Relation
+open_current(ApikeyRelation relation, LOCKMODE mode)
+{
+	Oid			relid;
+
+	while (OidIsValid(relid = apikey_catalog_relation(relation)))
+	{
+		/* Waiting for the lock may be waiting for its end. */
+		Relation	rel = try_table_open(relid, mode);
+
+		if (rel != NULL && relid == apikey_catalog_relation(relation))
+			return rel;
+		if (rel != NULL)
+			table_close(rel, mode);
+	}
+	return NULL;
+}
+
 /*
  * Opens a table.  It stays locked to the end of the transaction, as by any
  * query, and so do the indexes that are opened after it: of many rows read one
- * by one, to lock anew is an eighth.
+ * by one, to lock anew is an eighth.  NULL, for whoever reads leniently, where
+ * it cannot be read.
  */
 Relation
 apikey_table_relation(const ApikeyTable *table, LOCKMODE mode)
 {
-	Oid			relid;
-	Relation	rel;
+	Relation	rel = open_current(table->relation, mode);
 
-	/* Waiting for the lock may be waiting for its end. */
-	while ((rel = try_table_open(relid = apikey_catalog_relation(table->relation),
-								 mode)) == NULL ||
-		   relid != apikey_catalog_relation(table->relation))
-	{
-		if (rel != NULL)
-			table_close(rel, mode);
-	}
+	if (rel == NULL)
+		return NULL;
 	if (rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -70,9 +82,13 @@ apikey_table_relation(const ApikeyTable *table, LOCKMODE mode)
 				 errhint("Run \"ALTER EXTENSION apikey UPDATE\".")));
 	if (mode != AccessShareLock)
 		apikey_intact_require(rel, table->relation);
-	if (RelationGetDescr(rel)->natts > APIKEY_COLUMNS_MAX)
-		elog(ERROR, "table \"%s\" has too many columns", table->name);
-	return rel;
+	if (apikey_intact_columns(rel, table) || !apikey_lenient_miss(table->name))
+	{
+		apikey_intact_require_columns(rel, table);
+		return rel;
+	}
+	table_close(rel, NoLock);
+	return NULL;
 }
 
 /* Has a relation no page? */
@@ -97,16 +113,21 @@ apikey_table_blank(const ApikeyTable *table)
 {
 	Oid			relid = apikey_catalog_relation(table->relation);
 	HeapTuple	tuple;
-	bool		blank;
+	bool		blank = true;
 
+	if (!OidIsValid(relid))
+		return true;
 	LockRelationOid(relid, AccessShareLock);
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	blank = has_no_page((Form_pg_class) GETSTRUCT(tuple));
-	ReleaseSysCache(tuple);
-	if (blank && !apikey_intact_to_remember(NULL, table->relation))
-		apikey_changes_not_final();
+	if (HeapTupleIsValid(tuple))
+	{
+		blank = has_no_page((Form_pg_class) GETSTRUCT(tuple));
+		ReleaseSysCache(tuple);
+		if (blank && !apikey_intact_to_remember(NULL, table->relation))
+			apikey_changes_not_final();
+	}
+	else if (!apikey_lenient_miss(table->name))
+		apikey_refuse_gone();
 	UnlockRelationOid(relid, AccessShareLock);
 	return blank;
 }
@@ -115,7 +136,7 @@ apikey_table_blank(const ApikeyTable *table)
  * Opens an index of an open table, to be read.  Those that come before it are
  * locked before it, for REINDEX takes all of a table's in that order, as the
  * planner does: who held a later one, and waited for an earlier one, would wait
- * for somebody who waits for him.
+ * for somebody who waits for him.  NULL for one that is passed over.
  */
 Relation
 apikey_index_open(Relation rel, ApikeyRelation index)
@@ -124,6 +145,8 @@ apikey_index_open(Relation rel, ApikeyRelation index)
 	List	   *indexes;
 	ListCell   *cell;
 
+	if (!OidIsValid(relid))
+		return NULL;
 	/* The primary key is the first of them, but where it was made anew. */
 	if (rel->rd_indexvalid && rel->rd_indexlist != NIL &&
 		linitial_oid(rel->rd_indexlist) == relid)
@@ -161,8 +184,38 @@ apikey_table_keep(const ApikeyTable *table, ApikeyRelation index)
 {
 	Relation	rel = apikey_table_relation(table, AccessShareLock);
 
+	if (rel == NULL)
+		return;
 	apikey_table_close_index(apikey_table_index(table, rel, index));
 	table_close(rel, NoLock);
+}
+
+/* Is an index, which may be passed over, to be read by some keys? */
+static bool
+index_fits(ApikeyRelation index, Relation rel, const ScanKeyData *keys, int nkeys)
+{
+	return rel != NULL && (apikey_scan_fits(rel, keys, nkeys) ||
+						   !apikey_lenient_miss(apikey_catalog_name(index)));
+}
+
+/*
+ * Opens a table and an index of it, unless that is the table, to be read by some
+ * keys; false where they are passed over.
+ */
+static bool
+open_to_read(const ApikeyTable *table, ApikeyRelation index,
+			 const ScanKeyData *keys, int nkeys, Relation *rel,
+			 Relation *index_rel)
+{
+	*rel = apikey_table_relation(table, AccessShareLock);
+	if (*rel == NULL)
+		return false;
+	*index_rel = apikey_table_index(table, *rel, index);
+	if (index == table->relation || index_fits(index, *index_rel, keys, nkeys))
+		return true;
+	apikey_table_close_index(*index_rel);
+	table_close(*rel, NoLock);
+	return false;
 }
 
 /*
@@ -216,13 +269,16 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 		   const ScanKeyData *keys, int nkeys, ScanDirection direction,
 		   Snapshot snapshot, bool copied, ApikeyVisit visit, void *state)
 {
-	Relation	rel = apikey_table_relation(table, AccessShareLock);
-	Relation	index_rel = apikey_table_index(table, rel, index);
-	TupleDesc	desc = RelationGetDescr(rel);
+	Relation	rel;
+	Relation	index_rel;
+	TupleDesc	desc;
 	ApikeyScan	scan;
 	HeapTuple	tuple;
 	bool		more = true;
 
+	if (!open_to_read(table, index, keys, nkeys, &rel, &index_rel))
+		return;
+	desc = RelationGetDescr(rel);
 	apikey_scan_begin(&scan, rel, index_rel, snapshot, keys, nkeys);
 	see_table(table, rel);
 	while (more &&
@@ -282,38 +338,6 @@ apikey_table_walk_back(const ApikeyTable *table, ApikeyRelation index,
 			   false, visit, state);
 }
 
-/* Begins visits in turns, of however many rows. */
-void
-apikey_turns_begin(ApikeyTurns *turns, ApikeyVisit visit, void *state)
-{
-	turns->visit = visit;
-	turns->state = state;
-	turns->context = AllocSetContextCreate(CurrentMemoryContext, "apikey turns",
-										   ALLOCSET_DEFAULT_SIZES);
-}
-
-/*
- * Is called, with the turns as its state, in the place of their visit: what
- * that takes of memory is given back when it returns.
- */
-bool
-apikey_turns_visit(const ApikeyRow *row, void *turns)
-{
-	const ApikeyTurns *own = turns;
-	MemoryContext outer = MemoryContextSwitchTo(own->context);
-	bool		more = own->visit(row, own->state);
-
-	MemoryContextSwitchTo(outer);
-	MemoryContextReset(own->context);
-	return more;
-}
-
-void
-apikey_turns_end(ApikeyTurns *turns)
-{
-	MemoryContextDelete(turns->context);
-}
-
 /*
  * Is there a row in an index that a snapshot shows, or may there be one beyond
  * so many that are gone?  Those at the end of the index are looked at.
@@ -322,11 +346,14 @@ bool
 apikey_table_any(const ApikeyTable *table, ApikeyRelation index,
 				 Snapshot snapshot, int most)
 {
-	Relation	rel = apikey_table_relation(table, AccessShareLock);
-	Relation	index_rel = apikey_table_index(table, rel, index);
+	Relation	rel;
+	Relation	index_rel;
 	bool		own;
-	bool		any = apikey_scan_any(rel, index_rel, snapshot, most, &own);
+	bool		any;
 
+	if (!open_to_read(table, index, NULL, 0, &rel, &index_rel))
+		return true;
+	any = apikey_scan_any(rel, index_rel, snapshot, most, &own);
 	if (own || !apikey_intact_to_remember(rel, table->relation))
 		apikey_changes_not_final();
 	apikey_table_close_index(index_rel);
@@ -399,6 +426,11 @@ find_by_index(const ApikeyTable *table, Relation rel, const pg_uuid_t *id,
 	HeapTuple	tuple;
 
 	apikey_table_key(&key, id);
+	if (!index_fits(table->pkey, index, &key, 1))
+	{
+		apikey_table_close_index(index);
+		return NULL;
+	}
 	apikey_scan_begin(&scan, rel, index, snapshot, &key, 1);
 	tuple = apikey_scan_next(&scan, ForwardScanDirection);
 	if (tuple != NULL)
@@ -422,8 +454,11 @@ apikey_table_fetch_hinted(const ApikeyTable *table, const pg_uuid_t *id,
 						  ApikeyRow *row)
 {
 	Relation	rel = apikey_table_relation(table, AccessShareLock);
-	HeapTuple	tuple = apikey_scan_hinted(rel, id, snapshot, hint);
+	HeapTuple	tuple;
 
+	if (rel == NULL)
+		return false;
+	tuple = apikey_scan_hinted(rel, id, snapshot, hint);
 	if (tuple == NULL)
 		tuple = find_by_index(table, rel, id, snapshot, hint);
 	see_table(table, rel);

@@ -67,10 +67,6 @@ typedef enum ApikeyLock
 	"Run \"ALTER EXTENSION apikey UPDATE\" where the library is newer; " \
 	"a superuser can make a dropped index as the extension's script does."
 
-/* intact.c */
-extern bool apikey_intact_to_remember(Relation rel, ApikeyRelation table);
-extern char *apikey_intact_repairs(ApikeyRelation table);
-extern const char *apikey_intact_problem(void);
 
 /* owner.c */
 extern int	apikey_owner_fix_path(void);
@@ -78,6 +74,9 @@ extern void apikey_owner_restore_path(int level);
 
 /* Something that may as well be left undone. */
 typedef void (*ApikeyWork) (void *work);
+
+/* lenient.c */
+extern const char *apikey_lenient_read(ApikeyWork run, void *work);
 
 /* attempt.c */
 extern bool apikey_attempt(ApikeyWork run, void *work);
@@ -99,6 +98,7 @@ typedef struct ApikeyColumn
 	const char *name;
 	Oid			type;			/* InvalidOid for apikey_role */
 	bool		writable;		/* by UPDATE of the table's view */
+	bool		required;		/* is never null */
 } ApikeyColumn;
 
 /* A row; what values point to lives in the context it was made in. */
@@ -147,6 +147,13 @@ typedef struct ApikeyTurns
 	MemoryContext context;
 } ApikeyTurns;
 
+/* intact.c */
+extern bool apikey_intact_to_remember(Relation rel, ApikeyRelation table);
+extern char *apikey_intact_repairs(ApikeyRelation table);
+extern const char *apikey_intact_problem(void);
+extern void apikey_intact_require_columns(Relation rel,
+										  const ApikeyTable *table);
+
 /* table.c */
 extern Snapshot apikey_latest_snapshot(void);
 extern Relation apikey_table_relation(const ApikeyTable *table, LOCKMODE mode);
@@ -154,6 +161,7 @@ extern bool apikey_table_blank(const ApikeyTable *table);
 extern Relation apikey_index_open(Relation rel, ApikeyRelation index);
 extern Relation apikey_table_index(const ApikeyTable *table, Relation rel,
 								   ApikeyRelation index);
+extern void apikey_table_close_index(Relation index);
 extern void apikey_table_keep(const ApikeyTable *table, ApikeyRelation index);
 extern void apikey_table_deform(const ApikeyTable *table, HeapTuple tuple,
 								TupleDesc desc, ApikeyRow *row);
@@ -176,10 +184,6 @@ extern void apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 							  void *state);
 extern bool apikey_table_any(const ApikeyTable *table, ApikeyRelation index,
 							 Snapshot snapshot, int most);
-extern void apikey_turns_begin(ApikeyTurns *turns, ApikeyVisit visit,
-							   void *state);
-extern bool apikey_turns_visit(const ApikeyRow *row, void *turns);
-extern void apikey_turns_end(ApikeyTurns *turns);
 extern bool apikey_table_find(const ApikeyTable *table, ApikeyRelation index,
 							  const ScanKeyData *keys, int nkeys,
 							  ApikeyRow *row);
@@ -190,6 +194,12 @@ extern bool apikey_table_fetch_hinted(const ApikeyTable *table,
 									  ApikeyRowHint *hint, ApikeyRow *row);
 extern bool apikey_table_fetch_latest(const ApikeyTable *table,
 									  const pg_uuid_t *id, ApikeyRow *row);
+
+/* turns.c */
+extern void apikey_turns_begin(ApikeyTurns *turns, ApikeyVisit visit,
+							   void *state);
+extern bool apikey_turns_visit(const ApikeyRow *row, void *turns);
+extern void apikey_turns_end(ApikeyTurns *turns);
 
 /* catalog_row.c */
 extern HeapTuple apikey_catalog_row_lock(Relation rel, Oid index,

@@ -20,20 +20,20 @@
 #define SUMMED_AT_ONCE	200		/* rows in a transaction */
 
 static const ApikeyColumn history_columns[] = {
-	[HISTORY_ID] = {"id", UUIDOID, false},
-	[HISTORY_KEY_ID] = {"key_id", UUIDOID, false},
-	[HISTORY_KEY_NAME] = {"key_name", TEXTOID, false},
-	[HISTORY_KEY_OWNER] = {"key_owner", REGROLEOID, false},
+	[HISTORY_ID] = {"id", UUIDOID, false, true},
+	[HISTORY_KEY_ID] = {"key_id", UUIDOID, false, true},
+	[HISTORY_KEY_NAME] = {"key_name", TEXTOID, false, true},
+	[HISTORY_KEY_OWNER] = {"key_owner", REGROLEOID, false, true},
 	[HISTORY_KEY_OWNER_NAME] = {"key_owner_name", TEXTOID, false},
 	[HISTORY_KEY_SUBJECT] = {"key_subject", TEXTOID, false},
 	[HISTORY_PLACE] = {"place", TEXTOID, false},
 	[HISTORY_ORGANIZATION] = {"organization", UUIDOID, false},
 	[HISTORY_PROJECT] = {"project", UUIDOID, false},
-	[HISTORY_STARTS_AT] = {"starts_at", TIMESTAMPTZOID, false},
-	[HISTORY_STEP] = {"step", INTERVALOID, false},
-	[HISTORY_USE_COUNT] = {"use_count", INT8OID, false},
-	[HISTORY_DENIED] = {"denied", JSONBOID, false},
-	[HISTORY_SPENT] = {"spent", JSONBOID, false}
+	[HISTORY_STARTS_AT] = {"starts_at", TIMESTAMPTZOID, false, true},
+	[HISTORY_STEP] = {"step", INTERVALOID, false, true},
+	[HISTORY_USE_COUNT] = {"use_count", INT8OID, false, true},
+	[HISTORY_DENIED] = {"denied", JSONBOID, false, true},
+	[HISTORY_SPENT] = {"spent", JSONBOID, false, true}
 };
 const ApikeyTable apikey_history_table = {
 	.name = "apikey_history",

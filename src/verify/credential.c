@@ -59,6 +59,21 @@ token_head(const char *bytes, size_t len, ApikeyCredential *credential)
 	return true;
 }
 
+static void
+ask_for_imports(void *any)
+{
+	*(bool *) any = apikey_import_any();
+}
+
+/* Is there an imported key, or can that not be told? */
+bool
+apikey_credential_imports(void)
+{
+	bool		any = true;
+
+	return apikey_lenient_read(ask_for_imports, &any) != NULL || any;
+}
+
 /*
  * Reads a credential from a key's text, or a token's.  What follows the id is
  * left for apikey_credential_native, which a key that has been verified before
@@ -83,7 +98,7 @@ apikey_credential_from_key(NullableDatum key, ApikeyCredential *credential)
 							bytes + len - PROVING_DIGITS, PROVING_DIGITS,
 							credential->proof);
 	}
-	else if (!token_head(bytes, len, credential) && apikey_import_any())
+	else if (!token_head(bytes, len, credential) && apikey_credential_imports())
 		credential->shape = APIKEY_SHAPE_OTHER;
 }
 

@@ -194,6 +194,40 @@ read_key(ApikeyCredential *credential, ApikeyVerdict *verdict,
 	return APIKEY_CODE_VALID;
 }
 
+/* What is read of a key for whoever is to raise nothing. */
+typedef struct Reading
+{
+	ApikeyCredential *credential;
+	ApikeyVerdict *verdict;
+	Whereabouts *where;
+	bool		outdated;
+	ApikeyImported imported;
+	ApikeyCode	code;
+} Reading;
+
+/* Reads; what cannot be read makes it UNAVAILABLE, and the log is told. */
+static ApikeyCode
+read_leniently(ApikeyWork run, Reading *reading)
+{
+	const char *missed = apikey_lenient_read(run, reading);
+
+	if (missed == NULL)
+		return reading->code;
+	apikey_complain(APIKEY_COMPLAINT_TABLES,
+					"\"%s\" is not there, or not as the extension makes it.",
+					missed);
+	return APIKEY_CODE_UNAVAILABLE;
+}
+
+static void
+run_reading(void *work)
+{
+	Reading    *reading = work;
+
+	reading->code = read_key(reading->credential, reading->verdict,
+							 reading->where, &reading->outdated);
+}
+
 /*
  * Finds a key by its credential and what it is in its project: as this process
  * has done before, or in the tables.  VALID where the secret matches.
@@ -204,7 +238,9 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict,
 {
 	uint64		begun;
 	bool		usable;
-	bool		outdated;
+	Reading		reading = {
+		.credential = credential,.verdict = verdict,.where = where
+	};
 	ApikeyCode	code;
 
 	/* What is fresh now is so with the messages that have come by then. */
@@ -213,10 +249,10 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict,
 	if (usable && apikey_cache_lookup(credential, verdict))
 		return APIKEY_CODE_VALID;
 	begun = apikey_changes_begin();
-	code = read_key(credential, verdict, where, &outdated);
+	code = read_leniently(run_reading, &reading);
 	if (code != APIKEY_CODE_VALID)
 		return code;
-	if (!outdated || apikey_rehash_native(credential))
+	if (!reading.outdated || apikey_rehash_native(credential))
 		apikey_cache_store(begun, credential, verdict);
 	return APIKEY_CODE_VALID;
 }
@@ -245,6 +281,27 @@ note(const ApikeyCredential *credential, const ApikeyRequirements *required,
 							  credential);
 }
 
+static void
+run_reading_imported(void *work)
+{
+	Reading    *reading = work;
+	ApikeyRow  *key = palloc(sizeof(ApikeyRow));
+
+	reading->code = APIKEY_CODE_MALFORMED;
+	if (undecidable())
+		reading->code = APIKEY_CODE_UNAVAILABLE;
+	else if (find_imported(reading->credential, &reading->imported, key))
+	{
+		apikey_judge_complete(reading->verdict, key);
+		reading->code = APIKEY_CODE_VALID;
+	}
+	else if (reading->imported.problem != NULL)
+	{
+		apikey_complain(APIKEY_COMPLAINT_IMPORT, "%s", reading->imported.problem);
+		reading->code = APIKEY_CODE_UNAVAILABLE;
+	}
+}
+
 /*
  * The verdict on a text that is no native key: of an imported one it is as on
  * any other.  Such a key is found in the tables each time, and its first
@@ -256,25 +313,17 @@ verify_imported(ApikeyCredential *credential,
 				ApikeyVerdict *verdict)
 {
 	ApikeyCredential found = *credential;
-	ApikeyImported imported;
-	ApikeyRow  *key = palloc(sizeof(ApikeyRow));
+	Reading		reading = {.credential = credential,.verdict = verdict};
 
 	apikey_credential_digest(credential);
-	if (undecidable())
-		verdict->code = APIKEY_CODE_UNAVAILABLE;
-	else if (find_imported(credential, &imported, key))
+	verdict->code = read_leniently(run_reading_imported, &reading);
+	verdict->known = verdict->code == APIKEY_CODE_VALID;
+	if (verdict->known)
 	{
-		found.id = imported.id;
-		apikey_judge_complete(verdict, key);
-		verdict->known = true;
+		found.id = reading.imported.id;
 		verdict->code = apikey_judge(verdict, required);
-		if (imported.stale && verdict->code == APIKEY_CODE_VALID)
-			apikey_rehash_imported(credential, &imported);
-	}
-	else if (imported.problem != NULL)
-	{
-		apikey_complain(APIKEY_COMPLAINT_IMPORT, "%s", imported.problem);
-		verdict->code = APIKEY_CODE_UNAVAILABLE;
+		if (reading.imported.stale && verdict->code == APIKEY_CODE_VALID)
+			apikey_rehash_imported(credential, &reading.imported);
 	}
 	note(&found, required, verdict);
 }
@@ -288,7 +337,7 @@ may_be_imported(const ApikeyCredential *credential, ApikeyCode code)
 {
 	return code == APIKEY_CODE_MALFORMED &&
 		(credential->shape == APIKEY_SHAPE_OTHER ||
-		 (credential->shape > APIKEY_SHAPE_OTHER && apikey_import_any()));
+		 (credential->shape > APIKEY_SHAPE_OTHER && apikey_credential_imports()));
 }
 
 static void
@@ -313,7 +362,7 @@ verify_credential(ApikeyCredential *credential,
 		return;
 	}
 	note(credential, required, verdict);
-	if (where.moved)
+	if (verdict->known && where.moved)
 		apikey_row_hints_write(&credential->id, verdict->hint, &where.rows);
 }
 

@@ -47,6 +47,7 @@ extern Datum apikey_verdict_value(const ApikeyVerdict *verdict,
 extern bool apikey_credential_has_prefix(const ApikeyCredential *credential,
 										 const text *prefix);
 extern bool apikey_credential_native(const ApikeyCredential *credential);
+extern bool apikey_credential_imports(void);
 extern void apikey_credential_digest(ApikeyCredential *credential);
 
 /* judge.c */
