@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
+#include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
@@ -95,21 +97,35 @@ revoke_all(List *ids)
 }
 
 /*
+ * Is a role being made, changed or dropped by a transaction that has not ended?
+ * One that was prepared is told of when it is, and not when it is committed.
+ */
+static bool
+roles_change(void)
+{
+	if (!ConditionalLockRelationOid(AuthIdRelationId, ShareLock))
+		return true;
+	UnlockRelationOid(AuthIdRelationId, ShareLock);
+	return false;
+}
+
+/*
  * For the worker, in a transaction: a step through the keys of dropped roles;
- * false for the last.  What was locked is left for another way through.
+ * false for the last.  What was locked, and whose role is not yet gone, is left
+ * for another way through.
  */
 bool
 apikey_orphan_revoke_found(void)
 {
 	static bool begun = false;
 	static uint64 dropped;
-	static int	left;
+	static int	left;			/* or 1, if there may be more */
 	static Search search;
 
 	if (!begun)
 	{
 		dropped = apikey_stats_roles_dropped();
-		left = 0;
+		left = roles_change() ? 1 : 0;
 		memset(&search, 0, sizeof(search));
 	}
 	search.ids = NIL;

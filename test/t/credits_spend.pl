@@ -5,6 +5,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(allows_streaming => 1);
@@ -232,6 +233,14 @@ for my $db ('postgres', 'other')
 	is($node->safe_psql($db, "SELECT event, detail FROM apikey_events WHERE key_name = 'annas' ORDER BY id DESC LIMIT 1"),
 		'revoked|{"reason": "owner dropped"}', 'with an event');
 }
+# A drop that is prepared counts when it is committed, long after it was told of.
+sql('CREATE ROLE emil');
+sql('SET ROLE emil', "SELECT apikey_create('emils')");
+sql('BEGIN', 'DROP ROLE emil', q{PREPARE TRANSACTION 'emil'});
+usleep(500_000);
+is(sql(q{SELECT revoked_at IS NULL FROM apikey_key WHERE name = 'emils'}), 't', 'a prepared drop revokes nothing');
+sql(q{COMMIT PREPARED 'emil'});
+ok($node->poll_query_until('postgres', q{SELECT revoke_reason = 'owner dropped' FROM apikey_key WHERE name = 'emils'}), 'once it is committed the worker marks its keys');
 # A database that nobody can connect to for a while holds up no other.
 my $renamer = $node->background_psql('postgres');
 $node->safe_psql('other', "SELECT apikey_check('$of{other}')");
