@@ -209,7 +209,10 @@ sees_tenant(const ApikeyLimitHolder *holder, ApikeyRole member_role)
 	return apikey_authority_lists(&authority);
 }
 
-/* Locks the tenant of a limit; a stranger is told of no such limit. */
+/*
+ * Locks the tenant of a limit, as whoever sets one does; a stranger is told of no
+ * such limit.
+ */
 static void
 authorize_tenant(const pg_uuid_t *id, const ApikeyLimitHolder *holder)
 {
@@ -235,7 +238,7 @@ authorize_tenant(const pg_uuid_t *id, const ApikeyLimitHolder *holder)
 			refuse_unknown(id);
 		path = apikey_row_text(&organization, APIKEY_ORGANIZATION_NAME);
 	}
-	apikey_tenant_open(path, &tenant);
+	apikey_tenant_open_with(path, APIKEY_LOCK_CHANGE, &tenant);
 }
 
 /* The same of a key's. */

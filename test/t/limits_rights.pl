@@ -173,6 +173,15 @@ like(slurp_file($node->logfile), qr/has more than 42 limits, its own and those o
 sql('super', "SELECT apikey_limit_drop(id) FROM apikey_limits");
 is(sql('org_owner', "SELECT code FROM apikey_verify('$owned', project => 'acme')"), 'valid', 'until they are dropped');
 
+# Whoever sets a limit of a project, changes it and drops it at a time waits for
+# the others, and none ends in a deadlock.
+my $turns = PostgreSQL::Test::Utils::tempdir();
+my %turn = (set => q{PERFORM apikey_limit_set('turns', (random() * 1000)::bigint + 1, NULL, 'balance', path => 'acme/pay')},
+	change => q{UPDATE apikey_limits SET amount = amount + 1 WHERE unit = 'turns'}, drop => q{PERFORM apikey_limit_drop(id) FROM apikey_limits WHERE unit = 'turns'});
+append_to_file("$turns/$_", "SET ROLE org_owner;\nDO \$\$ BEGIN $turn{$_}; EXCEPTION WHEN serialization_failure OR undefined_object THEN NULL; END \$\$;\n") for keys %turn;
+$node->command_ok([ 'pgbench', '-n', '-c', '8', '-j', '2', '-t', '100', (map { ('-f', "$turns/$_") } sort keys %turn), 'postgres' ], 'set, changed and dropped at a time');
+sql('super', 'SELECT apikey_limit_drop(id) FROM apikey_limits');
+
 # A role's subject has no row: whoever sets its limits keeps those waiting who do,
 # not for long, and nobody else.
 $node->safe_psql('postgres', 'CREATE ROLE leaving');
