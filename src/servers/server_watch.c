@@ -96,16 +96,21 @@ apikey_server_count_own(int64 uses)
 							  &server);
 	if (!found)
 	{
-		demote_former();
+		/* With its name it takes the place of what it was before a crash. */
 		new_own(&server, &id, now);
-	}
-	else if (!server.nulls[SERVER_TOKEN])
-	{
-		/* A standby that was promoted: nobody may call for it any more. */
-		server.nulls[SERVER_TOKEN] = true;
+		set_own(&server, &id, now);
 		demote_former();
 	}
-	set_own(&server, &id, now);
+	else
+	{
+		if (!server.nulls[SERVER_TOKEN])
+		{
+			/* A standby that was promoted: nobody may call for it any more. */
+			server.nulls[SERVER_TOKEN] = true;
+			demote_former();
+		}
+		set_own(&server, &id, now);
+	}
 	apikey_row_set(&server, SERVER_USES,
 				   Int64GetDatum(DatumGetInt64(server.values[SERVER_USES]) + uses));
 	if (found)

@@ -37,15 +37,16 @@ my $config = slurp_file("$contrib/sql_exporter.yml");
 ok($config =~ s{- postgres://\S+}{- $dsn}, 'the connection is one line') or die;
 append_to_file("$dir/sql_exporter.yml", $config);
 
-# Asks until a number is told: the first exporter asks the database by itself.
+# Asks until all numbers are told: the first exporter asks the database by itself,
+# one query after the other.
 sub scrape
 {
-	my ($program, $wanted) = @_;
+	my ($program, @wanted) = @_;
 	my $text = '';
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		$text = request($program, 'GET', '/metrics')->{content};
-		return $text if $text =~ $wanted;
+		return $text unless grep { $text !~ /^$_\{/m } @wanted;
 		usleep(100_000);
 	}
 	diag($text =~ s/^(#|go_|process_|promhttp_).*\n//mgr, $program->{output});
@@ -54,11 +55,11 @@ sub scrape
 
 # Each listens at PORT.
 my $by_sql = start_program($dir, 'sh', '-c', "exec $sql_exporter -config.file sql_exporter.yml -web.listen-address 127.0.0.1:\$PORT");
-my $sql_text = scrape($by_sql, qr/^sql_apikey_health\{/m);
+my $sql_text = scrape($by_sql, map { "sql_apikey_$_" } qw(verifications health pepper fleet server));
 $ENV{DATA_SOURCE_NAME} = $dsn;
 my $by_postgres = start_program(getcwd(), 'sh', '-c', "exec $postgres_exporter --extend.query-path $contrib/postgres_exporter.yml"
 	  . " --disable-default-metrics --disable-settings-metrics --web.listen-address 127.0.0.1:\$PORT");
-my $postgres_text = scrape($by_postgres, qr/^apikey_health_severity\{/m);
+my $postgres_text = scrape($by_postgres, qw(apikey_health_severity apikey_verifications_verifications apikey_pepper_keys apikey_fleet_silent_seconds));
 
 like($sql_text, qr/^sql_apikey_verifications\{[^}]*code="valid"[^}]*\} 1$/m, 'valid');
 like($sql_text, qr/^sql_apikey_verifications\{[^}]*code="exhausted"[^}]*\} 0$/m, 'a zero');
