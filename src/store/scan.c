@@ -107,7 +107,8 @@ apikey_scan_fits(Relation index, const ScanKeyData *keys, int nkeys)
 	const FormData_pg_index *about = index->rd_index;
 	int			column = 0;
 
-	if (index->rd_rel->relam != BTREE_AM_OID || !about->indisvalid)
+	/* One that REINDEX CONCURRENTLY is replacing is not valid, but whole. */
+	if (index->rd_rel->relam != BTREE_AM_OID)
 		return false;
 	for (int i = 0; i < nkeys; i++)
 	{

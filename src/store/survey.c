@@ -184,7 +184,7 @@ read_indexes_between(Relation rel, Survey *survey, Oid from, Oid to)
 			continue;
 		table = apikey_relation_names[index].table;
 		survey->ours[index] = survey->named[table] == row->indrelid &&
-			row->indisvalid && survey->ours[table];
+			survey->ours[table];
 	}
 	systable_endscan(scan);
 }
