@@ -124,7 +124,7 @@ apikey_administrator_remove(Oid role)
 
 	visit_all(find_role, &search);
 	foreach(cell, search.ids)
-		apikey_table_delete(&administrator_table, lfirst(cell), false);
+		apikey_table_delete_found(&administrator_table, lfirst(cell));
 	return search.found;
 }
 

@@ -176,6 +176,6 @@ apikey_hold_take(const ApikeyTenant *organization)
 	if (claim.held && !claim.mine && !superuser())
 		return false;
 	foreach(cell, claim.ids)
-		apikey_table_delete(&hold_table, lfirst(cell), false);
+		apikey_table_delete_found(&hold_table, lfirst(cell));
 	return true;
 }

@@ -231,7 +231,7 @@ apikey_limit_remove(const ApikeyRow *limit)
 	apikey_limit_tell(limit, APIKEY_EVENT_LIMIT_DROPPED,
 					  apikey_limit_detail(limit));
 	apikey_account_of_limit_drop(apikey_row_id(limit));
-	apikey_table_delete(&apikey_limit_table, apikey_row_id(limit), false);
+	apikey_table_delete_found(&apikey_limit_table, apikey_row_id(limit));
 	apikey_ended_key(apikey_row_id(limit), true);
 }
 
@@ -239,7 +239,7 @@ static bool
 drop_visited(const ApikeyRow *limit, void *state pg_attribute_unused())
 {
 	apikey_account_of_limit_drop(apikey_row_id(limit));
-	apikey_table_delete(&apikey_limit_table, apikey_row_id(limit), false);
+	apikey_table_delete_found(&apikey_limit_table, apikey_row_id(limit));
 	apikey_ended_key(apikey_row_id(limit), true);
 	return true;
 }
@@ -287,6 +287,8 @@ follow_visited(const ApikeyRow *row, void *state)
 		apikey_row_set_pointer(&limit, APIKEY_LIMIT_KEY, state);
 		apikey_table_update(&apikey_limit_table, &limit);
 	}
+	else
+		apikey_table_require_seen(&apikey_limit_table, apikey_row_id(row));
 	return true;
 }
 

@@ -7,6 +7,7 @@
 
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 
@@ -368,10 +369,22 @@ apikey_table_update(const ApikeyTable *table, const ApikeyRow *row)
 	apikey_table_close(writer);
 }
 
-/* Removes a row; 40001 where it must exist and does not. */
+/*
+ * A row that was found as it is committed now is not there to be locked: raises
+ * where it is passed over only as this transaction reads as of before.
+ */
 void
-apikey_table_delete(const ApikeyTable *table, const pg_uuid_t *id,
-					bool must_exist)
+apikey_table_require_seen(const ApikeyTable *table, const pg_uuid_t *id)
+{
+	ApikeyRow	row;
+
+	if (IsolationUsesXactSnapshot())
+		require_row(table, !apikey_table_fetch_latest(table, id, &row));
+}
+
+/* Removes a row; false where there is none. */
+static bool
+delete_row(const ApikeyTable *table, const pg_uuid_t *id)
 {
 	ApikeyWriter *writer = apikey_table_open(table);
 	ScanKeyData key;
@@ -379,9 +392,27 @@ apikey_table_delete(const ApikeyTable *table, const pg_uuid_t *id,
 
 	apikey_table_key(&key, id);
 	found = apikey_table_take(writer, table, &key, APIKEY_LOCK_UPDATE, NULL);
-	if (must_exist)
-		require_row(table, found);
 	if (found)
 		apikey_table_remove(writer, table);
 	apikey_table_close(writer);
+	return found;
+}
+
+/* The same; 40001 where it must exist and does not. */
+void
+apikey_table_delete(const ApikeyTable *table, const pg_uuid_t *id,
+					bool must_exist)
+{
+	bool		found = delete_row(table, id);
+
+	if (must_exist)
+		require_row(table, found);
+}
+
+/* The same of one that was found as it is committed now, if it still is. */
+void
+apikey_table_delete_found(const ApikeyTable *table, const pg_uuid_t *id)
+{
+	if (!delete_row(table, id))
+		apikey_table_require_seen(table, id);
 }
