@@ -58,7 +58,9 @@ note(sql(q{SELECT who, count(*), CASE WHEN answer ~ '^[0-9A-Z]{5} ' THEN regexp_
 # What a statement needs that calls a function, the server finds and loses itself.
 is(sql(q{SELECT string_agg(DISTINCT answer, '; ') FROM answers WHERE answer LIKE 'XX000%' AND answer !~ 'cache lookup failed for (function|type)|tuple concurrently'}),
 	'', 'no internal error');
-is(sql(q{SELECT string_agg(DISTINCT answer, '; ') FROM answers WHERE who = 'verification' AND answer !~ '^(valid|not_found|malformed|unavailable|forbidden|42883 .*)$' AND answer NOT LIKE 'XX000%'}),
+# DROP EXTENSION locks what there is in an order of its own, and PostgreSQL may
+# choose either side to end a deadlock with that.
+is(sql(q{SELECT string_agg(DISTINCT answer, '; ') FROM answers WHERE who = 'verification' AND answer !~ '^(valid|not_found|malformed|unavailable|forbidden|42883 .*|40P01 .*)$' AND answer NOT LIKE 'XX000%'}),
 	'', 'a verification raises nothing of ours');
 $node->stop;
 done_testing();
