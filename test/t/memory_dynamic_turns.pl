@@ -276,7 +276,7 @@ cmp_ok($watched, '<=', $most, 'by no more workers');
 # Before 18 a session finds the library by the name that SQL has it by alone.
 SKIP:
 {
-	skip 'from 18 on "dynamic_library_path" holds for sessions, too', 1 if $node->pg_version >= 18;
+	skip 'not here: from 18 on "dynamic_library_path" holds for sessions, too', 1 if $node->pg_version >= 18;
 	my $directory = PostgreSQL::Test::Utils::tempdir();
 	append_to_file("$directory/apikey.so", 'none');
 	my $path = $node->safe_psql('postgres', 'SHOW dynamic_library_path');
