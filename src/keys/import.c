@@ -130,18 +130,9 @@ static bool
 clashes_with_next(text *lookup, bool before, TransactionId *other)
 {
 	Clash		clash = {.lookup = lookup,.before = before};
-	ScanKeyData key;
 
 	InitDirtySnapshot(clash.dirty);
-	ScanKeyEntryInitialize(&key, 0, APIKEY_IMPORT_LOOKUP + 1,
-						   before ? BTLessStrategyNumber :
-						   BTGreaterStrategyNumber,
-						   InvalidOid, C_COLLATION_OID,
-						   before ? F_TEXT_LT : F_TEXT_GT,
-						   PointerGetDatum(lookup));
-	(before ? apikey_table_walk_back : apikey_table_walk)
-		(&apikey_import_table, APIKEY_REL_IMPORT_LOOKUP, &key, 1, &clash.dirty,
-		 see_next, &clash);
+	apikey_import_walk(lookup, before, false, &clash.dirty, see_next, &clash);
 	*other = clash.other;
 	return clash.clashes;
 }

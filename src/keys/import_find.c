@@ -153,23 +153,42 @@ take_id(const ApikeyRow *row, void *state)
 	return false;
 }
 
+/*
+ * Visits the rows whose lookups are before a text or behind it, the nearest
+ * first, and one that is equal where that is wanted.
+ */
+void
+apikey_import_walk(text *lookup, bool before, bool equal, Snapshot snapshot,
+				   ApikeyVisit visit, void *state)
+{
+	static const struct
+	{
+		StrategyNumber strategy;
+		RegProcedure compare;
+	}			sides[2][2] = {
+		{{BTGreaterStrategyNumber, F_TEXT_GT}, {BTGreaterEqualStrategyNumber, F_TEXT_GE}},
+		{{BTLessStrategyNumber, F_TEXT_LT}, {BTLessEqualStrategyNumber, F_TEXT_LE}}
+	};
+	ScanKeyData key;
+
+	ScanKeyEntryInitialize(&key, 0, APIKEY_IMPORT_LOOKUP + 1,
+						   sides[before][equal].strategy, InvalidOid,
+						   C_COLLATION_OID, sides[before][equal].compare,
+						   PointerGetDatum(lookup));
+	(before ? apikey_table_walk_back : apikey_table_walk)
+		(&apikey_import_table, APIKEY_REL_IMPORT_LOOKUP, &key, 1, snapshot,
+		 visit, state);
+}
+
 /* Finds the row whose lookup is a text or, of all others, next to it. */
 bool
 apikey_import_find_next_to(const char *bytes, size_t len, bool before, ApikeyRow *row)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
-	ScanKeyData key;
 	Next		next = {.found = false};
 
-	ScanKeyEntryInitialize(&key, 0, APIKEY_IMPORT_LOOKUP + 1,
-						   before ? BTLessEqualStrategyNumber :
-						   BTGreaterEqualStrategyNumber,
-						   InvalidOid, C_COLLATION_OID,
-						   before ? F_TEXT_LE : F_TEXT_GE,
-						   PointerGetDatum(cstring_to_text_with_len(bytes, len)));
-	(before ? apikey_table_walk_back : apikey_table_walk)
-		(&apikey_import_table, APIKEY_REL_IMPORT_LOOKUP, &key, 1, snapshot,
-		 take_id, &next);
+	apikey_import_walk(cstring_to_text_with_len(bytes, len), before, true,
+					   snapshot, take_id, &next);
 	UnregisterSnapshot(snapshot);
 	return next.found &&
 		apikey_table_fetch_latest(&apikey_import_table, &next.id, row);

@@ -85,6 +85,9 @@ extern void apikey_import_forget(const ApikeyRow *key);
 extern bool apikey_import_find_by_digest(int column, ApikeyRelation index,
 										 const uint8 *digest, ApikeyRow *row,
 										 const ApikeyPepper **pepper);
+extern void apikey_import_walk(text *lookup, bool before, bool equal,
+							   Snapshot snapshot, ApikeyVisit visit,
+							   void *state);
 extern bool apikey_import_find_next_to(const char *bytes, size_t len,
 									   bool before, ApikeyRow *row);
 extern bool apikey_import_begins_with(const char *bytes, size_t len,

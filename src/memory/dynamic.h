@@ -35,6 +35,7 @@ extern void apikey_dynamic_call(void);
 extern const char *apikey_dynamic_state(void);
 extern void apikey_dynamic_flush(void);
 extern Oid	apikey_dynamic_begin(uint32 number);
+extern void apikey_dynamic_rest(long timeout);
 extern void apikey_dynamic_reached(void);
 extern void apikey_dynamic_look(ApikeyDynamicLook *look);
 extern uint64 apikey_dynamic_serve(void);

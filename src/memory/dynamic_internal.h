@@ -67,7 +67,6 @@ extern ApikeyDynamicPlace *apikey_dynamic_place;	/* this process's */
 extern void apikey_dynamic_lock(void);
 extern void apikey_dynamic_unlock(void);
 extern int	apikey_dynamic_bound(void);
-extern bool apikey_dynamic_waits(const ApikeyDynamicPlace *place);
 extern TimestampTz apikey_dynamic_due_at(const ApikeyDynamicPlace *place,
 										 TimestampTz now);
 extern bool apikey_dynamic_due(const ApikeyDynamicPlace *place, TimestampTz now);
@@ -79,7 +78,6 @@ extern void apikey_dynamic_vacate(ApikeyDynamicPlace *place);
 extern bool apikey_dynamic_may_register(TimestampTz now);
 extern uint32 apikey_dynamic_take(ApikeyDynamicSeat *seat, TimestampTz now);
 extern bool apikey_dynamic_register(uint32 number, TimestampTz now);
-extern void apikey_dynamic_start(void);
 
 /* dynamic.c */
 extern bool apikey_dynamic_map(bool session);

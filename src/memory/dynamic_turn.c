@@ -52,8 +52,8 @@ is_over(TimestampTz until, int64 length, TimestampTz now)
 /* The lock is held for all that follows, but where a worker is registered. */
 
 /* Is it to be served, and by no worker yet? */
-bool
-apikey_dynamic_waits(const ApikeyDynamicPlace *place)
+static bool
+waits(const ApikeyDynamicPlace *place)
 {
 	return OidIsValid(place->database) && place->number == 0 &&
 		(place->dirty || place->asked > place->done);
@@ -106,7 +106,7 @@ apikey_dynamic_first(TimestampTz now)
 	{
 		ApikeyDynamicPlace *place = &apikey_dynamic->places[i];
 
-		if (apikey_dynamic_waits(place) &&
+		if (waits(place) &&
 			(first == NULL || apikey_dynamic_due_at(place, now) <
 			 apikey_dynamic_due_at(first, now)))
 			first = place;
@@ -124,7 +124,7 @@ apikey_dynamic_surplus(TimestampTz now, bool due)
 	{
 		const ApikeyDynamicPlace *place = &apikey_dynamic->places[i];
 
-		surplus += apikey_dynamic_waits(place) &&
+		surplus += waits(place) &&
 			(!due || apikey_dynamic_due(place, now));
 	}
 	for (int i = 0; i < apikey_dynamic_bound(); i++)

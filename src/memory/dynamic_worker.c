@@ -238,8 +238,9 @@ take_seat(uint32 number, pid_t *former)
 	return my_seat != NULL;
 }
 
-static void
-rest(long timeout)
+/* A worker waits for its latch, or for so many milliseconds. */
+void
+apikey_dynamic_rest(long timeout)
 {
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 timeout, PG_WAIT_EXTENSION);
@@ -260,7 +261,7 @@ await_former(pid_t former)
 	{
 		if (former == 0 || former == MyProcPid || BackendPidGetProc(former) == NULL)
 			return;
-		rest(FORMER_STEP);
+		apikey_dynamic_rest(FORMER_STEP);
 	}
 }
 
@@ -303,7 +304,7 @@ apikey_dynamic_begin(uint32 number)
 	before_shmem_exit(worker_ends, (Datum) 0);
 	await_former(former);
 	while (!choose(&due_at))
-		rest(Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due_at), 1));
+		apikey_dynamic_rest(Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due_at), 1));
 	return apikey_dynamic_place == NULL ? InvalidOid :
 		apikey_dynamic_place->database;
 }

@@ -156,16 +156,7 @@ wait_for_work(void)
 					  LOOK_AROUND);
 		if (look.alone || ShutdownRequestPending)
 			timeout = LOOK_AROUND;
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 timeout, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		apikey_dynamic_rest(timeout);
 	}
 }
 
