@@ -638,6 +638,32 @@ CREATE TRIGGER apikey_event_named BEFORE INSERT ON @extschema@.apikey_event
 ALTER TABLE @extschema@.apikey_event ENABLE ALWAYS TRIGGER apikey_event_named;
 REVOKE ALL ON FUNCTION @extschema@._apikey_event_named() FROM PUBLIC;
 
+-- Functions that take more than before are made anew, below, and so may be
+-- called by everybody.  What was granted or revoked otherwise is told: it cannot
+-- be done here, as a dump would take it for what this script gives.
+DO $$
+DECLARE
+	lost record;
+BEGIN
+	FOR lost IN
+		SELECT p.proname AS name, p.proacl AS acl
+			FROM pg_proc p
+			JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+			JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+				AND e.extname = 'apikey'
+			LEFT JOIN pg_init_privs i ON i.classoid = d.classid AND i.objoid = d.objid AND i.objsubid = 0
+			WHERE p.proname IN ('apikey_verify', 'apikey_verify_digest', 'apikey_check',
+					'apikey_authenticate', 'apikey_authenticate_digest', 'apikey_rotate')
+				AND p.proacl IS DISTINCT FROM i.initprivs
+			ORDER BY 1
+	LOOP
+		RAISE WARNING 'function "%" may be called by everybody again', lost.name
+			USING DETAIL = format('Its privileges were %s.', lost.acl),
+				  HINT = 'Grant and revoke again what is to differ.';
+	END LOOP;
+END
+$$;
+
 -- Verification
 
 DROP FUNCTION @extschema@.apikey_verify(text, text[], text, @extschema@.apikey_role, inet,

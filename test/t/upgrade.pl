@@ -118,6 +118,17 @@ is_deeply(describe('updated'), $fresh, 'updated is as fresh')
 	diag("updated only: $_") for grep { !$in_fresh{$_} } sort keys %in_updated;
 };
 
+# Privileges of functions that are made anew are not kept in silence.
+$node->safe_psql('postgres', 'CREATE DATABASE told');
+$node->safe_psql('told', q{
+	CREATE EXTENSION apikey VERSION '0.1.0' CASCADE;
+	REVOKE EXECUTE ON FUNCTION apikey_check FROM PUBLIC;
+	GRANT EXECUTE ON FUNCTION apikey_rotate TO dba});
+($rc, $out, $err) = $node->psql('told', 'ALTER EXTENSION apikey UPDATE');
+is(join(' ', $err =~ /WARNING:  function "(\w+)" may be called by everybody again/g), 'apikey_check apikey_rotate',
+	'what was granted or revoked of them is told');
+like($err, qr/DETAIL:  Its privileges were \{.*dba=X/, 'and how it was');
+
 # What each key of that database is worth, whoever it belongs to.
 my $data = slurp_file('test/data/0.1.0.sql');
 my %key = $data =~ /^-- (\w+) +(\S*[a-z]\S*\d\S*)$/mg;
