@@ -58,7 +58,7 @@ sql(q{
 	SELECT apikey_project_create('org/idle');
 	UPDATE apikey_projects SET max_idle = '1 day' WHERE path = 'org/idle';
 	SELECT apikey_create('idle', project => 'org/idle')});
-sql(q{INSERT INTO k SELECT i, apikey_create('old-' || i) FROM generate_series(1, 3000) i});
+sql(q{INSERT INTO k SELECT i, apikey_create('old-' || i) FROM generate_series(1, 20000) i});
 my %key = map { $_ => sql("SELECT apikey_create('$_')") } qw(used metered limited);
 sql("UPDATE apikeys SET credits = $granted WHERE name = 'metered'");
 sql("SELECT apikey_limit_set('requests', 1000000, period => '1 day', key => apikey_id('$key{limited}'), kind => 'quota')");
@@ -76,7 +76,7 @@ sql(qq{
 		PERFORM see('$key{used}', 1), see('$key{metered}', 30), see('$key{limited}', 1);
 		COMMIT;
 		PERFORM FROM apikey_verify('$key{used}', '{nothing}');
-		PERFORM apikey_check(key) FROM k WHERE i = 1 + number % 3000;
+		PERFORM apikey_check(key) FROM k WHERE i = 1 + number % 20000;
 		made := apikey_create('made-' || number, expires_at => now() + '1 hour', credits => 1000);
 		PERFORM apikey_limit_set('requests', 2, period => '1 day', key => apikey_id(made), kind => 'quota');
 		PERFORM FROM generate_series(1, 3) CROSS JOIN LATERAL apikey_verify(made);
