@@ -89,7 +89,7 @@ read_known(const pg_uuid_t *id, ApikeyVerdict *verdict)
 	}
 	if (!apikey_deleted_fetch(id, key, &tenant))
 		return false;
-	complete_at(verdict, key, &tenant);
+	complete_at(verdict, key, apikey_key_project(key) == NULL ? NULL : &tenant);
 	return true;
 }
 
