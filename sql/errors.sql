@@ -179,6 +179,18 @@ UPDATE apikeys SET description = 'changed' WHERE name = 'shops' RETURNING name, 
 UPDATE apikeys SET expires_at = now() + interval '1 day', starts_at = NULL WHERE name = 'shops' RETURNING name, starts_at;
 UPDATE apikeys SET scopes = '{x}' WHERE name = 'shops' RETURNING name, scopes;
 
+-- What is in no encoding, as pgcrypto makes it of a salt cut in a character, would
+-- keep everybody's rows from being restored from a dump.
+SELECT what, r.* FROM (VALUES
+	('description', $$SELECT apikey_create('broken', description => crypt('x', 'aé'))$$),
+	('subject', $$SELECT apikey_create('broken', subject => crypt('x', 'aé'))$$),
+	('scope', $$SELECT apikey_create('broken', scopes => ARRAY[crypt('x', 'aé')])$$),
+	('metadata', $$SELECT apikey_create('broken', metadata => jsonb_build_object('a', ARRAY[crypt('x', 'aé')]))$$),
+	('metadata''s key', $$UPDATE apikeys SET metadata = jsonb_build_object(crypt('x', 'aé'), 1) WHERE name = 'one'$$),
+	('reason', $$SELECT apikey_revoke(id, crypt('x', 'aé')) FROM apikeys WHERE name = 'one'$$)) v (what, query),
+	LATERAL regress_refused(query) r;
+SELECT count(*) AS broken FROM apikeys WHERE name = 'broken';
+
 SELECT apikey_delete(id, name) FROM apikeys WHERE project IS NULL;
 SELECT apikey_organization_drop('shop', 'shop');
 RESET ROLE;

@@ -292,6 +292,7 @@ fill_row(ApikeyWriter *writer, TupleTableSlot *before, const Datum *values,
 	int			natts = slot->tts_tupleDescriptor->natts;
 
 	count = Min(count, natts);
+	apikey_encoding_require(slot->tts_tupleDescriptor, values, nulls, count);
 	if (before == NULL)
 		memset(slot->tts_isnull, true, natts * sizeof(bool));
 	else

@@ -96,6 +96,10 @@ extern void apikey_holder_wait(TransactionId other);
 extern bool apikey_row_held(Relation rel, const ItemPointerData *where,
 							CommandId cid);
 
+/* encoding.c */
+extern void apikey_encoding_require(TupleDesc desc, const Datum *values,
+									const bool *nulls, int count);
+
 /* storage.c */
 extern bool apikey_storage_lock(Relation rel, Relation index,
 								const ScanKeyData *keys, int nkeys,
