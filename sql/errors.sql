@@ -191,6 +191,9 @@ SELECT what, r.* FROM (VALUES
 	LATERAL regress_refused(query) r;
 SELECT count(*) AS broken FROM apikeys WHERE name = 'broken';
 
+-- What is longer than any path is not repeated whole.
+SELECT message FROM regress_refused($$SELECT apikey_project_apply(repeat('long/', 1000))$$);
+
 SELECT apikey_delete(id, name) FROM apikeys WHERE project IS NULL;
 SELECT apikey_organization_drop('shop', 'shop');
 RESET ROLE;

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_collation.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -87,12 +88,14 @@ apikey_tenant_role(const ApikeyTenant *tenant)
 
 /*
  * There is no such tenant for the caller.  A key that was given for a path by
- * mistake is masked.
+ * mistake is masked, and what is longer than any path is cut.
  */
 void
 apikey_tenant_refuse_unknown(const char *path, bool is_project)
 {
-	char	   *masked = pstrdup(path);
+	int			len = (int) strlen(path);
+	int			shown = pg_mbcliplen(path, len, 3 * PART_MAX);
+	char	   *masked = psprintf("%.*s%s", shown, path, shown < len ? "..." : "");
 
 	apikey_redact_text(masked, strlen(masked));
 	ereport(ERROR,
