@@ -145,6 +145,60 @@ SET request.jwt.claims = '{"sub": "user-1"';
 SELECT apikey_create('unreadable');
 SELECT apikey_revoke('00000000-0000-0000-0000-000000000000');
 SELECT apikey_purge('1 day');
+-- and whatever it names, there or not, but for limits, of which test/t/limits_rules.pl asks
+RESET ROLE;
+RESET request.jwt.claims;
+SELECT apikey_organization_create('real') IS NOT NULL AS made, apikey_project_create('real/pay');
+SELECT apikey_id(apikey_create('real-key', 'real/pay')) AS real_key \gset
+CREATE FUNCTION regress_told(query text, name text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE replace(query, '$1', quote_literal(name));
+	RETURN 'done';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END $$;
+CREATE TABLE regress_asked (query text, there text, missing text);
+GRANT SELECT ON regress_asked TO PUBLIC;
+INSERT INTO regress_asked SELECT query, 'real', 'none' FROM (VALUES
+		('SELECT apikey_organization_create($1)'),
+		('SELECT apikey_organization_drop($1, $1)'),
+		('SELECT apikey_organization_drop($1 || ''/pay'', $1)'),
+		('SELECT apikey_project_create($1 || ''/new'')'),
+		('SELECT apikey_project_create($1 || ''/new'', true)'),
+		('SELECT apikey_project_drop($1 || ''/pay'', $1 || ''/pay'')'),
+		('SELECT apikey_project_drop($1, $1)'),
+		('SELECT apikey_project_apply($1 || ''/pay'')'),
+		('SELECT apikey_member_add($1, ''regress_apikey_web'', ''owner'')'),
+		('SELECT apikey_member_add($1 || ''/pay'', ''regress_apikey_web'', ''owner'')'),
+		('SELECT apikey_member_remove($1, ''regress_apikey_web'')'),
+		('SELECT apikey_member_remove($1 || ''/pay'', ''regress_apikey_web'')'),
+		('SELECT apikey_create(''spy'', $1 || ''/pay'')'),
+		('SELECT apikey_create(''spy'', $1 || ''/pay'', subject => ''user-1'')'),
+		('SELECT apikey_import(''spy'', ''md5'', repeat(''a'', 32), project => $1 || ''/pay'')')) AS q (query);
+INSERT INTO regress_asked SELECT query, :'real_key', '00000000-0000-0000-0000-000000000000' FROM (VALUES
+		('SELECT apikey_rename($1, ''other'')'),
+		('SELECT apikey_disable($1)'),
+		('SELECT apikey_enable($1)'),
+		('SELECT apikey_revoke($1)'),
+		('SELECT apikey_delete($1, ''real-key'')'),
+		('SELECT apikey_rotate($1)'),
+		('SELECT apikey_transfer($1, ''regress_apikey_web'')'),
+		('SELECT apikey_reveal($1)'),
+		('SELECT apikey_credits_add($1, 1)')) AS q (query);
+GRANT EXECUTE ON FUNCTION apikey_organization_create, apikey_import TO regress_apikey_web;
+SET request.jwt.claims = '[]';
+SET ROLE regress_apikey_web;
+SELECT query, regress_told(query, there) AS there, regress_told(query, missing) AS missing FROM regress_asked ORDER BY query COLLATE "C";
+-- nor is a superuser let through
+RESET ROLE;
+SELECT regress_told(query, there) AS there, regress_told(query, missing) AS missing, count(*) FROM regress_asked GROUP BY 1, 2;
+RESET request.jwt.claims;
+SELECT apikey_organization_drop('real', 'real');
+REVOKE EXECUTE ON FUNCTION apikey_organization_create, apikey_import FROM regress_apikey_web;
+DROP TABLE regress_asked;
+DROP FUNCTION regress_told;
+SET request.jwt.claims = '{"sub": "user-1"';
+SET ROLE regress_apikey_web;
 -- but verification raises nothing, and what a superuser sees hangs on no subject
 SELECT code FROM apikey_verify('x');
 SELECT count(*) FROM apikeys;

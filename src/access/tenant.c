@@ -66,9 +66,11 @@ find_organization(const char *name, ApikeyRow *row)
 						APIKEY_ORGANIZATION_NAME, name, row);
 }
 
+/* Whoever is not known is told of no tenant, and of none that is missing. */
 static bool
 find_tenant(const text *path, ApikeyTenant *tenant)
 {
+	apikey_principal_require();
 	tenant->path = text_to_cstring(path);
 	tenant->is_project = strchr(tenant->path, '/') != NULL;
 	if (!tenant->is_project)
@@ -235,6 +237,7 @@ apikey_tenant_create_organization(const text *name, ApikeyTenant *tenant)
 	tenant->is_project = false;
 	if (!part_valid(tenant->path, strlen(tenant->path)))
 		apikey_refuse_by("apikey_organization_name", "name", PART_RULE);
+	apikey_principal_require();
 
 	apikey_generate_id(id);
 	apikey_row_clear(&tenant->organization);

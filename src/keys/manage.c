@@ -28,13 +28,19 @@
 #include "access/access.h"
 #include "keys/keys_internal.h"
 
+/* Whoever is not known is told of no key, and of none that is missing. */
+static bool
+find_key(const pg_uuid_t *id, ApikeyRow *key)
+{
+	apikey_principal_require();
+	return apikey_key_fetch_latest(id, key);
+}
+
 /* Raises where there is no such key for the caller, or he may not do this. */
 static void
 authorize(const pg_uuid_t *id, bool found, ApikeyRight right,
 		  const ApikeyRow *key)
 {
-	/* Whoever is not known is told of no key, and of none that is missing. */
-	(void) apikey_principal_subject();
 	/* Every right is also one to see the key. */
 	if (found && apikey_authority_may(right, key))
 		return;
@@ -69,7 +75,7 @@ apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key)
 void
 apikey_manage_open(const pg_uuid_t *id, ApikeyRight right, ApikeyRow *key)
 {
-	bool		found = apikey_key_fetch_latest(id, key);
+	bool		found = find_key(id, key);
 
 	authorize(id, found, right, key);
 	apikey_manage_lock(id, key);
@@ -86,8 +92,7 @@ apikey_manage_open_in_project(const pg_uuid_t *id, ApikeyRight right,
 {
 	const ApikeyRow *project;
 
-	authorize(id, apikey_key_fetch_latest(id, key), right,
-			  key);
+	authorize(id, find_key(id, key), right, key);
 	project = apikey_manage_project(key, tenant);
 	if (project != NULL)
 		apikey_tenant_keep(tenant);
@@ -218,7 +223,7 @@ bool
 apikey_manage_revoke(const pg_uuid_t *id, text *reason)
 {
 	ApikeyRow	key;
-	bool		found = apikey_key_fetch_latest(id, &key);
+	bool		found = find_key(id, &key);
 
 	authorize(id, found, APIKEY_RIGHT_REVOKE, &key);
 	if (!key.nulls[APIKEY_KEY_REVOKED_AT])
@@ -279,7 +284,7 @@ apikey_manage_disable(const pg_uuid_t *id)
 {
 	pg_uuid_t	replaced = *id;
 	ApikeyRow	key;
-	bool		found = apikey_key_fetch_latest(id, &key);
+	bool		found = find_key(id, &key);
 	bool		in_row;
 
 	authorize(id, found, APIKEY_RIGHT_DISABLE, &key);
@@ -353,7 +358,7 @@ void
 apikey_manage_delete(const pg_uuid_t *id, const text *name)
 {
 	ApikeyRow	key;
-	bool		found = apikey_key_fetch_latest(id, &key);
+	bool		found = find_key(id, &key);
 
 	require_removable(id, found, &key, name);
 	if (apikey_manage_take(id, &key))

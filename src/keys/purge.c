@@ -152,7 +152,7 @@ apikey_purge_keys(TimestampTz before)
 {
 	Search		search = {.before = before};
 
-	(void) apikey_principal_subject();	/* raises where it is not readable */
+	apikey_principal_require();
 	apikey_turns_begin(&search.turns, purge_ended, &search);
 	search_all(&search);
 	apikey_turns_end(&search.turns);

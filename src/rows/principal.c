@@ -230,6 +230,17 @@ apikey_principal_subject(void)
 	return reading->subject == NULL ? NULL : cstring_to_text(reading->subject);
 }
 
+/*
+ * Raises 22023 where the caller's subject cannot be read.  Whoever looks for
+ * what the caller names does this first: what cannot be told who asks is told
+ * neither that there is such a thing nor that there is none.
+ */
+void
+apikey_principal_require(void)
+{
+	(void) apikey_principal_subject();
+}
+
 /* The same for telling of what is done: NULL where it cannot be read, too. */
 text *
 apikey_principal_subject_if_known(void)

@@ -23,6 +23,7 @@ extern text *apikey_role_name_text(Oid role, const text *last_known);
 extern bool apikey_principal_readable(void);
 extern bool apikey_principal_subjects_in_use(void);
 extern text *apikey_principal_subject(void);
+extern void apikey_principal_require(void);
 extern text *apikey_principal_subject_if_known(void);
 extern bool apikey_principal_covered(Oid role, const text *subject,
 									 Oid member, const text *member_subject);

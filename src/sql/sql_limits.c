@@ -260,7 +260,7 @@ open_limit(const pg_uuid_t *id, ApikeyRow *limit)
 {
 	ApikeyLimitHolder holder;
 
-	(void) apikey_principal_subject();	/* raises where it is not readable */
+	apikey_principal_require();
 	if (!apikey_table_fetch_latest(&apikey_limit_table, id, limit))
 		return false;
 	apikey_limit_holder(limit, &holder);

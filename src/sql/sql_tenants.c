@@ -120,6 +120,7 @@ static void
 open_tenant(const text *path, bool is_project, ApikeyLock lock,
 			ApikeyTenant *tenant)
 {
+	apikey_principal_require();
 	if (is_project !=
 		(memchr(VARDATA_ANY(path), '/', VARSIZE_ANY_EXHDR(path)) != NULL))
 		apikey_tenant_refuse_unknown(text_to_cstring(path), is_project);

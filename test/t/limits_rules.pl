@@ -164,6 +164,22 @@ is(sql('postgres', "SELECT apikey_limit_add('$hers', 5)"), '15', 'which superuse
 is(as('', "SELECT apikey_limit_drop('$tight')"), 't', 'and drop');
 is(as('dora', "SELECT code, detail->'limits'->0->>'holder' FROM apikey_verify('$her', costs => '{\"t\": 5}')"), 'valid|key', 'of her key');
 is(as('dora', "SELECT code, detail->'limit'->>'remaining' FROM apikey_verify('$her', costs => '{\"t\": 11}')"), 'exhausted|10', 'exhausted');
+# One whose subject cannot be read is told nothing of what it names, there or not.
+$node->safe_psql('postgres', "ALTER SYSTEM SET apikey.subject_setting = 'app.uid:sub'");
+$node->reload;
+my $none = '00000000-0000-0000-0000-000000000000';
+my $kept = limit('anna', "'t', 10, NULL, 'balance', path => 'acme'");
+for my $asked (["apikey_limit_drop('%s')", $kept, $none], ["apikey_limit_add('%s', 1)", $kept, $none],
+	["apikey_limit_set('t', 1, '1 day', path => '%s')", 'acme', 'none'],
+	["apikey_limit_set('t', 1, '1 day', path => '%s/pay')", 'acme', 'none'],
+	["apikey_limit_set('t', 1, '1 day', path => '%s', subject => 'x')", 'acme', 'none'],
+	["apikey_limit_set('t', 1, '1 day', subject => '%s')", 'dora', 'none'],
+	["apikey_limit_set('t', 1, '1 day', key => %s)", $id, "'$none'"])
+{
+	my ($function, @names) = @$asked;
+	is(as('[]', 'SELECT ' . sprintf($function, $_)), '22023', "unreadable: $function of $_") for @names;
+}
+sql('anna', "SELECT apikey_limit_drop('$kept')");
 $node->safe_psql('postgres', 'ALTER SYSTEM RESET apikey.subject_setting');
 $node->reload;
 
