@@ -1318,7 +1318,7 @@ CREATE FUNCTION @extschema@.apikey_scan(content text)
 	RETURNS TABLE (masked_key text, key_id uuid, code text, at integer)
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_scan(text) IS
-	'The keys and tokens in any text that the caller may see, masked: what a verification would say that names whose they are, and at which character, from 1, each begins. Spends and counts nothing.';
+	'The keys and tokens in any text that the caller may see, masked: what a verification would say that names whose they are, and at which character, from 1, each begins. Spends and counts nothing. 22023: the caller''s subject cannot be read; 55000: a pepper that cannot be used.';
 
 COMMENT ON FUNCTION @extschema@.apikey_id(text) IS
 	'The id that an API key, or a token of it, carries; null where its shape is wrong. Reads no table.';

@@ -790,7 +790,7 @@ CREATE FUNCTION @extschema@.apikey_scan(content text)
 	RETURNS TABLE (masked_key text, key_id uuid, code text, at integer)
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_scan(text) IS
-	'The keys and tokens in any text that the caller may see, masked: what a verification would say that names whose they are, and at which character, from 1, each begins. Spends and counts nothing.';
+	'The keys and tokens in any text that the caller may see, masked: what a verification would say that names whose they are, and at which character, from 1, each begins. Spends and counts nothing. 22023: the caller''s subject cannot be read; 55000: a pepper that cannot be used.';
 
 CREATE FUNCTION @extschema@.apikey_delete(id uuid, confirm_name text)
 	RETURNS void

@@ -185,6 +185,10 @@ INSERT INTO regress_asked SELECT query, :'real_key', '00000000-0000-0000-0000-00
 		('SELECT apikey_transfer($1, ''regress_apikey_web'')'),
 		('SELECT apikey_reveal($1)'),
 		('SELECT apikey_credits_add($1, 1)')) AS q (query);
+SET ROLE regress_apikey_web;
+SELECT apikey_create('scanned') AS scanned \gset
+RESET ROLE;
+INSERT INTO regress_asked VALUES ('SELECT * FROM apikey_scan($1)', :'scanned', 'nothing');
 GRANT EXECUTE ON FUNCTION apikey_organization_create, apikey_import TO regress_apikey_web;
 SET request.jwt.claims = '[]';
 SET ROLE regress_apikey_web;
@@ -193,7 +197,7 @@ SELECT query, regress_told(query, there) AS there, regress_told(query, missing) 
 RESET ROLE;
 SELECT regress_told(query, there) AS there, regress_told(query, missing) AS missing, count(*) FROM regress_asked GROUP BY 1, 2;
 RESET request.jwt.claims;
-SELECT apikey_organization_drop('real', 'real');
+SELECT apikey_organization_drop('real', 'real'), apikey_delete(apikey_id(:'scanned'), 'scanned');
 REVOKE EXECUTE ON FUNCTION apikey_organization_create, apikey_import FROM regress_apikey_web;
 DROP TABLE regress_asked;
 DROP FUNCTION regress_told;

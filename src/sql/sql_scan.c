@@ -21,6 +21,7 @@
 #include "store/store.h"
 #include "memory/memory.h"
 #include "secrets/secrets.h"
+#include "rows/rows.h"
 #include "access/access.h"
 #include "limits/limits.h"
 #include "verify/verify.h"
@@ -122,7 +123,8 @@ scan_window(TextScan *scan, const char *text, size_t len)
  * apikey_scan(content text) returns table (masked_key text, key_id uuid,
  *											code text, at integer)
  *		The keys and tokens in a text that the caller may see.  55000 where there
- *		is something like one and the pepper cannot be used.
+ *		is something like one and the pepper cannot be used; 22023 where the
+ *		caller's subject cannot be read.
  */
 PG_FUNCTION_INFO_V1(apikey_scan);
 Datum
@@ -133,6 +135,7 @@ apikey_scan(PG_FUNCTION_ARGS)
 	size_t		at = 0;
 	TextScan		scan = {.text = VARDATA_ANY(content)};
 
+	apikey_principal_require();
 	InitMaterializedSRF(fcinfo, 0);
 	scan.result = (ReturnSetInfo *) fcinfo->resultinfo;
 	scan.context = AllocSetContextCreate(CurrentMemoryContext, "apikey scan",
