@@ -97,9 +97,39 @@ SELECT code FROM apikey_verify(:'two', scopes => '{more}');
 ROLLBACK;
 SELECT code FROM apikey_verify(:'two', scopes => '{more}');
 
+-- Metadata is as long as its text, too, whatever that is stored in: what is
+-- of each kind, and a number that makes it as long as may be, or one longer.
+CREATE FUNCTION pg_temp.regress_with(metadata jsonb) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM apikey_create('of-metadata', metadata => metadata);
+	RAISE SQLSTATE 'RB000';
+EXCEPTION
+	WHEN SQLSTATE 'RB000' THEN RETURN 'made';	-- rolled back
+	WHEN OTHERS THEN RETURN SQLSTATE;
+END $$;
+CREATE FUNCTION pg_temp.regress_long(base jsonb, bytes integer) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_array(base, ('1' || repeat('0', bytes - octet_length(base::text) - 5))::numeric)
+$$;
+SELECT left(base::text, 40) AS base, octet_length(pg_temp.regress_long(base, 65536)::text) AS bytes,
+		pg_temp.regress_with(pg_temp.regress_long(base, 65536)) AS longest, pg_temp.regress_with(pg_temp.regress_long(base, 65537)) AS longer
+	FROM unnest(ARRAY['1', '-1.50', '""', 'null', 'true', 'false', '[]', '{}', '[[], {}, [[]], {"a": {}}]', '{"a": 1, "b": [null, true], "c": {"d": "e"}}',
+		'"a\"b\\c/d\b\f\n\r\te"', '"\u0001\u001f\u000b"', '{"\"k\"\n": "\u0010"}', '0.000001', '1e1000']::jsonb[]) base;
+SELECT pg_temp.regress_with(to_jsonb(1e65535)) AS longest, pg_temp.regress_with(to_jsonb(1e65536)) AS longer;
+SELECT pg_column_size(m) < 65536 AS short, pg_temp.regress_with(m)
+	FROM (SELECT jsonb_agg(1e131071) FROM generate_series(1, 4000)) AS a (m);
+UPDATE apikeys SET metadata = '{"a": 1e131071}' WHERE name = 'two';	-- fail
+UPDATE apikeys SET metadata = '{"a": 1e60000}' WHERE name = 'two';
+-- What an older key has stays, and its other columns can be written.
+RESET ROLE;
+UPDATE apikey_key SET metadata = '{"a": 1e131071}' WHERE name = 'two';
+SET ROLE regress_apikey_alice;
+UPDATE apikeys SET description = 'of old' WHERE name = 'two';
+SELECT apikey_rotate(id) IS NOT NULL AS rotated FROM apikeys WHERE name = 'two';
+SELECT name, octet_length(metadata::text) FROM apikeys WHERE name = 'two' AND status = 'active';
+
 RESET ROLE;
 DROP TABLE tried;
-DROP FUNCTION regress_try_every_column;
+DROP FUNCTION regress_try_every_column, pg_temp.regress_with, pg_temp.regress_long;
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
 DELETE FROM apikey_event;

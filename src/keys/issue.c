@@ -94,6 +94,7 @@ apikey_issue_prepare(ApikeyRow *key, const ApikeyIssue *issue,
 	apikey_row_set(key, APIKEY_KEY_CREATED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
 	apikey_rule_attributes(key, project);
+	apikey_rule_metadata(key);
 	apikey_rule_dates(key, project);
 	apikey_rule_limit_held(key);
 	apikey_row_set_pointer(key, APIKEY_KEY_PREFIX, prefix);

@@ -45,6 +45,7 @@ extern void apikey_rule_terms(const text *accepted, const ApikeyRow *project);
 extern void apikey_rule_limit_held(const ApikeyRow *key);
 extern void apikey_rule_attributes(const ApikeyRow *key,
 								   const ApikeyRow *project);
+extern void apikey_rule_metadata(const ApikeyRow *key);
 extern TimestampTz apikey_rule_latest_end(TimestampTz begin,
 										  const ApikeyRow *project);
 extern bool apikey_rule_ends_after(const ApikeyRow *key, TimestampTz latest);

@@ -362,8 +362,20 @@ apikey_rule_attributes(const ApikeyRow *key, const ApikeyRow *project)
 		rule_addresses(DatumGetArrayTypeP(key->values[APIKEY_KEY_ALLOWED_IPS]));
 	rule_rate(key);
 	rule_credits(key);
-	if (toast_raw_datum_size(key->values[APIKEY_KEY_METADATA]) > METADATA_BYTES_MAX)
-		apikey_refuse("metadata", "The metadata of a key has at most 64 kB.");
+}
+
+/*
+ * The metadata of a key, for whoever makes it or changes them: bounded as they
+ * are stored and as the text that verification returns.
+ */
+void
+apikey_rule_metadata(const ApikeyRow *key)
+{
+	Datum		metadata = key->values[APIKEY_KEY_METADATA];
+
+	if (toast_raw_datum_size(metadata) > METADATA_BYTES_MAX ||
+		apikey_json_longer(metadata, METADATA_BYTES_MAX))
+		apikey_refuse("metadata", "The metadata of a key has at most 64 kB, as it is stored and as text.");
 }
 
 /* Is a column null, or a length of time that can be waited for? */

@@ -229,6 +229,8 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 	apply_changes(&changes, &key);
 	project = apikey_manage_project(&key, &tenant);
 	apikey_rule_attributes(&key, project);
+	if (find_change(&changes, APIKEY_KEY_METADATA) != NULL)
+		apikey_rule_metadata(&key);
 	if (find_change(&changes, APIKEY_KEY_STARTS_AT) != NULL ||
 		find_change(&changes, APIKEY_KEY_EXPIRES_AT) != NULL)
 		apikey_rule_dates(&key, project);

@@ -1,6 +1,7 @@
 /*
  * json.c
- *		Reading one member of a JSON object that anybody may have written.
+ *		Reading one member of a JSON object that anybody may have written, and
+ *		how long a jsonb is as a text.
  *
  * There is one reader of JSON, the server's own jsonb: what it reads is read
  * here, in every encoding, and what it refuses is unreadable here.  A second
@@ -98,4 +99,96 @@ apikey_json_member(const char *json, const char *member, char **value)
 	MemoryContextSwitchTo(context);
 	MemoryContextDelete(own);
 	return result;
+}
+
+/* How long a string is, quoted and with what has to be escaped. */
+static size_t
+string_length(const char *string, int len)
+{
+	size_t		length = strlen("\"\"");
+
+	for (int i = 0; i < len; i++)
+	{
+		unsigned char c = string[i];
+
+		if (c == '"' || c == '\\' || (c >= '\b' && c <= '\r' && c != '\v'))
+			length += strlen("\\n");
+		else
+			length += c < ' ' ? strlen("\\u0001") : 1;
+	}
+	return length;
+}
+
+/* A number may be many times as long as what is stored of it. */
+static size_t
+number_length(Numeric number)
+{
+	char	   *digits = DatumGetCString(DirectFunctionCall1(numeric_out,
+															 NumericGetDatum(number)));
+	size_t		length = strlen(digits);
+
+	pfree(digits);
+	return length;
+}
+
+static size_t
+scalar_length(const JsonbValue *value)
+{
+	switch (value->type)
+	{
+		case jbvString:
+			return string_length(value->val.string.val, value->val.string.len);
+		case jbvNumeric:
+			return number_length(value->val.numeric);
+		case jbvBool:
+			return strlen(value->val.boolean ? "true" : "false");
+		default:
+			return strlen("null");
+	}
+}
+
+/* The brackets, and what stands between so many elements. */
+static size_t
+frame_length(int elements)
+{
+	return strlen("[]") + (elements > 1 ? (elements - 1) * strlen(", ") : 0);
+}
+
+/* What of a jsonb an iterator has come to; the end of what was begun is told. */
+static size_t
+token_length(JsonbIteratorToken token, const JsonbValue *value)
+{
+	switch (token)
+	{
+		case WJB_BEGIN_ARRAY:
+			return value->val.array.rawScalar ? 0 :
+				frame_length(value->val.array.nElems);
+		case WJB_BEGIN_OBJECT:
+			return frame_length(value->val.object.nPairs) +
+				value->val.object.nPairs * strlen(": ");
+		case WJB_KEY:
+		case WJB_VALUE:
+		case WJB_ELEM:
+			return scalar_length(value);
+		default:
+			return 0;
+	}
+}
+
+/*
+ * Has a jsonb more bytes than that as a text?  The text is not made, and not
+ * counted further.
+ */
+bool
+apikey_json_longer(Datum json, size_t most)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&DatumGetJsonbP(json)->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	size_t		length = 0;
+
+	while (length <= most &&
+		   (token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+		length += token_length(token, &value);
+	return length > most;
 }

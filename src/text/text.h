@@ -71,6 +71,7 @@ typedef enum ApikeyJson
 /* json.c */
 extern ApikeyJson apikey_json_member(const char *json, const char *member,
 									 char **value);
+extern bool apikey_json_longer(Datum json, size_t most);
 
 /* scope.c */
 extern bool apikey_scope_granted(Datum granted, Datum wanted);
