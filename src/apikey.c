@@ -49,6 +49,7 @@ static ApikeyTransactionPart *const transaction_parts[] = {
 
 /* Who has something in shared memory. */
 static const ApikeyMemoryPart *const memory_parts[] = {
+	&apikey_seed_memory,
 	&apikey_complaint_memory,
 	&apikey_dynamic_memory,
 	&apikey_verdicts_memory,

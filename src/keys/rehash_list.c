@@ -2,8 +2,8 @@
  * rehash_list.c
  *		The keys whose digests are to be written anew: a list in shared memory.
  *
- * A key stands in the bucket of its id's random end, so that it is looked for
- * among few.  Whoever takes some goes on where the last one has ended: what
+ * A key stands in a bucket that its id gives it, so that it is looked for among
+ * few.  Whoever takes some goes on where the last one has ended: what
  * cannot be written yet, and is put back, is in nobody's way, and gives up its
  * room to what may be: somebody who has many keys' rows keeps no others' from
  * being written.
@@ -74,7 +74,9 @@ apikey_rehash_listed(void)
 static Bucket *
 bucket_of(const ApikeyRehash *item)
 {
-	return &list->buckets[item->id.data[UUID_LEN - 1] % BUCKETS];
+	ApikeySlotKey key = {.database = item->database, .id = item->id};
+
+	return &list->buckets[apikey_seeded_hash(&key, sizeof(key)) % BUCKETS];
 }
 
 /* What is left already of a key; NULL for nothing. */

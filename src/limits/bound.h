@@ -16,7 +16,7 @@
 /* What stands for a key, and for a limit, in the tallies; see tally.c. */
 typedef struct ApikeyTallyTag
 {
-	uint64		key;			/* never 0 */
+	uint64		key;
 	uint64		limit;
 } ApikeyTallyTag;
 

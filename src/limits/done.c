@@ -59,6 +59,7 @@ note(ApikeyLimitDoneKind kind, const pg_uuid_t *key, const ApikeyBound *bound,
 	new->key = *key;
 	new->limit = bound->id;
 	new->tag = bound->tag;
+	new->owner = bound->hint.owner;
 	new->of_rate = bound->kind == APIKEY_LIMIT_RATE;
 	new->rate = bound->rate;
 	new->until = until;
@@ -120,6 +121,7 @@ apikey_tally_unit(const pg_uuid_t *key, const ApikeyBound *bound, int64 amount)
 	new->kind = APIKEY_DONE_UNIT;
 	new->key = *key;
 	new->tag = bound->tag;
+	new->owner = bound->hint.owner;
 	strlcpy(new->unit, bound->unit, sizeof(new->unit));
 	new->pending = amount;
 }
@@ -242,7 +244,7 @@ settle(void *noted, ApikeyEnd end)
 			break;
 		case APIKEY_DONE_UNIT:
 			if (committed)
-				apikey_history_spent(MyDatabaseId, &what->key, what->unit,
+				apikey_history_spent(&what->key, what->owner, what->unit,
 									 what->pending);
 			break;
 		case APIKEY_DONE_SETTLED:

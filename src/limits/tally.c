@@ -5,8 +5,9 @@
  * A key may give back what it has spent of a limit in its present period, and
  * no more: else whoever shares a limit could refill it.  How much that is
  * stands in shared memory, in sets of a few tallies; all of a key's are in one
- * set.  Where a set is full the tally that is worth least makes way.  A tally
- * that is lost, with that or with the server, gives nothing back.
+ * set.  Where a set is full a tally makes way that is over or, of who has more
+ * of them, the one that is worth least.  A tally that is lost, with that or with
+ * the server, or finds no room, gives nothing back.
  *
  * Of a quota or balance a tally is a number, which holds to the period's end.
  * Of a rate, which comes back by itself, it is a time like the limiter's own,
@@ -15,7 +16,6 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
 
@@ -30,7 +30,7 @@
 
 typedef struct Tally
 {
-	ApikeyTallyTag tag;			/* all zero: free */
+	ApikeyTallyTag tag;
 	int64		spent;			/* and not got back; of a rate 0 */
 	int64		until;			/* the period's end; of a rate, in the
 								 * limiter's units, when all is back */
@@ -39,6 +39,7 @@ typedef struct Tally
 typedef struct Set
 {
 	slock_t		mutex;
+	ApikeySetOwner owners[WAYS];	/* of the tallies, by their places */
 	Tally		tallies[WAYS];
 } Set;
 
@@ -62,9 +63,29 @@ start_memory(void)
 	sets = apikey_sets_start("apikey tallies", set_count(), sizeof(Set));
 }
 
+/* A database is gone: its tallies need no room. */
+static void
+forget_database(Oid database)
+{
+	for (uint32 i = 0; i < set_count(); i++)
+	{
+		SpinLockAcquire(&sets[i].mutex);
+		for (int way = 0; way < WAYS; way++)
+		{
+			if (sets[i].owners[way].database == database)
+			{
+				memset(&sets[i].tallies[way], 0, sizeof(Tally));
+				memset(&sets[i].owners[way], 0, sizeof(ApikeySetOwner));
+			}
+		}
+		SpinLockRelease(&sets[i].mutex);
+	}
+}
+
 const ApikeyMemoryPart apikey_tally_memory = {
 	.size = memory_size,
-	.start = start_memory
+	.start = start_memory,
+	.forget = forget_database
 };
 
 /* What stands for a key of this database, and a limit. */
@@ -72,8 +93,10 @@ void
 apikey_tally_tag(const pg_uuid_t *key, const pg_uuid_t *limit,
 				 ApikeyTallyTag *tag)
 {
-	tag->key = hash_bytes_extended(key->data, UUID_LEN, MyDatabaseId) | 1;
-	tag->limit = hash_bytes_extended(limit->data, UUID_LEN, 0);
+	ApikeySlotKey of_key = {.database = MyDatabaseId, .id = *key};
+
+	tag->key = apikey_seeded_hash(&of_key, sizeof(of_key));
+	tag->limit = apikey_seeded_hash(limit->data, UUID_LEN);
 }
 
 static Set *
@@ -89,45 +112,67 @@ find_tally(Set *set, const ApikeyTallyTag *tag)
 	for (int i = 0; i < WAYS; i++)
 	{
 		if (set->tallies[i].tag.limit == tag->limit &&
-			set->tallies[i].tag.key == tag->key)
+			set->tallies[i].tag.key == tag->key &&
+			OidIsValid(set->owners[i].database))
 			return &set->tallies[i];
 	}
 	return NULL;
 }
 
 /*
- * What a tally is worth to who needs its room: that of a period that is over, or
- * of a rate, nothing.
+ * Is nothing lost with a tally?  Of a rate nothing is spent, and its end is in
+ * the limiter's units; another of which nothing is spent any more is over, too.
  */
-static int64
-worth(const Tally *tally, TimestampTz now)
+static bool
+is_over(const Tally *tally, TimestampTz now)
 {
-	return tally->until > now ? tally->spent : 0;
+	return tally->spent > 0 ? tally->until <= now :
+		tally->until <= now * APIKEY_LIMITER_UNITS || tally->until == DT_NOEND;
 }
 
-/* The same, made where there is none. */
-static Tally *
-make_tally(Set *set, const ApikeyTallyTag *tag, TimestampTz now)
+/*
+ * Where a set has room for another tally of somebody; -1: nowhere.  Of who
+ * gives it, a rate's goes first.
+ */
+static int
+find_room(const Set *set, const ApikeySetOwner *owner, TimestampTz now)
 {
-	Tally	   *tally = find_tally(set, tag);
-	Tally	   *least = &set->tallies[0];
+	ApikeySetOwner giver;
+	int			least = -1;
+
+	for (int i = 0; i < WAYS; i++)
+	{
+		if (!OidIsValid(set->owners[i].database) || is_over(&set->tallies[i], now))
+			return i;
+	}
+	giver = apikey_sets_giver(set->owners, WAYS, owner);
+	for (int i = 0; i < WAYS; i++)
+	{
+		if (apikey_sets_same(&set->owners[i], &giver) &&
+			(least < 0 || set->tallies[i].spent < set->tallies[least].spent))
+			least = i;
+	}
+	return least;
+}
+
+/* The tally of what was done, made where there is none; NULL for no room. */
+static Tally *
+make_tally(Set *set, const ApikeyLimitDone *what, TimestampTz now)
+{
+	ApikeySetOwner owner = {.database = MyDatabaseId, .role = what->owner};
+	Tally	   *tally = find_tally(set, &what->tag);
+	int			place;
 
 	if (tally != NULL)
 		return tally;
-	for (int i = 0; i < WAYS; i++)
-	{
-		tally = &set->tallies[i];
-		if (tally->tag.key == 0)
-		{
-			least = tally;
-			break;
-		}
-		if (worth(tally, now) < worth(least, now))
-			least = tally;
-	}
-	memset(least, 0, sizeof(*least));
-	least->tag = *tag;
-	return least;
+	place = find_room(set, &owner, now);
+	if (place < 0)
+		return NULL;
+	set->owners[place] = owner;
+	tally = &set->tallies[place];
+	memset(tally, 0, sizeof(*tally));
+	tally->tag = what->tag;
+	return tally;
 }
 
 /* What a tally holds still; of a rate a time. */
@@ -164,7 +209,9 @@ add(Set *set, const ApikeyLimitDone *what, int64 amount, TimestampTz now)
 
 	if (amount <= 0 || (!what->of_rate && what->until <= now))
 		return;
-	tally = make_tally(set, &what->tag, now);
+	tally = make_tally(set, what, now);
+	if (tally == NULL)
+		return;
 	if (what->of_rate)
 		tally->until = Max(tally->until, what->began) + amount;
 	else

@@ -17,6 +17,7 @@
 #include "memory/limiter.h"
 #include "memory/part.h"
 #include "memory/seat.h"
+#include "memory/seed.h"
 #include "memory/server_id.h"
 #include "memory/sets.h"
 #include "memory/slot.h"

@@ -16,7 +16,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_authid.h"
-#include "common/hashfn.h"
 
 #include "store/store.h"
 #include "memory/memory_internal.h"
@@ -100,8 +99,10 @@ const ApikeyMemoryPart apikey_share_memory = {
 static int *
 bucket_of(Oid database, Oid role)
 {
-	return &buckets[hash_combine(murmurhash32(database), murmurhash32(role)) %
-					bucket_count()];
+	const Oid	both[] = {database, role};
+
+	return &buckets[apikey_seeded_hash(both, sizeof(both)) %
+					(uint64) bucket_count()];
 }
 
 /* The number of a holder; -1 where there is none. */

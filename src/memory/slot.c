@@ -18,8 +18,6 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
-
 #include "store/store.h"
 #include "memory/memory_internal.h"
 
@@ -71,7 +69,7 @@ shared_size(void)
 static uint32
 hash_key(const ApikeySlotKey *key)
 {
-	return hash_bytes((const unsigned char *) key, sizeof(ApikeySlotKey));
+	return (uint32) apikey_seeded_hash(key, sizeof(ApikeySlotKey));
 }
 
 static int *

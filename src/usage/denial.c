@@ -122,8 +122,7 @@ tell(const Denied *denied)
 	if (denial->has_addr)
 		addr = apikey_use_inet(&denial->addr);
 	apikey_event_denied(&key, denial->actor,
-						apikey_asker_subject(MyDatabaseId, &denied->id,
-											 denial->actor), addr,
+						apikey_asker_subject(&denied->id, denial->actor), addr,
 						psprintf("{\"code\": \"%s\", \"count\": %u}",
 								 apikey_code_name((ApikeyCode) denial->code),
 								 denial->count));

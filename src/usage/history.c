@@ -5,15 +5,15 @@
  *
  * Uses are those that the worker flushes.  Refusals and what is spent gather in
  * shared memory, in sets of a few counters; all of a key's are in one set.
- * Where a set is full, what finds no place in it is not told here.  The worker
- * writes a row a key and hour in use.
+ * Where a set is full, what finds no place in it is not told here, nor is what
+ * has to give its place to who has fewer.  The worker writes a row a key and
+ * hour in use.
  *
  * Hours are kept for a while, and then summed to days.  A row's id is made of
  * what it is about, so that it is found by that, and two can never be made.
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
 
@@ -29,9 +29,9 @@
 /* What has gathered of a key: a refusal's code, or what is spent of a unit. */
 typedef struct Counter
 {
-	Oid			database;		/* invalid: free */
 	bool		of_unit;
 	pg_uuid_t	key;
+	uint32		number;			/* of its making, in the set */
 	char		name[APIKEY_UNIT_MAX + 1];
 	int64		count;			/* below 0: more was given back */
 } Counter;
@@ -40,6 +40,8 @@ typedef struct Set
 {
 	slock_t		mutex;
 	int			used;			/* counters that are not free */
+	uint32		made;			/* as often one was */
+	ApikeySetOwner owners[WAYS];	/* of the counters, by their places */
 	Counter		counters[WAYS];
 } Set;
 
@@ -70,62 +72,109 @@ const ApikeyMemoryPart apikey_history_memory = {
 	.dynamic = true
 };
 
-static bool
-counter_is(const Counter *counter, Oid database, const pg_uuid_t *key,
-		   bool of_unit, const char *name)
+/* Frees a counter of a locked set. */
+static void
+free_counter(Set *set, int way)
 {
-	return counter->database == database && counter->of_unit == of_unit &&
-		memcmp(&counter->key, key, sizeof(pg_uuid_t)) == 0 &&
-		strcmp(counter->name, name) == 0;
+	set->owners[way].database = InvalidOid;
+	set->used--;
 }
 
-/* Adds to a counter; nothing here may fail. */
-static void
-add(Oid database, const pg_uuid_t *key, bool of_unit, const char *name,
-	int64 amount)
+/* Where a key's counter is in a locked set; -1: nowhere. */
+static int
+find_counter(const Set *set, Oid database, const Counter *like)
 {
-	Set		   *set = &sets[hash_bytes(key->data, UUID_LEN) % set_count()];
-	Counter    *free = NULL;
-	Counter    *counter = NULL;
+	for (int i = 0; i < WAYS; i++)
+	{
+		const Counter *counter = &set->counters[i];
 
-	SpinLockAcquire(&set->mutex);
-	for (int i = 0; i < WAYS && counter == NULL; i++)
-	{
-		if (!OidIsValid(set->counters[i].database))
-			free = &set->counters[i];
-		else if (counter_is(&set->counters[i], database, key, of_unit, name))
-			counter = &set->counters[i];
+		if (set->owners[i].database == database &&
+			counter->of_unit == like->of_unit &&
+			memcmp(&counter->key, &like->key, sizeof(pg_uuid_t)) == 0 &&
+			strcmp(counter->name, like->name) == 0)
+			return i;
 	}
-	if (counter == NULL && free != NULL)
+	return -1;
+}
+
+/* Where a set has room for another counter of somebody; -1: nowhere. */
+static int
+find_room(const Set *set, const ApikeySetOwner *owner)
+{
+	ApikeySetOwner giver;
+	int			least = -1;
+
+	for (int i = 0; i < WAYS; i++)
 	{
-		counter = free;
-		counter->database = database;
-		counter->of_unit = of_unit;
-		counter->key = *key;
-		strlcpy(counter->name, name, sizeof(counter->name));
-		counter->count = 0;
+		if (!OidIsValid(set->owners[i].database))
+			return i;
+	}
+	giver = apikey_sets_giver(set->owners, WAYS, owner);
+	if (apikey_sets_same(&giver, owner))
+		return -1;
+	for (int i = 0; i < WAYS; i++)
+	{
+		if (apikey_sets_same(&set->owners[i], &giver) &&
+			(least < 0 || set->counters[i].count < set->counters[least].count))
+			least = i;
+	}
+	return least;
+}
+
+/* Makes a counter in a locked set, which has none of that; -1 for no room. */
+static int
+make_counter(Set *set, const ApikeySetOwner *owner, const Counter *new)
+{
+	int			way = find_room(set, owner);
+
+	if (way < 0)
+		return -1;
+	if (!OidIsValid(set->owners[way].database))
 		set->used++;
-	}
-	if (counter != NULL)
-		counter->count = apikey_credits_sum(counter->count, amount);
+	set->owners[way] = *owner;
+	set->counters[way] = *new;
+	set->counters[way].number = ++set->made;
+	return way;
+}
+
+/* Adds to a counter of an owner's key; nothing here may fail. */
+static void
+add(Oid database, Oid role, const pg_uuid_t *key, bool of_unit,
+	const char *name, int64 amount)
+{
+	ApikeySlotKey of_key = {.database = database, .id = *key};
+	ApikeySetOwner owner = {.database = database, .role = role};
+	Counter		new = {.of_unit = of_unit, .key = *key};
+	Set		   *set = &sets[apikey_seeded_hash(&of_key, sizeof(of_key)) %
+							set_count()];
+	int			way;
+
+	strlcpy(new.name, name, sizeof(new.name));
+	SpinLockAcquire(&set->mutex);
+	way = find_counter(set, database, &new);
+	if (way < 0)
+		way = make_counter(set, &owner, &new);
+	if (way >= 0)
+		set->counters[way].count =
+			apikey_credits_sum(set->counters[way].count, amount);
 	SpinLockRelease(&set->mutex);
 }
 
-/* A key was refused. */
+/* A key of this owner's was refused. */
 void
-apikey_history_denied(const pg_uuid_t *key, const char *code)
+apikey_history_denied(const pg_uuid_t *key, Oid owner, const char *code)
 {
 	if (sets != NULL && !apikey_history_off())
-		add(MyDatabaseId, key, false, code, 1);
+		add(MyDatabaseId, owner, key, false, code, 1);
 }
 
 /* What a key has spent of a unit, or given back, is final. */
 void
-apikey_history_spent(Oid database, const pg_uuid_t *key, const char *unit,
+apikey_history_spent(const pg_uuid_t *key, Oid owner, const char *unit,
 					 int64 amount)
 {
 	if (amount != 0 && sets != NULL && !apikey_history_off())
-		add(database, key, true, unit, amount);
+		add(MyDatabaseId, owner, key, true, unit, amount);
 }
 
 /* Is there something of a database in a set?  Without a lock. */
@@ -134,7 +183,7 @@ set_has(const Set *set, Oid database)
 {
 	for (int i = 0; i < WAYS && set->used > 0; i++)
 	{
-		if (set->counters[i].database == database)
+		if (set->owners[i].database == database)
 			return true;
 	}
 	return false;
@@ -162,7 +211,7 @@ apikey_history_databases(void)
 	{
 		for (int way = 0; way < WAYS && sets[i].used > 0; way++)
 		{
-			Oid			database = sets[i].counters[way].database;
+			Oid			database = sets[i].owners[way].database;
 
 			if (OidIsValid(database))
 				databases = list_append_unique_oid(databases, database);
@@ -186,11 +235,8 @@ apikey_history_drop(Oid database)
 		SpinLockAcquire(&set->mutex);
 		for (int way = 0; way < WAYS; way++)
 		{
-			if (set->counters[way].database == database)
-			{
-				set->counters[way].database = InvalidOid;
-				set->used--;
-			}
+			if (set->owners[way].database == database)
+				free_counter(set, way);
 		}
 		SpinLockRelease(&set->mutex);
 	}
@@ -205,34 +251,30 @@ copy_counters(Set *set, Counter *counters)
 	SpinLockAcquire(&set->mutex);
 	for (int i = 0; i < WAYS; i++)
 	{
-		if (set->counters[i].database == MyDatabaseId)
+		if (set->owners[i].database == MyDatabaseId)
 			counters[count++] = set->counters[i];
 	}
 	SpinLockRelease(&set->mutex);
 	return count;
 }
 
-/* What was copied is written: the rest stays. */
+/*
+ * What was copied is written: the rest stays, and so does a counter that was made
+ * anew meanwhile.
+ */
 static void
 subtract(Set *set, const Counter *counters, int count)
 {
 	SpinLockAcquire(&set->mutex);
 	for (int i = 0; i < count; i++)
 	{
-		for (int way = 0; way < WAYS; way++)
-		{
-			Counter    *counter = &set->counters[way];
+		int			way = find_counter(set, MyDatabaseId, &counters[i]);
 
-			if (!counter_is(counter, counters[i].database, &counters[i].key,
-							counters[i].of_unit, counters[i].name))
-				continue;
-			counter->count -= counters[i].count;
-			if (counter->count == 0)
-			{
-				counter->database = InvalidOid;
-				set->used--;
-			}
-		}
+		if (way < 0 || set->counters[way].number != counters[i].number)
+			continue;
+		set->counters[way].count -= counters[i].count;
+		if (set->counters[way].count == 0)
+			free_counter(set, way);
 	}
 	SpinLockRelease(&set->mutex);
 }
@@ -316,34 +358,39 @@ apikey_history_write(bool first)
 /* What a member reports: the batch's lock is held, see batch.c */
 
 static void
-move_counter(Set *set, Counter *counter, ApikeyBatch *batch)
+move_counter(Set *set, int way, ApikeyBatch *batch)
 {
+	const Counter *counter = &set->counters[way];
 	ApikeyBatchCount *count = &batch->counts[batch->count_count++];
 
 	count->key = counter->key;
 	count->of_unit = counter->of_unit;
 	memcpy(count->name, counter->name, sizeof(count->name));
 	count->count = counter->count;
-	counter->database = InvalidOid;
-	set->used--;
+	free_counter(set, way);
 }
 
-/* Moves what has gathered of a batch's database into it. */
+/*
+ * Moves what has gathered of a batch's database into it, going on where the last
+ * one was full: so nobody's waits for ever.
+ */
 void
 apikey_history_move(ApikeyBatch *batch)
 {
+	static uint32 next = 0;
+
 	for (uint32 i = 0; i < set_count() &&
 		 batch->count_count + WAYS <= APIKEY_BATCH_COUNTS; i++)
 	{
-		Set		   *set = &sets[i];
+		Set		   *set = &sets[next++ % set_count()];
 
 		if (!set_has(set, batch->database))
 			continue;
 		SpinLockAcquire(&set->mutex);
 		for (int way = 0; way < WAYS; way++)
 		{
-			if (set->counters[way].database == batch->database)
-				move_counter(set, &set->counters[way], batch);
+			if (set->owners[way].database == batch->database)
+				move_counter(set, way, batch);
 		}
 		SpinLockRelease(&set->mutex);
 	}
@@ -352,5 +399,6 @@ apikey_history_move(ApikeyBatch *batch)
 void
 apikey_history_move_back(Oid database, const ApikeyBatchCount *count)
 {
-	add(database, &count->key, count->of_unit, count->name, count->count);
+	add(database, InvalidOid, &count->key, count->of_unit, count->name,
+		count->count);
 }

@@ -44,12 +44,14 @@ seize_slot(const pg_uuid_t *id, ApikeySlotHint *hint)
 
 /* What is noted of a refusal beside its slot. */
 static void
-note_denial(const pg_uuid_t *id, ApikeyCode code)
+note_denial(const pg_uuid_t *id, const ApikeySlotHint *hint, ApikeyCode code)
 {
+	Oid			owner = hint == NULL ? InvalidOid : hint->owner;
+
 	if (apikey_principal_subjects_in_use())
-		apikey_asker_note(MyDatabaseId, id, GetUserId(),
+		apikey_asker_note(id, owner, GetUserId(),
 						  apikey_principal_subject_if_known());
-	apikey_history_denied(id, apikey_code_name(code));
+	apikey_history_denied(id, owner, apikey_code_name(code));
 }
 
 /*
@@ -79,7 +81,7 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 		apikey_denial_note(slot, code, client_addr);
 	SpinLockRelease(&slot->mutex);
 	if (code != APIKEY_CODE_VALID)
-		note_denial(id, code);
+		note_denial(id, hint, code);
 	if (!apikey_preloaded())
 		apikey_dynamic_call();
 }

@@ -13,7 +13,8 @@
 #include "usage/usage.h"
 
 /* history.c */
-extern void apikey_history_denied(const pg_uuid_t *key, const char *code);
+extern void apikey_history_denied(const pg_uuid_t *key, Oid owner,
+								  const char *code);
 extern void apikey_history_drop(Oid database);
 
 /* history_rows.c */
@@ -25,10 +26,9 @@ extern void apikey_history_put(const ApikeyRow *key, uint64 uses,
 							   const List *counts);
 
 /* asker.c */
-extern void apikey_asker_note(Oid database, const pg_uuid_t *key, Oid actor,
+extern void apikey_asker_note(const pg_uuid_t *key, Oid owner, Oid actor,
 							  const text *subject);
-extern text *apikey_asker_subject(Oid database, const pg_uuid_t *key,
-								  Oid actor);
+extern text *apikey_asker_subject(const pg_uuid_t *key, Oid actor);
 
 /* denial.c */
 extern void apikey_denial_note(ApikeySlot *slot, ApikeyCode code,
