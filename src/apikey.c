@@ -44,7 +44,8 @@ static ApikeyTransactionPart *const transaction_parts[] = {
 	&apikey_tally_transaction,
 	&apikey_spend_transaction,
 	&apikey_account_transaction,
-	&apikey_changes_transaction
+	&apikey_changes_transaction,
+	&apikey_verification_transaction
 };
 
 /* Who has something in shared memory. */

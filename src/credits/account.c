@@ -327,20 +327,38 @@ apikey_account_refuse_missing(void)
 			 errdetail("Its row in table \"apikey_credit\" is missing.")));
 }
 
+/* A look at an account's row. */
+typedef struct Look
+{
+	const pg_uuid_t *account;
+	ApikeyRow  *row;
+	bool		found;
+} Look;
+
+static void
+look_at(void *work)
+{
+	Look	   *look = work;
+
+	look->found = fetch_account(look->account, look->row);
+}
+
 /*
  * What is left of an account, in its row and in memory.  On a standby, which
  * does not see the memory, it is what was in the lease when that was written.
+ * A verification does not find a row that it cannot read.
  */
 int64
 apikey_account_left(const pg_uuid_t *account, ApikeyRow *row, bool *found)
 {
+	Look		look = {.account = account,.row = row};
 	ApikeyLeaseRow lease;
 	int64		available = 0;
 
 	/* A lease that is written in between is read again. */
 	for (int tries = 0; tries < 3; tries++)
 	{
-		*found = fetch_account(account, row);
+		*found = apikey_lenient_try(look_at, &look) && look.found;
 		if (!*found)
 			return 0;
 		apikey_account_lease(row, &lease);

@@ -6,8 +6,8 @@
  * spends of it and writes nothing.  Otherwise it updates the row: where its own
  * transaction has written that, which the worker cannot see; without the
  * library preloaded; and where no worker can be had.  It never raises, and
- * waits for the worker and for a row's lock WAIT_MAX together at most: so it
- * looks whether a row is free instead of queueing for it.
+ * waits for the worker and for a row's lock no longer than a verification may
+ * wait in all: so it looks whether a row is free instead of queueing for it.
  *
  * A lease is at most apikey.credits_lease, or the cost of the one request that
  * asks for more and is to have it.
@@ -27,7 +27,6 @@
 #include "credits/account.h"
 #include "credits/credits_internal.h"
 
-#define WAIT_MAX		100		/* milliseconds in all */
 #define WAIT_STEP		20		/* after that the worker is asked again */
 #define LOCK_STEP_MAX	8		/* milliseconds between looks at a row */
 #define IDLE_AFTER		USECS_PER_MINUTE	/* a lease goes back */
@@ -107,8 +106,7 @@ static TimestampTz
 wait_until(ApikeySpending *spending)
 {
 	if (spending->wait_until == 0)
-		spending->wait_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-														   WAIT_MAX);
+		spending->wait_until = apikey_verification_until();
 	return spending->wait_until;
 }
 

@@ -25,8 +25,7 @@
 #include "limits/limits_internal.h"
 
 #define GOOD_FOR		USECS_PER_SEC
-#define WAIT_MAX		100		/* milliseconds for the primary's answer */
-#define WAIT_STEP		20
+#define WAIT_STEP		20		/* milliseconds; then the primary is asked again */
 
 /* Spends of the tokens that are here; the slot's mutex is held. */
 static ApikeyCreditVerdict
@@ -74,7 +73,7 @@ static void
 begin_waiting(TimestampTz *wait_until)
 {
 	if (*wait_until == 0)
-		*wait_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WAIT_MAX);
+		*wait_until = apikey_verification_until();
 }
 
 /* Spends of a shared rate: tokens of the primary; 0 asks nobody. */

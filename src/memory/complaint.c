@@ -30,6 +30,8 @@ static const struct
 	"Add the pepper to the file that \"apikey.pepper_file\" names, or to what \"apikey.pepper_command\" prints, below the current one, and reload the server's configuration."},
 	[APIKEY_COMPLAINT_TABLES] = {WARNING,
 	APIKEY_MISSING_HINT},
+	[APIKEY_COMPLAINT_LOCKED] = {LOG_SERVER_ONLY,
+	"This passes with what locks it, as VACUUM FULL, REINDEX or ALTER TABLE; \"pg_locks\" and pg_blocking_pids() tell who has it or waits for it."},
 	[APIKEY_COMPLAINT_IMPORT] = {WARNING,
 	"See that \"pgcrypto\" is complete, that its libraries allow bcrypt, that the file that \"apikey.import_secret_file\" names can be used, and that no pepper is missing."},
 	[APIKEY_COMPLAINT_PRELOAD] = {WARNING,

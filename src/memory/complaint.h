@@ -14,6 +14,7 @@ typedef enum ApikeyComplaint
 	APIKEY_COMPLAINT_PEPPER_FILE,	/* it cannot be used */
 	APIKEY_COMPLAINT_PEPPER_GONE,	/* a key's is not in the file */
 	APIKEY_COMPLAINT_TABLES,	/* something of ours is not there */
+	APIKEY_COMPLAINT_LOCKED,	/* somebody has something of ours locked */
 	APIKEY_COMPLAINT_IMPORT,	/* what imported keys need cannot be used */
 	APIKEY_COMPLAINT_PRELOAD,	/* a limit without shared memory */
 	APIKEY_COMPLAINT_ROOM,		/* a limit without a slot */

@@ -30,6 +30,7 @@ authenticate(ApikeyCredential *credential, const ApikeyRequirements *required,
 	ApikeyVerdict verdict;
 
 	apikey_verify_credential(credential, required, &verdict);
+	apikey_verification_end();
 	if (verdict.code != APIKEY_CODE_VALID)
 		ereport(ERROR,
 				(errcode(sqlstate(verdict.code)),
@@ -67,6 +68,7 @@ apikey_authenticate(PG_FUNCTION_ARGS)
 	ApikeyCredential credential;
 	ApikeyRequirements required;
 
+	apikey_verification_begin();
 	apikey_requirements_of_key(fcinfo, &credential, &required);
 	authenticate(&credential, &required, sqlstate_of_any);
 	PG_RETURN_DATUM(current_key());
@@ -83,6 +85,7 @@ apikey_authenticate_digest(PG_FUNCTION_ARGS)
 	ApikeyCredential credential;
 	ApikeyRequirements required;
 
+	apikey_verification_begin();
 	apikey_requirements_of_digest(fcinfo, &credential, &required);
 	authenticate(&credential, &required, sqlstate_of_any);
 	PG_RETURN_DATUM(current_key());
@@ -137,6 +140,7 @@ apikey_pre_request(PG_FUNCTION_ARGS)
 
 	if (key == NULL)
 		PG_RETURN_VOID();
+	apikey_verification_begin();
 	apikey_request_requirements(&required);
 	apikey_credential_from_key((NullableDatum) {.value = PointerGetDatum(key)},
 							   &credential);

@@ -383,7 +383,7 @@ begin_result(FunctionCallInfo fcinfo)
 	return desc;
 }
 
-/* Verifies and returns the row, or stores it. */
+/* Verifies and returns the row, or stores it; ends the verification. */
 static Datum
 verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 	   const ApikeyRequirements *required)
@@ -409,6 +409,7 @@ verify(FunctionCallInfo fcinfo, ApikeyCredential *credential,
 		if (keep && !is_kept)
 			apikey_cache_keep_row(&verdict, row);
 	}
+	apikey_verification_end();
 	if (result->returnMode == SFRM_ValuePerCall)
 		return heap_copy_tuple_as_datum(row, result->expectedDesc);
 	tuplestore_puttuple(result->setResult, row);
@@ -427,6 +428,7 @@ apikey_verify(PG_FUNCTION_ARGS)
 	ApikeyCredential credential;
 	ApikeyRequirements required;
 
+	apikey_verification_begin();
 	apikey_requirements_of_key(fcinfo, &credential, &required);
 	return verify(fcinfo, &credential, &required);
 }
@@ -442,6 +444,7 @@ apikey_verify_digest(PG_FUNCTION_ARGS)
 	ApikeyCredential credential;
 	ApikeyRequirements required;
 
+	apikey_verification_begin();
 	apikey_requirements_of_digest(fcinfo, &credential, &required);
 	return verify(fcinfo, &credential, &required);
 }
@@ -459,7 +462,9 @@ apikey_check(PG_FUNCTION_ARGS)
 	ApikeyRequirements required;
 	ApikeyVerdict verdict;
 
+	apikey_verification_begin();
 	apikey_requirements_of_check(fcinfo, &credential, &required);
 	apikey_verify_credential(&credential, &required, &verdict);
+	apikey_verification_end();
 	PG_RETURN_BOOL(verdict.code == APIKEY_CODE_VALID);
 }

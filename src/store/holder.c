@@ -118,18 +118,30 @@ apikey_row_holder(Relation rel, const ItemPointerData *where,
 	return InvalidTransactionId;
 }
 
-/* Notes who has a lock that is about to be waited for. */
-void
-apikey_holder_note_lock(const LOCKTAG *tag, LOCKMODE mode)
+/* Notes who has a lock that one of a mode would conflict with; false for nobody. */
+static bool
+note_conflict(const LOCKTAG *tag, LOCKMODE mode)
 {
 	VirtualTransactionId *first = GetLockConflicts(tag, mode, NULL);
-	PGPROC	   *proc = VirtualTransactionIdIsValid(*first) ?
-		apikey_vxid_proc(*first) : NULL;
+	bool		found = VirtualTransactionIdIsValid(*first);
+	PGPROC	   *proc = found ? apikey_vxid_proc(*first) : NULL;
 
 	/* One that is prepared has none, and goes on by the same name. */
 	holder = proc != NULL && apikey_proc_lxid(proc) == first->localTransactionId ?
 		proc->pid : 0;
 	pfree(first);
+	return found;
+}
+
+/*
+ * Notes who has a lock that is waited for or, where nobody is in the way but who
+ * waits himself, one whom that one waits for.
+ */
+void
+apikey_holder_note_lock(const LOCKTAG *tag, LOCKMODE mode)
+{
+	if (!note_conflict(tag, mode))
+		(void) note_conflict(tag, AccessExclusiveLock);
 }
 
 /* Waits until a transaction has ended. */

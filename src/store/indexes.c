@@ -150,6 +150,15 @@ add(ApikeyIndexes *indexes, Relation index)
 		prepare(info);
 }
 
+/* Opens an index of a table, which may be locked already: NoLock. */
+static Relation
+open_index(const Kept *about, Oid index, LOCKMODE mode)
+{
+	if (mode != NoLock)
+		(void) apikey_relation_lock(apikey_catalog_name(about - kept), index, mode);
+	return index_open(index, NoLock);
+}
+
 /* Makes it anew, as of the invalidations until now. */
 static ApikeyIndexes *
 make(Kept *about, Relation rel)
@@ -171,7 +180,7 @@ make(Kept *about, Relation rel)
 	indexes->infos = palloc(list_length(oids) * sizeof(IndexInfo *));
 	foreach(cell, oids)
 	{
-		Relation	index = index_open(lfirst_oid(cell), RowExclusiveLock);
+		Relation	index = open_index(about, lfirst_oid(cell), RowExclusiveLock);
 
 		add(indexes, index);
 		index_close(index, NoLock);
@@ -230,7 +239,7 @@ apikey_indexes_open(ResultRelInfo *target, ApikeyRelation table)
 	mode = lock_mode(indexes);
 	open = palloc(indexes->count * sizeof(Relation));
 	for (int i = 0; i < indexes->count; i++)
-		open[i] = index_open(kept[table].oids[i], mode);
+		open[i] = open_index(&kept[table], kept[table].oids[i], mode);
 	target->ri_IndexRelationDescs = open;
 	target->ri_IndexRelationInfo = indexes->infos;
 	target->ri_NumIndices = indexes->count;

@@ -32,10 +32,11 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/rel.h"
 
 #include "compat.h"
-#include "store/store.h"
+#include "store/store_internal.h"
 
 /* What counts the reading of a relation. */
 typedef struct Counter
@@ -253,8 +254,38 @@ apikey_scan_end(ApikeyScan *scan)
 }
 
 /*
+ * Opens what a table's long values are stored in beside it, and locks its
+ * indexes; NULL where it is passed over.
+ */
+static Relation
+open_toast(Relation rel)
+{
+	const char *name = RelationGetRelationName(rel);
+	Oid			relid = rel->rd_rel->reltoastrelid;
+	Relation	toast;
+	List	   *indexes;
+	int			locked = 0;
+
+	if (!apikey_relation_lock(name, relid, AccessShareLock))
+		return NULL;
+	toast = table_open(relid, NoLock);
+	indexes = RelationGetIndexList(toast);
+	while (locked < list_length(indexes) &&
+		   apikey_relation_lock(name, list_nth_oid(indexes, locked),
+								AccessShareLock))
+		locked++;
+	if (locked == list_length(indexes))
+		return toast;
+	while (locked-- > 0)
+		UnlockRelationOid(list_nth_oid(indexes, locked), AccessShareLock);
+	table_close(toast, AccessShareLock);
+	return NULL;
+}
+
+/*
  * Copies a row, with what its long values are stored in beside the table.  That
- * does not stay locked: it would tell of a row that has such values.
+ * does not stay locked: it would tell of a row that has such values.  NULL, for
+ * whoever reads leniently, where somebody keeps us from them.
  */
 HeapTuple
 apikey_scan_copy(Relation rel, HeapTuple tuple)
@@ -268,8 +299,10 @@ apikey_scan_copy(Relation rel, HeapTuple tuple)
 
 	if (!HeapTupleHasExternal(tuple))
 		return heap_copytuple(tuple);
-	toast = table_open(rel->rd_rel->reltoastrelid, AccessShareLock);
-	valid = toast_open_indexes(toast, AccessShareLock, &indexes, &count);
+	toast = open_toast(rel);
+	if (toast == NULL)
+		return NULL;
+	valid = toast_open_indexes(toast, NoLock, &indexes, &count);
 	begin_uncounted(&uncounted, toast, indexes[valid]);
 	PG_TRY();
 	{

@@ -75,8 +75,11 @@ set_number(Oid sequence, int64 number)
 static Relation
 open_sequence(Oid sequence)
 {
-	Relation	rel = try_table_open(sequence, RowExclusiveLock);
+	Relation	rel;
 
+	(void) apikey_relation_lock(apikey_catalog_name(APIKEY_REL_EVENT_ID_SEQ),
+								sequence, RowExclusiveLock);
+	rel = try_table_open(sequence, NoLock);
 	if (rel == NULL)
 		apikey_refuse_gone();
 	return rel;

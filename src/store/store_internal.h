@@ -52,6 +52,11 @@ extern const char *apikey_columns_problem(Relation rel,
 
 /* lenient.c */
 extern bool apikey_lenient_miss(const char *name);
+extern bool apikey_lenient_miss_held(const char *name);
+extern bool apikey_verifying(void);
+
+/* lock.c */
+extern bool apikey_relation_lock(const char *name, Oid relid, LOCKMODE mode);
 
 /* Who it was before the tables' owner. */
 typedef struct ApikeyOwnerScope

@@ -44,13 +44,17 @@ open_current(ApikeyRelation relation, LOCKMODE mode)
 
 	while (OidIsValid(relid = apikey_catalog_relation(relation)))
 	{
-		/* Waiting for the lock may be waiting for its end. */
-		Relation	rel = try_table_open(relid, mode);
+		Relation	rel;
 
+		if (!apikey_relation_lock(apikey_catalog_name(relation), relid, mode))
+			return NULL;
+		/* Waiting for the lock may have been waiting for its end. */
+		rel = try_table_open(relid, NoLock);
 		if (rel != NULL && relid == apikey_catalog_relation(relation))
 			return rel;
 		if (rel != NULL)
-			table_close(rel, mode);
+			table_close(rel, NoLock);
+		UnlockRelationOid(relid, mode);
 	}
 	return NULL;
 }
@@ -115,9 +119,9 @@ apikey_table_blank(const ApikeyTable *table)
 	HeapTuple	tuple;
 	bool		blank = true;
 
-	if (!OidIsValid(relid))
+	if (!OidIsValid(relid) ||
+		!apikey_relation_lock(table->name, relid, AccessShareLock))
 		return true;
-	LockRelationOid(relid, AccessShareLock);
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	if (HeapTupleIsValid(tuple))
 	{
@@ -132,36 +136,7 @@ apikey_table_blank(const ApikeyTable *table)
 	return blank;
 }
 
-/*
- * Opens an index of an open table, to be read.  Those that come before it are
- * locked before it, for REINDEX takes all of a table's in that order, as the
- * planner does: who held a later one, and waited for an earlier one, would wait
- * for somebody who waits for him.  NULL for one that is passed over.
- */
-Relation
-apikey_index_open(Relation rel, ApikeyRelation index)
-{
-	Oid			relid = apikey_catalog_relation(index);
-	List	   *indexes;
-	ListCell   *cell;
-
-	if (!OidIsValid(relid))
-		return NULL;
-	/* The primary key is the first of them, but where it was made anew. */
-	if (rel->rd_indexvalid && rel->rd_indexlist != NIL &&
-		linitial_oid(rel->rd_indexlist) == relid)
-		return index_open(relid, AccessShareLock);
-	indexes = RelationGetIndexList(rel);
-	foreach(cell, indexes)
-	{
-		if (lfirst_oid(cell) < relid)
-			LockRelationOid(lfirst_oid(cell), AccessShareLock);
-	}
-	list_free(indexes);
-	return index_open(relid, AccessShareLock);
-}
-
-/* The same; NULL where the table itself is named. */
+/* An index of an open table, to be read; NULL where the table itself is named. */
 Relation
 apikey_table_index(const ApikeyTable *table, Relation rel, ApikeyRelation index)
 {
@@ -289,8 +264,12 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 		CHECK_FOR_INTERRUPTS();
 		see_row(tuple);
 		if (copied)
-			apikey_table_take_apart(table, apikey_scan_copy(rel, tuple),
-									desc, &row);
+		{
+			tuple = apikey_scan_copy(rel, tuple);
+			if (tuple == NULL)
+				break;
+			apikey_table_take_apart(table, tuple, desc, &row);
+		}
 		else
 			apikey_table_deform(table, tuple, desc, &row);
 		more = visit(&row, state);

@@ -14,10 +14,12 @@
 #include "storage/off.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "compat.h"
 #include "store/relations.h"
+#include "store/transaction.h"
 
 #define APIKEY_COLUMNS_MAX	48
 
@@ -76,7 +78,12 @@ extern void apikey_owner_restore_path(int level);
 typedef void (*ApikeyWork) (void *work);
 
 /* lenient.c */
-extern const char *apikey_lenient_read(ApikeyWork run, void *work);
+extern ApikeyTransactionPart apikey_verification_transaction;
+extern void apikey_verification_begin(void);
+extern void apikey_verification_end(void);
+extern TimestampTz apikey_verification_until(void);
+extern const char *apikey_lenient_read(ApikeyWork run, void *work, bool *locked);
+extern bool apikey_lenient_try(ApikeyWork run, void *work);
 
 /* attempt.c */
 extern bool apikey_attempt(ApikeyWork run, void *work);
@@ -154,11 +161,13 @@ extern const char *apikey_intact_problem(void);
 extern void apikey_intact_require_columns(Relation rel,
 										  const ApikeyTable *table);
 
+/* lock.c */
+extern Relation apikey_index_open(Relation rel, ApikeyRelation index);
+
 /* table.c */
 extern Snapshot apikey_latest_snapshot(void);
 extern Relation apikey_table_relation(const ApikeyTable *table, LOCKMODE mode);
 extern bool apikey_table_blank(const ApikeyTable *table);
-extern Relation apikey_index_open(Relation rel, ApikeyRelation index);
 extern Relation apikey_table_index(const ApikeyTable *table, Relation rel,
 								   ApikeyRelation index);
 extern void apikey_table_close_index(Relation index);

@@ -31,6 +31,7 @@ static TimestampTz statement = 0;	/* when it began */
 static int64 waited = 0;		/* microseconds, of what is counted */
 static TimestampTz since = 0;	/* until when that is */
 static int	depth = 0;			/* how many have begun, one within the other */
+static bool refused = false;	/* a wait was too long, and is being told */
 
 /* Are these being changed, so that a tick finds what does not fit? */
 static volatile sig_atomic_t changing = false;
@@ -98,6 +99,7 @@ apikey_wait_begin(void)
 	TimestampTz now = GetCurrentTimestamp();
 
 	changing = true;
+	refused = false;
 	if (GetCurrentStatementStartTimestamp() != statement)
 	{
 		statement = GetCurrentStatementStartTimestamp();
@@ -146,13 +148,19 @@ apikey_wait_end(int before)
 /*
  * Is to be called after an error, with what apikey_wait_begin returned: ends
  * the wait.  Was it too long for us, and not for the caller's own lock_timeout?
+ * Then it is to be refused; whoever goes on may wait anew.  What one within has
+ * refused is not refused again.
  */
 bool
 apikey_wait_failed(int before)
 {
 	apikey_wait_end(before);
-	return geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE &&
-		(before == 0 || waited >= WAIT_MAX * INT64CONST(1000));
+	if (refused || geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE ||
+		(before != 0 && waited < WAIT_MAX * INT64CONST(1000)))
+		return false;
+	refused = true;
+	waited = 0;
+	return true;
 }
 
 /* Raises that what a change of a table waited for has not ended. */
@@ -161,7 +169,6 @@ apikey_wait_refuse(const char *table)
 {
 	int			holder = apikey_holder();
 
-	waited = 0;					/* whoever goes on may wait anew */
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 			 errmsg("could not change table \"%s\" while somebody else does",

@@ -70,8 +70,9 @@ bool
 apikey_credential_imports(void)
 {
 	bool		any = true;
+	bool		locked;
 
-	return apikey_lenient_read(ask_for_imports, &any) != NULL || any;
+	return apikey_lenient_read(ask_for_imports, &any, &locked) != NULL || any;
 }
 
 /*

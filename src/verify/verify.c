@@ -209,13 +209,19 @@ typedef struct Reading
 static ApikeyCode
 read_leniently(ApikeyWork run, Reading *reading)
 {
-	const char *missed = apikey_lenient_read(run, reading);
+	bool		locked;
+	const char *missed = apikey_lenient_read(run, reading, &locked);
 
 	if (missed == NULL)
 		return reading->code;
-	apikey_complain(APIKEY_COMPLAINT_TABLES,
-					"\"%s\" is not there, or not as the extension makes it.",
-					missed);
+	if (locked)
+		apikey_complain(APIKEY_COMPLAINT_LOCKED,
+						"Somebody else has \"%s\" locked, or waits to lock it.",
+						missed);
+	else
+		apikey_complain(APIKEY_COMPLAINT_TABLES,
+						"\"%s\" is not there, or not as the extension makes it.",
+						missed);
 	return APIKEY_CODE_UNAVAILABLE;
 }
 

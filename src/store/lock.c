@@ -1,0 +1,203 @@
+/*
+ * lock.c
+ *		Locking our tables, their indexes and sequences, and how long that is
+ *		waited for.
+ *
+ * Nobody needs a right to keep others from a table: PostgreSQL queues for the
+ * lock of a CREATE RULE before it looks whose the table is, and whoever comes
+ * later queues behind that, as long as anybody has the table in any lock.  So a
+ * verification waits 100 ms in all, and then cannot tell; any other call as long
+ * as for rows, and then raises whom it has waited for.  What nobody keeps us
+ * from is locked as by any query, at the same price.
+ *
+ * A worker of logical replication waits as it does for what it writes to: it
+ * would only begin anew.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "replication/logicalworker.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "store/store_internal.h"
+
+/* What is to be locked. */
+typedef struct Wanted
+{
+	const char *name;
+	Oid			relid;
+	LOCKMODE	mode;
+} Wanted;
+
+static void
+acquire(void *work)
+{
+	const Wanted *wanted = work;
+
+	LockRelationOid(wanted->relid, wanted->mode);
+}
+
+pg_noreturn static void
+refuse(const Wanted *wanted)
+{
+	LOCKTAG		tag;
+	int			holder;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, wanted->relid);
+	apikey_holder_note_lock(&tag, wanted->mode);
+	holder = apikey_holder();
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("could not lock \"%s\" while somebody else has it locked, or waits to lock it",
+					wanted->name),
+			 holder == 0 ? 0 :
+			 errdetail("Process %d has what is waited for.", holder),
+			 errhint("Try again when that transaction has ended.")));
+}
+
+/* Waits for a lock as for rows. */
+static void
+lock_waiting(Wanted *wanted)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int			before = apikey_wait_begin();
+
+	PG_TRY();
+	{
+		acquire(wanted);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		if (!apikey_wait_failed(before))
+			PG_RE_THROW();
+		FlushErrorState();
+		refuse(wanted);
+	}
+	PG_END_TRY();
+	apikey_wait_end(before);
+}
+
+/*
+ * A lock that a subtransaction has left to its transaction is made that of the
+ * statement, or whatever runs now, which may give it back.
+ */
+static void
+take_over(Wanted *wanted)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+
+	acquire(wanted);
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	UnlockRelationOid(wanted->relid, wanted->mode);
+	CurrentResourceOwner = owner;
+}
+
+/*
+ * Waits for a lock as long as a verification may yet; false where it is not to be
+ * had.  It is waited for in the queue, so that a VACUUM that cuts off a table's
+ * end sees that somebody waits, and leaves off.
+ */
+static bool
+lock_soon(Wanted *wanted)
+{
+	TimestampTz until = apikey_verification_until();
+	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+													   until);
+	int			before = LockTimeout;
+	volatile bool locked = false;
+
+	/* Nor can a subtransaction begin in a parallel query. */
+	if (left <= 0 || IsInParallelMode())
+		return false;
+	if (LockTimeout == 0 || LockTimeout > left)
+		LockTimeout = (int) left;
+	PG_TRY();
+	{
+		locked = apikey_attempt_alone(acquire, wanted);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = before;
+	}
+	PG_END_TRY();
+	if (locked)
+		take_over(wanted);
+	return locked;
+}
+
+/* Locks what somebody keeps us from; false where it is passed over. */
+static bool
+lock_kept(Wanted *wanted)
+{
+	if (IsLogicalWorker())
+		acquire(wanted);
+	else if (!apikey_verifying())
+		lock_waiting(wanted);
+	else if (!lock_soon(wanted))
+	{
+		if (apikey_lenient_miss_held(wanted->name))
+			return false;
+		refuse(wanted);
+	}
+	return true;
+}
+
+/*
+ * Locks a relation of ours, which is told as of a name.  False, for whoever
+ * reads leniently, where somebody keeps us from it.
+ */
+bool
+apikey_relation_lock(const char *name, Oid relid, LOCKMODE mode)
+{
+	return ConditionalLockRelationOid(relid, mode) ||
+		lock_kept(&(Wanted) {name, relid, mode});
+}
+
+/* Locks the indexes of a table that come before one; false where passed over. */
+static bool
+lock_before(const char *name, Relation rel, Oid index)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *cell;
+	bool		locked = true;
+
+	foreach(cell, indexes)
+	{
+		if (locked && lfirst_oid(cell) < index)
+			locked = apikey_relation_lock(name, lfirst_oid(cell), AccessShareLock);
+	}
+	list_free(indexes);
+	return locked;
+}
+
+/*
+ * Opens an index of an open table, to be read.  Those that come before it are
+ * locked before it, for REINDEX takes all of a table's in that order, as the
+ * planner does: who held a later one, and waited for an earlier one, would wait
+ * for somebody who waits for him.  NULL for one that is passed over.
+ */
+Relation
+apikey_index_open(Relation rel, ApikeyRelation index)
+{
+	const char *name = apikey_catalog_name(apikey_catalog_table(index));
+	Oid			relid = apikey_catalog_relation(index);
+	bool		first;
+
+	if (!OidIsValid(relid))
+		return NULL;
+	/* The primary key is the first of them, but where it was made anew. */
+	first = rel->rd_indexvalid && rel->rd_indexlist != NIL &&
+		linitial_oid(rel->rd_indexlist) == relid;
+	if ((!first && !lock_before(name, rel, relid)) ||
+		!apikey_relation_lock(name, relid, AccessShareLock))
+		return NULL;
+	return index_open(relid, NoLock);
+}

@@ -1,0 +1,188 @@
+# A role that has nothing but the schema's usage keeps others from our tables:
+# PostgreSQL queues for its CREATE RULE before it looks whose the table is, and
+# it has itself, in a second session, what that waits for.  A verification waits
+# 100 ms for that and cannot tell then; whatever else is called ends after 5 s
+# and says who has what is waited for; and all goes on once that has ended.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'\nautovacuum = off\napikey.flush_interval = '1h'");
+$node->start;
+sub sql { return $node->safe_psql('postgres', @_) }
+
+sql(q{CREATE ROLE anna; CREATE ROLE eve; CREATE SCHEMA auth; GRANT USAGE ON SCHEMA auth TO PUBLIC;
+	CREATE EXTENSION apikey SCHEMA auth CASCADE;
+	GRANT EXECUTE ON FUNCTION auth.apikey_organization_create, auth.apikey_import TO anna;
+	ALTER DATABASE postgres SET search_path = auth, public;
+	CREATE FUNCTION public.timed(call text) RETURNS text LANGUAGE plpgsql AS $$
+	DECLARE
+		begun timestamptz := clock_timestamp();
+		answer text;
+		about text;
+	BEGIN
+		BEGIN
+			EXECUTE call INTO answer;
+		EXCEPTION WHEN OTHERS THEN
+			GET STACKED DIAGNOSTICS about = PG_EXCEPTION_DETAIL;
+			answer := concat_ws(' ', SQLSTATE, SQLERRM, about);
+		END;
+		RETURN concat(round(1000 * extract(epoch FROM clock_timestamp() - begun)), '|', answer);
+	END $$});
+my $as = 'SET ROLE anna;';
+sql(qq{$as SELECT apikey_organization_create('acme'); SELECT apikey_project_create('acme/pay')});
+my $key = sql(qq{$as SELECT apikey_create('one', 'acme/pay')});
+my $other = sql(qq{$as SELECT apikey_create('two', 'acme/pay')});
+my $long = sql(qq{$as SELECT apikey_create('long', 'acme/pay', metadata => jsonb_build_object('long', (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 200) n)))});
+my $spent = sql(qq{$as SELECT apikey_create('spent', 'acme/pay', credits => 10)});
+sql(qq{$as SELECT apikey_import('old', 'md5', md5('from elsewhere'), project => 'acme/pay')});
+my $id = sql("SELECT apikey_id('$key')");
+my $other_id = sql("SELECT apikey_id('$other')");
+sub verify_of { return "SELECT code FROM apikey_verify('$_[0]', project => 'acme')" }
+
+# Calls at once, each in a session of its own, after some settings: how long in
+# milliseconds, and the answer.
+sub calls
+{
+	my ($settings, @calls) = @_;
+	my @running;
+	for my $call (@calls)
+	{
+		my $quoted = $call =~ s/'/''/gr;
+		open my $out, '-|', 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "SET ROLE anna; $settings", '-c', "SELECT timed('$quoted')"
+		  or die "psql: $!";
+		push @running, $out;
+	}
+	my @answers;
+	for my $out (@running)
+	{
+		local $/;
+		my $answer = <$out>;
+		close $out;
+		chomp $answer;
+		push @answers, [ split /\|/, $answer, 2 ];
+	}
+	return @answers;
+}
+
+# Has what is queued for, and queues for it.
+my $holder = $node->background_psql('postgres');
+my $queue = $node->background_psql('postgres', on_error_stop => 0);
+my $holder_pid = $holder->query_safe('SELECT pg_backend_pid()');
+my $queue_pid = $queue->query_safe('SELECT pg_backend_pid()');
+$_->query_safe('SET ROLE eve') for $holder, $queue;
+
+sub keep_from
+{
+	my ($relation, $hold) = @_;
+	$holder->query_safe('BEGIN');
+	$holder->query_safe($hold // "PREPARE held AS SELECT 1 FROM auth.$relation");
+	$queue->query_until(qr/queued/, "\\echo queued\nCREATE RULE r AS ON UPDATE TO auth.$relation DO ALSO NOTHING;\n");
+	ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE pid = $queue_pid AND NOT granted"), "$relation: queued for");
+}
+
+sub let_go
+{
+	$holder->query_safe('ROLLBACK');
+	$holder->query_safe('DEALLOCATE ALL');
+	$queue->query('SELECT 1');
+	$queue->{stderr} = '';
+}
+
+sub is_soon { my ($answer, $expected, $name) = @_; like($answer->[1], $expected, $name); cmp_ok($answer->[0], '<', 2000, "$name: soon") }
+sub is_refused
+{
+	my ($answer, $relation, $name) = @_;
+	like($answer->[1], qr/^55P03 could not lock "$relation" while somebody else has it locked, or waits to lock it Process $holder_pid has what is waited for\.$/, $name);
+	cmp_ok($answer->[0], '>', 4500, "$name: not before 5 seconds");
+	cmp_ok($answer->[0], '<', 9000, "$name: after 5 seconds");
+}
+
+my $verify = verify_of($key);
+my $warm = $node->background_psql('postgres');
+is($warm->query_safe($verify), 'valid', 'warm');
+
+# The table of keys, which all need.
+my @verifications = ($verify, "SELECT apikey_check('$key', project => 'acme')",
+	"SELECT code FROM apikey_verify_digest(left('$key', -39), sha256('$key'), project => 'acme')",
+	verify_of('from elsewhere'),
+	"SELECT code FROM apikey_verify('$long', project => 'acme', cost => 0)", verify_of($spent));
+my @changes = (q{SELECT apikey_create('more', 'acme/pay')}, "SELECT apikey_revoke('$id')", "SELECT apikey_disable('$id')",
+	"SELECT apikey_rotate('$id')", "SELECT apikey_delete('$id', 'one')", 'SELECT count(*) FROM apikeys', "UPDATE apikeys SET description = 'new'",
+	"SELECT code FROM apikey_scan('$key')", "SELECT apikey_self_revoke('$key')", q{SELECT apikey_project_drop('acme/pay', 'acme/pay')});
+my $log = -s $node->logfile;
+keep_from('apikey_key');
+is_soon($_, qr/^(unavailable|false)$/, 'kept from the keys, a verification') for calls('', @verifications);
+is_soon((calls('', "SELECT apikey_authenticate('$key', project => 'acme')"))[0], qr/^28000 .*unavailable$/, 'the same, authenticating');
+is_soon((calls("SET default_transaction_isolation = 'serializable';", $verify))[0], qr/^unavailable$/, 'the same of a serializable transaction');
+is($warm->query_safe($verify), 'valid', 'what is remembered verifies on');
+like(slurp_file($node->logfile, $log), qr/some API keys cannot be verified\n.*DETAIL:  Somebody else has "apikey_\w+" locked, or waits to lock it/, 'the log is told why');
+is_refused($_, 'apikey_key', 'kept from the keys, another call') for calls('', @changes);
+is_soon($_, qr/^55P03 canceling statement due to lock timeout/, 'a shorter lock_timeout holds')
+  for calls("SET lock_timeout = '100ms';", $changes[0], $changes[1], $changes[5]);
+is_soon($_, qr/^unavailable$/, 'and raises nothing in a verification') for calls("SET lock_timeout = '20ms';", $verify);
+my ($rc, $stdout, $stderr) = $node->psql('postgres', "SET ROLE anna; SET apikey.cache_entries = 0; SET statement_timeout = '30ms'; $verify");
+like($stderr, qr/canceling statement due to statement timeout/, 'a verification can be cancelled');
+let_go();
+is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', $verify);
+
+# It takes what it waits for, once that is free; a change of its own before does not keep it.
+keep_from('apikey_key');
+my $waiter = $node->background_psql('postgres');
+$waiter->query_safe(q{SET ROLE anna});
+$waiter->query_until(qr/begun/, "\\echo begun\nSELECT apikey_rename('$id', 'named');\n");
+$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'SELECT apikey_rename%' AND wait_event_type = 'Lock'});
+let_go();
+like($waiter->query_safe("SELECT name FROM apikeys WHERE id = '$id'"), qr/named$/, 'a change that waited is made');
+$waiter->query_safe("BEGIN; SELECT apikey_rename('$id', 'one')");
+keep_from('apikey_key');
+is($waiter->query_safe("SET LOCAL apikey.cache_entries = 0; $verify"), 'valid', 'who has a table already is kept from nothing');
+is($waiter->query_safe(q{SELECT count(*) FROM apikeys}), 5, 'nor does it wait to list');
+$waiter->query_safe('COMMIT');
+let_go();
+
+# Others, of which some calls need none.
+for my $of (
+	[ 'apikey_digest', $changes[0], [ $verify ] ],
+	[ 'apikey_project', $changes[0], [ $verify ] ],
+	[ 'apikey_member', q{SELECT apikey_member_add('acme/pay', 'eve', 'developer')}, [ $verify ] ],
+	[ 'apikey_limit', qq{SELECT apikey_limit_set('calls', 5, NULL, 'balance', key => '$id')}, [ $verify ] ],
+	[ 'apikey_import', q{SELECT apikey_import('older', 'md5', md5('older'), project => 'acme/pay')}, [ verify_of('from elsewhere') ] ],
+	[ 'apikey_event', "SELECT apikey_disable('$id')", [] ],
+	[ 'apikey_credit', q{SELECT apikey_create('credited', 'acme/pay', credits => 1)}, [ verify_of($spent) ] ])
+{
+	my ($relation, $change, $verifications) = @$of;
+	is($warm->query_safe($verify), 'valid', "$relation: warm");
+	keep_from($relation);
+	is_soon($_, qr/^unavailable$/, "$relation: a verification") for calls('', @$verifications);
+	is_refused($_, $relation, "$relation: a change") for calls('', $change);
+	is($warm->query_safe($verify), 'valid', "$relation: what is remembered");
+	let_go();
+}
+
+# An index, which whoever has verified has locked.  It is needed for a key of
+# which nobody has remembered where its rows are.
+my $fresh = sql(qq{$as SELECT apikey_create('fresh', 'acme/pay')});
+keep_from('apikey_digest_pkey', "SELECT auth.apikey_check('$other', project => 'acme')");
+is_soon($_, qr/^unavailable$/, 'an index: a verification') for calls('', verify_of($fresh));
+is_refused($_, 'apikey_digest', 'an index: a change') for calls('', $changes[0]);
+let_go();
+is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', verify_of($fresh));
+
+# What is beside a table, which a superuser has while it indexes it anew.
+my $toast = sql(q{SELECT indexrelid::regclass FROM pg_index JOIN pg_class c ON indrelid = c.reltoastrelid WHERE c.oid = 'apikey_key'::regclass});
+my $superuser = $node->background_psql('postgres');
+$superuser->query_safe("BEGIN; REINDEX INDEX $toast");
+is_soon($_, qr/^unavailable$/, 'beside a table: a verification') for calls('', verify_of($long));
+is_soon($_, qr/^valid$/, 'of what is not beside it') for calls('', $verify);
+$superuser->query_safe('COMMIT');
+is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', verify_of($long));
+
+is(sql(q{SELECT count(*) FROM pg_rules WHERE schemaname = 'auth' AND rulename = 'r'}), 0, 'nothing of all that was allowed');
+$_->quit for $holder, $queue, $warm, $waiter, $superuser;
+$node->stop;
+done_testing();
