@@ -27,9 +27,13 @@ CREATE FUNCTION regress_may(role name) RETURNS TABLE (organizations text, import
 		regress_try(role, format('SELECT left(apikey_import(%L, ''md5'', %L)::text, 0)', 'k-' || substr(md5(random()::text), 1, 8), md5(random()::text))),
 		regress_try(role, 'SELECT count(*) FROM apikey_stats');
 $$;
+CREATE FUNCTION regress_servers(role name) RETURNS text LANGUAGE sql AS $$
+	SELECT string_agg(DISTINCT regress_try(role, query), ',') FROM unnest(ARRAY['SELECT left(apikey_flush()::text, 0)', 'SELECT apikey_server_forget(''zz'')']) query;
+$$;
 
 -- At first: the installer, who is in it, and monitoring.
 SELECT r, m.* FROM unnest('{regress_apikey_dba,regress_apikey_deputy,regress_apikey_anna,regress_apikey_watch}'::name[]) r, regress_may(r) m;
+SELECT r, regress_servers(r) FROM unnest('{regress_apikey_dba,regress_apikey_deputy,regress_apikey_anna,regress_apikey_watch}'::name[]) r;
 -- The extension's owner gives and takes, and whoever is in it.
 SELECT regress_try('regress_apikey_dba', format('SELECT apikey_grant(%L, ''regress_apikey_anna'')', what)) FROM unnest('{organizations,import,stats}'::text[]) what;
 SELECT * FROM regress_may('regress_apikey_anna');
@@ -61,6 +65,13 @@ SELECT r, m.* FROM unnest('{regress_apikey_next,regress_apikey_deputy}'::name[])
 SELECT regress_try('regress_apikey_next', 'SELECT apikey_grant(''import'', ''regress_apikey_bob'')');
 SELECT regress_try('regress_apikey_deputy', 'SELECT apikey_grant(''import'', ''regress_apikey_bob'')');
 SELECT import FROM regress_may('regress_apikey_bob');
+-- what is superusers' to give, too, where the owner before had it
+SELECT r, regress_servers(r) FROM unnest('{regress_apikey_next,regress_apikey_deputy}'::name[]) r;
+SELECT regress_try('regress_apikey_next', 'SELECT apikey_grant(''servers'', ''regress_apikey_bob'')');
+SELECT apikey_ungrant('servers', 'regress_apikey_next');
+REASSIGN OWNED BY regress_apikey_next TO regress_apikey_anna;
+SELECT r, regress_servers(r) FROM unnest('{regress_apikey_next,regress_apikey_anna}'::name[]) r;
+SELECT * FROM regress_may('regress_apikey_anna');
 -- and a role that was given something may be dropped when it was taken back
 SELECT apikey_ungrant(what, 'regress_apikey_bob') FROM unnest('{organizations,import}'::text[]) what;
 DROP ROLE regress_apikey_bob;

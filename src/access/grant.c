@@ -75,9 +75,13 @@ find_privilege(const text *what)
 	apikey_refuse("what", "It is \"organizations\", \"import\", \"stats\", \"servers\" or \"administer\".");
 }
 
-/* The role that owns the extension, as its row has it now. */
+/*
+ * The role that owns the extension, as a snapshot has it.  A hook comes before
+ * the change can be seen but by SnapshotSelf: NULL, the catalog's, has the one
+ * before.
+ */
 static Oid
-extension_owner(void)
+extension_owner(Snapshot snapshot)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	Oid			owner = InvalidOid;
@@ -87,8 +91,7 @@ extension_owner(void)
 
 	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(get_extension_oid("apikey", false)));
-	/* SnapshotSelf: a hook comes before the change can be seen otherwise. */
-	scan = systable_beginscan(rel, ExtensionOidIndexId, true, SnapshotSelf, 1,
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, snapshot, 1,
 							  &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
@@ -104,7 +107,7 @@ authorize(const Privilege *privilege)
 {
 	if (superuser() ||
 		(!privilege->superusers &&
-		 has_privs_of_role(GetUserId(), extension_owner())))
+		 has_privs_of_role(GetUserId(), extension_owner(SnapshotSelf))))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -155,7 +158,41 @@ typedef struct RightChange
 	Oid			role;
 	bool		grant;
 	bool		option;			/* to give it on, too */
+	Oid			as;				/* only where this role has it, and as it has it */
 } RightChange;
+
+/* Has a role a right itself, and may it give it on? */
+static bool
+has_right(const Acl *acl, Oid role, AclMode mode, bool *option)
+{
+	bool		found = false;
+
+	*option = false;
+	for (int i = 0; i < ACL_NUM(acl); i++)
+	{
+		const AclItem *item = &ACL_DAT(acl)[i];
+
+		if (item->ai_grantee != role || !(ACLITEM_GET_PRIVS(*item) & mode))
+			continue;
+		found = true;
+		*option |= (ACLITEM_GET_GOPTIONS(*item) & mode) != 0;
+	}
+	return found;
+}
+
+/* What an object's privileges come to. */
+static Acl *
+changed_rights(Acl *before, Oid owner, const RightChange *change, AclMode mode)
+{
+	bool		option = change->option;
+
+	if (!change->grant)
+		return remove_right(before, owner, change->role, mode);
+	if (OidIsValid(change->as) &&
+		!has_right(before, change->as, mode, &option))
+		return before;
+	return add_right(before, owner, change->role, mode, option);
+}
 
 /* An object whose privileges change. */
 typedef struct ObjectChange
@@ -196,9 +233,7 @@ change_object(void *work)
 	before = isnull ?
 		acldefault(function ? OBJECT_FUNCTION : OBJECT_TABLE, owner) :
 		DatumGetAclPCopy(value);
-	after = change->grant ?
-		add_right(before, owner, change->role, mode, change->option) :
-		remove_right(before, owner, change->role, mode);
+	after = changed_rights(before, owner, change, mode);
 	changing->differs = !aclequal(before, after);
 	if (changing->differs)
 	{
@@ -310,18 +345,24 @@ apikey_grant_change(const text *what, Oid role, bool grant)
 
 /*
  * The extension has got another owner, by REASSIGN OWNED: who owns it may do
- * what who installed it might.
+ * what who installed it might.  What is a superuser's to give goes over as the
+ * owner before had it, so that it stays taken where it was.
  */
 void
 apikey_grant_follow_owner(void)
 {
-	RightChange change = {
-		.role = extension_owner(), .grant = true, .option = true
-	};
+	Oid			before = extension_owner(NULL);
+	Oid			owner = extension_owner(SnapshotSelf);
 
 	for (size_t i = 0; i < lengthof(privileges); i++)
 	{
-		if (!privileges[i].superusers)
+		RightChange change = {
+			.role = owner,.grant = true,.option = true,
+			.as = privileges[i].superusers ? before : InvalidOid
+		};
+
+		if (privileges[i].prefix != NULL &&
+			!(privileges[i].superusers && (before == owner || !OidIsValid(before))))
 			(void) change_right(&privileges[i], &change);
 	}
 }
