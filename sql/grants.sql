@@ -72,6 +72,20 @@ SELECT apikey_ungrant('servers', 'regress_apikey_next');
 REASSIGN OWNED BY regress_apikey_next TO regress_apikey_anna;
 SELECT r, regress_servers(r) FROM unnest('{regress_apikey_next,regress_apikey_anna}'::name[]) r;
 SELECT * FROM regress_may('regress_apikey_anna');
+SELECT name, severity, value, hint FROM apikey_health() WHERE name = 'owner';
+-- Where nothing of ours is loaded the new owner gets nothing by itself; health tells.
+SELECT apikey_ungrant(what, 'regress_apikey_next') FROM unnest('{organizations,import,stats}'::text[]) what;
+\c -
+REASSIGN OWNED BY regress_apikey_anna TO regress_apikey_next;
+SELECT * FROM regress_may('regress_apikey_next');
+SELECT name, severity, value, hint FROM apikey_health() WHERE name = 'owner';
+SELECT substring(hint FROM 'SELECT .*$') AS statement FROM apikey_health() WHERE name = 'owner' \gset
+SET ROLE regress_apikey_next;
+:statement;
+RESET ROLE;
+SELECT * FROM regress_may('regress_apikey_next');
+SELECT name, severity, value, hint FROM apikey_health() WHERE name = 'owner';
+SELECT apikey_ungrant(what, 'regress_apikey_anna') FROM unnest('{organizations,import,stats}'::text[]) what;
 -- and a role that was given something may be dropped when it was taken back
 SELECT apikey_ungrant(what, 'regress_apikey_bob') FROM unnest('{organizations,import}'::text[]) what;
 DROP ROLE regress_apikey_bob;

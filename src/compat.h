@@ -46,6 +46,15 @@ apikey_find_setting(const char *name)
 #endif
 }
 
+/* May a role do that with a function? */
+#if PG_VERSION_NUM >= 160000
+#define apikey_function_aclcheck(function, role, mode) \
+	object_aclcheck(ProcedureRelationId, function, role, mode)
+#else
+#define apikey_function_aclcheck(function, role, mode) \
+	pg_proc_aclcheck(function, role, mode)
+#endif
+
 /* What a row's triggers would recheck a query with, of which there is none. */
 #if PG_VERSION_NUM >= 160000
 #define apikey_init_epq(epq, estate) \

@@ -83,6 +83,7 @@ extern bool apikey_administers(void);
 /* grant.c */
 extern void apikey_grant_change(const text *what, Oid role, bool grant);
 extern void apikey_grant_follow_owner(void);
+extern List *apikey_grant_lacking(Oid *owner);
 
 /* hold.c */
 extern void apikey_hold_name(const ApikeyTenant *organization);

@@ -366,3 +366,43 @@ apikey_grant_follow_owner(void)
 			(void) change_right(&privileges[i], &change);
 	}
 }
+
+/* May a role do all that a privilege lets it, whoever has let it? */
+static bool
+lets(const Privilege *privilege, Oid role)
+{
+	ListCell   *cell;
+
+	foreach(cell, find_objects(privilege))
+	{
+		if ((privilege->class == ProcedureRelationId ?
+			 apikey_function_aclcheck(lfirst_oid(cell), role, ACL_EXECUTE) :
+			 pg_class_aclcheck(lfirst_oid(cell), role, ACL_SELECT)) != ACLCHECK_OK)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * What the extension's owner may not do and should, by the names of the
+ * privileges; and who it is.  It has become so where nothing of ours was loaded.
+ */
+List *
+apikey_grant_lacking(Oid *owner)
+{
+	const char *last = NULL;
+	List	   *lacking = NIL;
+
+	*owner = extension_owner(SnapshotSelf);
+	for (size_t i = 0; i < lengthof(privileges); i++)
+	{
+		const Privilege *privilege = &privileges[i];
+
+		if (privilege->superusers || lets(privilege, *owner) ||
+			(last != NULL && strcmp(last, privilege->what) == 0))
+			continue;
+		last = privilege->what;
+		lacking = lappend(lacking, pstrdup(last));
+	}
+	return lacking;
+}

@@ -18,12 +18,15 @@
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
 #include "secrets/secrets.h"
+#include "rows/rows.h"
 #include "events/events.h"
+#include "access/access.h"
 #include "keys/keys.h"
 #include "servers/servers.h"
 #include "sql/health.h"
@@ -167,6 +170,35 @@ check_version(ApikeyFinding *finding)
 						   "Where the library is newer, run \"ALTER EXTENSION apikey UPDATE\"; where it is older, install the newer one and restart the server.");
 }
 
+/* It is so where nothing of ours was loaded when the owner changed. */
+static void
+check_owner(ApikeyFinding *finding)
+{
+	StringInfoData grants;
+	Oid			owner;
+	Oid			schema;
+	char	   *version;
+	List	   *lacking = apikey_grant_lacking(&owner);
+	char	   *name = text_to_cstring(apikey_role_name_text(owner, NULL));
+	ListCell   *cell;
+
+	if (lacking == NIL)
+	{
+		apikey_health_find(finding, APIKEY_HEALTH_OK, name, NULL);
+		return;
+	}
+	(void) apikey_extension_find("apikey", &schema, &version);
+	initStringInfo(&grants);
+	foreach(cell, lacking)
+		appendStringInfo(&grants, "%s %s('%s', %s)", grants.len == 0 ? "SELECT" : ",",
+						 quote_qualified_identifier(get_namespace_name(schema), "apikey_grant"),
+						 (char *) lfirst(cell),
+						 quote_literal_cstr(quote_identifier(name)));
+	apikey_health_find(finding, APIKEY_HEALTH_WARN,
+					   psprintf("%s may not do what the extension's owner may", name),
+					   psprintf("The extension has got this owner where the library was not loaded. Run, as the owner or a superuser: %s", grants.data));
+}
+
 static void
 check_slots(ApikeyFinding *finding)
 {
@@ -302,6 +334,7 @@ static const struct Check
 	{"pepper", check_pepper, NULL},
 	{"peppers", check_peppers, NULL},
 	{"version", check_version, NULL},
+	{"owner", check_owner, NULL},
 	{"slots", check_slots, NULL},
 	{"leases", check_leases, NULL},
 	{"notices", check_notices, NULL},
