@@ -213,19 +213,39 @@ SELECT apikey_create('unreadable');
 SELECT apikey_revoke(id) FROM apikeys WHERE name = 'unseen';
 RESET request.jwt.claims;
 SET ROLE regress_apikey_web;
--- a setting that is not there, or has no sensible name, is no subject
+-- a setting that is not there is no subject
 RESET ROLE;
 SET apikey.subject_setting = 'no.such.setting';
 SET ROLE regress_apikey_web;
 SELECT subject FROM apikey_verify(apikey_create('one'));
 RESET ROLE;
-SET apikey.subject_setting = ':';
+-- fail: what can name none
+CREATE FUNCTION regress_set(value text) RETURNS TABLE (set text, of_role text) LANGUAGE plpgsql AS $$
+BEGIN
+	BEGIN
+		set := set_config('apikey.subject_setting', value, true);
+	EXCEPTION WHEN OTHERS THEN set := SQLSTATE;
+	END;
+	BEGIN
+		EXECUTE format('ALTER ROLE regress_apikey_other SET apikey.subject_setting = %L', value);
+		of_role := 'done';
+	EXCEPTION WHEN OTHERS THEN of_role := SQLSTATE;
+	END;
+	RETURN NEXT;
+END $$;
+SELECT value, s.* FROM unnest('{app,:,:sub,app.u:,app.u:a:b,"app.u: ",.u,app.,app..u,a b c:sub,a b.c,1.u,app.1,app.u1$,application_name,""}'::text[]) value,
+	regress_set(value) s;
+ALTER ROLE regress_apikey_other RESET ALL;
+DROP FUNCTION regress_set;
+SET apikey.subject_setting = 'app';
+-- but what was there before the library was loaded stays, and leads to nobody
+\c -
+SET apikey.subject_setting = 'app';
+SELECT apikey_check('x');
+SHOW apikey.subject_setting;
 SET ROLE regress_apikey_web;
 SELECT subject FROM apikey_verify(apikey_create('two'));
-RESET ROLE;
-SET apikey.subject_setting = 'a b c:sub';
-SET ROLE regress_apikey_web;
-SELECT subject FROM apikey_verify(apikey_create('three'));
+SELECT name FROM apikeys ORDER BY name;
 -- fail: a subject that cannot be one
 RESET ROLE;
 SET apikey.subject_setting = 'request.jwt.claim.sub';

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "miscadmin.h"
 
 #include "compat.h"
@@ -91,6 +92,56 @@ assign_import_secret_file(const char *newval pg_attribute_unused(),
 	apikey_secret_forget();
 }
 
+/* Could this be the name of a setting?  Those of others have a dot, as ours have. */
+static bool
+names_setting(const char *name)
+{
+	bool		begins = true;	/* what is before a dot, or behind it */
+	bool		dotted = false;
+
+	for (const char *at = name; *at != '\0'; at++)
+	{
+		unsigned char c = *at;
+
+		if (c == '.' && !begins)
+			begins = dotted = true;
+		else if (c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+				 IS_HIGHBIT_SET(c) ||
+				 (!begins && (c == '$' || (c >= '0' && c <= '9'))))
+			begins = false;
+		else
+			return false;
+	}
+	return !begins && (dotted || apikey_find_setting(name) != NULL);
+}
+
+static bool defining = false;
+
+/*
+ * Refuses, to whoever sets it, what never leads to a subject.  A value that is
+ * there when the library is loaded stays, and then nobody has a subject: to
+ * refuse it would leave the setting empty, and each key with a subject to all of
+ * its role.  So does one of the configuration's files, which part of the
+ * processes would refuse.
+ */
+static bool
+check_subject_setting(char **newval, void **extra pg_attribute_unused(),
+					  GucSource source)
+{
+	const char *colon = strchr(*newval, ':');
+
+	if (defining || InitializingParallelWorker ||
+		(source != PGC_S_SESSION && source != PGC_S_TEST) ||
+		(*newval)[0] == '\0')
+		return true;
+	if (names_setting(colon == NULL ? *newval :
+					  pnstrdup(*newval, colon - *newval)) &&
+		(colon == NULL || colon[1] != '\0'))
+		return true;
+	GUC_check_errdetail("It is the name of a setting, as in \"app.user_id\", or of one and a member of the JSON object that it holds, as in \"request.jwt.claims:sub\".");
+	return false;
+}
+
 /* Whether subjects count decides what keys may do. */
 static void
 assign_subject_setting(const char *newval pg_attribute_unused(),
@@ -163,8 +214,8 @@ define_keys(void)
 							   "Setting that carries the application's user.",
 							   "The name of a setting, or setting:member for a member of a JSON object; empty: only roles count.",
 							   &apikey_subject_setting, "",
-							   PGC_SUSET, 0, NULL, assign_subject_setting,
-							   NULL);
+							   PGC_SUSET, 0, check_subject_setting,
+							   assign_subject_setting, NULL);
 }
 
 /* Settings of what is kept in memory and counted there. */
@@ -352,10 +403,12 @@ apikey_define_settings(void)
 	for (size_t i = 0; i < lengthof(guarded) &&
 		 !process_shared_preload_libraries_in_progress; i++)
 		refuse_connection_option(guarded[i]);
+	defining = true;
 	define_secrets();
 	define_keys();
 	define_memory();
 	define_requests();
 	define_fleet();
+	defining = false;
 	MarkGUCPrefixReserved("apikey");
 }
