@@ -63,7 +63,8 @@ extern List *apikey_lease_databases(void);
 extern bool apikey_lease_asked(Oid database);
 extern int	apikey_lease_take_asked(Oid database, pg_uuid_t *accounts,
 									int most);
-extern bool apikey_lease_take_asked_rate(Oid database, pg_uuid_t *limit);
+extern int	apikey_lease_take_asked_rates(Oid database, pg_uuid_t *limits,
+										  int most);
 extern void apikey_lease_drop(Oid database);
 extern const ApikeyMemoryPart apikey_lease_asked_memory;
 

@@ -46,13 +46,15 @@ apikey_fleet_lease_asked(Oid database, ApikeyFleetAsk *asks, int most)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int			asked = 0;
-	pg_uuid_t	account;
+	pg_uuid_t  *accounts = palloc(most * sizeof(pg_uuid_t));
+	/* At once: whoever waits may ask anew, and none is to be there twice. */
+	int			count = apikey_lease_take_asked(database, accounts, most);
 
-	while (asked < most && apikey_lease_take_asked(database, &account, 1) == 1)
+	for (int i = 0; i < count; i++)
 	{
 		int64		number = apikey_lease_new_number();
 		LWLock	   *lock;
-		ApikeySlot *slot = apikey_slot_find(database, &account, NULL, &lock);
+		ApikeySlot *slot = apikey_slot_find(database, &accounts[i], NULL, &lock);
 		ApikeyLease *lease;
 
 		if (slot == NULL)
@@ -73,12 +75,13 @@ apikey_fleet_lease_asked(Oid database, ApikeyFleetAsk *asks, int most)
 			lease->offer.generation = APIKEY_ASKED_OF_PRIMARY;
 			lease->offer.until = now;
 		}
-		asks[asked].account = account;
+		asks[asked].account = accounts[i];
 		fill_ask(lease, now, &asks[asked]);
 		SpinLockRelease(&slot->mutex);
 		LWLockRelease(lock);
 		asked++;
 	}
+	pfree(accounts);
 	return asked;
 }
 
@@ -181,6 +184,21 @@ apikey_fleet_lease_idle(Oid database, TimestampTz before,
 		LWLockRelease(lock);
 	}
 	return count;
+}
+
+/* Is there any in a database, as far as can be seen without a lock? */
+bool
+apikey_fleet_lease_held(Oid database)
+{
+	for (int i = 0; i < apikey_slot_count(); i++)
+	{
+		const ApikeySlot *slot = apikey_slot_at(i);
+
+		if (slot->used && slot->key.database == database &&
+			slot->lease.fleet && slot->lease.number != 0)
+			return true;
+	}
+	return false;
 }
 
 /* Nothing that was leased to this server in a database is good any more. */

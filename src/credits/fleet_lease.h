@@ -60,6 +60,7 @@ extern void apikey_fleet_lease_unanswered(Oid database,
 										  const pg_uuid_t *account);
 extern int	apikey_fleet_lease_idle(Oid database, TimestampTz before,
 									ApikeyFleetReturn *returns, int most);
+extern bool apikey_fleet_lease_held(Oid database);
 extern void apikey_fleet_lease_void_all(Oid database);
 
 /* For the worker of what has become the primary. */

@@ -249,26 +249,26 @@ apikey_lease_take_asked(Oid database, pg_uuid_t *accounts, int most)
 	return take_asked(database, false, accounts, most);
 }
 
-/* The same of a rate; false where there is none. */
-bool
-apikey_lease_take_asked_rate(Oid database, pg_uuid_t *limit)
+/* The same of rates. */
+int
+apikey_lease_take_asked_rates(Oid database, pg_uuid_t *limits, int most)
 {
-	return take_asked(database, true, limit, 1) == 1;
+	return take_asked(database, true, limits, most);
 }
 
 /* Drops what is asked for in a database that no worker can reach. */
 void
 apikey_lease_drop(Oid database)
 {
-	pg_uuid_t	accounts[64];
+	pg_uuid_t	ids[64];
 	int			count;
 
 	do
 	{
-		count = apikey_lease_take_asked(database, accounts, lengthof(accounts));
+		count = apikey_lease_take_asked(database, ids, lengthof(ids) / 2);
+		count += apikey_lease_take_asked_rates(database, ids + count,
+											   lengthof(ids) / 2);
 		for (int i = 0; i < count; i++)
-			apikey_lease_answer(database, &accounts[i]);
-	} while (count == lengthof(accounts));
-	while (apikey_lease_take_asked_rate(database, &accounts[0]))
-		apikey_lease_answer(database, &accounts[0]);
+			apikey_lease_answer(database, &ids[i]);
+	} while (count >= (int) lengthof(ids) / 2);
 }

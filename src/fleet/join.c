@@ -167,7 +167,11 @@ apikey_link_join(ApikeyLink *link)
 	ApikeyWireAnswer *answer;
 
 	if (apikey_link_known(link))
+	{
+		/* Once there was no place to tell it, perhaps. */
+		apikey_fleet_tell(link->database.oid, APIKEY_TICK_LAST, false);
 		return true;
+	}
 	link->joined = false;
 	membership = apikey_membership(link->database.oid, true);
 	if (membership == NULL)
@@ -192,7 +196,7 @@ apikey_link_join(ApikeyLink *link)
 		settle(membership, strtoi64(wire->value(answer, 0, 1), NULL, 10),
 			   strtoi64(wire->value(answer, 0, 2), NULL, 10));
 		link->joined = true;
-		apikey_fleet_tell(link->database.oid, true, false);
+		apikey_fleet_tell(link->database.oid, APIKEY_TICK_LAST, false);
 		apikey_link_works(link);
 	}
 	wire->free(answer);

@@ -28,7 +28,8 @@
 #define AGAIN_FIRST		100		/* milliseconds, doubled up to */
 #define AGAIN_MOST		3000
 #define END_WITHIN		1000	/* milliseconds, of a server that ends */
-#define ABSENT_AGAIN	60000	/* milliseconds: the extension is not there */
+#define ABSENT_AGAIN	60000	/* milliseconds: the extension is not there, and
+								 * nobody asks */
 
 /*
  * The functions are called by names, which whoever owns the schema there chooses.
@@ -53,14 +54,33 @@ later(int milliseconds)
 	return apikey_tick() + (ApikeyTick) milliseconds * 1000;
 }
 
-void
-apikey_link_close(ApikeyLink *link)
+static void
+close_connection(ApikeyLink *link)
 {
 	if (link->conn != NULL)
 		wire->close(link->conn);
 	link->conn = NULL;
 	link->joined = false;
-	apikey_fleet_tell(link->database.oid, false, false);
+}
+
+void
+apikey_link_close(ApikeyLink *link)
+{
+	close_connection(link);
+	apikey_fleet_tell(link->database.oid, 0, false);
+}
+
+/*
+ * Others need the connection: it is opened when it is asked for, or something is
+ * due.  As the primary has answered, it is believed to until that is overdue.
+ */
+void
+apikey_link_rest(ApikeyLink *link)
+{
+	close_connection(link);
+	apikey_fleet_tell(link->database.oid,
+					  Max(link->report_at, apikey_tick()) +
+					  (ApikeyTick) apikey_fleet_timeout * 1000, false);
 }
 
 /* The connection is given up; the next attempt is to be made later. */
@@ -185,6 +205,22 @@ leads_here(const ApikeyWireAnswer *answer)
 		(int64) GetSystemIdentifier();
 }
 
+/*
+ * There is nobody to speak to: no connection is held, and none is made for a
+ * while; soon where a session asks, since the extension is there now, perhaps.
+ */
+static void
+set_aside(ApikeyLink *link, bool own)
+{
+	apikey_link_close(link);
+	if (own)
+		apikey_fleet_tell(link->database.oid, 0, true);
+	else
+		apikey_fleet_forget(link->database.oid);
+	link->try_at = later(AGAIN_MOST);
+	link->report_at = link->beat_at = later(ABSENT_AGAIN);
+}
+
 /* Finds where the extension is; false where it is not, or does not answer. */
 static bool
 find_extension(ApikeyLink *link)
@@ -197,12 +233,7 @@ find_extension(ApikeyLink *link)
 	if (wire->error_code(answer) != NULL)
 		fail_by_wire(link, answer);
 	else if (wire->rows(answer) != 1 || leads_here(answer))
-	{
-		apikey_link_close(link);
-		apikey_fleet_tell(link->database.oid, false,
-						  wire->rows(answer) == 1);
-		link->try_at = later(ABSENT_AGAIN);
-	}
+		set_aside(link, wire->rows(answer) == 1);
 	else if (wire->value(answer, 0, 2) == NULL ||
 			 strcmp(wire->value(answer, 0, 2), "off") != 0)
 		apikey_link_fail(link, "The role of the connection is a superuser there: who owns the extension's schema could have it do anything.");

@@ -36,6 +36,7 @@ typedef struct ApikeyLink
 	int			again;			/* milliseconds */
 	ApikeyTick	try_at;			/* not before */
 	ApikeyTick	report_at;		/* the next one */
+	ApikeyTick	asked_at;		/* a session asked, last */
 	ApikeyTick	beat_at;		/* of a subscriber */
 	int			beats;			/* that have not arrived yet */
 	ApikeyBeat	waiting[APIKEY_BEATS];
@@ -71,6 +72,7 @@ extern void apikey_array_put(ApikeyArray *array, ApikeyCall *call,
 /* link.c */
 extern bool apikey_link_open(ApikeyLink *link);
 extern void apikey_link_close(ApikeyLink *link);
+extern void apikey_link_rest(ApikeyLink *link);
 extern void apikey_link_fail(ApikeyLink *link, const char *reason);
 extern void apikey_link_works(ApikeyLink *link);
 extern void apikey_call_add(ApikeyCall *call, const char *type,

@@ -6,6 +6,11 @@
  * a promotion: then it has nothing to do.  It is connected to no database, so
  * it stands in nobody's way; it reads what is shared by all.  If it ends, it is
  * started again.
+ *
+ * Each database has a link, which has its turn when a session asks, before all
+ * others, or when something is due.  Connections are kept of the few for which
+ * sessions asked last; the others rest, and connect for a turn.  Where the
+ * primary has no extension in a database, there is no connection to keep.
  */
 #include "postgres.h"
 
@@ -28,14 +33,15 @@
 #include "fleet/wire.h"
 
 #define RESTARTED_AFTER	10		/* seconds */
-#define LINKS_MAX		64		/* databases that are reported */
-#define LINKS_KEPT		8		/* connected all the time, if there are no more */
+#define LINKS_KEPT		8		/* connected between their turns */
 #define REPORTS_AT_ONCE	20		/* before others have their turn */
-#define ARRIVES_WITHIN	20000	/* microseconds between looks at what arrives */
+#define ARRIVES_WITHIN	20		/* milliseconds between looks at what arrives */
 #define LOOKS_EVERY		10000	/* milliseconds, without anything to do */
 
-static ApikeyLink links[LINKS_MAX];
+static ApikeyLink *links = NULL;
 static int	link_count = 0;
+static int	link_room = 0;
+static bool links_known = false;	/* those of the databases as they were listed */
 static MemoryContext round_context = NULL;
 
 /* Often enough that what is used is there within two flush intervals. */
@@ -54,34 +60,38 @@ reports(const ApikeyFleetDatabase *database)
 		(database->subscribed && apikey_primary_conninfo[0] != '\0');
 }
 
-/* The link to a database, by its number; NULL where there are too many. */
-static ApikeyLink *
-link_of(const ApikeyFleetDatabase *database)
+/* A database has a link. */
+static void
+have_link(const ApikeyFleetDatabase *database)
 {
 	for (int i = 0; i < link_count; i++)
 	{
 		if (links[i].database.oid == database->oid)
 		{
 			links[i].database = *database;
-			return &links[i];
+			return;
 		}
 	}
-	if (link_count == LINKS_MAX)
-		return NULL;
+	if (link_count == link_room)
+	{
+		link_room = Max(16, link_room * 2);
+		links = links == NULL ?
+			MemoryContextAlloc(TopMemoryContext, link_room * sizeof(ApikeyLink)) :
+			repalloc(links, link_room * sizeof(ApikeyLink));
+	}
 	memset(&links[link_count], 0, sizeof(ApikeyLink));
-	links[link_count].database = *database;
-	return &links[link_count++];
+	links[link_count++].database = *database;
 }
 
 static bool
-is_listed(Oid database)
+is_reported(Oid database)
 {
 	const ApikeyFleetDatabase *listed;
 
 	for (int i = 0; (listed = apikey_target_database(i)) != NULL; i++)
 	{
 		if (listed->oid == database)
-			return true;
+			return reports(listed);
 	}
 	return false;
 }
@@ -94,7 +104,7 @@ prune_links(void)
 	{
 		Oid			database = links[i].database.oid;
 
-		if (is_listed(database))
+		if (is_reported(database))
 			continue;
 		apikey_link_close(&links[i]);
 		apikey_fleet_forget(database);
@@ -103,12 +113,28 @@ prune_links(void)
 	}
 }
 
+/* Each database that reports has a link, and no other. */
+static void
+list_links(void)
+{
+	const ApikeyFleetDatabase *database;
+
+	prune_links();
+	for (int i = 0; (database = apikey_target_database(i)) != NULL; i++)
+	{
+		if (reports(database))
+			have_link(database);
+	}
+	links_known = true;
+}
+
 static void
 close_links(void)
 {
 	for (int i = 0; i < link_count; i++)
 		apikey_link_close(&links[i]);
 	link_count = 0;
+	links_known = false;
 }
 
 /* Reports what a database has to tell. */
@@ -150,37 +176,82 @@ beat(ApikeyLink *link)
 	return true;
 }
 
-/* When something is due for a database without being asked for. */
+/* Does a session ask the primary, or would it? */
+static bool
+is_asked(const ApikeyLink *link)
+{
+	return apikey_lease_asked(link->database.oid) ||
+		apikey_fleet_wanted(link->database.oid);
+}
+
+/* When a database has its turn. */
 static ApikeyTick
 due_at(const ApikeyLink *link)
 {
-	ApikeyTick	due = link->report_at;
+	ApikeyTick	due = is_asked(link) ? 0 : link->report_at;
 
 	if (!RecoveryInProgress())
-		due = Min(due, link->beats > 0 ? apikey_tick() + ARRIVES_WITHIN :
-				  link->beat_at);
+		due = Min(due, link->beat_at);
 	return Max(due, link->try_at);
 }
 
-/* Does what is due for a database. */
+/* Of too many that are connected the one rests for which nobody asked longest. */
 static void
-serve(ApikeyLink *link)
+keep_few(ApikeyLink *last)
+{
+	ApikeyLink *resting = last;
+	int			connected = 0;
+
+	for (int i = 0; i < link_count; i++)
+	{
+		if (links[i].conn == NULL)
+			continue;
+		connected++;
+		if (links[i].asked_at < resting->asked_at)
+			resting = &links[i];
+	}
+	if (last->conn != NULL && connected > LINKS_KEPT)
+		apikey_link_rest(resting);
+}
+
+/* A database's turn: what is asked for in it, and what is due. */
+static void
+take_turn(ApikeyLink *link)
 {
 	ApikeyTick	now = apikey_tick();
 
-	if (now < link->try_at)
-		return;
-	if (!RecoveryInProgress())
-		apikey_link_look_at_beats(link);
-	else if (now < link->report_at && !apikey_lease_asked(link->database.oid))
-		return;
+	if (is_asked(link))
+		link->asked_at = now;
 	if (apikey_link_open(link) && apikey_link_join(link) &&
 		apikey_link_lease(link) && apikey_link_take(link) && beat(link) &&
 		now >= link->report_at)
 		report(link);
 	MemoryContextReset(round_context);
-	if (link->conn != NULL && link_count > LINKS_KEPT)
-		apikey_link_close(link);
+	keep_few(link);
+}
+
+/* Has it had its turn? */
+static bool
+serve(ApikeyLink *link)
+{
+	if (!reports(&link->database))
+		return false;
+	if (!RecoveryInProgress())
+		apikey_link_look_at_beats(link);
+	if (apikey_tick() < due_at(link))
+		return false;
+	take_turn(link);
+	return true;
+}
+
+static void
+serve_asked(void)
+{
+	for (int i = 0; i < link_count; i++)
+	{
+		if (is_asked(&links[i]))
+			(void) serve(&links[i]);
+	}
 }
 
 /* The server ends: what was leased and is not spent goes back. */
@@ -192,25 +263,36 @@ return_all(void)
 		if (apikey_link_known(&links[i]))
 			(void) apikey_link_return(&links[i], true);
 	}
+	for (int i = 0; i < link_count; i++)
+	{
+		if (links[i].conn != NULL ||
+			!apikey_fleet_lease_held(links[i].database.oid))
+			continue;
+		if (apikey_link_open(&links[i]) && apikey_link_join(&links[i]))
+			(void) apikey_link_return(&links[i], true);
+		apikey_link_close(&links[i]);
+	}
 }
 
 /* Goes round the databases; returns how long there is nothing to do. */
 static long
 serve_all(void)
 {
-	const ApikeyFleetDatabase *database;
 	int64		rest = LOOKS_EVERY;
 
-	for (int i = 0; (database = apikey_target_database(i)) != NULL; i++)
+	serve_asked();
+	for (int i = 0; i < link_count; i++)
 	{
-		ApikeyLink *link = reports(database) ? link_of(database) : NULL;
-		int64		due;
+		if (serve(&links[i]))
+			serve_asked();
+	}
+	for (int i = 0; i < link_count; i++)
+	{
+		int64		due = (int64) due_at(&links[i]) - (int64) apikey_tick();
 
-		if (link == NULL)
-			continue;
-		serve(link);
-		due = (int64) due_at(link) - (int64) apikey_tick();
 		rest = Min(rest, due / 1000 + 1);
+		if (links[i].beats > 0)
+			rest = Min(rest, ARRIVES_WITHIN);
 	}
 	return Max(rest, 1);
 }
@@ -288,8 +370,8 @@ apikey_fleet_main(Datum arg pg_attribute_unused())
 			close_links();
 		was_standby = RecoveryInProgress();
 		if ((was_standby || apikey_primary_conninfo[0] != '\0') &&
-			apikey_target_list())
-			prune_links();
+			(apikey_target_list() || !links_known))
+			list_links();
 		apikey_pulse_step();
 		rest(serve_all());
 	}

@@ -230,17 +230,19 @@ int
 apikey_fleet_rate_asked(Oid database, ApikeyFleetTake *takes, int most)
 {
 	int			asked = 0;
-	pg_uuid_t	limit;
+	pg_uuid_t  *limits = palloc(most * sizeof(pg_uuid_t));
+	/* At once: whoever waits may ask anew, and none is to be there twice. */
+	int			count = apikey_lease_take_asked_rates(database, limits, most);
 
-	while (asked < most && apikey_lease_take_asked_rate(database, &limit))
+	for (int i = 0; i < count; i++)
 	{
 		LWLock	   *lock;
-		ApikeySlot *slot = apikey_slot_find(database, &limit, NULL, &lock);
+		ApikeySlot *slot = apikey_slot_find(database, &limits[i], NULL, &lock);
 		bool		wanted;
 
 		if (slot == NULL)
 			continue;
-		takes[asked].limit = limit;
+		takes[asked].limit = limits[i];
 		SpinLockAcquire(&slot->mutex);
 		/* Who asked may have been answered meanwhile. */
 		wanted = slot->lease.wanted_most > 0;
@@ -249,6 +251,7 @@ apikey_fleet_rate_asked(Oid database, ApikeyFleetTake *takes, int most)
 		LWLockRelease(lock);
 		asked += wanted;
 	}
+	pfree(limits);
 	return asked;
 }
 

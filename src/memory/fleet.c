@@ -4,7 +4,8 @@
  *
  * A member verifies beside the primary: a standby, or a database that a
  * subscription brings the keys to.  Its worker, which speaks to the primary,
- * says here how it gets on.  The latch and the entries change under the mutex.
+ * says here how it gets on, and sessions say where they would ask the primary,
+ * if it could be reached.  The latch and the entries change under the mutex.
  */
 #include "postgres.h"
 
@@ -26,13 +27,14 @@
 
 #define DATABASES_MAX	64
 
-/* How the worker gets on with a database; written by it alone. */
+/* How the worker gets on with a database; a session writes "wanted" alone. */
 typedef struct Entry
 {
 	Oid			database;		/* invalid: free */
-	bool		joined;			/* on a connection that works */
+	ApikeyTick	until;			/* the primary can be asked; 0: it cannot */
 	bool		own;			/* where the primary should be, we are */
 	bool		failed;			/* it has not joined since it failed */
+	bool		wanted;			/* somebody would have asked */
 } Entry;
 
 typedef struct Shared
@@ -99,6 +101,32 @@ find_entry(Oid database)
 	return NULL;
 }
 
+/*
+ * A database's, made where it has none.  There may be many databases that fail,
+ * as nobody is let into them: those give way.  The mutex is held.
+ */
+static Entry *
+make_entry(Oid database)
+{
+	Entry	   *entry = find_entry(database);
+
+	if (entry == NULL)
+		entry = find_entry(InvalidOid);
+	for (int i = 0; i < DATABASES_MAX && entry == NULL; i++)
+	{
+		const Entry *other = &shared->entries[i];
+
+		if (other->until == 0 && !other->own && !other->wanted)
+			entry = &shared->entries[i];
+	}
+	if (entry != NULL && entry->database != database)
+	{
+		memset(entry, 0, sizeof(Entry));
+		entry->database = database;
+	}
+	return entry;
+}
+
 /* What is told of a database, and whether there is a worker; nothing: all false. */
 static Entry
 read_entry(Oid database, bool *worker)
@@ -115,22 +143,20 @@ read_entry(Oid database, bool *worker)
 	return copy;
 }
 
-/* For the worker: how it gets on with a database. */
+/* For the worker: how it gets on with a database, which it has just tried. */
 void
-apikey_fleet_tell(Oid database, bool joined, bool own)
+apikey_fleet_tell(Oid database, ApikeyTick until, bool own)
 {
 	Entry	   *entry;
 
 	SpinLockAcquire(&shared->mutex);
-	entry = find_entry(database);
-	if (entry == NULL)
-		entry = find_entry(InvalidOid);
+	entry = until > 0 || own ? make_entry(database) : find_entry(database);
 	if (entry != NULL)
 	{
-		entry->database = database;
-		entry->joined = joined;
+		entry->until = until;
 		entry->own = own;
-		entry->failed &= !joined;
+		entry->failed &= until == 0;
+		entry->wanted = false;
 	}
 	SpinLockRelease(&shared->mutex);
 }
@@ -142,7 +168,7 @@ apikey_fleet_fail(Oid database)
 	Entry	   *entry;
 
 	SpinLockAcquire(&shared->mutex);
-	entry = find_entry(database);
+	entry = make_entry(database);
 	if (entry != NULL)
 		entry->failed = true;
 	SpinLockRelease(&shared->mutex);
@@ -176,13 +202,43 @@ apikey_fleet_cut_off(Oid database)
 	return shared != NULL && (read_entry(database, &worker).failed || !worker);
 }
 
-/* May who waits for the primary's answer hope for one? */
+/*
+ * May who waits for the primary's answer hope for one?  If not, the worker is
+ * told to try: who asks next may.
+ */
 bool
 apikey_fleet_connected(Oid database)
 {
+	ApikeyTick	now = apikey_tick();
+	bool		connected = false;
+	bool		call = false;
+	Latch	   *worker;
+	Entry	   *entry;
+
+	if (shared == NULL)
+		return false;
+	SpinLockAcquire(&shared->mutex);
+	worker = shared->worker;
+	entry = worker == NULL ? NULL : make_entry(database);
+	if (entry != NULL)
+	{
+		connected = now < entry->until;
+		call = !connected && !entry->wanted;
+		entry->wanted = !connected;
+	}
+	SpinLockRelease(&shared->mutex);
+	if (call)
+		SetLatch(worker);
+	return connected;
+}
+
+/* For the worker: has it been told to try, and has not yet? */
+bool
+apikey_fleet_wanted(Oid database)
+{
 	bool		worker;
 
-	return shared != NULL && read_entry(database, &worker).joined && worker;
+	return read_entry(database, &worker).wanted;
 }
 
 /* Does apikey.primary_conninfo lead to this server itself? */

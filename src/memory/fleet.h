@@ -9,6 +9,7 @@
 
 #include "store/store.h"
 #include "memory/part.h"
+#include "memory/tick.h"
 
 /* fleet.c: what all processes know of this server's part */
 extern const ApikeyMemoryPart apikey_fleet_memory;
@@ -16,7 +17,8 @@ extern bool apikey_fleet_member(void);
 extern bool apikey_fleet_arrives(ApikeyRelation table);
 extern bool apikey_fleet_limits_elsewhere(void);
 extern bool apikey_fleet_connected(Oid database);
-extern void apikey_fleet_tell(Oid database, bool joined, bool own);
+extern bool apikey_fleet_wanted(Oid database);
+extern void apikey_fleet_tell(Oid database, ApikeyTick until, bool own);
 extern void apikey_fleet_fail(Oid database);
 extern void apikey_fleet_forget(Oid database);
 extern bool apikey_fleet_cut_off(Oid database);

@@ -10,13 +10,8 @@
  *
  * A subscriber's database is fresh by itself: by the number of the primary's beat
  * that has arrived in it, once that is committed (beat.c).
- *
- * The time is this machine's own, since its start: no clock of another is
- * compared with it, and nobody sets it back.
  */
 #include "postgres.h"
-
-#include <time.h>
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -26,13 +21,6 @@
 
 #include "store/store.h"
 #include "memory/memory_internal.h"
-
-/* Where there is one, a clock that goes on while the machine sleeps. */
-#ifdef CLOCK_BOOTTIME
-#define TICKS	CLOCK_BOOTTIME
-#else
-#define TICKS	CLOCK_MONOTONIC
-#endif
 
 #define DATABASES_MAX	64		/* of subscribers; what is beyond is never fresh */
 
@@ -114,15 +102,6 @@ const ApikeyMemoryPart apikey_fresh_memory = {
 	.start = start_memory,
 	.forget = forget_database
 };
-
-ApikeyTick
-apikey_tick(void)
-{
-	struct timespec now;
-
-	(void) clock_gettime(TICKS, &now);
-	return (ApikeyTick) now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000 + 1;
-}
 
 /* All that was committed on the primary at that time is here. */
 void

@@ -7,13 +7,10 @@
 
 #include "store/store.h"
 #include "memory/part.h"
-
-/* A time that no clock's setting moves, in microseconds; 0 is never. */
-typedef uint64 ApikeyTick;
+#include "memory/tick.h"
 
 /* fresh.c */
 extern const ApikeyMemoryPart apikey_fresh_memory;
-extern ApikeyTick apikey_tick(void);
 extern void apikey_fresh_as_of(ApikeyTick tick);
 extern void apikey_fresh_database_as_of(Oid database, ApikeyTick tick);
 extern void apikey_fresh_beat_arrived(int64 number);

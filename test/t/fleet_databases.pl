@@ -1,6 +1,7 @@
 # A member with several databases: it is known in each, and becomes another one
-# in all of them where one forgets it; those of a subscriber may all come from
-# the same database of the publisher.
+# in all of them where one forgets it; there may be more than it is connected to
+# all the time; those of a subscriber may all come from the same database of the
+# publisher.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -14,6 +15,7 @@ apikey.flush_interval = '300ms'
 apikey.fleet_interval = '200ms'
 apikey.fleet_timeout = '2s'
 max_worker_processes = 20
+max_connections = 30
 };
 my $primary = PostgreSQL::Test::Cluster->new('primary');
 $primary->init(allows_streaming => 'logical');
@@ -68,7 +70,54 @@ $forget->('shop', postgres => 3, shop => 1, app => 3);
 $use_everywhere->($standby, 'and again');
 is($session->query_safe('SELECT 1'), '1', 'the session has gone on');
 $session->quit;
+
+# More databases than connections are kept of.  Nothing is due for an hour, so
+# what is leased is what a session has asked for.
+my @more = map { "more$_" } 1 .. 9;
+my $spend = sub {
+	my ($what, @in) = @_;
+	my %made;
+	for my $database (@in)
+	{
+		for my $kind (qw(credits quota rate))
+		{
+			my $key = $made{$database}{$kind} = $primary->safe_psql($database, "SELECT apikey_create('$what-$kind'" . ($kind eq 'credits' ? ', credits => 1000)' : ')'));
+			my $shared = $kind eq 'rate' ? 'true' : 'false';
+			$primary->safe_psql($database, "SELECT apikey_limit_set('calls', 1000, '1 day', '$kind', key => apikey_id('$key'), shared => $shared)") if $kind ne 'credits';
+		}
+	}
+	$primary->wait_for_catchup('standby');
+	for my $kind (qw(credits quota rate))
+	{
+		my $costs = $kind eq 'credits' ? '' : q{, costs => '{"calls": 1}'};
+		for my $database (@in)
+		{
+			# A session waits for a moment only: who asks next finds it.
+			my @codes;
+			while (@codes < 4 && !grep { $_ eq 'valid' } @codes)
+			{
+				sleep 1 if @codes;
+				push @codes, $standby->safe_psql($database, "SELECT code FROM apikey_verify('$made{$database}{$kind}'$costs)");
+			}
+			is($codes[-1], 'valid', "$what, $database: $kind") or diag("tried: @codes");
+		}
+	}
+	cmp_ok($primary->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'fleet'}), '<=', 10, "$what: connections are few");
+};
+$primary->safe_psql('postgres', "CREATE DATABASE $_") for @more;
+$primary->wait_for_catchup('standby');
+$standby->append_conf('postgresql.conf', "apikey.flush_interval = '1h'\napikey.fleet_interval = '1h'\n");
+$standby->restart;
+$spend->('three-of-twelve', @databases);
+for my $database (@more)
+{
+	$primary->safe_psql($database, q{SET client_min_messages = warning; CREATE EXTENSION apikey CASCADE; SELECT apikey_grant('servers', 'fleet')});
+}
+$spend->('all-twelve', @databases, @more);
+$spend->('again', @databases, @more);
+cmp_ok($primary->safe_psql($_, 'SELECT count(*) FROM apikey_server_lease'), '>', 0, "leased: $_") for @databases, @more;
 $standby->stop;
+is($primary->safe_psql($_, 'SELECT count(*) FROM apikey_server_lease'), '0', "returned: $_") for @databases, @more;
 unlike(slurp_file($standby->logfile), qr/terminated by signal|terminating connection because/, 'no process has crashed');
 
 # All its databases come from one.
