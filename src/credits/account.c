@@ -265,6 +265,32 @@ apikey_account_lock_now(const pg_uuid_t *account, ApikeyLock lock,
 	return true;
 }
 
+/*
+ * An account that has been locked stays locked with a transaction that its user
+ * may leave open: raises where that holds too much of the shared memory already.
+ */
+void
+apikey_account_hold(const pg_uuid_t *account)
+{
+	if (!apikey_lease_hold(account))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("open transactions hold the credits of too many API keys"),
+				 errdetail("A role's keys have as many places in shared memory that cannot be given to others before a commit as they may have."),
+				 errhint("Change fewer in a transaction, or raise \"apikey.max_tracked_keys\".")));
+}
+
+/* Locks an account to be changed by a session. */
+bool
+apikey_account_lock_here(const pg_uuid_t *account, ApikeyLock lock,
+						 ApikeyRow *row)
+{
+	if (!apikey_account_lock_now(account, lock, row))
+		return false;
+	apikey_account_hold(account);
+	return true;
+}
+
 /* Writes an account back. */
 void
 apikey_account_write(ApikeyRow *row)

@@ -64,7 +64,7 @@ apikey_account_open(const pg_uuid_t *account, Snapshot seen, ApikeyRow *key)
 	if (!apikey_table_fetch(&apikey_account_table, account, seen, &before) ||
 		!(account_held(account) ?
 		  apikey_table_fetch_latest(&apikey_account_table, account, &row) :
-		  apikey_account_lock_now(account, APIKEY_LOCK_UPDATE, &row)) ||
+		  apikey_account_lock_here(account, APIKEY_LOCK_UPDATE, &row)) ||
 		DatumGetTimestampTz(before.values[APIKEY_ACCOUNT_GRANTED_AT]) !=
 		DatumGetTimestampTz(row.values[APIKEY_ACCOUNT_GRANTED_AT]))
 		ereport(ERROR,
@@ -238,7 +238,7 @@ apikey_account_update(ApikeyRow *key, bool set_anew)
 		replace_account(key);
 		return;
 	}
-	if (!apikey_account_lock_now(account, APIKEY_LOCK_UPDATE, &row))
+	if (!apikey_account_lock_here(account, APIKEY_LOCK_UPDATE, &row))
 		apikey_account_refuse_missing();
 	if (key->nulls[APIKEY_KEY_CREDITS])
 	{
@@ -276,8 +276,8 @@ other_key(const ApikeyRow *row, void *state)
 
 /*
  * A key is deleted: with the last one that has it, its account.  Where somebody
- * has that locked, by a verification perhaps, it stays, and is nobody's until
- * a superuser purges.
+ * has that locked, by a verification perhaps, or open transactions hold too many,
+ * it stays, and is nobody's until a superuser purges.
  */
 static void
 forget_account(const ApikeyRow *key)
@@ -286,7 +286,7 @@ forget_account(const ApikeyRow *key)
 	Sharing		sharing = {.key = apikey_row_id(key)};
 	ApikeyRow	row;
 
-	if (account == NULL ||
+	if (account == NULL || !apikey_lease_hold(account) ||
 		!apikey_table_lock(&apikey_account_table, account, APIKEY_LOCK_UPDATE_SKIP,
 						   &row))
 		return;
@@ -357,7 +357,7 @@ apikey_account_add(const pg_uuid_t *account, int64 amount)
 	int64		balance;
 	int64		total;
 
-	if (!apikey_account_lock_now(account, APIKEY_LOCK_UPDATE, &row))
+	if (!apikey_account_lock_here(account, APIKEY_LOCK_UPDATE, &row))
 		apikey_account_refuse_missing();
 	apikey_account_lease(&row, &lease);
 	(void) apikey_lease_state(account, &lease, &available);

@@ -56,7 +56,7 @@ apikey_account_of_limit_changed(const ApikeyRow *limit, int64 more,
 {
 	ApikeyRow	row;
 
-	if (!apikey_account_lock_now(apikey_row_id(limit), APIKEY_LOCK_UPDATE,
+	if (!apikey_account_lock_here(apikey_row_id(limit), APIKEY_LOCK_UPDATE,
 								 &row))
 		apikey_account_refuse_missing();
 	if (more < 0 || restart ||
@@ -80,6 +80,7 @@ apikey_account_of_limit_drop(const pg_uuid_t *id)
 
 	if (!apikey_table_lock(&apikey_account_table, id, APIKEY_LOCK_UPDATE, &row))
 		return;
+	apikey_account_hold(id);
 	apikey_lease_ending(id);
 	apikey_table_delete(&apikey_account_table, id, false);
 	apikey_account_note_written(id);

@@ -57,7 +57,7 @@ hold_soon(const pg_uuid_t *account, TimestampTz until, ApikeyRow *row)
 {
 	long		step = 1;
 
-	while (!apikey_account_lock_now(account, APIKEY_LOCK_UPDATE_SKIP, row))
+	while (!apikey_account_lock_here(account, APIKEY_LOCK_UPDATE_SKIP, row))
 	{
 		if (GetCurrentTimestamp() >= until || !apikey_account_exists(account))
 			return false;

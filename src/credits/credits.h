@@ -50,6 +50,8 @@ extern ApikeyTransactionPart apikey_spend_transaction;
 /* lease.c */
 extern bool apikey_lease_told(const pg_uuid_t *account, ApikeySlotHint *hint,
 							  bool exhausted);
+extern void apikey_lease_tell(const pg_uuid_t *account, ApikeySlotHint *hint,
+							  bool exhausted);
 extern void apikey_lease_changed(const pg_uuid_t *account);
 
 /* lease_asked.c */
@@ -76,6 +78,9 @@ extern void apikey_account_put_back(ApikeyRow *row, int64 taken_out);
 extern void apikey_account_lease(const ApikeyRow *row, ApikeyLeaseRow *lease);
 extern bool apikey_account_lock_now(const pg_uuid_t *account, ApikeyLock lock,
 									ApikeyRow *row);
+extern bool apikey_account_lock_here(const pg_uuid_t *account, ApikeyLock lock,
+									 ApikeyRow *row);
+extern void apikey_account_hold(const pg_uuid_t *account);
 extern int64 apikey_account_take_out(ApikeyRow *row, bool end);
 extern void apikey_account_write(ApikeyRow *row);
 extern void apikey_account_write_here(ApikeyRow *row);

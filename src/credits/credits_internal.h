@@ -21,6 +21,7 @@ extern bool apikey_lease_state(const pg_uuid_t *account,
 							   const ApikeyLeaseRow *row, int64 *available);
 extern int64 apikey_lease_take_out(const pg_uuid_t *account,
 								   const ApikeyLeaseRow *row, bool end);
+extern bool apikey_lease_hold(const pg_uuid_t *account);
 extern void apikey_lease_ending(const pg_uuid_t *account);
 extern void apikey_lease_void(const pg_uuid_t *account);
 

@@ -250,8 +250,8 @@ apikey_fleet_lease_adopt(const pg_uuid_t *account, int64 number)
 	if (lease->fleet && lease->number == number)
 	{
 		amount = lease->available;
-		(void) apikey_spend_record(account, NULL, lease, amount,
-								   APIKEY_SPEND_ENDS);
+		(void) apikey_spend_record(account, NULL, slot, amount,
+								   APIKEY_SPEND_ENDS, APIKEY_PIN_ALWAYS);
 		lease->available = 0;
 	}
 	SpinLockRelease(&slot->mutex);

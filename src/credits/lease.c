@@ -87,9 +87,10 @@ known_to_lack(const ApikeyLease *lease, const ApikeySpending *spending)
 
 /* Takes what a lease has; its slot's mutex is held. */
 static ApikeyCreditVerdict
-take_of_lease(ApikeyLease *lease, ApikeySpending *spending)
+take_of_lease(ApikeySlot *slot, ApikeySpending *spending)
 {
 	ApikeyCreditVerdict verdict = APIKEY_CREDIT_ASK;
+	ApikeyLease *lease = &slot->lease;
 
 	if (spendable(lease, spending->charge) >= spending->cost)
 	{
@@ -102,12 +103,14 @@ take_of_lease(ApikeyLease *lease, ApikeySpending *spending)
 			APIKEY_CREDIT_EXHAUSTED;
 		spending->taken = spending->charge ? lease->available : 0;
 	}
-	if (spending->taken > 0)
+	if (spending->taken > 0 &&
+		apikey_spend_record(spending->account, spending->hint, slot, spending->taken,
+							APIKEY_SPEND_ONLY, APIKEY_PIN_BOUNDED) == NULL)
 	{
-		lease->available -= spending->taken;
-		(void) apikey_spend_record(spending->account, spending->hint, lease,
-								   spending->taken, APIKEY_SPEND_ONLY);
+		spending->taken = 0;
+		return APIKEY_CREDIT_UNAVAILABLE;
 	}
+	lease->available -= spending->taken;
 	if (verdict == APIKEY_CREDIT_SPENT)
 		lease->spent_at = spending->now;
 	spending->known = lease->left_at != 0;
@@ -118,7 +121,8 @@ take_of_lease(ApikeyLease *lease, ApikeySpending *spending)
 
 /*
  * Spends of an account's lease; cost 0 only asks.  ASK where the worker has to
- * say first; UNAVAILABLE where there is no room for the account.
+ * say first; UNAVAILABLE where there is no room for the account, or what may
+ * come back holds as much of it as it may.
  */
 ApikeyCreditVerdict
 apikey_lease_spend(ApikeySpending *spending)
@@ -137,11 +141,14 @@ apikey_lease_spend(ApikeySpending *spending)
 	lease = &slot->lease;
 	if (lease->matched && spending->now < lease->until)
 	{
-		verdict = take_of_lease(lease, spending);
+		verdict = take_of_lease(slot, spending);
 		low = verdict == APIKEY_CREDIT_SPENT &&
 			lease->available < lease->low && lease->wanted_most == 0 &&
 			!(spending->known && lease->left <= 0);
 	}
+	/* Nothing is leased that could not be spent. */
+	if (verdict == APIKEY_CREDIT_ASK && !apikey_spend_may_pin(slot))
+		verdict = APIKEY_CREDIT_UNAVAILABLE;
 	SpinLockRelease(&slot->mutex);
 	if (low)
 		apikey_lease_ask(spending->account, 1, false, false);
@@ -199,26 +206,25 @@ apikey_lease_give_back(const pg_uuid_t *account, ApikeySlotHint *hint,
 	SpinLockAcquire(&slot->mutex);
 	if (slot->lease.matched && now < slot->lease.until)
 	{
-		open = true;
-		amount -= undo_own(account, &slot->lease, amount);
-		if (amount > 0)
-		{
-			apikey_spend_record(account, hint, &slot->lease, 0,
-								APIKEY_SPEND_CHANGES)->back = amount;
-		}
+		ApikeySpend *spend = NULL;
+		int64		undone = undo_own(account, &slot->lease, amount);
+
+		if (amount > undone)
+			spend = apikey_spend_record(account, hint, slot, 0, APIKEY_SPEND_CHANGES,
+										APIKEY_PIN_BOUNDED);
+		if (spend != NULL)
+			spend->back = amount - undone;
+		open = amount == undone || spend != NULL;
 	}
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	return open;
 }
 
-/*
- * Has it been told in this period that an account is low, or exhausted?  It is
- * from now on.
- */
-bool
-apikey_lease_told(const pg_uuid_t *account, ApikeySlotHint *hint,
-				  bool exhausted)
+/* Finds out, or says, that an account was told to be low, or exhausted. */
+static bool
+told_in_slot(const pg_uuid_t *account, ApikeySlotHint *hint, bool exhausted,
+			 bool now_told)
 {
 	LWLock	   *lock;
 	ApikeySlot *slot = apikey_slot_find(MyDatabaseId, account, hint, &lock);
@@ -226,14 +232,33 @@ apikey_lease_told(const pg_uuid_t *account, ApikeySlotHint *hint,
 	bool		before;
 
 	if (slot == NULL)
-		return true;
+		return false;
 	told = exhausted ? &slot->lease.exhausted_told : &slot->lease.low_told;
 	SpinLockAcquire(&slot->mutex);
 	before = *told;
-	*told = true;
+	*told |= now_told;
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	return before;
+}
+
+/*
+ * Has it been told in this period that an account is low, or exhausted?  Where
+ * nobody here knows, its row does.
+ */
+bool
+apikey_lease_told(const pg_uuid_t *account, ApikeySlotHint *hint,
+				  bool exhausted)
+{
+	return told_in_slot(account, hint, exhausted, false);
+}
+
+/* It is on the list of what is to be told. */
+void
+apikey_lease_tell(const pg_uuid_t *account, ApikeySlotHint *hint,
+				  bool exhausted)
+{
+	(void) told_in_slot(account, hint, exhausted, true);
 }
 
 /*
@@ -291,15 +316,17 @@ apikey_lease_take_out(const pg_uuid_t *account, const ApikeyLeaseRow *row,
 		return 0;
 	lease = &slot->lease;
 	SpinLockAcquire(&slot->mutex);
+	apikey_lease_row_free(slot);
 	/* What the row says now it does not say if we roll back. */
 	if (ended == 0 || ended != lease->era)
 	{
 		apikey_lease_settle_with(lease, row);
 		if (now < lease->until)
 			amount = lease->available;
-		(void) apikey_spend_record(account, NULL, lease, lease->available,
-								   end ? APIKEY_SPEND_ENDS :
-								   APIKEY_SPEND_CHANGES);
+		(void) apikey_spend_record(account, NULL, slot, lease->available,
+								   end ? APIKEY_SPEND_ENDS : APIKEY_SPEND_CHANGES,
+								   lease->available > 0 ? APIKEY_PIN_ALWAYS :
+								   APIKEY_PIN_NONE);
 		lease->available = 0;
 		lease->too_much = false;
 		/* What the account has now, others cannot know before our commit. */
@@ -325,9 +352,37 @@ note_effect(const pg_uuid_t *account, ApikeySpendEffect effect)
 	if (slot == NULL)
 		return;
 	SpinLockAcquire(&slot->mutex);
-	(void) apikey_spend_record(account, NULL, &slot->lease, 0, effect);
+	(void) apikey_spend_record(account, NULL, slot, 0, effect, APIKEY_PIN_NONE);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
+}
+
+/*
+ * An account's row is locked for as long as this transaction is open, and what is
+ * leased of it, or comes back, cannot go into the row meanwhile: so the slot is
+ * pinned.  False where it cannot be.
+ */
+bool
+apikey_lease_hold(const pg_uuid_t *account)
+{
+	bool		held = true;
+	LWLock	   *lock;
+	ApikeySlot *slot;
+
+	if (!apikey_preloaded())
+		return true;
+	apikey_spend_reserve();
+	slot = apikey_lease_find_slot(account, &lock);
+	if (slot == NULL)
+		return true;
+	SpinLockAcquire(&slot->mutex);
+	if (slot->lease.available > 0 || slot->lease.unsettled > 0 ||
+		slot->lease.offer.number != 0)
+		held = apikey_spend_record(account, NULL, slot, 0, APIKEY_SPEND_HOLDS,
+								   APIKEY_PIN_BOUNDED) != NULL;
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+	return held;
 }
 
 /* An account's row gets another amount with the commit. */

@@ -23,6 +23,7 @@ apikey_lease_settle(const pg_uuid_t *account, const ApikeyLeaseRow *row,
 	if (slot == NULL)
 		return false;
 	SpinLockAcquire(&slot->mutex);
+	apikey_lease_row_free(slot);
 	apikey_lease_settle_with(&slot->lease, row);
 	*lease = slot->lease;
 	SpinLockRelease(&slot->mutex);

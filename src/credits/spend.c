@@ -24,13 +24,24 @@ apikey_spend_reserve(void)
 	apikey_transaction_reserve(&apikey_spend_transaction);
 }
 
-/* Remembers what was taken; the slot's mutex is held, room reserved. */
+/* May this transaction pin a slot, whose mutex is held? */
+bool
+apikey_spend_may_pin(const ApikeySlot *slot)
+{
+	return apikey_lease_may_pin(slot, spend_count);
+}
+
+/*
+ * Remembers what is being taken; the slot's mutex is held, room reserved.  NULL
+ * where the slot cannot be pinned.
+ */
 ApikeySpend *
 apikey_spend_record(const pg_uuid_t *account, const ApikeySlotHint *hint,
-					ApikeyLease *lease, int64 amount,
-					ApikeySpendEffect effect)
+					ApikeySlot *slot, int64 amount,
+					ApikeySpendEffect effect, ApikeySpendPin pin)
 {
 	int			level = GetCurrentTransactionNestLevel();
+	const ApikeyLease *lease = &slot->lease;
 	ApikeySpend *spend;
 
 	for (int i = spend_count - 1; i >= Max(0, spend_count - RECENT_SPENDS); i--)
@@ -44,6 +55,10 @@ apikey_spend_record(const pg_uuid_t *account, const ApikeySlotHint *hint,
 			return spend;
 		}
 	}
+	if (pin == APIKEY_PIN_BOUNDED && !apikey_spend_may_pin(slot))
+		return NULL;
+	if (pin != APIKEY_PIN_NONE)
+		apikey_lease_pin(slot, spend_count);
 	spend = apikey_transaction_note(&apikey_spend_transaction);
 	spend->account = *account;
 	if (hint != NULL)
@@ -51,7 +66,7 @@ apikey_spend_record(const pg_uuid_t *account, const ApikeySlotHint *hint,
 	spend->era = lease->era;
 	spend->amount = amount;
 	spend->effect = effect;
-	lease->unsettled++;
+	spend->pins = pin != APIKEY_PIN_NONE;
 	return spend;
 }
 
@@ -67,8 +82,12 @@ settle_spend(void *noted, ApikeyEnd end)
 	if (slot == NULL)
 		return;
 	lease = &slot->lease;
-	if (lease->unsettled > 0)
-		lease->unsettled--;
+	if (spend->pins && spend->effect == APIKEY_SPEND_HOLDS &&
+		end == APIKEY_END_PREPARE &&
+		(lease->available > 0 || lease->unsettled > 1))
+		apikey_lease_row_prepared(slot);
+	if (spend->pins)
+		apikey_lease_unpin(slot);
 	if (lease->era == spend->era)
 		lease->available = apikey_credits_sum(lease->available,
 											  committed ? spend->back :
@@ -77,7 +96,8 @@ settle_spend(void *noted, ApikeyEnd end)
 		lease->too_much = true;
 	if (lease->era == spend->era && committed && spend->effect == APIKEY_SPEND_ENDS)
 		apikey_lease_end(lease);
-	if (spend->effect != APIKEY_SPEND_ONLY && committed)
+	if (committed && (spend->effect == APIKEY_SPEND_CHANGES ||
+					  spend->effect == APIKEY_SPEND_ENDS))
 	{
 		lease->left_at = 0;
 		lease->changes++;

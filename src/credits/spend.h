@@ -15,8 +15,17 @@ typedef enum ApikeySpendEffect
 {
 	APIKEY_SPEND_ONLY,
 	APIKEY_SPEND_CHANGES,		/* there is another amount in the row */
-	APIKEY_SPEND_ENDS			/* nothing of the lease is good any more */
+	APIKEY_SPEND_ENDS,			/* nothing of the lease is good any more */
+	APIKEY_SPEND_HOLDS			/* nothing: the row is locked until then */
 } ApikeySpendEffect;
+
+/* Does the slot stay until then? */
+typedef enum ApikeySpendPin
+{
+	APIKEY_PIN_NONE,			/* nothing comes back */
+	APIKEY_PIN_BOUNDED,			/* if there is room for who has it */
+	APIKEY_PIN_ALWAYS
+} ApikeySpendPin;
 
 /* What a transaction has done to a lease, as long as it may be undone. */
 typedef struct ApikeySpend
@@ -28,14 +37,17 @@ typedef struct ApikeySpend
 	int64		amount;			/* goes back into it on rollback, */
 	int64		back;			/* and this when it is committed */
 	ApikeySpendEffect effect;
+	bool		pins;			/* the slot */
 } ApikeySpend;
 
 /* spend.c */
 extern void apikey_spend_reserve(void);
+extern bool apikey_spend_may_pin(const ApikeySlot *slot);
 extern ApikeySpend *apikey_spend_record(const pg_uuid_t *account,
 										const ApikeySlotHint *hint,
-										ApikeyLease *lease, int64 amount,
-										ApikeySpendEffect effect);
+										ApikeySlot *slot, int64 amount,
+										ApikeySpendEffect effect,
+										ApikeySpendPin pin);
 extern ApikeySpend *apikey_spend_own(const pg_uuid_t *account, uint64 era);
 extern uint64 apikey_spend_era_ended(const pg_uuid_t *account);
 

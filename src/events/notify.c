@@ -5,7 +5,9 @@
  * In the changing transaction itself a NOTIFY would make commits wait for one
  * another, and let any session that listens hold them up.  So what a
  * transaction has written is handed to the worker when it has committed.  It
- * is a hint: where the queue is full, or after a crash, some do not come.
+ * is a hint: where the queue is full, or after a crash, some do not come.  Then
+ * those who have the most in it give way, each with its newest: whoever does so
+ * much that the worker cannot tell all of it has its own left out, no others'.
  */
 #include "postgres.h"
 
@@ -25,6 +27,7 @@
 typedef struct Notice
 {
 	Oid			database;
+	Oid			role;			/* who has done it */
 	ApikeyEvent event;
 	int64		id;
 	TimestampTz at;
@@ -100,9 +103,96 @@ apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at)
 	}
 	new = apikey_transaction_note(&apikey_notify_transaction);
 	new->notice.database = MyDatabaseId;
+	new->notice.role = GetUserId();
 	new->notice.event = event;
 	new->notice.id = id;
 	new->notice.at = at;
+}
+
+static uint64
+sender_of(const Notice *notice)
+{
+	return (uint64) notice->database << 32 | notice->role;
+}
+
+static int
+compare_senders(const void *one, const void *other)
+{
+	uint64		a = *(const uint64 *) one;
+	uint64		b = *(const uint64 *) other;
+
+	return a < b ? -1 : a > b;
+}
+
+/* How many find room if nobody has more than so many; senders are sorted. */
+static int
+room_taken(const uint64 *senders, int count, int most)
+{
+	int			taken = 0;
+	int			of_sender = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		of_sender = i > 0 && senders[i] == senders[i - 1] ? of_sender + 1 : 1;
+		taken += of_sender <= most;
+	}
+	return taken;
+}
+
+/* What of the queue, and of what is to come into it, is each sender's. */
+static uint64 senders[2 * QUEUE_MAX];	/* too large for a stack */
+static int	kept_of[2 * QUEUE_MAX];	/* where the first of a sender stands */
+
+/* Has a sender not yet so many?  It has one more then. */
+static bool
+keep(const Notice *notice, int count, int most)
+{
+	uint64		sender = sender_of(notice);
+	int			low = 0;
+	int			high = count;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (senders[middle] < sender)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return kept_of[low]++ < most;
+}
+
+/* Puts into the queue, which is too small for all, what is each sender's part. */
+static void
+enqueue_shares(const Pending *pending, int pending_count)
+{
+	int			before = queue->count;
+	int			count = before + pending_count;
+	int			most = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		senders[i] = sender_of(i < before ? &queue->notices[i] :
+							   &pending[i - before].notice);
+		kept_of[i] = 0;
+	}
+	qsort(senders, count, sizeof(uint64), compare_senders);
+	for (int step = QUEUE_MAX; step > 0; step /= 2)
+	{
+		if (room_taken(senders, count, most + step) <= QUEUE_MAX)
+			most += step;
+	}
+	queue->count = 0;
+	for (int i = 0; i < count && queue->count < QUEUE_MAX; i++)
+	{
+		Notice		notice = i < before ? queue->notices[i] :
+			pending[i - before].notice;
+
+		if (keep(&notice, count, most))
+			queue->notices[queue->count++] = notice;
+	}
+	drop(count - queue->count);
 }
 
 /* Hands over what the transaction has committed. */
@@ -111,12 +201,16 @@ enqueue_pending(void)
 {
 	const Pending *pending = (const Pending *) apikey_notify_transaction.noted;
 	int			count = apikey_notify_transaction.count;
-	int			told = 0;
 
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
-	while (told < count && queue->count < QUEUE_MAX)
-		queue->notices[queue->count++] = pending[told++].notice;
-	drop(count - told + pending_beyond);
+	if (queue->count + count > QUEUE_MAX)
+		enqueue_shares(pending, count);
+	else
+	{
+		for (int i = 0; i < count; i++)
+			queue->notices[queue->count++] = pending[i].notice;
+	}
+	drop(pending_beyond);
 	LWLockRelease(queue->lock);
 	apikey_seat_call(MyDatabaseId);
 }

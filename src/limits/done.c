@@ -200,12 +200,18 @@ void
 apikey_tally_dropped(const pg_uuid_t *key, const ApikeyBound *bound,
 					 int64 dropped)
 {
+	ApikeyLimitDone *what;
+	uint64		place;
+
 	apikey_transaction_reserve(&apikey_tally_transaction);
-	if (!apikey_mark_reserve())
+	place = apikey_mark_keep(bound->hint.owner);
+	if (place == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("too many events of limits are waiting to be written")));
-	note(APIKEY_DONE_DROPPED, key, bound, 0)->pending = dropped;
+	what = note(APIKEY_DONE_DROPPED, key, bound, 0);
+	what->pending = dropped;
+	what->place = place;
 }
 
 /* A rate gets back what comes back by itself in that time. */
@@ -238,9 +244,10 @@ settle(void *noted, ApikeyEnd end)
 			break;
 		case APIKEY_DONE_DROPPED:
 			if (committed)
-				apikey_mark_overdrawn(&what->limit, &what->key, what->pending);
+				apikey_mark_overdrawn(what->place, &what->limit, &what->key,
+									  what->pending);
 			else
-				apikey_mark_release();
+				apikey_mark_release(what->place);
 			break;
 		case APIKEY_DONE_UNIT:
 			if (committed)

@@ -37,6 +37,7 @@ typedef struct ApikeyLimitDone
 	int64		began;			/* of a rate, when it was spent of first */
 	int64		pending;		/* happens with the commit */
 	int64		undo;			/* happens with the rollback */
+	uint64		place;			/* of what was dropped: see mark.c */
 } ApikeyLimitDone;
 
 /* tally.c */

@@ -9,6 +9,10 @@
  * no room on the list is marked again by the next verification; a charge that
  * finds none is refused, so that nothing is dropped without an event.
  *
+ * A charge keeps a place until its transaction ends.  Of the places each has a
+ * share whose keys they are for: what a role's transactions hold open, or have
+ * marked faster than it can be told, leaves room for others: see share.h.
+ *
  * On a member marks go to the primary, with its reports: see batch.c.
  */
 #include "postgres.h"
@@ -16,7 +20,6 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
-#include "storage/spin.h"
 #include "utils/timestamp.h"
 
 #include "store/store.h"
@@ -27,15 +30,23 @@
 #include "limits/limits_internal.h"
 #include "limits/mark.h"
 
-#define MARKS_MAX		1024
+#define MARKS_MAX		8192
 #define TOLD_AT_ONCE	50		/* in a transaction */
+
+/* A place on the list. */
+typedef struct Place
+{
+	ApikeyMark	mark;
+	Oid			owner;			/* whose key it is; invalid: nobody knows */
+	uint64		kept;			/* for a charge that has not been committed */
+} Place;
 
 typedef struct Shared
 {
-	slock_t		mutex;			/* guards the rest */
+	LWLock	   *lock;			/* guards the rest */
 	int			count;
-	int			reserved;		/* by transactions that may drop */
-	ApikeyMark	marks[MARKS_MAX];
+	uint64		kept;			/* the last number of those */
+	Place		places[MARKS_MAX];	/* the oldest first */
 } Shared;
 
 static Shared *shared = NULL;
@@ -54,8 +65,9 @@ start_memory(void)
 	shared = ShmemInitStruct("apikey marks", sizeof(Shared), &found);
 	if (found)
 		return;
-	SpinLockInit(&shared->mutex);
-	shared->count = shared->reserved = 0;
+	shared->lock = apikey_memory_lock(APIKEY_MEMORY_MARKS);
+	shared->count = 0;
+	shared->kept = 0;
 }
 
 const ApikeyMemoryPart apikey_mark_memory = {
@@ -64,58 +76,121 @@ const ApikeyMemoryPart apikey_mark_memory = {
 	.forget = apikey_mark_drop
 };
 
+/* Is there room for another one of a role's keys?  The lock is held. */
+static bool
+has_room(Oid database, Oid owner)
+{
+	int			of_database = 0;
+	int			of_owner = 0;
+
+	for (int i = 0; i < shared->count; i++)
+	{
+		const Place *place = &shared->places[i];
+
+		if (place->mark.database != database)
+			continue;
+		of_database++;
+		of_owner += place->owner == owner;
+	}
+	return apikey_share_leaves_room(MARKS_MAX, shared->count, of_database,
+									of_owner);
+}
+
+/* Takes a place at the end; NULL where there is none.  The lock is held. */
+static Place *
+take_place(const ApikeyMark *mark, Oid owner, bool bounded)
+{
+	Place	   *place;
+
+	if (shared->count == MARKS_MAX ||
+		(bounded && !has_room(mark->database, owner)))
+		return NULL;
+	place = &shared->places[shared->count++];
+	place->mark = *mark;
+	place->owner = owner;
+	place->kept = 0;
+	return place;
+}
+
 /* Puts a mark on the list; false where it finds no room. */
 static bool
-put(const ApikeyMark *mark)
+put(const ApikeyMark *mark, Oid owner, bool bounded)
 {
 	bool		room;
 
-	SpinLockAcquire(&shared->mutex);
-	room = shared->count + shared->reserved < MARKS_MAX;
-	if (room)
-		shared->marks[shared->count++] = *mark;
-	SpinLockRelease(&shared->mutex);
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	room = take_place(mark, owner, bounded) != NULL;
+	LWLockRelease(shared->lock);
 	return room;
 }
 
-/* Keeps room for a mark that is put with the commit; false where there is none. */
-bool
-apikey_mark_reserve(void)
+/*
+ * Keeps a place for a mark of a role's key that is put with the commit; returns
+ * its number, 0 where there is no room.
+ */
+uint64
+apikey_mark_keep(Oid owner)
 {
-	bool		room;
+	ApikeyMark	none = {.database = MyDatabaseId, .kind = APIKEY_MARK_OVERDRAWN};
+	uint64		number = 0;
+	Place	   *place;
 
-	SpinLockAcquire(&shared->mutex);
-	room = shared->count + shared->reserved < MARKS_MAX;
-	if (room)
-		shared->reserved++;
-	SpinLockRelease(&shared->mutex);
-	return room;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	place = take_place(&none, owner, true);
+	if (place != NULL)
+		number = place->kept = ++shared->kept;
+	LWLockRelease(shared->lock);
+	return number;
 }
 
-void
-apikey_mark_release(void)
+/* The place that is kept under a number; NULL for none.  The lock is held. */
+static Place *
+find_kept(uint64 number)
 {
-	SpinLockAcquire(&shared->mutex);
-	shared->reserved--;
-	SpinLockRelease(&shared->mutex);
+	/* The last ones are settled first, or soon. */
+	for (int i = shared->count - 1; i >= 0; i--)
+	{
+		if (shared->places[i].kept == number)
+			return &shared->places[i];
+	}
+	return NULL;
 }
 
-/* What a charge has dropped, room for which was reserved; never fails. */
+/* It is not needed. */
 void
-apikey_mark_overdrawn(const pg_uuid_t *limit, const pg_uuid_t *key,
-					  int64 dropped)
+apikey_mark_release(uint64 number)
 {
-	ApikeyMark *mark;
+	Place	   *place;
 
-	SpinLockAcquire(&shared->mutex);
-	shared->reserved--;
-	mark = &shared->marks[shared->count++];
-	mark->database = MyDatabaseId;
-	mark->kind = APIKEY_MARK_OVERDRAWN;
-	mark->limit = *limit;
-	mark->key = *key;
-	mark->amount = dropped;
-	SpinLockRelease(&shared->mutex);
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	place = find_kept(number);
+	if (place != NULL)
+	{
+		int			behind = shared->count - (int) (place - shared->places) - 1;
+
+		memmove(place, place + 1, behind * sizeof(Place));
+		shared->count--;
+	}
+	LWLockRelease(shared->lock);
+}
+
+/* What a charge has dropped, for which a place is kept; never fails. */
+void
+apikey_mark_overdrawn(uint64 number, const pg_uuid_t *limit,
+					  const pg_uuid_t *key, int64 dropped)
+{
+	Place	   *place;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	place = find_kept(number);
+	if (place != NULL)
+	{
+		place->mark.limit = *limit;
+		place->mark.key = *key;
+		place->mark.amount = dropped;
+		place->kept = 0;
+	}
+	LWLockRelease(shared->lock);
 }
 
 /* Marks an account, if this has not been told in its period. */
@@ -124,8 +199,8 @@ mark_account(ApikeyBound *bound, const pg_uuid_t *key, ApikeyMarkKind kind,
 			 const ApikeyBoundState *state)
 {
 	TimestampTz period = state->resets_at == 0 ? DT_NOEND : state->resets_at;
-	TimestampTz *until = kind == APIKEY_MARK_LOW ? &bound->low_until :
-		&bound->exhausted_until;
+	bool		exhausted = kind == APIKEY_MARK_EXHAUSTED;
+	TimestampTz *until = exhausted ? &bound->exhausted_until : &bound->low_until;
 	ApikeyMark	mark = {
 		.database = MyDatabaseId,
 		.kind = kind,
@@ -136,9 +211,14 @@ mark_account(ApikeyBound *bound, const pg_uuid_t *key, ApikeyMarkKind kind,
 
 	if (*until == period)
 		return;
-	if (apikey_lease_told(&bound->id, &bound->hint, kind == APIKEY_MARK_EXHAUSTED) ||
-		put(&mark))
-		*until = period;
+	/* Who has found no room tries again; who comes in between marks it twice. */
+	if (!apikey_lease_told(&bound->id, &bound->hint, exhausted))
+	{
+		if (!put(&mark, bound->hint.owner, true))
+			return;
+		apikey_lease_tell(&bound->id, &bound->hint, exhausted);
+	}
+	*until = period;
 }
 
 /* Marks what a limit has come to. */
@@ -184,51 +264,19 @@ apikey_mark_databases(void)
 {
 	List	   *databases = NIL;
 	Oid		   *found = palloc(MARKS_MAX * sizeof(Oid));
-	int			count;
+	int			count = 0;
 
-	SpinLockAcquire(&shared->mutex);
-	count = shared->count;
-	for (int i = 0; i < count; i++)
-		found[i] = shared->marks[i].database;
-	SpinLockRelease(&shared->mutex);
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < shared->count; i++)
+	{
+		if (shared->places[i].kept == 0)
+			found[count++] = shared->places[i].mark.database;
+	}
+	LWLockRelease(shared->lock);
 	for (int i = 0; i < count; i++)
 		databases = list_append_unique_oid(databases, found[i]);
 	pfree(found);
 	return databases;
-}
-
-/* A database is gone: nothing is to be told there. */
-void
-apikey_mark_drop(Oid database)
-{
-	int			kept = 0;
-
-	if (shared == NULL)
-		return;
-	SpinLockAcquire(&shared->mutex);
-	for (int i = 0; i < shared->count; i++)
-	{
-		if (shared->marks[i].database != database)
-			shared->marks[kept++] = shared->marks[i];
-	}
-	shared->count = kept;
-	SpinLockRelease(&shared->mutex);
-}
-
-/* Copies out the first marks of a database. */
-static int
-collect(Oid database, ApikeyMark *marks, int most)
-{
-	int			count = 0;
-
-	SpinLockAcquire(&shared->mutex);
-	for (int i = 0; i < shared->count && count < most; i++)
-	{
-		if (shared->marks[i].database == database)
-			marks[count++] = shared->marks[i];
-	}
-	SpinLockRelease(&shared->mutex);
-	return count;
 }
 
 /* Takes so many marks of a database, the first, off the list. */
@@ -237,16 +285,42 @@ remove_first(Oid database, int count)
 {
 	int			kept = 0;
 
-	SpinLockAcquire(&shared->mutex);
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < shared->count; i++)
 	{
-		if (shared->marks[i].database == database && count > 0)
+		if (shared->places[i].mark.database == database &&
+			shared->places[i].kept == 0 && count > 0)
 			count--;
 		else
-			shared->marks[kept++] = shared->marks[i];
+			shared->places[kept++] = shared->places[i];
 	}
 	shared->count = kept;
-	SpinLockRelease(&shared->mutex);
+	LWLockRelease(shared->lock);
+}
+
+/* A database is gone: nothing is to be told there. */
+void
+apikey_mark_drop(Oid database)
+{
+	if (shared != NULL)
+		remove_first(database, MARKS_MAX);
+}
+
+/* Copies out the first marks of a database. */
+static int
+collect(Oid database, ApikeyMark *marks, int most)
+{
+	int			count = 0;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < shared->count && count < most; i++)
+	{
+		if (shared->places[i].mark.database == database &&
+			shared->places[i].kept == 0)
+			marks[count++] = shared->places[i].mark;
+	}
+	LWLockRelease(shared->lock);
+	return count;
 }
 
 /* For a member's report: the batch's lock is held, see batch.c. */
@@ -262,7 +336,7 @@ apikey_mark_move(ApikeyBatch *batch)
 void
 apikey_mark_move_back(const ApikeyMark *mark)
 {
-	(void) put(mark);
+	(void) put(mark, InvalidOid, false);
 }
 
 /* Tells of what a charge of a key has dropped; of credits as of the key. */

@@ -8,10 +8,10 @@
 #include "utils/uuid.h"
 
 /* mark.c */
-extern bool apikey_mark_reserve(void);
-extern void apikey_mark_release(void);
-extern void apikey_mark_overdrawn(const pg_uuid_t *limit, const pg_uuid_t *key,
-								  int64 dropped);
+extern uint64 apikey_mark_keep(Oid owner);
+extern void apikey_mark_release(uint64 number);
+extern void apikey_mark_overdrawn(uint64 number, const pg_uuid_t *limit,
+								  const pg_uuid_t *key, int64 dropped);
 extern void apikey_mark_drop(Oid database);
 
 #endif							/* APIKEY_MARK_H */

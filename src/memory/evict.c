@@ -74,23 +74,32 @@ least_missed(int holder, TimestampTz now, int64 *loss)
 	return least;
 }
 
-/* Takes a slot in hand of who has more than a role; -1 where nobody has. */
+/*
+ * Takes a slot in hand of who has more than a role; -1 where nobody has, or what
+ * they have cannot be taken.
+ */
 int
 apikey_evict_given(Oid database, Oid role, TimestampTz now)
 {
+	ApikeyStuck stuck = {0};
+
 	for (int i = 0; i < GIVEN_TRIES; i++)
 	{
 		int64		loss = APIKEY_LOSS_LEASE;
 		int			giver;
 		int			number;
 
-		giver = apikey_slot_giver(database, role);
+		giver = apikey_slot_giver(database, role, &stuck);
 		if (giver < 0)
 			break;
 		number = least_missed(giver, now, &loss);
 		if (number < 0)
-			break;
-		if (apikey_slot_evict(number, giver, loss, now))
+		{
+			if (stuck.count == APIKEY_STUCK_MAX)
+				break;
+			stuck.holders[stuck.count++] = giver;
+		}
+		else if (apikey_slot_evict(number, giver, loss, now))
 			return number;
 	}
 	return -1;

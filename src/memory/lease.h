@@ -39,6 +39,13 @@ typedef struct ApikeyLeaseRow
 	TimestampTz until;			/* when the account is refilled */
 } ApikeyLeaseRow;
 
+/* lease_rest.c */
+extern bool apikey_lease_may_pin(const ApikeySlot *slot, int noted);
+extern void apikey_lease_pin(ApikeySlot *slot, int noted);
+extern void apikey_lease_unpin(ApikeySlot *slot);
+extern void apikey_lease_row_prepared(ApikeySlot *slot);
+extern void apikey_lease_row_free(ApikeySlot *slot);
+
 /* lease_state.c */
 extern int64 apikey_lease_new_number(void);
 extern uint64 apikey_lease_new_era(void);

@@ -1,12 +1,24 @@
 /*
  * lease_rest.c
  *		Whether a slot can go, for the lease that is in it.
+ *
+ * What a transaction has spent of a lease may come back into it as long as that
+ * is open: so long the slot is pinned, and nobody can be given it.  Of each
+ * process the first pins are free; those beyond are counted, each slot once, of
+ * whose it is, and are bounded: see share.c.
+ *
+ * A prepared transaction pins nothing, but where it has an account's row, what is
+ * leased cannot go back.  Its slots stay counted until somebody has the row.
  */
 #include "postgres.h"
 
 #include "memory/memory_internal.h"
 
 #define ASKED_KEPT	USECS_PER_MINUTE
+
+/* What a lease has of pins. */
+#define PIN_COUNTED		1
+#define PIN_PREPARED	2		/* somebody who is prepared has the row */
 
 /*
  * Is something offered?  What the primary was asked for and has not answered
@@ -28,4 +40,76 @@ apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now)
 
 	return lease->unsettled == 0 && !offer_out(&lease->offer, now) &&
 		(lease->available == 0 || lease->until <= now);
+}
+
+/* Has a process that has noted so much no free pin any more? */
+static bool
+is_counted(int noted)
+{
+	static int	free_pins = -1;
+
+	if (free_pins < 0)
+		free_pins = apikey_share_free_pins();
+	return noted >= free_pins;
+}
+
+/* May a process pin a slot, whose mutex is held, that has noted so much? */
+bool
+apikey_lease_may_pin(const ApikeySlot *slot, int noted)
+{
+	return !is_counted(noted) || slot->lease.pins != 0 ||
+		apikey_share_may_pin(slot->holder);
+}
+
+static void
+count_pin(ApikeySlot *slot)
+{
+	if (slot->lease.pins == 0)
+		apikey_share_pin(slot->holder);
+	slot->lease.pins |= PIN_COUNTED;
+}
+
+/* It does. */
+void
+apikey_lease_pin(ApikeySlot *slot, int noted)
+{
+	if (is_counted(noted))
+		count_pin(slot);
+	slot->lease.unsettled++;
+}
+
+/* One that has pinned it does no more; the mutex is held. */
+void
+apikey_lease_unpin(ApikeySlot *slot)
+{
+	if (slot->lease.unsettled > 0)
+		slot->lease.unsettled--;
+	if (slot->lease.unsettled == 0 && (slot->lease.pins & PIN_PREPARED) == 0)
+		apikey_lease_forget_pins(slot);
+}
+
+/* Who has the account's row is prepared. */
+void
+apikey_lease_row_prepared(ApikeySlot *slot)
+{
+	count_pin(slot);
+	slot->lease.pins |= PIN_PREPARED;
+}
+
+/* We have it, so nobody else has; the mutex is held. */
+void
+apikey_lease_row_free(ApikeySlot *slot)
+{
+	slot->lease.pins &= ~PIN_PREPARED;
+	if (slot->lease.unsettled == 0 && slot->lease.pins != 0)
+		apikey_lease_forget_pins(slot);
+}
+
+/* A slot is nobody's any more, or not pinned; the mutex is held. */
+void
+apikey_lease_forget_pins(ApikeySlot *slot)
+{
+	if (slot->lease.pins != 0)
+		apikey_share_unpin(slot->holder);
+	slot->lease.pins = 0;
 }

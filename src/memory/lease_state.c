@@ -73,6 +73,7 @@ apikey_lease_from_file(ApikeyLease *lease)
 	lease->era = apikey_lease_new_era();
 	lease->left_at = 0;
 	lease->unsettled = 0;
+	lease->pins = 0;
 	lease->wanted_least = lease->wanted_most = 0;
 	lease->overdrawing = lease->low_told = lease->exhausted_told = false;
 }

@@ -20,6 +20,7 @@
 #include "memory/seed.h"
 #include "memory/server_id.h"
 #include "memory/sets.h"
+#include "memory/share.h"
 #include "memory/slot.h"
 #include "memory/stats.h"
 #include "memory/use.h"

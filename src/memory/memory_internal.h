@@ -40,6 +40,15 @@ extern void apikey_slot_forget_database(Oid database);
 
 /* For evict.c and slot_open.c. */
 
+/* Holders of which no slot can be taken now. */
+#define APIKEY_STUCK_MAX	8
+
+typedef struct ApikeyStuck
+{
+	int			count;
+	int			holders[APIKEY_STUCK_MAX];
+} ApikeyStuck;
+
 /* What is lost with a slot; more is the time for which its limiter holds up. */
 #define APIKEY_LOSS_NONE	0
 #define APIKEY_LOSS_COUNTS	1
@@ -50,7 +59,7 @@ extern bool apikey_slot_evict(int number, int holder, int64 loss,
 							  TimestampTz now);
 extern int	apikey_slot_take_free(Oid database, Oid role);
 extern int	apikey_slot_next(void);
-extern int	apikey_slot_giver(Oid database, Oid role);
+extern int	apikey_slot_giver(Oid database, Oid role, ApikeyStuck *stuck);
 extern void apikey_slot_charge(int number, Oid database, Oid role);
 extern void apikey_slot_give(int number, const ApikeySlotKey *key);
 
@@ -61,9 +70,13 @@ extern int	apikey_evict_given(Oid database, Oid role, TimestampTz now);
 /* share.c */
 extern int	apikey_share_charge(Oid database, Oid role);
 extern void apikey_share_discharge(int holder);
-extern int	apikey_share_giver(Oid database, Oid role);
+extern int	apikey_share_giver(Oid database, Oid role, ApikeyStuck *stuck);
 extern Oid	apikey_share_role(int holder);
 extern int	apikey_share_count(Oid database);
+extern int	apikey_share_free_pins(void);
+extern bool apikey_share_may_pin(int holder);
+extern void apikey_share_pin(int holder);
+extern void apikey_share_unpin(int holder);
 
 /* stats.c */
 extern void apikey_stats_evicted(Oid database, uint64 not_attributed);
@@ -77,6 +90,7 @@ extern void apikey_verdicts_clear(pg_atomic_uint64 *total);
 
 /* lease_rest.c */
 extern bool apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now);
+extern void apikey_lease_forget_pins(ApikeySlot *slot);
 
 /* lease_state.c */
 extern void apikey_lease_from_file(ApikeyLease *lease);

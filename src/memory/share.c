@@ -10,12 +10,19 @@
  * another waits, and who is within its share loses nothing: whoever has the
  * most of all has more than the average, and no role can take from itself.
  *
+ * A slot that is pinned, as what a transaction has done in it may be undone,
+ * cannot be taken as long as that is open.  So pins are bounded: some processes'
+ * first ones are free, the others are counted, and there is a part of the slots
+ * that is never pinned.  Who has nothing but pinned slots is passed by, and then
+ * only who has more than the average gives way.
+ *
  * There are holders for half as many roles as there are slots; the roles
  * beyond share one in each database, and databases beyond a number share one.
  */
 #include "postgres.h"
 
 #include "catalog/pg_authid.h"
+#include "miscadmin.h"
 
 #include "store/store.h"
 #include "memory/memory_internal.h"
@@ -30,6 +37,7 @@ typedef struct Holder
 	int			slots;			/* 0: it is free */
 	int			whole;			/* its database's holder; of which: itself */
 	int			next;			/* in its bucket, or among the free; -1: none */
+	pg_atomic_uint32 pinned;	/* of its slots; counted without "control" */
 } Holder;
 
 typedef struct Shares
@@ -38,6 +46,7 @@ typedef struct Shares
 	int			used;			/* holders from this number on are untouched */
 	int			free;			/* the first of those that are free again */
 	int			free_count;		/* of both kinds */
+	pg_atomic_uint32 pinned;	/* of all slots */
 	Holder		holders[FLEXIBLE_ARRAY_MEMBER];
 } Shares;
 
@@ -86,6 +95,7 @@ start_memory(void)
 	shares->databases = shares->used = 0;
 	shares->free = -1;
 	shares->free_count = holder_count();
+	pg_atomic_init_u32(&shares->pinned, 0);
 	for (int i = 0; i < bucket_count(); i++)
 		buckets[i] = -1;
 }
@@ -134,6 +144,7 @@ make_holder(Oid database, Oid role, int whole)
 	holder->database = database;
 	holder->role = role;
 	holder->slots = 0;
+	pg_atomic_init_u32(&holder->pinned, 0);
 	holder->whole = whole < 0 ? number : whole;
 	holder->next = *bucket;
 	*bucket = number;
@@ -228,11 +239,28 @@ slots_of(int number)
 	return number < 0 ? 0 : shares->holders[number].slots;
 }
 
-/* The database with the most slots or, in a database, the role with the most. */
+/* Is a holder one of those that can give nothing? */
+static bool
+is_stuck(int number, const ApikeyStuck *stuck)
+{
+	bool		found = shares->holders[number].slots <=
+		(int) pg_atomic_read_u32(&shares->holders[number].pinned);
+
+	for (int i = 0; i < stuck->count && !found; i++)
+		found = stuck->holders[i] == number;
+	return found;
+}
+
+/*
+ * The database with the most slots or, in a database, the role with the most,
+ * of those that can give some; -1 where these have less than the average.
+ */
 static int
-greatest(int whole)
+greatest(int whole, const ApikeyStuck *stuck)
 {
 	int			most = -1;
+	int			count = 0;
+	int64		slots = 0;
 
 	for (int i = 0; i < shares->used; i++)
 	{
@@ -240,10 +268,14 @@ greatest(int whole)
 		bool		wanted = whole < 0 ? holder->whole == i :
 			holder->whole == whole && i != whole;
 
-		if (wanted && holder->slots > slots_of(most))
+		if (!wanted || holder->slots == 0)
+			continue;
+		count++;
+		slots += holder->slots;
+		if (holder->slots > slots_of(most) && !is_stuck(i, stuck))
 			most = i;
 	}
-	return most;
+	return most >= 0 && (int64) slots_of(most) * count >= slots ? most : -1;
 }
 
 /*
@@ -251,18 +283,74 @@ greatest(int whole)
  * has: the role has its share.
  */
 int
-apikey_share_giver(Oid database, Oid role)
+apikey_share_giver(Oid database, Oid role, ApikeyStuck *stuck)
 {
 	int			mine = database_holder(&database, false);
-	int			most = greatest(-1);
+	int			most;
+	int			giver;
 
-	if (most >= 0 && slots_of(most) > slots_of(mine) + 1)
-		return greatest(most);
+	while ((most = greatest(-1, stuck)) >= 0 && slots_of(most) > slots_of(mine) + 1)
+	{
+		giver = greatest(most, stuck);
+		if (giver >= 0)
+			return giver;
+		if (stuck->count == APIKEY_STUCK_MAX)
+			return -1;
+		stuck->holders[stuck->count++] = most;
+	}
 	if (mine < 0)
 		return -1;
-	most = greatest(mine);
-	return slots_of(most) > slots_of(role_holder(database, role, mine, false)) + 1 ?
-		most : -1;
+	giver = greatest(mine, stuck);
+	return slots_of(giver) > slots_of(role_holder(database, role, mine, false)) + 1 ?
+		giver : -1;
+}
+
+/* How many slots may be pinned in all, but for those that are not counted. */
+static int
+pins_room(void)
+{
+	return apikey_memory_keys / 4 * 3;
+}
+
+/* How many a process may pin that are not counted: an eighth for all of them. */
+int
+apikey_share_free_pins(void)
+{
+	return apikey_memory_keys / 8 / MaxBackends;
+}
+
+/* May another slot of a holder be pinned?  The slot's mutex is held. */
+bool
+apikey_share_may_pin(int number)
+{
+	Holder	   *holder = &shares->holders[number];
+	Holder	   *whole = &shares->holders[holder->whole];
+
+	return apikey_share_leaves_room(pins_room(),
+									(int) pg_atomic_read_u32(&shares->pinned),
+									(int) pg_atomic_read_u32(&whole->pinned),
+									(int) pg_atomic_read_u32(&holder->pinned));
+}
+
+/* One more is pinned, or one fewer. */
+void
+apikey_share_pin(int number)
+{
+	Holder	   *holder = &shares->holders[number];
+
+	pg_atomic_fetch_add_u32(&shares->pinned, 1);
+	pg_atomic_fetch_add_u32(&shares->holders[holder->whole].pinned, 1);
+	pg_atomic_fetch_add_u32(&holder->pinned, 1);
+}
+
+void
+apikey_share_unpin(int number)
+{
+	Holder	   *holder = &shares->holders[number];
+
+	pg_atomic_fetch_sub_u32(&shares->pinned, 1);
+	pg_atomic_fetch_sub_u32(&shares->holders[holder->whole].pinned, 1);
+	pg_atomic_fetch_sub_u32(&holder->pinned, 1);
 }
 
 /* In whose name a slot is charged. */

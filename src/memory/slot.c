@@ -32,7 +32,7 @@ typedef struct Shared
 
 /*
  * Whole lines of the processor's cache, so that none is of two keys.  With its
- * bucket and its part of the shares, a key takes 337 bytes at most.
+ * bucket and its part of the shares, a key takes 339 bytes at most.
  */
 StaticAssertDecl(sizeof(ApikeySlot) == 320, "a slot has grown");
 
@@ -137,6 +137,7 @@ unkey_slot(int number, const ApikeySlotKey *key, uint32 hash, int64 loss,
 		apikey_slot_loss(slot, now) <= loss;
 	if (unkeyed)
 	{
+		apikey_lease_forget_pins(slot);
 		/* Who holds a hint must not find the old key again. */
 		slot->used = false;
 		memset(&slot->key, 0, sizeof(ApikeySlotKey));
@@ -255,14 +256,14 @@ apikey_slot_next(void)
 	return pg_atomic_fetch_add_u32(&shared->clock, 1) % apikey_memory_keys;
 }
 
-/* Who has more than a role, of whom a slot can be taken; -1 for nobody. */
+/* Who has more than a role, of whom a slot may be taken; -1 for nobody. */
 int
-apikey_slot_giver(Oid database, Oid role)
+apikey_slot_giver(Oid database, Oid role, ApikeyStuck *stuck)
 {
 	int			giver;
 
 	LWLockAcquire(control, LW_SHARED);
-	giver = apikey_share_giver(database, role);
+	giver = apikey_share_giver(database, role, stuck);
 	LWLockRelease(control);
 	return giver;
 }

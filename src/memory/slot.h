@@ -73,6 +73,7 @@ typedef struct ApikeyLease
 	bool		fleet;			/* it is the primary's: see fleet_lease.h */
 	bool		of_rate;		/* it is tokens: see shared_rate_member.c */
 	bool		too_much;		/* came back into it: it is called back */
+	uint8		pins;			/* see lease_rest.c */
 	int64		available;
 	TimestampTz until;			/* when the account is refilled */
 	int64		left;			/* in the row, when it was looked at; below 0
@@ -199,7 +200,7 @@ extern const ApikeyMemoryPart apikey_slot_file_memory;
 extern void apikey_slot_file_write_standby(void);
 extern void apikey_slot_file_remove(void);
 
-/* share.c: all but the first two under "control" */
+/* share.c */
 extern const ApikeyMemoryPart apikey_share_memory;
 
 #endif							/* APIKEY_SLOT_H */
