@@ -3,7 +3,8 @@
  *		For which accounts somebody asks the worker, and waits.
  *
  * That is a worker here or, where this server is a member of a fleet, the one
- * that asks the primary.
+ * that asks the primary.  Roles take turns: whoever asks for so much that it
+ * takes long has its own keys wait, and room for others is left: see share.h.
  */
 #include "postgres.h"
 
@@ -15,15 +16,24 @@
 #include "memory/memory.h"
 #include "credits/credits_internal.h"
 
-#define ASKED_MAX		1024	/* who finds no room asks again */
+#define ASKED_MAX		4096	/* who finds no room asks again */
+#define SERVED_MAX		16		/* roles that had their turn */
+
+typedef struct Asking
+{
+	ApikeySlotKey key;
+	Oid			role;			/* whose slot it is */
+	bool		of_rate;		/* tokens are asked for: see shared_rate_member.c */
+} Asking;
 
 typedef struct Asked
 {
 	slock_t		mutex;			/* guards all but the next */
 	ConditionVariable granted;
 	int			count;
-	ApikeySlotKey asked[ASKED_MAX];
-	bool		of_rate[ASKED_MAX]; /* tokens are asked for: see shared_rate_member.c */
+	Asking		asked[ASKED_MAX];	/* who asked first first */
+	Oid			served[SERVED_MAX]; /* the last ones, in a ring */
+	uint32		turn;			/* where the next stands in it */
 } Asked;
 
 static Asked *shared = NULL;
@@ -44,7 +54,8 @@ start_memory(void)
 		return;
 	SpinLockInit(&shared->mutex);
 	ConditionVariableInit(&shared->granted);
-	shared->count = 0;
+	shared->count = shared->turn = 0;
+	memset(shared->served, 0, sizeof(shared->served));
 }
 
 const ApikeyMemoryPart apikey_lease_asked_memory = {
@@ -55,18 +66,27 @@ const ApikeyMemoryPart apikey_lease_asked_memory = {
 
 /* Puts an account on the list of those that somebody asks for. */
 static bool
-enqueue(const ApikeySlotKey *key, bool waiting, bool of_rate)
+enqueue(const Asking *asking, bool waiting)
 {
+	int			of_database = 0;
+	int			of_role = 0;
 	bool		asked = false;
 
 	SpinLockAcquire(&shared->mutex);
 	for (int i = 0; i < shared->count && !asked; i++)
-		asked = memcmp(&shared->asked[i], key, sizeof(*key)) == 0;
-	/* Half of the room is for those that wait. */
-	if (!asked && shared->count < (waiting ? ASKED_MAX : ASKED_MAX / 2))
 	{
-		shared->of_rate[shared->count] = of_rate;
-		shared->asked[shared->count++] = *key;
+		const Asking *other = &shared->asked[i];
+
+		asked = memcmp(&other->key, &asking->key, sizeof(other->key)) == 0;
+		of_database += other->key.database == asking->key.database;
+		of_role += other->key.database == asking->key.database &&
+			other->role == asking->role;
+	}
+	/* Half of the room is for those that wait. */
+	if (!asked && (waiting || shared->count < ASKED_MAX / 2) &&
+		apikey_share_leaves_room(ASKED_MAX, shared->count, of_database, of_role))
+	{
+		shared->asked[shared->count++] = *asking;
 		asked = true;
 	}
 	SpinLockRelease(&shared->mutex);
@@ -74,22 +94,22 @@ enqueue(const ApikeySlotKey *key, bool waiting, bool of_rate)
 }
 
 /*
- * Says how much is wanted, at least and at most; 0 for nothing any more.  Is it
- * of a rate?
+ * Says how much is wanted, at least and at most; 0 for nothing any more.  Fills
+ * in whose it is, and whether it is a rate.
  */
-static bool
-set_wanted(const pg_uuid_t *account, int64 wanted, bool overdrawing)
+static void
+set_wanted(Asking *asking, int64 wanted, bool overdrawing)
 {
 	LWLock	   *lock;
-	ApikeySlot *slot = apikey_lease_find_slot(account, &lock);
+	ApikeySlot *slot = apikey_lease_find_slot(&asking->key.id, &lock);
 	ApikeyLease *lease;
-	bool		of_rate;
 
 	if (slot == NULL)
-		return false;
+		return;
 	lease = &slot->lease;
 	SpinLockAcquire(&slot->mutex);
-	of_rate = lease->of_rate;
+	asking->of_rate = lease->of_rate;
+	asking->role = apikey_slot_role(slot);
 	if (wanted == 0 || lease->wanted_least == 0)
 		lease->wanted_least = lease->wanted_most = wanted;
 	else
@@ -100,7 +120,6 @@ set_wanted(const pg_uuid_t *account, int64 wanted, bool overdrawing)
 	lease->overdrawing = wanted > 0 && (lease->overdrawing || overdrawing);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
-	return of_rate;
 }
 
 /* Calls who may answer: a member's worker, or one of our own. */
@@ -130,18 +149,17 @@ void
 apikey_lease_ask(const pg_uuid_t *account, int64 wanted, bool waiting,
 				 bool overdrawing)
 {
-	ApikeySlotKey key;
-	bool		of_rate;
+	Asking		asking;
 
-	memset(&key, 0, sizeof(key));
-	key.database = MyDatabaseId;
-	key.id = *account;
+	memset(&asking, 0, sizeof(asking));
+	asking.key.database = MyDatabaseId;
+	asking.key.id = *account;
 	/* The worker may answer as soon as it is on the list. */
-	of_rate = set_wanted(account, wanted, overdrawing);
-	if (enqueue(&key, waiting, of_rate))
+	set_wanted(&asking, wanted, overdrawing);
+	if (enqueue(&asking, waiting))
 		call_worker();
 	else if (!waiting)
-		(void) set_wanted(account, 0, false);
+		set_wanted(&asking, 0, false);
 }
 
 /* Waiting for the worker: between the first and the last, any number. */
@@ -194,7 +212,7 @@ apikey_lease_databases(void)
 	SpinLockAcquire(&shared->mutex);
 	count = shared->count;
 	for (int i = 0; i < count; i++)
-		found[i] = shared->asked[i].database;
+		found[i] = shared->asked[i].key.database;
 	SpinLockRelease(&shared->mutex);
 	for (int i = 0; i < count; i++)
 		databases = list_append_unique_oid(databases, found[i]);
@@ -210,9 +228,57 @@ apikey_lease_asked(Oid database)
 
 	SpinLockAcquire(&shared->mutex);
 	for (int i = 0; i < shared->count && !asked; i++)
-		asked = shared->asked[i].database == database;
+		asked = shared->asked[i].key.database == database;
 	SpinLockRelease(&shared->mutex);
 	return asked;
+}
+
+/* Has a role had one of the last turns?  The mutex is held. */
+static bool
+was_served(Oid role)
+{
+	bool		served = false;
+
+	for (int i = 0; i < SERVED_MAX && !served; i++)
+		served = shared->served[i] == role;
+	return served;
+}
+
+/*
+ * Takes one of what is asked for in a database off the list: the first of a role
+ * that had no turn, or the first.  The mutex is held.
+ */
+static bool
+take_one(Oid database, bool of_rate, pg_uuid_t *id)
+{
+	int			first = -1;
+	int			next = -1;
+
+	for (int i = 0; i < shared->count && next < 0; i++)
+	{
+		const Asking *asking = &shared->asked[i];
+
+		if (asking->key.database != database || asking->of_rate != of_rate)
+			continue;
+		if (first < 0)
+			first = i;
+		if (!was_served(asking->role))
+			next = i;
+	}
+	if (first < 0)
+		return false;
+	/* All had: another round. */
+	if (next < 0)
+	{
+		memset(shared->served, 0, sizeof(shared->served));
+		next = first;
+	}
+	*id = shared->asked[next].key.id;
+	shared->served[shared->turn++ % SERVED_MAX] = shared->asked[next].role;
+	shared->count--;
+	memmove(&shared->asked[next], &shared->asked[next + 1],
+			(shared->count - next) * sizeof(Asking));
+	return true;
 }
 
 /* Takes what is asked for in a database off the list, accounts or rates. */
@@ -220,28 +286,17 @@ static int
 take_asked(Oid database, bool of_rate, pg_uuid_t *ids, int most)
 {
 	int			count = 0;
-	int			kept = 0;
 
 	SpinLockAcquire(&shared->mutex);
-	for (int i = 0; i < shared->count; i++)
-	{
-		if (shared->asked[i].database == database &&
-			shared->of_rate[i] == of_rate && count < most)
-			ids[count++] = shared->asked[i].id;
-		else
-		{
-			shared->of_rate[kept] = shared->of_rate[i];
-			shared->asked[kept++] = shared->asked[i];
-		}
-	}
-	shared->count = kept;
+	while (count < most && take_one(database, of_rate, &ids[count]))
+		count++;
 	SpinLockRelease(&shared->mutex);
 	return count;
 }
 
 /*
- * Takes the accounts of a database for which somebody asks off the list, those
- * that asked first first; so many at most.
+ * Takes the accounts of a database for which somebody asks off the list, of each
+ * role those that asked first first; so many at most.
  */
 int
 apikey_lease_take_asked(Oid database, pg_uuid_t *accounts, int most)

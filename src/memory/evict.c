@@ -39,7 +39,7 @@ apikey_evict_resting(TimestampTz now)
 /*
  * Of a holder's slots, some found at random, the one that is least missed; -1
  * where none can be taken.  "loss" comes as APIKEY_LOSS_LEASE.  A lease is called
- * back: it is idle from now on.
+ * back: it goes into its row with the next flush, even if it is spent of meanwhile.
  */
 static int
 least_missed(int holder, TimestampTz now, int64 *loss)
@@ -60,7 +60,10 @@ least_missed(int holder, TimestampTz now, int64 *loss)
 			continue;
 		this = apikey_slot_loss(slot, now);
 		if (this == APIKEY_LOSS_LEASE)
+		{
 			slot->lease.spent_at = 0;
+			slot->lease.too_much = true;
+		}
 		else
 		{
 			compared++;

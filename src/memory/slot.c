@@ -188,6 +188,13 @@ apikey_slot_flushed(ApikeySlot *slot)
 		pg_atomic_read_u64(&slot->denials) == 0;
 }
 
+/* Whose a slot is; its partition is locked, or its mutex held. */
+Oid
+apikey_slot_role(const ApikeySlot *slot)
+{
+	return apikey_share_role(slot->holder);
+}
+
 /* How much is lost with a slot, as it seems where it is not locked. */
 int64
 apikey_slot_loss(ApikeySlot *slot, TimestampTz now)

@@ -72,7 +72,7 @@ typedef struct ApikeyLease
 	bool		exhausted_told;
 	bool		fleet;			/* it is the primary's: see fleet_lease.h */
 	bool		of_rate;		/* it is tokens: see shared_rate_member.c */
-	bool		too_much;		/* came back into it: it is called back */
+	bool		too_much;		/* for what may be here: it is called back */
 	uint8		pins;			/* see lease_rest.c */
 	int64		available;
 	TimestampTz until;			/* when the account is refilled */
@@ -174,6 +174,7 @@ extern ApikeySlot *apikey_slot_at(int number);
 extern ApikeySlot *apikey_slot_find(Oid database, const pg_uuid_t *id,
 									ApikeySlotHint *hint, LWLock **lock);
 extern bool apikey_slot_flushed(ApikeySlot *slot);
+extern Oid	apikey_slot_role(const ApikeySlot *slot);
 extern void apikey_slot_end(Oid database, const pg_uuid_t *id, bool gone);
 extern int	apikey_slot_used(Oid database);
 extern bool apikey_usage_shared(void);
