@@ -138,13 +138,18 @@ static int
 find_room(const Set *set, const ApikeySetOwner *owner, TimestampTz now)
 {
 	ApikeySetOwner giver;
+	int			over = -1;
 	int			least = -1;
 
 	for (int i = 0; i < WAYS; i++)
 	{
-		if (!OidIsValid(set->owners[i].database) || is_over(&set->tallies[i], now))
+		if (!OidIsValid(set->owners[i].database))
 			return i;
+		if (over < 0 && is_over(&set->tallies[i], now))
+			over = i;
 	}
+	if (over >= 0)
+		return over;
 	giver = apikey_sets_giver(set->owners, WAYS, owner);
 	for (int i = 0; i < WAYS; i++)
 	{

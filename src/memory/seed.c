@@ -6,8 +6,8 @@
  * ids of keys and limits.  Whoever could compute it, too, would pick the few of
  * its own keys that stand where another's does.  So all hashes are keyed with a
  * random number that each start of the server draws, and nobody is told.  The
- * second round is for whoever sees which of its keys meet: from that the first
- * is not to be found out.
+ * rounds of multiplication behind are for whoever sees which of its keys meet:
+ * from that the first number is not to be found out.
  */
 #include "postgres.h"
 
@@ -19,7 +19,7 @@
 typedef struct Seed
 {
 	uint64		first;
-	uint64		second;
+	uint64		second;			/* odd, as a factor is that loses nothing */
 } Seed;
 
 /* This process's copy, from when it has shared memory. */
@@ -35,10 +35,12 @@ memory_size(void)
 static void
 make_seed(Seed *made)
 {
-	if (pg_strong_random(made, sizeof(*made)))
-		return;
-	made->first = pg_prng_uint64(&pg_global_prng_state);
-	made->second = pg_prng_uint64(&pg_global_prng_state);
+	if (!pg_strong_random(made, sizeof(*made)))
+	{
+		made->first = pg_prng_uint64(&pg_global_prng_state);
+		made->second = pg_prng_uint64(&pg_global_prng_state);
+	}
+	made->second |= 1;
 }
 
 static void
@@ -65,6 +67,7 @@ apikey_seeded_hash(const void *data, int len)
 {
 	uint64		hash = hash_bytes_extended(data, len, seed.first);
 
-	return hash_bytes_extended((const unsigned char *) &hash, sizeof(hash),
-							   seed.second);
+	hash = (hash ^ (hash >> 32)) * seed.second;
+	hash = (hash ^ (hash >> 29)) * seed.second;
+	return hash ^ (hash >> 32);
 }

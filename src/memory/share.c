@@ -22,6 +22,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_authid.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 
 #include "store/store.h"
@@ -106,13 +107,12 @@ const ApikeyMemoryPart apikey_share_memory = {
 	.dynamic = true
 };
 
+/* Without a seed: nobody chooses the number of a role. */
 static int *
 bucket_of(Oid database, Oid role)
 {
-	const Oid	both[] = {database, role};
-
-	return &buckets[apikey_seeded_hash(both, sizeof(both)) %
-					(uint64) bucket_count()];
+	return &buckets[hash_combine(murmurhash32(database), murmurhash32(role)) %
+					bucket_count()];
 }
 
 /* The number of a holder; -1 where there is none. */

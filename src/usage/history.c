@@ -82,16 +82,17 @@ free_counter(Set *set, int way)
 
 /* Where a key's counter is in a locked set; -1: nowhere. */
 static int
-find_counter(const Set *set, Oid database, const Counter *like)
+find_counter(const Set *set, Oid database, const pg_uuid_t *key, bool of_unit,
+			 const char *name)
 {
 	for (int i = 0; i < WAYS; i++)
 	{
 		const Counter *counter = &set->counters[i];
 
 		if (set->owners[i].database == database &&
-			counter->of_unit == like->of_unit &&
-			memcmp(&counter->key, &like->key, sizeof(pg_uuid_t)) == 0 &&
-			strcmp(counter->name, like->name) == 0)
+			counter->of_unit == of_unit &&
+			memcmp(&counter->key, key, sizeof(pg_uuid_t)) == 0 &&
+			strcmp(counter->name, name) == 0)
 			return i;
 	}
 	return -1;
@@ -123,17 +124,23 @@ find_room(const Set *set, const ApikeySetOwner *owner)
 
 /* Makes a counter in a locked set, which has none of that; -1 for no room. */
 static int
-make_counter(Set *set, const ApikeySetOwner *owner, const Counter *new)
+make_counter(Set *set, const ApikeySetOwner *owner, const pg_uuid_t *key,
+			 bool of_unit, const char *name)
 {
 	int			way = find_room(set, owner);
+	Counter    *counter;
 
 	if (way < 0)
 		return -1;
+	counter = &set->counters[way];
 	if (!OidIsValid(set->owners[way].database))
 		set->used++;
 	set->owners[way] = *owner;
-	set->counters[way] = *new;
-	set->counters[way].number = ++set->made;
+	counter->of_unit = of_unit;
+	counter->key = *key;
+	counter->number = ++set->made;
+	strlcpy(counter->name, name, sizeof(counter->name));
+	counter->count = 0;
 	return way;
 }
 
@@ -144,16 +151,14 @@ add(Oid database, Oid role, const pg_uuid_t *key, bool of_unit,
 {
 	ApikeySlotKey of_key = {.database = database, .id = *key};
 	ApikeySetOwner owner = {.database = database, .role = role};
-	Counter		new = {.of_unit = of_unit, .key = *key};
 	Set		   *set = &sets[apikey_seeded_hash(&of_key, sizeof(of_key)) %
 							set_count()];
 	int			way;
 
-	strlcpy(new.name, name, sizeof(new.name));
 	SpinLockAcquire(&set->mutex);
-	way = find_counter(set, database, &new);
+	way = find_counter(set, database, key, of_unit, name);
 	if (way < 0)
-		way = make_counter(set, &owner, &new);
+		way = make_counter(set, &owner, key, of_unit, name);
 	if (way >= 0)
 		set->counters[way].count =
 			apikey_credits_sum(set->counters[way].count, amount);
@@ -268,7 +273,8 @@ subtract(Set *set, const Counter *counters, int count)
 	SpinLockAcquire(&set->mutex);
 	for (int i = 0; i < count; i++)
 	{
-		int			way = find_counter(set, MyDatabaseId, &counters[i]);
+		int			way = find_counter(set, MyDatabaseId, &counters[i].key,
+									   counters[i].of_unit, counters[i].name);
 
 		if (way < 0 || set->counters[way].number != counters[i].number)
 			continue;
