@@ -191,6 +191,20 @@ SELECT what, r.* FROM (VALUES
 	LATERAL regress_refused(query) r;
 SELECT count(*) AS broken FROM apikeys WHERE name = 'broken';
 
+-- Such text that is there already keeps nobody from changing, or ending, a key.
+SELECT apikey_create('old') AS old \gset
+RESET ROLE;
+UPDATE apikey_key SET description = crypt('x', 'aé'), subject = crypt('x', 'aé'), metadata = jsonb_build_object('a', crypt('x', 'aé'))
+	WHERE name = 'old';
+SET ROLE regress_apikey_olga;
+UPDATE apikeys SET scopes = '{x}' WHERE name = 'old' RETURNING scopes;
+SELECT apikey_disable(apikey_id(:'old'));
+SELECT apikey_revoke(apikey_id(:'old'), 'broken');
+SELECT apikey_delete(apikey_id(:'old'), 'old');
+RESET ROLE;
+SELECT event, key_subject ~ '^a[?]' AS told FROM apikey_event WHERE key_name = 'old' AND event <> 'created' ORDER BY event;
+SET ROLE regress_apikey_olga;
+
 -- What is longer than any path is not repeated whole.
 SELECT message FROM regress_refused($$SELECT apikey_project_apply(repeat('long/', 1000))$$);
 

@@ -16,7 +16,7 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-#include "store/store.h"
+#include "store/store_internal.h"
 
 #define VALUE_BYTES_MAX	8192	/* of a value; a longer one is left out */
 
@@ -65,6 +65,7 @@ char *
 apikey_detail_end(StringInfo json)
 {
 	appendStringInfoChar(json, '}');
+	apikey_encoding_clean(json->data, json->len);
 	return json->data;
 }
 

@@ -4,13 +4,18 @@
  *
  * Functions of others make texts that are not, as pgcrypto's crypt() does of a
  * salt that it cuts in the middle of a character.  In a row of one tenant's such
- * a text would keep everybody's from being restored from a dump, and listed.
+ * a text would keep everybody's from being restored from a dump, and listed.  What
+ * is there already, of a time when this was not looked at, or in the name of a role
+ * that another database has given it, keeps nobody from changing something else.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/jsonb.h"
 
 #include "store/store_internal.h"
@@ -81,22 +86,75 @@ fits(Oid type, Datum value)
 	}
 }
 
-/* Raises 22021 where one of a row's first columns is not in that encoding. */
+/* A text of so many bytes, with '?' for each that is of no character. */
 void
-apikey_encoding_require(TupleDesc desc, const Datum *values, const bool *nulls,
-						int count)
+apikey_encoding_clean(char *string, int len)
 {
+	int			valid;
+
+	while ((valid = pg_encoding_verifymbstr(GetDatabaseEncoding(), string, len)) < len)
+	{
+		string[valid] = '?';
+		string += valid + 1;
+		len -= valid + 1;
+	}
+}
+
+static Datum
+cleaned(Oid type, Datum value)
+{
+	char	   *string = type == NAMEOID ? pstrdup(NameStr(*DatumGetName(value))) :
+		TextDatumGetCString(value);
+	Name		name;
+
+	apikey_encoding_clean(string, (int) strlen(string));
+	if (type == TEXTOID)
+		return CStringGetTextDatum(string);
+	name = palloc0(sizeof(NameData));
+	namestrcpy(name, string);
+	return NameGetDatum(name);
+}
+
+static void
+see_column(const FormData_pg_attribute *column, Datum *value, bool tells)
+{
+	Oid			type = column->atttypid;
+
+	if (fits(type, *value))
+		return;
+	if (tells && (type == TEXTOID || type == NAMEOID))
+	{
+		*value = cleaned(type, *value);
+		return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
+			 errmsg("invalid value for \"%s\"", NameStr(column->attname)),
+			 errdetail("It is not in the database's encoding, %s.",
+					   GetDatabaseEncodingName()),
+			 apikey_error_about(NameStr(column->attname), "apikey_encoding")));
+}
+
+/*
+ * Looks at the first columns of a row that is about to be written, but for what
+ * stands in the row before, if any: raises 22021 where one is not in that
+ * encoding or, where a row tells of what is there already, writes what can be.
+ */
+void
+apikey_encoding_see(ApikeyRelation table, const TupleTableSlot *before,
+					TupleTableSlot *row, int count)
+{
+	bool		tells = table == APIKEY_REL_EVENT || table == APIKEY_REL_DELETED ||
+		table == APIKEY_REL_REVOCATION;
+
 	for (int i = 0; i < count; i++)
 	{
-		const FormData_pg_attribute *column = TupleDescAttr(desc, i);
+		const FormData_pg_attribute *column = TupleDescAttr(row->tts_tupleDescriptor, i);
 
-		if (nulls[i] || fits(column->atttypid, values[i]))
-			continue;
-		ereport(ERROR,
-				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
-				 errmsg("invalid value for \"%s\"", NameStr(column->attname)),
-				 errdetail("It is not in the database's encoding, %s.",
-						   GetDatabaseEncodingName()),
-				 apikey_error_about(NameStr(column->attname), "apikey_encoding")));
+		if (!row->tts_isnull[i] &&
+			(before == NULL || before->tts_isnull[i] ||
+			 !datumIsEqual(row->tts_values[i], before->tts_values[i],
+						   column->attbyval, column->attlen)))
+			see_column(column, &row->tts_values[i], tells);
 	}
 }

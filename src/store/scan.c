@@ -255,29 +255,28 @@ apikey_scan_end(ApikeyScan *scan)
 
 /*
  * Opens what a table's long values are stored in beside it, and locks its
- * indexes; NULL where it is passed over.
+ * indexes, as they are then; NULL where it is passed over.
  */
 static Relation
-open_toast(Relation rel)
+open_toast(Relation rel, List **indexes)
 {
 	const char *name = RelationGetRelationName(rel);
 	Oid			relid = rel->rd_rel->reltoastrelid;
 	Relation	toast;
-	List	   *indexes;
 	int			locked = 0;
 
 	if (!apikey_relation_lock(name, relid, AccessShareLock))
 		return NULL;
 	toast = table_open(relid, NoLock);
-	indexes = RelationGetIndexList(toast);
-	while (locked < list_length(indexes) &&
-		   apikey_relation_lock(name, list_nth_oid(indexes, locked),
+	*indexes = RelationGetIndexList(toast);
+	while (locked < list_length(*indexes) &&
+		   apikey_relation_lock(name, list_nth_oid(*indexes, locked),
 								AccessShareLock))
 		locked++;
-	if (locked == list_length(indexes))
+	if (locked == list_length(*indexes))
 		return toast;
 	while (locked-- > 0)
-		UnlockRelationOid(list_nth_oid(indexes, locked), AccessShareLock);
+		UnlockRelationOid(list_nth_oid(*indexes, locked), AccessShareLock);
 	table_close(toast, AccessShareLock);
 	return NULL;
 }
@@ -291,18 +290,21 @@ HeapTuple
 apikey_scan_copy(Relation rel, HeapTuple tuple)
 {
 	Relation	toast;
+	List	   *locked;
 	Relation   *indexes;
 	int			count;
 	int			valid;
+	ListCell   *cell;
 	Uncounted	uncounted;
 	volatile HeapTuple copy = NULL;
 
 	if (!HeapTupleHasExternal(tuple))
 		return heap_copytuple(tuple);
-	toast = open_toast(rel);
+	toast = open_toast(rel, &locked);
 	if (toast == NULL)
 		return NULL;
-	valid = toast_open_indexes(toast, NoLock, &indexes, &count);
+	/* There may be another by now. */
+	valid = toast_open_indexes(toast, AccessShareLock, &indexes, &count);
 	begin_uncounted(&uncounted, toast, indexes[valid]);
 	PG_TRY();
 	{
@@ -314,6 +316,8 @@ apikey_scan_copy(Relation rel, HeapTuple tuple)
 	}
 	PG_END_TRY();
 	toast_close_indexes(indexes, count, AccessShareLock);
+	foreach(cell, locked)
+		UnlockRelationOid(lfirst_oid(cell), AccessShareLock);
 	table_close(toast, AccessShareLock);
 	return copy;
 }

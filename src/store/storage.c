@@ -292,7 +292,6 @@ fill_row(ApikeyWriter *writer, TupleTableSlot *before, const Datum *values,
 	int			natts = slot->tts_tupleDescriptor->natts;
 
 	count = Min(count, natts);
-	apikey_encoding_require(slot->tts_tupleDescriptor, values, nulls, count);
 	if (before == NULL)
 		memset(slot->tts_isnull, true, natts * sizeof(bool));
 	else
@@ -303,6 +302,7 @@ fill_row(ApikeyWriter *writer, TupleTableSlot *before, const Datum *values,
 	}
 	memcpy(slot->tts_values, values, count * sizeof(Datum));
 	memcpy(slot->tts_isnull, nulls, count * sizeof(bool));
+	apikey_encoding_see(writer->table, before, slot, count);
 	ItemPointerSetInvalid(&slot->tts_tid);
 	return ExecStoreVirtualTuple(slot);
 }

@@ -102,8 +102,10 @@ extern bool apikey_row_held(Relation rel, const ItemPointerData *where,
 							CommandId cid);
 
 /* encoding.c */
-extern void apikey_encoding_require(TupleDesc desc, const Datum *values,
-									const bool *nulls, int count);
+extern void apikey_encoding_clean(char *string, int len);
+extern void apikey_encoding_see(ApikeyRelation table,
+								const struct TupleTableSlot *before,
+								struct TupleTableSlot *row, int count);
 
 /* storage.c */
 extern bool apikey_storage_lock(Relation rel, Relation index,
