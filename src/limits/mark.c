@@ -156,6 +156,18 @@ find_kept(uint64 number)
 	return NULL;
 }
 
+/* Moves a place behind all others; the lock is held. */
+static Place *
+to_the_end(Place *place)
+{
+	Place		moved = *place;
+	Place	   *last = &shared->places[shared->count - 1];
+
+	memmove(place, place + 1, (last - place) * sizeof(Place));
+	*last = moved;
+	return last;
+}
+
 /* It is not needed. */
 void
 apikey_mark_release(uint64 number)
@@ -166,9 +178,7 @@ apikey_mark_release(uint64 number)
 	place = find_kept(number);
 	if (place != NULL)
 	{
-		int			behind = shared->count - (int) (place - shared->places) - 1;
-
-		memmove(place, place + 1, behind * sizeof(Place));
+		(void) to_the_end(place);
 		shared->count--;
 	}
 	LWLockRelease(shared->lock);
@@ -185,6 +195,8 @@ apikey_mark_overdrawn(uint64 number, const pg_uuid_t *limit,
 	place = find_kept(number);
 	if (place != NULL)
 	{
+		/* The worker may be writing what stands before it: see remove_first. */
+		place = to_the_end(place);
 		place->mark.limit = *limit;
 		place->mark.key = *key;
 		place->mark.amount = dropped;
