@@ -206,15 +206,19 @@ apikey_lease_give_back(const pg_uuid_t *account, ApikeySlotHint *hint,
 	SpinLockAcquire(&slot->mutex);
 	if (slot->lease.matched && now < slot->lease.until)
 	{
+		ApikeySpend *own = apikey_spend_own(account, slot->lease.era);
+		int64		undone = own == NULL ? 0 : Min(amount, own->amount);
 		ApikeySpend *spend = NULL;
-		int64		undone = undo_own(account, &slot->lease, amount);
 
+		/* All of it or nothing: who is told false asks for all of it again. */
 		if (amount > undone)
 			spend = apikey_spend_record(account, hint, slot, 0, APIKEY_SPEND_CHANGES,
 										APIKEY_PIN_BOUNDED);
+		open = amount == undone || spend != NULL;
+		if (open)
+			(void) undo_own(account, &slot->lease, undone);
 		if (spend != NULL)
 			spend->back = amount - undone;
-		open = amount == undone || spend != NULL;
 	}
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
