@@ -165,7 +165,8 @@ apikey_fleet_lease_idle(Oid database, TimestampTz before,
 		LWLock	   *lock;
 
 		if (!slot->used || key.database != database || !slot->lease.fleet ||
-			slot->lease.number == 0 || slot->lease.spent_at >= before)
+			slot->lease.number == 0 ||
+			(slot->lease.spent_at >= before && !slot->lease.too_much))
 			continue;
 		slot = apikey_slot_find(database, &key.id, NULL, &lock);
 		if (slot == NULL)
@@ -173,7 +174,8 @@ apikey_fleet_lease_idle(Oid database, TimestampTz before,
 		lease = &slot->lease;
 		SpinLockAcquire(&slot->mutex);
 		if (lease->fleet && lease->number != 0 && lease->offer.number == 0 &&
-			lease->unsettled == 0 && lease->spent_at < before)
+			lease->unsettled == 0 &&
+			(lease->spent_at < before || lease->too_much))
 		{
 			returns[count].account = key.id;
 			returns[count].number = lease->number;

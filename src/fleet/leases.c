@@ -18,6 +18,7 @@
 #include "fleet/member.h"
 #include "fleet/wire.h"
 
+#define CALLS_AT_ONCE	2
 #define ASKED_AT_ONCE	100
 #define IDLE_AFTER		(60 * USECS_PER_SEC)
 
@@ -112,17 +113,20 @@ bool
 apikey_link_lease(ApikeyLink *link)
 {
 	ApikeyFleetAsk *asks = palloc(ASKED_AT_ONCE * sizeof(ApikeyFleetAsk));
-	int			count;
 
-	while (link->joined &&
-		   (count = apikey_fleet_lease_asked(link->database.oid, asks,
-											 ASKED_AT_ONCE)) > 0)
+	/* Those that come meanwhile have their turn after other databases'. */
+	for (int i = 0; i < CALLS_AT_ONCE && link->joined; i++)
 	{
+		int			count = apikey_fleet_lease_asked(link->database.oid, asks,
+														 ASKED_AT_ONCE);
 		TimestampTz sent_at = GetCurrentTimestamp();
-		ApikeyWireAnswer *answer = call_lease(link, asks, count);
-		bool		answered = answer != NULL &&
-			apikey_answer_holds(link, answer, count, 2);
+		ApikeyWireAnswer *answer;
+		bool		answered;
 
+		if (count == 0)
+			break;
+		answer = call_lease(link, asks, count);
+		answered = answer != NULL && apikey_answer_holds(link, answer, count, 2);
 		if (answered)
 			take_answers(link->database.oid, answer, asks, sent_at);
 		for (int i = 0; i < count && !answered; i++)

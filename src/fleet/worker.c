@@ -144,7 +144,7 @@ report(ApikeyLink *link)
 	bool		more = true;
 	bool		done = true;
 
-	for (int i = 0; i < REPORTS_AT_ONCE && more && done; i++)
+	for (int i = 0; i < REPORTS_AT_ONCE && more && done && !ShutdownRequestPending; i++)
 	{
 		done = apikey_link_report(link, &more);
 		MemoryContextReset(round_context);
@@ -247,7 +247,7 @@ serve(ApikeyLink *link)
 static void
 serve_asked(void)
 {
-	for (int i = 0; i < link_count; i++)
+	for (int i = 0; i < link_count && !ShutdownRequestPending; i++)
 	{
 		if (is_asked(&links[i]))
 			(void) serve(&links[i]);
@@ -281,7 +281,8 @@ serve_all(void)
 	int64		rest = LOOKS_EVERY;
 
 	serve_asked();
-	for (int i = 0; i < link_count; i++)
+	/* At a stop what is leased goes back, and there is little time. */
+	for (int i = 0; i < link_count && !ShutdownRequestPending; i++)
 	{
 		if (serve(&links[i]))
 			serve_asked();
