@@ -115,7 +115,7 @@ apikey_link_lease(ApikeyLink *link)
 	ApikeyFleetAsk *asks = palloc(ASKED_AT_ONCE * sizeof(ApikeyFleetAsk));
 
 	/* Those that come meanwhile have their turn after other databases'. */
-	for (int i = 0; i < CALLS_AT_ONCE && link->joined; i++)
+	for (int calls = 0; calls < CALLS_AT_ONCE && link->joined; calls++)
 	{
 		int			count = apikey_fleet_lease_asked(link->database.oid, asks,
 														 ASKED_AT_ONCE);
