@@ -88,8 +88,13 @@ change_peppers('next', 'new');
 $holder->query_safe('BEGIN; SELECT FROM apikey_digest JOIN k ON id = apikey_id(key) WHERE i > 10 FOR UPDATE OF apikey_digest');
 is($session->query_safe(verify_some($keys) . ' AND i > 10'), $keys - 10, 'many verify whose rows somebody has');
 $node->safe_psql('postgres', 'SELECT apikey_flush()');
-is($session->query_safe(verify_some(10)), 10, 'some verify whose rows nobody has');
-$node->safe_psql('postgres', 'SELECT apikey_flush()');
+# One finds no room where nothing of its bucket has been tried yet.
+for (1 .. 10)
+{
+	last if counts() eq "1:10 2:@{[$keys - 10]}";
+	is($session->query_safe(verify_some(10)), 10, 'some verify whose rows nobody has');
+	$node->safe_psql('postgres', 'SELECT apikey_flush()');
+}
 is(counts(), "1:10 2:@{[$keys - 10]}", 'these have moved');
 $holder->query_safe('ROLLBACK');
 change_peppers('new', 'next');
