@@ -259,6 +259,10 @@ lease_more(int64 balance, int64 overdraft, const ApikeyLease *lease)
 	int64		size = Max(Min(balance / 10, apikey_credits_lease),
 						   Min(LEASE_MIN, apikey_credits_lease));
 
+	/* An answer has met who had asked once more, and will again if need be. */
+	if (lease->wanted_most == 0)
+		return 0;
+
 	/*
 	 * A charge of more than there is gets all of it, and what may be
 	 * overdrawn; of what there is, a lease like any other.
