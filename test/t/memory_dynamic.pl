@@ -105,7 +105,8 @@ my $session = $node->background_psql('postgres', on_error_stop => 0);
 $session->query("SELECT apikey_check('$key{one}')");
 my $pid = $session->query('SELECT pg_backend_pid()');
 kill 9, $pid;
-$node->poll_query_until('postgres', 'SELECT true');
+# It is listed until the server has begun anew.
+$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)");
 eval { $session->quit };
 is(value('one', 'use_count'), $counted, 'so does the end of a process');
 sql("SELECT apikey_check('$key{one}'); SELECT apikey_flush()");
