@@ -44,9 +44,10 @@ acquire(void *work)
 	LockRelationOid(wanted->relid, wanted->mode);
 }
 
-pg_noreturn static void
-refuse(const Wanted *wanted)
+static void
+refuse(const void *about)
 {
+	const Wanted *wanted = about;
 	LOCKTAG		tag;
 	int			holder;
 
@@ -60,29 +61,6 @@ refuse(const Wanted *wanted)
 			 holder == 0 ? 0 :
 			 errdetail("Process %d has what is waited for.", holder),
 			 errhint("Try again when that transaction has ended.")));
-}
-
-/* Waits for a lock as for rows. */
-static void
-lock_waiting(Wanted *wanted)
-{
-	MemoryContext context = CurrentMemoryContext;
-	int			before = apikey_wait_begin();
-
-	PG_TRY();
-	{
-		acquire(wanted);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		if (!apikey_wait_failed(before))
-			PG_RE_THROW();
-		FlushErrorState();
-		refuse(wanted);
-	}
-	PG_END_TRY();
-	apikey_wait_end(before);
 }
 
 /*
@@ -140,7 +118,7 @@ lock_kept(Wanted *wanted)
 	if (IsLogicalWorker())
 		acquire(wanted);
 	else if (!apikey_verifying())
-		lock_waiting(wanted);
+		apikey_wait_else(acquire, wanted, refuse, wanted);	/* as for rows */
 	else if (!lock_soon(wanted))
 	{
 		if (apikey_lenient_miss_held(wanted->name))

@@ -77,6 +77,9 @@ extern void apikey_owner_restore_path(int level);
 /* Something that may as well be left undone. */
 typedef void (*ApikeyWork) (void *work);
 
+/* What raises, about something, that it cannot be. */
+typedef void (*ApikeyRefusal) (const void *about);
+
 /* lenient.c */
 extern ApikeyTransactionPart apikey_verification_transaction;
 extern void apikey_verification_begin(void);
@@ -215,6 +218,8 @@ extern HeapTuple apikey_catalog_row_lock(Relation rel, Oid index,
 										 AttrNumber column, Oid object);
 
 /* wait.c */
+extern void apikey_wait_else(ApikeyWork run, void *work, ApikeyRefusal refuse,
+							 const void *about);
 extern void apikey_wait_bounded(const char *table, ApikeyWork run, void *work);
 extern void apikey_wait(const char *table, TransactionId other);
 extern void apikey_claim(const ApikeyTable *table, Oid number, uint16 part);

@@ -178,9 +178,13 @@ apikey_wait_refuse(const char *table)
 			 errhint("Try again when that transaction has ended. To revoke, disable or delete an API key waits for nobody.")));
 }
 
-/* Runs a work on a table in which nothing is waited for longer than that. */
+/*
+ * Runs a work in which nothing is waited for longer than that; refuse raises,
+ * about something, that it was.
+ */
 void
-apikey_wait_bounded(const char *table, ApikeyWork run, void *work)
+apikey_wait_else(ApikeyWork run, void *work, ApikeyRefusal refuse,
+				 const void *about)
 {
 	MemoryContext context = CurrentMemoryContext;
 	int			before = apikey_wait_begin();
@@ -195,10 +199,23 @@ apikey_wait_bounded(const char *table, ApikeyWork run, void *work)
 		if (!apikey_wait_failed(before))
 			PG_RE_THROW();
 		FlushErrorState();
-		apikey_wait_refuse(table);
+		refuse(about);
 	}
 	PG_END_TRY();
 	apikey_wait_end(before);
+}
+
+static void
+refuse_change(const void *table)
+{
+	apikey_wait_refuse(table);
+}
+
+/* The same on a table. */
+void
+apikey_wait_bounded(const char *table, ApikeyWork run, void *work)
+{
+	apikey_wait_else(run, work, refuse_change, table);
 }
 
 static void
