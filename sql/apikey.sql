@@ -1710,7 +1710,7 @@ CREATE FUNCTION @extschema@.apikey_server_return(server uuid, epoch bigint, acco
 	RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_server_return(uuid, bigint, uuid[], bigint[], bigint[]) IS
-	'For other servers'' workers: gives back what is unspent of the leases of these numbers of accounts, and returns how many there were. server, epoch: who gives. 22023, 22004: a bad argument; 55P03: an account is locked, its id in the detail; 55000: not the primary, or the server has not joined in this epoch.';
+	'For other servers'' workers: gives back what is unspent of the leases of these numbers of accounts, and returns how many there were. server, epoch: who gives. 22023, 22004: a bad argument; 55P03: accounts are locked, their ids in the detail; 55000: not the primary, or the server has not joined in this epoch.';
 
 CREATE FUNCTION @extschema@.apikey_server_take(server uuid, epoch bigint, limits uuid[],
 		wanted_least bigint[], wanted_most bigint[], charging boolean[])

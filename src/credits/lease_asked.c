@@ -281,16 +281,23 @@ take_one(Oid database, bool of_rate, pg_uuid_t *id)
 	return true;
 }
 
-/* Takes what is asked for in a database off the list, accounts or rates. */
+/*
+ * Takes what is asked for in a database off the list, accounts or rates: one at a
+ * time, as who asks meanwhile spins.
+ */
 static int
 take_asked(Oid database, bool of_rate, pg_uuid_t *ids, int most)
 {
 	int			count = 0;
+	bool		taken = true;
 
-	SpinLockAcquire(&shared->mutex);
-	while (count < most && take_one(database, of_rate, &ids[count]))
-		count++;
-	SpinLockRelease(&shared->mutex);
+	while (taken && count < most)
+	{
+		SpinLockAcquire(&shared->mutex);
+		taken = take_one(database, of_rate, &ids[count]);
+		SpinLockRelease(&shared->mutex);
+		count += taken;
+	}
 	return count;
 }
 

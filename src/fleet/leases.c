@@ -5,11 +5,13 @@
  * What sessions ask for is asked of the primary in one call.  Time runs from
  * before the question, so that no clock is compared.  What was not spent for a
  * while, and all there is when the server ends, is taken out of memory and then
- * returned; what does not get there is forfeited.
+ * returned; what does not get there is forfeited.  What somebody has locked there
+ * is held, for its database alone, and keeps nothing else from going back.
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "store/store.h"
@@ -20,14 +22,21 @@
 
 #define CALLS_AT_ONCE	2
 #define ASKED_AT_ONCE	100
+#define TRIES_AT_ONCE	3		/* for what is locked there from one to the next */
 #define IDLE_AFTER		(60 * USECS_PER_SEC)
 
 static const ApikeyWire *wire = NULL;
 
-/* What has been taken out of memory, and is not returned yet. */
-static ApikeyFleetReturn returns[ASKED_AT_ONCE];
-static int	return_count = 0;
-static Oid	return_database = InvalidOid;
+/* What of a database is out of memory, and could not be returned yet. */
+typedef struct Held
+{
+	Oid			database;
+	int			count;
+	int			room;
+	ApikeyFleetReturn *returns; /* those that were tried longest ago first */
+} Held;
+
+static List *held = NIL;
 
 void
 apikey_leases_begin(const ApikeyWire *table)
@@ -35,12 +44,76 @@ apikey_leases_begin(const ApikeyWire *table)
 	wire = table;
 }
 
-/* A database is gone: what it has out keeps no other's from being returned. */
+static Held *
+held_of(Oid database)
+{
+	ListCell   *cell;
+
+	foreach(cell, held)
+	{
+		if (((Held *) lfirst(cell))->database == database)
+			return lfirst(cell);
+	}
+	return NULL;
+}
+
+/* Nothing of a database is held any more, as it is returned, or gone with it. */
 void
 apikey_leases_forget(Oid database)
 {
-	if (return_database == database)
-		return_count = 0;
+	Held	   *of = held_of(database);
+
+	if (of == NULL)
+		return;
+	held = list_delete_ptr(held, of);
+	if (of->returns != NULL)
+		pfree(of->returns);
+	pfree(of);
+}
+
+/* Holds what could not be returned, behind all else. */
+static void
+hold(Oid database, const ApikeyFleetReturn *returns, int count)
+{
+	Held	   *of = held_of(database);
+	MemoryContext context;
+
+	if (count == 0)
+		return;
+	context = MemoryContextSwitchTo(TopMemoryContext);
+	if (of == NULL)
+	{
+		of = palloc0(sizeof(Held));
+		of->database = database;
+		held = lappend(held, of);
+	}
+	if (of->count + count > of->room)
+	{
+		of->room = Max(ASKED_AT_ONCE, 2 * (of->count + count));
+		of->returns = of->returns == NULL ?
+			palloc(of->room * sizeof(ApikeyFleetReturn)) :
+			repalloc(of->returns, of->room * sizeof(ApikeyFleetReturn));
+	}
+	memcpy(of->returns + of->count, returns, count * sizeof(ApikeyFleetReturn));
+	of->count += count;
+	MemoryContextSwitchTo(context);
+}
+
+/* Takes those that were tried longest ago. */
+static int
+take_held(Oid database, ApikeyFleetReturn *returns, int most)
+{
+	Held	   *of = held_of(database);
+	int			count = of == NULL ? 0 : Min(of->count, most);
+
+	if (count == 0)
+		return 0;
+	memcpy(returns, of->returns, count * sizeof(ApikeyFleetReturn));
+	of->count -= count;
+	memmove(of->returns, of->returns + count, of->count * sizeof(ApikeyFleetReturn));
+	if (of->count == 0)
+		apikey_leases_forget(database);
+	return count;
 }
 
 static ApikeyWireAnswer *
@@ -140,7 +213,7 @@ apikey_link_lease(ApikeyLink *link)
 }
 
 static ApikeyWireAnswer *
-call_return(ApikeyLink *link, int count)
+call_return(ApikeyLink *link, const ApikeyFleetReturn *returns, int count)
 {
 	ApikeyCall	call;
 	ApikeyArray accounts;
@@ -163,77 +236,103 @@ call_return(ApikeyLink *link, int count)
 	return apikey_call(link, &call);
 }
 
-/* Puts one whose account is locked there behind the others; false for none. */
-static bool
-put_behind(const char *locked, int count)
+/*
+ * Holds those whose accounts are locked there, as the answer says; returns how many
+ * others there are.
+ */
+static int
+hold_locked(ApikeyLink *link, const char *locked, ApikeyFleetReturn *returns,
+			int count)
 {
-	for (int i = 0; i < count && locked != NULL; i++)
-	{
-		ApikeyFleetReturn held = returns[i];
+	int			others = 0;
 
-		if (strstr(locked, apikey_id_string(&held.account)) == NULL)
-			continue;
-		returns[i] = returns[count - 1];
-		returns[count - 1] = held;
-		return true;
+	for (int i = 0; i < count; i++)
+	{
+		if (locked != NULL &&
+			strstr(locked, apikey_id_string(&returns[i].account)) != NULL)
+			hold(link->database.oid, &returns[i], 1);
+		else
+			returns[others++] = returns[i];
 	}
-	return false;
+	return others;
 }
 
 /*
- * Sends what is out of memory, but for accounts that are locked there: these
- * come the next time.  False where the connection has failed.
+ * Sends what is out of memory; what does not get there is held.  False where the
+ * connection has failed.
  */
 static bool
-send_returns(ApikeyLink *link)
+send_returns(ApikeyLink *link, ApikeyFleetReturn *returns, int count)
 {
-	int			count = return_count;
-
-	while (count > 0 && link->joined)
+	for (int tries = 0; tries < TRIES_AT_ONCE && count > 0 && link->joined; tries++)
 	{
-		ApikeyWireAnswer *answer = call_return(link, count);
+		ApikeyWireAnswer *answer = call_return(link, returns, count);
 		const char *code;
+		int			others = count;
 
 		if (answer == NULL)
 			break;
 		code = wire->error_code(answer);
 		if (code == NULL)
-		{
-			memmove(returns, returns + count,
-					(return_count - count) * sizeof(ApikeyFleetReturn));
-			return_count -= count;
-			count = 0;
-		}
-		else if (strcmp(code, "55P03") == 0 &&
-				 put_behind(wire->detail(answer), count))
-			count--;
-		else
+			others = 0;
+		else if (strcmp(code, "55P03") == 0)
+			others = hold_locked(link, wire->detail(answer), returns, count);
+		if (others == count)
 			fail(link, answer);
+		count = others;
 		wire->free(answer);
 	}
+	hold(link->database.oid, returns, count);
 	return link->joined;
+}
+
+/* Those that are held have one call a turn; all have theirs where the server ends. */
+static bool
+return_held(ApikeyLink *link, ApikeyFleetReturn *returns, int count, bool all)
+{
+	bool		works = true;
+
+	while (works && count > 0)
+	{
+		int			taken = take_held(link->database.oid, returns,
+									  Min(count, ASKED_AT_ONCE));
+
+		works = send_returns(link, returns, taken);
+		count = all ? count - taken : 0;
+	}
+	return works;
+}
+
+/* Is there anything to return, even of what is spent of? */
+bool
+apikey_link_owes(const ApikeyLink *link)
+{
+	return held_of(link->database.oid) != NULL ||
+		apikey_fleet_lease_held(link->database.oid);
 }
 
 /*
  * Returns what was not spent for a while, or all; false where the connection has
- * failed.  What another database has out is sent on its own connection first.
+ * failed.
  */
 bool
 apikey_link_return(ApikeyLink *link, bool even_used)
 {
 	TimestampTz before = even_used ? DT_NOEND :
 		GetCurrentTimestamp() - IDLE_AFTER;
+	ApikeyFleetReturn *returns = palloc(ASKED_AT_ONCE * sizeof(ApikeyFleetReturn));
+	const Held *of = held_of(link->database.oid);
+	int			earlier = of == NULL ? 0 : of->count;
+	bool		works;
 	int			taken;
 
-	if (return_count > 0 && return_database != link->database.oid)
-		return true;
-	return_database = link->database.oid;
 	do
 	{
-		taken = apikey_fleet_lease_idle(link->database.oid, before,
-										returns + return_count,
-										ASKED_AT_ONCE - return_count);
-		return_count += taken;
-	} while (send_returns(link) && taken > 0);
-	return link->joined;
+		taken = apikey_fleet_lease_idle(link->database.oid, before, returns,
+										ASKED_AT_ONCE);
+		works = send_returns(link, returns, taken);
+	} while (works && taken > 0);
+	works = works && return_held(link, returns, earlier, even_used);
+	pfree(returns);
+	return works;
 }

@@ -102,6 +102,7 @@ extern void apikey_link_look_at_beats(ApikeyLink *link);
 
 /* leases.c */
 extern bool apikey_link_lease(ApikeyLink *link);
+extern bool apikey_link_owes(const ApikeyLink *link);
 extern bool apikey_link_return(ApikeyLink *link, bool even_used);
 
 /* take.c */

@@ -265,8 +265,7 @@ return_all(void)
 	}
 	for (int i = 0; i < link_count; i++)
 	{
-		if (links[i].conn != NULL ||
-			!apikey_fleet_lease_held(links[i].database.oid))
+		if (links[i].conn != NULL || !apikey_link_owes(&links[i]))
 			continue;
 		if (apikey_link_open(&links[i]) && apikey_link_join(&links[i]))
 			(void) apikey_link_return(&links[i], true);

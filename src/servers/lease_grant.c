@@ -239,25 +239,26 @@ apikey_lease_grant(const ApikeyRow *server, const ApikeyLeaseWish *wish,
 	ForceSyncCommit();
 }
 
-/* Puts what a server has not spent of its lease back; false without a lease. */
+/*
+ * Puts what a server has not spent of its lease back; false without a lease, or
+ * where somebody has the account locked, whose id is then added to "locked".
+ */
 bool
 apikey_lease_take_back(const ApikeyRow *server, const pg_uuid_t *account_id,
-					   int64 number, int64 unspent, TimestampTz patience)
+					   int64 number, int64 unspent, TimestampTz patience,
+					   StringInfo locked)
 {
 	ApikeyLeaseRow state;
 	ApikeyRow	account;
 	ApikeyRow	lease;
 	pg_uuid_t	id;
-	bool		exists = true;
+	bool		exists = lock_account(account_id, patience, &account);
 
-	if (!lock_account(account_id, patience, &account))
+	if (!exists && apikey_account_exists(account_id))
 	{
-		exists = false;
-		if (apikey_account_exists(account_id))
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("an account is locked"),
-					 errdetail_internal("%s", apikey_id_string(account_id))));
+		appendStringInfo(locked, "%s%s", locked->len > 0 ? "," : "",
+						 apikey_id_string(account_id));
+		return false;
 	}
 	lease_id(server, account_id, &id);
 	if (!apikey_table_lock(&apikey_server_lease_table, &id, APIKEY_LOCK_UPDATE,

@@ -5,6 +5,7 @@
 #ifndef APIKEY_LEASE_GRANT_H
 #define APIKEY_LEASE_GRANT_H
 
+#include "lib/stringinfo.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -50,7 +51,8 @@ extern void apikey_lease_grant(const ApikeyRow *server,
 							   ApikeyLeaseAnswer *answer);
 extern bool apikey_lease_take_back(const ApikeyRow *server,
 								   const pg_uuid_t *account, int64 number,
-								   int64 unspent, TimestampTz patience);
+								   int64 unspent, TimestampTz patience,
+								   StringInfo locked);
 
 /* lease_upkeep.c */
 extern bool apikey_lease_adopt_own(void);

@@ -182,6 +182,7 @@ apikey_server_return(PG_FUNCTION_ARGS)
 	const pg_uuid_t *id;
 	ApikeyRow	server;
 	int64		epoch;
+	StringInfoData locked;
 	int64		found = 0;
 	int			count;
 
@@ -204,9 +205,15 @@ apikey_server_return(PG_FUNCTION_ARGS)
 	qsort(returned, count, sizeof(Returned), by_returned);
 	apikey_server_open(id, epoch, &server);
 	patience = apikey_lease_patience();
+	initStringInfo(&locked);
 	for (int i = 0; i < count; i++)
 		found += apikey_lease_take_back(&server, &returned[i].account,
 										returned[i].number, returned[i].unspent,
-										patience);
+										patience, &locked);
+	if (locked.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("accounts are locked"),
+				 errdetail_internal("%s", locked.data)));
 	PG_RETURN_INT64(found);
 }
