@@ -1,0 +1,104 @@
+# What one statement costs grows with what it changes, and no faster; to make a key
+# costs the same whatever keys there were in its project.  Told by the processor's
+# time of a session, as the kernel counts it: other processes' work is none of it.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use POSIX qw(sysconf _SC_CLK_TCK);
+use Test::More;
+
+plan skip_all => 'no /proc' if !-r "/proc/$$/stat";
+
+my $small = 2_000;
+my $great = 8 * $small;
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '1h'
+autovacuum = off
+fsync = off
+});
+$node->start;
+$node->safe_psql('postgres', q{CREATE EXTENSION apikey CASCADE; CREATE ROLE member LOGIN;
+	SELECT apikey_organization_create('acme'); SELECT apikey_project_create('acme/' || p) FROM unnest('{fresh,worn}'::text[]) p});
+
+# The processor's seconds that a session has had.
+sub seconds
+{
+	my ($pid) = @_;
+	my ($user, $system) = (split ' ', slurp_file("/proc/$pid/stat") =~ s/.*\) //sr)[11, 12];
+	return ($user + $system) / sysconf(_SC_CLK_TCK);
+}
+
+# What statements cost in a session of their own, which has done the first before.
+sub cost
+{
+	my ($first, @statements) = @_;
+	my $session = $node->background_psql('postgres');
+	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+	$session->query_safe($first);
+	my $before = seconds($pid);
+	$session->query_safe($_) for @statements;
+	my $cost = seconds($pid) - $before;
+	$session->quit;
+	return $cost;
+}
+
+# Eight times as much costs about eight times as much; were it quadratic, 64 times.
+sub grows
+{
+	my ($what, $few, $many) = @_;
+	note(sprintf '%s: %.2f s, %.2f s', $what, $few, $many);
+	cmp_ok($many, '<', 24 * ($few < 0.02 ? 0.02 : $few), $what);
+}
+
+for my $of ([few => $small], [many => $great])
+{
+	my ($role, $count) = @$of;
+	$node->safe_psql('postgres', qq{CREATE ROLE $role; SET ROLE $role;
+		SELECT count(apikey_create('key-' || i, credits => 1000000)) FROM generate_series(1, $count) i});
+}
+my %cost;
+$cost{$_} = cost("SET ROLE $_", q{UPDATE apikeys SET metadata = '{"a": 1}'}) for qw(few many);
+grows('to change many keys in one statement', @cost{qw(few many)});
+
+# Subtransactions that spend, each of which is rolled back or kept.
+my $key = $node->safe_psql('postgres', q{SELECT apikey_create('spent', credits => 1000000000)});
+my $spends = sub {
+	my ($count) = @_;
+	return qq{DO \$\$ BEGIN FOR i IN 1 .. $count LOOP BEGIN
+		IF (SELECT code FROM apikey_verify('$key')) <> 'valid' THEN RAISE 'not valid' USING ERRCODE = 'XX000'; END IF;
+		IF i % 2 = 0 THEN RAISE division_by_zero; END IF;
+		EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END \$\$};
+};
+$node->poll_query_until('postgres', "SELECT valid FROM apikey_verify('$key')") or die 'no lease';
+grows('to spend in many subtransactions', map { cost('SELECT 1', $spends->($_)) } $small, $great);
+
+# To end many keys at once, and a role that has them.
+$cost{$_} = cost('SELECT 1', "DROP ROLE $_") for qw(few many);
+grows('to drop a role with many keys', @cost{qw(few many)});
+is($node->safe_psql('postgres', q{SELECT count(*) FROM apikey_key k WHERE owner_name = 'many' AND
+	(SELECT status FROM apikeys a WHERE a.id = k.id) = 'active'}), '0', 'none of which is good any more');
+
+# To make keys where many were, and have ended.
+$node->safe_psql('postgres', qq{UPDATE apikey_projects SET max_keys = 1000;
+	SELECT count(apikey_revoke(apikey_id(apikey_create('old-' || i, project => 'acme/worn')))) FROM generate_series(1, $great) i});
+my $makes = sub {
+	my ($project) = @_;
+	return cost("SELECT apikey_create('first', project => '$project')",
+		"SELECT count(apikey_create('new-' || i, project => '$project')) FROM generate_series(1, 900) i");
+};
+my ($fresh, $worn) = map { $makes->("acme/$_") } qw(fresh worn);
+note(sprintf 'to make 900 keys: %.2f s, %.2f s', $fresh, $worn);
+cmp_ok($worn, '<', 3 * ($fresh < 0.02 ? 0.02 : $fresh), 'to make keys where many have ended');
+
+# What a project has is gone with it.
+$node->safe_psql('postgres', qq{UPDATE apikey_projects SET max_keys = NULL; SELECT apikey_project_create('acme/' || p) FROM unnest('{few,many}'::text[]) p;
+	SELECT count(apikey_create('key-' || i, project => 'acme/few')) FROM generate_series(1, $small) i;
+	SELECT count(apikey_create('key-' || i, project => 'acme/many')) FROM generate_series(1, $great) i});
+grows('to drop a project with many keys', map { cost('SELECT 1', "SELECT apikey_project_drop('acme/$_', 'acme/$_')") } qw(few many));
+
+$node->stop;
+done_testing();
