@@ -65,6 +65,17 @@ apikey_server_require_primary(const char *function)
 	PreventCommandIfReadOnly(function);
 }
 
+/*
+ * Begins to serve another server.  Its worker waits for the answer, and all of its
+ * databases for the worker: so nothing is waited for but a moment.
+ */
+void
+apikey_server_serve(const char *function)
+{
+	apikey_server_require_primary(function);
+	apikey_wait_briefly();
+}
+
 pg_noreturn static void
 refuse_stranger(const pg_uuid_t *id)
 {

@@ -48,6 +48,7 @@ typedef struct ApikeyJoin
 /* server.c */
 extern const ApikeyTable apikey_server_table;
 extern void apikey_server_require_primary(const char *function);
+extern void apikey_server_serve(const char *function);
 extern void apikey_server_open(const pg_uuid_t *id, int64 epoch,
 							   ApikeyRow *server);
 extern void apikey_server_require(const pg_uuid_t *id, int64 epoch);

@@ -285,7 +285,7 @@ apikey_server_report(PG_FUNCTION_ARGS)
 	ApikeyRow	server;
 	int64		epoch;
 
-	apikey_server_require_primary("apikey_server_report()");
+	apikey_server_serve("apikey_server_report()");
 	id = apikey_server_argument(fcinfo, &epoch);
 	apikey_require(fcinfo, ARG_SEQUENCE, "sequence");
 	report.sequence = PG_GETARG_INT64(ARG_SEQUENCE);
@@ -314,7 +314,7 @@ apikey_server_rehash(PG_FUNCTION_ARGS)
 	int64		epoch;
 	int64		count = 0;
 
-	apikey_server_require_primary("apikey_server_rehash()");
+	apikey_server_serve("apikey_server_rehash()");
 	server = apikey_server_argument(fcinfo, &epoch);
 	apikey_list_argument(fcinfo, 2, "keys", &keys);
 	apikey_list_argument(fcinfo, 3, "proofs", &proofs);

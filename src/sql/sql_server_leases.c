@@ -136,7 +136,7 @@ apikey_server_lease(PG_FUNCTION_ARGS)
 	int			count;
 	int			servers = 0;
 
-	apikey_server_require_primary("apikey_server_lease()");
+	apikey_server_serve("apikey_server_lease()");
 	id = apikey_server_argument(fcinfo, &epoch);
 	asked = read_wishes(fcinfo, &count);
 	InitMaterializedSRF(fcinfo, 0);
@@ -186,7 +186,7 @@ apikey_server_return(PG_FUNCTION_ARGS)
 	int64		found = 0;
 	int			count;
 
-	apikey_server_require_primary("apikey_server_return()");
+	apikey_server_serve("apikey_server_return()");
 	id = apikey_server_argument(fcinfo, &epoch);
 	for (size_t i = 0; i < lengthof(arguments); i++)
 	{

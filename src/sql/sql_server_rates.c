@@ -30,7 +30,7 @@ apikey_server_take(PG_FUNCTION_ARGS)
 	const pg_uuid_t *server;
 	int64		epoch;
 
-	apikey_server_require_primary("apikey_server_take()");
+	apikey_server_serve("apikey_server_take()");
 	apikey_limit_require_library();
 	server = apikey_server_argument(fcinfo, &epoch);
 	for (size_t i = 0; i < lengthof(arguments); i++)

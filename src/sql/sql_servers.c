@@ -98,7 +98,7 @@ apikey_server_join(PG_FUNCTION_ARGS)
 	bool		nulls[6] = {false, true, true, false, false, true};
 	bool		known;
 
-	apikey_server_require_primary("apikey_server_join()");
+	apikey_server_serve("apikey_server_join()");
 	read_join(fcinfo, &join);
 	known = apikey_server_admit(&join, &server);
 	if (known && !join.keep)
@@ -129,7 +129,7 @@ apikey_server_beat(PG_FUNCTION_ARGS)
 	const pg_uuid_t *server;
 	int64		epoch;
 
-	apikey_server_require_primary("apikey_server_beat()");
+	apikey_server_serve("apikey_server_beat()");
 	server = apikey_server_argument(fcinfo, &epoch);
 	apikey_require(fcinfo, 2, "by_row");
 	apikey_server_require(server, epoch);

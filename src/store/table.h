@@ -218,6 +218,7 @@ extern HeapTuple apikey_catalog_row_lock(Relation rel, Oid index,
 										 AttrNumber column, Oid object);
 
 /* wait.c */
+extern void apikey_wait_briefly(void);
 extern void apikey_wait_else(ApikeyWork run, void *work, ApikeyRefusal refuse,
 							 const void *about);
 extern void apikey_wait_bounded(const char *table, ApikeyWork run, void *work);

@@ -16,6 +16,7 @@
 #include "store/store_internal.h"
 
 #define WAIT_MAX	5000		/* milliseconds for rows, names and claims */
+#define BRIEF_MAX	50			/* milliseconds, of a call that others wait for */
 #define TICK		100			/* milliseconds */
 
 /*
@@ -28,6 +29,7 @@
  * tick ends no wait: the server does, by what the timeout was when it began.
  */
 static TimestampTz statement = 0;	/* when it began */
+static int	most = WAIT_MAX;	/* milliseconds that it may wait */
 static int64 waited = 0;		/* microseconds, of what is counted */
 static TimestampTz since = 0;	/* until when that is */
 static int	depth = 0;			/* how many have begun, one within the other */
@@ -61,7 +63,7 @@ count_waits(TimestampTz now)
 static void
 lower_timeout(TimestampTz now)
 {
-	int			left = (int) Max(WAIT_MAX - waited_until(now) / 1000, 1);
+	int			left = (int) Max(most - waited_until(now) / 1000, 1);
 
 	if (LockTimeout == 0 || LockTimeout > left)
 		LockTimeout = left;
@@ -88,6 +90,25 @@ ticks(void)
 	return timer;
 }
 
+/* What is counted begins anew with a statement. */
+static void
+look_at_statement(void)
+{
+	if (GetCurrentStatementStartTimestamp() == statement)
+		return;
+	statement = GetCurrentStatementStartTimestamp();
+	waited = 0;
+	most = WAIT_MAX;
+}
+
+/* The statement is one for which others wait, who are served after it. */
+void
+apikey_wait_briefly(void)
+{
+	look_at_statement();
+	most = BRIEF_MAX;
+}
+
 /*
  * A change that somebody else holds up ends before long: lock_timeout is never
  * longer than what the statement may wait yet.  Returns what it was.
@@ -100,12 +121,8 @@ apikey_wait_begin(void)
 
 	changing = true;
 	refused = false;
-	if (GetCurrentStatementStartTimestamp() != statement)
-	{
-		statement = GetCurrentStatementStartTimestamp();
-		waited = 0;
-	}
-	else if (depth > 0)
+	look_at_statement();
+	if (depth > 0)
 		count_waits(now);
 	since = now;
 	lower_timeout(now);
@@ -156,7 +173,7 @@ apikey_wait_failed(int before)
 {
 	apikey_wait_end(before);
 	if (refused || geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE ||
-		(before != 0 && waited < WAIT_MAX * INT64CONST(1000)))
+		(before != 0 && waited < most * INT64CONST(1000)))
 		return false;
 	refused = true;
 	waited = 0;
