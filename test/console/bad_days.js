@@ -1,5 +1,6 @@
 // Bad days.
 import {
+  LANGUAGES,
   alert,
   as,
   asked,
@@ -9,8 +10,8 @@ import {
   fill,
   heading,
   is,
+  leave,
   like,
-  LANGUAGES,
   look,
   notice,
   picture,
@@ -57,7 +58,7 @@ async function away() {
     const list = await page.context().newPage();
     const response = await list.goto(url(PROJECT));
     is([response.status(), response.headers()['retry-after'], await heading(list)], [503, '10', zh.away], 'a page too');
-    await list.close();
+    await leave(list);
   } finally {
     await pooler('RESUME app');
   }
@@ -74,7 +75,7 @@ async function away() {
     [{ description: '留着 <i>这个</i>', count: 1 }],
     'with what was typed, once',
   );
-  await page.context().close();
+  await leave(page.context());
 }
 
 // The key is gone while its page is open.
@@ -100,7 +101,7 @@ async function gone() {
   await fill(edit, { confirm_name: 'soon-gone' });
   await send(edit);
   is(await heading(edit), t.notFound, 'deleted while it was deleted');
-  await page.context().close();
+  await leave(page.context());
 }
 
 async function sessionOver() {
@@ -109,7 +110,7 @@ async function sessionOver() {
   const cookies = await context.cookies();
   const anna = await signIn('anna');
   const others = await anna.context().cookies();
-  await anna.context().close();
+  await leave(anna.context());
   for (const [next, title, count, name] of [
     [others, t.foreignForm, 0, 'is not sent by somebody else at the same desk'],
     [cookies, t.keyCreated, 1, 'is sent by oneself, signed in again'],
@@ -130,7 +131,7 @@ async function sessionOver() {
     );
   }
   keys.push(await page.locator('#key').inputValue());
-  await context.close();
+  await leave(context);
 }
 
 async function twice() {
@@ -156,7 +157,7 @@ async function twice() {
     [t.errors.apikey_key_name_taken, 'mine'],
     'a name taken in another tab',
   );
-  await page.context().close();
+  await leave(page.context());
 }
 
 // Ten thousand keys, page by page, without one missing or twice.
@@ -193,7 +194,7 @@ async function many() {
   await page.getByRole('link', { name: t.next }).click();
   for (const name of await names()) seen.add(name);
   is(seen.size, 40, 'the second page has others');
-  await page.context().close();
+  await leave(page.context());
 }
 
 const NAMES = [
@@ -258,7 +259,7 @@ async function scripts() {
     ['"><img src=x onerror=alert(1)>', 0],
     'a description is text',
   );
-  await page.context().close();
+  await leave(page.context());
 }
 
 // A proxy in front says who it is, or does not.
@@ -289,7 +290,7 @@ async function proxy() {
   await page.getByRole('button', { name: zh.sendAgain }).click();
   is(await heading(page), zh.keyCreated, 'loses nothing');
   keys.push(await page.locator('#key').inputValue());
-  await context.close();
+  await leave(context);
 }
 
 // Forms from elsewhere, and what a page allows.
@@ -360,8 +361,8 @@ async function attacks() {
     () => 413,
   );
   is(large, 413, 'a form that is too large');
-  await other.context().close();
-  await page.context().close();
+  await leave(other.context());
+  await leave(page.context());
 }
 
 // By keyboard alone: from the first page to a key.
@@ -396,7 +397,7 @@ async function keyboard() {
   check(await until(t.copy), 'the button that copies it too');
   await page.keyboard.press('Enter');
   is(await text(page.locator('#copied'), t.copied), t.copied, 'which says so');
-  await page.context().close();
+  await leave(page.context());
 
   // Without script all goes as well.
   const plain = await signIn('olga', 'zh', { javaScriptEnabled: false });
@@ -405,7 +406,7 @@ async function keyboard() {
   await send(plain);
   is(await heading(plain), zh.keyCreated, 'without script');
   keys.push(await plain.locator('#key').inputValue());
-  await plain.context().close();
+  await leave(plain.context());
 }
 
 export default async function () {

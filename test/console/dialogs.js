@@ -1,5 +1,6 @@
 // Each dialog, by an owner, as far as one goes after the other.
 import {
+  LANGUAGES,
   alert,
   as,
   asked,
@@ -9,8 +10,8 @@ import {
   fill,
   heading,
   is,
+  leave,
   like,
-  LANGUAGES,
   look,
   notice,
   send,
@@ -214,7 +215,7 @@ async function settings(page) {
     70,
     'and does so when it was seen',
   );
-  await other.close();
+  await leave(other);
 }
 
 // The rules of the project hold in the form.
@@ -293,7 +294,7 @@ async function changes(page) {
     [{ amount: 60, period: '1 day' }],
     'its quota too, which is lowered',
   );
-  await other.close();
+  await leave(other);
 
   await act(page, 'billing', 'rename');
   await fill(page, { new_name: 'ci-deploy' });
@@ -425,7 +426,7 @@ export async function deletedPeople(page) {
   await fill(lee, { confirm_name: 'lee@example.com' });
   await send(lee);
   is([await heading(lee), await code(lees)], [t.signIn, 'forbidden'], 'a deleted user is out, and so is its key');
-  await lee.context().close();
+  await leave(lee.context());
   await open(page, 'of-lee');
   like(await page.locator('main').innerText(), new RegExp(t.deletedUser), 'it is told who is no more');
   await look(page, 'forbidden');
@@ -489,7 +490,7 @@ async function organization() {
   await page.getByRole('button', { name: zh.signOut }).click();
   await page.goto(url('/o/acme'));
   is(await heading(page), zh.signIn, 'signed out');
-  await page.context().close();
+  await leave(page.context());
 }
 
 export default async function () {
@@ -516,5 +517,5 @@ export default async function () {
     [t.notices.dropped, 0],
     'but by its path',
   );
-  await page.context().close();
+  await leave(page.context());
 }

@@ -1,14 +1,15 @@
 // Limits of a project, an organization and a person there: what each role sees
 // and may do, what does not fit, and two tabs.
 import {
+  LANGUAGES,
   alert,
   as,
   check,
   fill,
   heading,
   is,
+  leave,
   like,
-  LANGUAGES,
   look,
   notice,
   post,
@@ -163,8 +164,8 @@ async function change(page) {
   await page.goto(other.url());
   await other.goto(url(`/o/acme/p/web/audit`));
   like((await lines(other))[0], new RegExp(t.events.limit_dropped), 'the audit log tells of it');
-  await other.close();
-  await third.close();
+  await leave(other);
+  await leave(third);
 }
 
 // A limit of a rate keeps its period; what is shared stays so unless it is unticked.
@@ -195,7 +196,7 @@ async function roles() {
       await sees(page, language, role, count);
     }
     if (role !== 'owner') await forges(page, role);
-    await page.context().close();
+    await leave(page.context());
   }
   is((await stored()).length, 3, 'all limits are as they were');
 }
@@ -233,7 +234,7 @@ export default async function () {
   await organization(page);
   await change(page);
   await rate(page);
-  await page.context().close();
+  await leave(page.context());
   await roles();
   await as('olga', 'SELECT apikey_limit_drop(id) FROM apikey_limits WHERE path IS NOT NULL');
 }

@@ -1,16 +1,17 @@
 // What each role sees and may do, page by page, in both languages.
 import {
+  LANGUAGES,
   age,
+  alert,
   as,
   check,
   fill,
   heading,
   is,
+  leave,
   like,
-  LANGUAGES,
   look,
   notice,
-  alert,
   post,
   send,
   signIn,
@@ -255,7 +256,7 @@ async function unused() {
     [{ name: 'idle-1' }, { name: 'idle-2' }],
     'with a reason',
   );
-  await page.context().close();
+  await leave(page.context());
 }
 
 export default async function () {
@@ -276,7 +277,7 @@ export default async function () {
       );
       await walk(texts, page, language);
       if (person === 'dora' && language === 'en') await forged(page);
-      await page.context().close();
+      await leave(page.context());
     }
   }
   const missing = (a, b, path = '') =>
@@ -310,5 +311,5 @@ export default async function () {
   await look(page, 'dark-keys');
   await visit(page, `/k/${await idOf('ci-deploy')}`);
   await look(page, 'dark-key');
-  await page.context().close();
+  await leave(page.context());
 }

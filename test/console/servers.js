@@ -1,11 +1,12 @@
 // The page of a fleet's servers: for operators alone.
 import {
-  alert,
-  heading,
-  fill,
-  is,
-  like,
   LANGUAGES,
+  alert,
+  fill,
+  heading,
+  is,
+  leave,
+  like,
   look,
   notice,
   picture,
@@ -51,7 +52,7 @@ async function others() {
   for (const path of ['/servers', forget('paris')])
     is([(await page.goto(url(path))).status(), await heading(page)], [404, t.notFound], `nor finds ${path}`);
   is(await post(page, forget('paris'), { confirm_name: 'paris' }), [404], 'nor forgets one');
-  await page.context().close();
+  await leave(page.context());
   // What the console may do without an operator.
   await sql(`BEGIN; SET LOCAL ROLE console; SET LOCAL console.subject = 'u1'`);
   is(
@@ -149,7 +150,7 @@ async function forgets(page) {
     [t.notices.serverForgotten, false],
     'one of an odd name too',
   );
-  await page.context().close();
+  await leave(page.context());
 }
 
 export default async function () {

@@ -75,6 +75,10 @@ export async function signIn(person, language = 'en', options = {}) {
   return page;
 }
 
+// One that does not answer any more is left, and gone with the browser.
+export const leave = (open) =>
+  Promise.race([open.close(), new Promise((resolve) => setTimeout(resolve, 10000).unref())]);
+
 // The same person's pages in another language from now on.
 export const speak = (page, language) =>
   page.context().addCookies([{ name: 'language', value: language, url: url('/') }]);
