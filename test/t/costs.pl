@@ -82,15 +82,21 @@ grows('to drop a role with many keys', @cost{qw(few many)});
 is($node->safe_psql('postgres', q{SELECT count(*) FROM apikey_key k WHERE owner_name = 'many' AND
 	(SELECT status FROM apikeys a WHERE a.id = k.id) = 'active'}), '0', 'none of which is good any more');
 
-# To make keys where many were, and have ended.
-$node->safe_psql('postgres', qq{UPDATE apikey_projects SET max_keys = 1000;
-	SELECT count(apikey_revoke(apikey_id(apikey_create('old-' || i, project => 'acme/worn')))) FROM generate_series(1, $great) i});
+# To revoke many at once; then to make keys where many were, and have ended.
+for my $of ([fresh => $small], [worn => $great])
+{
+	my ($project, $count) = @$of;
+	$node->safe_psql('postgres', "SELECT count(apikey_create('old-' || i, project => 'acme/$project')) FROM generate_series(1, $count) i");
+	$cost{$project} = cost('SELECT 1', "SELECT count(apikey_revoke(id)) FROM apikeys WHERE project = 'acme/$project'");
+}
+grows('to revoke many keys in one statement', @cost{qw(fresh worn)});
+$node->safe_psql('postgres', q{SELECT apikey_project_create('acme/new'); UPDATE apikey_projects SET max_keys = 1000});
 my $makes = sub {
 	my ($project) = @_;
 	return cost("SELECT apikey_create('first', project => '$project')",
 		"SELECT count(apikey_create('new-' || i, project => '$project')) FROM generate_series(1, 900) i");
 };
-my ($fresh, $worn) = map { $makes->("acme/$_") } qw(fresh worn);
+my ($fresh, $worn) = map { $makes->("acme/$_") } qw(new worn);
 note(sprintf 'to make 900 keys: %.2f s, %.2f s', $fresh, $worn);
 cmp_ok($worn, '<', 3 * ($fresh < 0.02 ? 0.02 : $fresh), 'to make keys where many have ended');
 

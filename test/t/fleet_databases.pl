@@ -43,7 +43,7 @@ my $standby;
 my $use_once = sub {
 	my ($what) = @_;
 	$uses++;
-	$standby->safe_psql('shop', "SELECT count(apikey_verify('$keys{shop}'))");
+	$standby->safe_psql('shop', "SELECT count(*) FROM apikey_verify('$keys{shop}')");
 	$used->('shop', $what);
 };
 my $use_everywhere = sub {
@@ -140,7 +140,7 @@ $primary->poll_query_until('shop', q{SELECT count(*) > 0 FROM pg_locks WHERE NOT
 my ($valid, $last) = (0, '');
 for my $key (@beside)
 {
-	$standby->safe_psql('shop', "SELECT count(apikey_verify('$keys{shop}'))");
+	$standby->safe_psql('shop', "SELECT count(*) FROM apikey_verify('$keys{shop}')");
 	$last = $standby->safe_psql('app', "SELECT code FROM apikey_verify('$key')");
 	$valid++ if $last eq 'valid';
 	usleep(100_000);

@@ -124,13 +124,13 @@ $one->start;
 # Whoever has many accounts locked on the primary keeps no other from going back.
 my $beside = $key->("'beside', credits => 1000");
 my $crowd = join ", ", map { "('$_')" } split /\n/, $primary->safe_psql('postgres',
-	q{SELECT apikey_create('crowd ' || i, credits => 1000) FROM generate_series(1, 120) i});
+	q{SELECT apikey_create('crowd-' || i, credits => 1000) FROM generate_series(1, 120) i});
 $primary->wait_for_catchup($one, 'replay', $primary->lsn('flush'));
 $one->poll_query_until('postgres', qq{SELECT count(*) = 120 FROM (VALUES $crowd) k (t), apikey_verify(t) WHERE valid})
 	or die 'the crowd has no leases';
 $spends->('beside a crowd', $one, $beside, 5);
 my $crowding = $primary->background_psql('postgres');
-$crowding->query_safe(q{BEGIN; UPDATE apikeys SET credits = 5 WHERE name LIKE 'crowd %'});
+$crowding->query_safe(q{BEGIN; UPDATE apikeys SET credits = 5 WHERE name LIKE 'crowd-%'});
 $one->stop;
 is(5 + $drain->($beside, $two, $primary), 1000, 'what is beside many locked accounts goes back');
 $crowding->query_safe('ROLLBACK');
