@@ -41,6 +41,7 @@ static ApikeyTransactionPart *const transaction_parts[] = {
 	&apikey_expiry_transaction,
 	&apikey_revocation_transaction,
 	&apikey_orphan_transaction,
+	&apikey_member_transaction,
 	&apikey_tally_transaction,
 	&apikey_spend_transaction,
 	&apikey_account_transaction,

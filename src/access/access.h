@@ -30,6 +30,7 @@ typedef enum ApikeyMemberColumn
 
 /* member.c */
 extern ApikeyTable apikey_member_table;
+extern ApikeyTransactionPart apikey_member_transaction;
 extern void apikey_member_scan(const pg_uuid_t *organization,
 							   const pg_uuid_t *project,
 							   ApikeyVisit visit, void *state);
