@@ -198,6 +198,19 @@ SELECT event, key_name, detail -> 'keys' AS keys, detail - 'keys' - 'after' - 'b
 	WHERE event = 'project_applied' OR detail -> 'columns' = '["expires_at"]' AND key_name = 'for-long' ORDER BY id;
 UPDATE apikey_projects SET max_ttl = NULL WHERE path = 'acme/pay';
 SELECT apikey_project_apply('acme/pay');
+-- What is replaced stops within it too, and a time zone that is made up moves no end.
+SELECT apikey_create('before-it', 'acme/pay') AS before_it \gset
+UPDATE apikey_projects SET max_ttl = '30 days' WHERE path = 'acme/pay';
+SELECT apikey_rotate(apikey_id(:'before_it'), '99 years') IS NOT NULL AS rotated;
+SELECT expires_at - now() BETWEEN '29 days' AND '30 days' AS stops FROM apikeys WHERE id = apikey_id(:'before_it');
+SELECT set_config('TimeZone', format('AAA-15BBB15,J%s/0,J%s/0', extract(doy FROM now() + interval '3 days'), extract(doy FROM now() + interval '60 days')), false) IS NOT NULL AS moved;
+\set VERBOSITY sqlstate
+SELECT apikey_create('moved', 'acme/pay', expires_at => now() + interval '723 hours');
+\set VERBOSITY default
+SELECT apikey_create('moved', 'acme/pay', expires_at => now() + interval '20 days') IS NOT NULL AS made;
+SELECT detail -> 'after' ->> 'expires_at' LIKE '%+00:00' AS in_utc FROM apikey_events WHERE event = 'updated' AND detail -> 'after' ? 'expires_at' ORDER BY id DESC LIMIT 1;
+RESET TimeZone;
+UPDATE apikey_projects SET max_ttl = NULL WHERE path = 'acme/pay';
 -- A superuser rotates what he likes, and owns the successor: the role stays.
 UPDATE apikey_projects SET max_ttl = NULL WHERE path = 'acme/pay';
 RESET ROLE;

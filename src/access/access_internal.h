@@ -18,6 +18,7 @@ extern void apikey_authority_at(const ApikeyTenant *tenant,
 								ApikeyAuthority *result);
 
 /* hold.c */
+extern void apikey_hold_keep(void);
 extern bool apikey_hold_take(const ApikeyTenant *organization);
 
 /* member.c */

@@ -70,6 +70,13 @@ visit_name(text *name, ApikeyVisit visit, void *state)
 	UnregisterSnapshot(snapshot);
 }
 
+/* Locks the table of names, before it is known whether one is taken. */
+void
+apikey_hold_keep(void)
+{
+	apikey_table_keep(&hold_table, APIKEY_REL_NAME_HOLD_NAME);
+}
+
 static void
 add_row(text *name, TimestampTz until, const ApikeyRow *member)
 {

@@ -66,11 +66,16 @@ find_organization(const char *name, ApikeyRow *row)
 						APIKEY_ORGANIZATION_NAME, name, row);
 }
 
-/* Whoever is not known is told of no tenant, and of none that is missing. */
+/*
+ * Whoever is not known is told of no tenant, and of none that is missing.  What
+ * is locked for one that is there is locked before: so whoever has the caller
+ * wait for that lock tells nothing by it.
+ */
 static bool
 find_tenant(const text *path, ApikeyTenant *tenant)
 {
 	apikey_principal_require();
+	apikey_authority_keep();
 	tenant->path = text_to_cstring(path);
 	tenant->is_project = strchr(tenant->path, '/') != NULL;
 	if (!tenant->is_project)
@@ -246,6 +251,7 @@ apikey_tenant_create_organization(const text *name, ApikeyTenant *tenant)
 						   cstring_to_text(tenant->path));
 	apikey_row_set(&tenant->organization, APIKEY_ORGANIZATION_CREATED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_hold_keep();
 	apikey_table_insert(&apikey_organization_table, &tenant->organization);
 	if (!apikey_hold_take(tenant))
 		apikey_table_refuse_taken(&apikey_organization_table,

@@ -147,6 +147,31 @@ retire(ApikeyRow *old, const ApikeyRow *successor, TimestampTz stops_at)
 }
 
 /*
+ * When a replaced key stops: after its grace; where its project has a max_ttl, no
+ * later than that from now.
+ */
+static TimestampTz
+end_of_grace(const ApikeyRow *old, const ApikeyRow *successor,
+			 const Interval *grace, const ApikeyRow *project)
+{
+	Datum		now = successor->values[APIKEY_KEY_CREATED_AT];
+	TimestampTz latest = apikey_rule_latest_end(DatumGetTimestampTz(now), project);
+	TimestampTz end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+															  now,
+															  IntervalPGetDatum(grace)));
+
+	if (end <= latest)
+		return end;
+	if (apikey_rule_ends_after(old, latest))
+		ereport(NOTICE,
+				(errmsg("the replaced key stops within the \"max_ttl\" of its project"),
+				 errdetail("That is %s from now.",
+						   DatumGetCString(DirectFunctionCall1(interval_out,
+															   project->values[APIKEY_PROJECT_MAX_TTL])))));
+	return latest;
+}
+
+/*
  * Replaces a key, for who may change it, and returns its successor's text,
  * which is stored nowhere.
  */
@@ -159,7 +184,6 @@ apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
 	ApikeyTenant tenant;
 	uint8		digest[APIKEY_DIGEST_BYTES];
 	const ApikeyRow *project;
-	Datum		stops_at;
 	text	   *plaintext;
 
 	apikey_pepper_require();
@@ -169,11 +193,9 @@ apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
 	plaintext = make_successor(&old, project == NULL ? NULL : &tenant,
 							   expires_at,
 							   &successor, digest);
-	stops_at = DirectFunctionCall2(timestamptz_pl_interval,
-								   successor.values[APIKEY_KEY_CREATED_AT],
-								   IntervalPGetDatum(grace));
 	/* The old one first: its name is its successor's. */
-	retire(&old, &successor, DatumGetTimestampTz(stops_at));
+	retire(&old, &successor,
+		   end_of_grace(&old, &successor, grace, project));
 	apikey_key_insert(&successor, digest, APIKEY_EVENT_CREATED,
 					  psprintf("{\"rotated_from\": \"%s\"}",
 							   apikey_id_string(id)));

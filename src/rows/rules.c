@@ -14,6 +14,7 @@
 #include "memory/memory.h"
 #include "rows/rows_internal.h"
 
+#define CLOCKS_CHANGED_BY	(2 * USECS_PER_HOUR)
 #define SCOPE_MAX			200
 #define LIST_MAX			1000
 #define METADATA_BYTES_MAX	65536
@@ -283,15 +284,26 @@ rule_date(const ApikeyRow *key, int column, const char *argument)
 						 "A date is finite, and in the year 9999 or before.");
 }
 
-/* The latest end that a project's max_ttl leaves to what begins at a time. */
+/*
+ * The latest end that a project's max_ttl leaves to what begins at a time.  Days
+ * are counted in the caller's time zone, as it does itself, but for no more than
+ * clocks are changed by anywhere: a zone can be made up.
+ */
 TimestampTz
 apikey_rule_latest_end(TimestampTz begin, const ApikeyRow *project)
 {
+	TimestampTz here;
+	TimestampTz utc;
+
 	if (project == NULL || project->nulls[APIKEY_PROJECT_MAX_TTL])
 		return DT_NOEND;
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+	here = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 												   TimestampTzGetDatum(begin),
 												   project->values[APIKEY_PROJECT_MAX_TTL]));
+	utc = DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval,
+												TimestampGetDatum(begin),
+												project->values[APIKEY_PROJECT_MAX_TTL]));
+	return Max(utc, Min(here, utc + CLOCKS_CHANGED_BY));
 }
 
 /* Does a key end later than that, or never? */

@@ -80,13 +80,17 @@ apikey_json_text(const char *name, const text *value)
 	return apikey_detail_end(&json);
 }
 
-/* "value", as JSON has times. */
+/*
+ * "value", as JSON has times: in UTC, for the zone of whoever writes an event may be
+ * one that nobody else can read.
+ */
 char *
 apikey_json_time(TimestampTz time)
 {
 	char		buffer[MAXDATELEN + 1];
+	int			utc = 0;
 
-	JsonEncodeDateTime(buffer, TimestampTzGetDatum(time), TIMESTAMPTZOID, NULL);
+	JsonEncodeDateTime(buffer, TimestampTzGetDatum(time), TIMESTAMPTZOID, &utc);
 	return psprintf("\"%s\"", buffer);
 }
 
@@ -128,7 +132,8 @@ apikey_detail_value(StringInfo json, const char *name, Oid type, Datum value,
 							 apikey_role_label(apikey_role_from_datum(value)));
 	else
 	{
-		text = value_json(value, type);
+		text = type == TIMESTAMPTZOID ?
+			apikey_json_time(DatumGetTimestampTz(value)) : value_json(value, type);
 		if (strlen(text) > VALUE_BYTES_MAX)
 			text = psprintf("{\"bytes\": %zu}", strlen(text));
 		apikey_detail_json(json, name, text);

@@ -164,6 +164,19 @@ for my $of (
 	let_go();
 }
 
+# What is there is not told by it: whoever may know nothing of it waits all the same.
+my @unlike = (q{SELECT apikey_member_remove('%s', 'eve')}, q{SELECT apikey_member_remove('%s/pay', 'eve')}, q{SELECT apikey_create('guessed', '%s/pay')});
+keep_from('apikey_member');
+like($_->[1], qr/^55P03 canceling statement due to lock timeout/, 'kept from the members, a stranger waits for what is there as for what is not')
+  for calls("SET ROLE eve; SET lock_timeout = '100ms';", map { my $call = $_; map { sprintf $call, $_ } qw(acme none) } @unlike);
+let_go();
+sql(qq{$as SELECT apikey_organization_create('dropped'), apikey_organization_create('taken'); SELECT apikey_organization_drop('dropped', 'dropped')});
+sql(q{GRANT EXECUTE ON FUNCTION auth.apikey_organization_create TO eve});
+keep_from('apikey_name_hold');
+like($_->[1], qr/^55P03 canceling statement due to lock timeout/, 'kept from the names, for one that is taken as for one that is held')
+  for calls("SET ROLE eve; SET lock_timeout = '100ms';", map { "SELECT apikey_organization_create('$_')" } qw(taken dropped free));
+let_go();
+
 # An index, which whoever has verified has locked.  It is needed for a key of
 # which nobody has remembered where its rows are.
 my $fresh = sql(qq{$as SELECT apikey_create('fresh', 'acme/pay')});
