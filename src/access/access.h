@@ -39,6 +39,7 @@ extern ApikeyRole apikey_member_role(Oid role, const text *subject,
 									 const pg_uuid_t *project);
 extern bool apikey_member_named(Oid role, const text *subject,
 								const ApikeyTenant *tenant);
+extern void apikey_member_keep(void);
 extern void apikey_member_end(const ApikeyRow *row);
 extern bool apikey_member_finish(const pg_uuid_t *id, ApikeyLock lock);
 extern void apikey_member_put(const ApikeyTenant *tenant, Oid member,

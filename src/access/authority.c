@@ -37,21 +37,6 @@ apikey_authority_sees_keys(void)
 		(apikey_principal_readable() && apikey_administers());
 }
 
-/*
- * Locks what decides who may see something.  Who looks for a thing that the
- * caller may know nothing of does this first: the locks that it is left with
- * are the same then whether there is such a thing or not.
- */
-void
-apikey_authority_keep(void)
-{
-	apikey_table_keep(&apikey_project_table, APIKEY_REL_PROJECT_PKEY);
-	apikey_table_keep(&apikey_member_table, APIKEY_REL_MEMBER_WHO);
-	if (apikey_revocation_any())
-		apikey_table_keep(&apikey_revocation_table,
-						  APIKEY_REL_REVOCATION_KEY);
-}
-
 /* What the caller is in a project, and whether its developers see its keys. */
 void
 apikey_authority_at(const ApikeyTenant *tenant, ApikeyAuthority *result)
@@ -69,7 +54,7 @@ apikey_authority_in_project(const pg_uuid_t *project, ApikeyAuthority *result)
 
 	result->member_role = APIKEY_ROLE_NONE;
 	result->members_can_view = false;
-	apikey_authority_keep();
+	apikey_member_keep();
 	if (apikey_tenant_fetch_project(project, &tenant))
 		apikey_authority_at(&tenant, result);
 }

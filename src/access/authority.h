@@ -29,7 +29,6 @@ typedef struct ApikeyAuthority
 extern bool apikey_authority_sees_all(void);
 extern bool apikey_authority_sees_keys(void);
 extern bool apikey_authority_lists(const ApikeyAuthority *authority);
-extern void apikey_authority_keep(void);
 extern void apikey_authority_in_project(const pg_uuid_t *project,
 										ApikeyAuthority *result);
 extern bool apikey_authority_grants(const ApikeyAuthority *authority,

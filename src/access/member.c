@@ -130,6 +130,21 @@ apikey_member_scan(const pg_uuid_t *organization, const pg_uuid_t *project,
 	UnregisterSnapshot(snapshot);
 }
 
+/*
+ * Locks what decides who may see something.  Who looks for a thing that the
+ * caller may know nothing of does this first: the locks that it is left with
+ * are the same then whether there is such a thing or not.
+ */
+void
+apikey_member_keep(void)
+{
+	apikey_table_keep(&apikey_project_table, APIKEY_REL_PROJECT_PKEY);
+	apikey_table_keep(&apikey_member_table, APIKEY_REL_MEMBER_WHO);
+	if (apikey_revocation_any())
+		apikey_table_keep(&apikey_revocation_table,
+						  APIKEY_REL_REVOCATION_KEY);
+}
+
 /* Does a row make a principal a member? */
 bool
 apikey_member_covers(const ApikeyRow *row, Oid role, const text *subject)

@@ -75,7 +75,7 @@ static bool
 find_tenant(const text *path, ApikeyTenant *tenant)
 {
 	apikey_principal_require();
-	apikey_authority_keep();
+	apikey_member_keep();
 	tenant->path = text_to_cstring(path);
 	tenant->is_project = strchr(tenant->path, '/') != NULL;
 	if (!tenant->is_project)

@@ -82,7 +82,7 @@ void
 apikey_viewer_open(ApikeyViewer *viewer, Snapshot snapshot)
 {
 	if (!apikey_authority_sees_all())
-		apikey_authority_keep();
+		apikey_member_keep();
 	viewer->snapshot = snapshot;
 	viewer->context = CurrentMemoryContext;
 	viewer->sees_tenants = apikey_authority_sees_all();

@@ -124,7 +124,7 @@ _apikey_standing(PG_FUNCTION_ARGS)
 	bool		known = superuser() || apikey_principal_readable();
 	ApikeyRole	role;
 
-	apikey_authority_keep();
+	apikey_member_keep();
 	role = PG_ARGISNULL(0) || !known ? APIKEY_ROLE_NONE :
 		apikey_member_role(GetUserId(), apikey_principal_subject_if_known(),
 						   PG_GETARG_UUID_P(0),
@@ -153,7 +153,7 @@ owns_tenant(FunctionCallInfo fcinfo, int organization, int project)
 {
 	ApikeyTenant tenant;
 
-	apikey_authority_keep();
+	apikey_member_keep();
 	if (!PG_ARGISNULL(project) &&
 		apikey_tenant_fetch_project(PG_GETARG_UUID_P(project), &tenant))
 		return apikey_tenant_role(&tenant) == APIKEY_ROLE_OWNER;
