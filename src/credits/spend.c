@@ -5,23 +5,92 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "common/hashfn.h"
+#include "port/pg_bitutils.h"
+#include "utils/memutils.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
 #include "credits/credits.h"
 #include "credits/spend.h"
 
-#define RECENT_SPENDS	8		/* looked at for one to add to */
-
 /* What this transaction has noted, and how many. */
 #define spends			((ApikeySpend *) apikey_spend_transaction.noted)
 #define spend_count		(apikey_spend_transaction.count)
+
+/*
+ * Where the last note of what was spent of a lease is, by account and era: the
+ * note's number, from 1 on, and 0 for none.  It is looked for with a slot's mutex
+ * held, for which others spin; so however many notes there are, that takes no
+ * longer.  There are twice as many places as there is room for notes.  What goes
+ * first is what came last, so a place that is free ends a search.
+ */
+static int *last = NULL;		/* in TopTransactionContext */
+static uint32 last_mask = 0;
+
+static int *
+last_of(const pg_uuid_t *account, uint64 era)
+{
+	uint32		place = hash_bytes(account->data, UUID_LEN) ^
+		hash_bytes_uint32((uint32) era);
+
+	for (;; place++)
+	{
+		int		   *number = &last[place & last_mask];
+		const ApikeySpend *spend;
+
+		if (*number == 0)
+			return number;
+		spend = &spends[*number - 1];
+		if (spend->era == era &&
+			memcmp(&spend->account, account, sizeof(pg_uuid_t)) == 0)
+			return number;
+	}
+}
+
+/* A note of what was spent is the last one of its lease. */
+static void
+link_spend(ApikeySpend *spend)
+{
+	int		   *number = last_of(&spend->account, spend->era);
+
+	spend->before = *number;
+	*number = (int) (spend - spends) + 1;
+}
 
 /* Makes room for another spend, so that recording it cannot fail. */
 void
 apikey_spend_reserve(void)
 {
+	uint32		needed;
+
 	apikey_transaction_reserve(&apikey_spend_transaction);
+	needed = pg_nextpower2_32(2 * (uint32) apikey_spend_transaction.room);
+	if (last != NULL && last_mask >= needed - 1)
+		return;
+	if (last != NULL)
+		pfree(last);
+	last = NULL;
+	last = MemoryContextAllocExtended(TopTransactionContext,
+									  (Size) needed * sizeof(int),
+									  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	last_mask = needed - 1;
+	for (int i = 0; i < spend_count; i++)
+	{
+		if (spends[i].effect == APIKEY_SPEND_ONLY)
+			link_spend(&spends[i]);
+	}
+}
+
+/* What this subtransaction has spent of a lease of an era; NULL for nothing. */
+ApikeySpend *
+apikey_spend_own(const pg_uuid_t *account, uint64 era)
+{
+	int			number = last == NULL ? 0 : *last_of(account, era);
+
+	return number != 0 &&
+		spends[number - 1].noted.level >= GetCurrentTransactionNestLevel() ?
+		&spends[number - 1] : NULL;
 }
 
 /* May this transaction pin a slot, whose mutex is held? */
@@ -40,20 +109,14 @@ apikey_spend_record(const pg_uuid_t *account, const ApikeySlotHint *hint,
 					ApikeySlot *slot, int64 amount,
 					ApikeySpendEffect effect, ApikeySpendPin pin)
 {
-	int			level = GetCurrentTransactionNestLevel();
 	const ApikeyLease *lease = &slot->lease;
-	ApikeySpend *spend;
+	ApikeySpend *spend = effect != APIKEY_SPEND_ONLY ? NULL :
+		apikey_spend_own(account, lease->era);
 
-	for (int i = spend_count - 1; i >= Max(0, spend_count - RECENT_SPENDS); i--)
+	if (spend != NULL)
 	{
-		spend = &spends[i];
-		if (effect == APIKEY_SPEND_ONLY && spend->effect == effect &&
-			spend->noted.level == level && spend->era == lease->era &&
-			memcmp(&spend->account, account, sizeof(pg_uuid_t)) == 0)
-		{
-			spend->amount += amount;
-			return spend;
-		}
+		spend->amount += amount;
+		return spend;
 	}
 	if (pin == APIKEY_PIN_BOUNDED && !apikey_spend_may_pin(slot))
 		return NULL;
@@ -67,6 +130,8 @@ apikey_spend_record(const pg_uuid_t *account, const ApikeySlotHint *hint,
 	spend->amount = amount;
 	spend->effect = effect;
 	spend->pins = pin != APIKEY_PIN_NONE;
+	if (effect == APIKEY_SPEND_ONLY)
+		link_spend(spend);
 	return spend;
 }
 
@@ -79,6 +144,9 @@ settle_spend(void *noted, ApikeyEnd end)
 	ApikeySlot *slot = apikey_slot_seize(&spend->account, &spend->hint, false);
 	ApikeyLease *lease;
 
+	/* It is off the list with its subtransaction. */
+	if (spend->effect == APIKEY_SPEND_ONLY && spend - spends == spend_count)
+		*last_of(&spend->account, spend->era) = spend->before;
 	if (slot == NULL)
 		return;
 	lease = &slot->lease;
@@ -106,25 +174,17 @@ settle_spend(void *noted, ApikeyEnd end)
 	SpinLockRelease(&slot->mutex);
 }
 
+static void
+forget_last(ApikeyEnd end pg_attribute_unused())
+{
+	last = NULL;
+}
+
 ApikeyTransactionPart apikey_spend_transaction = {
 	.size = sizeof(ApikeySpend),
-	.settle = settle_spend
+	.settle = settle_spend,
+	.end = forget_last
 };
-
-/* What this subtransaction has spent of a lease of an era; NULL for nothing. */
-ApikeySpend *
-apikey_spend_own(const pg_uuid_t *account, uint64 era)
-{
-	int			level = GetCurrentTransactionNestLevel();
-
-	for (int i = spend_count - 1; i >= 0 && spends[i].noted.level >= level; i--)
-	{
-		if (spends[i].effect == APIKEY_SPEND_ONLY && spends[i].era == era &&
-			memcmp(&spends[i].account, account, sizeof(pg_uuid_t)) == 0)
-			return &spends[i];
-	}
-	return NULL;
-}
 
 /* The era of an account's lease that this transaction has ended; 0 for none. */
 uint64
