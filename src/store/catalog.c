@@ -34,6 +34,7 @@
 
 static ApikeyCatalog catalog;
 static Oid	extension_oid;
+static uint32 schema_hash = 0;	/* of the extension's schema, in messages */
 static bool catalog_valid = false;
 
 static const char *const role_names[APIKEY_ROLES] = {
@@ -64,12 +65,16 @@ catalog_invalidate(Datum arg pg_attribute_unused(), Oid relid)
 	apikey_changes_forget();
 }
 
-/* A schema was renamed, or perhaps. */
+/*
+ * Our schema was renamed, or perhaps.  Others are anybody's: by what is done to
+ * them nobody is to forget anything.
+ */
 static void
 catalog_invalidate_schema(Datum arg, int cacheid pg_attribute_unused(),
-						  uint32 hashvalue pg_attribute_unused())
+						  uint32 hashvalue)
 {
-	catalog_invalidate(arg, InvalidOid);
+	if (hashvalue == 0 || hashvalue == schema_hash)
+		catalog_invalidate(arg, InvalidOid);
 }
 
 /*
@@ -327,6 +332,8 @@ catalog_load(void)
 		registered = true;
 	}
 	catalog_look(look_for_extension, &found, 0);
+	schema_hash = GetSysCacheHashValue1(NAMESPACEOID,
+										ObjectIdGetDatum(found.schema));
 	catalog = found;
 	/* For whoever reads leniently none may be there, and is looked for anew. */
 	catalog_valid = OidIsValid(found.relations[APIKEY_REL_KEY]);

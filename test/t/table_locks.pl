@@ -120,6 +120,8 @@ is_soon($_, qr/^(unavailable|false)$/, 'kept from the keys, a verification') for
 is_soon((calls('', "SELECT apikey_authenticate('$key', project => 'acme')"))[0], qr/^28000 .*unavailable$/, 'the same, authenticating');
 is_soon((calls("SET default_transaction_isolation = 'serializable';", $verify))[0], qr/^unavailable$/, 'the same of a serializable transaction');
 is($warm->query_safe($verify), 'valid', 'what is remembered verifies on');
+sql('CREATE SCHEMA elsewhere; GRANT USAGE ON SCHEMA elsewhere TO PUBLIC; CREATE TEMP TABLE made (); DROP SCHEMA elsewhere');
+is($warm->query_safe($verify), 'valid', 'whatever is done to another schema');
 like(slurp_file($node->logfile, $log), qr/some API keys cannot be verified\n.*DETAIL:  Somebody else has "apikey_\w+" locked, or waits to lock it/, 'the log is told why');
 is_refused($_, 'apikey_key', 'kept from the keys, another call') for calls('', @changes);
 is_soon($_, qr/^55P03 canceling statement due to lock timeout/, 'a shorter lock_timeout holds')
