@@ -33,6 +33,26 @@ CREATE INDEX apikey_key_project_name ON another (project, name);
 SELECT apikey_create('two');
 ROLLBACK;
 SELECT apikey_create('two') IS NOT NULL AS created;
+-- The same where somebody has made many names like ours
+CREATE SCHEMA regress_apikey_names;
+DO $$ BEGIN FOR i IN 1 .. 400 LOOP EXECUTE format('CREATE TYPE regress_apikey_names.apikey_%s AS ()', i); END LOOP; END $$;
+\c -
+SELECT code FROM apikey_verify(:'key', :own);
+BEGIN;
+DROP INDEX apikey_member_who;
+SELECT code FROM apikey_verify(:'key', :own);
+SELECT apikey_organization_create('acme');
+ROLLBACK;
+BEGIN;
+DROP INDEX apikey_key_project_name;
+CREATE TABLE another (project uuid, name text);
+CREATE INDEX apikey_key_project_name ON another (project, name);
+SELECT code FROM apikey_verify(:'key', :own);
+ROLLBACK;
+SELECT code FROM apikey_verify(:'key', :own);
+SET client_min_messages = warning;
+DROP SCHEMA regress_apikey_names CASCADE;
+RESET client_min_messages;
 
 -- A role is dropped all the same: that its keys have ended needs no index.
 CREATE ROLE regress_apikey_leaver;

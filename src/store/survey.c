@@ -7,6 +7,8 @@
  * name, and whose it is, reads the catalogs some hundred times; here they are
  * read in the order of their own indexes: all relations that are called as ours
  * are, then what tables of those belong to the extension, then their indexes.
+ * Names are anybody's, and so are messages, for which what was seen is looked at
+ * again: where there are many of either, each is looked up after all.
  */
 #include "postgres.h"
 
@@ -30,6 +32,10 @@
 /* All names of ours are at least the first, and less than the second. */
 #define NAMES_FROM	"apikey_"
 #define NAMES_TO	"apikey`"
+
+/* How many relations that are called so are read, and how often all is. */
+#define NAMES_MOST	(4 * APIKEY_RELATIONS)
+#define LOOKS_MOST	3
 
 /* Indexes whose OIDs are no further apart are read in one scan. */
 #define NEARBY		256
@@ -73,9 +79,11 @@ take_name(Survey *survey, const FormData_pg_class *row)
 	}
 }
 
-static void
+/* False where there are too many that are called so. */
+static bool
 read_names(Survey *survey)
 {
+	int			count = 0;
 	Relation	rel = table_open(RelationRelationId, AccessShareLock);
 	Oid			schema = apikey_catalog()->schema;
 	ScanKeyData keys[2];
@@ -87,15 +95,18 @@ read_names(Survey *survey)
 	ScanKeyInit(&keys[1], Anum_pg_class_relname, BTLessStrategyNumber,
 				F_NAMELT, CStringGetDatum(NAMES_TO));
 	scan = systable_beginscan(rel, ClassNameNspIndexId, true, NULL, 2, keys);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	while (count <= NAMES_MOST &&
+		   HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_class row = (Form_pg_class) GETSTRUCT(tuple);
 
+		count++;
 		if (row->relnamespace == schema)
 			take_name(survey, row);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return count <= NAMES_MOST;
 }
 
 /* The extension that a scan of what a relation depends on finds. */
@@ -212,21 +223,20 @@ read_indexes(Survey *survey)
 }
 
 /*
- * Looks until no message came in between that may make old what was seen;
- * returns as of which generation of the catalog that is.
+ * Looks until no message came in between that may make old what was seen; as of
+ * which generation of the catalog that is.  False where that cannot be had.
  */
-static uint64
-look(Survey *survey)
+static bool
+look(Survey *survey, uint64 *generation)
 {
-	uint64		generation;
-	uint64		messages;
-
-	do
+	for (int looks = 0; looks < LOOKS_MOST; looks++)
 	{
-		messages = SharedInvalidMessageCounter;
-		generation = apikey_catalog()->generation;
+		uint64		messages = SharedInvalidMessageCounter;
+
+		*generation = apikey_catalog()->generation;
 		memset(survey, 0, sizeof(*survey));
-		read_names(survey);
+		if (!read_names(survey))
+			return false;
 		read_members(survey);
 		read_indexes(survey);
 		for (int i = 0; i < APIKEY_RELATIONS; i++)
@@ -234,8 +244,28 @@ look(Survey *survey)
 			if (survey->ours[i] && apikey_catalog_is_table((ApikeyRelation) i))
 				apikey_catalog_require_local(survey->named[i]);
 		}
-	} while (messages != SharedInvalidMessageCounter);
-	return generation;
+		if (messages == SharedInvalidMessageCounter)
+			return true;
+	}
+	return false;
+}
+
+/* Looks up each; the first index that a table of ours lacks. */
+static ApikeyRelation
+look_up_each(void)
+{
+	ApikeyRelation missing = APIKEY_RELATIONS;
+
+	for (int i = 0; i < APIKEY_RELATIONS && missing == APIKEY_RELATIONS; i++)
+	{
+		ApikeyRelation table = (ApikeyRelation) i;
+
+		if (!apikey_catalog_is_table(table) || apikey_catalog_lacks(table))
+			continue;
+		(void) apikey_catalog_relation(table);
+		missing = apikey_catalog_missing(table);
+	}
+	return missing;
 }
 
 /*
@@ -247,8 +277,10 @@ ApikeyRelation
 apikey_survey_missing(void)
 {
 	Survey		survey;
-	uint64		generation = look(&survey);
+	uint64		generation;
 
+	if (!look(&survey, &generation))
+		return look_up_each();
 	for (int i = 0; i < APIKEY_RELATIONS; i++)
 	{
 		ApikeyRelation relation = (ApikeyRelation) i;
