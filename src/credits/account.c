@@ -344,9 +344,11 @@ apikey_account_written(const pg_uuid_t *account)
 		hash_search(written, account, HASH_FIND, NULL) != NULL;
 }
 
+/* An account is not there to be locked, or was made since we began to see. */
 void
-apikey_account_refuse_missing(void)
+apikey_account_refuse_missing(const pg_uuid_t *account)
 {
+	apikey_table_require_seen(&apikey_account_table, account);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the credits of this API key are not kept here"),

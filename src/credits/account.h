@@ -39,7 +39,7 @@ extern TimestampTz apikey_account_time_after(TimestampTz start,
 											 int64 times);
 extern TimestampTz apikey_account_period_end(const ApikeyRow *row,
 											 TimestampTz now);
-pg_noreturn extern void apikey_account_refuse_missing(void);
+pg_noreturn extern void apikey_account_refuse_missing(const pg_uuid_t *account);
 extern void apikey_account_set_lease(ApikeyRow *row, int64 number,
 									 int64 leased);
 extern bool apikey_account_lock(const pg_uuid_t *account, ApikeyLock lock,

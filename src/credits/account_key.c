@@ -239,7 +239,7 @@ apikey_account_update(ApikeyRow *key, bool set_anew)
 		return;
 	}
 	if (!apikey_account_lock_here(account, APIKEY_LOCK_UPDATE, &row))
-		apikey_account_refuse_missing();
+		apikey_account_refuse_missing(account);
 	if (key->nulls[APIKEY_KEY_CREDITS])
 	{
 		close_account(&row);
@@ -358,7 +358,7 @@ apikey_account_add(const pg_uuid_t *account, int64 amount)
 	int64		total;
 
 	if (!apikey_account_lock_here(account, APIKEY_LOCK_UPDATE, &row))
-		apikey_account_refuse_missing();
+		apikey_account_refuse_missing(account);
 	apikey_account_lease(&row, &lease);
 	(void) apikey_lease_state(account, &lease, &available);
 	if (pg_add_s64_overflow(apikey_account_balance(&row), amount, &balance) ||

@@ -58,7 +58,7 @@ apikey_account_of_limit_changed(const ApikeyRow *limit, int64 more,
 
 	if (!apikey_account_lock_here(apikey_row_id(limit), APIKEY_LOCK_UPDATE,
 								 &row))
-		apikey_account_refuse_missing();
+		apikey_account_refuse_missing(apikey_row_id(limit));
 	if (more < 0 || restart ||
 		DatumGetInt64(limit->values[APIKEY_LIMIT_OVERDRAFT]) <
 		apikey_account_number(&row, APIKEY_ACCOUNT_OVERDRAFT))

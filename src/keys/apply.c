@@ -72,15 +72,23 @@ ended_detail(const ApikeyRow *key, TimestampTz latest)
 	return apikey_detail_end(&json);
 }
 
-/* False where the key has gone, or ends in time, since it was found. */
+/*
+ * False where the key has gone, or ends in time, since it was found; 40001 where
+ * it is there and this transaction, which reads as of before, does not see it.
+ */
 static bool
 end_key(const pg_uuid_t *id, TimestampTz latest)
 {
 	ApikeyRow	key;
 	char	   *detail;
 
-	if (!apikey_key_lock(id, APIKEY_LOCK_UPDATE, &key) ||
-		!is_late(&key, latest))
+	if (!apikey_key_lock(id, APIKEY_LOCK_UPDATE, &key))
+	{
+		if (apikey_key_fetch_latest(id, &key))
+			apikey_manage_refuse_concurrent(id);
+		return false;
+	}
+	if (!is_late(&key, latest))
 		return false;
 	detail = ended_detail(&key, latest);
 	apikey_row_set(&key, APIKEY_KEY_EXPIRES_AT, TimestampTzGetDatum(latest));

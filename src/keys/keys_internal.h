@@ -39,6 +39,7 @@ extern void apikey_live_require_room(const ApikeyRow *key,
 									 const ApikeyTenant *tenant);
 
 /* manage.c */
+pg_noreturn extern void apikey_manage_refuse_concurrent(const pg_uuid_t *id);
 extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
 													  ApikeyRight right,
 													  ApikeyRow *key,

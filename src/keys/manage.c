@@ -54,8 +54,9 @@ authorize(const pg_uuid_t *id, bool found, ApikeyRight right,
 					apikey_id_string(id))));
 }
 
-pg_noreturn static void
-refuse_concurrent(const pg_uuid_t *id)
+/* Raises that a key is not there to be changed any more, or not yet. */
+void
+apikey_manage_refuse_concurrent(const pg_uuid_t *id)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -68,7 +69,7 @@ void
 apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key)
 {
 	if (!apikey_key_lock(id, APIKEY_LOCK_UPDATE, key))
-		refuse_concurrent(id);
+		apikey_manage_refuse_concurrent(id);
 }
 
 /* Reads and locks a key with which the caller may do this; raises otherwise. */
@@ -368,7 +369,7 @@ apikey_manage_delete(const pg_uuid_t *id, const text *name)
 		return;
 	}
 	if (!apikey_key_fetch_latest(id, &key))
-		refuse_concurrent(id);
+		apikey_manage_refuse_concurrent(id);
 	revoke_predecessors(id, true, cstring_to_text("successor deleted"));
 	apikey_revocation_remove(&key);
 }
@@ -380,6 +381,6 @@ apikey_manage_project(const ApikeyRow *key, ApikeyTenant *tenant)
 	if (apikey_key_project(key) == NULL)
 		return NULL;
 	if (!apikey_tenant_fetch_project(apikey_key_project(key), tenant))
-		refuse_concurrent(apikey_row_id(key));
+		apikey_manage_refuse_concurrent(apikey_row_id(key));
 	return &tenant->project;
 }

@@ -107,10 +107,12 @@ lock_waiting(Relation rel, ItemPointer where, Snapshot snapshot,
 			 TM_FailureData *failure)
 {
 	CommandId	command = GetCurrentCommandId(false);
-	uint8		flags = IsolationUsesXactSnapshot() ? 0 :
-		TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+	uint8		flags = IsolationUsesXactSnapshot() ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
 	LockWaitPolicy policy = LockWaitSkip;
 
+	/* Who keeps a row keeps the versions that others have made of it, too. */
+	if (mode == LockTupleKeyShare)
+		flags |= TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
 	apikey_holder_note(InvalidTransactionId);
 	for (;;)
 	{
@@ -137,12 +139,10 @@ lock_at(Relation rel, ItemPointer where, Snapshot snapshot, ApikeyLock lock,
 		[APIKEY_LOCK_UPDATE] = LockTupleExclusive,
 		[APIKEY_LOCK_UPDATE_SKIP] = LockTupleExclusive
 	};
+	bool		skip = lock == APIKEY_LOCK_UPDATE_SKIP || lock == APIKEY_LOCK_CHANGE_SKIP;
 	TM_FailureData failure;
-	TM_Result	result;
+	TM_Result	result = lock_waiting(rel, where, snapshot, modes[lock], skip, slot, &failure);
 
-	result = lock_waiting(rel, where, snapshot, modes[lock],
-						  lock == APIKEY_LOCK_UPDATE_SKIP ||
-						  lock == APIKEY_LOCK_CHANGE_SKIP, slot, &failure);
 	*moved = failure.traversed;
 	switch (result)
 	{
@@ -318,8 +318,7 @@ begin_write(ApikeyWriter *writer, const char *command, ApikeyOwnerScope *before)
 	apikey_holder_note(InvalidTransactionId);
 	apikey_owner_begin(before);
 	estate->es_output_cid = GetCurrentCommandId(true);
-	estate->es_snapshot = ActiveSnapshotSet() ? GetActiveSnapshot() :
-		InvalidSnapshot;
+	estate->es_snapshot = ActiveSnapshotSet() ? GetActiveSnapshot() : InvalidSnapshot;
 	AfterTriggerBeginQuery();
 	return MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
 }

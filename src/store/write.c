@@ -298,7 +298,8 @@ apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
 
 /*
  * Locks a row to the end of the transaction and reads its latest version;
- * false where it is gone.
+ * false where it is gone.  Others may change a row that is only kept, so what it
+ * says is read when it is locked, whatever the transaction's snapshot shows.
  */
 bool
 apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
@@ -312,7 +313,9 @@ apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
 
 	apikey_table_key(&key, id);
 	found = lock_row(table, rel, index, &key, lock, slot);
-	if (found)
+	if (found && lock == APIKEY_LOCK_KEEP)
+		found = apikey_table_fetch_latest(table, id, row);
+	else if (found)
 		copy_locked(table, slot, row);
 	ExecDropSingleTupleTableSlot(slot);
 	apikey_table_close_index(index);

@@ -1,6 +1,6 @@
 # A transaction that reads as of before sees no limit that was set since.  What
 # it does to a key or a project cannot leave that limit behind: it has to be
-# tried again.
+# tried again.  A key that it makes goes by what its project's settings are now.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -9,7 +9,10 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'");
+my $pepper = PostgreSQL::Test::Utils::tempdir() . '/pepper';
+append_to_file($pepper, 'x' x 40);
+chmod 0600, $pepper;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'\napikey.pepper_file = '$pepper'\nclient_min_messages = warning");
 $node->start;
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 sql(q{CREATE EXTENSION apikey CASCADE;
@@ -58,6 +61,56 @@ is(since(q{SELECT apikey_limit_set('pages', 2, '1 day', 'quota', key => '} . $id
 is(sql(q{SELECT string_agg(unit || ' of ' || k.name || ' ' || k.status, ',') FROM apikey_limits l JOIN apikeys k ON k.id = l.key_id}), 'pages of held active', 'with its limit');
 is(since(q{SELECT apikey_limit_set('words', 2, '1 day', 'quota', path => 'acme/pay')}, q{SELECT apikey_project_drop('acme/pay', 'acme/pay')}, 'READ COMMITTED'), 'done', 'and a project dropped');
 is(sql(q{SELECT count(*) FROM apikey_limit WHERE unit = 'words'}), '0', 'with its own');
+
+# What is set again since is no limit that is not kept here.
+for my $level ('REPEATABLE READ', 'SERIALIZABLE', 'READ COMMITTED')
+{
+	is(since(q{SELECT apikey_limit_set('pages', 4, '1 day', 'quota', subject => 'customer')}, q{SELECT apikey_limit_set('pages', 2, '1 day', 'quota', subject => 'customer')}, $level),
+		$level eq 'READ COMMITTED' ? 'done' : '40001', "a limit that was set since is replaced as of now, $level");
+	sql('SELECT apikey_limit_drop(id) FROM apikey_limits');
+}
+
+# The settings of a project.
+sql(q{SELECT apikey_project_create('acme/set')});
+my $number = 0;
+my $import = q{SELECT apikey_import('imported-%d', 'sha256', encode(sha256('%1$d'), 'hex'), project => 'acme/set')};
+my $create = q{SELECT apikey_create('made-%d', 'acme/set')};
+sub set { return "UPDATE apikey_projects SET $_[0] WHERE path = 'acme/set'" }
+for my $level ('REPEATABLE READ', 'SERIALIZABLE', 'READ COMMITTED')
+{
+	for my $call ($create, $import)
+	{
+		my $with = "as of now, $level: " . ($call eq $create ? 'made' : 'imported');
+		sql(set("max_ttl = NULL, max_keys = NULL, terms = NULL, name_pattern = NULL, revealable = true"));
+		is(since(set("max_ttl = '1 day'"), sprintf($call, ++$number), $level), '22023', "max_ttl $with");
+		is(since(set("max_ttl = NULL, terms = 'v2'"), sprintf($call, ++$number), $level), '22023', "terms $with");
+		is(since(set("terms = NULL, name_pattern = 'prod-.*'"), sprintf($call, ++$number), $level), '22023', "name_pattern $with");
+		is(since(set("name_pattern = NULL, max_keys = 0"), sprintf($call, ++$number), $level), '53400', "max_keys $with");
+		is(since(set("max_keys = NULL"), sprintf($call, ++$number), $level), 'done', "what is allowed $with");
+	}
+	is(since(set('revealable = false'), sprintf($create, ++$number), $level), 'done', 'made in a project that is not revealable any more');
+	is(sql("SELECT try(format('SELECT apikey_reveal(%L)', id)) FROM apikeys WHERE name = 'made-$number'"), '55000', "is not shown, $level");
+	is(since(set('revealable = true'), "SELECT apikey_rotate(id) FROM apikeys WHERE name = 'made-$number' AND status = 'active'", $level), 'done', 'rotated since it is');
+	is(sql("SELECT try(format('SELECT apikey_reveal(%L)', id)) FROM apikeys WHERE name = 'made-$number' AND status = 'active'"), 'done', "it is shown, $level");
+	is(since(set("max_ttl = '1 day'"), "SELECT apikey_rotate(id) FROM apikeys WHERE name = 'made-$number' AND status = 'active'", $level), 'done', 'rotated in a project that has a max_ttl since');
+	is(sql("SELECT expires_at <= now() + interval '1 day' FROM apikeys WHERE name = 'made-$number' AND status = 'active'"), 't', "it ends within that, $level");
+	# What it has changed itself counts, too.
+	is($node->safe_psql('postgres', "BEGIN ISOLATION LEVEL $level; SELECT FROM apikeys; @{[set('max_ttl = NULL, max_keys = 0')]}; SELECT try(\$try\$@{[sprintf $create, ++$number]}\$try\$); ROLLBACK"), "53400", "its own settings, $level");
+	# A key that was made before is not passed over by who does not see it.
+	sql(set('max_ttl = NULL'));
+	my $open = $node->background_psql('postgres');
+	my $past = $node->background_psql('postgres');
+	$open->query_safe('BEGIN; ' . sprintf $create, ++$number);
+	sql(set("max_ttl = '1 hour'"));
+	$past->query_safe("BEGIN ISOLATION LEVEL $level; SELECT count(*) FROM apikeys");
+	$open->query_safe('COMMIT');
+	is($past->query_safe(q{SELECT try($$SELECT apikey_project_apply('acme/set')$$)}), $level eq 'READ COMMITTED' ? 'done' : '40001', "max_ttl is applied to all keys, $level");
+	$past->query_safe('COMMIT');
+	$open->quit;
+	$past->quit;
+	sql(q{SELECT apikey_project_apply('acme/set')});
+	is(sql("SELECT expires_at <= now() + interval '1 hour' FROM apikeys WHERE name = 'made-$number'"), 't', 'by the next');
+}
 
 $node->stop;
 done_testing();
