@@ -35,8 +35,22 @@ UPDATE apikeys SET metadata = '{"a": 1}' WHERE name = 'four';
 SELECT apikey_delete(id, name) FROM apikeys WHERE name = 'two';
 SELECT count(*) FROM apikeys WHERE status = 'active';
 ROLLBACK;
+-- an imported one counts as well, whatever it is found by
+RESET ROLE;
+SELECT apikey_grant('import', 'regress_apikey_alice');
+SET ROLE regress_apikey_alice;
+\set handle ak_02wRkw0VOLV5IXCz2Z5e9v
+-- fail
+SELECT apikey_import('imported', 'sha256', encode(sha256('x'), 'hex'));
+SELECT apikey_import('imported', 'sha256', encode(sha256('x'), 'hex'), :'handle');
+SELECT apikey_revoke(id) FROM apikeys WHERE name = 'four';
+SELECT apikey_import('imported', 'sha256', encode(sha256('x'), 'hex'), :'handle');
+-- fail
+SELECT apikey_create('four');
+SELECT apikey_delete(id, name) FROM apikeys WHERE name = 'imported';
 -- no bound
 RESET ROLE;
+SELECT apikey_ungrant('import', 'regress_apikey_alice');
 RESET apikey.max_keys_per_role;
 SET ROLE regress_apikey_alice;
 SELECT count(apikey_create('many-' || i)) FROM generate_series(1, 20) i;
@@ -54,6 +68,11 @@ SELECT apikey_revoke(id) FROM apikeys WHERE name = 'p-1';
 SELECT apikey_create('p-4', 'acme/pay') IS NOT NULL AS made;
 -- fail
 SELECT apikey_create('p-5', 'acme/pay');
+-- nor are any imported beyond it
+RESET ROLE;
+SELECT apikey_import('p-5', 'sha256', encode(sha256('x'), 'hex'), project => 'acme/pay');
+SELECT apikey_import('p-5', 'sha256', encode(sha256('x'), 'hex'), :'handle', project => 'acme/pay');
+SET ROLE regress_apikey_bob;
 -- the keys of a dropped role are not live
 RESET ROLE;
 DELETE FROM apikey_key WHERE project IS NULL AND owner = 'regress_apikey_bob'::regrole;

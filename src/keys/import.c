@@ -222,28 +222,13 @@ import_native(ApikeyRow *key, const ApikeyImportHash *import_hash,
 					  "{\"algorithm\": \"sha256\", \"native\": true}");
 }
 
-/*
- * Takes over a key whose attributes are set in a row, under the rules of one
- * that is made here.
- */
-void
-apikey_import_key(ApikeyRow *key, ApikeyIssue *issue,
-				  const ApikeyImportHash *import_hash, text *lookup)
+/* Takes over a key of another system. */
+static void
+import_foreign(ApikeyRow *key, const ApikeyImportHash *import_hash,
+			   text *lookup)
 {
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
-	ApikeyTenant tenant;
-	ApikeyText	handle;
-	bool		native = read_handle(import_hash, lookup, &handle);
 
-	if (native && issue->prefix == NULL)
-		issue->prefix = cstring_to_text_with_len(VARDATA_ANY(lookup),
-												 handle.prefix_len);
-	apikey_issue_prepare(key, issue, &tenant);
-	if (native)
-	{
-		import_native(key, import_hash, lookup, &handle);
-		return;
-	}
 	make_room_for_hash(import_hash);
 	/* The others are found by their hash, and need none. */
 	if (!apikey_hash_slow(import_hash->algorithm))
@@ -256,9 +241,31 @@ apikey_import_key(ApikeyRow *key, ApikeyIssue *issue,
 	apikey_key_insert(key, NULL, APIKEY_EVENT_IMPORTED,
 					  psprintf("{\"algorithm\": \"%s\"}",
 							   apikey_hash_name(import_hash->algorithm)));
-	apikey_live_require_room(key, apikey_key_project(key) == NULL ? NULL :
-							 &tenant);
 	insert_import(key, import_hash, lookup);
 	if (lookup != NULL)
 		require_no_clash(lookup);
+}
+
+/*
+ * Takes over a key whose attributes are set in a row, under the rules of one
+ * that is made here.
+ */
+void
+apikey_import_key(ApikeyRow *key, ApikeyIssue *issue,
+				  const ApikeyImportHash *import_hash, text *lookup)
+{
+	const ApikeyRow *project;
+	ApikeyTenant tenant;
+	ApikeyText	handle;
+	bool		native = read_handle(import_hash, lookup, &handle);
+
+	if (native && issue->prefix == NULL)
+		issue->prefix = cstring_to_text_with_len(VARDATA_ANY(lookup),
+												 handle.prefix_len);
+	project = apikey_issue_prepare(key, issue, &tenant);
+	if (native)
+		import_native(key, import_hash, lookup, &handle);
+	else
+		import_foreign(key, import_hash, lookup);
+	apikey_live_require_room(key, project == NULL ? NULL : &tenant);
 }
