@@ -107,19 +107,31 @@ set_refill(ApikeyRow *row, const ApikeyRow *key, TimestampTz now)
 	apikey_row_set(row, APIKEY_ACCOUNT_GRANTED_AT, TimestampTzGetDatum(now));
 }
 
-/* Opens an account for a key that has credits, under an id. */
+/*
+ * Opens an account for a key that has credits, under an id or, where there is one
+ * of that, under another: a key that was deleted and is imported again finds that
+ * of the keys which have replaced it.
+ */
 static void
-create_account(ApikeyRow *key, const pg_uuid_t *id)
+create_account(ApikeyRow *key, const pg_uuid_t *wanted)
 {
+	ApikeyWriter *writer = apikey_table_open(&apikey_account_table);
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	ScanKeyData scan_key;
 	ApikeyRow	row;
 
+	*id = *wanted;
+	apikey_table_key(&scan_key, id);
+	if (!apikey_table_absent(writer, &apikey_account_table, &scan_key))
+		apikey_generate_id(id);
 	apikey_row_clear(&row);
 	apikey_row_set_pointer(&row, APIKEY_ACCOUNT_ID, id);
 	row.values[APIKEY_ACCOUNT_BALANCE] = key->values[APIKEY_KEY_CREDITS];
 	row.nulls[APIKEY_ACCOUNT_BALANCE] = false;
 	set_refill(&row, key, GetCurrentTimestamp());
 	apikey_row_set(&row, APIKEY_ACCOUNT_GENERATION, Int64GetDatum(0));
-	apikey_table_insert(&apikey_account_table, &row);
+	apikey_table_add(writer, &apikey_account_table, &row);
+	apikey_table_close(writer);
 	apikey_row_set_pointer(key, APIKEY_KEY_CREDITS_ACCOUNT, id);
 	apikey_account_note_written(id);
 }

@@ -79,16 +79,59 @@ make_row(const ApikeyRow *key, ApikeyRow *row)
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
 }
 
-/* A key is being deleted.  Without the library nothing is ever charged. */
+/*
+ * A key is being deleted.  Without the library nothing is ever charged.  One that
+ * had been deleted, and was imported or restored since, has a row already.
+ */
 void
 apikey_deleted_note(const ApikeyRow *key)
 {
+	ApikeyWriter *writer;
+	ScanKeyData id;
 	ApikeyRow	row;
 
 	if (!apikey_preloaded())
 		return;
 	make_row(key, &row);
-	apikey_table_insert(&deleted_table, &row);
+	apikey_table_key(&id, apikey_row_id(key));
+	writer = apikey_table_open(&deleted_table);
+	if (!apikey_table_absent(writer, &deleted_table, &id) &&
+		apikey_table_take(writer, &deleted_table, &id, APIKEY_LOCK_UPDATE, NULL))
+		apikey_table_put(writer, &deleted_table, &row);
+	else
+		apikey_table_add(writer, &deleted_table, &row);
+	apikey_table_close(writer);
+}
+
+/* Is a row of what a key would be: of its project, or as personal as it is? */
+static bool
+same_holder(const ApikeyRow *row, const ApikeyRow *key)
+{
+	const pg_uuid_t *project = apikey_key_project(key);
+	const pg_uuid_t *before = apikey_row_uuid(row, DELETED_PROJECT);
+
+	if (project != NULL || before != NULL)
+		return project != NULL && before != NULL &&
+			memcmp(project, before, sizeof(pg_uuid_t)) == 0;
+	return DatumGetObjectId(row->values[DELETED_OWNER]) == apikey_key_owner(key) &&
+		apikey_role_stands(apikey_key_owner(key),
+						   apikey_row_text(row, DELETED_OWNER_NAME)) &&
+		apikey_same_text(apikey_row_text(row, DELETED_SUBJECT),
+						 apikey_row_text(key, APIKEY_KEY_SUBJECT));
+}
+
+/*
+ * Was a key of somebody else deleted less than a day ago that had the id of a new
+ * one?  What that costs still, and its last uses, would be taken for the new one's.
+ */
+bool
+apikey_deleted_of_others(const ApikeyRow *key)
+{
+	ApikeyRow	row;
+
+	return apikey_table_fetch_latest(&deleted_table, apikey_row_id(key), &row) &&
+		DatumGetTimestampTz(row.values[DELETED_AT]) + KEPT_FOR >
+		GetCurrentTimestamp() && !same_holder(&row, key);
 }
 
 /*

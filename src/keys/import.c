@@ -201,6 +201,29 @@ read_handle(const ApikeyImportHash *import_hash, const text *lookup,
 	return true;
 }
 
+/*
+ * Raises where a key has the id of a new one, or somebody else's had it.  What is
+ * left of one that was removed makes way.
+ */
+static void
+require_id_free(const ApikeyRow *key)
+{
+	const pg_uuid_t *id = apikey_row_id(key);
+	ApikeyRow	other;
+
+	if (apikey_key_fetch_latest(id, &other))
+		refuse_taken("lookup");
+	(void) apikey_key_finish(id, APIKEY_LOCK_UPDATE);
+	/* What stands beside no row at all is of a key that is gone: see settle.c. */
+	if (!apikey_table_fetch_latest(&apikey_member_table, id, &other))
+		apikey_revocation_forget(id);
+	if (apikey_table_fetch_latest(&apikey_key_table, id, &other) ||
+		apikey_deleted_of_others(key))
+		refuse_taken("lookup");
+	apikey_table_delete(&apikey_digest_table, id, false);
+	apikey_table_delete(&apikey_use_table, id, false);
+}
+
 /* Takes over a key of this extension from another database, with its id. */
 static void
 import_native(ApikeyRow *key, const ApikeyImportHash *import_hash,
@@ -208,15 +231,13 @@ import_native(ApikeyRow *key, const ApikeyImportHash *import_hash,
 {
 	text	   *prefix = apikey_row_text(key, APIKEY_KEY_PREFIX);
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
-	ApikeyRow	other;
 
 	if (VARSIZE_ANY_EXHDR(prefix) != handle->prefix_len ||
 		memcmp(VARDATA_ANY(prefix), VARDATA_ANY(lookup), handle->prefix_len) != 0)
 		apikey_refuse("prefix", "It must be the one that the handle begins with.");
 	memcpy(id->data, handle->id, APIKEY_ID_BYTES);
-	if (apikey_key_fetch_latest(id, &other))
-		refuse_taken("lookup");
 	apikey_row_set_pointer(key, APIKEY_KEY_ID, id);
+	require_id_free(key);
 	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR, cstring_to_text(""));
 	apikey_key_insert(key, import_hash->sha256, APIKEY_EVENT_IMPORTED,
 					  "{\"algorithm\": \"sha256\", \"native\": true}");

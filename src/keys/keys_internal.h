@@ -62,6 +62,7 @@ extern bool apikey_revocation_disable(const ApikeyRow *key);
 
 /* deleted.c */
 extern void apikey_deleted_note(const ApikeyRow *key);
+extern bool apikey_deleted_of_others(const ApikeyRow *key);
 
 /* import_hash.c */
 extern const char *apikey_hash_name(ApikeyAlgorithm algorithm);

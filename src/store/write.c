@@ -82,6 +82,14 @@ rethrow(const ApikeyTable *table, const ApikeyRow *row, const char *argument,
 		FlushErrorState();
 		refuse_published(table, error);
 	}
+	/* An id is given by us or, with a key, imported: somebody has done so since. */
+	if (error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION &&
+		error->constraint_name != NULL &&
+		strcmp(error->constraint_name, apikey_catalog_name(table->pkey)) == 0)
+	{
+		FlushErrorState();
+		require_row(table, false);
+	}
 	if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
 		(table->noun == NULL && table->taken == NULL) || argument == NULL ||
 		error->table_name == NULL ||
