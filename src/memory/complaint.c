@@ -43,7 +43,9 @@ static const struct
 	[APIKEY_COMPLAINT_LIMITS] = {WARNING,
 	"Drop some of them by apikey_limit_drop()."},
 	[APIKEY_COMPLAINT_STALE] = {LOG_SERVER_ONLY,
-	"See whether the primary can be reached, and what holds up replay here; \"apikey.max_staleness\" is the bound."}
+	"See whether the primary can be reached, and what holds up replay here; \"apikey.max_staleness\" is the bound."},
+	[APIKEY_COMPLAINT_PARALLEL] = {LOG_SERVER_ONLY,
+	"Verify keys before the query, or in a transaction that is READ COMMITTED."}
 };
 
 /* When each was told last; of this process alone where nothing is shared. */

@@ -20,10 +20,11 @@ typedef enum ApikeyComplaint
 	APIKEY_COMPLAINT_ROOM,		/* a limit without a slot */
 	APIKEY_COMPLAINT_CREDITS,	/* they can be spent nowhere now */
 	APIKEY_COMPLAINT_LIMITS,	/* a key has more than are looked at */
-	APIKEY_COMPLAINT_STALE		/* what is here may be too old */
+	APIKEY_COMPLAINT_STALE,		/* what is here may be too old */
+	APIKEY_COMPLAINT_PARALLEL	/* what is here now cannot be read */
 } ApikeyComplaint;
 
-#define APIKEY_COMPLAINTS	(APIKEY_COMPLAINT_STALE + 1)
+#define APIKEY_COMPLAINTS	(APIKEY_COMPLAINT_PARALLEL + 1)
 
 /* complaint.c */
 extern const ApikeyMemoryPart apikey_complaint_memory;

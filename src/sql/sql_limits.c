@@ -355,6 +355,7 @@ apikey_charge(PG_FUNCTION_ARGS)
 	ApikeyVerdict verdict;
 	ApikeyCosts *costs;
 
+	PreventCommandIfParallelMode("apikey_charge()");
 	apikey_limit_require_library();
 	apikey_require(fcinfo, 0, "key");
 	apikey_require(fcinfo, 1, "costs");

@@ -341,9 +341,19 @@ apikey_table_any(const ApikeyTable *table, ApikeyRelation index,
 }
 
 /*
+ * Can what is committed now not be read?  So it is in a parallel query of a
+ * transaction that keeps its snapshot: no other one can be taken there.
+ */
+bool
+apikey_latest_hidden(void)
+{
+	return IsInParallelMode() && IsolationUsesXactSnapshot();
+}
+
+/*
  * A snapshot, registered, of what is committed now and of our own
- * transaction's changes, whatever the isolation level.  In a parallel query,
- * where none can be taken, it is the query's.
+ * transaction's changes, whatever the isolation level.  Where that is hidden it
+ * is the query's: whoever decides by it asks before.
  */
 Snapshot
 apikey_latest_snapshot(void)
@@ -351,7 +361,8 @@ apikey_latest_snapshot(void)
 	if (!IsInParallelMode())
 		return RegisterSnapshot(GetLatestSnapshot());
 	apikey_changes_not_final();
-	return RegisterSnapshot(GetActiveSnapshot());
+	return RegisterSnapshot(apikey_latest_hidden() ? GetActiveSnapshot() :
+							GetTransactionSnapshot());
 }
 
 /* What find_row copies the first row to. */

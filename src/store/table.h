@@ -168,6 +168,7 @@ extern void apikey_intact_require_columns(Relation rel,
 extern Relation apikey_index_open(Relation rel, ApikeyRelation index);
 
 /* table.c */
+extern bool apikey_latest_hidden(void);
 extern Snapshot apikey_latest_snapshot(void);
 extern Relation apikey_table_relation(const ApikeyTable *table, LOCKMODE mode);
 extern bool apikey_table_blank(const ApikeyTable *table);

@@ -44,6 +44,12 @@ undecidable(void)
 						apikey_max_staleness);
 		return true;
 	}
+	if (apikey_latest_hidden())
+	{
+		apikey_complain(APIKEY_COMPLAINT_PARALLEL,
+						"A parallel query of a transaction that is REPEATABLE READ or SERIALIZABLE reads no changes of others.");
+		return true;
+	}
 	missing = apikey_intact_problem();
 	if (missing != NULL)
 		apikey_complain(APIKEY_COMPLAINT_TABLES,
@@ -250,7 +256,8 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict,
 	ApikeyCode	code;
 
 	/* What is fresh now is so with the messages that have come by then. */
-	usable = apikey_pepper_usable() && !apikey_stale();
+	usable = apikey_pepper_usable() && !apikey_stale() &&
+		!apikey_latest_hidden();
 	AcceptInvalidationMessages();
 	if (usable && apikey_cache_lookup(credential, verdict))
 		return APIKEY_CODE_VALID;
