@@ -428,6 +428,9 @@ CREATE INDEX apikey_key_owner ON @extschema@.apikey_key (owner, created_at, id);
 CREATE INDEX apikey_key_owner_subject ON @extschema@.apikey_key (owner, subject, created_at, id);
 CREATE INDEX apikey_key_project ON @extschema@.apikey_key (project, created_at, id)
 	WHERE project IS NOT NULL;
+DROP INDEX IF EXISTS @extschema@.apikey_key_expires_at;
+CREATE INDEX apikey_key_expires_at ON @extschema@.apikey_key (expires_at, id)
+	WHERE expires_at IS NOT NULL AND revoked_at IS NULL;
 CREATE INDEX apikey_key_project_subject ON @extschema@.apikey_key (project, subject, created_at, id)
 	WHERE project IS NOT NULL AND subject IS NOT NULL;
 CREATE INDEX apikey_key_vouched_by ON @extschema@.apikey_key

@@ -290,8 +290,8 @@ CREATE INDEX apikey_key_vouched_by ON @extschema@.apikey_key
 	(vouched_by, vouched_by_subject, created_at, id)
 	WHERE vouched_by IS NOT NULL
 	  AND (vouched_by <> owner OR vouched_by_subject IS DISTINCT FROM subject);
--- For the worker, which tells of those that come near.
-CREATE INDEX apikey_key_expires_at ON @extschema@.apikey_key (expires_at)
+-- For the worker, which tells of those that come near, some at a time.
+CREATE INDEX apikey_key_expires_at ON @extschema@.apikey_key (expires_at, id)
 	WHERE expires_at IS NOT NULL AND revoked_at IS NULL;
 CREATE INDEX apikey_key_credits_account ON @extschema@.apikey_key (credits_account)
 	WHERE credits_account IS NOT NULL;

@@ -18,7 +18,8 @@
 #include "access/access.h"
 #include "keys/keys_internal.h"
 
-#define TOLD_AT_ONCE	250		/* keys; the worker's next step finds more */
+#define SEEN_AT_ONCE	1000	/* keys; the worker's next step looks at more */
+#define TOLD_AT_ONCE	250		/* of them */
 #define LOOK_EACH		USECS_PER_HOUR
 #define LOOK_AGAIN		USECS_PER_MINUTE	/* at what somebody has locked */
 
@@ -63,12 +64,28 @@ told(const ApikeyRow *use, const ApikeyRow *key)
 		DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]);
 }
 
+/*
+ * A way through the keys that are near, in the order in which they expire.  Who
+ * has many, or changes them again and again, makes it longer, and no step of it.
+ */
+typedef struct Pass
+{
+	bool		begun;
+	TimestampTz expires_at;		/* of the last key that was looked at */
+	pg_uuid_t	id;
+	bool		left;			/* something was locked */
+} Pass;
+
+static Pass pass;
+
 /* The search for keys that are near and nobody was told of. */
 typedef struct Search
 {
 	TimestampTz until;
 	Snapshot	snapshot;
 	MemoryContext scratch;
+	int			seen;
+	bool		full;			/* there may be more */
 	List	   *ids;
 } Search;
 
@@ -76,11 +93,16 @@ static bool
 collect_near(const ApikeyRow *key, void *state)
 {
 	Search	   *search = state;
+	TimestampTz expires_at = DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]);
 	MemoryContext context;
 	ApikeyRow	use;
 	bool		known;
 
-	if (DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) > search->until)
+	if (expires_at > search->until)
+		return false;
+	search->full = search->seen++ == SEEN_AT_ONCE ||
+		list_length(search->ids) == TOLD_AT_ONCE;
+	if (search->full)
 		return false;
 	context = MemoryContextSwitchTo(search->scratch);
 	known = !key->nulls[APIKEY_KEY_ROTATED_TO] ||
@@ -95,7 +117,9 @@ collect_near(const ApikeyRow *key, void *state)
 		*id = *apikey_row_id(key);
 		search->ids = lappend(search->ids, id);
 	}
-	return list_length(search->ids) < TOLD_AT_ONCE;
+	pass.expires_at = expires_at;
+	pass.id = *apikey_row_id(key);
+	return true;
 }
 
 /* Visits the keys that expire after a time, in their order, but the revoked. */
@@ -111,7 +135,24 @@ walk_after(TimestampTz after, Snapshot snapshot, ApikeyVisit visit,
 					  snapshot, visit, state);
 }
 
-/* The ids of the keys that are near and nobody was told of. */
+/* Those that expire when the last key does that was looked at, and come after it. */
+static void
+walk_beside(Search *search)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], APIKEY_KEY_EXPIRES_AT + 1, BTEqualStrategyNumber,
+				F_TIMESTAMPTZ_EQ, TimestampTzGetDatum(pass.expires_at));
+	ScanKeyInit(&keys[1], APIKEY_KEY_ID + 1, BTGreaterStrategyNumber,
+				F_UUID_GT, UUIDPGetDatum(&pass.id));
+	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_EXPIRES_AT, keys, 2,
+					  search->snapshot, collect_near, search);
+}
+
+/*
+ * The ids of the next keys that are near and nobody was told of; pass.begun says
+ * whether there may be more.
+ */
 static List *
 find_near(TimestampTz until)
 {
@@ -121,7 +162,13 @@ find_near(TimestampTz until)
 	search.scratch = AllocSetContextCreate(CurrentMemoryContext,
 										   "apikey expiry",
 										   ALLOCSET_SMALL_SIZES);
-	walk_after(GetCurrentTimestamp(), search.snapshot, collect_near, &search);
+	if (pass.begun)
+		walk_beside(&search);
+	else
+		pass = (Pass) {.begun = true, .expires_at = GetCurrentTimestamp()};
+	if (!search.full)
+		walk_after(pass.expires_at, search.snapshot, collect_near, &search);
+	pass.begun = search.full;
 	MemoryContextDelete(search.scratch);
 	UnregisterSnapshot(search.snapshot);
 	return search.ids;
@@ -197,7 +244,6 @@ apikey_expiry_tell(TimestampTz *again)
 	List	   *ids;
 	ListCell   *cell;
 	ApikeyWriter *writer;
-	int			left = 0;
 
 	*again = DT_NOEND;
 	if (apikey_expiry_notice == 0)
@@ -205,12 +251,12 @@ apikey_expiry_tell(TimestampTz *again)
 	ids = find_near(until);
 	writer = apikey_table_open(&apikey_use_table);
 	foreach(cell, ids)
-		left += tell(writer, lfirst(cell)) ? 0 : 1;
+		pass.left |= !tell(writer, lfirst(cell));
 	apikey_table_close(writer);
-	next = list_length(ids) == TOLD_AT_ONCE ? until : next_expiry(until);
+	next = pass.begun ? until : next_expiry(until);
 	*again = Min(GetCurrentTimestamp() + LOOK_EACH,
 				 next == DT_NOEND ? DT_NOEND : notice_before(next));
-	if (left > 0)
+	if (pass.left)
 		*again = Min(*again, GetCurrentTimestamp() + LOOK_AGAIN);
-	return list_length(ids) == TOLD_AT_ONCE && left < TOLD_AT_ONCE;
+	return pass.begun;
 }
