@@ -437,6 +437,8 @@ CREATE INDEX apikey_key_vouched_by ON @extschema@.apikey_key
 	(vouched_by, vouched_by_subject, created_at, id)
 	WHERE vouched_by IS NOT NULL
 	  AND (vouched_by <> owner OR vouched_by_subject IS DISTINCT FROM subject);
+CREATE INDEX apikey_key_rate_account ON @extschema@.apikey_key (rate_account)
+	WHERE rate_account IS NOT NULL;
 CREATE INDEX apikey_member_member ON @extschema@.apikey_member (member);
 
 -- Dumps

@@ -295,6 +295,8 @@ CREATE INDEX apikey_key_expires_at ON @extschema@.apikey_key (expires_at, id)
 	WHERE expires_at IS NOT NULL AND revoked_at IS NULL;
 CREATE INDEX apikey_key_credits_account ON @extschema@.apikey_key (credits_account)
 	WHERE credits_account IS NOT NULL;
+CREATE INDEX apikey_key_rate_account ON @extschema@.apikey_key (rate_account)
+	WHERE rate_account IS NOT NULL;
 -- A successor has replaced one key.  No foreign key: a dump may leave it out.
 CREATE UNIQUE INDEX apikey_key_rotated_to ON @extschema@.apikey_key (rotated_to)
 	WHERE rotated_to IS NOT NULL;

@@ -240,6 +240,17 @@ SELECT apikey_import('bad', 'md5', md5(:'elsewhere'), left(:'elsewhere', -39));
 SELECT apikey_import('bad', 'sha256', encode(sha256(:'elsewhere'), 'hex'), left(:'elsewhere', -39), prefix => 'other');
 SELECT apikey_import('bad', 'sha256', encode(sha256(:'elsewhere'), 'hex'), :'elsewhere');
 SELECT apikey_import('bad', 'sha256', :'elsewhere');
+-- fail: an id that no key is given
+SELECT apikey_import('bad', 'sha256', encode(sha256('x'), 'hex'), 'ak_' || repeat('0', 22));
+-- fail: that of a key that is gone, under which its successor keeps what they have spent
+SELECT apikey_create('first', credits => 5) AS first \gset
+SELECT apikey_rotate(apikey_id(:'first')) AS second \gset
+SELECT apikey_delete(apikey_id(:'first'), 'first');
+SELECT apikey_import('again-first', 'sha256', encode(sha256(:'first'), 'hex'), left(:'first', -39));
+UPDATE apikeys SET credits = NULL WHERE id = apikey_id(:'second');
+SELECT apikey_import('again-first', 'sha256', encode(sha256(:'first'), 'hex'), left(:'first', -39));
+SELECT apikey_delete(apikey_id(:'second'), 'first');
+SELECT apikey_import('again-first', 'sha256', encode(sha256(:'first'), 'hex'), left(:'first', -39)) = apikey_id(:'first') AS with_its_id;
 RESET ROLE;
 DROP FUNCTION regress_try_import;
 

@@ -209,7 +209,7 @@ replace_account(ApikeyRow *key)
 	pg_uuid_t	old = *apikey_key_account(key);
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
-	apikey_generate_id(id);
+	apikey_generate_account_id(id);
 	if (key->nulls[APIKEY_KEY_CREDITS])
 		id = NULL;
 	else

@@ -15,7 +15,9 @@
  * that a text begins with somebody's lookup, which is no secret, can be told.
  *
  * A key of this extension, of another database, is taken with the id that its
- * handle has: its text is never looked for here.
+ * handle has: its text is never looked for here.  Whoever imports it chooses that
+ * id, under which something else may be kept: so it is one that keys are given,
+ * and nothing of another's.
  *
  * Most databases have no imported key.  A process that has found none looks
  * again only after the message that an import sends with its commit.
@@ -201,6 +203,41 @@ read_handle(const ApikeyImportHash *import_hash, const text *lookup,
 	return true;
 }
 
+static bool
+found_key(const ApikeyRow *row pg_attribute_unused(), void *state)
+{
+	*(bool *) state = true;
+	return false;
+}
+
+/* Does a key name an id in a column that has this index? */
+static bool
+any_names(const pg_uuid_t *id, ApikeyKeyColumn column, ApikeyRelation index)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	bool		found = false;
+	ScanKeyData key;
+
+	ScanKeyInit(&key, column + 1, BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(id));
+	apikey_table_walk(&apikey_key_table, index, &key, 1, snapshot, found_key,
+					  &found);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
+ * Does another key keep there what it has taken over from one of this id, which
+ * is gone?
+ */
+static bool
+is_account(const pg_uuid_t *id)
+{
+	return any_names(id, APIKEY_KEY_CREDITS_ACCOUNT, APIKEY_REL_KEY_CREDITS_ACCOUNT) ||
+		(!apikey_catalog()->first_script &&
+		 any_names(id, APIKEY_KEY_RATE_ACCOUNT, APIKEY_REL_KEY_RATE_ACCOUNT));
+}
+
 /*
  * Raises where a key has the id of a new one, or somebody else's had it.  What is
  * left of one that was removed makes way.
@@ -217,8 +254,9 @@ require_id_free(const ApikeyRow *key)
 	/* What stands beside no row at all is of a key that is gone: see settle.c. */
 	if (!apikey_table_fetch_latest(&apikey_member_table, id, &other))
 		apikey_revocation_forget(id);
+	/* Once there is no such key, all that name it are there. */
 	if (apikey_table_fetch_latest(&apikey_key_table, id, &other) ||
-		apikey_deleted_of_others(key))
+		apikey_deleted_of_others(key) || is_account(id))
 		refuse_taken("lookup");
 	apikey_table_delete(&apikey_digest_table, id, false);
 	apikey_table_delete(&apikey_use_table, id, false);
@@ -236,6 +274,8 @@ import_native(ApikeyRow *key, const ApikeyImportHash *import_hash,
 		memcmp(VARDATA_ANY(prefix), VARDATA_ANY(lookup), handle->prefix_len) != 0)
 		apikey_refuse("prefix", "It must be the one that the handle begins with.");
 	memcpy(id->data, handle->id, APIKEY_ID_BYTES);
+	if (!apikey_id_of_key(id))
+		apikey_refuse("lookup", "It is the handle of no key: its id is no UUIDv7.");
 	apikey_row_set_pointer(key, APIKEY_KEY_ID, id);
 	require_id_free(key);
 	apikey_row_set_pointer(key, APIKEY_KEY_LAST_FOUR, cstring_to_text(""));

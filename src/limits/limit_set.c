@@ -169,7 +169,7 @@ create(ApikeyRow *limit)
 	TimestampTz now = GetCurrentTimestamp();
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
-	apikey_generate_id(id);
+	apikey_generate_account_id(id);
 	apikey_row_set_pointer(limit, APIKEY_LIMIT_ID, id);
 	apikey_row_set(limit, APIKEY_LIMIT_STARTS_AT, TimestampTzGetDatum(now));
 	apikey_row_set(limit, APIKEY_LIMIT_CREATED_AT, TimestampTzGetDatum(now));

@@ -36,7 +36,10 @@
 #include "store/store.h"
 #include "memory/part.h"
 
-/* What a slot is found by. */
+/*
+ * What a slot is found by: a key's id, or that of a limit or an account, which is of
+ * another version, so that nothing stands where what is of another kind does.
+ */
 typedef struct ApikeySlotKey
 {
 	Oid			database;

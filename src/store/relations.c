@@ -14,6 +14,7 @@ const ApikeyRelationName apikey_relation_names[APIKEY_RELATIONS] = {
 	[APIKEY_REL_KEY_PROJECT] = {"apikey_key_project", APIKEY_REL_KEY},
 	[APIKEY_REL_KEY_EXPIRES_AT] = {"apikey_key_expires_at", APIKEY_REL_KEY},
 	[APIKEY_REL_KEY_CREDITS_ACCOUNT] = {"apikey_key_credits_account", APIKEY_REL_KEY},
+	[APIKEY_REL_KEY_RATE_ACCOUNT] = {"apikey_key_rate_account", APIKEY_REL_KEY, true},
 	[APIKEY_REL_KEY_PROJECT_SUBJECT] = {"apikey_key_project_subject", APIKEY_REL_KEY, true},
 	[APIKEY_REL_KEY_OWNER] = {"apikey_key_owner", APIKEY_REL_KEY, true},
 	[APIKEY_REL_KEY_OWNER_SUBJECT] = {"apikey_key_owner_subject", APIKEY_REL_KEY, true},

@@ -14,6 +14,10 @@
 
 #define NS_PER_MS	1000000
 
+#define KEY_VERSION		7
+#define ACCOUNT_VERSION	8
+#define UUID_VARIANT	2		/* of RFC 9562 */
+
 /*
  * Random bytes, of which some are asked for at once: to ask costs more than what
  * is given.  Each is given once, and wiped here; a process that was forked begins
@@ -45,10 +49,11 @@ generate_random(void *out, size_t len)
 /*
  * A UUIDv7 (RFC 9562, 5.7): milliseconds since 1970, then, by its method 3,
  * 12 bits of the fraction, so that ids made in one millisecond still rise and
- * fall into neighbouring index pages, then 62 random bits.
+ * fall into neighbouring index pages, then 62 random bits.  Or the same of another
+ * version.
  */
-void
-apikey_generate_id(pg_uuid_t *id)
+static void
+generate_uuid(pg_uuid_t *id, uint8 version)
 {
 	struct timespec now;
 	uint64		ms;
@@ -61,9 +66,32 @@ apikey_generate_id(pg_uuid_t *id)
 	generate_random(id->data + 8, 8);
 	for (int i = 0; i < 6; i++)
 		id->data[i] = (uint8) (ms >> (40 - 8 * i));
-	id->data[6] = 0x70 | (uint8) (fraction >> 8);
+	id->data[6] = (uint8) (version << 4) | (uint8) (fraction >> 8);
 	id->data[7] = (uint8) fraction;
-	id->data[8] = 0x80 | (id->data[8] & 0x3F);
+	id->data[8] = (uint8) (UUID_VARIANT << 6) | (id->data[8] & 0x3F);
+}
+
+void
+apikey_generate_id(pg_uuid_t *id)
+{
+	generate_uuid(id, KEY_VERSION);
+}
+
+/*
+ * An id for what has a place in shared memory as keys have, and is none: a limit, or
+ * an account that is not named after a key.  No key ever has it.
+ */
+void
+apikey_generate_account_id(pg_uuid_t *id)
+{
+	generate_uuid(id, ACCOUNT_VERSION);
+}
+
+/* Is an id such as keys are given? */
+bool
+apikey_id_of_key(const pg_uuid_t *id)
+{
+	return id->data[6] >> 4 == KEY_VERSION && id->data[8] >> 6 == UUID_VARIANT;
 }
 
 /* Unbiased base-62 digits: of 256 values the last 8 are drawn again. */

@@ -58,6 +58,8 @@ extern bytea *apikey_digest_bytea(const uint8 *digest);
 
 /* generate.c */
 extern void apikey_generate_id(pg_uuid_t *id);
+extern void apikey_generate_account_id(pg_uuid_t *id);
+extern bool apikey_id_of_key(const pg_uuid_t *id);
 extern text *apikey_generate(const char *prefix, int prefix_len,
 							 pg_uuid_t *id, uint8 *digest);
 

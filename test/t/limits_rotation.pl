@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Math::BigInt;
 use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
@@ -27,6 +28,21 @@ sub again
 
 my ($one, $two) = map { $node->background_psql('postgres') } 1 .. 2;
 sub pass { my ($session, $key, $cost) = @_; return again($session, "SELECT code, coalesce(rate_remaining, credits) FROM apikey_verify('$key', cost => $cost)") }
+
+# Who may import chooses the id of a key that comes from another database.
+sub import_under
+{
+	my ($id) = @_;
+	my $n = Math::BigInt->from_hex($id =~ s/-//gr);
+	my $handle = '';
+	for (1 .. 22)
+	{
+		$handle = (0 .. 9, 'A' .. 'Z', 'a' .. 'z')[ ($n % 62)->numify ] . $handle;
+		$n->bdiv(62);
+	}
+	my ($rc, $out, $err) = $node->psql('postgres', "SELECT apikey_import('taken', 'sha256', encode(sha256('x'), 'hex'), 'ak_$handle', rate_limit => 1000000, rate_window => '1 second')");
+	return $err;
+}
 
 # The short form: what is spent while a rotation is open counts, by both keys.
 my %short = (rate => "rate_limit => 10, rate_window => '1 hour'", credits => 'credits => 10');
@@ -59,6 +75,7 @@ for my $form (sort keys %short)
 	# With the first of them the state does not go.
 	sql("SELECT apikey_revoke(apikey_id('$key')), apikey_delete(apikey_id('$key'), '$form')");
 	like(pass($two, $_, 1), qr/^$refused\|0/, 'the first is deleted') for $next, $third;
+	like(import_under(sql("SELECT apikey_id('$key')")), qr/this hash or lookup is taken/, 'nobody else is given its place');
 	$node->safe_psql('postgres', 'SELECT apikey_flush()');
 	like(pass($two, $third, 1), qr/^$refused\|0/, 'and flushed');
 	# Nor does it come back with a revocation of one between.
@@ -118,6 +135,8 @@ is(named($_->[0], $_->[1], 4), 'rate_limited', 'together') for [$one, $named], [
 is(named($two, $named, 2), 'valid', 'the old one');
 is(named($two, $next, 1), 'valid', 'the new one');
 is(sql('SELECT string_agg(remaining::text, \' \' ORDER BY unit) FROM apikey_limits WHERE unit <> \'t\''), '0 0 0', 'and nothing is left');
+
+like(import_under($_), qr/its id is no UUIDv7/, 'no key has the place of a limit') for split /\n/, sql('SELECT id FROM apikey_limits');
 
 # The state outlives a restart.
 $_->quit for $one, $two;
