@@ -141,6 +141,9 @@ RESET ROLE;
 SELECT what, apikey_transfer(apikey_id(key), 'regress_apikey_bob') FROM keys WHERE what IN ('alice in pay', 'alice') ORDER BY n;
 SET ROLE regress_apikey_bob;
 SELECT what, neither, "owner alice", "owner oneself", project, "project, alice" FROM answers WHERE what IN ('alice in pay', 'alice') ORDER BY n;
+-- who handed it on vouches for it, and is not its owner
+RESET ROLE;
+SELECT v.code, (SELECT w.code FROM apikey_verify(key, project => 'acme', owner => 'regress_apikey_bob') w) AS "of bob" FROM keys, apikey_verify(key, project => 'acme', owner => current_user::regrole) v WHERE what = 'alice in pay';
 
 -- The order of the codes: forbidden before, addresses and the rest after.
 RESET ROLE;

@@ -113,6 +113,7 @@ typedef struct ApikeySpan
 /* status.c */
 extern Oid	apikey_status_voucher(const ApikeyRow *key, const text **subject);
 extern const text *apikey_status_voucher_name(const ApikeyRow *key);
+extern Oid	apikey_status_charged(const ApikeyRow *key);
 extern void apikey_status_vouch(ApikeyRow *key);
 extern void apikey_status_read_own(const ApikeyRow *key, ApikeyKeyState *state,
 								   ApikeySpan *span);

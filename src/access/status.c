@@ -38,6 +38,21 @@ apikey_status_voucher(const ApikeyRow *key, const text **subject)
 		apikey_key_owner(key);
 }
 
+/*
+ * Of whose share of the shared memory a key takes.  Whoever has a project makes
+ * anybody the owner of keys there, unasked, and would use up that role's share: so
+ * a project's key takes of that of who vouches for it, which nobody can make
+ * another do.
+ */
+Oid
+apikey_status_charged(const ApikeyRow *key)
+{
+	const text *subject;
+
+	return apikey_key_project(key) == NULL ? apikey_key_owner(key) :
+		apikey_status_voucher(key, &subject);
+}
+
 /* What the row calls it. */
 const text *
 apikey_status_voucher_name(const ApikeyRow *key)

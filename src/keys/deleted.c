@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -173,6 +174,8 @@ apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key, ApikeyTenant *tenant)
 						   apikey_row_text(&row, DELETED_OWNER_NAME));
 	apikey_row_set_pointer(key, APIKEY_KEY_SUBJECT,
 						   apikey_row_text(&row, DELETED_SUBJECT));
+	/* Whoever asks for it; the owner has perhaps been handed it, unasked. */
+	apikey_row_set(key, APIKEY_KEY_VOUCHED_BY, ObjectIdGetDatum(GetUserId()));
 	memset(tenant, 0, sizeof(*tenant));
 	if (row.nulls[DELETED_PROJECT])
 		return true;

@@ -33,6 +33,7 @@ typedef struct ApikeyBound
 	bool		has_lifetime;
 	bool		first_of_unit;	/* in the list */
 	char		unit[APIKEY_UNIT_MAX + 1];
+	Oid			charged;		/* the key is to it, in the list */
 	int64		amount;			/* of the short form's credits: not known */
 	int64		overdraft;
 	bool		periodic;		/* what follows is a period */

@@ -8,11 +8,13 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
 #include "rows/rows.h"
+#include "access/access.h"
 #include "keys/keys.h"
 #include "limits/limits_internal.h"
 #include "limits/tally.h"
@@ -21,7 +23,7 @@
 typedef struct Gathering
 {
 	ApikeyBounds *bounds;
-	Oid			owner;			/* of the key */
+	Oid			charged;		/* the key is to it: see status.c */
 	uint8		holder;
 	uint8		rank;			/* the short form, a project's, an
 								 * organization's */
@@ -39,7 +41,7 @@ add_bound(Gathering *gathering, const pg_uuid_t *id, ApikeyLimitKind kind)
 	bound->holder = gathering->holder;
 	bound->rank = gathering->rank;
 	bound->kind = kind;
-	bound->hint.owner = gathering->owner;
+	bound->charged = bound->hint.role = gathering->charged;
 	return bound;
 }
 
@@ -51,10 +53,26 @@ set_rate(ApikeyBound *bound)
 						  bound->period.time) * APIKEY_LIMITER_UNITS;
 }
 
+/*
+ * A limit's slot is in the name of the role that made it: whoever owns a key can be
+ * bound by any number of limits of others.  Of a role that is gone, or has another
+ * name by now, it stays in the name that it is in.
+ */
+static void
+charge_maker(ApikeyBound *bound, const ApikeyRow *limit)
+{
+	const text *maker = apikey_row_text(limit, APIKEY_LIMIT_CREATED_BY);
+	Oid			role = get_role_oid(text_to_cstring(maker), true);
+
+	if (OidIsValid(role))
+		bound->hint.role = role;
+}
+
 /* Fills in what the row of a limit says. */
 void
 apikey_bound_set_from_limit(ApikeyBound *bound, const ApikeyRow *limit)
 {
+	charge_maker(bound, limit);
 	text_to_cstring_buffer(apikey_row_text(limit, APIKEY_LIMIT_UNIT),
 						   bound->unit, sizeof(bound->unit));
 	bound->of_requests = strcmp(bound->unit, APIKEY_REQUESTS) == 0;
@@ -286,7 +304,7 @@ apikey_bounds_read(const ApikeyRow *key, const ApikeyTenant *tenant)
 {
 	bool		any = apikey_limit_any();
 	const text *subject = apikey_row_text(key, APIKEY_KEY_SUBJECT);
-	Gathering	gathering = {.owner = apikey_key_owner(key)};
+	Gathering	gathering = {.charged = apikey_status_charged(key)};
 	ApikeyLimitHolder holder = {0};
 
 	if (!any && key->nulls[APIKEY_KEY_RATE_LIMIT] &&

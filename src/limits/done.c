@@ -59,7 +59,7 @@ note(ApikeyLimitDoneKind kind, const pg_uuid_t *key, const ApikeyBound *bound,
 	new->key = *key;
 	new->limit = bound->id;
 	new->tag = bound->tag;
-	new->owner = bound->hint.owner;
+	new->charged = bound->charged;
 	new->of_rate = bound->kind == APIKEY_LIMIT_RATE;
 	new->rate = bound->rate;
 	new->until = until;
@@ -121,7 +121,7 @@ apikey_tally_unit(const pg_uuid_t *key, const ApikeyBound *bound, int64 amount)
 	new->kind = APIKEY_DONE_UNIT;
 	new->key = *key;
 	new->tag = bound->tag;
-	new->owner = bound->hint.owner;
+	new->charged = bound->charged;
 	strlcpy(new->unit, bound->unit, sizeof(new->unit));
 	new->pending = amount;
 }
@@ -204,7 +204,7 @@ apikey_tally_dropped(const pg_uuid_t *key, const ApikeyBound *bound,
 	uint64		place;
 
 	apikey_transaction_reserve(&apikey_tally_transaction);
-	place = apikey_mark_keep(bound->hint.owner);
+	place = apikey_mark_keep(bound->charged);
 	if (place == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -251,7 +251,7 @@ settle(void *noted, ApikeyEnd end)
 			break;
 		case APIKEY_DONE_UNIT:
 			if (committed)
-				apikey_history_spent(&what->key, what->owner, what->unit,
+				apikey_history_spent(&what->key, what->charged, what->unit,
 									 what->pending);
 			break;
 		case APIKEY_DONE_SETTLED:

@@ -29,7 +29,7 @@ typedef struct ApikeyLimitDone
 	pg_uuid_t	key;
 	pg_uuid_t	limit;
 	ApikeyTallyTag tag;			/* of both */
-	Oid			owner;			/* the key's */
+	Oid			charged;		/* the key is to it */
 	char		unit[APIKEY_UNIT_MAX + 1];
 	bool		of_rate;
 	ApikeyRate	rate;

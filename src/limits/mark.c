@@ -10,7 +10,7 @@
  * finds none is refused, so that nothing is dropped without an event.
  *
  * A charge keeps a place until its transaction ends.  Of the places each has a
- * share whose keys they are for: what a role's transactions hold open, or have
+ * share whom the keys are charged to that they are for: what a role's transactions hold open, or have
  * marked faster than it can be told, leaves room for others: see share.h.
  *
  * On a member marks go to the primary, with its reports: see batch.c.
@@ -37,7 +37,7 @@
 typedef struct Place
 {
 	ApikeyMark	mark;
-	Oid			owner;			/* whose key it is; invalid: nobody knows */
+	Oid			role;			/* the key is charged to it; invalid: unknown */
 	uint64		kept;			/* for a charge that has not been committed */
 } Place;
 
@@ -78,10 +78,10 @@ const ApikeyMemoryPart apikey_mark_memory = {
 
 /* Is there room for another one of a role's keys?  The lock is held. */
 static bool
-has_room(Oid database, Oid owner)
+has_room(Oid database, Oid role)
 {
 	int			of_database = 0;
-	int			of_owner = 0;
+	int			of_role = 0;
 
 	for (int i = 0; i < shared->count; i++)
 	{
@@ -90,36 +90,36 @@ has_room(Oid database, Oid owner)
 		if (place->mark.database != database)
 			continue;
 		of_database++;
-		of_owner += place->owner == owner;
+		of_role += place->role == role;
 	}
 	return apikey_share_leaves_room(MARKS_MAX, shared->count, of_database,
-									of_owner);
+									of_role);
 }
 
 /* Takes a place at the end; NULL where there is none.  The lock is held. */
 static Place *
-take_place(const ApikeyMark *mark, Oid owner, bool bounded)
+take_place(const ApikeyMark *mark, Oid role, bool bounded)
 {
 	Place	   *place;
 
 	if (shared->count == MARKS_MAX ||
-		(bounded && !has_room(mark->database, owner)))
+		(bounded && !has_room(mark->database, role)))
 		return NULL;
 	place = &shared->places[shared->count++];
 	place->mark = *mark;
-	place->owner = owner;
+	place->role = role;
 	place->kept = 0;
 	return place;
 }
 
 /* Puts a mark on the list; false where it finds no room. */
 static bool
-put(const ApikeyMark *mark, Oid owner, bool bounded)
+put(const ApikeyMark *mark, Oid role, bool bounded)
 {
 	bool		room;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	room = take_place(mark, owner, bounded) != NULL;
+	room = take_place(mark, role, bounded) != NULL;
 	LWLockRelease(shared->lock);
 	return room;
 }
@@ -129,14 +129,14 @@ put(const ApikeyMark *mark, Oid owner, bool bounded)
  * its number, 0 where there is no room.
  */
 uint64
-apikey_mark_keep(Oid owner)
+apikey_mark_keep(Oid role)
 {
 	ApikeyMark	none = {.database = MyDatabaseId, .kind = APIKEY_MARK_OVERDRAWN};
 	uint64		number = 0;
 	Place	   *place;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	place = take_place(&none, owner, true);
+	place = take_place(&none, role, true);
 	if (place != NULL)
 		number = place->kept = ++shared->kept;
 	LWLockRelease(shared->lock);
@@ -226,7 +226,7 @@ mark_account(ApikeyBound *bound, const pg_uuid_t *key, ApikeyMarkKind kind,
 	/* Who has found no room tries again; who comes in between marks it twice. */
 	if (!apikey_lease_told(&bound->id, &bound->hint, exhausted))
 	{
-		if (!put(&mark, bound->hint.owner, true))
+		if (!put(&mark, bound->charged, true))
 			return;
 		apikey_lease_tell(&bound->id, &bound->hint, exhausted);
 	}

@@ -164,7 +164,7 @@ find_room(const Set *set, const ApikeySetOwner *owner, TimestampTz now)
 static Tally *
 make_tally(Set *set, const ApikeyLimitDone *what, TimestampTz now)
 {
-	ApikeySetOwner owner = {.database = MyDatabaseId, .role = what->owner};
+	ApikeySetOwner owner = {.database = MyDatabaseId, .role = what->charged};
 	Tally	   *tally = find_tally(set, &what->tag);
 	int			place;
 

@@ -73,7 +73,7 @@ typedef struct ApikeyVerdict
 	struct ApikeyBounds *bounds;	/* its limits; NULL for none */
 	struct ApikeyBoundState *states;	/* of each, once it was judged by them */
 	int			refused_by;		/* the number of one of them; -1: none */
-	ApikeySlotHint *hint;		/* whose the key is, and where its slot may be */
+	ApikeySlotHint *hint;		/* who is charged, and where its slot may be */
 	ApikeySlotHint fresh_hint;
 } ApikeyVerdict;
 

@@ -2,8 +2,9 @@
  * share.c
  *		Who holds how many slots of shared memory, and who has to give way.
  *
- * A slot is held by the role that owns its key, in its database.  While there
- * is room, each takes what it asks for.  Where there is none, who holds least
+ * A slot is held by a role, in its database: a key's by its owner or, in a project,
+ * by who vouches for it, a limit's by who has made that.  Nobody else decides that
+ * there is such a key or limit.  While there is room, each takes what it asks for.  Where there is none, who holds least
  * is served: the database with the most slots gives way to one that has fewer,
  * and in it the role with the most; within a database the role with the most
  * gives way to one that has fewer.  So nobody keeps more than its share while

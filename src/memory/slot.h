@@ -160,7 +160,7 @@ typedef struct ApikeySlotHint
 {
 	int			place;			/* its number + 1; 0: not known */
 	uint32		hash;			/* where that is known */
-	Oid			owner;			/* the key's; a slot is made in its name */
+	Oid			role;			/* a slot is made in its name: see share.c */
 } ApikeySlotHint;
 
 /* Is a slot a key's?  Its partition is locked, or its mutex held. */

@@ -47,7 +47,7 @@ open_slot(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint, bool spare,
 
 	while ((slot = apikey_slot_find(database, id, hint, lock)) == NULL)
 	{
-		if (!make_slot(&key, hint == NULL ? InvalidOid : hint->owner, spare))
+		if (!make_slot(&key, hint == NULL ? InvalidOid : hint->role, spare))
 			return NULL;
 	}
 	return slot;

@@ -7,8 +7,8 @@
  * here for as long as it takes until the worker writes the event: each key has
  * a place in one set of a few, which are shared out, so that under a flood of
  * refusals an event may name the role alone, and never somebody else; and one of
- * a key whose owner has more of them gives way first.  Nothing of it outlives a
- * stop.
+ * a key that is charged to whoever has more of them gives way first.  Nothing of
+ * it outlives a stop.
  */
 #include "postgres.h"
 
@@ -92,13 +92,13 @@ find_asker(Set *set, const pg_uuid_t *key)
 }
 
 /*
- * A place for another key of an owner: a free one or, of who has to give way, the
+ * A place for another key that is a role's: a free one or, of who has to give way, the
  * oldest.  What was told stays, so where nobody has to that is the oldest of all.
  */
 static Asker *
-make_asker(Set *set, Oid owner)
+make_asker(Set *set, Oid role)
 {
-	ApikeySetOwner whose = {.database = MyDatabaseId, .role = owner};
+	ApikeySetOwner whose = {.database = MyDatabaseId, .role = role};
 	ApikeySetOwner giver = apikey_sets_giver(set->owners, WAYS, &whose);
 	int			oldest = -1;
 
@@ -121,10 +121,10 @@ make_asker(Set *set, Oid owner)
 
 /*
  * A role with this subject, which may be NULL, was refused a key of this
- * database, an owner's.
+ * database, which is charged to a role.
  */
 void
-apikey_asker_note(const pg_uuid_t *key, Oid owner, Oid actor,
+apikey_asker_note(const pg_uuid_t *key, Oid charged, Oid actor,
 				  const text *subject)
 {
 	Set		   *set = set_of(key);
@@ -136,7 +136,7 @@ apikey_asker_note(const pg_uuid_t *key, Oid owner, Oid actor,
 	LWLockAcquire(askers_lock, LW_EXCLUSIVE);
 	asker = find_asker(set, key);
 	if (asker == NULL && len > 0)
-		asker = make_asker(set, owner);
+		asker = make_asker(set, charged);
 	if (asker != NULL && (len > 0 || asker->actor == actor))
 	{
 		asker->number = ++askers->noted;

@@ -144,7 +144,7 @@ make_counter(Set *set, const ApikeySetOwner *owner, const pg_uuid_t *key,
 	return way;
 }
 
-/* Adds to a counter of an owner's key; nothing here may fail. */
+/* Adds to a counter of a key, charged to a role; nothing here may fail. */
 static void
 add(Oid database, Oid role, const pg_uuid_t *key, bool of_unit,
 	const char *name, int64 amount)
@@ -165,21 +165,21 @@ add(Oid database, Oid role, const pg_uuid_t *key, bool of_unit,
 	SpinLockRelease(&set->mutex);
 }
 
-/* A key of this owner's was refused. */
+/* A key that is charged to a role was refused. */
 void
-apikey_history_denied(const pg_uuid_t *key, Oid owner, const char *code)
+apikey_history_denied(const pg_uuid_t *key, Oid role, const char *code)
 {
 	if (sets != NULL && !apikey_history_off())
-		add(MyDatabaseId, owner, key, false, code, 1);
+		add(MyDatabaseId, role, key, false, code, 1);
 }
 
 /* What a key has spent of a unit, or given back, is final. */
 void
-apikey_history_spent(const pg_uuid_t *key, Oid owner, const char *unit,
+apikey_history_spent(const pg_uuid_t *key, Oid role, const char *unit,
 					 int64 amount)
 {
 	if (amount != 0 && sets != NULL && !apikey_history_off())
-		add(MyDatabaseId, owner, key, true, unit, amount);
+		add(MyDatabaseId, role, key, true, unit, amount);
 }
 
 /* Is there something of a database in a set?  Without a lock. */

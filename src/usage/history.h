@@ -48,7 +48,7 @@ extern bool apikey_history_retain(void);
 
 /* history.c */
 extern const ApikeyMemoryPart apikey_history_memory;
-extern void apikey_history_spent(const pg_uuid_t *key, Oid owner,
+extern void apikey_history_spent(const pg_uuid_t *key, Oid role,
 								 const char *unit, int64 amount);
 extern List *apikey_history_databases(void);
 extern bool apikey_history_waits(Oid database);

@@ -46,12 +46,12 @@ seize_slot(const pg_uuid_t *id, ApikeySlotHint *hint)
 static void
 note_denial(const pg_uuid_t *id, const ApikeySlotHint *hint, ApikeyCode code)
 {
-	Oid			owner = hint == NULL ? InvalidOid : hint->owner;
+	Oid			role = hint == NULL ? InvalidOid : hint->role;
 
 	if (apikey_principal_subjects_in_use())
-		apikey_asker_note(id, owner, GetUserId(),
+		apikey_asker_note(id, role, GetUserId(),
 						  apikey_principal_subject_if_known());
-	apikey_history_denied(id, owner, apikey_code_name(code));
+	apikey_history_denied(id, role, apikey_code_name(code));
 }
 
 /*

@@ -13,7 +13,7 @@
 #include "usage/usage.h"
 
 /* history.c */
-extern void apikey_history_denied(const pg_uuid_t *key, Oid owner,
+extern void apikey_history_denied(const pg_uuid_t *key, Oid role,
 								  const char *code);
 extern void apikey_history_drop(Oid database);
 
@@ -26,7 +26,7 @@ extern void apikey_history_put(const ApikeyRow *key, uint64 uses,
 							   const List *counts);
 
 /* asker.c */
-extern void apikey_asker_note(const pg_uuid_t *key, Oid owner, Oid actor,
+extern void apikey_asker_note(const pg_uuid_t *key, Oid charged, Oid actor,
 							  const text *subject);
 extern text *apikey_asker_subject(const pg_uuid_t *key, Oid actor);
 

@@ -18,6 +18,18 @@
 #include "verify/verify_internal.h"
 
 /*
+ * Is the key owned by the role that the caller names?  A personal key is charged to
+ * its owner, which stands nearer.
+ */
+static bool
+is_owned(const ApikeyVerdict *verdict, const ApikeyRequirements *required)
+{
+	return required->owner ==
+		(verdict->state.personal ? verdict->hint->role :
+		 DatumGetObjectId(apikey_verdict_value(verdict, APIKEY_KEY_OWNER)));
+}
+
+/*
  * Is it a key of whom the caller names?  A project's key is taken for nothing
  * but its project's: anyone may make a project and have others own keys there.
  * Where neither is named, it is the caller's own or nobody's.
@@ -26,18 +38,18 @@ static ApikeyCode
 judge_whose(const ApikeyVerdict *verdict, const ApikeyRequirements *required)
 {
 	bool		personal = verdict->state.personal;
-	bool		owned = required->owner == verdict->hint->owner;
 
 	if (required->project != NULL)
 	{
 		if (!apikey_tenant_within(verdict->project, required->project))
 			return APIKEY_CODE_WRONG_PROJECT;
-		return owned || !required->by_owner ? APIKEY_CODE_VALID :
-			APIKEY_CODE_WRONG_OWNER;
+		return !required->by_owner || is_owned(verdict, required) ?
+			APIKEY_CODE_VALID : APIKEY_CODE_WRONG_OWNER;
 	}
 	if (!personal && !required->by_owner)
 		return APIKEY_CODE_WRONG_PROJECT;
-	return personal && owned ? APIKEY_CODE_VALID : APIKEY_CODE_WRONG_OWNER;
+	return personal && is_owned(verdict, required) ? APIKEY_CODE_VALID :
+		APIKEY_CODE_WRONG_OWNER;
 }
 
 /* Fills in a verdict on a key that has been read just now, in a tenant or none. */
@@ -54,7 +66,7 @@ complete_at(ApikeyVerdict *verdict, const ApikeyRow *key,
 	verdict->span = NULL;
 	verdict->state.personal = apikey_key_project(key) == NULL;
 	memset(&verdict->fresh_hint, 0, sizeof(verdict->fresh_hint));
-	verdict->fresh_hint.owner = apikey_key_owner(key);
+	verdict->fresh_hint.role = apikey_status_charged(key);
 	verdict->hint = &verdict->fresh_hint;
 }
 

@@ -80,6 +80,32 @@ $open->query_safe('ROLLBACK');
 $other->query_safe('ROLLBACK');
 is(left(), '1000|1000|600000', 'what was rolled back has come back, all of it');
 
+note 'Keys that somebody is handed, unasked.';
+# mallory has a project, and hands keys there to bob.
+sub hand_keys
+{
+	my ($kind, $count, $more) = @_;
+	sql('mallory', qq{INSERT INTO key (owner, kind, text)
+		SELECT 'handed', '$kind', apikey_create('handed-$kind-' || i, 'morg/p', $more) FROM generate_series(1, $count) i},
+		"SELECT apikey_transfer(apikey_id(text), 'bob') FROM key WHERE owner = 'handed' AND kind = '$kind'");
+}
+$node->safe_psql('postgres', "SELECT apikey_grant('organizations', 'mallory')");
+sql('mallory', "SELECT apikey_organization_create('morg')", "SELECT apikey_project_create('morg/p')", "SELECT apikey_member_add('morg/p', 'bob', 'developer')");
+hand_keys('credits', 120, 'credits => 1000');
+# Leases that are out are called back, and the worker has them soon.
+for (1 .. 20)
+{
+	$open->query_safe('BEGIN');
+	$verified = join ' ', split /\n/, $open->query_safe(q{SELECT code, count(*) FROM (SELECT text FROM key WHERE owner = 'handed' ORDER BY n) k, apikey_verify(k.text, project => 'morg') v GROUP BY 1 ORDER BY 1});
+	last if $verified =~ /valid\|(?:[3-9]\d|1\d\d)/;
+	$open->query_safe('ROLLBACK');
+	flush();
+}
+like($verified, qr/^unavailable\|\d+ valid\|\d+$/, "one transaction passes as many as it may pin: $verified");
+is(each_alone('bob', 'credits'), 'valid|10', 'keys of whom they were handed to pass meanwhile');
+is(sql('bob', q{SELECT count(apikey_credits_add(apikey_id(text), 1)) FROM key WHERE owner = 'bob' AND kind = 'credits'}), '10', 'and are added to');
+$open->query_safe('ROLLBACK');
+
 note 'Savepoints, a commit, and what is prepared.';
 $open->query_safe('BEGIN');
 $open->query_safe('SAVEPOINT s');
@@ -184,10 +210,11 @@ $open->query_safe('BEGIN');
 # Charges until there is no place for what is dropped.
 sub charge_all
 {
+	my ($of, $as) = @_;
 	$open->query_safe(qq{DO \$\$ DECLARE n int := 0; BEGIN
 		FOR i IN 1 .. 9000 LOOP
 			BEGIN
-				PERFORM apikey_charge('$id{mallory}', '{"tokens": 500}');
+				PERFORM apikey_charge('$of', '{"tokens": 500}', $as);
 				n := n + 1;
 			EXCEPTION WHEN object_not_in_prerequisite_state THEN EXIT WHEN SQLERRM LIKE 'too many events%';
 			END;
@@ -196,21 +223,41 @@ sub charge_all
 		END \$\$});
 	return $open->query_safe("SELECT current_setting('my.n')");
 }
-my $charged = charge_all();
+my $charged = charge_all($id{mallory}, "owner => 'mallory'");
 cmp_ok($charged, '<', 4000, "one role's open transactions keep no more than their share of places: $charged");
 cmp_ok($charged, '>=', 1024, 'which is a large one');
-my ($rc, $out, $err);
-for (1 .. 20)
+sub charge_own
 {
-	($rc, $out, $err) = $node->psql('postgres', qq{SET ROLE bob; SELECT apikey_charge('$id{bob}', '{"tokens": 500}')});
-	last if $err !~ /cannot charge/;
+	my ($rc, $out, $err);
+	for (1 .. 20)
+	{
+		($rc, $out, $err) = $node->psql('postgres', qq{SET ROLE bob; SELECT apikey_charge('$id{bob}', '{"tokens": 500}')});
+		last if $err !~ /cannot charge/;
+	}
+	return $err;
 }
-is($err, '', 'another role charges its own key meanwhile');
+is(charge_own(), '', 'another role charges its own key meanwhile');
 is(events('overdrawn', 'bob-told-1'), 1, 'and what was dropped is told');
 is(events('limit_exhausted', 'bob-told-1'), 1, 'so is that its limit is exhausted');
 
+# So it does while keys that it was handed are charged, and such that are gone.
+hand_keys('told', 1, 'credits => NULL');
+my $handed = $node->safe_psql('postgres', q{SELECT apikey_id(text) FROM key WHERE owner = 'handed' AND kind = 'told'});
+sql('mallory', q{SELECT apikey_limit_set('tokens', 10, NULL, 'balance', path => 'morg/p')});
+for my $what ('handed', 'deleted')
+{
+	sql('mallory', "SELECT apikey_delete('$handed', 'handed-told-1')") if $what eq 'deleted';
+	$open->query_safe('ROLLBACK');
+	$open->query_safe('BEGIN');
+	cmp_ok(charge_all($handed, "project => 'morg'"), '>=', 1024, "one that is $what is charged");
+	is(charge_own(), '', 'and another role charges its own key');
+	flush();
+}
+$open->query_safe('ROLLBACK');
+$open->query_safe('BEGIN');
+
 # Its own are told later, and are not forgotten.
-charge_all();
+charge_all($id{mallory}, "owner => 'mallory'");
 my $quota = $node->safe_psql('postgres', q{SELECT text FROM key WHERE owner = 'mallory' AND kind = 'quota'});
 my %codes;
 for (1 .. 50)

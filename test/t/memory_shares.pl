@@ -117,6 +117,51 @@ is($order->safe_psql('postgres', q{SELECT not_attributed FROM apikey_stats}), $b
 is($order->safe_psql('postgres', q{SELECT sum(use_count) FROM apikeys}), '40', 'all the others are');
 $order->stop;
 
+# Whose share it is: not that of whoever is handed keys, or is the first to spend
+# of a limit that others have set.
+my $whose = PostgreSQL::Test::Cluster->new('whose');
+$whose->init;
+$whose->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'apikey'
+apikey.max_tracked_keys = 40
+apikey.flush_interval = '1h'
+});
+$whose->start;
+$whose->safe_psql('postgres', q{
+	CREATE EXTENSION apikey CASCADE; CREATE ROLE pusher; CREATE ROLE victim; CREATE ROLE third;
+	CREATE TABLE key (n serial, what text, text text); GRANT ALL ON key, key_n_seq TO PUBLIC;
+	SELECT apikey_grant('organizations', 'pusher');
+	SET ROLE pusher; SELECT apikey_organization_create('acme'); SELECT apikey_project_create('acme/p'); SELECT apikey_member_add('acme/p', 'victim', 'developer')});
+sub make { my ($role, $what, $count, $more) = @_; $whose->safe_psql('postgres', "SET ROLE $role; INSERT INTO key (what, text) SELECT '$what', apikey_create('$what-' || i, rate_limit => 1, $more) FROM generate_series(1, $count) i") }
+sub answers { my ($role, $what, $more) = @_; return join ' ', split /\n/, $whose->safe_psql('postgres', "SET ROLE $role; SELECT v.code, count(*) FROM (SELECT text FROM key WHERE what = '$what' ORDER BY n) k, apikey_verify(text$more) v GROUP BY 1 ORDER BY 1") }
+make('victim', 'own', 5, "rate_window => '1 day'");
+is(answers('victim', 'own', ''), 'valid|5', 'five limits are spent');
+make('pusher', 'handed', 60, "rate_window => '31 days', project => 'acme/p'");
+$whose->safe_psql('postgres', q{SET ROLE pusher; SELECT apikey_transfer(apikey_id(text), 'victim') FROM key WHERE what = 'handed'});
+like(answers('pusher', 'handed', ", project => 'acme'"), qr/^unavailable\|2\d valid\|3\d$/, 'who hands keys to another uses up the room with them');
+make('pusher', 'more', 40, "rate_window => '31 days'");
+is(answers('pusher', 'more', ''), 'unavailable|40', 'and gets no more of it for keys of its own');
+make('victim', 'new', 5, "rate_window => '1 day'");
+is(answers('victim', 'new', ''), 'valid|5', 'the other is served, as whoever has its share');
+is(answers('victim', 'own', '') . ' ' . answers('victim', 'new', ''), 'rate_limited|5 rate_limited|5', 'and its limits hold');
+$whose->restart;
+make('victim', 'newer', 5, "rate_window => '1 day'");
+is(answers('victim', 'newer', '') . ' ' . answers('victim', 'own', ''), 'valid|5 rate_limited|5', 'after a restart, too');
+is(answers('victim', 'handed', ", project => 'acme', owner => 'pusher'"), 'wrong_owner|60', 'the keys are still those of whom they were handed to');
+
+# A limit that others have set is not forgotten for who has asked for more.
+$whose->safe_psql('postgres', q{DROP EXTENSION apikey; CREATE EXTENSION apikey; TRUNCATE key; SELECT apikey_grant('organizations', 'pusher');
+	SET ROLE pusher; SELECT apikey_organization_create('acme'); SELECT apikey_project_create('acme/p'); SELECT apikey_member_add('acme/p', 'victim', 'admin');
+	SELECT apikey_limit_set('requests', 1, '1 hour', path => 'acme')});
+$whose->safe_psql('postgres', q{SET ROLE victim; INSERT INTO key (what, text) SELECT 'first', apikey_create('first', 'acme/p')});
+is(answers('victim', 'first', ", project => 'acme'"), 'valid|1', "an organization's limit is spent by a member's key");
+make('victim', 'own', 40, "rate_window => '31 days'");
+answers('victim', 'own', '');
+make('third', 'others', 15, "rate_window => '31 days'");
+is(answers('third', 'others', ''), 'valid|15', 'which then has many limits, and gives room to others');
+is(answers('victim', 'first', ", project => 'acme'"), 'rate_limited|1', "but not that of the organization's");
+$whose->stop;
+
 # A standby that is full: nothing can be flushed, and all goes on.
 $node->start;
 $node->safe_psql('postgres', q{
