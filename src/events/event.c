@@ -28,7 +28,7 @@
 #define RETAIN_AT_ONCE	1000	/* events in a transaction of the worker */
 
 static bool purging = false;	/* in remove_events */
-static bool inserting = false;	/* in event_insert */
+static bool inserting = false;	/* in apikey_event_insert */
 
 static const ApikeyColumn event_columns[] = {
 	[EVENT_ID] = {"id", INT8OID, false, true},
@@ -57,15 +57,16 @@ const ApikeyTable apikey_event_table = {
 	.count = lengthof(event_columns)
 };
 
-/* The address that the client has connected from, if it has one. */
-static void
-set_client_addr(ApikeyRow *row)
+/* The address that the client has connected from; NULL where it has none. */
+inet *
+apikey_event_client_addr(void)
 {
 	LOCAL_FCINFO(call, 0);
+	Datum		addr;
 
 	InitFunctionCallInfoData(*call, NULL, 0, InvalidOid, NULL, NULL);
-	row->values[EVENT_CLIENT_ADDR] = inet_client_addr(call);
-	row->nulls[EVENT_CLIENT_ADDR] = call->isnull;
+	addr = inet_client_addr(call);
+	return call->isnull ? NULL : DatumGetInetPP(addr);
 }
 
 static void
@@ -75,8 +76,8 @@ set_actor(ApikeyRow *row, Oid actor)
 }
 
 /* Writes an event, of which what it is about, and who did it, is filled in. */
-static void
-event_insert(ApikeyEvent event, const char *detail, ApikeyRow *row)
+void
+apikey_event_insert(ApikeyEvent event, const char *detail, ApikeyRow *row)
 {
 	Oid			sequence = apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ);
 	int64		id = apikey_sequence_next(sequence);
@@ -108,8 +109,8 @@ event_write(ApikeyEvent event, const char *detail, ApikeyRow *row)
 	set_actor(row, GetUserId());
 	apikey_row_set_pointer(row, EVENT_ACTOR_SUBJECT,
 						   apikey_principal_subject_if_known());
-	set_client_addr(row);
-	event_insert(event, detail, row);
+	apikey_row_set_pointer(row, EVENT_CLIENT_ADDR, apikey_event_client_addr());
+	apikey_event_insert(event, detail, row);
 }
 
 static void
@@ -123,8 +124,9 @@ set_tenant(const ApikeyTenant *tenant, ApikeyRow *row)
 						   NULL);
 }
 
-static void
-set_key(const ApikeyRow *key, ApikeyRow *row)
+/* Fills in which key an event is about, and whose. */
+void
+apikey_event_set_key(const ApikeyRow *key, ApikeyRow *row)
 {
 	ApikeyTenant tenant;
 
@@ -191,7 +193,7 @@ apikey_event_key(const ApikeyRow *key, ApikeyEvent event, const char *detail)
 	ApikeyRow	row;
 
 	apikey_row_clear(&row);
-	set_key(key, &row);
+	apikey_event_set_key(key, &row);
 	event_write(event, detail, &row);
 }
 
@@ -225,11 +227,11 @@ apikey_event_denied(const ApikeyRow *key, Oid actor, text *subject,
 	ApikeyRow	row;
 
 	apikey_row_clear(&row);
-	set_key(key, &row);
+	apikey_event_set_key(key, &row);
 	set_actor(&row, actor);
 	apikey_row_set_pointer(&row, EVENT_ACTOR_SUBJECT, subject);
 	apikey_row_set_pointer(&row, EVENT_CLIENT_ADDR, client_addr);
-	event_insert(APIKEY_EVENT_DENIED, detail, &row);
+	apikey_event_insert(APIKEY_EVENT_DENIED, detail, &row);
 }
 
 /* The same on another server, by a role that is told by its name; or NULL. */
@@ -240,12 +242,12 @@ apikey_event_denied_by(const ApikeyRow *key, text *actor, inet *client_addr,
 	ApikeyRow	row;
 
 	apikey_row_clear(&row);
-	set_key(key, &row);
+	apikey_event_set_key(key, &row);
 	set_actor(&row, GetUserId());
 	if (actor != NULL)
 		apikey_row_set_pointer(&row, EVENT_ACTOR, actor);
 	apikey_row_set_pointer(&row, EVENT_CLIENT_ADDR, client_addr);
-	event_insert(APIKEY_EVENT_DENIED, detail, &row);
+	apikey_event_insert(APIKEY_EVENT_DENIED, detail, &row);
 }
 
 /* Tells of what is about no key and no tenant. */

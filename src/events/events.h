@@ -88,6 +88,7 @@ extern void apikey_event_denied(const ApikeyRow *key, Oid actor, text *subject,
 								inet *client_addr, const char *detail);
 extern void apikey_event_denied_by(const ApikeyRow *key, text *actor,
 								   inet *client_addr, const char *detail);
+extern inet *apikey_event_client_addr(void);
 extern void apikey_event_change(ApikeyEvent event, const char *detail);
 extern void apikey_event_subject(Oid owner, const text *subject,
 								 ApikeyEvent event, const char *detail);
@@ -100,6 +101,11 @@ extern void apikey_event_tenant(const ApikeyTenant *tenant, ApikeyEvent event,
 extern void apikey_event_member(const ApikeyTenant *tenant, ApikeyEvent event,
 								Oid member, const text *subject,
 								ApikeyRole role, ApikeyRole before);
+
+/* event_revealed.c */
+extern void apikey_event_revealed(const pg_uuid_t *id, Oid actor,
+								  const text *actor_name, text *subject,
+								  inet *client_addr, const char *detail);
 
 /* notify.c */
 extern const ApikeyMemoryPart apikey_notify_memory;

@@ -12,6 +12,11 @@
 /* event_name.c */
 extern const char *apikey_event_name(ApikeyEvent event);
 
+/* event.c */
+extern void apikey_event_insert(ApikeyEvent event, const char *detail,
+								ApikeyRow *row);
+extern void apikey_event_set_key(const ApikeyRow *key, ApikeyRow *row);
+
 /* notify.c */
 extern void apikey_notify_event(ApikeyEvent event, int64 id, TimestampTz at);
 

@@ -80,6 +80,10 @@ extern int64 apikey_purge_keys(TimestampTz before);
 extern bool apikey_reveal_can(const ApikeyRow *key);
 extern text *apikey_reveal_key(const ApikeyRow *key);
 
+/* reveal_event.c */
+extern ApikeyTransactionPart apikey_reveal_transaction;
+extern bool apikey_reveal_write(void);
+
 /* revocation.c */
 extern bool apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock,
 							ApikeyRow *key);

@@ -56,6 +56,9 @@ extern void apikey_reveal_move(void *work);
 extern bool apikey_reveal_free(const ApikeyRow *key);
 extern void apikey_reveal_forget(const ApikeyRow *key);
 
+/* reveal_event.c */
+extern void apikey_reveal_tell(const ApikeyRow *key);
+
 /* revocation.c */
 extern void apikey_revocation_add(const ApikeyRow *key, text *reason);
 extern bool apikey_revocation_disable(const ApikeyRow *key);

@@ -225,6 +225,6 @@ apikey_reveal_key(const ApikeyRow *key)
 				 errdetail("%s", reason)));
 	if (outdated(&row))
 		encrypt_anew(&row, plaintext);
-	apikey_event_key(key, APIKEY_EVENT_REVEALED, NULL);
+	apikey_reveal_tell(key);
 	return plaintext;
 }

@@ -133,7 +133,23 @@ is_ours(const ApikeySlotFileHeader *header, const ApikeySlotFileHeader *now)
 						   header->state == DB_IN_ARCHIVE_RECOVERY);
 }
 
-/* Reads the rest behind the slots; false where it is not what it should be. */
+/* Reads what is to be told behind the slots; false where it cannot be. */
+static bool
+reveals_ok(FILE *file, const ApikeySlotFileHeader *header, pg_crc32c *crc)
+{
+	ApikeyRevealed kept;
+
+	for (uint64 i = 0; i < header->reveals; i++)
+	{
+		if (fread(&kept, sizeof(kept), 1, file) != 1 ||
+			!apikey_reveals_ok(&kept) || !address_ok(kept.has_addr, &kept.addr))
+			return false;
+		*crc = apikey_slot_file_crc(*crc, &kept, sizeof(kept));
+	}
+	return true;
+}
+
+/* Reads the rest behind them; false where it is not what it should be. */
 static bool
 memberships_ok(FILE *file, const ApikeySlotFileHeader *header, pg_crc32c *crc)
 {
@@ -179,7 +195,8 @@ file_ok(FILE *file, ApikeySlotFileHeader *header)
 			return false;
 		crc = apikey_slot_file_crc(crc, &kept, sizeof(kept));
 	}
-	if (!memberships_ok(file, header, &crc))
+	if (!reveals_ok(file, header, &crc) ||
+		!memberships_ok(file, header, &crc))
 		return false;
 	FIN_CRC32C(crc);
 	return crc == header->crc && fgetc(file) == EOF &&
@@ -216,6 +233,20 @@ keep_for_settling(ApikeySlot *slot)
 									PG_UINT32_MAX);
 	slot->flush.denials = (uint32) Min(pg_atomic_read_u64(&slot->denials),
 									   PG_UINT32_MAX);
+}
+
+/* Of keys that were shown, who has the keys tells. */
+static void
+restore_reveals(FILE *file, const ApikeySlotFileHeader *header, bool whole)
+{
+	ApikeyRevealed kept;
+
+	for (uint64 i = 0; i < header->reveals &&
+		 fread(&kept, sizeof(kept), 1, file) == 1; i++)
+	{
+		if (whole)
+			apikey_reveals_restore(&kept);
+	}
 }
 
 /* Only where nobody else can have it are a lease and counts this server's. */
@@ -270,6 +301,7 @@ restore_slots(FILE *file, const ApikeySlotFileHeader *header)
 			memset(&kept.lease, 0, sizeof(kept.lease));
 		restore_slot(&kept, whole, header->state != DB_SHUTDOWNED);
 	}
+	restore_reveals(file, header, whole);
 	if (whole && header->state != DB_SHUTDOWNED)
 		restore_memberships(file, header);
 }

@@ -12,7 +12,7 @@
 #include "memory/memory.h"
 
 #define APIKEY_SLOT_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/apikey.stat"
-#define APIKEY_SLOT_FILE_MAGIC	0x41504B39	/* "APK9" */
+#define APIKEY_SLOT_FILE_MAGIC	0x41504B41	/* "APKA" */
 
 /* What the file begins with, and what it is written of. */
 typedef struct ApikeySlotFileHeader
@@ -22,13 +22,14 @@ typedef struct ApikeySlotFileHeader
 	uint64		system;			/* the cluster, as its control file names it */
 	XLogRecPtr	checkpoint;
 	uint64		count;			/* of slots */
-	uint64		members;		/* memberships behind them */
+	uint64		members;		/* memberships behind all else */
+	uint64		reveals;		/* behind the slots: see reveals.c */
 	TimeLineID	timeline;
 	uint32		state;			/* DBState */
 	uint64		since;			/* the lifetime: see lifetime.c */
 	int64		lifetime;
 	pg_uuid_t	server;			/* whose it is: see server_id.c */
-	pg_crc32c	crc;			/* of the slots */
+	pg_crc32c	crc;			/* of the rest */
 	pg_crc32c	header_crc;		/* of what stands before */
 } ApikeySlotFileHeader;
 

@@ -95,6 +95,23 @@ write_piece(FILE *file, ApikeySlotFileHeader *header, const void *data, size_t s
 	return fwrite(data, size, 1, file) == 1;
 }
 
+/* Writes what is to be told of keys that were shown. */
+static bool
+write_reveals(FILE *file, ApikeySlotFileHeader *header)
+{
+	const ApikeyRevealed *place;
+
+	for (int i = 0; (place = apikey_reveals_at(i)) != NULL; i++)
+	{
+		if (place->state <= APIKEY_REVEALED_OPEN)
+			continue;
+		if (!write_piece(file, header, place, sizeof(*place)))
+			return false;
+		header->reveals++;
+	}
+	return true;
+}
+
 /* Writes as whom a member reports, and what is on its way. */
 static bool
 write_memberships(FILE *file, ApikeySlotFileHeader *header)
@@ -139,7 +156,8 @@ write_slots(FILE *file, ApikeySlotFileHeader *header, bool busy)
 			return false;
 		header->count++;
 	}
-	if (!write_memberships(file, header))
+	if (!(busy || write_reveals(file, header)) ||
+		!write_memberships(file, header))
 		return false;
 	FIN_CRC32C(header->crc);
 	header->header_crc = apikey_slot_file_header_crc(header);

@@ -64,6 +64,7 @@ apikey_due_databases(void)
 	databases = list_concat_unique_oid(databases, apikey_denial_databases());
 	databases = list_concat_unique_oid(databases, apikey_batch_databases());
 	databases = list_concat_unique_oid(databases, apikey_mark_databases());
+	databases = list_concat_unique_oid(databases, apikey_reveals_databases());
 	databases = list_concat_unique_oid(databases, apikey_history_databases());
 	databases = list_concat_unique_oid(databases, apikey_rehash_databases());
 	databases = list_concat_unique_oid(databases, apikey_credit_idle_databases());

@@ -213,6 +213,12 @@ mark_step(bool first pg_attribute_unused())
 }
 
 static bool
+reveal_step(bool first pg_attribute_unused())
+{
+	return apikey_reveal_write();
+}
+
+static bool
 history_step(bool first)
 {
 	return apikey_history_write(first);
@@ -355,6 +361,7 @@ static const Stage stages[] = {
 	{"writing the use of keys", flush_step, true, true, true, true},
 	{"writing the events of refusals", denial_step, false, true, true, true},
 	{"writing the events of limits", mark_step, false, true, false, false},
+	{"writing the events of keys that were shown", reveal_step, false, false, false, false},
 	{"writing the history of use", history_step, false, true, true, true},
 	{"summing the history of use", history_retain_step, false, false, true, false},
 	{"forgetting deleted keys", deleted_step, false, false, false, false},

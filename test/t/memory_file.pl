@@ -87,7 +87,7 @@ sub crc
 sub by_hand
 {
 	my ($header, $slots) = @_;
-	my $head = substr($header, 0, 80) . crc($slots);
+	my $head = substr($header, 0, 88) . crc($slots);
 	return $head . crc($head) . $slots;
 }
 sub with { my ($text, $at, $new) = @_; substr($text, $at, length $new) = $new; return $text }
@@ -97,18 +97,19 @@ my %bad = (
 	'cut in the header' => sub { substr($_[0], 0, 20) },
 	'empty' => sub { '' },
 	'cut in a slot' => sub { substr($_[0], 0, length($_[0]) - 10) },
-	'with a slot less' => sub { substr($_[0], 0, 88) },
+	'with a slot less' => sub { substr($_[0], 0, 96) },
 	'longer' => sub { $_[0] . 'x' },
 	'with a byte changed' => sub { with($_[0], 99, chr(ord(substr($_[0], 99, 1)) ^ 1)) },
 	'with another magic' => sub { with($_[0], 0, 'APK4') },
-	'with more slots than there are' => sub { by_hand(with($_[0], 24, pack 'Q', 2**60), substr($_[0], 88)) },
-	'of slots of another size' => sub { by_hand(with($_[0], 4, pack 'L', 8), substr($_[0], 88)) },
-	'with counts beyond all' => sub { by_hand($_[0], with(substr($_[0], 88), 24, pack 'Q', 2**63)) },
-	'with a time that is none' => sub { by_hand($_[0], with(substr($_[0], 88), 40, pack 'q', -5)) },
-	'with a code that is none' => sub { by_hand($_[0], with(substr($_[0], 88), 100, chr 200)) },
-	'with an address that is none' => sub { by_hand($_[0], with(substr($_[0], 88), 48, "\1\2\200")) },
-	'with more members than there are' => sub { by_hand(with($_[0], 32, pack 'Q', 7), substr($_[0], 88)) },
-	'in no database' => sub { by_hand($_[0], with(substr($_[0], 88), 0, pack 'L', 0)) });
+	'with more slots than there are' => sub { by_hand(with($_[0], 24, pack 'Q', 2**60), substr($_[0], 96)) },
+	'of slots of another size' => sub { by_hand(with($_[0], 4, pack 'L', 8), substr($_[0], 96)) },
+	'with counts beyond all' => sub { by_hand($_[0], with(substr($_[0], 96), 24, pack 'Q', 2**63)) },
+	'with a time that is none' => sub { by_hand($_[0], with(substr($_[0], 96), 40, pack 'q', -5)) },
+	'with a code that is none' => sub { by_hand($_[0], with(substr($_[0], 96), 100, chr 200)) },
+	'with an address that is none' => sub { by_hand($_[0], with(substr($_[0], 96), 48, "\1\2\200")) },
+	'with more members than there are' => sub { by_hand(with($_[0], 32, pack 'Q', 7), substr($_[0], 96)) },
+	'with more reveals than there are' => sub { by_hand(with($_[0], 40, pack 'Q', 7), substr($_[0], 96)) },
+	'in no database' => sub { by_hand($_[0], with(substr($_[0], 96), 0, pack 'L', 0)) });
 for my $name (sort keys %bad)
 {
 	use_it(1);
@@ -124,7 +125,7 @@ for my $name (sort keys %bad)
 stop_with_uses(2);
 my $content = slurp_file($file);
 unlink $file;
-append_to_file($file, by_hand($content, substr($content, 88)));
+append_to_file($file, by_hand($content, substr($content, 96)));
 $node->start;
 is(sql($uses), '2|0', 'one by hand that is as it was is used');
 
