@@ -25,6 +25,7 @@
 #include "postgres.h"
 
 #include "access/sysattr.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -36,6 +37,7 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -221,27 +223,30 @@ give_condition(HandDown *down, Node *column, Oid operator, Oid collation,
 {
 	AttrNumber	number = column_of(down, column);
 	const char *argument;
+	Said		said;
 
 	if (number == 0 || !OidIsValid(operator))
 		return false;
-	switch (said_by(operator, collation))
-	{
-		case SAYS_EQUAL:
-			argument = down->names[down->inputs + number - 1];
-			break;
-		case SAYS_BEFORE:
-			argument = "before";
-			break;
-		case SAYS_SINCE:
-			argument = "since";
-			break;
-		default:
-			return false;
-	}
-	if (said_by(operator, collation) != SAYS_EQUAL &&
-		number != order_column(down))
+	said = said_by(operator, collation);
+	if (said == SAYS_NOTHING ||
+		(said != SAYS_EQUAL && number != order_column(down)))
 		return false;
+	argument = said == SAYS_BEFORE ? "before" : said == SAYS_SINCE ? "since" :
+		down->names[down->inputs + number - 1];
 	return give(down, argument_named(down, argument), value);
+}
+
+/* Hands down that a key has no project, as an empty path; false for all else. */
+static bool
+give_no_project(HandDown *down, const NullTest *test)
+{
+	AttrNumber	number = column_of(down, (Node *) test->arg);
+
+	return number != 0 && test->nulltesttype == IS_NULL &&
+		number == column_named(down, "project") && column_named(down, "owner") != 0 &&
+		give(down, argument_named(down, "project"),
+			 (Node *) makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1,
+								CStringGetTextDatum(""), false, false));
 }
 
 /* Hands down what can be of a condition, and notes what cannot. */
@@ -258,6 +263,12 @@ take_condition(HandDown *down, Node *condition)
 		foreach(cell, IsA(condition, List) ? (List *) condition :
 				((BoolExpr *) condition)->args)
 			take_condition(down, lfirst(cell));
+		return;
+	}
+	if (IsA(condition, NullTest))
+	{
+		if (!give_no_project(down, (NullTest *) condition))
+			down->complete = false;
 		return;
 	}
 	if (!IsA(op, OpExpr) || list_length(op->args) != 2 ||

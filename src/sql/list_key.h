@@ -59,6 +59,7 @@ typedef struct ApikeyListWanted
 	const NameData *owner;
 	const text *subject;
 	const text *project;
+	bool		personal;		/* none of a project */
 	bool		has_since;
 	bool		has_before;
 	TimestampTz since;

@@ -43,6 +43,11 @@ read_wanted(FunctionCallInfo fcinfo, ApikeyListWanted *wanted)
 		wanted->subject = PG_GETARG_TEXT_PP(ARG_SUBJECT);
 	if (!PG_ARGISNULL(ARG_PROJECT))
 		wanted->project = PG_GETARG_TEXT_PP(ARG_PROJECT);
+	/* See give_no_project() in handdown.c. */
+	wanted->personal = wanted->project != NULL &&
+		VARSIZE_ANY_EXHDR(wanted->project) == 0;
+	if (wanted->personal)
+		wanted->project = NULL;
 	wanted->has_since = !PG_ARGISNULL(ARG_SINCE);
 	if (wanted->has_since)
 		wanted->since = PG_GETARG_TIMESTAMPTZ(ARG_SINCE);
@@ -79,11 +84,13 @@ is_wanted(ApikeyListing *listing, const ApikeyRow *key)
 	if (wanted->owner != NULL &&
 		strcmp(NameStr(*wanted->owner), NameStr(*apikey_list_owner_name(key))) != 0)
 		return false;
-	if (wanted->project != NULL)
+	if (wanted->project != NULL || wanted->personal)
 	{
-		ApikeyViewedProject *project = project_of(listing, key);
+		const ApikeyViewedProject *project = project_of(listing, key);
 
-		return project != NULL &&
+		if (project == NULL || project->path == NULL)
+			return wanted->personal;
+		return !wanted->personal &&
 			apikey_same_text(wanted->project, project->path);
 	}
 	return true;
@@ -278,15 +285,17 @@ read_visible(ApikeyListing *listing)
 	ApikeyViewer *viewer = &listing->viewer;
 	ListCell   *cell;
 
-	apikey_viewer_projects(viewer, wanted->project, read_viewed_project,
-						   listing);
+	if (!wanted->personal)
+		apikey_viewer_projects(viewer, wanted->project, read_viewed_project,
+							   listing);
 	foreach(cell, wanted->complete ? NIL : viewer->roles)
 	{
 		if (owner_wanted(listing, lfirst_oid(cell)) &&
 			(!viewer->by_subject || wanted->subject == NULL ||
 			 apikey_same_text(viewer->subject, wanted->subject)))
 			read_owner(listing, lfirst_oid(cell));
-		read_vouched(listing, lfirst_oid(cell));
+		if (!wanted->personal)
+			read_vouched(listing, lfirst_oid(cell));
 	}
 }
 

@@ -30,4 +30,18 @@ for my $page (@pages)
 		like($_, qr/\b(?:project|owner) +=> /, "$page, line $block->{line}: says whose keys it takes") for @calls;
 	}
 }
+
+# Nor does one work on keys, limits or use by a name or subject alone: anybody can
+# make a role a member of a project, with keys in it that are called the same.
+for my $page (@pages)
+{
+	for my $block (grep { $_->{language} =~ /^(sh|sql|js|python)$/ } blocks_of($page))
+	{
+		for my $condition ($block->{text} =~ /\b(?:FROM|UPDATE|JOIN)\s+(?:auth\.)?(?:apikeys|apikey_limits|apikey_usage_history)\b([^;"`]*)/g)
+		{
+			next if $condition !~ /\b(?:name|subject)\s+(?:=|IN\b)/;
+			like($condition, qr/\b(?:project|path) (?:IS NULL|=|IN\b)|\bid =/, "$page, line $block->{line}: says in which project, or in none");
+		}
+	}
+}
 done_testing();
