@@ -84,6 +84,21 @@ set_latest(Datum *values, bool *nulls, int column, TimestampTz one,
 										 Max(one, two));
 }
 
+/*
+ * May the viewer be told what is true of a key now?  Its row may be an old one:
+ * only where the key is one that it sees now.
+ */
+static bool
+shows_live(ApikeyListing *listing, const ApikeyRow *key)
+{
+	ApikeyRow	latest;
+
+	return listing->viewer.sees_all ||
+		(!apikey_latest_hidden() &&
+		 apikey_key_fetch_latest(apikey_row_id(key), &latest) &&
+		 apikey_viewer_sees_key(&listing->viewer, &latest));
+}
+
 /* The use of a key: the table's, and what this server has not written yet. */
 static void
 make_use(ApikeyListing *listing, const ApikeyRow *key, Datum *values,
@@ -104,7 +119,8 @@ make_use(ApikeyListing *listing, const ApikeyRow *key, Datum *values,
 	}
 	flush = stored.nulls[APIKEY_USE_FLUSH] ? 0 :
 		DatumGetInt64(stored.values[APIKEY_USE_FLUSH]);
-	if (!apikey_usage_pending(apikey_row_id(key), flush, &use))
+	if (!apikey_usage_pending(apikey_row_id(key), flush, &use) ||
+		!shows_live(listing, key))
 		memset(&use, 0, sizeof(use));
 	values[LIST_USE_COUNT] =
 		Int64GetDatum(DatumGetInt64(stored.values[APIKEY_USE_USE_COUNT]) +
@@ -126,9 +142,10 @@ make_use(ApikeyListing *listing, const ApikeyRow *key, Datum *values,
 }
 
 static void
-make_credits(ApikeyRow *key, Datum *values, bool *nulls)
+make_credits(ApikeyListing *listing, ApikeyRow *key, Datum *values,
+			 bool *nulls)
 {
-	if (apikey_key_account(key) == NULL ||
+	if (apikey_key_account(key) == NULL || !shows_live(listing, key) ||
 		!apikey_account_fetch(apikey_key_account(key), key))
 		return;
 	for (int i = 0; i < 3; i++)
@@ -224,7 +241,7 @@ apikey_list_key_make(ApikeyListing *listing,
 		make_use(listing, key, values, nulls);
 	if (apikey_list_wants(wanted, LIST_CREDITS) || apikey_list_wants(wanted, LIST_CREDITS_REFILL) ||
 		apikey_list_wants(wanted, LIST_CREDITS_INTERVAL))
-		make_credits(key, values, nulls);
+		make_credits(listing, key, values, nulls);
 	values[LIST_REVEALABLE] = BoolGetDatum(apikey_list_wants(wanted, LIST_REVEALABLE) &&
 										   apikey_reveal_can(key));
 	nulls[LIST_REVEALABLE] = false;

@@ -261,7 +261,10 @@ makes(ApikeyListing *listing, ApikeyRow *limit, Datum *values, bool *nulls)
 		nulls[plain[i].listed] = limit->nulls[plain[i].stored];
 	}
 	make_holder(listing, limit, values, nulls);
-	apikey_bound_look(limit, &state);
+	/* What is left now is for who sees the limit now. */
+	state.known = false;
+	if (listing->viewer.sees_all || !apikey_latest_hidden())
+		apikey_bound_look(limit, &state);
 	if (state.known)
 	{
 		values[LIST_REMAINING] = Int64GetDatum(state.remaining);

@@ -256,8 +256,7 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict,
 	ApikeyCode	code;
 
 	/* What is fresh now is so with the messages that have come by then. */
-	usable = apikey_pepper_usable() && !apikey_stale() &&
-		!apikey_latest_hidden();
+	usable = apikey_pepper_usable() && !apikey_stale() && !apikey_latest_hidden();
 	AcceptInvalidationMessages();
 	if (usable && apikey_cache_lookup(credential, verdict))
 		return APIKEY_CODE_VALID;

@@ -220,6 +220,21 @@ $node->safe_psql('postgres', "SET lock_timeout = '2s'; DROP ROLE leaving");
 $node->safe_psql('postgres', "ROLLBACK PREPARED 'subject'");
 is(sql('super', "SELECT count(*) FROM apikey_limits WHERE subject = 'eve'"), 0, 'and goes with it');
 
+# Whose a key was, and an old snapshot or a cursor shows it as that, is told
+# nothing of what others do with it now.
+my $moved = sql('creator', "SELECT apikey_create('moved', credits => 100)");
+my @old = map { $node->background_psql('postgres') } 1 .. 2;
+my $columns = "name, use_count, denied_count, last_used_at IS NULL, last_used_addr, credits FROM apikeys WHERE name = 'moved'";
+$old[0]->query_safe('SET ROLE creator; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+$old[1]->query_safe("SET ROLE creator; BEGIN; DECLARE c CURSOR FOR SELECT $columns");
+is($old[0]->query_safe("SELECT $columns"), 'moved|0|0|t||100', 'its owner');
+sql('super', "SELECT apikey_transfer(apikey_id('$moved'), 'dev')");
+sql('dev', "SELECT code FROM apikey_verify('$moved', client_addr => '192.0.2.7')") for 1 .. 3;
+is($old[0]->query_safe("SELECT $columns"), 'moved|0|0|t||', 'who was it');
+is($old[1]->query_safe('FETCH c'), 'moved|0|0|t||', 'by a cursor');
+is(sql('dev', "SELECT $columns"), 'moved|3|0|f|192.0.2.7|97', 'who is');
+$_->quit for @old;
+
 # A key that is rotated in a loop has its limits at each instant: of its rates
 # no more passes than there is.
 sql('super', 'SELECT apikey_limit_drop(id) FROM apikey_limits');
