@@ -51,7 +51,7 @@ extern ApikeyTransactionPart apikey_spend_transaction;
 extern bool apikey_lease_told(const pg_uuid_t *account, ApikeySlotHint *hint,
 							  bool exhausted);
 extern void apikey_lease_tell(const pg_uuid_t *account, ApikeySlotHint *hint,
-							  bool exhausted);
+							  bool exhausted, bool told);
 extern void apikey_lease_changed(const pg_uuid_t *account);
 
 /* lease_asked.c */

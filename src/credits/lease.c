@@ -225,10 +225,13 @@ apikey_lease_give_back(const pg_uuid_t *account, ApikeySlotHint *hint,
 	return open;
 }
 
-/* Finds out, or says, that an account was told to be low, or exhausted. */
+/*
+ * Was an account told to be low, or exhausted?  From now on it was or was not,
+ * as "now" says, or as before.
+ */
 static bool
 told_in_slot(const pg_uuid_t *account, ApikeySlotHint *hint, bool exhausted,
-			 bool now_told)
+			 const bool *now)
 {
 	LWLock	   *lock;
 	ApikeySlot *slot = apikey_slot_find(MyDatabaseId, account, hint, &lock);
@@ -240,7 +243,8 @@ told_in_slot(const pg_uuid_t *account, ApikeySlotHint *hint, bool exhausted,
 	told = exhausted ? &slot->lease.exhausted_told : &slot->lease.low_told;
 	SpinLockAcquire(&slot->mutex);
 	before = *told;
-	*told |= now_told;
+	if (now != NULL)
+		*told = *now;
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	return before;
@@ -254,15 +258,15 @@ bool
 apikey_lease_told(const pg_uuid_t *account, ApikeySlotHint *hint,
 				  bool exhausted)
 {
-	return told_in_slot(account, hint, exhausted, false);
+	return told_in_slot(account, hint, exhausted, NULL);
 }
 
-/* It is on the list of what is to be told. */
+/* It is on the list of what is to be told, or is not to be told after all. */
 void
 apikey_lease_tell(const pg_uuid_t *account, ApikeySlotHint *hint,
-				  bool exhausted)
+				  bool exhausted, bool told)
 {
-	(void) told_in_slot(account, hint, exhausted, true);
+	(void) told_in_slot(account, hint, exhausted, &told);
 }
 
 /*

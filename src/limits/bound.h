@@ -42,8 +42,6 @@ typedef struct ApikeyBound
 	ApikeyRate	rate;			/* of a rate */
 	int64		lifetime;		/* in which it was made: see shared_rate.c */
 	ApikeyTallyTag tag;			/* of the key, in the list */
-	TimestampTz low_until;		/* it was told, as far as this process knows */
-	TimestampTz exhausted_until;
 	ApikeySlotHint hint;
 } ApikeyBound;
 

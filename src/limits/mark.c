@@ -210,9 +210,7 @@ static void
 mark_account(ApikeyBound *bound, const pg_uuid_t *key, ApikeyMarkKind kind,
 			 const ApikeyBoundState *state)
 {
-	TimestampTz period = state->resets_at == 0 ? DT_NOEND : state->resets_at;
 	bool		exhausted = kind == APIKEY_MARK_EXHAUSTED;
-	TimestampTz *until = exhausted ? &bound->exhausted_until : &bound->low_until;
 	ApikeyMark	mark = {
 		.database = MyDatabaseId,
 		.kind = kind,
@@ -221,34 +219,32 @@ mark_account(ApikeyBound *bound, const pg_uuid_t *key, ApikeyMarkKind kind,
 		.amount = state->remaining
 	};
 
-	if (*until == period)
-		return;
 	/* Who has found no room tries again; who comes in between marks it twice. */
-	if (!apikey_lease_told(&bound->id, &bound->hint, exhausted))
-	{
-		if (!put(&mark, bound->charged, true))
-			return;
-		apikey_lease_tell(&bound->id, &bound->hint, exhausted);
-	}
-	*until = period;
+	if (!apikey_lease_told(&bound->id, &bound->hint, exhausted) &&
+		put(&mark, bound->charged, true))
+		apikey_lease_tell(&bound->id, &bound->hint, exhausted, true);
+}
+
+/* Is a limit of an amount what a mark of a kind tells? */
+static bool
+is_so(ApikeyMarkKind kind, int64 remaining, int64 amount)
+{
+	return kind == APIKEY_MARK_EXHAUSTED ? remaining <= 0 :
+		remaining <= amount / 5;
 }
 
 /* Marks what a limit has come to. */
 static void
-mark_bound(ApikeyBound *bound, const pg_uuid_t *key, bool refused,
+mark_bound(ApikeyBound *bound, const pg_uuid_t *key,
 		   const ApikeyBoundState *state)
 {
-	bool		exhausted = refused || state->remaining <= 0;
-	bool		low = state->remaining <= bound->amount / 5;
+	static const ApikeyMarkKind kinds[] = {APIKEY_MARK_LOW, APIKEY_MARK_EXHAUSTED};
 
-	if (low)
-		mark_account(bound, key, APIKEY_MARK_LOW, state);
-	else
-		bound->low_until = 0;
-	if (exhausted)
-		mark_account(bound, key, APIKEY_MARK_EXHAUSTED, state);
-	else
-		bound->exhausted_until = 0;
+	for (size_t i = 0; i < lengthof(kinds); i++)
+	{
+		if (is_so(kinds[i], state->remaining, bound->amount))
+			mark_account(bound, key, kinds[i], state);
+	}
 }
 
 /* What a verification has come to may be something to tell. */
@@ -266,7 +262,7 @@ apikey_mark_bounds(const ApikeyVerdict *verdict, ApikeyCode code)
 			!state->known)
 			continue;
 		if (code == APIKEY_CODE_VALID || i == verdict->refused_by)
-			mark_bound(bound, verdict->id, i == verdict->refused_by, state);
+			mark_bound(bound, verdict->id, state);
 	}
 }
 
@@ -373,7 +369,36 @@ tell_overdrawn(const ApikeyMark *mark, const ApikeyRow *limit)
 	apikey_event_key(&key, APIKEY_EVENT_OVERDRAWN, apikey_detail_end(&json));
 }
 
-/* Writes the event of a mark, unless it was told in its period. */
+/*
+ * Tells that a limit is low or exhausted, unless it was told in its period.
+ * What was spent may have come back since, as with a rollback: it is told then
+ * when it is so once more.
+ */
+static void
+tell_account(const ApikeyMark *mark, const ApikeyRow *limit)
+{
+	bool		exhausted = mark->kind == APIKEY_MARK_EXHAUSTED;
+	ApikeyRow	account;
+	bool		known;
+	int64		left;
+
+	/* Who finds it so after we have looked marks it anew. */
+	if (shared != NULL)
+		apikey_lease_tell(&mark->limit, NULL, exhausted, false);
+	left = apikey_account_left(&mark->limit, &account, &known);
+	if (!known ||
+		!is_so(mark->kind, left, apikey_limit_number(limit, APIKEY_LIMIT_AMOUNT)))
+		return;
+	if (shared != NULL)
+		apikey_lease_tell(&mark->limit, NULL, exhausted, true);
+	if (apikey_account_mark_told(&mark->limit, exhausted))
+		apikey_limit_tell(limit, exhausted ?
+						  APIKEY_EVENT_LIMIT_EXHAUSTED : APIKEY_EVENT_LIMIT_LOW,
+						  apikey_limit_detail_with(limit, "remaining",
+												   Max(mark->amount, left), NULL));
+}
+
+/* Writes the event of a mark. */
 void
 apikey_mark_write(const ApikeyMark *mark)
 {
@@ -383,13 +408,8 @@ apikey_mark_write(const ApikeyMark *mark)
 
 	if (mark->kind == APIKEY_MARK_OVERDRAWN)
 		tell_overdrawn(mark, found ? &limit : NULL);
-	else if (found &&
-			 apikey_account_mark_told(&mark->limit,
-									  mark->kind == APIKEY_MARK_EXHAUSTED))
-		apikey_limit_tell(&limit, mark->kind == APIKEY_MARK_LOW ?
-						  APIKEY_EVENT_LIMIT_LOW : APIKEY_EVENT_LIMIT_EXHAUSTED,
-						  apikey_limit_detail_with(&limit, "remaining",
-												   mark->amount, NULL));
+	else if (found)
+		tell_account(mark, &limit);
 }
 
 /*

@@ -170,9 +170,9 @@ static void
 tell_limit(const ApikeyLeaseWish *wish, const ApikeyLeaseAnswer *answer,
 		   ApikeyRow *account)
 {
-	bool		exhausted = answer->granted == 0 && wish->least > 0;
 	ApikeyRow	limit;
 	int64		left = Max(answer->left_over, 0);
+	bool		exhausted = answer->granted == 0 && wish->least > 0 && left == 0;
 
 	if (!apikey_table_fetch_latest(&apikey_limit_table, &wish->account, &limit))
 		return;

@@ -194,7 +194,11 @@ my $metered = sql("SELECT apikey_id(apikey_create('metered', credits => 1000))")
 	sql(lease($two, $limit, 43, 42, 410, 80, 80));
 	like(sql(lease($two, $limit, 44, 43, 490, 20, 20)), qr/^short/, 'less than that is left');
 	is(sql("SELECT string_agg(event || ' ' || (detail->>'remaining'), ', ' ORDER BY id) FROM apikey_events WHERE event IN ('limit_low', 'limit_exhausted')"),
-		'limit_low 90, limit_exhausted 10', 'both are told, once');
+		'limit_low 90', 'it is low, and not exhausted');
+	sql(lease($two, $limit, 45, 43, 490, 10, 10));
+	like(sql(lease($two, $limit, 46, 45, 500, 20, 20)), qr/^short/, 'nothing is left');
+	is(sql("SELECT string_agg(event || ' ' || (detail->>'remaining'), ', ' ORDER BY id) FROM apikey_events WHERE event IN ('limit_low', 'limit_exhausted')"),
+		'limit_low 90, limit_exhausted 0', 'both are told, once');
 }
 
 note 'All at once: this server and the others, until nothing is left.';

@@ -271,6 +271,7 @@ is(lefts(), '100 0', 'of the rate');
 is(again(qq{SELECT code FROM apikey_verify('$key', project => 'acme', cost => 0, costs => '{"tokens": 1}')}), 'rate_limited', 'which refuses');
 is(charge(600), '', 'beyond');
 is(lefts(), '-100 0', 'no further than the overdraft');
+$node->safe_psql('postgres', 'SELECT apikey_flush()');
 is(charge(-50, $second), '', 'who has spent nothing');
 is(lefts(), '-100 0', 'gives nothing back');
 is(charge(-200), '', 'who has');
@@ -282,6 +283,22 @@ is(lefts(), '1000 500', 'and not again');
 $node->safe_psql('postgres', 'SELECT apikey_flush()');
 is(sql('anna', q{SELECT detail->>'holder', detail->>'dropped' FROM apikey_events WHERE event = 'overdrawn' ORDER BY id}), "project|400\norganization|500", 'what was dropped is told');
 is(sql('anna', qq{SELECT event, count(*) FROM apikey_events WHERE event IN ('limit_low', 'limit_exhausted') AND detail->>'id' = '$spent' GROUP BY 1 ORDER BY 1}), "limit_exhausted|1\nlimit_low|1", 'low and exhausted, once');
+# Neither is told where it is not so: of what was rolled back, or was asked for
+# and is not there.  What is so later in the period is told then.
+my $told = limit('anna', "'characters', 1000, '1 day', 'quota', path => 'acme/pay'");
+sub told { $node->safe_psql('postgres', 'SELECT apikey_flush()'); return sql('anna', qq{SELECT string_agg(event || ' ' || (detail->>'remaining'), ', ' ORDER BY id) FROM apikey_events WHERE event IN ('limit_low', 'limit_exhausted') AND detail->>'id' = '$told'}) }
+sub characters { my ($characters) = @_; return qq{SELECT code FROM apikey_verify('$key', project => 'acme', cost => 0, costs => '{"characters": $characters}')} }
+is(again(characters(1001)), 'exhausted', 'more than there is');
+is(told(), '', 'leaves it whole');
+is(again('BEGIN; ' . characters(1000) . '; ROLLBACK'), 'valid', 'all of it, for a while');
+is(told(), '', 'which is rolled back');
+is(again(characters($_)), 'valid', "$_ of it") for 700, 200, 50;
+is(told(), 'limit_low 100', 'low');
+is(again(characters(51)), 'exhausted', 'more than the rest');
+is(told(), 'limit_low 100', 'is not exhausted');
+is(again(characters(50)), 'valid', 'the rest');
+is(told(), 'limit_low 100, limit_exhausted 0', 'and exhausted');
+sql('anna', "SELECT apikey_limit_drop('$told')");
 # Undone with what it was done in; what is prepared is done.
 sql('anna', "BEGIN", "SELECT apikey_charge($id, '{\"tokens\": 100}', 'acme')", 'SAVEPOINT a', "SELECT apikey_charge($id, '{\"tokens\": 200}', 'acme')",
 	'ROLLBACK TO a', "SELECT apikey_charge($id, '{\"tokens\": 1000}', 'acme')", 'ROLLBACK');
