@@ -301,10 +301,11 @@ write_counters(ApikeyWriter *writer, Counter *counters, int count)
 		};
 		List	   *counts = list_make1(&counted);
 		ApikeyRow	key;
+		bool		deleted;
 
 		/* Of a key that is gone nothing more is told. */
-		if (apikey_history_change(writer, &counters[i].key, 0, counts) ||
-			!apikey_key_fetch_latest(&counters[i].key, &key))
+		if (!apikey_history_key(&counters[i].key, &key, &deleted) ||
+			apikey_history_change(writer, &key, 0, counts) || deleted)
 			continue;
 		if (apikey_history_row_held(&key))
 			counters[i].count = 0;

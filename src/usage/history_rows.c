@@ -57,22 +57,25 @@ begin_of(TimestampTz time, bool day)
 	return time - time % (day ? USECS_PER_DAY : USECS_PER_HOUR);
 }
 
-/* The id of a key's row of an hour or day. */
+/*
+ * The id of a key's row of an hour or day.  Whose the key is is part of it: what
+ * is used after a transfer is not the former owner's.
+ */
 static void
-row_id(const pg_uuid_t *key, TimestampTz begin, bool day, pg_uuid_t *id)
+row_id(const pg_uuid_t *key, Oid owner, const text *subject, TimestampTz begin,
+	   bool day, pg_uuid_t *id)
 {
-	struct
-	{
-		pg_uuid_t	key;
-		TimestampTz begin;
-		int64		day;
-	}			what;
+	StringInfoData what;
+	int64		numbers[] = {begin, day, owner, subject != NULL};
 
-	memset(&what, 0, sizeof(what));
-	what.key = *key;
-	what.begin = begin;
-	what.day = day;
-	apikey_digest_id(&what, sizeof(what), id);
+	initStringInfo(&what);
+	appendBinaryStringInfo(&what, (const char *) key, sizeof(*key));
+	appendBinaryStringInfo(&what, (const char *) numbers, sizeof(numbers));
+	if (subject != NULL)
+		appendBinaryStringInfo(&what, VARDATA_ANY(subject),
+							   VARSIZE_ANY_EXHDR(subject));
+	apikey_digest_id(what.data, what.len, id);
+	pfree(what.data);
 }
 
 /* {"name": number, ...} with so much more of a name. */
@@ -145,7 +148,9 @@ set_step(ApikeyRow *row, TimestampTz begin, bool day)
 	Interval   *step = palloc0(sizeof(Interval));
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
-	row_id(DatumGetUUIDP(row->values[HISTORY_KEY_ID]), begin, day, id);
+	row_id(apikey_row_uuid(row, HISTORY_KEY_ID),
+		   DatumGetObjectId(row->values[HISTORY_KEY_OWNER]),
+		   apikey_row_text(row, HISTORY_KEY_SUBJECT), begin, day, id);
 	if (day)
 		step->day = 1;
 	else
@@ -254,11 +259,24 @@ apikey_history_close(ApikeyWriter *writer)
 }
 
 /*
+ * Reads a key of which something is to be written; or, of one that was deleted,
+ * whose it was: it gets no new row.
+ */
+bool
+apikey_history_key(const pg_uuid_t *id, ApikeyRow *key, bool *deleted)
+{
+	ApikeyTenant tenant;
+
+	*deleted = !apikey_key_fetch_latest(id, key);
+	return !*deleted || apikey_deleted_fetch(id, key, &tenant);
+}
+
+/*
  * Adds to the row of a key for what happens now, if there is one that nobody
  * has; false otherwise.
  */
 bool
-apikey_history_change(ApikeyWriter *writer, const pg_uuid_t *key, uint64 uses,
+apikey_history_change(ApikeyWriter *writer, const ApikeyRow *key, uint64 uses,
 					  const List *counts)
 {
 	bool		day = apikey_history_hours == 0;
@@ -266,7 +284,9 @@ apikey_history_change(ApikeyWriter *writer, const pg_uuid_t *key, uint64 uses,
 	ScanKeyData scan_key;
 	ApikeyRow	row;
 
-	row_id(key, begin_of(GetCurrentTimestamp(), day), day, &id);
+	row_id(apikey_row_id(key), apikey_key_owner(key),
+		   apikey_row_text(key, APIKEY_KEY_SUBJECT),
+		   begin_of(GetCurrentTimestamp(), day), day, &id);
 	apikey_table_key(&scan_key, &id);
 	if (!apikey_table_see(writer, &apikey_history_table, &scan_key, &row))
 		return false;
@@ -296,10 +316,11 @@ apikey_history_add(ApikeyWriter *writer, const pg_uuid_t *id, uint64 uses,
 				   const List *counts)
 {
 	ApikeyRow	key;
+	bool		deleted;
 
 	if ((uses > 0 || counts != NIL) && writer != NULL &&
-		!apikey_history_change(writer, id, uses, counts) &&
-		apikey_key_fetch_latest(id, &key))
+		apikey_history_key(id, &key, &deleted) &&
+		!apikey_history_change(writer, &key, uses, counts) && !deleted)
 		apikey_history_put(&key, uses, counts);
 }
 

@@ -18,7 +18,9 @@ extern void apikey_history_denied(const pg_uuid_t *key, Oid role,
 extern void apikey_history_drop(Oid database);
 
 /* history_rows.c */
-extern bool apikey_history_change(ApikeyWriter *writer, const pg_uuid_t *key,
+extern bool apikey_history_key(const pg_uuid_t *id, ApikeyRow *key,
+							   bool *deleted);
+extern bool apikey_history_change(ApikeyWriter *writer, const ApikeyRow *key,
 								  uint64 uses, const List *counts);
 extern bool apikey_history_off(void);
 extern bool apikey_history_row_held(const ApikeyRow *key);

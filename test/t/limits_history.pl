@@ -41,6 +41,22 @@ is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT key_id) FROM ap
 is(sql('anna', $costs->(10), "SELECT apikey_check('$key')"), "valid\nf", 'used again');
 $node->safe_psql('postgres', 'SELECT apikey_flush()');
 is(sql('anna', "$seen LIMIT 1"), 'one|acme/pay|carl|t|01:00:00|4|{"rate_limited": 1, "wrong_project": 3}|{"tokens": 190}', 'to the same row');
+# Whose the key was is told of its use until then, and whose it is of what comes.
+my $moved = sql('anna', "SELECT apikey_create('moved')");
+my $held = "SELECT key_name, subject, use_count, denied FROM apikey_usage_history WHERE key_name LIKE 'moved%' ORDER BY use_count";
+sql('anna', ("SELECT apikey_check('$moved')") x 3);
+$node->safe_psql('postgres', 'SELECT apikey_flush()');
+$node->safe_psql('postgres', "SELECT apikey_transfer(apikey_id('$moved'), 'cleo')");
+sql('cleo', ("SELECT apikey_check('$moved')") x 2, "SELECT code FROM apikey_verify('$moved', '{a}')");
+$node->safe_psql('postgres', 'SELECT apikey_flush()');
+is(sql('anna', $held), 'moved||3|{}', 'until it is given away');
+is(sql('cleo', $held), 'moved||2|{"insufficient_scope": 1}', 'and from then on');
+$node->safe_psql('postgres', "SELECT apikey_transfer(apikey_id('$moved'), 'cleo', 'dora')");
+sql('cleo', "SELECT apikey_check('$moved', owner => 'cleo')");
+$node->safe_psql('postgres', 'SELECT apikey_flush()');
+is($node->safe_psql('postgres', $held), qq{moved|dora|1|{}\nmoved||2|{"insufficient_scope": 1}\nmoved||3|{}}, 'of subjects, too');
+sql('postgres', "SELECT apikey_delete(apikey_id('$moved'), 'moved')");
+$node->safe_psql('postgres', "DELETE FROM apikey_history WHERE key_name = 'moved'");
 # Old hours are summed to days, old days removed.
 $node->safe_psql('postgres', q{
 	CREATE TEMP TABLE old AS SELECT * FROM apikey_history WHERE key_name = 'one';
