@@ -68,6 +68,7 @@ apikey_spend_reserve(void)
 	needed = pg_nextpower2_32(2 * (uint32) apikey_spend_transaction.room);
 	if (last != NULL && last_mask >= needed - 1)
 		return;
+	/* Where there is no memory for it, the rest is undone without it. */
 	if (last != NULL)
 		pfree(last);
 	last = NULL;
@@ -145,7 +146,8 @@ settle_spend(void *noted, ApikeyEnd end)
 	ApikeyLease *lease;
 
 	/* It is off the list with its subtransaction. */
-	if (spend->effect == APIKEY_SPEND_ONLY && spend - spends == spend_count)
+	if (last != NULL && spend->effect == APIKEY_SPEND_ONLY &&
+		spend - spends == spend_count)
 		*last_of(&spend->account, spend->era) = spend->before;
 	if (slot == NULL)
 		return;
