@@ -204,7 +204,8 @@ apikey_tally_dropped(const pg_uuid_t *key, const ApikeyBound *bound,
 	uint64		place;
 
 	apikey_transaction_reserve(&apikey_tally_transaction);
-	place = apikey_mark_keep(bound->charged);
+	/* Whoever knows a key's id can charge it, and keeps a place of its own. */
+	place = apikey_mark_keep(GetUserId());
 	if (place == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

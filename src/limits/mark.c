@@ -10,8 +10,9 @@
  * finds none is refused, so that nothing is dropped without an event.
  *
  * A charge keeps a place until its transaction ends.  Of the places each has a
- * share whom the keys are charged to that they are for: what a role's transactions hold open, or have
- * marked faster than it can be told, leaves room for others: see share.h.
+ * share whom the keys are charged to that they are for, or who has made a charge:
+ * what a role's transactions hold open, or have marked faster than it can be told,
+ * leaves room for others: see share.h.
  *
  * On a member marks go to the primary, with its reports: see batch.c.
  */
@@ -125,8 +126,8 @@ put(const ApikeyMark *mark, Oid role, bool bounded)
 }
 
 /*
- * Keeps a place for a mark of a role's key that is put with the commit; returns
- * its number, 0 where there is no room.
+ * Keeps a place for a mark that is put with the commit, of what a role has
+ * charged; returns its number, 0 where there is no room.
  */
 uint64
 apikey_mark_keep(Oid role)

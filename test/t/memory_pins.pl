@@ -255,6 +255,10 @@ for my $what ('handed', 'deleted')
 }
 $open->query_safe('ROLLBACK');
 $open->query_safe('BEGIN');
+cmp_ok(charge_all($id{bob}, "owner => 'bob'"), '>=', 1024, "another's key is charged");
+is(charge_own(), '', 'and so is it by whose it is');
+$open->query_safe('ROLLBACK');
+$open->query_safe('BEGIN');
 
 # Its own are told later, and are not forgotten.
 charge_all($id{mallory}, "owner => 'mallory'");
