@@ -105,6 +105,15 @@ SELECT apikey_disable(id) FROM apikeys WHERE name = 'by-md5';
 SELECT code FROM apikey_verify('old md5 key, with blanks and €');
 SELECT left(apikey_rotate(id, '1 hour'), 4) AS successor FROM apikeys WHERE name = 'by-sha512';
 SELECT code, name, detail ? 'rotated_to' AS rotated FROM apikey_verify('old-sha512-key');
+-- What is replaced is not given away before its grace is over.
+SELECT apikey_import('in-grace', 'crypt', '$2a$04$abcdefghijklmnopqrstuuZbDM4s8hNsKrOb0Gm/rz7m4TUXXmJdG', 'grace_lookup') AS in_grace \gset
+SELECT apikey_rotate(:'in_grace', '1 hour') IS NOT NULL AS rotated;
+\set VERBOSITY sqlstate
+SELECT apikey_import('in-its-place', 'crypt', '$2a$04$abcdefghijklmnopqrstuuZbDM4s8hNsKrOb0Gm/rz7m4TUXXmJdG', 'grace_lookup');
+\set VERBOSITY default
+SELECT apikey_revoke(:'in_grace');
+SELECT apikey_import('in-its-place', 'crypt', '$2a$04$abcdefghijklmnopqrstuuZbDM4s8hNsKrOb0Gm/rz7m4TUXXmJdG', 'grace_lookup') IS NOT NULL AS imported;
+SELECT count(apikey_revoke(id)) AS ended FROM apikeys WHERE name IN ('in-its-place', 'in-grace');
 SELECT apikey_self_revoke('old-sha256-key', 'found'), apikey_self_revoke('old-sha256-key'), apikey_self_revoke('nobody''s');
 SELECT code FROM apikey_verify('old-sha256-key');
 -- A live key's hash is its own; a revoked one's may be imported again.
