@@ -183,6 +183,9 @@ SET ROLE regress_apikey_app;
 SELECT id, updated_at AS seen FROM apikeys WHERE name = 'k-app-own-3' \gset
 UPDATE apikeys SET description = 'first' WHERE id = :'id' AND updated_at = :'seen' RETURNING description;
 UPDATE apikeys SET description = 'second' WHERE id = :'id' AND updated_at = :'seen' RETURNING description;
+-- what an update returns is what the next one compares
+UPDATE apikeys SET description = 'third' WHERE id = :'id' RETURNING updated_at AS seen \gset
+UPDATE apikeys SET description = 'fourth' WHERE id = :'id' AND updated_at = :'seen' RETURNING description;
 SELECT description, updated_at > created_at AS later, created_by, created_by_subject, vouched_by, revealable FROM apikeys WHERE id = :'id';
 RESET ROLE;
 -- a member of many projects is not looked for among the members of each

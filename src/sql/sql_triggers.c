@@ -156,6 +156,26 @@ updated_row(FunctionCallInfo fcinfo)
 	return PointerGetDatum(((TriggerData *) fcinfo->context)->tg_newtuple);
 }
 
+/*
+ * The same with a column as it has been written, that the change itself has set:
+ * what is returned of an update is what the next one compares.
+ */
+static Datum
+written_row(FunctionCallInfo fcinfo, const ApikeyTable *table, ApikeyRow *row,
+			int column)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	int			number = SPI_fnumber(desc, table->columns[column].name);
+
+	if (number <= 0)
+		return updated_row(fcinfo);
+	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_newtuple, desc,
+													 1, &number,
+													 &row->values[column],
+													 &row->nulls[column]));
+}
+
 /* A key's role may not be raised above what whoever updates it is himself. */
 static void
 check_new_role(const ApikeyRow *key, ApikeyRole before,
@@ -243,7 +263,7 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 							  find_change(&changes,
 										  APIKEY_KEY_CREDITS) != NULL);
 	apikey_key_update(&key, APIKEY_EVENT_UPDATED, changes_detail(&changes));
-	return updated_row(fcinfo);
+	return written_row(fcinfo, &apikey_key_table, &key, APIKEY_KEY_UPDATED_AT);
 }
 
 /*
@@ -269,7 +289,8 @@ _apikey_project_write(PG_FUNCTION_ARGS)
 	apikey_table_update(&apikey_project_table, &tenant.project);
 	apikey_event_tenant(&tenant, APIKEY_EVENT_PROJECT_UPDATED,
 						changes_detail(&changes));
-	return updated_row(fcinfo);
+	return written_row(fcinfo, &apikey_project_table, &tenant.project,
+					   APIKEY_PROJECT_MAX_IDLE_AT);
 }
 
 /*
