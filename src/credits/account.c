@@ -7,7 +7,8 @@
  * lease, of which it has the number: see lease.c.  Whoever changes the row
  * locks it first, and only then looks at the lease.  The worker, which must
  * not wait for anybody, leaves a locked row for later, and so does whoever
- * deletes a key: a verification that its holder leaves open holds up nobody.
+ * deletes a key, or drops a limit: a verification that its holder leaves open
+ * holds up nobody.
  *
  * The account's generation rises when its credits are set, when their interval
  * changes and when it ends, but not when they are added to or refilled: a lease
@@ -63,13 +64,33 @@ ApikeyTable apikey_account_table = {
 /* The accounts that this transaction has written; NULL for none. */
 static HTAB *written = NULL;
 
+/* One of them, with the subtransaction that was the first to. */
+typedef struct Written
+{
+	ApikeyNoted noted;
+	pg_uuid_t	account;
+} Written;
+
+/* What is rolled back is as it was: the worker sees it, and may lease it. */
+static void
+settle_written(void *noted, ApikeyEnd end)
+{
+	if (end == APIKEY_END_ROLLBACK)
+		(void) hash_search(written, &((Written *) noted)->account, HASH_REMOVE,
+						   NULL);
+}
+
 static void
 on_transaction_end(ApikeyEnd end pg_attribute_unused())
 {
 	written = NULL;				/* goes with the transaction's memory */
 }
 
-ApikeyTransactionPart apikey_account_transaction = {.end = on_transaction_end};
+ApikeyTransactionPart apikey_account_transaction = {
+	.size = sizeof(Written),
+	.settle = settle_written,
+	.end = on_transaction_end
+};
 
 /* What is left in the row. */
 int64
@@ -269,8 +290,8 @@ apikey_account_lock_now(const pg_uuid_t *account, ApikeyLock lock,
  * An account that has been locked stays locked with a transaction that its user
  * may leave open: raises where that holds too much of the shared memory already.
  */
-void
-apikey_account_hold(const pg_uuid_t *account)
+static void
+hold(const pg_uuid_t *account)
 {
 	if (!apikey_lease_hold(account))
 		ereport(ERROR,
@@ -287,7 +308,7 @@ apikey_account_lock_here(const pg_uuid_t *account, ApikeyLock lock,
 {
 	if (!apikey_account_lock_now(account, lock, row))
 		return false;
-	apikey_account_hold(account);
+	hold(account);
 	return true;
 }
 
@@ -318,6 +339,8 @@ apikey_account_write_here(ApikeyRow *row)
 void
 apikey_account_note_written(const pg_uuid_t *account)
 {
+	if (apikey_account_written(account))
+		return;
 	if (written == NULL)
 	{
 		HASHCTL		ctl = {
@@ -329,7 +352,10 @@ apikey_account_note_written(const pg_uuid_t *account)
 		written = hash_create("apikey accounts written", 16, &ctl,
 							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
+	apikey_transaction_reserve(&apikey_account_transaction);
 	(void) hash_search(written, account, HASH_ENTER, NULL);
+	((Written *) apikey_transaction_note(&apikey_account_transaction))->account =
+		*account;
 }
 
 /*

@@ -314,26 +314,31 @@ any_key(const ApikeyRow *row pg_attribute_unused(), void *state)
 	return false;
 }
 
-/* Is it the account of keys, and of none any more? */
+/* Says whether there is a limit, for those who do not know them. */
+typedef bool (*LimitExists) (const pg_uuid_t *id);
+
+/* Is it the account of no key any more, or of a limit that is gone? */
 static bool
-left_behind(const ApikeyRow *row)
+left_behind(const ApikeyRow *row, LimitExists limit_exists)
 {
 	bool		held = false;
 
-	if (row->nulls[APIKEY_ACCOUNT_ANCHOR])
-		scan_keys(apikey_row_id(row), any_key, &held);
-	return row->nulls[APIKEY_ACCOUNT_ANCHOR] && !held;
+	if (!row->nulls[APIKEY_ACCOUNT_ANCHOR])
+		return !limit_exists(apikey_row_id(row));
+	scan_keys(apikey_row_id(row), any_key, &held);
+	return !held;
 }
 
 static bool
-close_left(const ApikeyRow *row, void *state pg_attribute_unused())
+close_left(const ApikeyRow *row, void *state)
 {
+	LimitExists limit_exists = *(LimitExists *) state;
 	ApikeyRow	account;
 
-	if (left_behind(row) &&
+	if (left_behind(row, limit_exists) &&
 		apikey_table_lock(&apikey_account_table, apikey_row_id(row),
 						  APIKEY_LOCK_UPDATE_SKIP, &account) &&
-		left_behind(&account))
+		left_behind(&account, limit_exists))
 	{
 		(void) apikey_account_take_out(&account, true);
 		apikey_table_delete(&apikey_account_table, apikey_row_id(&account),
@@ -343,16 +348,17 @@ close_left(const ApikeyRow *row, void *state pg_attribute_unused())
 }
 
 /*
- * Removes the accounts that forget_account has left.  Their keys are
- * gone for good, so what was seen without a lock holds.
+ * Removes the accounts that forget_account has left, and those of limits that
+ * are gone.  Their keys are gone for good, and they, so what was seen without a
+ * lock holds.
  */
 void
-apikey_account_purge(void)
+apikey_account_purge(LimitExists limit_exists)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
 	ApikeyTurns turns;
 
-	apikey_turns_begin(&turns, close_left, NULL);
+	apikey_turns_begin(&turns, close_left, &limit_exists);
 	apikey_table_walk(&apikey_account_table, APIKEY_REL_CREDIT, NULL, 0, snapshot,
 					  apikey_turns_visit, &turns);
 	apikey_turns_end(&turns);

@@ -72,15 +72,26 @@ apikey_account_of_limit_changed(const ApikeyRow *limit, int64 more,
 	apikey_lease_changed(apikey_row_id(limit));
 }
 
-/* A limit is dropped, and its account with it, if it has one. */
+/*
+ * Can a limit's account be removed, if it has one, without waiting for anybody?
+ * Then it is locked.  Somebody may have it in a verification that is left open.
+ */
+bool
+apikey_account_of_limit_free(const pg_uuid_t *id)
+{
+	return apikey_lease_hold(id) &&
+		apikey_table_row_free(&apikey_account_table, id);
+}
+
+/*
+ * A limit is dropped, and its account with it, if it has one.  Where that is not
+ * free it stays, and is nobody's until a superuser purges.
+ */
 void
 apikey_account_of_limit_drop(const pg_uuid_t *id)
 {
-	ApikeyRow	row;
-
-	if (!apikey_table_lock(&apikey_account_table, id, APIKEY_LOCK_UPDATE, &row))
+	if (!apikey_account_exists(id) || !apikey_account_of_limit_free(id))
 		return;
-	apikey_account_hold(id);
 	apikey_lease_ending(id);
 	apikey_table_delete(&apikey_account_table, id, false);
 	apikey_account_note_written(id);

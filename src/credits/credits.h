@@ -80,7 +80,6 @@ extern bool apikey_account_lock_now(const pg_uuid_t *account, ApikeyLock lock,
 									ApikeyRow *row);
 extern bool apikey_account_lock_here(const pg_uuid_t *account, ApikeyLock lock,
 									 ApikeyRow *row);
-extern void apikey_account_hold(const pg_uuid_t *account);
 extern int64 apikey_account_take_out(ApikeyRow *row, bool end);
 extern void apikey_account_write(ApikeyRow *row);
 extern void apikey_account_write_here(ApikeyRow *row);
@@ -100,7 +99,7 @@ extern bool apikey_account_fetch(const pg_uuid_t *account, ApikeyRow *key);
 extern void apikey_account_open(const pg_uuid_t *account, Snapshot seen,
 								ApikeyRow *key);
 extern void apikey_account_update(ApikeyRow *key, bool set_anew);
-extern void apikey_account_purge(void);
+extern void apikey_account_purge(bool (*limit_exists) (const pg_uuid_t *id));
 extern int64 apikey_account_add(const pg_uuid_t *account, int64 amount);
 extern const ApikeyKeyPart apikey_account_of_key;
 
@@ -108,6 +107,7 @@ extern const ApikeyKeyPart apikey_account_of_key;
 extern void apikey_account_of_limit_create(const ApikeyRow *limit);
 extern void apikey_account_of_limit_changed(const ApikeyRow *limit,
 											int64 more, bool restart);
+extern bool apikey_account_of_limit_free(const pg_uuid_t *id);
 extern void apikey_account_of_limit_drop(const pg_uuid_t *id);
 
 /* credit.c */

@@ -192,13 +192,18 @@ apikey_key_revoke_orphan(ApikeyRow *key)
 /*
  * Can what goes with a locked key be removed without waiting for anybody?
  * Whoever holds its text may have its digest and its use, in a verification that
- * is left open.
+ * is left open, and so may others the accounts of its limits.
  */
 bool
 apikey_key_free(const ApikeyRow *key)
 {
 	const pg_uuid_t *id = apikey_row_id(key);
 
+	for (int i = 0; i < part_count; i++)
+	{
+		if (parts[i]->free != NULL && !parts[i]->free(key))
+			return false;
+	}
 	return apikey_table_row_free(&apikey_digest_table, id) &&
 		apikey_table_row_free(&apikey_use_table, id) &&
 		apikey_import_free(key) && apikey_reveal_free(key);

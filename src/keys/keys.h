@@ -44,6 +44,7 @@ typedef struct ApikeyKeyPart
 {
 	void		(*making) (ApikeyRow *key); /* before its row is written */
 	void		(*replaced) (const ApikeyRow *key, const ApikeyRow *successor);
+	bool		(*free) (const ApikeyRow *key); /* to delete it waits for nobody */
 	void		(*deleting) (const ApikeyRow *key);
 } ApikeyKeyPart;
 

@@ -101,6 +101,14 @@ apikey_limit_number(const ApikeyRow *row, int column)
 	return DatumGetInt64(row->values[column]);
 }
 
+bool
+apikey_limit_exists(const pg_uuid_t *id)
+{
+	ApikeyRow	limit;
+
+	return apikey_table_fetch_latest(&apikey_limit_table, id, &limit);
+}
+
 /* Whose a limit is. */
 void
 apikey_limit_holder(const ApikeyRow *limit, ApikeyLimitHolder *holder)

@@ -36,6 +36,7 @@ typedef enum ApikeyLimitKind
 extern ApikeyTable apikey_limit_table;
 extern void apikey_limit_holder(const ApikeyRow *limit,
 								ApikeyLimitHolder *holder);
+extern bool apikey_limit_exists(const pg_uuid_t *id);
 extern ApikeyLimitKind apikey_limit_kind(const ApikeyRow *limit);
 extern void apikey_limit_require_library(void);
 

@@ -244,6 +244,28 @@ drop_visited(const ApikeyRow *limit, void *state pg_attribute_unused())
 	return true;
 }
 
+static bool
+free_visited(const ApikeyRow *limit, void *state)
+{
+	bool	   *is_free = state;
+
+	*is_free = apikey_table_row_free(&apikey_limit_table, apikey_row_id(limit)) &&
+		apikey_account_of_limit_free(apikey_row_id(limit));
+	return *is_free;
+}
+
+/* Can the limits of a key be removed without waiting for anybody? */
+static bool
+free_of_key(const ApikeyRow *key)
+{
+	ApikeyLimitHolder holder = {.key = apikey_row_id(key)};
+	bool		is_free = true;
+
+	if (apikey_limit_any())
+		apikey_limit_scan(&holder, free_visited, &is_free);
+	return is_free;
+}
+
 /* A key is gone, and its limits with it. */
 static void
 drop_of_key(const ApikeyRow *key)
@@ -306,5 +328,6 @@ follow(const ApikeyRow *key, const ApikeyRow *successor)
 
 const ApikeyKeyPart apikey_limit_of_key = {
 	.replaced = follow,
+	.free = free_of_key,
 	.deleting = drop_of_key
 };

@@ -16,6 +16,7 @@
 #include "access/access.h"
 #include "keys/keys.h"
 #include "credits/credits.h"
+#include "limits/limits.h"
 
 /* The time that lies so long before now as the first argument says. */
 static TimestampTz
@@ -41,7 +42,7 @@ apikey_purge(PG_FUNCTION_ARGS)
 	int64		purged = apikey_purge_keys(time_before(fcinfo, "apikey_purge()"));
 
 	if (superuser())
-		apikey_account_purge();
+		apikey_account_purge(apikey_limit_exists);
 	PG_RETURN_INT64(purged);
 }
 

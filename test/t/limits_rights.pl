@@ -235,6 +235,55 @@ is($old[1]->query_safe('FETCH c'), 'moved|0|0|t||', 'by a cursor');
 is(sql('dev', "SELECT $columns"), 'moved|3|0|f|192.0.2.7|97', 'who is');
 $_->quit for @old;
 
+# Who has the account of a limit, and leaves its transaction open, holds up nobody
+# who deletes the limit's key, purges it, or drops its project or the limit.
+my $admin = $node->background_psql('postgres');
+$node->safe_psql('postgres', join ';', 'SET ROLE org_owner', (map { "SELECT apikey_project_create('acme/$_')" } 'held', 'let'),
+	"SELECT apikey_member_add('acme/held', 'admin', 'admin')", "CREATE TEMP TABLE made AS SELECT name, apikey_create(name, 'acme/held', role => 'admin') AS key FROM unnest(ARRAY['spent', 'deleted', 'purged', 'dropped', 'free']) name",
+	"SELECT apikey_limit_set('tokens', 1000, '1 day', 'quota', key => apikey_id(key)) FROM made WHERE name <> 'free'", "SELECT apikey_limit_set('words', 1000, '1 day', 'quota', path => 'acme/' || p) FROM unnest(ARRAY['held', 'let']) p",
+	'RESET ROLE', 'CREATE TABLE made_here AS TABLE made', 'GRANT SELECT ON made_here TO PUBLIC');
+sub id_of { my ($name) = @_; return $node->safe_psql('postgres', "SELECT id FROM apikeys WHERE name = '$name' AND project = 'acme/held'") }
+sub quickly
+{
+	my ($what, @do) = @_;
+	my ($rc, $stdout, $stderr) = $node->psql('postgres', join '; ', 'SET ROLE org_owner', "SET lock_timeout = '1s'", @do);
+	is($stderr, '', "$what waits for nobody");
+	return $stdout;
+}
+sub rows { my ($name) = @_; return $node->safe_psql('postgres', "SELECT (SELECT count(*) FROM apikey_key WHERE id = apikey_id(key)), (SELECT count(*) FROM apikey_limit l WHERE l.key = apikey_id(m.key)) FROM made_here m WHERE name = '$name'") }
+my $accounts = 'SELECT count(*) FROM apikey_credit c WHERE anchor IS NOT NULL AND NOT EXISTS (SELECT FROM apikey_limit l WHERE l.id = c.id)';
+# What a savepoint has undone is not written: a verification after it spends of a lease.
+$admin->query_safe('SET ROLE admin; BEGIN; SAVEPOINT s');
+$admin->query_safe("SELECT apikey_limit_set('tokens', 900, '1 day', 'quota', key => '" . id_of('spent') . "')");
+$admin->query_safe('ROLLBACK TO s');
+my $spent = '';
+for (1 .. 50) { last if ($spent = $admin->query_safe("SELECT code FROM made_here m, apikey_verify(key, project => 'acme/held', costs => '{\"tokens\": 1}') WHERE m.name = 'spent'")) ne 'unavailable' }
+is($spent, 'valid', 'spent after a savepoint');
+quickly('to delete the key', "SELECT apikey_delete(id, 'spent') FROM apikeys WHERE name = 'spent'");
+is(rows('spent'), '0|0', 'and it is gone');
+$admin->query_safe('ROLLBACK; RESET ROLE; BEGIN');
+# Whoever has the rows themselves, as a verification does that no worker serves.
+$admin->query_safe('SELECT count(*) FROM (SELECT FROM apikey_credit WHERE anchor IS NOT NULL FOR UPDATE) c');
+my $let = $node->safe_psql('postgres', "SELECT id FROM apikey_limits WHERE unit = 'words' AND path = 'acme/let'");
+quickly('to delete a key', "SELECT apikey_delete(id, 'deleted') FROM apikeys WHERE name = 'deleted'");
+is(rows('deleted'), '1|1', 'which goes beside its row');
+is(quickly('to purge', "SELECT count(*) FROM apikeys WHERE name IN ('purged', 'free') AND apikey_revoke(id)", "SELECT apikey_purge('0')"), "2\n1", 'what can be purged is');
+is(rows('purged'), '1|1', 'and the other stays');
+quickly('to drop a limit', "SELECT apikey_limit_drop('$let')");
+quickly('to drop the project', "SELECT apikey_project_drop('acme/held', 'acme/held')");
+is(sql('super', "SELECT count(*) FROM apikeys WHERE name IN ('deleted', 'purged', 'dropped')"), 0, 'all of them are gone');
+my $settled = -s $node->logfile;
+sql('super', "SELECT apikey_self_revoke(apikey_create('settled'))", 'SELECT apikey_flush()');
+is($node->safe_psql('postgres', "SELECT count(*), bool_and(removed) FROM apikey_revocation"), '3|t', 'the worker passes them by, and settles what is free');
+unlike(slurp_file($node->logfile, $settled), qr/(?:WARNING|ERROR): /, 'without a word');
+cmp_ok($node->safe_psql('postgres', $accounts), '>=', 2, 'the accounts of what was dropped are left');
+$admin->query_safe('COMMIT');
+sql('super', 'SELECT apikey_flush()');
+is(rows($_), '0|0', 'then all of it goes') for 'deleted', 'purged', 'dropped';
+sql('super', "SELECT apikey_purge('1 day')");
+is($node->safe_psql('postgres', $accounts), '0', 'and what is left with the next purge');
+$admin->quit;
+
 # A key that is rotated in a loop has its limits at each instant: of its rates
 # no more passes than there is.
 sql('super', 'SELECT apikey_limit_drop(id) FROM apikey_limits');
