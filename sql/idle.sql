@@ -35,7 +35,8 @@ END
 $$;
 SET ROLE regress_apikey_alice;
 SELECT value, pg_temp.refused(format('UPDATE apikey_projects SET max_idle = %L', value))
-	FROM unnest(ARRAY['0', '-1 day', '101 years', '1 day -25 hours', '100 years', '1 second']) value;
+	FROM unnest(ARRAY['0', '-1 day', '101 years', '1 day -25 hours', '-1000000 months 30000010 days',
+		'1 month -1 second', '100 years 1 second', '100 years', '1 second']) value;
 SELECT pg_temp.refused('UPDATE apikey_projects SET max_idle_at = now()');
 UPDATE apikey_projects SET max_idle = NULL;
 -- An admin sees it and does not set it.

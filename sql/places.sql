@@ -173,6 +173,7 @@ UPDATE apikey_projects SET name_pattern = repeat('a', 201) WHERE path = 'acme/sh
 UPDATE apikey_projects SET max_ttl = '0' WHERE path = 'acme/shop';
 UPDATE apikey_projects SET max_ttl = '-1 day' WHERE path = 'acme/shop';
 UPDATE apikey_projects SET max_ttl = '1000000 years' WHERE path = 'acme/shop';
+UPDATE apikey_projects SET max_ttl = '1000000 months -29999990 days' WHERE path = 'acme/shop';
 UPDATE apikey_projects SET max_keys = -1 WHERE path = 'acme/shop';
 UPDATE apikey_projects SET terms = '' WHERE path = 'acme/shop';
 UPDATE apikey_projects SET terms = repeat('x', 10001) WHERE path = 'acme/shop';

@@ -132,6 +132,7 @@ RESET ROLE;
 SELECT count(*) FROM apikey_usage;
 SELECT apikey_purge('100 years');
 SELECT use_count FROM apikey_usage;
+SELECT apikey_purge('-1000000 months 30000010 days');
 SELECT apikey_delete(apikey_id(:'used'), 'used');
 
 -- What there is to clean up.

@@ -108,6 +108,7 @@ SELECT code FROM apikey_verify(:'off') UNION ALL SELECT code FROM apikey_verify(
 -- fail: a bad grace, none, no key, an expired one, a stranger's
 SELECT apikey_rotate(apikey_id(:'back'), '-1 second');
 SELECT apikey_rotate(apikey_id(:'back'), '1000000000 days');
+SELECT apikey_rotate(apikey_id(:'back'), '-1000000 months 30000010 days');
 SELECT apikey_rotate(apikey_id(:'back'), NULL);
 SELECT apikey_rotate(NULL);
 SELECT apikey_rotate('00000000-0000-7000-8000-000000000000');

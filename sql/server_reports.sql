@@ -43,6 +43,7 @@ SELECT name, last_report_at > now() - interval '1 minute' AS reported, uses, lag
 :report, NULL, NULL, :no_keys, :nothing);
 :report, 9, '-1 second', :no_keys, :nothing);
 :report, 9, '101 years', :no_keys, :nothing);
+:report, 9, '1 month -1 day', :no_keys, :nothing);
 :report, 9, NULL, NULL, '{}', '{}', '{}', '{}', :nothing);
 :report, 9, NULL, ARRAY[:'one']::uuid[], '{}', '{}', '{}', '{}', :nothing);
 :report, 9, NULL, ARRAY[NULL]::uuid[], '{1}', '{1}', '{NULL}', '{NULL}', :nothing);

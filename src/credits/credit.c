@@ -366,6 +366,15 @@ put_back(const pg_uuid_t *account)
 		apikey_lease_void(account);
 }
 
+static void
+put_some_back(List *accounts, void *state pg_attribute_unused())
+{
+	ListCell   *cell;
+
+	foreach(cell, accounts)
+		put_back(lfirst(cell));
+}
+
 /*
  * For the worker: puts back what has been in memory unused for a while, or all
  * there is, some accounts at a time; true while there may be more.
@@ -376,19 +385,19 @@ apikey_credit_return(bool first, bool even_used)
 	static int	from = 0;
 	TimestampTz before = even_used ? DT_NOEND :
 		GetCurrentTimestamp() - IDLE_AFTER;
-	int			count = 0;
-	pg_uuid_t	account;
+	pg_uuid_t	accounts[RETURN_BATCH];
+	List	   *idle = NIL;
+	bool		more;
 
 	if (!apikey_step_begin())
 		return false;
 	if (first)
 		from = 0;
-	while (count < RETURN_BATCH &&
-		   apikey_lease_next_idle(&from, before, &account))
-	{
-		put_back(&account);
-		count++;
-	}
+	while (list_length(idle) < RETURN_BATCH &&
+		   apikey_lease_next_idle(&from, before, &accounts[list_length(idle)]))
+		idle = lappend(idle, &accounts[list_length(idle)]);
+	more = list_length(idle) == RETURN_BATCH;
+	(void) apikey_attempt_each(put_some_back, idle, NULL);
 	apikey_step_commit();
-	return count == RETURN_BATCH;
+	return more;
 }

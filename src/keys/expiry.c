@@ -210,6 +210,20 @@ tell(ApikeyWriter *writer, const pg_uuid_t *id)
 	return true;
 }
 
+static void
+tell_some(List *ids, void *state pg_attribute_unused())
+{
+	ApikeyWriter *writer = apikey_table_open(&apikey_use_table);
+	ListCell   *cell;
+
+	foreach(cell, ids)
+	{
+		if (!tell(writer, lfirst(cell)))
+			pass.left = true;
+	}
+	apikey_table_close(writer);
+}
+
 static bool
 take_expiry(const ApikeyRow *key, void *state)
 {
@@ -242,17 +256,13 @@ apikey_expiry_tell(TimestampTz *again)
 		(TimestampTz) apikey_expiry_notice * USECS_PER_SEC;
 	TimestampTz next;
 	List	   *ids;
-	ListCell   *cell;
-	ApikeyWriter *writer;
 
 	*again = DT_NOEND;
 	if (apikey_expiry_notice == 0)
 		return false;
 	ids = find_near(until);
-	writer = apikey_table_open(&apikey_use_table);
-	foreach(cell, ids)
-		pass.left |= !tell(writer, lfirst(cell));
-	apikey_table_close(writer);
+	if (apikey_attempt_each(tell_some, ids, NULL) != NIL)
+		pass.left = true;
 	next = pass.begun ? until : next_expiry(until);
 	*again = Min(GetCurrentTimestamp() + LOOK_EACH,
 				 next == DT_NOEND ? DT_NOEND : notice_before(next));

@@ -77,11 +77,10 @@ find_next(Search *search)
 	UnregisterSnapshot(snapshot);
 }
 
-/* Returns how many could not be locked. */
-static int
-revoke_all(List *ids)
+/* Says whether some could not be locked. */
+static void
+revoke_some(List *ids, void *left)
 {
-	int			left = 0;
 	ListCell   *cell;
 
 	foreach(cell, ids)
@@ -89,11 +88,10 @@ revoke_all(List *ids)
 		ApikeyRow	key;
 
 		if (!apikey_key_lock(lfirst(cell), APIKEY_LOCK_UPDATE_SKIP, &key))
-			left++;
+			*(bool *) left = true;
 		else if (key.nulls[APIKEY_KEY_REVOKED_AT])
 			apikey_key_revoke_orphan(&key);
 	}
-	return left;
 }
 
 /*
@@ -119,22 +117,23 @@ apikey_orphan_revoke_found(void)
 {
 	static bool begun = false;
 	static uint64 dropped;
-	static int	left;			/* or 1, if there may be more */
+	static bool left;			/* something is, or may come */
 	static Search search;
 
 	if (!begun)
 	{
 		dropped = apikey_stats_roles_dropped();
-		left = roles_change() ? 1 : 0;
+		left = roles_change();
 		memset(&search, 0, sizeof(search));
 	}
 	search.ids = NIL;
 	find_next(&search);
-	left += revoke_all(search.ids);
+	if (apikey_attempt_each(revoke_some, search.ids, &left) != NIL)
+		left = true;
 	begun = list_length(search.ids) == FOUND_MAX;
 	if (begun)
 		search.after = *(pg_uuid_t *) llast(search.ids);
-	else if (left == 0)
+	else if (!left)
 		apikey_stats_orphans_revoked(dropped);
 	return begun;
 }

@@ -226,38 +226,59 @@ apikey_rehash_proved(const pg_uuid_t *id, const uint8 *proof)
 	return proved;
 }
 
+/* Writes some; those of whom somebody has a row are added to a list. */
+static void
+write_some(List *taken, void *state)
+{
+	List	  **held = state;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "apikey rehash",
+												  ALLOCSET_DEFAULT_SIZES);
+	int			path = apikey_owner_fix_path(); /* once for all */
+	ApikeyWriter *natives = apikey_table_open(&apikey_digest_table);
+	ListCell   *cell;
+
+	foreach(cell, taken)
+	{
+		MemoryContext before = MemoryContextSwitchTo(context);
+		Outcome		outcome;
+
+		CHECK_FOR_INTERRUPTS();
+		outcome = write_rehash(lfirst(cell), natives);
+		MemoryContextSwitchTo(before);
+		MemoryContextReset(context);
+		if (outcome == HELD)
+			*held = list_append_unique_ptr(*held, lfirst(cell));
+	}
+	apikey_table_close(natives);
+	apikey_owner_restore_path(path);
+	MemoryContextDelete(context);
+}
+
 /*
  * Writes what was taken off the list, waiting for nobody; returns how many could
- * not be written yet, which are the first then.
+ * not be written yet, which are the first then.  What fails comes with its next
+ * use.
  */
 static int
 write_taken(ApikeyRehash *taken, int count)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-												  "apikey rehash",
-												  ALLOCSET_DEFAULT_SIZES);
-	int			path;
-	ApikeyWriter *natives;
-	int			held = 0;
+	List	   *to_write = NIL;
+	List	   *held = NIL;
+	int			left = 0;
 
 	if (!apikey_pepper_usable() || !apikey_table_free(&apikey_digest_table) ||
 		!apikey_event_writable())
 		return count;
-	path = apikey_owner_fix_path(); /* once for all */
-	natives = apikey_table_open(&apikey_digest_table);
+	for (int i = 0; i < count; i++)
+		to_write = lappend(to_write, &taken[i]);
+	(void) apikey_attempt_each(write_some, to_write, &held);
 	for (int i = 0; i < count; i++)
 	{
-		MemoryContext before = MemoryContextSwitchTo(context);
-
-		CHECK_FOR_INTERRUPTS();
-		if (write_rehash(&taken[i], natives) == HELD)
-			taken[held++] = taken[i];
-		MemoryContextSwitchTo(before);
-		MemoryContextReset(context);
+		if (list_member_ptr(held, &taken[i]))
+			taken[left++] = taken[i];
 	}
-	apikey_table_close(natives);
-	apikey_owner_restore_path(path);
-	return held;
+	return left;
 }
 
 /*

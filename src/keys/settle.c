@@ -20,30 +20,23 @@
 
 #define SETTLED_AT_ONCE	500		/* a step */
 
-/* The ids of rows, and of their keys, collected in the current context. */
-typedef struct Found
+/* What stands beside the row of a key, or of a member. */
+typedef struct Beside
 {
-	List	   *ids;
-	List	   *keys;
-} Found;
-
-static pg_uuid_t *
-copy_id(const ApikeyRow *row, int column)
-{
-	pg_uuid_t  *copy = palloc(sizeof(pg_uuid_t));
-
-	*copy = *DatumGetUUIDP(row->values[column]);
-	return copy;
-}
+	pg_uuid_t	id;
+	pg_uuid_t	key;
+} Beside;
 
 static bool
 found_visit(const ApikeyRow *row, void *state)
 {
-	Found	   *found = state;
+	List	  **found = state;
+	Beside	   *beside = palloc(sizeof(Beside));
 
-	found->ids = lappend(found->ids, copy_id(row, APIKEY_REVOCATION_ID));
-	found->keys = lappend(found->keys, copy_id(row, APIKEY_REVOCATION_KEY));
-	return list_length(found->ids) < SETTLED_AT_ONCE;
+	beside->id = *apikey_row_id(row);
+	beside->key = *DatumGetUUIDP(row->values[APIKEY_REVOCATION_KEY]);
+	*found = lappend(*found, beside);
+	return list_length(*found) < SETTLED_AT_ONCE;
 }
 
 /*
@@ -73,31 +66,45 @@ subscribed(void)
  * there is none, unless somebody has it.
  */
 static void
-settle(const pg_uuid_t *id, const pg_uuid_t *key_id)
+settle(const Beside *beside)
 {
 	ApikeyRow	row;
 
-	if (apikey_key_lock(key_id, APIKEY_LOCK_UPDATE_SKIP, &row) ||
-		apikey_key_finish(key_id, APIKEY_LOCK_UPDATE_SKIP) ||
-		apikey_member_finish(key_id, APIKEY_LOCK_UPDATE_SKIP))
+	if (apikey_key_lock(&beside->key, APIKEY_LOCK_UPDATE_SKIP, &row) ||
+		apikey_key_finish(&beside->key, APIKEY_LOCK_UPDATE_SKIP) ||
+		apikey_member_finish(&beside->key, APIKEY_LOCK_UPDATE_SKIP))
 		return;
-	if (!apikey_table_fetch_latest(&apikey_key_table, key_id, &row) &&
-		!apikey_table_fetch_latest(&apikey_member_table, key_id, &row))
-		apikey_table_delete(&apikey_revocation_table, id, false);
+	if (!apikey_table_fetch_latest(&apikey_key_table, &beside->key, &row) &&
+		!apikey_table_fetch_latest(&apikey_member_table, &beside->key, &row))
+		apikey_table_delete(&apikey_revocation_table, &beside->id, false);
+}
+
+static void
+settle_found(List *found, void *state pg_attribute_unused())
+{
+	ListCell   *cell;
+
+	foreach(cell, found)
+	{
+		CHECK_FOR_INTERRUPTS();
+		settle(lfirst(cell));
+	}
 }
 
 /* Finds the next ones, in the order of their ids. */
-static void
-find_next(const pg_uuid_t *after, Found *found)
+static List *
+find_next(const pg_uuid_t *after)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
+	List	   *found = NIL;
 	ScanKeyData key;
 
 	ScanKeyInit(&key, APIKEY_REVOCATION_ID + 1, BTGreaterStrategyNumber,
 				F_UUID_GT, UUIDPGetDatum(after));
 	apikey_table_scan(&apikey_revocation_table, APIKEY_REL_REVOCATION_PKEY, &key,
-					  1, snapshot, found_visit, found);
+					  1, snapshot, found_visit, &found);
 	UnregisterSnapshot(snapshot);
+	return found;
 }
 
 /*
@@ -109,23 +116,17 @@ bool
 apikey_revocation_settle_found(void)
 {
 	static pg_uuid_t after;
-	Found		found = {0};
-	ListCell   *id;
-	ListCell   *key_id;
+	List	   *found;
 	bool		more;
 
 	if (!apikey_revocation_any() || subscribed())
 		return false;
-	find_next(&after, &found);
-	more = list_length(found.ids) == SETTLED_AT_ONCE;
+	found = find_next(&after);
+	more = list_length(found) == SETTLED_AT_ONCE;
 	if (more)
-		after = *(pg_uuid_t *) llast(found.ids);
+		after = ((const Beside *) llast(found))->id;
 	else
 		memset(&after, 0, sizeof(after));
-	forboth(id, found.ids, key_id, found.keys)
-	{
-		CHECK_FOR_INTERRUPTS();
-		settle(lfirst(id), lfirst(key_id));
-	}
+	(void) apikey_attempt_each(settle_found, found, NULL);
 	return more;
 }

@@ -413,6 +413,15 @@ apikey_mark_write(const ApikeyMark *mark)
 		tell_account(mark, &limit);
 }
 
+static void
+write_some(List *marks, void *state pg_attribute_unused())
+{
+	ListCell   *cell;
+
+	foreach(cell, marks)
+		apikey_mark_write(lfirst(cell));
+}
+
 /*
  * For the worker: writes some of the events, in a transaction; true while there
  * may be more.
@@ -422,13 +431,15 @@ apikey_mark_tell(void)
 {
 	ApikeyMark *marks = palloc(TOLD_AT_ONCE * sizeof(ApikeyMark));
 	int			count = collect(MyDatabaseId, marks, TOLD_AT_ONCE);
+	List	   *to_write = NIL;
 
 	if (count == 0)
 		return false;
+	for (int i = 0; i < count; i++)
+		to_write = lappend(to_write, &marks[i]);
 	if (apikey_step_begin())
 	{
-		for (int i = 0; i < count; i++)
-			apikey_mark_write(&marks[i]);
+		(void) apikey_attempt_each(write_some, to_write, NULL);
 		apikey_step_commit();
 	}
 	remove_first(MyDatabaseId, count);

@@ -65,25 +65,27 @@ apikey_rule_lookup(const text *value, bool of_part)
 		apikey_refuse("lookup", "A lookup is what the key begins with, 8 to 100 characters.");
 }
 
-/* At most so much that a date it leads to can be written anywhere. */
+/*
+ * Is a length not negative, in none of its fields, and at most so much that a
+ * date it leads to can be written anywhere?  PostgreSQL compares lengths as a
+ * whole, and adds them to a time field by field: where one of them takes off what
+ * another has, the time in between can be out of range.
+ */
 static bool
 within_century(const Interval *value)
 {
 	Interval	century = {.month = 12 * 100};
 
-	return DatumGetBool(DirectFunctionCall2(interval_le, IntervalPGetDatum(value),
-											IntervalPGetDatum(&century)));
+	return value->month >= 0 && value->day >= 0 && value->time >= 0 &&
+		DatumGetBool(DirectFunctionCall2(interval_le, IntervalPGetDatum(value),
+										 IntervalPGetDatum(&century)));
 }
 
 /* A length of time from now, back or ahead, that leads to a date. */
 void
 apikey_rule_span(const char *argument, const Interval *value)
 {
-	Interval	zero = {0};
-
-	if (!DatumGetBool(DirectFunctionCall2(interval_ge, IntervalPGetDatum(value),
-										  IntervalPGetDatum(&zero))) ||
-		!within_century(value))
+	if (!within_century(value))
 		apikey_refuse(argument, "The interval is not negative, and at most 100 years.");
 }
 
@@ -394,13 +396,11 @@ apikey_rule_metadata(const ApikeyRow *key)
 static bool
 time_valid(const ApikeyRow *project, int column)
 {
-	Interval	zero = {0};
 	const Interval *time = DatumGetIntervalP(project->values[column]);
 
 	return project->nulls[column] ||
-		(DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(time),
-										  IntervalPGetDatum(&zero))) &&
-		 within_century(time));
+		(within_century(time) &&
+		 (time->month > 0 || time->day > 0 || time->time > 0));
 }
 
 /* The settings of a project. */

@@ -22,6 +22,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -263,28 +264,39 @@ keep_setting(ApikeyRow *project)
 	return !project->nulls[APIKEY_PROJECT_MAX_IDLE] && since == before;
 }
 
-/* Does what is to be done with all that were found. */
-static void
-deal_with_all(ApikeyRow *project, const List *ids, TimestampTz known)
+/* A project at which the pass is, and up to when all uses are known. */
+typedef struct Place
 {
-	ApikeyWriter *writer;
+	ApikeyRow  *project;
+	ApikeyUsesKnown uses;
+	TimestampTz known;
+} Place;
+
+/* Does what is to be done with some that were found. */
+static void
+deal_with_some(List *ids, void *state)
+{
+	const Place *place = state;
+	ApikeyWriter *writer = apikey_table_open(&apikey_use_table);
 	ListCell   *cell;
 
-	if (ids == NIL)
-		return;
-	if (!keep_setting(project))
-	{
-		pass.left = true;
-		return;
-	}
-	writer = apikey_table_open(&apikey_use_table);
 	foreach(cell, ids)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!deal_with(writer, project, lfirst(cell), known))
+		if (!deal_with(writer, place->project, lfirst(cell), place->known))
 			pass.left = true;
 	}
 	apikey_table_close(writer);
+}
+
+/* The same with all. */
+static void
+deal_with_all(Place *place, List *ids)
+{
+	if (ids != NIL &&
+		(!keep_setting(place->project) ||
+		 apikey_attempt_each(deal_with_some, ids, place) != NIL))
+		pass.left = true;
 }
 
 static void
@@ -367,20 +379,56 @@ begin_pass(void)
 	pass.next = GetCurrentTimestamp() + LOOK_EACH;
 }
 
+static void
+add_project(void *project)
+{
+	errcontext("project \"%s\"",
+			   text_to_cstring(apikey_row_text(project, APIKEY_PROJECT_PATH)));
+}
+
+/* Looks at the next keys of a project. */
+static void
+look_at(List *places, void *state pg_attribute_unused())
+{
+	Place	   *place = linitial(places);
+	ErrorContextCallback callback = {
+		.previous = error_context_stack,
+		.callback = add_project,
+		.arg = place->project
+	};
+
+	error_context_stack = &callback;
+	if (place->uses == APIKEY_USES_UNSEEN)
+	{
+		pass.in_project = false;
+		move_on(place->project);
+	}
+	else
+	{
+		/* No key that is made meanwhile is due before. */
+		pass.next = Min(pass.next,
+						apikey_idle_first_due_at(place->project, GetCurrentTimestamp()));
+		deal_with_all(place, find_due(place->project));
+	}
+	error_context_stack = callback.previous;
+}
+
 /*
  * For the worker, in a transaction: a step through the keys of projects with a
- * max_idle, and when to take the next; true where that is now.
+ * max_idle, and when to take the next; true where that is now.  A project whose
+ * row was restored may have one that no time can be added to: that is told, and
+ * the pass goes on.
  */
 bool
 apikey_idle_step(TimestampTz *again)
 {
-	TimestampTz until;
-	ApikeyUsesKnown known = apikey_uses_known(&until);
 	ApikeyRow	project;
+	Place		place = {.project = &project};
 
+	place.uses = apikey_uses_known(&place.known);
 	if (!pass.begun)
 		begin_pass();
-	if (known == APIKEY_USES_ELSEWHERE || !read_project(&project))
+	if (place.uses == APIKEY_USES_ELSEWHERE || !read_project(&project))
 	{
 		bool		asked = pass.asked != apikey_stats_visits_asked(APIKEY_VISIT_IDLE);
 
@@ -389,17 +437,10 @@ apikey_idle_step(TimestampTz *again)
 			Min(pass.next, GetCurrentTimestamp() + LOOK_AGAIN);
 		return asked;
 	}
-	if (known == APIKEY_USES_UNSEEN)
+	if (apikey_attempt_each(look_at, list_make1(&place), NULL) != NIL)
 	{
 		pass.in_project = false;
-		move_on(&project);
-	}
-	else
-	{
-		/* No key that is made meanwhile is due before. */
-		pass.next = Min(pass.next,
-						apikey_idle_first_due_at(&project, GetCurrentTimestamp()));
-		deal_with_all(&project, find_due(&project), until);
+		pass.left = true;
 	}
 	*again = 0;
 	return true;

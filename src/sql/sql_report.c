@@ -8,7 +8,6 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/inet.h"
 #include "utils/inval.h"
 #include "utils/timestamp.h"
@@ -16,6 +15,7 @@
 #include "text/text.h"
 #include "store/store.h"
 #include "memory/memory.h"
+#include "rows/rows.h"
 #include "keys/keys.h"
 #include "usage/usage.h"
 #include "limits/limits.h"
@@ -258,17 +258,10 @@ read_marks(FunctionCallInfo fcinfo, ApikeyReport *report)
 static Interval *
 lag_argument(FunctionCallInfo fcinfo)
 {
-	Interval	least = {0};
-	Interval	most = {.month = 12 * 100};
-	Datum		lag;
-
 	if (PG_ARGISNULL(ARG_LAG))
 		return NULL;
-	lag = PG_GETARG_DATUM(ARG_LAG);
-	if (DatumGetBool(DirectFunctionCall2(interval_lt, lag, IntervalPGetDatum(&least))) ||
-		DatumGetBool(DirectFunctionCall2(interval_gt, lag, IntervalPGetDatum(&most))))
-		apikey_refuse("lag", "It is from 0 to 100 years.");
-	return DatumGetIntervalP(lag);
+	apikey_rule_span("lag", PG_GETARG_INTERVAL_P(ARG_LAG));
+	return PG_GETARG_INTERVAL_P(ARG_LAG);
 }
 
 /*

@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "commands/trigger.h"
+#include "miscadmin.h"
 #include "utils/snapmgr.h"
 
 #include "store/store.h"
@@ -45,6 +46,20 @@ is_no_order(int sqlerrcode)
 {
 	return sqlerrcode != ERRCODE_QUERY_CANCELED &&
 		sqlerrcode != ERRCODE_ADMIN_SHUTDOWN;
+}
+
+/*
+ * Is an error one that the work itself may be the reason of: neither an order to
+ * end, nor what any other work would meet as well?
+ */
+static bool
+is_its_own(int sqlerrcode)
+{
+	int			category = ERRCODE_TO_CATEGORY(sqlerrcode);
+
+	return !in_the_way(sqlerrcode) &&
+		category != ERRCODE_INSUFFICIENT_RESOURCES &&
+		category != ERRCODE_OPERATOR_INTERVENTION;
 }
 
 /*
@@ -114,4 +129,67 @@ bool
 apikey_attempt_told(ApikeyWork run, void *work, ErrorData **error)
 {
 	return attempt(run, work, is_no_order, error);
+}
+
+/* A work on items, and those. */
+typedef struct Each
+{
+	ApikeyWorkOnItems run;
+	List	   *items;
+	void	   *state;
+} Each;
+
+static void
+run_each(void *work)
+{
+	const Each *each = work;
+
+	each->run(each->items, each->state);
+}
+
+/* Tells of an error that ends nothing. */
+static void
+tell(ErrorData *error)
+{
+	ErrorContextCallback *callbacks = error_context_stack;
+
+	error->elevel = WARNING;
+	error_context_stack = NULL; /* they have told theirs */
+	ThrowErrorData(error);
+	error_context_stack = callbacks;
+	FreeErrorData(error);
+}
+
+/*
+ * Runs a work on items, which may be of many tenants, in a subtransaction.  Where
+ * that fails it is run anew on each of them alone: an error that one has by
+ * itself is told, and keeps the others waiting for nothing.  Returns the items
+ * that had one, of which nothing is done.
+ */
+List *
+apikey_attempt_each(ApikeyWorkOnItems run, List *items, void *state)
+{
+	Each		all = {.run = run, .items = items, .state = state};
+	List	   *failed = NIL;
+	ErrorData  *error;
+	ListCell   *cell;
+
+	if (items == NIL || attempt(run_each, &all, is_its_own, &error))
+		return NIL;
+	if (list_length(items) == 1)
+	{
+		tell(error);
+		return list_copy(items);
+	}
+	foreach(cell, items)
+	{
+		Each		one = {.run = run, .items = list_make1(lfirst(cell)), .state = state};
+
+		CHECK_FOR_INTERRUPTS();
+		if (attempt(run_each, &one, is_its_own, &error))
+			continue;
+		tell(error);
+		failed = lappend(failed, lfirst(cell));
+	}
+	return failed;
 }

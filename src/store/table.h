@@ -8,6 +8,7 @@
 #include "access/htup.h"
 #include "access/skey.h"
 #include "access/tupdesc.h"
+#include "nodes/pg_list.h"
 #include "storage/block.h"
 #include "storage/buf.h"
 #include "storage/lockdefs.h"
@@ -77,6 +78,9 @@ extern void apikey_owner_restore_path(int level);
 /* Something that may as well be left undone. */
 typedef void (*ApikeyWork) (void *work);
 
+/* The same on items, each of which it may be run on alone. */
+typedef void (*ApikeyWorkOnItems) (List *items, void *state);
+
 /* What raises, about something, that it cannot be. */
 typedef void (*ApikeyRefusal) (const void *about);
 
@@ -93,6 +97,8 @@ extern bool apikey_attempt(ApikeyWork run, void *work);
 extern bool apikey_attempt_alone(ApikeyWork run, void *work);
 extern bool apikey_attempt_told(ApikeyWork run, void *work,
 								ErrorData **error);
+extern List *apikey_attempt_each(ApikeyWorkOnItems run, List *items,
+								 void *state);
 
 struct TupleTableSlot;
 

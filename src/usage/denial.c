@@ -128,6 +128,15 @@ tell(const Denied *denied)
 								 denial->count));
 }
 
+static void
+tell_some(List *found, void *state pg_attribute_unused())
+{
+	ListCell   *cell;
+
+	foreach(cell, found)
+		tell(lfirst(cell));
+}
+
 /* The event is committed. */
 static void
 told(const Denied *denied, TimestampTz now)
@@ -167,8 +176,7 @@ apikey_denial_tell(bool first, bool all)
 		return false;
 	if (apikey_step_begin())
 	{
-		foreach(cell, found)
-			tell(lfirst(cell));
+		(void) apikey_attempt_each(tell_some, found, NULL);
 		apikey_step_commit();
 	}
 	foreach(cell, found)

@@ -81,10 +81,17 @@ write_use(ApikeyWriter *writer, ApikeyWriter *history, const ApikeyUse *use,
 	return true;
 }
 
-/* Writes what was collected; returns what is written, or needs no writing. */
-List *
-apikey_flush_write(List *uses, int64 flush)
+/* What is being written. */
+typedef struct Flush
 {
+	int64		number;
+	List	   *left;			/* what could not be */
+} Flush;
+
+static void
+write_some(List *uses, void *state)
+{
+	Flush	   *flush = state;
 	int			path = apikey_owner_fix_path();	/* once for all */
 	ApikeyWriter *writer = apikey_table_open(&apikey_use_table);
 	ApikeyWriter *history = apikey_history_open();
@@ -99,16 +106,33 @@ apikey_flush_write(List *uses, int64 flush)
 		bool		written;
 
 		CHECK_FOR_INTERRUPTS();
-		written = write_use(writer, history, lfirst(cell), flush);
+		written = write_use(writer, history, lfirst(cell), flush->number);
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(scratch);
+		/* It may have been left before, in what has failed. */
+		flush->left = list_delete_ptr(flush->left, lfirst(cell));
 		if (!written)
-			uses = foreach_delete_current(uses, cell);
+			flush->left = lappend(flush->left, lfirst(cell));
 	}
 	MemoryContextDelete(scratch);
 	apikey_history_close(history);
 	apikey_table_close(writer);
 	apikey_owner_restore_path(path);
-	return uses;
 }
 
+/* Writes what was collected; returns what is written, or needs no writing. */
+List *
+apikey_flush_write(List *uses, int64 number)
+{
+	Flush		flush = {.number = number};
+	List	   *failed = apikey_attempt_each(write_some, uses, &flush);
+	ListCell   *cell;
+
+	foreach(cell, uses)
+	{
+		if (list_member_ptr(flush.left, lfirst(cell)) ||
+			list_member_ptr(failed, lfirst(cell)))
+			uses = foreach_delete_current(uses, cell);
+	}
+	return uses;
+}

@@ -290,28 +290,34 @@ subtract(Set *set, const Counter *counters, int count)
  * perhaps, is not waited for: the counter stays for the next time.
  */
 static void
-write_counters(ApikeyWriter *writer, Counter *counters, int count)
+write_counters(List *counters, void *state pg_attribute_unused())
 {
-	for (int i = 0; i < count; i++)
+	ApikeyWriter *writer = apikey_table_open(&apikey_history_table);
+	ListCell   *cell;
+
+	foreach(cell, counters)
 	{
+		Counter    *counter = lfirst(cell);
 		ApikeyHistoryCount counted = {
-			.of_unit = counters[i].of_unit,
-			.name = counters[i].name,
-			.count = counters[i].count
+			.of_unit = counter->of_unit,
+			.name = counter->name,
+			.count = counter->count
 		};
 		List	   *counts = list_make1(&counted);
 		ApikeyRow	key;
 		bool		deleted;
 
 		/* Of a key that is gone nothing more is told. */
-		if (!apikey_history_key(&counters[i].key, &key, &deleted) ||
+		if (counter->count == 0 ||
+			!apikey_history_key(&counter->key, &key, &deleted) ||
 			apikey_history_change(writer, &key, 0, counts) || deleted)
 			continue;
 		if (apikey_history_row_held(&key))
-			counters[i].count = 0;
+			counter->count = 0;
 		else
 			apikey_history_put(&key, 0, counts);
 	}
+	apikey_table_close(writer);
 }
 
 /* What was copied out of a set. */
@@ -321,6 +327,23 @@ typedef struct Copied
 	int			count;
 	Counter		counters[WAYS];
 } Copied;
+
+/* Writes what was copied out of some sets; what fails stays. */
+static void
+write_copied(Copied *copied, int copies)
+{
+	List	   *counters = NIL;
+	ListCell   *cell;
+
+	for (int i = 0; i < copies; i++)
+	{
+		for (int j = 0; j < copied[i].count; j++)
+			counters = lappend(counters, &copied[i].counters[j]);
+	}
+	counters = apikey_attempt_each(write_counters, counters, NULL);
+	foreach(cell, counters)
+		((Counter *) lfirst(cell))->count = 0;
+}
 
 /*
  * For the worker: writes what has gathered in some of the sets, few enough
@@ -350,11 +373,7 @@ apikey_history_write(bool first)
 	}
 	if (counters > 0 && apikey_step_begin())
 	{
-		ApikeyWriter *writer = apikey_table_open(&apikey_history_table);
-
-		for (int i = 0; i < copies; i++)
-			write_counters(writer, copied[i].counters, copied[i].count);
-		apikey_table_close(writer);
+		write_copied(copied, copies);
 		apikey_step_commit();
 	}
 	for (int i = 0; i < copies; i++)

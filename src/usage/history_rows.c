@@ -202,13 +202,9 @@ bool
 apikey_history_row_held(const ApikeyRow *key)
 {
 	ApikeyRow	row;
-	ApikeyRow	found;
 
 	new_row_of_now(key, &row);
-	return !apikey_table_lock(&apikey_history_table, apikey_row_id(&row),
-							  APIKEY_LOCK_UPDATE_SKIP, &found) &&
-		apikey_table_fetch_latest(&apikey_history_table, apikey_row_id(&row),
-								  &found);
+	return !apikey_table_row_free(&apikey_history_table, apikey_row_id(&row));
 }
 
 static void
@@ -324,8 +320,8 @@ apikey_history_add(ApikeyWriter *writer, const pg_uuid_t *id, uint64 uses,
 		apikey_history_put(&key, uses, counts);
 }
 
-/* Adds a row of an hour to that of its day, and removes it. */
-static void
+/* Adds a row of an hour to that of its day; false where somebody has that. */
+static bool
 sum_to_day(const ApikeyRow *hour)
 {
 	static const ApikeyHistoryColumn columns[] = {HISTORY_DENIED, HISTORY_SPENT};
@@ -334,6 +330,8 @@ sum_to_day(const ApikeyRow *hour)
 
 	set_step(&day, begin_of(DatumGetTimestampTz(hour->values[HISTORY_STARTS_AT]),
 							true), true);
+	if (!apikey_table_row_free(&apikey_history_table, apikey_row_id(&day)))
+		return false;
 	found = find_row(&day);
 	add_uses(&day, DatumGetInt64(hour->values[HISTORY_USE_COUNT]));
 	for (size_t i = 0; i < lengthof(columns); i++)
@@ -356,6 +354,7 @@ sum_to_day(const ApikeyRow *hour)
 		}
 	}
 	put_row(&day, found);
+	return true;
 }
 
 /* Rows that have been kept long enough. */
@@ -364,6 +363,7 @@ typedef struct Search
 	TimestampTz hours_before;
 	TimestampTz days_before;
 	List	   *rows;
+	List	   *held;			/* those that somebody has */
 } Search;
 
 static bool
@@ -407,6 +407,26 @@ find_old(Search *search)
 	UnregisterSnapshot(snapshot);
 }
 
+/* Sums, or removes, rows that nobody has. */
+static void
+retain_some(List *rows, void *state)
+{
+	Search	   *search = state;
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		ApikeyRow  *row = lfirst(cell);
+
+		if (apikey_table_row_free(&apikey_history_table, apikey_row_id(row)) &&
+			(DatumGetTimestampTz(row->values[HISTORY_STARTS_AT]) <
+			 search->days_before || sum_to_day(row)))
+			apikey_table_delete(&apikey_history_table, apikey_row_id(row), false);
+		else
+			search->held = list_append_unique_ptr(search->held, row);
+	}
+}
+
 /*
  * For the worker: sums hours to days, and removes days, that have been kept
  * long enough; true while there may be more.
@@ -420,22 +440,15 @@ apikey_history_retain(void)
 		begin_of(now, false) - apikey_history_hours * USECS_PER_HOUR,
 		.days_before = begin_of(now, true) - apikey_history_days * USECS_PER_DAY
 	};
-	ListCell   *cell;
+	List	   *failed;
 	bool		more;
 
 	if (!apikey_step_begin())
 		return false;
 	find_old(&search);
-	more = list_length(search.rows) == SUMMED_AT_ONCE;
-	foreach(cell, search.rows)
-	{
-		const ApikeyRow *row = lfirst(cell);
-
-		if (DatumGetTimestampTz(row->values[HISTORY_STARTS_AT]) >=
-			search.days_before)
-			sum_to_day(row);
-		apikey_table_delete(&apikey_history_table, apikey_row_id(row), false);
-	}
+	failed = apikey_attempt_each(retain_some, search.rows, &search);
+	more = list_length(search.rows) == SUMMED_AT_ONCE &&
+		list_length(search.held) + list_length(failed) < SUMMED_AT_ONCE;
 	apikey_step_commit();
 	return more;
 }

@@ -69,6 +69,6 @@ extern void apikey_begun_extension(Oid database);
 extern ApikeyTransactionPart apikey_ended_transaction;
 
 /* flush.c */
-extern List *apikey_flush_write(List *uses, int64 flush);
+extern List *apikey_flush_write(List *uses, int64 number);
 
 #endif							/* APIKEY_USAGE_H */

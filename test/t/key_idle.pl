@@ -11,8 +11,7 @@ my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(allows_streaming => 1);
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'
 apikey.flush_interval = '1h'
-wal_level = logical
-log_min_messages = log");
+wal_level = logical");
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION apikey CASCADE');
 sub sql { return $node->safe_psql('postgres', @_) }
@@ -121,6 +120,19 @@ sql(q{UPDATE apikey_key SET created_at = (SELECT min(created_at) FROM apikey_key
 key('young', 'many');
 flush();
 is(names(q{status = 'active'}, 'many'), 'young', 'all but the young one');
+
+# A project that was restored may have one that no time can be added to: that is
+# told, and holds up none that was made after it.
+sql("SELECT apikey_project_create('acme/$_')") for 'odd', 'behind-odd';
+key('idle', 'behind-odd');
+sql("UPDATE apikey_projects SET max_idle = '1 hour' WHERE path IN ('acme/odd', 'acme/behind-odd')");
+sql("UPDATE apikey_project SET max_idle = '-1000000 months 30000010 days' WHERE path = 'acme/odd'");
+age('acme/behind-odd', 1);
+my $told = -s $node->logfile;
+flush();
+is(revoked('behind-odd'), 'idle', 'a key of the next project');
+like(slurp_file($node->logfile, $told), qr{WARNING:  timestamp out of range.*CONTEXT:  project "acme/odd"\n\s*apikey worker: revoking idle keys}s, 'and the log tells why none of the other');
+sql("UPDATE apikey_project SET max_idle = NULL WHERE path = 'acme/odd'");
 
 # The worker comes by itself: when the setting changes, and when it is time.
 $node->append_conf('postgresql.conf', "apikey.flush_interval = '100ms'");

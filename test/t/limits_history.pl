@@ -68,6 +68,15 @@ is(sql('anna', q{SELECT step, use_count, denied, spent, starts_at = date_trunc('
 $node->safe_psql('postgres', "ALTER SYSTEM SET apikey.history_days = 5");
 $node->reload;
 ok($node->poll_query_until('postgres', "SELECT pg_reload_conf() AND apikey_flush() IS NOT NULL AND NOT EXISTS (SELECT FROM apikey_usage_history WHERE step = '1 day')"), 'days end');
+# A row that cannot be summed is told of, and keeps no other from being.
+$node->safe_psql('postgres', q{INSERT INTO apikey_history SELECT gen_random_uuid(), key_id, key_name, key_owner, key_owner_name, key_subject, place, organization, project,
+	date_trunc('day', now(), 'UTC') - interval '4 days' + h * interval '1 hour', step, use_count, CASE h WHEN 1 THEN '{"expired": 1e30}' ELSE denied END, spent
+	FROM apikey_history, generate_series(0, 2) h WHERE key_name = 'one'; ALTER SYSTEM SET apikey.history_hours = 48});
+my $told = -s $node->logfile;
+ok($node->poll_query_until('postgres', "SELECT pg_reload_conf() AND apikey_flush() IS NOT NULL AND EXISTS (SELECT FROM apikey_usage_history WHERE step = '1 day')"), 'two hours are a day');
+is(sql('anna', "SELECT step, use_count FROM apikey_usage_history WHERE starts_at < now() - interval '2 days' ORDER BY 1"), "01:00:00|4\n1 day|8", 'all but one');
+like(slurp_file($node->logfile, $told), qr/WARNING:  bigint out of range.*CONTEXT:  apikey worker: summing the history of use/s, 'which the log tells of');
+$node->safe_psql('postgres', "DELETE FROM apikey_history WHERE starts_at < now() - interval '2 days'");
 # Without hours there are days.
 $node->safe_psql('postgres', "ALTER SYSTEM SET apikey.history_hours = 0");
 $node->reload;
