@@ -40,6 +40,7 @@ typedef struct RowSpend
 	int64		cost;
 	TimestampTz until;			/* so long a lock is waited for */
 	ApikeyCreditVerdict verdict;
+	ApikeyLeaseRow from;		/* the period and generation that it is of */
 } RowSpend;
 
 static void
@@ -86,19 +87,27 @@ spend_in_row(void *state)
 		balance -= spend->cost;
 		apikey_account_set_balance(&row, balance);
 	}
+	apikey_account_lease(&row, &spend->from);
 	apikey_account_write_here(&row);
 }
 
-/* Reads what is left, where that is not known yet. */
+/*
+ * Reads what is left, where that is not known yet.  What has been spent is of the
+ * period that it was then.
+ */
 static void
 look_up(ApikeySpending *spending)
 {
+	ApikeyLeaseRow lease;
 	ApikeyRow	row;
 
 	spending->left = apikey_account_left(spending->account, &row,
 										 &spending->known);
-	if (spending->known)
-		spending->until = apikey_account_refill_at(&row);
+	if (!spending->known || spending->taken > 0)
+		return;
+	apikey_account_lease(&row, &lease);
+	spending->until = lease.until;
+	spending->generation = lease.generation;
 }
 
 /* Until when a verification may wait in all, from when it begins to. */
@@ -135,6 +144,8 @@ spend_directly(ApikeySpending *spending)
 		ForceSyncCommit();
 	spending->in_row = true;
 	spending->taken = spend.verdict == APIKEY_CREDIT_SPENT ? spending->cost : 0;
+	spending->until = spend.from.until;
+	spending->generation = spend.from.generation;
 	look_up(spending);
 	return spend.verdict;
 }
@@ -200,14 +211,15 @@ apikey_credit_spend(ApikeySpending *spending)
 	return spend_directly(spending);
 }
 
-/* Puts back into the row what was spent in it just now. */
+/* Puts back into the row what was spent in it just now; not into another period. */
 static void
 unspend_in_row(void *state)
 {
 	const ApikeySpending *spending = state;
 	ApikeyRow	row;
 
-	if (!apikey_account_lock_now(spending->account, APIKEY_LOCK_UPDATE, &row))
+	if (!apikey_account_lock_now(spending->account, APIKEY_LOCK_UPDATE, &row) ||
+		apikey_account_refill_at(&row) != spending->until)
 		return;
 	apikey_account_put_back(&row, spending->taken);
 	apikey_account_write_here(&row);
@@ -227,8 +239,8 @@ apikey_credit_unspend(const ApikeySpending *spending)
 }
 
 /*
- * Gives back so much of what was spent before; UNAVAILABLE where no lease can
- * be had that it could go into.
+ * Gives back so much of what was spent before, in a period and generation;
+ * UNAVAILABLE where no lease of that can be had that it could go into.
  */
 ApikeyCreditVerdict
 apikey_credit_refund(ApikeySpending *spending)
@@ -238,14 +250,13 @@ apikey_credit_refund(ApikeySpending *spending)
 	asking.now = GetCurrentTimestamp();
 	asking.cost = 0;
 	asking.charge = true;
-	if (apikey_lease_give_back(spending->account, spending->hint, spending->cost))
+	if (apikey_lease_give_back(spending))
 		return APIKEY_CREDIT_SPENT;
 	if (spend_waiting(&asking) != APIKEY_CREDIT_SPENT)
 		return APIKEY_CREDIT_UNAVAILABLE;
 	spending->wait_until = asking.wait_until;
-	return apikey_lease_give_back(spending->account, spending->hint,
-								  spending->cost) ?
-		APIKEY_CREDIT_SPENT : APIKEY_CREDIT_UNAVAILABLE;
+	return apikey_lease_give_back(spending) ? APIKEY_CREDIT_SPENT :
+		APIKEY_CREDIT_UNAVAILABLE;
 }
 
 /*

@@ -41,6 +41,8 @@ typedef struct ApikeySpending
 	bool		known;			/* what follows is */
 	int64		left;			/* below 0: it is overdrawn */
 	TimestampTz until;			/* when it is refilled; the end of time: never */
+	int64		generation;		/* the account's; with "until" it says of what was
+								 * spent, or to what it is given back */
 	bool		in_row;			/* spent in the row itself */
 } ApikeySpending;
 

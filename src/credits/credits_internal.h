@@ -15,8 +15,7 @@
 /* lease.c: in memory; an account is an id, of whatever it is */
 extern ApikeyCreditVerdict apikey_lease_spend(ApikeySpending *spending);
 extern void apikey_lease_unspend(const ApikeySpending *spending);
-extern bool apikey_lease_give_back(const pg_uuid_t *account,
-								   ApikeySlotHint *hint, int64 amount);
+extern bool apikey_lease_give_back(const ApikeySpending *spending);
 extern bool apikey_lease_state(const pg_uuid_t *account,
 							   const ApikeyLeaseRow *row, int64 *available);
 extern int64 apikey_lease_take_out(const pg_uuid_t *account,

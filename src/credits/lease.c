@@ -116,6 +116,7 @@ take_of_lease(ApikeySlot *slot, ApikeySpending *spending)
 	spending->known = lease->left_at != 0;
 	spending->left = apikey_credits_sum(lease->available, lease->left);
 	spending->until = lease->until;
+	spending->generation = lease->generation;
 	return verdict;
 }
 
@@ -185,26 +186,37 @@ apikey_lease_unspend(const ApikeySpending *spending)
 	SpinLockRelease(&slot->mutex);
 }
 
+/* Is a lease of the period and generation of an account that a spend is of? */
+static bool
+same_period(const ApikeyLease *lease, const ApikeySpending *spending)
+{
+	return lease->until == spending->until &&
+		lease->generation == spending->generation;
+}
+
 /*
  * Gives back what has been spent of an account: what this subtransaction has
  * spent at once, the rest with the commit, as nobody may spend what comes back
- * and then does not.  False where there is no lease that it could go into.
+ * and then does not.  False where there is no lease that it could go into: of
+ * another period, or of credits that were set anew, that is none.
  */
 bool
-apikey_lease_give_back(const pg_uuid_t *account, ApikeySlotHint *hint,
-					   int64 amount)
+apikey_lease_give_back(const ApikeySpending *spending)
 {
+	const pg_uuid_t *account = spending->account;
+	int64		amount = spending->cost;
 	TimestampTz now = GetCurrentTimestamp();
 	bool		open = false;
 	LWLock	   *lock;
 	ApikeySlot *slot;
 
 	apikey_spend_reserve();
-	slot = apikey_lease_open_slot(account, hint, &lock);
+	slot = apikey_lease_open_slot(account, spending->hint, &lock);
 	if (slot == NULL)
 		return false;
 	SpinLockAcquire(&slot->mutex);
-	if (slot->lease.matched && now < slot->lease.until)
+	if (slot->lease.matched && now < slot->lease.until &&
+		same_period(&slot->lease, spending))
 	{
 		ApikeySpend *own = apikey_spend_own(account, slot->lease.era);
 		int64		undone = own == NULL ? 0 : Min(amount, own->amount);
@@ -212,8 +224,8 @@ apikey_lease_give_back(const pg_uuid_t *account, ApikeySlotHint *hint,
 
 		/* All of it or nothing: who is told false asks for all of it again. */
 		if (amount > undone)
-			spend = apikey_spend_record(account, hint, slot, 0, APIKEY_SPEND_CHANGES,
-										APIKEY_PIN_BOUNDED);
+			spend = apikey_spend_record(account, spending->hint, slot, 0,
+										APIKEY_SPEND_CHANGES, APIKEY_PIN_BOUNDED);
 		open = amount == undone || spend != NULL;
 		if (open)
 			(void) undo_own(account, &slot->lease, undone);

@@ -67,6 +67,7 @@ complain(const ApikeyVerdict *verdict, const ApikeyBound *bound)
 						id);
 }
 
+/* Spends of a rate that is limited here; cost 0 only asks. */
 static ApikeyCode
 spend_rate(const ApikeyVerdict *verdict, ApikeyBound *bound,
 		   ApikeySlotHint *hint, int64 cost, ApikeyBoundState *state)
@@ -74,13 +75,18 @@ spend_rate(const ApikeyVerdict *verdict, ApikeyBound *bound,
 	ApikeyRateState rate;
 	ApikeyLimitVerdict passed;
 
+	if (bound->shared && cost > 0)
+		apikey_shared_rate_fill(bound, hint);
 	passed = apikey_usage_limit(&bound->id, hint, &bound->rate, cost,
 								verdict->at, &rate);
 	if (passed == APIKEY_LIMIT_UNAVAILABLE)
 		return APIKEY_CODE_UNAVAILABLE;
+	if (bound->shared && cost == 0)
+		apikey_shared_rate_look(bound, verdict->at, &rate);
 	state->known = true;
 	state->remaining = rate.remaining;
 	state->resets_at = rate_time(rate.reset);
+	state->era = rate.era;
 	return passed == APIKEY_LIMIT_PASSED ? APIKEY_CODE_VALID :
 		APIKEY_CODE_RATE_LIMITED;
 }
@@ -100,6 +106,7 @@ spend_account(ApikeyBound *bound, ApikeySpending *spending,
 	state->known = spending->known;
 	state->remaining = spending->left;
 	state->resets_at = spending->until == DT_NOEND ? 0 : spending->until;
+	state->era = spending->generation;
 	return spent == APIKEY_CREDIT_SPENT ? APIKEY_CODE_VALID :
 		APIKEY_CODE_EXHAUSTED;
 }
@@ -113,12 +120,9 @@ spend_shared(const ApikeyVerdict *verdict, ApikeyBound *bound,
 	ApikeyLimitVerdict passed;
 
 	if (!apikey_fleet_limits_elsewhere())
-	{
-		if (!apikey_preloaded())
-			return APIKEY_CODE_UNAVAILABLE;
-		apikey_shared_rate_fill(bound, hint);
-		return spend_rate(verdict, bound, hint, cost, state);
-	}
+		return apikey_preloaded() ?
+			spend_rate(verdict, bound, hint, cost, state) :
+			APIKEY_CODE_UNAVAILABLE;
 	passed = apikey_shared_rate_spend(bound, hint, cost, wait_until, state);
 	if (passed == APIKEY_LIMIT_UNAVAILABLE)
 		return APIKEY_CODE_UNAVAILABLE;
@@ -175,11 +179,11 @@ unspend_bound(Passage *passage, int number, int64 cost)
 	ApikeyVerdict *verdict = passage->verdict;
 	ApikeyBound *bound = &verdict->bounds->list[number];
 	ApikeyBoundState *state = &verdict->states[number];
-	ApikeyRateState rate = {0};
+	ApikeyRateState rate = {.era = (uint8) state->era};
 
 	if (bound->shared && apikey_fleet_limits_elsewhere())
 	{
-		apikey_shared_rate_unspend(bound, hint_of(verdict, bound), cost);
+		apikey_shared_rate_unspend(bound, hint_of(verdict, bound), cost, state);
 		return;
 	}
 	if (bound->kind == APIKEY_LIMIT_RATE)
@@ -329,6 +333,7 @@ void
 apikey_bound_ask(const ApikeyBound *bound, TimestampTz now,
 				 ApikeyBoundState *state)
 {
+	ApikeyLeaseRow lease;
 	ApikeyRateState rate;
 	ApikeyRow	row;
 
@@ -345,14 +350,15 @@ apikey_bound_ask(const ApikeyBound *bound, TimestampTz now,
 		state->known = true;
 		state->remaining = rate.remaining;
 		state->resets_at = rate_time(rate.reset);
+		state->era = rate.era;
 		return;
 	}
 	state->remaining = apikey_account_left(&bound->id, &row, &state->known);
 	if (state->known)
 	{
-		state->resets_at = apikey_account_refill_at(&row);
-		if (state->resets_at == DT_NOEND)
-			state->resets_at = 0;
+		apikey_account_lease(&row, &lease);
+		state->resets_at = lease.until == DT_NOEND ? 0 : lease.until;
+		state->era = lease.generation;
 	}
 }
 

@@ -62,6 +62,8 @@ typedef struct ApikeyBoundState
 	bool		known;
 	int64		remaining;
 	TimestampTz resets_at;		/* 0: never */
+	int64		era;			/* a rate's, or the account's generation; another
+								 * one: nothing goes back into it */
 } ApikeyBoundState;
 
 /* bound_read.c */

@@ -48,21 +48,22 @@ charge_rate(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
 {
 	ApikeyBoundState state = {0};
 	int64		taken;
+	uint8		era;
 
 	if (bound->shared && apikey_fleet_limits_elsewhere())
 	{
 		if (!apikey_shared_rate_charge(bound, cost, wait_until, &taken))
 			refuse_now();
-		apikey_tally_spent(verdict, bound, &state, taken);
 		tell_dropped(verdict, bound, cost - taken);
 		return taken;
 	}
 	if (bound->shared)
 		apikey_shared_rate_fill(bound, &bound->hint);
 	if (!apikey_usage_charge(&bound->id, &bound->hint, &bound->rate, cost,
-							 verdict->at, &taken))
+							 verdict->at, &taken, &era))
 		refuse_now();
-	apikey_tally_rate_charged(verdict->id, bound, taken);
+	state.era = era;
+	apikey_tally_rate_charged(verdict, bound, &state, taken);
 	apikey_tally_spent(verdict, bound, &state, taken);
 	tell_dropped(verdict, bound, cost - taken);
 	return taken;
@@ -88,9 +89,23 @@ charge_account(ApikeyVerdict *verdict, ApikeyBound *bound, int64 cost,
 	state->known = spending.known;
 	state->remaining = spending.left;
 	state->resets_at = spending.until == DT_NOEND ? 0 : spending.until;
+	state->era = spending.generation;
 	apikey_tally_spent(verdict, bound, state, spending.taken);
 	tell_dropped(verdict, bound, cost - spending.taken);
 	return spending.taken;
+}
+
+/* Gives back of a rate; of one that is not limited here nothing. */
+static void
+give_back_rate(const ApikeyVerdict *verdict, const ApikeyBound *bound,
+			   int64 amount)
+{
+	ApikeyRateState rate;
+
+	if (bound->shared && apikey_fleet_limits_elsewhere())
+		return;
+	apikey_usage_look(&bound->id, &bound->rate, verdict->at, &rate);
+	apikey_tally_give_back_rate(verdict->id, bound, &rate, amount);
 }
 
 /* Gives back of a limit what the key has spent of it, at most. */
@@ -107,15 +122,16 @@ give_back(ApikeyVerdict *verdict, ApikeyBound *bound, int64 amount,
 
 	if (bound->kind == APIKEY_LIMIT_RATE)
 	{
-		apikey_tally_give_back_rate(verdict->id, bound, amount);
+		give_back_rate(verdict, bound, amount);
 		return 0;
 	}
 	apikey_bound_ask(bound, verdict->at, &state);
-	amount = apikey_tally_take(verdict->id, bound, &state,
-							   amount);
+	amount = apikey_tally_take(verdict->id, bound, &state, amount);
 	if (amount == 0)
 		return 0;
 	spending.cost = amount;
+	spending.until = state.resets_at == 0 ? DT_NOEND : state.resets_at;
+	spending.generation = state.era;
 	if (apikey_credit_refund(&spending) != APIKEY_CREDIT_SPENT)
 		refuse_now();
 	*wait_until = spending.wait_until;

@@ -6,11 +6,16 @@
  * the transaction it is known here.  What is given back is taken out of a tally at
  * once, and put back on rollback.  The rest is what a charge has done to rates: on
  * rollback that is undone, too, and a rate gets back what was given only with the
- * commit.
+ * commit.  Until then part of it has come back by itself, and that is not given
+ * back once more.
+ *
+ * A limit that begins anew is another one in all of that: a rate in another era, a
+ * quota with another period, and credits that are set anew.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 
 #include "store/store.h"
@@ -20,8 +25,6 @@
 #include "limits/limits_internal.h"
 #include "limits/mark.h"
 #include "limits/tally.h"
-
-#define ROUNDING	2			/* units of time, for a token to be whole */
 
 /* What this transaction has noted, and how many. */
 #define done		((ApikeyLimitDone *) apikey_tally_transaction.noted)
@@ -37,35 +40,13 @@ apikey_tally_begin(void)
 	noted_before = done_count;
 }
 
-/* Notes something done to a limit by this subtransaction. */
-static ApikeyLimitDone *
-note(ApikeyLimitDoneKind kind, const pg_uuid_t *key, const ApikeyBound *bound,
-	 TimestampTz until)
+static bool
+same_tag(const ApikeyTallyTag *one, const ApikeyTallyTag *other)
 {
-	int			level = GetCurrentTransactionNestLevel();
-	ApikeyLimitDone *new;
-
-	for (int i = Min(noted_before, done_count) - 1; i >= 0 &&
-		 done[i].noted.level == level && i >= noted_before - APIKEY_BOUNDS_MAX; i--)
-	{
-		new = &done[i];
-		if (new->kind == kind && kind != APIKEY_DONE_DROPPED && new->until == until &&
-			memcmp(&new->limit, &bound->id, sizeof(pg_uuid_t)) == 0 &&
-			memcmp(&new->key, key, sizeof(pg_uuid_t)) == 0)
-			return new;
-	}
-	new = apikey_transaction_note(&apikey_tally_transaction);
-	new->kind = kind;
-	new->key = *key;
-	new->limit = bound->id;
-	new->tag = bound->tag;
-	new->charged = bound->charged;
-	new->of_rate = bound->kind == APIKEY_LIMIT_RATE;
-	new->rate = bound->rate;
-	new->until = until;
-	return new;
+	return one->key == other->key && one->limit == other->limit;
 }
 
+/* The end of the period that a limit is in; of a rate 0. */
 static TimestampTz
 period_of(const ApikeyBound *bound, const ApikeyBoundState *state)
 {
@@ -75,24 +56,86 @@ period_of(const ApikeyBound *bound, const ApikeyBoundState *state)
 }
 
 /*
+ * What stands for a key and a limit of an era.  Of a quota or balance that has a row,
+ * that changes with its period alone: what was spent stays spent when there is less.
+ */
+static void
+set_tag(const ApikeyBound *bound, const ApikeyBoundState *state,
+		ApikeyTallyTag *tag)
+{
+	bool		by_row = bound->kind != APIKEY_LIMIT_RATE && !bound->short_form;
+
+	*tag = bound->tag;
+	tag->limit = hash_combine64(tag->limit,
+								(uint64) (by_row ? bound->starts_at : state->era));
+}
+
+/*
+ * Notes something done to a limit by this subtransaction; its state says of which
+ * era and period.
+ */
+static ApikeyLimitDone *
+note(ApikeyLimitDoneKind kind, const pg_uuid_t *key, const ApikeyBound *bound,
+	 const ApikeyBoundState *state)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	TimestampTz until = period_of(bound, state);
+	ApikeyTallyTag tag;
+	ApikeyLimitDone *new;
+
+	set_tag(bound, state, &tag);
+
+	for (int i = Min(noted_before, done_count) - 1; i >= 0 &&
+		 done[i].noted.level == level && i >= noted_before - APIKEY_BOUNDS_MAX; i--)
+	{
+		new = &done[i];
+		if (new->kind == kind && kind != APIKEY_DONE_DROPPED && new->until == until &&
+			same_tag(&new->tag, &tag))
+			return new;
+	}
+	new = apikey_transaction_note(&apikey_tally_transaction);
+	new->kind = kind;
+	new->key = *key;
+	new->limit = bound->id;
+	new->tag = tag;
+	new->charged = bound->charged;
+	new->of_rate = bound->kind == APIKEY_LIMIT_RATE;
+	new->era = (uint8) state->era;
+	new->until = until;
+	return new;
+}
+
+/* Of a rate so much more is out from a time on, and all back then. */
+static int64
+out_until(int64 until, int64 now, int64 time)
+{
+	return Max(until, now) + time;
+}
+
+/*
  * A key has spent of a limit.  Of a rate of its own no tally is needed: what is
- * out is its own.
+ * out is its own; nor of one that servers share, where these are tokens, of which
+ * nothing comes back.
  */
 void
 apikey_tally_spent(const ApikeyVerdict *verdict, const ApikeyBound *bound,
 				   const ApikeyBoundState *state, int64 amount)
 {
+	int64		at = verdict->at * APIKEY_LIMITER_UNITS;
 	ApikeyLimitDone *what;
 
-	if (amount <= 0 || (bound->holder == APIKEY_HOLDER_KEY &&
-						bound->kind == APIKEY_LIMIT_RATE))
+	if (amount <= 0 || (bound->kind == APIKEY_LIMIT_RATE &&
+						(bound->holder == APIKEY_HOLDER_KEY ||
+						 (bound->shared && apikey_fleet_limits_elsewhere()))))
 		return;
-	what = note(APIKEY_DONE_TALLY, verdict->id, bound,
-				period_of(bound, state));
+	what = note(APIKEY_DONE_TALLY, verdict->id, bound, state);
 	if (bound->kind == APIKEY_LIMIT_RATE)
 	{
-		if (what->pending == 0)
-			what->began = verdict->at * APIKEY_LIMITER_UNITS;
+		if (what->began + what->pending <= at)
+		{
+			what->began = at;
+			what->pending = 0;
+		}
 		amount = apikey_limiter_time(&bound->rate, amount);
 	}
 	what->pending += amount;
@@ -135,8 +178,7 @@ pending_of(const ApikeyLimitDone *like)
 	for (int i = 0; i < done_count; i++)
 	{
 		if (done[i].kind == APIKEY_DONE_TALLY && done[i].until == like->until &&
-			memcmp(&done[i].limit, &like->limit, sizeof(pg_uuid_t)) == 0 &&
-			memcmp(&done[i].key, &like->key, sizeof(pg_uuid_t)) == 0)
+			same_tag(&done[i].tag, &like->tag))
 			pending += done[i].pending;
 	}
 	return Max(pending, 0);
@@ -150,7 +192,7 @@ int64
 apikey_tally_take(const pg_uuid_t *key, const ApikeyBound *bound,
 				  const ApikeyBoundState *state, int64 amount)
 {
-	ApikeyLimitDone	   *what = note(APIKEY_DONE_TALLY, key, bound, period_of(bound, state));
+	ApikeyLimitDone	   *what = note(APIKEY_DONE_TALLY, key, bound, state);
 	int64		here = Min(amount, pending_of(what));
 	int64		before = apikey_tally_take_out(what, amount - here);
 
@@ -160,36 +202,48 @@ apikey_tally_take(const pg_uuid_t *key, const ApikeyBound *bound,
 }
 
 /*
- * The same of a rate, which gets it back with the commit.  Of what this
- * transaction has spent, only what its innermost subtransaction has counts.
+ * The same of a rate, which gets it back with the commit; its state says when all
+ * that is out of it would be back.  Of what this transaction has spent, only what its
+ * innermost subtransaction has counts.
  */
 void
 apikey_tally_give_back_rate(const pg_uuid_t *key, const ApikeyBound *bound,
-							int64 amount)
+							const ApikeyRateState *rate, int64 amount)
 {
-	int64		time = apikey_limiter_time(&bound->rate, amount);
+	ApikeyBoundState state = {.era = rate->era};
 	int64		now = GetCurrentTimestamp() * APIKEY_LIMITER_UNITS;
+	int64		time = Min(apikey_limiter_time(&bound->rate, amount),
+						   Max(rate->reset - now, 0));
+	ApikeyLimitDone *what;
 
-	if (bound->holder != APIKEY_HOLDER_KEY)
+	if (time > 0 && bound->holder != APIKEY_HOLDER_KEY)
 	{
-		ApikeyLimitDone	   *what = note(APIKEY_DONE_TALLY, key, bound, 0);
-		int64		here = Min(time, Max(what->began + what->pending - now, 0));
-		int64		before = apikey_tally_take_out(what, time - here);
+		int64		here;
+		int64		before;
 
+		what = note(APIKEY_DONE_TALLY, key, bound, &state);
+		here = Min(time, Max(what->began + what->pending - now, 0));
+		before = apikey_tally_take_out(what, time - here);
 		what->pending -= here;
-		what->undo += before;
-		time = here + before + ROUNDING;
+		if (before > 0)
+			what->undo = out_until(what->undo, now, before);
+		time = here + before;
 	}
-	note(APIKEY_DONE_RATE, key, bound, 0)->pending += time;
+	if (time == 0)
+		return;
+	what = note(APIKEY_DONE_RATE, key, bound, &state);
+	what->pending = out_until(what->pending, now, time);
 }
 
 /* A charge has taken of a rate; on rollback that comes back. */
 void
-apikey_tally_rate_charged(const pg_uuid_t *key, const ApikeyBound *bound,
-						  int64 taken)
+apikey_tally_rate_charged(const ApikeyVerdict *verdict, const ApikeyBound *bound,
+						  const ApikeyBoundState *state, int64 taken)
 {
-	note(APIKEY_DONE_RATE, key, bound, 0)->undo +=
-		apikey_limiter_time(&bound->rate, taken);
+	ApikeyLimitDone *what = note(APIKEY_DONE_RATE, verdict->id, bound, state);
+
+	what->undo = out_until(what->undo, verdict->at * APIKEY_LIMITER_UNITS,
+						   apikey_limiter_time(&bound->rate, taken));
 }
 
 /*
@@ -200,6 +254,7 @@ void
 apikey_tally_dropped(const pg_uuid_t *key, const ApikeyBound *bound,
 					 int64 dropped)
 {
+	ApikeyBoundState state = {0};
 	ApikeyLimitDone *what;
 	uint64		place;
 
@@ -210,19 +265,9 @@ apikey_tally_dropped(const pg_uuid_t *key, const ApikeyBound *bound,
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("too many events of limits are waiting to be written")));
-	what = note(APIKEY_DONE_DROPPED, key, bound, 0);
+	what = note(APIKEY_DONE_DROPPED, key, bound, &state);
 	what->pending = dropped;
 	what->place = place;
-}
-
-/* A rate gets back what comes back by itself in that time. */
-static void
-give_back_to_rate(const ApikeyLimitDone *what, int64 time)
-{
-	if (time > 0)
-		apikey_limiter_return_time(&what->limit, NULL, &what->rate,
-								   GetCurrentTimestamp() * APIKEY_LIMITER_UNITS,
-								   time);
 }
 
 /* It is final, or undone.  Nothing here may fail. */
@@ -241,7 +286,8 @@ settle(void *noted, ApikeyEnd end)
 				apikey_tally_put_back(what);
 			break;
 		case APIKEY_DONE_RATE:
-			give_back_to_rate(what, committed ? what->pending : what->undo);
+			apikey_limiter_return_until(&what->limit, what->era,
+										committed ? what->pending : what->undo);
 			break;
 		case APIKEY_DONE_DROPPED:
 			if (committed)

@@ -75,7 +75,8 @@ extern ApikeyLimitVerdict apikey_shared_rate_spend(ApikeyBound *bound,
 												   TimestampTz *wait_until,
 												   ApikeyBoundState *state);
 extern void apikey_shared_rate_unspend(ApikeyBound *bound,
-									   ApikeySlotHint *hint, int64 cost);
+									   ApikeySlotHint *hint, int64 cost,
+									   const ApikeyBoundState *state);
 extern bool apikey_shared_rate_charge(ApikeyBound *bound, int64 cost,
 									  TimestampTz *wait_until, int64 *taken);
 

@@ -132,6 +132,7 @@ apikey_shared_rate_hand_out(const ApikeyFleetTake *take, int64 *wait)
 {
 	ApikeyBound bound;
 	int64		taken;
+	uint8		era;
 
 	*wait = -1;
 	if (!read_rate(&take->limit, &bound))
@@ -141,7 +142,8 @@ apikey_shared_rate_hand_out(const ApikeyFleetTake *take, int64 *wait)
 	if (!take->charging)
 		return take_some(&bound, take, wait);
 	if (!apikey_usage_charge(&bound.id, &bound.hint, &bound.rate,
-							 Max(take->least, 1), GetCurrentTimestamp(), &taken))
+							 Max(take->least, 1), GetCurrentTimestamp(), &taken,
+							 &era))
 		return 0;
 	return taken;
 }

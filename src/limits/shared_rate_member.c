@@ -11,8 +11,9 @@
  *		left		tokens that came last, of which "low" are spent
  *		changes		counts answers
  *
- * What is spent of them does not come back with a rollback.  New ones take the
- * place of those that are left, which are good for less time.
+ * What is spent of them does not come back with a rollback, nor by a charge.  New
+ * ones take the place of those that are left, which are good for less time; none
+ * of those comes back then.
  */
 #include "postgres.h"
 
@@ -47,6 +48,7 @@ spend_tokens(ApikeyLease *tokens, int64 cost, TimestampTz now,
 	tokens->available -= cost;
 	tokens->low += cost;
 	tokens->spent_at = now;
+	state->era = tokens->changes;
 	return APIKEY_CREDIT_SPENT;
 }
 
@@ -112,7 +114,8 @@ apikey_shared_rate_spend(ApikeyBound *bound, ApikeySlotHint *hint, int64 cost,
 
 /* Puts back what was spent just now, as something else was refused. */
 void
-apikey_shared_rate_unspend(ApikeyBound *bound, ApikeySlotHint *hint, int64 cost)
+apikey_shared_rate_unspend(ApikeyBound *bound, ApikeySlotHint *hint, int64 cost,
+						   const ApikeyBoundState *state)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	LWLock	   *lock;
@@ -121,7 +124,7 @@ apikey_shared_rate_unspend(ApikeyBound *bound, ApikeySlotHint *hint, int64 cost)
 	if (slot == NULL)
 		return;
 	SpinLockAcquire(&slot->mutex);
-	if (now < slot->lease.until && slot->lease.left_at == 0)
+	if (now < slot->lease.until && slot->lease.changes == state->era)
 	{
 		slot->lease.available += cost;
 		slot->lease.low -= cost;

@@ -206,9 +206,10 @@ take_out(Set *set, const ApikeyLimitDone *what, int64 amount, TimestampTz now)
 	return taken;
 }
 
-/* Adds to what a key has spent of a limit; its set is locked. */
+/* Adds to what a key has spent of a limit, of a rate at a time; its set is locked. */
 static void
-add(Set *set, const ApikeyLimitDone *what, int64 amount, TimestampTz now)
+add(Set *set, const ApikeyLimitDone *what, int64 began, int64 amount,
+	TimestampTz now)
 {
 	Tally	   *tally;
 
@@ -218,7 +219,7 @@ add(Set *set, const ApikeyLimitDone *what, int64 amount, TimestampTz now)
 	if (tally == NULL)
 		return;
 	if (what->of_rate)
-		tally->until = Max(tally->until, what->began) + amount;
+		tally->until = Max(tally->until, began) + amount;
 	else
 	{
 		tally->spent = apikey_credits_sum(held_by(tally, what, now), amount);
@@ -240,15 +241,22 @@ apikey_tally_take_out(const ApikeyLimitDone *what, int64 amount)
 	return taken;
 }
 
-/* Puts back what was taken out; nothing here may fail. */
+/*
+ * Puts back what was taken out, of a rate what has not come back since; nothing here
+ * may fail.
+ */
 void
 apikey_tally_put_back(const ApikeyLimitDone *what)
 {
 	Set		   *set = set_of(&what->tag);
 	TimestampTz now = GetCurrentTimestamp();
+	int64		units = now * APIKEY_LIMITER_UNITS;
 
 	SpinLockAcquire(&set->mutex);
-	add(set, what, what->undo, now);
+	if (what->of_rate)
+		add(set, what, units, what->undo - units, now);
+	else
+		add(set, what, 0, what->undo, now);
 	SpinLockRelease(&set->mutex);
 }
 
@@ -273,7 +281,7 @@ apikey_tally_settle(ApikeyLimitDone *list, int count)
 		if (what->pending < 0)
 			(void) take_out(set, what, -what->pending, now);
 		else
-			add(set, what, what->pending, now);
+			add(set, what, what->began, what->pending, now);
 		what->kind = APIKEY_DONE_SETTLED;
 	}
 	SpinLockRelease(&set->mutex);

@@ -24,9 +24,12 @@ extern int64 apikey_tally_take(const pg_uuid_t *key, const ApikeyBound *bound,
 							   const ApikeyBoundState *state, int64 amount);
 extern void apikey_tally_give_back_rate(const pg_uuid_t *key,
 										const ApikeyBound *bound,
+										const ApikeyRateState *rate,
 										int64 amount);
-extern void apikey_tally_rate_charged(const pg_uuid_t *key,
-									  const ApikeyBound *bound, int64 taken);
+extern void apikey_tally_rate_charged(const ApikeyVerdict *verdict,
+									  const ApikeyBound *bound,
+									  const ApikeyBoundState *state,
+									  int64 taken);
 extern void apikey_tally_dropped(const pg_uuid_t *key,
 								 const ApikeyBound *bound, int64 dropped);
 

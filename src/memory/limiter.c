@@ -14,13 +14,20 @@
  *
  * A charge, of what has been used already, may move it by one more window: the
  * limit is in debt then.  Beyond that it is never: where the time says so, the
- * window has become shorter, or the clock has been set back.
+ * window has become shorter, or the clock has been set back.  Whoever spends puts
+ * that right, and the limit is of another era then, into which nothing goes back
+ * that was taken before.  Not so who only looks, by whatever row, or goes by one
+ * that is not committed yet.
+ *
+ * What is given back has come back in part since it was taken, or all of it: only
+ * the rest goes back.
  *
  * All of it is guarded by the slot's mutex, and a limit is found and locked by
  * that alone.
  */
 #include "postgres.h"
 
+#include "store/store.h"
 #include "memory/memory.h"
 
 #ifndef HAVE_INT128
@@ -84,27 +91,37 @@ read_position(const ApikeySlot *slot, uint64 arrival, int64 now)
 }
 
 static void
-write_position(ApikeySlot *slot, const ApikeyRate *rate, int128 position,
-			   int64 now)
+write_arrival(ApikeySlot *slot, int128 position, int64 now)
 {
 	int128		ahead = (position + ((int64) 1 << PARTS_BITS) - 1) >> PARTS_BITS;
 
 	pg_atomic_write_u64(&slot->arrival, (uint64) (now + (int64) ahead));
 	slot->arrival_rest = (uint32) ((ahead << PARTS_BITS) - position);
-	slot->in_debt = position > room_of(rate);
+}
+
+static void
+write_position(ApikeySlot *slot, const ApikeyRate *rate, int128 position,
+			   int64 now)
+{
+	write_arrival(slot, position, now);
+	if (!apikey_changes_made() || position > room_of(rate))
+		slot->in_debt = position > room_of(rate);
 }
 
 /*
  * Reads where a locked limit is.  Others may have been here since the caller's
  * clock was read, so another one is, which tells before anything is put right.
+ * "beyond" is what it is further ahead than it can be, and stays.
  */
 static int128
-get_position(ApikeySlot *slot, const ApikeyRate *rate, int64 *now)
+get_position(ApikeySlot *slot, const ApikeyRate *rate, bool spends, int64 *now,
+			 int128 *beyond)
 {
 	int128		most = room_of(rate);
 	int128		position;
 	int64		later;
 
+	*beyond = 0;
 	position = read_position(slot, pg_atomic_read_u64(&slot->arrival), *now);
 	if (position <= most)
 		return position;
@@ -113,12 +130,16 @@ get_position(ApikeySlot *slot, const ApikeyRate *rate, int64 *now)
 	*now = Max(*now, later);
 	position = read_position(slot, pg_atomic_read_u64(&slot->arrival), *now);
 	most += slot->in_debt ? most : 0;
-	if (position > most)
+	if (position <= most)
+		return position;
+	if (spends && !apikey_changes_made())
 	{
-		position = most;
-		write_position(slot, rate, position, *now);
+		write_position(slot, rate, most, *now);
+		slot->arrival_era++;
 	}
-	return position;
+	else
+		*beyond = position - most;
+	return most;
 }
 
 /* When a position ahead of now is, in whole units. */
@@ -170,17 +191,19 @@ apikey_limiter_take(const pg_uuid_t *id, ApikeySlotHint *hint, bool make,
 		parts_of(rate, cost);
 	ApikeySlot *slot = apikey_slot_seize(id, hint, make);
 	int128		position;
+	int128		beyond;
 	bool		passed;
 
 	if (slot == NULL)
 		return APIKEY_LIMIT_UNAVAILABLE;
-	position = get_position(slot, rate, &now);
+	position = get_position(slot, rate, cost > 0, &now, &beyond);
 	passed = cost == 0 || (cost <= rate->tokens && position + parts <= room);
 	if (passed && cost > 0)
 	{
 		position += parts;
 		write_position(slot, rate, position, now);
 	}
+	state->era = slot->arrival_era;
 	SpinLockRelease(&slot->mutex);
 	state->remaining = position >= room ? 0 :
 		Min(tokens_in(rate, room - position), rate->tokens);
@@ -200,17 +223,18 @@ apikey_limiter_take(const pg_uuid_t *id, ApikeySlotHint *hint, bool make,
 bool
 apikey_limiter_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
 					  const ApikeyRate *rate, int64 now, int64 cost,
-					  int64 *taken)
+					  int64 *taken, uint8 *era)
 {
 	int128		most = 2 * room_of(rate);
 	int64		wanted = Min(cost, 2 * rate->tokens);
 	int128		parts = parts_of(rate, wanted);
 	ApikeySlot *slot = apikey_slot_seize(id, hint, true);
 	int128		position;
+	int128		beyond;
 
 	if (slot == NULL)
 		return false;
-	position = get_position(slot, rate, &now);
+	position = get_position(slot, rate, true, &now, &beyond);
 	if (position + parts > most)
 	{
 		wanted = position >= most ? 0 :
@@ -218,52 +242,66 @@ apikey_limiter_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
 		parts = parts_of(rate, wanted);
 	}
 	if (wanted > 0)
-		write_position(slot, rate, position + parts, now);
+		write_position(slot, rate, position + beyond + parts, now);
+	*era = slot->arrival_era;
 	SpinLockRelease(&slot->mutex);
 	*taken = wanted;
 	return true;
 }
 
+/*
+ * Moves a locked limit back by so much as has not come back by itself, which all has
+ * at a time, in parts.  The clock is read now: while others had the limit, more has.
+ */
 static void
-move_back(const pg_uuid_t *id, ApikeySlotHint *hint, const ApikeyRate *rate,
-		  int64 now, int128 parts)
+move_back(ApikeySlot *slot, int128 until)
+{
+	int64		now = GetCurrentTimestamp() * APIKEY_LIMITER_UNITS;
+	int128		rest = until - ((int128) now << PARTS_BITS);
+	int128		position = read_position(slot, pg_atomic_read_u64(&slot->arrival),
+										 now);
+
+	if (rest > 0)
+		write_arrival(slot, Max(position - rest, 0), now);
+}
+
+/* Gives back what was taken of a limit in an era. */
+static void
+give_back(const pg_uuid_t *id, ApikeySlotHint *hint, uint8 era, int128 until)
 {
 	ApikeySlot *slot = apikey_slot_seize(id, hint, false);
-	int128		position;
 
 	if (slot == NULL)
 		return;					/* its database has been dropped */
-	position = get_position(slot, rate, &now);
-	if (position > 0)
-		write_position(slot, rate, Max(position - parts, 0), now);
+	if (slot->arrival_era == era)
+		move_back(slot, until);
 	SpinLockRelease(&slot->mutex);
 }
 
-/* Gives back what was taken, as far as it has not come back by itself. */
+/* Gives back tokens that were taken at a time. */
 void
-apikey_limiter_return(const pg_uuid_t *id, ApikeySlotHint *hint,
-					  const ApikeyRate *rate, int64 now, int64 tokens)
+apikey_limiter_return(const pg_uuid_t *id, ApikeySlotHint *hint, uint8 era,
+					  const ApikeyRate *rate, int64 taken_at, int64 tokens)
 {
-	move_back(id, hint, rate, now, parts_of(rate, tokens));
+	give_back(id, hint, era,
+			  ((int128) taken_at << PARTS_BITS) + parts_of(rate, tokens));
 }
 
-/* The same of what comes back in that time. */
+/* Gives back what will have come back by itself at a time; 0: nothing. */
 void
-apikey_limiter_return_time(const pg_uuid_t *id, ApikeySlotHint *hint,
-						   const ApikeyRate *rate, int64 now, int64 time)
+apikey_limiter_return_until(const pg_uuid_t *id, uint8 era, int64 until)
 {
-	move_back(id, hint, rate, now, (int128) time << PARTS_BITS);
+	if (until > 0)
+		give_back(id, NULL, era, (int128) until << PARTS_BITS);
 }
 
 /*
- * How long so many tokens take to come back, rounded up; no longer than all
- * that can be out.
+ * How long so many tokens take to come back; rounded down, as no more is to be
+ * given back than was taken, and no longer than all that can be out.
  */
 int64
 apikey_limiter_time(const ApikeyRate *rate, int64 tokens)
 {
 	tokens = Min(tokens, 2 * rate->tokens);
-	return (int64) ((parts_of(rate, tokens) + ((int64) 1 << PARTS_BITS) - 1) >>
-					PARTS_BITS);
+	return (int64) (parts_of(rate, tokens) >> PARTS_BITS);
 }
-

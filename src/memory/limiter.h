@@ -22,6 +22,7 @@ typedef struct ApikeyRateState
 {
 	int64		remaining;
 	int64		reset;			/* 0: never */
+	uint8		era;			/* another one: nothing goes back into it */
 } ApikeyRateState;
 
 typedef enum ApikeyLimitVerdict
@@ -42,14 +43,12 @@ extern void apikey_limiter_look_before(const ApikeyRate *rate, int64 now,
 									   int64 full_at, ApikeyRateState *state);
 extern bool apikey_limiter_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
 								  const ApikeyRate *rate, int64 now,
-								  int64 cost, int64 *taken);
+								  int64 cost, int64 *taken, uint8 *era);
 extern void apikey_limiter_return(const pg_uuid_t *id, ApikeySlotHint *hint,
-								  const ApikeyRate *rate, int64 now,
-								  int64 tokens);
-extern void apikey_limiter_return_time(const pg_uuid_t *id,
-									   ApikeySlotHint *hint,
-									   const ApikeyRate *rate, int64 now,
-									   int64 time);
+								  uint8 era, const ApikeyRate *rate,
+								  int64 taken_at, int64 tokens);
+extern void apikey_limiter_return_until(const pg_uuid_t *id, uint8 era,
+										int64 until);
 extern int64 apikey_limiter_time(const ApikeyRate *rate, int64 tokens);
 
 #endif							/* APIKEY_LIMITER_H */

@@ -18,6 +18,8 @@
  */
 #include "postgres.h"
 
+#include "common/pg_prng.h"
+
 #include "store/store.h"
 #include "memory/memory_internal.h"
 
@@ -106,8 +108,10 @@ key_slot(int number, const ApikeySlotKey *key, uint32 hash)
 	pg_atomic_write_u64(&slot->denials, 0);
 	pg_atomic_write_u64(&slot->last_used_at, 0);
 	pg_atomic_write_u64(&slot->arrival, 0);
-	slot->ended = slot->has_addr = slot->flush_done = slot->in_debt = false;
+	slot->ended = slot->has_addr = slot->flush_done = false;
 	slot->arrival_rest = 0;
+	slot->in_debt = 0;
+	slot->arrival_era = pg_prng_uint32(&pg_global_prng_state);
 	memset(&slot->rows, 0, sizeof(slot->rows));
 	memset(&slot->flush, 0, sizeof(slot->flush));
 	memset(&slot->denial, 0, sizeof(slot->denial));

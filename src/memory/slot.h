@@ -145,7 +145,8 @@ typedef struct ApikeySlot
 	pg_atomic_uint64 last_used_at;	/* 0: not since the counting began */
 	pg_atomic_uint64 arrival;	/* the limiter's state: see limiter.c */
 	uint32		arrival_rest;	/* by which arrival is rounded up */
-	bool		in_debt;		/* the limiter: see limiter.c */
+	uint8		in_debt:1;		/* the limiter: see limiter.c */
+	uint8		arrival_era:7;	/* another one: nothing goes back into it */
 	bool		flush_done;		/* the counters are without the last flush */
 	inet_struct addr;			/* of the last use, where it was given */
 	ApikeyRowHints rows;		/* see row_hint.c */

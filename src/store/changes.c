@@ -193,6 +193,16 @@ apikey_changes_none_since(uint64 begun)
 	return begun == messages && !wrote_in_transaction;
 }
 
+/*
+ * Has this transaction changed something?  What it reads may yet be rolled back then;
+ * a parallel process does not know.
+ */
+bool
+apikey_changes_made(void)
+{
+	return wrote_in_transaction || IsInParallelMode();
+}
+
 /* To be called before the snapshot is taken of what is to be stored. */
 uint64
 apikey_changes_begin(void)
@@ -202,7 +212,7 @@ apikey_changes_begin(void)
 
 /*
  * What is being read is not to be remembered: this transaction has written it,
- * or it is as old as a parallel query's snapshot.
+ * or may have, as a parallel query does not know.
  */
 void
 apikey_changes_not_final(void)

@@ -100,15 +100,17 @@ apikey_usage_limit(const pg_uuid_t *id, ApikeySlotHint *hint,
 							cost, state);
 }
 
-/* Gives back what apikey_usage_limit took, and tells what is left then. */
+/* Gives back what apikey_usage_limit took at a time, and tells what is left then. */
 void
 apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
-					 const ApikeyRate *rate, int64 cost, TimestampTz now,
+					 const ApikeyRate *rate, int64 cost, TimestampTz taken_at,
 					 ApikeyRateState *state)
 {
-	apikey_limiter_return(id, hint, rate, now * APIKEY_LIMITER_UNITS, cost);
+	apikey_limiter_return(id, hint, state->era, rate,
+						  taken_at * APIKEY_LIMITER_UNITS, cost);
 	(void) apikey_limiter_take(id, hint, false, rate,
-							   now * APIKEY_LIMITER_UNITS, 0, state);
+							   GetCurrentTimestamp() * APIKEY_LIMITER_UNITS, 0,
+							   state);
 }
 
 /*
@@ -118,10 +120,10 @@ apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
 bool
 apikey_usage_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
 					const ApikeyRate *rate, int64 cost, TimestampTz now,
-					int64 *taken)
+					int64 *taken, uint8 *era)
 {
 	return apikey_limiter_charge(id, hint, rate, now * APIKEY_LIMITER_UNITS,
-								 cost, taken);
+								 cost, taken, era);
 }
 
 /* What is left of a rate limit, for who only looks: no slot is made for it. */
@@ -131,6 +133,7 @@ apikey_usage_look(const pg_uuid_t *id, const ApikeyRate *rate,
 {
 	state->remaining = rate->tokens;
 	state->reset = now * APIKEY_LIMITER_UNITS;
+	state->era = 0;
 	if (apikey_usage_shared())
 		(void) apikey_limiter_take(id, NULL, false, rate,
 								   now * APIKEY_LIMITER_UNITS, 0, state);

@@ -26,10 +26,10 @@ extern ApikeyLimitVerdict apikey_usage_limit(const pg_uuid_t *id,
 											 ApikeyRateState *state);
 extern void apikey_usage_unlimit(const pg_uuid_t *id, ApikeySlotHint *hint,
 								 const ApikeyRate *rate, int64 cost,
-								 TimestampTz now, ApikeyRateState *state);
+								 TimestampTz taken_at, ApikeyRateState *state);
 extern bool apikey_usage_charge(const pg_uuid_t *id, ApikeySlotHint *hint,
 								const ApikeyRate *rate, int64 cost,
-								TimestampTz now, int64 *taken);
+								TimestampTz now, int64 *taken, uint8 *era);
 extern void apikey_usage_look(const pg_uuid_t *id, const ApikeyRate *rate,
 							  TimestampTz now, ApikeyRateState *state);
 extern bool apikey_usage_pending(const pg_uuid_t *id, int64 flushed,

@@ -6,6 +6,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -14,7 +15,7 @@ append_to_file($pepper, 'x' x 40);
 chmod 0600, $pepper;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'\napikey.pepper_file = '$pepper'\nclient_min_messages = warning");
 $node->start;
-sub sql { return $node->safe_psql('postgres', $_[0]) }
+sub sql { return $node->safe_psql('postgres', join ';', @_) }
 sql(q{CREATE EXTENSION apikey CASCADE;
 	CREATE ROLE helper;
 	SELECT apikey_organization_create('acme'), apikey_project_create('acme/pay');
@@ -111,6 +112,50 @@ for my $level ('REPEATABLE READ', 'SERIALIZABLE', 'READ COMMITTED')
 	sql(q{SELECT apikey_project_apply('acme/set')});
 	is(sql("SELECT expires_at <= now() + interval '1 hour' FROM apikeys WHERE name = 'made-$number'"), 't', 'by the next');
 }
+
+# Who looks at a limit as it was before, at any isolation level, by a cursor or in a
+# parallel process, changes nothing of it; nor who looks, or spends, by a row of its
+# own that is rolled back.
+sql(q{CREATE FUNCTION judged(key text, cost int) RETURNS text LANGUAGE plpgsql PARALLEL SAFE AS $$
+	BEGIN
+		RETURN (SELECT code FROM apikey_verify(key, project => 'acme', cost => cost));
+	END $$;
+	SELECT apikey_project_create('acme/shop')});
+my $shop = sql(q{SELECT apikey_create('limited', 'acme/shop', rate_limit => 5, rate_window => '1 second')});
+my $shop_id = sql("SELECT apikey_id('$shop')");
+my $free = sql(q{SELECT apikey_create('free', 'acme/shop')});
+my $rate = sql(q{SELECT apikey_limit_set('requests', 5, '1 second', path => 'acme')});
+my %past;
+for my $how ('REPEATABLE READ', 'SERIALIZABLE', 'cursor', 'parallel')
+{
+	my $session = $past{$how} = $node->background_psql('postgres');
+	$session->query_safe('BEGIN ISOLATION LEVEL ' . ($how eq 'cursor' ? 'READ COMMITTED' : $how eq 'parallel' ? 'REPEATABLE READ' : $how));
+	$session->query_safe('SELECT count(*) FROM apikeys');
+	$session->query_safe('DECLARE seen CURSOR FOR SELECT remaining FROM apikey_limits') if $how eq 'cursor';
+	$session->query_safe(q{SELECT set_config(name, 'on', true) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')}) if $how eq 'parallel';
+}
+sql(q{UPDATE apikeys SET rate_window = '1 day' WHERE name = 'limited'}, q{UPDATE apikey_limits SET period = '1 day'});
+is(sql("SELECT string_agg(judged('$shop', 1), ' ') FROM generate_series(1, 6) i WHERE i > 0"), 'valid valid valid valid valid rate_limited', 'what there is of a day');
+my %looks = (
+	cursor => ['FETCH ALL FROM seen'],
+	parallel => ["SELECT judged('$shop', 0)", "SELECT judged('$shop', 1)"]);
+for my $how (sort keys %past)
+{
+	$past{$how}->query_safe($_) for @{ $looks{$how} // ['SELECT remaining FROM apikey_limits', "SELECT judged('$shop', 0)"] };
+	usleep(1_200_000);
+	is(sql("SELECT judged('$shop', 1), judged('$free', 1)"), 'rate_limited|rate_limited', "who looks as of before gives nothing back: $how");
+	$past{$how}->query_safe('COMMIT') if $how ne 'parallel';
+}
+$past{$_}->quit for keys %past;
+for my $call ("SELECT judged('$shop', 0)", "SELECT judged('$shop', 1)", "SELECT apikey_charge('$shop_id', '{\"requests\": 1}', 'acme')")
+{
+	sql('BEGIN', q{UPDATE apikeys SET rate_window = '1 second' WHERE name = 'limited'}, q{UPDATE apikey_limits SET period = '1 second'}, $call, 'ROLLBACK');
+	usleep(1_200_000);
+	is(sql("SELECT judged('$shop', 1), judged('$free', 1)"), 'rate_limited|rate_limited', 'nor by a row that was rolled back: ' . $call =~ s/'ak_\w+'/.../r);
+}
+sql(q{UPDATE apikeys SET rate_window = '1 second' WHERE name = 'limited'}, q{UPDATE apikey_limits SET period = '1 second'});
+is(sql("SELECT judged('$shop', 1)"), 'rate_limited', 'one that is committed');
+ok($node->poll_query_until('postgres', "SELECT judged('$shop', 1) = 'valid'"), 'does');
 
 $node->stop;
 done_testing();

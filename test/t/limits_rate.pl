@@ -42,6 +42,7 @@ is(sql("SELECT code FROM apikey_verify('$key')"), 'rate_limited', 'after a resta
 sql("UPDATE apikeys SET rate_limit = 7");
 is(sql("SELECT code, rate_remaining FROM apikey_verify('$key')"), 'rate_limited|0', 'a limit that was raised');
 sql("UPDATE apikeys SET rate_limit = 5, rate_window = '1 second'");
+is(sql("SELECT code, rate_remaining FROM apikey_verify('$key')"), 'rate_limited|0', 'a window that has become shorter');
 ok($node->poll_query_until('postgres', "SELECT rate_remaining = 5 FROM apikey_verify('$key', cost => 0)"), "waited");
 pass('a shorter window is back sooner');
 sql("UPDATE apikeys SET rate_limit = NULL");

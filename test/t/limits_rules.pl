@@ -3,9 +3,10 @@
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
+use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
+use Time::HiRes qw(time usleep);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -316,6 +317,112 @@ is(lefts(), '900 400', 'given back');
 again(qq{BEGIN; SELECT code FROM apikey_verify('$second', project => 'acme', cost => 0, costs => '{"tokens": 50}'); ROLLBACK});
 is(charge(-50, $second), '', 'a spend that was undone');
 is(left_of($spent), 900, 'cannot be given back');
+# What is undone, or given back, long after it was done: what has come back by itself
+# meanwhile is not given back once more, and nothing of another window, period or
+# grant.
+my $steps = limit('anna', "'steps', 10, '2 seconds', path => 'acme'");
+sub steps { my ($count, $of) = @_; return "SELECT apikey_charge(apikey_id('" . ($of // $second) . "'), '{\"steps\": $count}', 'acme')" }
+my $undone = $node->background_psql('postgres');
+my @given;
+$undone->query_safe('BEGIN');
+for my $round (1, 2)
+{
+	sql('anna', steps(10));
+	push @given, $node->background_psql('postgres');
+	$given[-1]->query_safe($_) for 'BEGIN', steps(-10);
+	$undone->query_safe($_) for "SAVEPOINT round_$round", steps(10);
+	usleep(4_300_000);
+}
+my $began = time;
+my $passed = 0;
+sub pass_ten { $passed++ if again(qq{SELECT code FROM apikey_verify('$key', project => 'acme', cost => 0, costs => '{"steps": 10}')}) eq 'valid' }
+pass_ten();
+for my $round (2, 1)
+{
+	$undone->query_safe("ROLLBACK TO round_$round");
+	pass_ten();
+	$given[$round - 1]->query_safe('COMMIT');
+	pass_ten();
+}
+cmp_ok($passed, '<=', 1 + (time - $began) / 2, 'what had come back passes once');
+cmp_ok($passed, '>=', 1, 'as it had');
+$_->quit for $undone, @given;
+# Nor may what was given back, and then not, be given back once more.
+sub steps_left { my ($test) = @_; cmp_ok(left_of($steps), '<=', 1 + 5 * (time - $began), $test) }
+usleep(2_100_000);
+sql('anna', steps(10));
+$undone = $node->background_psql('postgres');
+$undone->query_safe($_) for 'BEGIN', steps(-10);
+usleep(2_100_000);
+sql('anna', steps(10));
+$undone->query_safe('ROLLBACK');
+$began = time;
+sql('anna', steps(10, $key), steps(-20));
+steps_left('given back is what is out yet');
+# Of a longer window.
+$steps = limit('anna', "'steps', 10, '1 hour', path => 'acme'");
+sql('anna', steps(10));
+$undone->query_safe($_) for 'BEGIN', steps(10);
+sql('anna', "SELECT apikey_limit_drop(id) FROM apikey_limits WHERE unit = 'steps' AND period = '2 seconds'", "UPDATE apikey_limits SET period = '2 seconds' WHERE id = '$steps'");
+is(again(qq{SELECT code FROM apikey_verify('$key', project => 'acme', cost => 0, costs => '{"steps": 1}')}), 'rate_limited', 'the window has become shorter');
+usleep(4_300_000);
+$began = time;
+sql('anna', steps(10, $key), steps(-10));
+$undone->query_safe('ROLLBACK');
+sql('anna', steps(-10));
+steps_left('nothing of the longer one comes back');
+$undone->quit;
+sql('anna', "SELECT apikey_limit_drop('$steps')");
+# What a verification has taken before it was refused, after others have.
+my $jobs = limit('anna', "'jobs', 10000, '1 second', path => 'acme/pay'");
+my $waits = limit('anna', "'waits', 100, '1 day', 'quota', path => 'acme'");
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION take_jobs(key text, rate uuid) RETURNS text LANGUAGE plpgsql AS $$
+	DECLARE
+		began timestamptz;
+		took text;
+	BEGIN
+		FOR i IN 1 .. 5000 LOOP
+			EXIT WHEN (SELECT remaining < 9900 FROM apikey_limits WHERE id = rate);
+			PERFORM pg_sleep(0.001);
+		END LOOP;
+		PERFORM pg_sleep(0.05);
+		began := clock_timestamp();
+		took := (SELECT code FROM apikey_verify(key, project => 'acme', cost => 0, costs => '{"jobs": 5000}'));
+		PERFORM pg_sleep(0.15);
+		RETURN took || ', ' || (SELECT remaining <= 5001 + 10000 * extract(epoch FROM clock_timestamp() - began) FROM apikey_limits WHERE id = rate);
+	END $$});
+my $locked = $node->background_psql('postgres');
+$locked->query_safe($_) for 'BEGIN', "UPDATE apikey_limits SET amount = 99 WHERE id = '$waits'";
+my $refused = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "SELECT pg_sleep(0.3)",
+		'-c', qq{SELECT code FROM apikey_verify('$second', project => 'acme', cost => 0, costs => '{"jobs": 5000, "waits": 1}')} ], '>', \my $refusal);
+like($node->safe_psql('postgres', "SELECT take_jobs('$key', '$jobs')"), qr/^\w+, true$/, 'of what was taken and not spent only the rest comes back');
+$refused->finish;
+like($refusal, qr/unavailable/, 'by one that waited in vain');
+$locked->query_safe('ROLLBACK');
+# Credits that are set anew.
+my $granted = sql('anna', "SELECT apikey_create('granted', credits => 1000)");
+sub requests { my ($count) = @_; return state_of('anna', "SELECT apikey_charge(apikey_id('$granted'), '{\"requests\": $count}')") }
+is(requests(900), '', 'credits');
+sql('anna', "UPDATE apikeys SET credits = 1000 WHERE name = 'granted'");
+is(requests(-900), '', 'set anew');
+is(sql('anna', "SELECT credits FROM apikeys WHERE name = 'granted'"), '1000', 'are not those that were spent');
+is(requests(900), '', 'but of these');
+is(requests(-900), '', 'all that was');
+is(sql('anna', "SELECT credits FROM apikeys WHERE name = 'granted'"), '1000', 'comes back');
+sql('anna', "SELECT apikey_delete(apikey_id('$granted'), 'granted')");
+# A quota whose period ends while the lease is waited for that it goes back into, as
+# there is none.
+my $brief = limit('anna', "'brief', 1000, '3 seconds', 'quota', path => 'acme/pay'");
+my $ends = sql('postgres', "SELECT apikey_charge($id, '{\"brief\": 900}', 'acme') \\g /dev/null\nSELECT resets_at FROM apikey_limits WHERE id = '$brief'");
+sql('anna', "UPDATE apikey_limits SET amount = 950 WHERE id = '$brief'");
+my $wait = "SELECT pg_sleep(extract(epoch FROM '$ends'::timestamptz - clock_timestamp())";
+my $holding = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c',
+		"BEGIN; SELECT FROM apikey_credit WHERE id = '$brief' FOR UPDATE; $wait + 0.02); ROLLBACK" ]);
+state_of('postgres', "$wait - 0.05);\nSELECT apikey_charge($id, '{\"brief\": -900}', 'acme')");
+$holding->finish;
+cmp_ok(left_of($brief), '<=', 950, 'nothing goes into the next period');
+sql('anna', "SELECT apikey_limit_drop(id) FROM apikey_limits WHERE unit IN ('jobs', 'waits', 'brief')");
 # What comes back is not left in memory, where a crash would lose it: a lease is no
 # larger for it.
 my $large = limit('anna', "'large', 1000000, '1 day', 'quota', path => 'acme/pay'");
