@@ -16,6 +16,7 @@
 
 #include "miscadmin.h"
 #include "storage/shmem.h"
+#include "utils/memutils.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
@@ -290,33 +291,47 @@ subtract(Set *set, const Counter *counters, int count)
  * perhaps, is not waited for: the counter stays for the next time.
  */
 static void
+write_counter(ApikeyWriter *writer, Counter *counter)
+{
+	ApikeyHistoryCount counted = {
+		.of_unit = counter->of_unit,
+		.name = counter->name,
+		.count = counter->count
+	};
+	List	   *counts = list_make1(&counted);
+	ApikeyRow	key;
+	bool		deleted;
+
+	/* Of a key that is gone nothing more is told. */
+	if (!apikey_history_key(&counter->key, &key, &deleted) ||
+		apikey_history_change(writer, &key, 0, counts) || deleted)
+		return;
+	if (apikey_history_row_held(&key))
+		counter->count = 0;
+	else
+		apikey_history_put(&key, 0, counts);
+}
+
+static void
 write_counters(List *counters, void *state pg_attribute_unused())
 {
 	ApikeyWriter *writer = apikey_table_open(&apikey_history_table);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
+												  "apikey history",
+												  ALLOCSET_DEFAULT_SIZES);
 	ListCell   *cell;
 
 	foreach(cell, counters)
 	{
 		Counter    *counter = lfirst(cell);
-		ApikeyHistoryCount counted = {
-			.of_unit = counter->of_unit,
-			.name = counter->name,
-			.count = counter->count
-		};
-		List	   *counts = list_make1(&counted);
-		ApikeyRow	key;
-		bool		deleted;
+		MemoryContext context = MemoryContextSwitchTo(scratch);
 
-		/* Of a key that is gone nothing more is told. */
-		if (counter->count == 0 ||
-			!apikey_history_key(&counter->key, &key, &deleted) ||
-			apikey_history_change(writer, &key, 0, counts) || deleted)
-			continue;
-		if (apikey_history_row_held(&key))
-			counter->count = 0;
-		else
-			apikey_history_put(&key, 0, counts);
+		if (counter->count != 0)
+			write_counter(writer, counter);
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(scratch);
 	}
+	MemoryContextDelete(scratch);
 	apikey_table_close(writer);
 }
 

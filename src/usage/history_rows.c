@@ -8,6 +8,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "text/text.h"
@@ -18,6 +19,7 @@
 #include "usage/usage_internal.h"
 
 #define SUMMED_AT_ONCE	200		/* rows in a transaction */
+#define NAMES_MAX		64		/* in a row, of units or codes */
 
 static const ApikeyColumn history_columns[] = {
 	[HISTORY_ID] = {"id", UUIDOID, false, true},
@@ -42,6 +44,8 @@ const ApikeyTable apikey_history_table = {
 	.columns = history_columns,
 	.count = lengthof(history_columns)
 };
+
+static const ApikeyHistoryColumn counted_columns[] = {HISTORY_DENIED, HISTORY_SPENT};
 
 /* Is no history kept? */
 bool
@@ -78,37 +82,74 @@ row_id(const pg_uuid_t *key, Oid owner, const text *subject, TimestampTz begin,
 	pfree(what.data);
 }
 
-/* {"name": number, ...} with so much more of a name. */
-static Datum
-json_plus(Datum json, const char *name, int64 amount)
+/*
+ * What a row counts, by name: a bounded number of names, those that came first.
+ * All others stand together under one, the first here.
+ */
+typedef struct Counts
+{
+	int			used;
+	ApikeyHistoryCount of[1 + NAMES_MAX];
+} Counts;
+
+static void
+count(Counts *counts, const char *name, int64 amount)
+{
+	int			place = 0;
+
+	while (place < counts->used && strcmp(counts->of[place].name, name) != 0)
+		place++;
+	if (place == lengthof(counts->of))
+		place = 0;
+	else if (place == counts->used)
+		counts->of[counts->used++] = (ApikeyHistoryCount) {.name = name};
+	counts->of[place].count = apikey_credits_sum(counts->of[place].count, amount);
+}
+
+/* Counts what is in {"name": number, ...}. */
+static void
+count_json(Counts *counts, Datum json)
 {
 	Jsonb	   *object = DatumGetJsonbP(json);
 	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
 	JsonbValue	value;
-	StringInfoData result;
-	bool		found = false;
 
-	apikey_detail_begin(&result);
 	(void) JsonbIteratorNext(&iterator, &value, false);
 	while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
 	{
-		char	   *key = pnstrdup(value.val.string.val, value.val.string.len);
-		int64		number;
+		char	   *name = pnstrdup(value.val.string.val, value.val.string.len);
 
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		number = value.type != jbvNumeric ? 0 :
-			DatumGetInt64(DirectFunctionCall1(numeric_int8,
-											  NumericGetDatum(value.val.numeric)));
-		if (strcmp(key, name) == 0)
-		{
-			number = apikey_credits_sum(number, amount);
-			found = true;
-		}
-		apikey_detail_json(&result, key, psprintf(INT64_FORMAT, number));
+		if (value.type == jbvNumeric)
+			count(counts, name,
+				  DatumGetInt64(DirectFunctionCall1(numeric_int8,
+													NumericGetDatum(value.val.numeric))));
 	}
-	if (!found)
-		apikey_detail_json(&result, name, psprintf(INT64_FORMAT, amount));
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(apikey_detail_end(&result)));
+}
+
+/* Begins with what a row has in a column. */
+static void
+begin_counts(Counts *counts, const ApikeyRow *row, ApikeyHistoryColumn column)
+{
+	counts->used = 1;
+	counts->of[0] = (ApikeyHistoryCount) {.name = "other"};
+	count_json(counts, row->values[column]);
+}
+
+static void
+set_counts(ApikeyRow *row, ApikeyHistoryColumn column, const Counts *counts)
+{
+	StringInfoData json;
+
+	apikey_detail_begin(&json);
+	for (int i = 0; i < counts->used; i++)
+	{
+		if (i > 0 || counts->of[i].count != 0)
+			apikey_detail_json(&json, counts->of[i].name,
+							   psprintf(INT64_FORMAT, counts->of[i].count));
+	}
+	row->values[column] = DirectFunctionCall1(jsonb_in,
+											  CStringGetDatum(apikey_detail_end(&json)));
 }
 
 static void
@@ -217,19 +258,23 @@ add_uses(ApikeyRow *row, int64 uses)
 
 /* The same, and what else was counted. */
 static void
-add(ApikeyRow *row, uint64 uses, const List *counts)
+add(ApikeyRow *row, uint64 uses, const List *added)
 {
-	ListCell   *cell;
-
 	add_uses(row, (int64) uses);
-	foreach(cell, counts)
+	for (size_t i = 0; i < lengthof(counted_columns) && added != NIL; i++)
 	{
-		const ApikeyHistoryCount *count = lfirst(cell);
-		ApikeyHistoryColumn column = count->of_unit ? HISTORY_SPENT :
-			HISTORY_DENIED;
+		Counts		counts;
+		ListCell   *cell;
 
-		row->values[column] = json_plus(row->values[column], count->name,
-										count->count);
+		begin_counts(&counts, row, counted_columns[i]);
+		foreach(cell, added)
+		{
+			const ApikeyHistoryCount *more = lfirst(cell);
+
+			if (more->of_unit == (counted_columns[i] == HISTORY_SPENT))
+				count(&counts, more->name, more->count);
+		}
+		set_counts(row, counted_columns[i], &counts);
 	}
 }
 
@@ -324,8 +369,8 @@ apikey_history_add(ApikeyWriter *writer, const pg_uuid_t *id, uint64 uses,
 static bool
 sum_to_day(const ApikeyRow *hour)
 {
-	static const ApikeyHistoryColumn columns[] = {HISTORY_DENIED, HISTORY_SPENT};
 	ApikeyRow	day = *hour;
+	Counts		counts;
 	bool		found;
 
 	set_step(&day, begin_of(DatumGetTimestampTz(hour->values[HISTORY_STARTS_AT]),
@@ -334,24 +379,11 @@ sum_to_day(const ApikeyRow *hour)
 		return false;
 	found = find_row(&day);
 	add_uses(&day, DatumGetInt64(hour->values[HISTORY_USE_COUNT]));
-	for (size_t i = 0; i < lengthof(columns); i++)
+	for (size_t i = 0; i < lengthof(counted_columns); i++)
 	{
-		Jsonb	   *object = DatumGetJsonbP(hour->values[columns[i]]);
-		JsonbIterator *iterator = JsonbIteratorInit(&object->root);
-		JsonbValue	value;
-
-		(void) JsonbIteratorNext(&iterator, &value, false);
-		while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
-		{
-			char	   *name = pnstrdup(value.val.string.val, value.val.string.len);
-
-			(void) JsonbIteratorNext(&iterator, &value, true);
-			if (value.type == jbvNumeric)
-				day.values[columns[i]] =
-					json_plus(day.values[columns[i]], name,
-							  DatumGetInt64(DirectFunctionCall1(numeric_int8,
-																NumericGetDatum(value.val.numeric))));
-		}
+		begin_counts(&counts, &day, counted_columns[i]);
+		count_json(&counts, hour->values[counted_columns[i]]);
+		set_counts(&day, counted_columns[i], &counts);
 	}
 	put_row(&day, found);
 	return true;
@@ -407,24 +439,38 @@ find_old(Search *search)
 	UnregisterSnapshot(snapshot);
 }
 
-/* Sums, or removes, rows that nobody has. */
+/* Sums a row, or removes it; false where somebody has it, or its day's. */
+static bool
+retain(const Search *search, const ApikeyRow *row)
+{
+	if (!apikey_table_row_free(&apikey_history_table, apikey_row_id(row)) ||
+		(DatumGetTimestampTz(row->values[HISTORY_STARTS_AT]) >=
+		 search->days_before && !sum_to_day(row)))
+		return false;
+	apikey_table_delete(&apikey_history_table, apikey_row_id(row), false);
+	return true;
+}
+
 static void
 retain_some(List *rows, void *state)
 {
 	Search	   *search = state;
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
+												  "apikey history",
+												  ALLOCSET_DEFAULT_SIZES);
 	ListCell   *cell;
 
 	foreach(cell, rows)
 	{
-		ApikeyRow  *row = lfirst(cell);
+		MemoryContext context = MemoryContextSwitchTo(scratch);
+		bool		done = retain(search, lfirst(cell));
 
-		if (apikey_table_row_free(&apikey_history_table, apikey_row_id(row)) &&
-			(DatumGetTimestampTz(row->values[HISTORY_STARTS_AT]) <
-			 search->days_before || sum_to_day(row)))
-			apikey_table_delete(&apikey_history_table, apikey_row_id(row), false);
-		else
-			search->held = list_append_unique_ptr(search->held, row);
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(scratch);
+		if (!done)
+			search->held = list_append_unique_ptr(search->held, lfirst(cell));
 	}
+	MemoryContextDelete(scratch);
 }
 
 /*

@@ -85,6 +85,25 @@ is(sql('anna', "SELECT key_name, step, use_count FROM apikey_usage_history ORDER
 sql('anna', "SELECT apikey_check('$own')");
 $node->safe_psql('postgres', 'SELECT apikey_flush()');
 is(sql('anna', "SELECT step, use_count FROM apikey_usage_history WHERE key_name = 'own'"), '1 day|2', 'and days are written');
+# Of ever new names of units a row has some, and the sum of all others.
+my $many = sql('anna', "SELECT apikey_create('many')");
+for my $round (1 .. 10)
+{
+	my @units = map { "unit_${round}_$_" } 1 .. 8;
+	sql('anna', "SELECT apikey_limit_drop(id) FROM apikey_limits WHERE key_id = apikey_id('$many')",
+		(map { "SELECT apikey_limit_set('$_', 100, '1 day', key => apikey_id('$many'))" } @units));
+	sql('anna', "SELECT code FROM apikey_verify('$many', costs => '{" . join(', ', map { qq("$_": 3) } @units) . "}')");
+	$node->safe_psql('postgres', 'SELECT apikey_flush()');
+}
+my $names = q{SELECT count(*), sum(value::int), max(value::int) FILTER (WHERE key = 'other') FROM apikey_usage_history, jsonb_each_text(spent) WHERE key_name = 'many' GROUP BY step};
+is(sql('anna', $names), '65|240|48', 'a bounded number of units, and all that was spent');
+# Hours with many are summed to such a day, quickly.
+$node->safe_psql('postgres', q{
+	UPDATE apikey_history SET step = '1 hour', starts_at = date_trunc('day', now(), 'UTC') - interval '3 days', spent = (SELECT jsonb_object_agg('a_unit_' || i, 2) FROM generate_series(1, 5000) i) WHERE key_name = 'many';
+	INSERT INTO apikey_history SELECT gen_random_uuid(), key_id, key_name, key_owner, key_owner_name, key_subject, place, organization, project,
+		starts_at + h * interval '1 hour', step, use_count, denied, (SELECT jsonb_object_agg('b_unit_' || i, 2) FROM generate_series(1, 5000) i) FROM apikey_history, generate_series(1, 19) h WHERE key_name = 'many'});
+ok($node->poll_query_until('postgres', "SELECT apikey_flush() IS NOT NULL AND NOT EXISTS (SELECT FROM apikey_usage_history WHERE step = '1 hour')"), 'hours are summed');
+is(sql('anna', $names), '65|200000|199872', 'to a day that has as many');
 # It stays when the key is gone, as its events do.
 sql('anna', "SELECT apikey_delete(apikey_id('$own'), 'own')");
 is(sql('anna', "SELECT use_count FROM apikey_usage_history WHERE key_name = 'own'"), '2', 'of a key that is gone');
