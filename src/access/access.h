@@ -30,7 +30,6 @@ typedef enum ApikeyMemberColumn
 
 /* member.c */
 extern ApikeyTable apikey_member_table;
-extern ApikeyTransactionPart apikey_member_transaction;
 extern void apikey_member_scan(const pg_uuid_t *organization,
 							   const pg_uuid_t *project,
 							   ApikeyVisit visit, void *state);
@@ -46,6 +45,9 @@ extern void apikey_member_put(const ApikeyTenant *tenant, Oid member,
 							  text *subject, ApikeyRole role);
 extern bool apikey_member_remove_from(const ApikeyTenant *tenant, bool locked,
 									  Oid member, text *subject);
+
+/* member_id.c */
+extern ApikeyTransactionPart apikey_member_transaction;
 
 /* tenant.c */
 extern ApikeyRole apikey_tenant_role(const ApikeyTenant *tenant);

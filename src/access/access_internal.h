@@ -25,6 +25,13 @@ extern bool apikey_hold_take(const ApikeyTenant *organization);
 extern bool apikey_member_covers(const ApikeyRow *row, Oid role,
 								 const text *subject);
 
+/* member_id.c */
+extern void apikey_member_note_removed(const ApikeyTenant *tenant, Oid member,
+									   const text *subject,
+									   const pg_uuid_t *id);
+extern void apikey_member_new_id(const ApikeyTenant *tenant, Oid member,
+								 const text *subject, pg_uuid_t *id);
+
 /* viewer.c */
 extern void apikey_viewer_memberships(ApikeyViewer *viewer,
 									  ApikeyVisitMembership visit,

@@ -10,7 +10,6 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
@@ -355,67 +354,6 @@ make_way(const ApikeyTenant *tenant, Oid member, const text *subject)
 		(void) apikey_member_finish(&search.id, APIKEY_LOCK_UPDATE);
 }
 
-/* A member that this transaction has removed, with the id that its row had. */
-typedef struct Removed
-{
-	ApikeyNoted noted;
-	pg_uuid_t	id;
-	pg_uuid_t	tenant;
-	Oid			member;
-	text	   *subject;		/* or NULL */
-} Removed;
-
-ApikeyTransactionPart apikey_member_transaction = {.size = sizeof(Removed)};
-
-static const pg_uuid_t *
-tenant_id(const ApikeyTenant *tenant)
-{
-	const pg_uuid_t *project = apikey_tenant_project(tenant);
-
-	return project != NULL ? project : apikey_tenant_organization(tenant);
-}
-
-static void
-note_removed(const ApikeyTenant *tenant, Oid member, const text *subject,
-			 const pg_uuid_t *id)
-{
-	Removed    *removed = apikey_transaction_note(&apikey_member_transaction);
-
-	removed->id = *id;
-	removed->tenant = *tenant_id(tenant);
-	removed->member = member;
-	if (subject != NULL)
-	{
-		removed->subject = MemoryContextAlloc(TopTransactionContext,
-											  VARSIZE_ANY(subject));
-		memcpy(removed->subject, subject, VARSIZE_ANY(subject));
-	}
-}
-
-/*
- * The id of a new row.  Whoever removes a member while a transaction is open
- * that removes it, and adds it again, means that row too: so it has the id of
- * the one before.
- */
-static void
-new_id(const ApikeyTenant *tenant, Oid member, const text *subject,
-	   pg_uuid_t *id)
-{
-	const Removed *removed = (const Removed *) apikey_member_transaction.noted;
-
-	for (int i = apikey_member_transaction.count - 1; i >= 0; i--)
-	{
-		if (removed[i].member == member &&
-			memcmp(&removed[i].tenant, tenant_id(tenant), sizeof(pg_uuid_t)) == 0 &&
-			apikey_same_text(removed[i].subject, subject))
-		{
-			*id = removed[i].id;
-			return;
-		}
-	}
-	apikey_generate_id(id);
-}
-
 /*
  * Adds a member to a tenant that the caller has locked, or changes its role.
  */
@@ -448,7 +386,7 @@ apikey_member_put(const ApikeyTenant *tenant, Oid member, text *subject,
 
 	make_way(tenant, member, subject);
 	apikey_row_clear(&row);
-	new_id(tenant, member, subject, &id);
+	apikey_member_new_id(tenant, member, subject, &id);
 	apikey_row_set_pointer(&row, APIKEY_MEMBER_ID, &id);
 	apikey_row_set_pointer(&row, APIKEY_MEMBER_ORGANIZATION,
 						   apikey_tenant_organization(tenant));
@@ -503,7 +441,7 @@ apikey_member_remove_from(const ApikeyTenant *tenant, bool locked, Oid member,
 	if (!tenant->is_project && !locked)
 		lock_leaving(tenant, &row);
 	apikey_member_end(&row);
-	note_removed(tenant, member, subject, apikey_row_id(&row));
+	apikey_member_note_removed(tenant, member, subject, apikey_row_id(&row));
 	apikey_event_member(tenant, APIKEY_EVENT_MEMBER_REMOVED, member, subject,
 						apikey_row_role(&row, APIKEY_MEMBER_ROLE),
 						APIKEY_ROLE_NONE);
