@@ -111,6 +111,6 @@ extern bool apikey_expiry_tell(TimestampTz *again);
 /* orphan.c */
 extern ApikeyTransactionPart apikey_orphan_transaction;
 extern void apikey_orphan_role_dropped(void);
-extern bool apikey_orphan_revoke_found(void);
+extern bool apikey_orphan_revoke_found(TimestampTz *again);
 
 #endif							/* APIKEY_KEYS_H */

@@ -20,7 +20,8 @@
 #include "rows/rows.h"
 #include "keys/keys_internal.h"
 
-#define FOUND_MAX		500		/* keys a step */
+#define SEEN_AT_ONCE	1000	/* keys that are looked at in a step */
+#define LOOK_AGAIN		USECS_PER_MINUTE	/* for what was left */
 
 static bool dropped_role = false;
 
@@ -44,7 +45,8 @@ apikey_orphan_role_dropped(void)
 /* A part of the worker's way through all keys, in the order of their ids. */
 typedef struct Search
 {
-	pg_uuid_t	after;
+	pg_uuid_t	after;			/* the last that was looked at */
+	int			seen;
 	List	   *ids;
 } Search;
 
@@ -54,13 +56,14 @@ collect_id(const ApikeyRow *key, void *state)
 	Search	   *search = state;
 	pg_uuid_t  *id;
 
-	if (!key->nulls[APIKEY_KEY_REVOKED_AT] ||
-		apikey_key_owner_stands(key))
-		return true;
-	id = palloc(sizeof(pg_uuid_t));
-	*id = *apikey_row_id(key);
-	search->ids = lappend(search->ids, id);
-	return list_length(search->ids) < FOUND_MAX;
+	search->after = *apikey_row_id(key);
+	if (key->nulls[APIKEY_KEY_REVOKED_AT] && !apikey_key_owner_stands(key))
+	{
+		id = palloc(sizeof(pg_uuid_t));
+		*id = search->after;
+		search->ids = lappend(search->ids, id);
+	}
+	return ++search->seen < SEEN_AT_ONCE;
 }
 
 /* Looks for the next keys of roles that do not exist. */
@@ -68,10 +71,13 @@ static void
 find_next(Search *search)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
+	pg_uuid_t	after = search->after;
 	ScanKeyData key;
 
+	search->seen = 0;
+	search->ids = NIL;
 	ScanKeyInit(&key, APIKEY_KEY_ID + 1, BTGreaterStrategyNumber, F_UUID_GT,
-				UUIDPGetDatum(&search->after));
+				UUIDPGetDatum(&after));
 	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_PKEY, &key, 1,
 					  snapshot, collect_id, search);
 	UnregisterSnapshot(snapshot);
@@ -108,12 +114,13 @@ roles_change(void)
 }
 
 /*
- * For the worker, in a transaction: a step through the keys of dropped roles;
- * false for the last.  What was locked, and whose role is not yet gone, is left
- * for another way through.
+ * For the worker, in a transaction: a step through all keys for those of dropped
+ * roles, and when to take the next; true where that is now.  What was locked, and
+ * whose role is not yet gone, is left for another way through, later: anybody can
+ * leave a change of a role open, and the way is as long as there are keys.
  */
 bool
-apikey_orphan_revoke_found(void)
+apikey_orphan_revoke_found(TimestampTz *again)
 {
 	static bool begun = false;
 	static uint64 dropped;
@@ -126,14 +133,12 @@ apikey_orphan_revoke_found(void)
 		left = roles_change();
 		memset(&search, 0, sizeof(search));
 	}
-	search.ids = NIL;
 	find_next(&search);
 	if (apikey_attempt_each(revoke_some, search.ids, &left) != NIL)
 		left = true;
-	begun = list_length(search.ids) == FOUND_MAX;
-	if (begun)
-		search.after = *(pg_uuid_t *) llast(search.ids);
-	else if (!left)
+	begun = search.seen == SEEN_AT_ONCE;
+	if (!begun)
 		apikey_stats_orphans_revoked(dropped);
+	*again = begun ? 0 : left ? GetCurrentTimestamp() + LOOK_AGAIN : DT_NOEND;
 	return begun;
 }

@@ -303,6 +303,13 @@ apikey_stats_visits_asked(ApikeyVisitFor what)
 	return pg_atomic_read_u64(&my_stats()->asked[what]);
 }
 
+/* Is there to be a visit, at some time? */
+bool
+apikey_stats_visit_waits(ApikeyVisitFor what)
+{
+	return pg_atomic_read_u64(&my_stats()->visit_at[what]) != (uint64) DT_NOEND;
+}
+
 /*
  * The worker begins its visit, if that is due, before it looks at anything.
  * If it does not come to its end, there is to be another one, again.

@@ -22,6 +22,7 @@ typedef enum ApikeyVisitFor
 {
 	APIKEY_VISIT_EXPIRY,		/* a key comes near its expiry */
 	APIKEY_VISIT_IDLE,			/* one may have been idle for too long */
+	APIKEY_VISIT_ORPHANS,		/* a role's drop may have ended since */
 	APIKEY_VISITS
 } ApikeyVisitFor;
 
@@ -46,6 +47,7 @@ extern void apikey_stats_orphans_revoked(uint64 dropped);
 extern bool apikey_stats_orphans_left(void);
 extern void apikey_stats_visit(ApikeyVisitFor what, TimestampTz at);
 extern uint64 apikey_stats_visits_asked(ApikeyVisitFor what);
+extern bool apikey_stats_visit_waits(ApikeyVisitFor what);
 extern bool apikey_stats_begin_visit(ApikeyVisitFor what, TimestampTz again);
 extern void apikey_stats_end_visit(ApikeyVisitFor what, TimestampTz again,
 								   TimestampTz next);

@@ -243,14 +243,23 @@ rehash_step(bool first)
 }
 
 static bool
-orphan_step(bool first pg_attribute_unused())
+orphan_step(bool first)
 {
-	bool		more;
+	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
+	TimestampTz next = DT_NOEND;
+	bool		more = false;
 
-	if (!apikey_stats_orphans_left() || !apikey_step_begin())
+	if (apikey_stats_orphans_left() ||
+		(first && flush_all && apikey_stats_visit_waits(APIKEY_VISIT_ORPHANS)))
+		apikey_stats_visit(APIKEY_VISIT_ORPHANS, GetCurrentTimestamp());
+	if (!apikey_stats_begin_visit(APIKEY_VISIT_ORPHANS, again))
 		return false;
-	more = apikey_orphan_revoke_found();
-	apikey_step_commit();
+	if (apikey_step_begin())
+	{
+		more = apikey_orphan_revoke_found(&next);
+		apikey_step_commit();
+	}
+	apikey_stats_end_visit(APIKEY_VISIT_ORPHANS, again, next);
 	return more;
 }
 

@@ -240,7 +240,28 @@ sql('BEGIN', 'DROP ROLE emil', q{PREPARE TRANSACTION 'emil'});
 usleep(500_000);
 is(sql(q{SELECT revoked_at IS NULL FROM apikey_key WHERE name = 'emils'}), 't', 'a prepared drop revokes nothing');
 sql(q{COMMIT PREPARED 'emil'});
-ok($node->poll_query_until('postgres', q{SELECT revoke_reason = 'owner dropped' FROM apikey_key WHERE name = 'emils'}), 'once it is committed the worker marks its keys');
+ok($node->poll_query_until('postgres', q{SELECT apikey_flush() IS NOT NULL AND revoke_reason = 'owner dropped' FROM apikey_key WHERE name = 'emils'}), 'once it is committed the worker marks its keys');
+# Who leaves a change of a role open does not have it look at all keys at each
+# flush; and many keys are many steps.
+sql('CREATE ROLE frieda; CREATE ROLE gert');
+my $changer = $node->background_psql('postgres');
+$changer->query_safe(q{BEGIN; ALTER ROLE gert CONNECTION LIMIT 5});
+for my $part (0 .. 3)
+{
+	sql("SELECT count(apikey_create('key-$part-' || i)) FROM generate_series(1, 1000) i", 'SET ROLE frieda', "SELECT count(apikey_create('friedas-$part-' || i)) FROM generate_series(1, 10) i");
+}
+sql('DROP ROLE frieda');
+my $marked = q{SELECT count(*) FROM apikey_key WHERE name LIKE 'friedas-%' AND revoked_at IS NOT NULL};
+ok($node->poll_query_until('postgres', $marked, '40'), 'the worker marks the keys of a dropped role, whoever changes another');
+cmp_ok(sql(q{SELECT count(DISTINCT xmin::text) FROM apikey_key WHERE name LIKE 'friedas-%'}), '>=', 3, 'in steps of a bounded length');
+usleep(500_000);
+sql(q{UPDATE apikey_key SET revoked_at = NULL, revoke_reason = NULL WHERE name LIKE 'friedas-%'});
+usleep(2_000_000);
+is(sql($marked), '0', 'it does not look at all of them at each flush');
+$changer->query_safe('ROLLBACK');
+$changer->quit;
+sql('SELECT apikey_flush()');
+is(sql($marked), '40', 'but later, or on request');
 # A database that nobody can connect to for a while holds up no other.
 my $renamer = $node->background_psql('postgres');
 $node->safe_psql('other', "SELECT apikey_check('$of{other}')");
