@@ -1620,7 +1620,7 @@ COMMENT ON FUNCTION @extschema@.apikey_member_add(text, regrole,
 		@extschema@.apikey_role, text) IS
 	'Makes member, with subject that application''s user of it alone, a member of the organization or project of this path, as role, or changes its role, for owners. 42704: no such organization, project or role; 42501: not its owner; 22023, 22004: a bad subject, a null; 55000: an organization must keep an owner.';
 COMMENT ON FUNCTION @extschema@.apikey_member_remove(text, regrole, text) IS
-	'Takes member, with subject that application''s user of it, from the organization or project of this path, for owners and for that member itself; returns false where it was none. 42704: no such organization or project; 42501: neither its owner nor that member; 22004: a null; 55000: an organization must keep an owner.';
+	'Takes member, with subject that application''s user of it, from the organization or project of this path, for owners; returns false where it was none. 42704: no such organization or project; 42501: not its owner; 22004: a null; 55000: an organization must keep an owner.';
 COMMENT ON FUNCTION @extschema@.apikey_organization_drop(text, text) IS
 	'Removes the organization of this path with its projects, members and keys, for owners; the events stay. confirm_name repeats path. Returns true. 42704: no such organization; 42501: not its owner; 22023, 22004: not confirmed.';
 COMMENT ON FUNCTION @extschema@.apikey_project_drop(text, text) IS

@@ -872,7 +872,7 @@ CREATE FUNCTION @extschema@.apikey_member_remove(path text, member regrole,
 	RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION @extschema@.apikey_member_remove(text, regrole, text) IS
-	'Takes member, with subject that application''s user of it, from the organization or project of this path, for owners and for that member itself; returns false where it was none. 42704: no such organization or project; 42501: neither its owner nor that member; 22004: a null; 55000: an organization must keep an owner.';
+	'Takes member, with subject that application''s user of it, from the organization or project of this path, for owners; returns false where it was none. 42704: no such organization or project; 42501: not its owner; 22004: a null; 55000: an organization must keep an owner.';
 
 CREATE FUNCTION @extschema@.apikey_organization_drop(path text, confirm_name text)
 	RETURNS boolean

@@ -142,7 +142,6 @@ CREATE TABLE regress_acts (n int, act text, query text);
 GRANT SELECT ON regress_acts, regress_roles TO PUBLIC;
 INSERT INTO regress_acts VALUES
 	(1, 'add member', $$SELECT apikey_member_add('acme/payments', 'regress_apikey_zoe', 'developer')$$),
-	-- which is herself, for one of them: a member may leave
 	(2, 'remove member', $$SELECT apikey_member_remove('acme/payments', 'regress_apikey_dora')$$),
 	(3, 'settings', $$UPDATE apikey_projects SET members_can_view = true WHERE path = 'acme/payments'$$),
 	(4, 'drop', $$SELECT apikey_project_drop('acme/payments', 'acme/payments')$$),

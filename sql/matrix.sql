@@ -68,12 +68,9 @@ INSERT INTO regress_calls (call, query) VALUES
 	('create project', 'SELECT apikey_project_create(''acme/new'')'),
 	('add organization member', 'SELECT apikey_member_add(''acme'', ''regress_apikey_outsider'', ''developer'')'),
 	('remove organization member', 'SELECT apikey_member_remove(''acme'', ''regress_apikey_org_dev'')'),
-	('leave organization', 'SELECT apikey_member_remove(''acme'', current_user::text::regrole)'),
 	('drop organization', 'SELECT apikey_organization_drop(''acme'', ''acme'')'),
 	('add member', 'SELECT apikey_member_add(''acme/pay'', ''regress_apikey_outsider'', ''developer'')'),
 	('remove member', 'SELECT apikey_member_remove(''acme/pay'', ''regress_apikey_dev'')'),
-	('leave', 'SELECT apikey_member_remove(''acme/pay'', current_user::text::regrole)'),
-	('leave for all of the group', 'SELECT apikey_member_remove(''acme/pay'', ''regress_apikey_group'')'),
 	('change settings', 'UPDATE apikey_projects SET max_keys = 100 WHERE path = ''acme/pay'''),
 	('drop project', 'SELECT apikey_project_drop(''acme/pay'', ''acme/pay'')'),
 	('create key', 'SELECT apikey_create(''new'', ''acme/pay'')'),
@@ -121,13 +118,10 @@ see key's use;1;0;0;1;1;0;0;0;0;1;1
 see events of the project;1;0;0;1;0;0;0;0;0;1;1
 create project;ok;42501;42501;no;no;no;no;no;no;42501;ok
 add organization member;ok;42501;42501;no;no;no;no;no;no;42501;ok
-remove organization member;ok;42501;ok;no;no;no;no;no;no;42501;ok
-leave organization;55000;ok;ok;no;no;no;no;no;no;42501;ok
+remove organization member;ok;42501;42501;no;no;no;no;no;no;42501;ok
 drop organization;ok;42501;42501;no;no;no;no;no;no;42501;ok
 add member;ok;42501;42501;ok;42501;42501;42501;42501;no;42501;ok
-remove member;ok;42501;42501;ok;42501;ok;42501;42501;no;42501;ok
-leave;ok;ok;ok;ok;ok;ok;ok;ok;no;42501;ok
-leave for all of the group;ok;42501;42501;ok;42501;42501;42501;ok;no;42501;ok
+remove member;ok;42501;42501;ok;42501;42501;42501;42501;no;42501;ok
 change settings;1;42501;42501;1;42501;42501;42501;42501;0;42501;1
 drop project;ok;42501;42501;ok;42501;42501;42501;42501;no;42501;ok
 create key;ok;ok;42501;ok;ok;42501;42501;ok;no;42501;ok

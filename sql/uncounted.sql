@@ -48,7 +48,6 @@ INSERT INTO regress_try.probes
 			SELECT apikey_project_create(%1$L || '/new');
 			SELECT apikey_member_add(%1$L, 'regress_apikey_anna', 'developer');
 			SELECT apikey_member_remove(%1$L, 'regress_apikey_anna');
-			SELECT apikey_member_remove(%1$L, 'regress_apikey_stranger');
 			SELECT apikey_organization_drop(%1$L, %1$L);
 			SELECT apikey_project_drop(%1$L, %1$L);
 			SELECT apikey_project_apply(%1$L);

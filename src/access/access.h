@@ -43,8 +43,8 @@ extern void apikey_member_end(const ApikeyRow *row);
 extern bool apikey_member_finish(const pg_uuid_t *id, ApikeyLock lock);
 extern void apikey_member_put(const ApikeyTenant *tenant, Oid member,
 							  text *subject, ApikeyRole role);
-extern bool apikey_member_remove_from(const ApikeyTenant *tenant, bool locked,
-									  Oid member, text *subject);
+extern bool apikey_member_remove_from(const ApikeyTenant *tenant, Oid member,
+									  text *subject);
 
 /* member_id.c */
 extern ApikeyTransactionPart apikey_member_transaction;
@@ -53,7 +53,7 @@ extern ApikeyTransactionPart apikey_member_transaction;
 extern ApikeyRole apikey_tenant_role(const ApikeyTenant *tenant);
 pg_noreturn extern void apikey_tenant_refuse_unknown(const char *path,
 													 bool is_project);
-extern bool apikey_tenant_open_to_remove(const text *path, bool itself,
+extern void apikey_tenant_open_to_remove(const text *path,
 										 ApikeyTenant *tenant);
 extern void apikey_tenant_open(const text *path, ApikeyTenant *tenant);
 extern void apikey_tenant_open_with(const text *path, ApikeyLock lock,

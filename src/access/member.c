@@ -406,29 +406,9 @@ apikey_member_put(const ApikeyTenant *tenant, Oid member, text *subject,
 						role, APIKEY_ROLE_NONE);
 }
 
-/*
- * Who leaves an organization that is not locked has its own row meanwhile, so that
- * nobody makes it the only owner.
- */
-static void
-lock_leaving(const ApikeyTenant *tenant, ApikeyRow *row)
-{
-	pg_uuid_t	id = *apikey_row_id(row);
-
-	if (!apikey_table_lock(&apikey_member_table, &id, APIKEY_LOCK_UPDATE, row) ||
-		apikey_row_role(row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not leave organization \"%s\" due to a concurrent change",
-						tenant->path)));
-}
-
-/*
- * Removes a member from an opened tenant, which is locked or not; false where it
- * is none.
- */
+/* Removes a member from an opened tenant; false where it is none. */
 bool
-apikey_member_remove_from(const ApikeyTenant *tenant, bool locked, Oid member,
+apikey_member_remove_from(const ApikeyTenant *tenant, Oid member,
 						  text *subject)
 {
 	ApikeyRow	row;
@@ -438,8 +418,6 @@ apikey_member_remove_from(const ApikeyTenant *tenant, bool locked, Oid member,
 		return false;
 	if (last_owner)
 		refuse_last_owner(tenant);
-	if (!tenant->is_project && !locked)
-		lock_leaving(tenant, &row);
 	apikey_member_end(&row);
 	apikey_member_note_removed(tenant, member, subject, apikey_row_id(&row));
 	apikey_event_member(tenant, APIKEY_EVENT_MEMBER_REMOVED, member, subject,

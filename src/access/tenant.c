@@ -168,22 +168,17 @@ apikey_tenant_open(const text *path, ApikeyTenant *tenant)
 }
 
 /*
- * Opens a tenant for a member to be removed, by its owners, or by that member
- * itself.  A project's row is not locked for that, so that who drops it, and is to
- * be removed, holds nobody up; nor is an organization's for who is no owner of it.
- * True where it is.
+ * Opens a tenant for a member to be removed, by its owners.  A project's row is
+ * not locked for that, so that who drops it, and is to be removed, holds nobody
+ * up.
  */
-bool
-apikey_tenant_open_to_remove(const text *path, bool itself,
-							 ApikeyTenant *tenant)
+void
+apikey_tenant_open_to_remove(const text *path, ApikeyTenant *tenant)
 {
-	authorize(tenant, find_tenant(path, tenant),
-			  itself ? APIKEY_ROLE_DEVELOPER : APIKEY_ROLE_OWNER);
-	if (tenant->is_project ||
-		(itself && apikey_tenant_role(tenant) < APIKEY_ROLE_OWNER))
-		return false;
-	apikey_tenant_open(path, tenant);
-	return true;
+	if (names_project(path))
+		authorize(tenant, find_tenant(path, tenant), APIKEY_ROLE_OWNER);
+	else
+		apikey_tenant_open(path, tenant);
 }
 
 /* Opens the project whose row has an id for a change, by its owners. */

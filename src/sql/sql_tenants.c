@@ -98,7 +98,7 @@ apikey_member_add(PG_FUNCTION_ARGS)
 /*
  * apikey_member_remove(path text, member regrole, subject text)
  *		returns boolean
- *		False where there was no such member.  A member may remove itself.
+ *		False where there was no such member.
  */
 PG_FUNCTION_INFO_V1(apikey_member_remove);
 Datum
@@ -107,14 +107,11 @@ apikey_member_remove(PG_FUNCTION_ARGS)
 	text	   *path = apikey_required_text(fcinfo, 0, "path");
 	text	   *subject = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
 	ApikeyTenant tenant;
-	bool		locked;
 
 	PreventCommandIfReadOnly("apikey_member_remove()");
 	apikey_require(fcinfo, 1, "member");
-	locked = apikey_tenant_open_to_remove(path,
-										  apikey_principal_matches(PG_GETARG_OID(1), subject),
-										  &tenant);
-	PG_RETURN_BOOL(apikey_member_remove_from(&tenant, locked, PG_GETARG_OID(1),
+	apikey_tenant_open_to_remove(path, &tenant);
+	PG_RETURN_BOOL(apikey_member_remove_from(&tenant, PG_GETARG_OID(1),
 											 subject));
 }
 
