@@ -66,7 +66,8 @@ apikey_account_of_limit_changed(const ApikeyRow *limit, int64 more,
 		apikey_account_put_back(&row, apikey_account_take_out(&row, true));
 		apikey_account_raise_generation(&row);
 	}
-	apikey_account_set_balance(&row, apikey_account_balance(&row) + more);
+	apikey_account_set_balance(&row,
+							   apikey_credits_sum(apikey_account_balance(&row), more));
 	set_limit(&row, limit, restart, GetCurrentTimestamp());
 	apikey_account_write_here(&row);
 	apikey_lease_changed(apikey_row_id(limit));

@@ -488,6 +488,13 @@ $node->restart;
 is(lefts(), '190 0', 'after a restart');
 is(again(qq{SELECT code FROM apikey_verify('$second', project => 'acme', cost => 0, costs => '{"tokens": 1}')}), 'rate_limited', 'still in debt');
 
+# What is left ends where a number does.
+my $sums = limit('anna', "'sums', 1, NULL, 'balance', key => apikey_id('$second')");
+sql('anna', "SELECT count(apikey_limit_add('$sums', 9007199254740992)) FROM generate_series(1, 1023)");
+sql('anna', "UPDATE apikey_limits SET amount = $_ WHERE id = '$sums'") for 9007199254740992, 1, 9007199254740992;
+cmp_ok(left_of($sums), '>', 9e18, 'a balance does not wrap round');
+sql('anna', "SELECT apikey_limit_drop('$sums')");
+
 # Dropping a project drops its limits; a key its own.
 sql('anna', "SELECT apikey_limit_set('t', 1, '1 day', key => apikey_id('$second')), apikey_limit_set('t', 1, '1 day', path => 'acme/pay', subject => 'x')");
 sql('anna', "SELECT apikey_project_drop('acme/pay', 'acme/pay')");
