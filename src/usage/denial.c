@@ -167,6 +167,7 @@ apikey_denial_tell(bool first, bool all)
 	static int	from = 0;
 	TimestampTz now = GetCurrentTimestamp();
 	List	   *found;
+	List	   *failed = NIL;
 	ListCell   *cell;
 
 	if (first)
@@ -176,11 +177,14 @@ apikey_denial_tell(bool first, bool all)
 		return false;
 	if (apikey_step_begin())
 	{
-		(void) apikey_attempt_each(tell_some, found, NULL);
+		failed = apikey_attempt_each(tell_some, found, NULL);
 		apikey_step_commit();
 	}
 	foreach(cell, found)
-		told(lfirst(cell), now);
+	{
+		if (!list_member_ptr(failed, lfirst(cell)))
+			told(lfirst(cell), now);
+	}
 	return true;
 }
 
