@@ -23,8 +23,11 @@
  * note's number, from 1 on, and 0 for none.  It is looked for with a slot's mutex
  * held, for which others spin; so however many notes there are, that takes no
  * longer.  There are twice as many places as there is room for notes.  What goes
- * first is what came last, so a place that is free ends a search.
+ * first is what came last, so a place that is free ends a search.  Few notes, as
+ * most transactions have, are looked through as they are.
  */
+#define FEW_SPENDS		16
+
 static int *last = NULL;		/* in TopTransactionContext */
 static uint32 last_mask = 0;
 
@@ -65,6 +68,8 @@ apikey_spend_reserve(void)
 	uint32		needed;
 
 	apikey_transaction_reserve(&apikey_spend_transaction);
+	if (last == NULL && spend_count < FEW_SPENDS)
+		return;
 	needed = pg_nextpower2_32(2 * (uint32) apikey_spend_transaction.room);
 	if (last != NULL && last_mask >= needed - 1)
 		return;
@@ -83,15 +88,29 @@ apikey_spend_reserve(void)
 	}
 }
 
+/* The last note of what was spent of a lease of an era; NULL for none. */
+static ApikeySpend *
+find_last(const pg_uuid_t *account, uint64 era)
+{
+	int			number = last == NULL ? 0 : *last_of(account, era);
+
+	for (int i = spend_count; last == NULL && number == 0 && i > 0; i--)
+	{
+		if (spends[i - 1].effect == APIKEY_SPEND_ONLY && spends[i - 1].era == era &&
+			memcmp(&spends[i - 1].account, account, sizeof(pg_uuid_t)) == 0)
+			number = i;
+	}
+	return number == 0 ? NULL : &spends[number - 1];
+}
+
 /* What this subtransaction has spent of a lease of an era; NULL for nothing. */
 ApikeySpend *
 apikey_spend_own(const pg_uuid_t *account, uint64 era)
 {
-	int			number = last == NULL ? 0 : *last_of(account, era);
+	ApikeySpend *spend = find_last(account, era);
 
-	return number != 0 &&
-		spends[number - 1].noted.level >= GetCurrentTransactionNestLevel() ?
-		&spends[number - 1] : NULL;
+	return spend != NULL &&
+		spend->noted.level >= GetCurrentTransactionNestLevel() ? spend : NULL;
 }
 
 /* May this transaction pin a slot, whose mutex is held? */
@@ -131,7 +150,7 @@ apikey_spend_record(const pg_uuid_t *account, const ApikeySlotHint *hint,
 	spend->amount = amount;
 	spend->effect = effect;
 	spend->pins = pin != APIKEY_PIN_NONE;
-	if (effect == APIKEY_SPEND_ONLY)
+	if (effect == APIKEY_SPEND_ONLY && last != NULL)
 		link_spend(spend);
 	return spend;
 }
