@@ -205,27 +205,16 @@ read_handle(const ApikeyImportHash *import_hash, const text *lookup,
 	return true;
 }
 
-static bool
-found_key(const ApikeyRow *row pg_attribute_unused(), void *state)
-{
-	*(bool *) state = true;
-	return false;
-}
-
 /* Does a key name an id in a column that has this index? */
 static bool
 any_names(const pg_uuid_t *id, ApikeyKeyColumn column, ApikeyRelation index)
 {
-	Snapshot	snapshot = apikey_latest_snapshot();
-	bool		found = false;
 	ScanKeyData key;
+	ApikeyRow	row;
 
 	ScanKeyInit(&key, column + 1, BTEqualStrategyNumber, F_UUID_EQ,
 				UUIDPGetDatum(id));
-	apikey_table_walk(&apikey_key_table, index, &key, 1, snapshot, found_key,
-					  &found);
-	UnregisterSnapshot(snapshot);
-	return found;
+	return apikey_table_find(&apikey_key_table, index, &key, 1, &row);
 }
 
 /*
