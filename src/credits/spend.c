@@ -92,15 +92,19 @@ apikey_spend_reserve(void)
 static ApikeySpend *
 find_last(const pg_uuid_t *account, uint64 era)
 {
-	int			number = last == NULL ? 0 : *last_of(account, era);
-
-	for (int i = spend_count; last == NULL && number == 0 && i > 0; i--)
+	if (last != NULL)
 	{
-		if (spends[i - 1].effect == APIKEY_SPEND_ONLY && spends[i - 1].era == era &&
-			memcmp(&spends[i - 1].account, account, sizeof(pg_uuid_t)) == 0)
-			number = i;
+		int			number = *last_of(account, era);
+
+		return number == 0 ? NULL : &spends[number - 1];
 	}
-	return number == 0 ? NULL : &spends[number - 1];
+	for (int i = spend_count - 1; i >= 0; i--)
+	{
+		if (spends[i].effect == APIKEY_SPEND_ONLY && spends[i].era == era &&
+			memcmp(&spends[i].account, account, sizeof(pg_uuid_t)) == 0)
+			return &spends[i];
+	}
+	return NULL;
 }
 
 /* What this subtransaction has spent of a lease of an era; NULL for nothing. */
