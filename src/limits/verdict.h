@@ -65,6 +65,8 @@ typedef struct ApikeyVerdict
 	const ApikeySpan *span;		/* of a token; NULL for a key */
 	ApikeySpan	fresh_span;
 	bool		known;			/* the secret matched: there is a key */
+	uint64		begun;			/* what apikey_changes_begin said before it was
+								 * read, where nothing is remembered */
 	bool		rated;			/* what follows is known */
 	int32		rate_remaining;
 	TimestampTz rate_reset_at;	/* 0: never */

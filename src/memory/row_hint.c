@@ -18,10 +18,10 @@
 #include "text/text.h"
 #include "memory/memory.h"
 
-static uint64
+static uint32
 beginning(const uint8 *digest)
 {
-	uint64		result;
+	uint32		result;
 
 	memcpy(&result, digest, sizeof(result));
 	return result;

@@ -113,6 +113,7 @@ key_slot(int number, const ApikeySlotKey *key, uint32 hash)
 	slot->in_debt = 0;
 	slot->arrival_era = pg_prng_uint32(&pg_global_prng_state);
 	memset(&slot->rows, 0, sizeof(slot->rows));
+	slot->whose = 0;
 	memset(&slot->flush, 0, sizeof(slot->flush));
 	memset(&slot->denial, 0, sizeof(slot->denial));
 	memset(&slot->lease, 0, sizeof(slot->lease));

@@ -122,7 +122,7 @@ typedef struct ApikeyDenial
 /* Where the rows of a key were, for whoever offers what was offered then. */
 typedef struct ApikeyRowHints
 {
-	uint64		offered;		/* the beginning of its digest */
+	uint32		offered;		/* the beginning of its digest */
 	ApikeyRowHint digest;
 	ApikeyRowHint key;
 } ApikeyRowHints;
@@ -150,6 +150,8 @@ typedef struct ApikeySlot
 	bool		flush_done;		/* the counters are without the last flush */
 	inet_struct addr;			/* of the last use, where it was given */
 	ApikeyRowHints rows;		/* see row_hint.c */
+	uint32		whose;			/* the key is, as it was last read: see
+								 * apikey_history_whose; 0: not known */
 	ApikeyLease lease;			/* see lease.c */
 	pg_atomic_uint64 denials;
 	ApikeyFlush flush;			/* the last one */

@@ -24,6 +24,13 @@ typedef struct ApikeyUse
 	uint64		arrival;		/* the limiter's state: see limiter.c */
 } ApikeyUse;
 
+/* The same that is to be written, and whose the key is: see slot.h. */
+typedef struct ApikeyCollectedUse
+{
+	ApikeyUse	use;
+	uint32		whose;
+} ApikeyCollectedUse;
+
 /* use.c */
 extern inet *apikey_use_inet(const inet_struct *addr);
 extern void apikey_use_copy(ApikeySlot *slot, ApikeyUse *use);

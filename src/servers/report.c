@@ -165,7 +165,7 @@ apply_key(Applying *applying, const ApikeyReported *reported)
 		  change_use(applying, reported)) &&
 		!put_use(applying, reported, used))
 		return;
-	apikey_history_add(applying->history, &reported->key, reported->uses,
+	apikey_history_add(applying->history, &reported->key, 0, reported->uses,
 					   reported->counts);
 	applying->uses += reported->uses;
 }

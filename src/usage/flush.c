@@ -60,9 +60,10 @@ take_use(ApikeyWriter *writer, const ApikeyUse *use, int64 flush, bool *gone)
 
 /* Writes what was collected of a key. */
 static bool
-write_use(ApikeyWriter *writer, ApikeyWriter *history, const ApikeyUse *use,
-		  int64 flush)
+write_use(ApikeyWriter *writer, ApikeyWriter *history,
+		  const ApikeyCollectedUse *collected, int64 flush)
 {
+	const ApikeyUse *use = &collected->use;
 	ScanKeyData key;
 	ApikeyRow	row;
 	bool		gone = false;
@@ -77,7 +78,7 @@ write_use(ApikeyWriter *writer, ApikeyWriter *history, const ApikeyUse *use,
 	if (!written && !take_use(writer, use, flush, &gone))
 		return false;
 	if (!gone)
-		apikey_history_add(history, &use->id, use->uses, NIL);
+		apikey_history_add(history, &use->id, collected->whose, use->uses, NIL);
 	return true;
 }
 

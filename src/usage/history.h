@@ -43,8 +43,12 @@ extern const ApikeyTable apikey_history_table;
 extern ApikeyWriter *apikey_history_open(void);
 extern void apikey_history_close(ApikeyWriter *writer);
 extern void apikey_history_add(ApikeyWriter *writer, const pg_uuid_t *id,
-							   uint64 uses, const List *counts);
+							   uint32 whose, uint64 uses,
+							   const List *counts);
 extern bool apikey_history_retain(void);
+
+/* history_whose.c */
+extern uint32 apikey_history_whose(const ApikeyRow *key);
 
 /* history.c */
 extern const ApikeyMemoryPart apikey_history_memory;

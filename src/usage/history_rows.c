@@ -19,7 +19,6 @@
 #include "usage/usage_internal.h"
 
 #define SUMMED_AT_ONCE	200		/* rows in a transaction */
-#define NAMES_MAX		64		/* in a row, of units or codes */
 
 static const ApikeyColumn history_columns[] = {
 	[HISTORY_ID] = {"id", UUIDOID, false, true},
@@ -45,8 +44,6 @@ const ApikeyTable apikey_history_table = {
 	.count = lengthof(history_columns)
 };
 
-static const ApikeyHistoryColumn counted_columns[] = {HISTORY_DENIED, HISTORY_SPENT};
-
 /* Is no history kept? */
 bool
 apikey_history_off(void)
@@ -59,97 +56,6 @@ static TimestampTz
 begin_of(TimestampTz time, bool day)
 {
 	return time - time % (day ? USECS_PER_DAY : USECS_PER_HOUR);
-}
-
-/*
- * The id of a key's row of an hour or day.  Whose the key is is part of it: what
- * is used after a transfer is not the former owner's.
- */
-static void
-row_id(const pg_uuid_t *key, Oid owner, const text *subject, TimestampTz begin,
-	   bool day, pg_uuid_t *id)
-{
-	StringInfoData what;
-	int64		numbers[] = {begin, day, owner, subject != NULL};
-
-	initStringInfo(&what);
-	appendBinaryStringInfo(&what, (const char *) key, sizeof(*key));
-	appendBinaryStringInfo(&what, (const char *) numbers, sizeof(numbers));
-	if (subject != NULL)
-		appendBinaryStringInfo(&what, VARDATA_ANY(subject),
-							   VARSIZE_ANY_EXHDR(subject));
-	apikey_digest_id(what.data, what.len, id);
-	pfree(what.data);
-}
-
-/*
- * What a row counts, by name: a bounded number of names, those that came first.
- * All others stand together under one, the first here.
- */
-typedef struct Counts
-{
-	int			used;
-	ApikeyHistoryCount of[1 + NAMES_MAX];
-} Counts;
-
-static void
-count(Counts *counts, const char *name, int64 amount)
-{
-	int			place = 0;
-
-	while (place < counts->used && strcmp(counts->of[place].name, name) != 0)
-		place++;
-	if (place == lengthof(counts->of))
-		place = 0;
-	else if (place == counts->used)
-		counts->of[counts->used++] = (ApikeyHistoryCount) {.name = name};
-	counts->of[place].count = apikey_credits_sum(counts->of[place].count, amount);
-}
-
-/* Counts what is in {"name": number, ...}. */
-static void
-count_json(Counts *counts, Datum json)
-{
-	Jsonb	   *object = DatumGetJsonbP(json);
-	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
-	JsonbValue	value;
-
-	(void) JsonbIteratorNext(&iterator, &value, false);
-	while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
-	{
-		char	   *name = pnstrdup(value.val.string.val, value.val.string.len);
-
-		(void) JsonbIteratorNext(&iterator, &value, true);
-		if (value.type == jbvNumeric)
-			count(counts, name,
-				  DatumGetInt64(DirectFunctionCall1(numeric_int8,
-													NumericGetDatum(value.val.numeric))));
-	}
-}
-
-/* Begins with what a row has in a column. */
-static void
-begin_counts(Counts *counts, const ApikeyRow *row, ApikeyHistoryColumn column)
-{
-	counts->used = 1;
-	counts->of[0] = (ApikeyHistoryCount) {.name = "other"};
-	count_json(counts, row->values[column]);
-}
-
-static void
-set_counts(ApikeyRow *row, ApikeyHistoryColumn column, const Counts *counts)
-{
-	StringInfoData json;
-
-	apikey_detail_begin(&json);
-	for (int i = 0; i < counts->used; i++)
-	{
-		if (i > 0 || counts->of[i].count != 0)
-			apikey_detail_json(&json, counts->of[i].name,
-							   psprintf(INT64_FORMAT, counts->of[i].count));
-	}
-	row->values[column] = DirectFunctionCall1(jsonb_in,
-											  CStringGetDatum(apikey_detail_end(&json)));
 }
 
 static void
@@ -182,16 +88,28 @@ new_row(const ApikeyRow *key, ApikeyRow *row)
 	set_tenant(key, row);
 }
 
-/* Makes a row one of an hour or day. */
+/* Gives a row another id than the key's first one of that hour or day has. */
+static void
+set_later(ApikeyRow *row)
+{
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	apikey_history_later_id(apikey_row_id(row), row, id);
+	apikey_row_set_pointer(row, HISTORY_ID, id);
+}
+
+/*
+ * Makes a row one of an hour or day: the key's first one, unless that is there
+ * and the key was another's then.
+ */
 static void
 set_step(ApikeyRow *row, TimestampTz begin, bool day)
 {
 	Interval   *step = palloc0(sizeof(Interval));
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	ApikeyRow	first;
 
-	row_id(apikey_row_uuid(row, HISTORY_KEY_ID),
-		   DatumGetObjectId(row->values[HISTORY_KEY_OWNER]),
-		   apikey_row_text(row, HISTORY_KEY_SUBJECT), begin, day, id);
+	apikey_history_first_id(apikey_row_uuid(row, HISTORY_KEY_ID), begin, day, id);
 	if (day)
 		step->day = 1;
 	else
@@ -204,6 +122,9 @@ set_step(ApikeyRow *row, TimestampTz begin, bool day)
 				   DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 	row->values[HISTORY_SPENT] = row->values[HISTORY_DENIED];
 	row->nulls[HISTORY_SPENT] = false;
+	if (apikey_table_fetch_latest(&apikey_history_table, id, &first) &&
+		apikey_history_row_whose(&first) != apikey_history_row_whose(row))
+		set_later(row);
 }
 
 /* The same for what happens now: an hour's where these are kept. */
@@ -225,6 +146,12 @@ find_row(ApikeyRow *row)
 	if (!apikey_table_lock(&apikey_history_table, apikey_row_id(row),
 						   APIKEY_LOCK_UPDATE, &found))
 		return false;
+	/* Somebody else's has been made since. */
+	if (apikey_history_row_whose(&found) != apikey_history_row_whose(row))
+	{
+		set_later(row);
+		return find_row(row);
+	}
 	*row = found;
 	return true;
 }
@@ -261,21 +188,8 @@ static void
 add(ApikeyRow *row, uint64 uses, const List *added)
 {
 	add_uses(row, (int64) uses);
-	for (size_t i = 0; i < lengthof(counted_columns) && added != NIL; i++)
-	{
-		Counts		counts;
-		ListCell   *cell;
-
-		begin_counts(&counts, row, counted_columns[i]);
-		foreach(cell, added)
-		{
-			const ApikeyHistoryCount *more = lfirst(cell);
-
-			if (more->of_unit == (counted_columns[i] == HISTORY_SPENT))
-				count(&counts, more->name, more->count);
-		}
-		set_counts(row, counted_columns[i], &counts);
-	}
+	if (added != NIL)
+		apikey_history_count(row, added);
 }
 
 /* Is none kept, or is there no table for it yet? */
@@ -312,6 +226,33 @@ apikey_history_key(const pg_uuid_t *id, ApikeyRow *key, bool *deleted)
 	return !*deleted || apikey_deleted_fetch(id, key, &tenant);
 }
 
+/* Adds to a row, if it is there, is of whose the key is, and nobody has it. */
+static bool
+change_row(ApikeyWriter *writer, const pg_uuid_t *id, uint32 whose,
+		   uint64 uses, const List *counts)
+{
+	ScanKeyData scan_key;
+	ApikeyRow	row;
+
+	apikey_table_key(&scan_key, id);
+	if (!apikey_table_see(writer, &apikey_history_table, &scan_key, &row) ||
+		apikey_history_row_whose(&row) != whose)
+		return false;
+	add(&row, uses, counts);
+	return apikey_table_change(writer, &apikey_history_table, &row);
+}
+
+/* The same of a key's first row for what happens now. */
+static bool
+change_first(ApikeyWriter *writer, const pg_uuid_t *key, uint32 whose,
+			 uint64 uses, const List *counts, pg_uuid_t *id)
+{
+	bool		day = apikey_history_hours == 0;
+
+	apikey_history_first_id(key, begin_of(GetCurrentTimestamp(), day), day, id);
+	return change_row(writer, id, whose, uses, counts);
+}
+
 /*
  * Adds to the row of a key for what happens now, if there is one that nobody
  * has; false otherwise.
@@ -320,19 +261,15 @@ bool
 apikey_history_change(ApikeyWriter *writer, const ApikeyRow *key, uint64 uses,
 					  const List *counts)
 {
-	bool		day = apikey_history_hours == 0;
-	pg_uuid_t	id;
-	ScanKeyData scan_key;
+	uint32		whose = apikey_history_whose(key);
 	ApikeyRow	row;
+	pg_uuid_t	id;
 
-	row_id(apikey_row_id(key), apikey_key_owner(key),
-		   apikey_row_text(key, APIKEY_KEY_SUBJECT),
-		   begin_of(GetCurrentTimestamp(), day), day, &id);
-	apikey_table_key(&scan_key, &id);
-	if (!apikey_table_see(writer, &apikey_history_table, &scan_key, &row))
-		return false;
-	add(&row, uses, counts);
-	return apikey_table_change(writer, &apikey_history_table, &row);
+	if (change_first(writer, apikey_row_id(key), whose, uses, counts, &id))
+		return true;
+	new_row(key, &row);
+	apikey_history_later_id(&id, &row, &id);
+	return change_row(writer, &id, whose, uses, counts);
 }
 
 /* The same, or to a new one; who has it is waited for. */
@@ -350,16 +287,19 @@ apikey_history_put(const ApikeyRow *key, uint64 uses, const List *counts)
 
 /*
  * With what is written of a key's use: so many uses more, and, of another
- * server, what else it has counted.
+ * server, what else it has counted.  The key is read for that, unless it is known
+ * whose it was when it was used, and the first row is of that; 0: not known.
  */
 void
-apikey_history_add(ApikeyWriter *writer, const pg_uuid_t *id, uint64 uses,
-				   const List *counts)
+apikey_history_add(ApikeyWriter *writer, const pg_uuid_t *id, uint32 whose,
+				   uint64 uses, const List *counts)
 {
 	ApikeyRow	key;
+	pg_uuid_t	first;
 	bool		deleted;
 
 	if ((uses > 0 || counts != NIL) && writer != NULL &&
+		!(whose != 0 && change_first(writer, id, whose, uses, counts, &first)) &&
 		apikey_history_key(id, &key, &deleted) &&
 		!apikey_history_change(writer, &key, uses, counts) && !deleted)
 		apikey_history_put(&key, uses, counts);
@@ -370,7 +310,6 @@ static bool
 sum_to_day(const ApikeyRow *hour)
 {
 	ApikeyRow	day = *hour;
-	Counts		counts;
 	bool		found;
 
 	set_step(&day, begin_of(DatumGetTimestampTz(hour->values[HISTORY_STARTS_AT]),
@@ -379,12 +318,7 @@ sum_to_day(const ApikeyRow *hour)
 		return false;
 	found = find_row(&day);
 	add_uses(&day, DatumGetInt64(hour->values[HISTORY_USE_COUNT]));
-	for (size_t i = 0; i < lengthof(counted_columns); i++)
-	{
-		begin_counts(&counts, &day, counted_columns[i]);
-		count_json(&counts, hour->values[counted_columns[i]]);
-		set_counts(&day, counted_columns[i], &counts);
-	}
+	apikey_history_sum(&day, hour);
 	put_row(&day, found);
 	return true;
 }

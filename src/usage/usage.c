@@ -57,11 +57,13 @@ note_denial(const pg_uuid_t *id, const ApikeySlotHint *hint, ApikeyCode code)
 /*
  * Counts a verdict: for the database and, where the secret matched (id is
  * given), for the key.  A valid verification that spends nothing is not
- * counted as a use.  Only where there is shared memory.
+ * counted as a use.  Whose the key is, is given where it was read just now: else
+ * it is whose it was.  Only where there is shared memory.
  */
 void
 apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
-				  inet *client_addr, bool counts, TimestampTz now)
+				  const uint32 *whose, inet *client_addr, bool counts,
+				  TimestampTz now)
 {
 	ApikeySlot *slot;
 
@@ -79,6 +81,8 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 		note_use(slot, client_addr, now);
 	else
 		apikey_denial_note(slot, code, client_addr);
+	if (whose != NULL)
+		slot->whose = *whose;
 	SpinLockRelease(&slot->mutex);
 	if (code != APIKEY_CODE_VALID)
 		note_denial(id, hint, code);
@@ -198,7 +202,7 @@ apikey_usage_collect(int *from, int most, int64 flush)
 	{
 		ApikeySlot *slot = apikey_slot_at(*from);
 		pg_uuid_t	id = slot->key.id;
-		ApikeyUse  *use;
+		ApikeyCollectedUse *collected;
 		LWLock	   *lock;
 
 		CHECK_FOR_INTERRUPTS();
@@ -208,18 +212,19 @@ apikey_usage_collect(int *from, int most, int64 flush)
 		slot = apikey_slot_find(MyDatabaseId, &id, NULL, &lock);
 		if (slot == NULL)
 			continue;
-		use = palloc(sizeof(ApikeyUse));
+		collected = palloc(sizeof(ApikeyCollectedUse));
 		SpinLockAcquire(&slot->mutex);
-		apikey_use_copy(slot, use);
-		use->uses = Min(use->uses, PG_UINT32_MAX);
-		use->denials = Min(use->denials, PG_UINT32_MAX);
+		apikey_use_copy(slot, &collected->use);
+		collected->use.uses = Min(collected->use.uses, PG_UINT32_MAX);
+		collected->use.denials = Min(collected->use.denials, PG_UINT32_MAX);
+		collected->whose = slot->whose;
 		slot->flush.number = flush;
-		slot->flush.uses = (uint32) use->uses;
-		slot->flush.denials = (uint32) use->denials;
+		slot->flush.uses = (uint32) collected->use.uses;
+		slot->flush.denials = (uint32) collected->use.denials;
 		slot->flush_done = false;
 		SpinLockRelease(&slot->mutex);
 		LWLockRelease(lock);
-		uses = lappend(uses, use);
+		uses = lappend(uses, collected);
 	}
 	return uses;
 }
@@ -263,7 +268,7 @@ apikey_usage_flushed(const List *uses, int64 flush)
 
 	foreach(cell, uses)
 	{
-		ApikeyUse  *use = lfirst(cell);
+		const ApikeyUse *use = &((const ApikeyCollectedUse *) lfirst(cell))->use;
 		LWLock	   *lock;
 		ApikeySlot *slot = apikey_slot_find(use->database, &use->id, NULL,
 											&lock);

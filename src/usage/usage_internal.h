@@ -27,6 +27,17 @@ extern bool apikey_history_row_held(const ApikeyRow *key);
 extern void apikey_history_put(const ApikeyRow *key, uint64 uses,
 							   const List *counts);
 
+/* history_counts.c */
+extern void apikey_history_count(ApikeyRow *row, const List *added);
+extern void apikey_history_sum(ApikeyRow *row, const ApikeyRow *added);
+
+/* history_whose.c */
+extern uint32 apikey_history_row_whose(const ApikeyRow *row);
+extern void apikey_history_first_id(const pg_uuid_t *key, TimestampTz begin,
+									bool day, pg_uuid_t *id);
+extern void apikey_history_later_id(const pg_uuid_t *first,
+									const ApikeyRow *row, pg_uuid_t *id);
+
 /* asker.c */
 extern void apikey_asker_note(const pg_uuid_t *key, Oid charged, Oid actor,
 							  const text *subject);

@@ -260,37 +260,13 @@ find_key(ApikeyCredential *credential, ApikeyVerdict *verdict,
 	AcceptInvalidationMessages();
 	if (usable && apikey_cache_lookup(credential, verdict))
 		return APIKEY_CODE_VALID;
-	begun = apikey_changes_begin();
+	begun = verdict->begun = apikey_changes_begin();
 	code = read_leniently(run_reading, &reading);
 	if (code != APIKEY_CODE_VALID)
 		return code;
 	if (!reading.outdated || apikey_rehash_native(credential))
 		apikey_cache_store(begun, credential, verdict);
 	return APIKEY_CODE_VALID;
-}
-
-/* Is it time to write the last use of a key? */
-static bool
-last_use_due(const void *credential, TimestampTz now, TimestampTz before)
-{
-	return apikey_cache_last_use_due(credential, now, before);
-}
-
-/* Counts a verdict, and remembers the use of a key. */
-static void
-note(const ApikeyCredential *credential, const ApikeyRequirements *required,
-	 const ApikeyVerdict *verdict)
-{
-	if (apikey_usage_shared())
-		apikey_usage_note(verdict->code,
-						  verdict->known ? &credential->id : NULL,
-						  verdict->known ? verdict->hint : NULL,
-						  required->client_addr, required->cost > 0,
-						  verdict->at);
-	else if (verdict->code == APIKEY_CODE_VALID && required->cost > 0)
-		apikey_last_use_write(&credential->id, required->client_addr,
-							  last_use_due,
-							  credential);
 }
 
 static void
@@ -328,6 +304,7 @@ verify_imported(ApikeyCredential *credential,
 	Reading		reading = {.credential = credential,.verdict = verdict};
 
 	apikey_credential_digest(credential);
+	verdict->begun = apikey_changes_begin();
 	verdict->code = read_leniently(run_reading_imported, &reading);
 	verdict->known = verdict->code == APIKEY_CODE_VALID;
 	if (verdict->known)
@@ -337,7 +314,7 @@ verify_imported(ApikeyCredential *credential,
 		if (reading.imported.stale && verdict->code == APIKEY_CODE_VALID)
 			apikey_rehash_imported(credential, &reading.imported);
 	}
-	note(&found, required, verdict);
+	apikey_verify_count(&found, required, verdict);
 }
 
 /*
@@ -373,7 +350,7 @@ verify_credential(ApikeyCredential *credential,
 		verify_imported(credential, required, verdict);
 		return;
 	}
-	note(credential, required, verdict);
+	apikey_verify_count(credential, required, verdict);
 	if (verdict->known && where.moved)
 		apikey_row_hints_write(&credential->id, verdict->hint, &where.rows);
 }
@@ -413,7 +390,7 @@ apikey_verify_credential(ApikeyCredential *credential,
 		verdict->known = false;
 		verdict->code = APIKEY_CODE_UNAVAILABLE;
 		verdict->at = GetCurrentTimestamp();
-		note(credential, required, verdict);
+		apikey_verify_count(credential, required, verdict);
 	}
 }
 

@@ -43,6 +43,11 @@ extern void apikey_cache_store_id(uint64 begun, const ApikeyVerdict *verdict);
 extern Datum apikey_verdict_value(const ApikeyVerdict *verdict,
 								  ApikeyKeyColumn column);
 
+/* count.c */
+extern void apikey_verify_count(const ApikeyCredential *credential,
+								const ApikeyRequirements *required,
+								const ApikeyVerdict *verdict);
+
 /* credential.c */
 extern bool apikey_credential_has_prefix(const ApikeyCredential *credential,
 										 const text *prefix);

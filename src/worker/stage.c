@@ -160,7 +160,7 @@ sum_of_uses(const List *uses)
 	ListCell   *cell;
 
 	foreach(cell, uses)
-		sum += (int64) ((const ApikeyUse *) lfirst(cell))->uses;
+		sum += (int64) ((const ApikeyCollectedUse *) lfirst(cell))->use.uses;
 	return sum;
 }
 
