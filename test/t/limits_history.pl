@@ -46,15 +46,20 @@ my $moved = sql('anna', "SELECT apikey_create('moved')");
 my $held = "SELECT key_name, subject, use_count, denied FROM apikey_usage_history WHERE key_name LIKE 'moved%' ORDER BY use_count";
 sql('anna', ("SELECT apikey_check('$moved')") x 3);
 $node->safe_psql('postgres', 'SELECT apikey_flush()');
+sql('anna', "SELECT apikey_check('$moved')");
 $node->safe_psql('postgres', "SELECT apikey_transfer(apikey_id('$moved'), 'cleo')");
-sql('cleo', ("SELECT apikey_check('$moved')") x 2, "SELECT code FROM apikey_verify('$moved', '{a}')");
 $node->safe_psql('postgres', 'SELECT apikey_flush()');
-is(sql('anna', $held), 'moved||3|{}', 'until it is given away');
+for my $checks (["SELECT apikey_check('$moved')"], ["SELECT apikey_check('$moved')", "SELECT code FROM apikey_verify('$moved', '{a}')"])
+{
+	sql('cleo', @$checks);
+	$node->safe_psql('postgres', 'SELECT apikey_flush()');
+}
+is(sql('anna', $held), 'moved||4|{}', 'until it is given away, flushed or not');
 is(sql('cleo', $held), 'moved||2|{"insufficient_scope": 1}', 'and from then on');
 $node->safe_psql('postgres', "SELECT apikey_transfer(apikey_id('$moved'), 'cleo', 'dora')");
 sql('cleo', "SELECT apikey_check('$moved', owner => 'cleo')");
 $node->safe_psql('postgres', 'SELECT apikey_flush()');
-is($node->safe_psql('postgres', $held), qq{moved|dora|1|{}\nmoved||2|{"insufficient_scope": 1}\nmoved||3|{}}, 'of subjects, too');
+is($node->safe_psql('postgres', $held), qq{moved|dora|1|{}\nmoved||2|{"insufficient_scope": 1}\nmoved||4|{}}, 'of subjects, too');
 sql('postgres', "SELECT apikey_delete(apikey_id('$moved'), 'moved')");
 $node->safe_psql('postgres', "DELETE FROM apikey_history WHERE key_name = 'moved'");
 # Old hours are summed to days, old days removed.
