@@ -286,6 +286,36 @@ other_key(const ApikeyRow *row, void *state)
 	return !sharing->others;
 }
 
+static bool
+has_account(const ApikeyRow *key, const pg_uuid_t *account)
+{
+	return apikey_key_account(key) != NULL &&
+		memcmp(apikey_key_account(key), account, sizeof(pg_uuid_t)) == 0;
+}
+
+/*
+ * Have others a key's account, too?  What it has replaced, or is replaced by, is
+ * looked at first: so of a chain that is deleted key by key nobody passes over
+ * those that are gone by then, again and again.
+ */
+static bool
+shared(const ApikeyRow *key, const pg_uuid_t *account)
+{
+	Sharing		sharing = {.key = apikey_row_id(key)};
+	ApikeyRow	next;
+
+	if (!key->nulls[APIKEY_KEY_ROTATED_TO] &&
+		apikey_key_fetch_latest(DatumGetUUIDP(key->values[APIKEY_KEY_ROTATED_TO]),
+								&next) &&
+		has_account(&next, account))
+		return true;
+	if (apikey_key_find_predecessor(apikey_row_id(key), &next) &&
+		has_account(&next, account))
+		return true;
+	scan_keys(account, other_key, &sharing);
+	return sharing.others;
+}
+
 /*
  * A key is deleted: with the last one that has it, its account.  Where somebody
  * has that locked, by a verification perhaps, or open transactions hold too many,
@@ -295,15 +325,13 @@ static void
 forget_account(const ApikeyRow *key)
 {
 	const pg_uuid_t *account = apikey_key_account(key);
-	Sharing		sharing = {.key = apikey_row_id(key)};
 	ApikeyRow	row;
 
 	if (account == NULL || !apikey_lease_hold(account) ||
 		!apikey_table_lock(&apikey_account_table, account, APIKEY_LOCK_UPDATE_SKIP,
 						   &row))
 		return;
-	scan_keys(account, other_key, &sharing);
-	if (!sharing.others)
+	if (!shared(key, account))
 		apikey_table_delete(&apikey_account_table, account, false);
 }
 

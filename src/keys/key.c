@@ -10,6 +10,7 @@
 
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "text/text.h"
 #include "store/store.h"
@@ -104,6 +105,15 @@ apikey_key_live(const ApikeyRow *key)
 {
 	return key->nulls[APIKEY_KEY_ROTATED_TO] &&
 		apikey_key_status(key, 0) != APIKEY_STATUS_REVOKED;
+}
+
+/* Is it over with a key, whatever becomes of others: revoked, or past its end? */
+bool
+apikey_key_ended(const ApikeyRow *key)
+{
+	ApikeyStatus status = apikey_key_status(key, GetCurrentTimestamp());
+
+	return status == APIKEY_STATUS_REVOKED || status == APIKEY_STATUS_EXPIRED;
 }
 
 /*

@@ -22,11 +22,18 @@ extern bool apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key,
 								 ApikeyTenant *tenant);
 extern bool apikey_deleted_forget(void);
 
+/*
+ * A key in its grace has been replaced so many times at most, one after the
+ * other, which bounds what is looked at for it.
+ */
+#define APIKEY_REPLACED_MAX	100
+
 /* apply.c */
 extern int64 apikey_apply_project(const ApikeyTenant *tenant);
 
 /* key.c */
 extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
+extern bool apikey_key_ended(const ApikeyRow *key);
 extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
 									ApikeyRowHint *hint, uint8 *digest,
 									int32 *fingerprint);

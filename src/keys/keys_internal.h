@@ -45,6 +45,7 @@ extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
 													  ApikeyRow *key,
 													  ApikeyTenant *tenant);
 extern void apikey_manage_remove_taken(ApikeyRow *key);
+extern void apikey_manage_require_near(const ApikeyRow *key);
 extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,
 											  text *reason);
 

@@ -120,34 +120,53 @@ apikey_manage_require_current(const ApikeyRow *key)
 						apikey_id_string(apikey_row_id(key)))));
 }
 
-/* Could a key that was replaced still be used? */
-static bool
-in_grace(const ApikeyRow *key)
-{
-	ApikeyStatus status = apikey_key_status(key, GetCurrentTimestamp());
-
-	return status != APIKEY_STATUS_REVOKED && status != APIKEY_STATUS_EXPIRED;
-}
-
 /*
  * Finds the next key that has to end with its successor: of what a key has
  * replaced, and what that had replaced before, one in its grace.  id is that of
- * the one before, and first that of the key itself.
+ * the one before, and first that of the key itself.  Behind as many that have
+ * ended as one in its grace can be away there is none.
  */
 bool
 apikey_manage_replaced(const pg_uuid_t *first, pg_uuid_t *id, ApikeyRow *key)
 {
-	while (apikey_key_find_predecessor(id, key))
+	for (int ended = 0; ended < APIKEY_REPLACED_MAX; ended++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (!apikey_key_find_predecessor(id, key))
+			return false;
 		*id = *apikey_row_id(key);
 		/* A circle can only be made by hand. */
 		if (memcmp(id, first, sizeof(pg_uuid_t)) == 0)
 			return false;
-		if (in_grace(key))
+		if (!apikey_key_ended(key))
 			return true;
 	}
 	return false;
+}
+
+/*
+ * Raises where a key that is to be replaced, and to have a grace, would leave one
+ * behind in its grace that has been replaced as many times as may be.
+ */
+void
+apikey_manage_require_near(const ApikeyRow *key)
+{
+	pg_uuid_t	id = *apikey_row_id(key);
+	ApikeyRow	replaced;
+
+	for (int i = 0; i < APIKEY_REPLACED_MAX; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!apikey_key_find_predecessor(&id, &replaced))
+			return;
+		id = *apikey_row_id(&replaced);
+	}
+	if (!apikey_key_ended(&replaced))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("API key \"%s\" is the last of %d rotations, and what the first replaced is in its grace yet",
+						apikey_id_string(apikey_row_id(key)), APIKEY_REPLACED_MAX),
+				 errhint("Revoke that one, or rotate without a grace, which revokes all that is in its grace.")));
 }
 
 /*

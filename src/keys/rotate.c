@@ -127,6 +127,8 @@ retire(ApikeyRow *old, const ApikeyRow *successor, TimestampTz stops_at)
 	if (!old->nulls[APIKEY_KEY_EXPIRES_AT])
 		stops_at = Min(stops_at,
 					   DatumGetTimestampTz(old->values[APIKEY_KEY_EXPIRES_AT]));
+	if (stops_at > now)
+		apikey_manage_require_near(old);
 	apikey_row_set(old, APIKEY_KEY_ROTATED_TO,
 				   successor->values[APIKEY_KEY_ID]);
 	apikey_row_set(old, APIKEY_KEY_EXPIRES_AT, TimestampTzGetDatum(stops_at));

@@ -121,14 +121,17 @@ gather_limit(const ApikeyRow *limit, void *state)
 
 /*
  * The key by which another is limited: itself, or the last that has replaced
- * it.  A circle can only be made by hand; by Brent's way it is noticed.
+ * it; false where it is over with the key, and that one is too far away, as none
+ * is of a key in its grace.  A circle can only be made by hand; by Brent's way
+ * it is noticed.
  */
-static void
+static bool
 read_last(const ApikeyRow *key, ApikeyRow *last)
 {
 	pg_uuid_t	seen = *apikey_row_id(key);
 	uint64		steps = 0;
 	uint64		room = 1;
+	int			replaced = 0;
 	ApikeyRow	row;
 
 	*last = *key;
@@ -137,6 +140,8 @@ read_last(const ApikeyRow *key, ApikeyRow *last)
 		pg_uuid_t	next = *DatumGetUUIDP(last->values[APIKEY_KEY_ROTATED_TO]);
 
 		CHECK_FOR_INTERRUPTS();
+		if (++replaced == APIKEY_REPLACED_MAX + 1 && apikey_key_ended(key))
+			return false;
 		if (memcmp(&next, &seen, sizeof(pg_uuid_t)) == 0 ||
 			!apikey_key_fetch_latest(&next, &row))
 			break;
@@ -148,6 +153,7 @@ read_last(const ApikeyRow *key, ApikeyRow *last)
 			steps = 0;
 		}
 	}
+	return true;
 }
 
 /*
@@ -211,7 +217,8 @@ gather(Gathering *gathering, ApikeyBoundHolder as, int rank,
 /*
  * What a key is bound by itself, or as what has replaced it.  Its limits are
  * looked for after its row was read, so that none is missed that has gone to a
- * successor meanwhile.
+ * successor meanwhile.  One that is over, and was replaced very often since, is
+ * bound by none, as one that is deleted.
  */
 static void
 gather_own(Gathering *gathering, const ApikeyRow *key, bool any)
@@ -223,9 +230,10 @@ gather_own(Gathering *gathering, const ApikeyRow *key, bool any)
 
 	do
 	{
-		read_last(&from, &last);
 		gathering->bounds->count = 0;
 		gathering->bounds->more = false;
+		if (!read_last(&from, &last))
+			return;
 		gather_short(gathering, &last);
 		before = gathering->bounds->count;
 		if (!any)

@@ -1,0 +1,119 @@
+# Of a key that is rotated again and again no call costs more for how often that
+# was: what is in its grace is near, and what has ended is not looked through.
+# Told by the pages that a statement looks at, which PostgreSQL counts.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $most = 100;
+my ($few, $many) = (150, 1200);
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '1h'
+autovacuum = off
+fsync = off
+});
+$node->start;
+sub sql { return $node->safe_psql('postgres', join(';', @_)) }
+sql(q{CREATE EXTENSION apikey CASCADE; CREATE ROLE maker LOGIN;
+	SELECT apikey_organization_create('acme'); SELECT apikey_project_create('acme/pay');
+	SELECT apikey_limit_set('words', 1000000, '1 day', 'quota', path => 'acme/pay');
+	CREATE FUNCTION try(call text) RETURNS text LANGUAGE plpgsql AS
+		$$BEGIN EXECUTE call; RETURN 'done'; EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE; END$$;
+	CREATE FUNCTION rotate(key text, times int, grace interval) RETURNS text LANGUAGE plpgsql AS
+		$$BEGIN FOR i IN 1 .. times LOOP key := apikey_rotate(apikey_id(key), grace); END LOOP; RETURN key; END$$});
+
+# One line of the role that makes keys.
+sub maker { return (split /\n/, sql('SET ROLE maker', @_))[-1] }
+sub status { return sql("SELECT status FROM apikeys WHERE id = apikey_id('$_[0]')") }
+
+# What is in its grace is near.
+my $first = maker(q{SELECT apikey_create('near', credits => 1000)});
+my $second = maker("SELECT apikey_rotate(apikey_id('$first'), '1 hour')");
+my $last = maker("SELECT rotate('$second', $most - 1, '1 hour')");
+is(status($first), 'retiring', "a key in its grace is replaced $most times");
+my $again = "SELECT try(\$\$SELECT apikey_rotate(apikey_id('$last'), '1 hour')\$\$)";
+is(maker($again), '55000', 'and not once more');
+like(($node->psql('postgres', "SELECT apikey_rotate(apikey_id('$last'), '1 hour')"))[2],
+	qr/last of $most rotations.*\nHINT:  Revoke that one, or rotate without a grace/, 'with what to do then');
+is(status($last), 'active', 'which changes nothing');
+is(maker("SELECT concat_ws(' ', code, credits) FROM apikey_verify('$first')"), 'valid 999', 'it verifies by the limits of the last');
+is(maker("SELECT concat_ws(' ', code, credits) FROM apikey_verify('$last')"), 'valid 998', 'which are its own, too');
+is(maker("BEGIN; SELECT apikey_revoke(apikey_id('$first')); $again; ROLLBACK"), 'done', 'once that is revoked it is');
+is(maker("BEGIN; SELECT apikey_rotate(apikey_id('$last')); SELECT count(*) FROM apikeys WHERE name = 'near' AND status = 'revoked'; ROLLBACK"),
+	$most + 1, 'without a grace it is at any time, and all that was replaced is revoked');
+is(maker("BEGIN; SELECT apikey_disable(apikey_id('$last')); SELECT count(*) FROM apikeys WHERE name = 'near' AND status = 'disabled'; ROLLBACK"),
+	$most + 1, 'all of it is disabled with the last');
+sql("SELECT apikey_revoke(apikey_id('$last'))");
+is(status($first), 'revoked', 'and revoked');
+
+# Whatever has ended between.
+$first = maker(q{SELECT apikey_create('between')});
+$last = maker("SELECT apikey_rotate(apikey_id('$first'), '1 hour')");
+for (2 .. $most)
+{
+	$last = maker("SELECT apikey_rotate(apikey_id('$last'), '1 s')");
+}
+sql('SELECT pg_sleep(1.1)');
+is(sql(q{SELECT count(*) FROM apikeys WHERE name = 'between' AND status = 'expired'}), $most - 1, 'all that have been replaced since have ended');
+is(maker("SELECT try(\$\$SELECT apikey_rotate(apikey_id('$last'), '1 hour')\$\$)"), '55000', 'it is not replaced once more either');
+maker("SELECT apikey_revoke(apikey_id('$last'))");
+is(status($first), 'revoked', 'it is revoked with the last');
+
+# How many pages a statement looks at, which is rolled back.
+sub pages
+{
+	my ($statement, $role) = (@_, 'maker');
+	my $plan = sql('BEGIN', "SET LOCAL ROLE $role", "EXPLAIN (ANALYZE, BUFFERS, COSTS off, TIMING off, SUMMARY off) $statement", 'ROLLBACK');
+	$plan =~ /Buffers: shared hit=(\d+)/ or die $plan;
+	return $1;
+}
+
+# Chains of keys that have ended, and what is asked of their first and last.
+my %chain;
+for my $count ($few, $many)
+{
+	my $key = maker("SELECT apikey_create('ended-$count', rate_limit => 1000, credits => 1000000)");
+	$chain{$count} = [$key, maker("SELECT rotate('$key', $count, '0')")];
+}
+my %call = (
+	'to verify the first' => sub { "SELECT FROM apikey_verify('$_[0]')" },
+	'to charge the first' => sub { "SELECT apikey_charge(apikey_id('$_[0]'), '{\"requests\": 1}')" },
+	'to verify the last' => sub { "SELECT FROM apikey_verify('$_[1]')" },
+	'to rotate the last' => sub { "SELECT apikey_rotate(apikey_id('$_[1]'))" },
+	'to rotate the last with a grace' => sub { "SELECT apikey_rotate(apikey_id('$_[1]'), '1 hour')" },
+	'to disable the last' => sub { "SELECT apikey_disable(apikey_id('$_[1]'))" },
+	'to revoke the last' => sub { "SELECT apikey_revoke(apikey_id('$_[1]'))" },
+	'to delete the last' => sub { "SELECT apikey_delete(apikey_id('$_[1]'), confirm_name => 'ended-' || $_[2])" });
+for my $call (sort keys %call)
+{
+	my ($short, $long);
+	# The first also finds what is dead in indexes, and marks it.
+	($short, $long) = map { pages($call{$call}->(@{ $chain{$_} }, $_)) } $few, $many for 1 .. 2;
+	note("$call: $short, $long pages");
+	cmp_ok($long, '<', 1.5 * $short + 20, "$call costs the same however often it was rotated");
+}
+
+# A late charge spends of what does not go with the key.
+my $worker = sql(q{SELECT apikey_create('late', project => 'acme/pay')});
+sql("SELECT apikey_limit_set('words', 1000, '1 day', 'quota', key => apikey_id('$worker'))");
+sql("SELECT rotate('$worker', $most + 1, '0')");
+is(sql("SELECT apikey_charge(apikey_id('$worker'), '{\"words\": 400}', project => 'acme/pay')",
+	q{SELECT string_agg(coalesce(path, 'key') || ' ' || remaining, ', ' ORDER BY path) FROM apikey_limits WHERE unit = 'words'}) =~ s/^\n//r,
+	'acme/pay 999600, key 1000', 'a late charge of a key that has been replaced very often is its project\'s');
+
+# To purge all of it costs no more for each: eight times as many, eight times as much.
+my ($short, $long) = map {
+	my $role = "purged_$_";
+	sql("CREATE ROLE $role", "SET ROLE $role", "SELECT rotate(apikey_create('purged', credits => 1000000), $_, '0')");
+	pages(q{SELECT apikey_purge('0')}, $role);
+} $few, $many;
+note("to purge: $short, $long pages");
+cmp_ok($long, '<', 9 * $short, 'to purge keys of one chain costs in proportion to them');
+
+$node->stop;
+done_testing();
