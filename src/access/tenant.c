@@ -10,7 +10,7 @@
  * from being removed; who changes a project's settings, that anybody else does.
  * So nobody who makes keys holds up its project's owners in settings and
  * members, nor a project's owner those of its organization.  To drop a tenant
- * waits for all of them.
+ * waits for all of them, and so does to apply a project's max_ttl to its keys.
  */
 #include "postgres.h"
 

@@ -1,6 +1,11 @@
 /*
  * apply.c
  *		Bringing the keys that a project has under a max_ttl it was given since.
+ *
+ * Whoever makes a key in a project, or gives one another end, keeps the project's
+ * row to the end of the transaction, and goes by the settings that it reads then.
+ * So once those are waited for who have the row when these settings are, all keys
+ * that go by others can be seen.
  */
 #include "postgres.h"
 
@@ -119,18 +124,31 @@ end_keys(const List *ids, TimestampTz latest)
 	return count;
 }
 
+static void
+wait_for_makers(void *tenant)
+{
+	apikey_tenant_lock(tenant, APIKEY_LOCK_UPDATE);
+}
+
 /*
  * Of an opened project, whose settings stay as they are while it is: the live
  * keys that end later than its max_ttl from now, or never, end then.  Returns
  * how many did not.
+ *
+ * Keys can be made meanwhile by the same settings, but where those may be this
+ * transaction's own, which others do not see.
  */
 int64
-apikey_apply_project(const ApikeyTenant *tenant)
+apikey_apply_project(ApikeyTenant *tenant)
 {
 	Late		late = {0};
 	StringInfoData json;
 	int64		count;
 
+	if (apikey_changes_made())
+		wait_for_makers(tenant);
+	else
+		apikey_attempt_undone(wait_for_makers, tenant);
 	late.latest = apikey_rule_latest_end(GetCurrentTimestamp(),
 										 &tenant->project);
 	if (late.latest == DT_NOEND)

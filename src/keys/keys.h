@@ -29,7 +29,7 @@ extern bool apikey_deleted_forget(void);
 #define APIKEY_REPLACED_MAX	100
 
 /* apply.c */
-extern int64 apikey_apply_project(const ApikeyTenant *tenant);
+extern int64 apikey_apply_project(ApikeyTenant *tenant);
 
 /* key.c */
 extern ApikeyStatus apikey_key_status(const ApikeyRow *key, TimestampTz now);
@@ -67,6 +67,10 @@ extern int	apikey_max_keys_per_role;
 /* manage.c */
 extern void apikey_manage_open(const pg_uuid_t *id, ApikeyRight right,
 							   ApikeyRow *key);
+extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
+													  ApikeyRight right,
+													  ApikeyRow *key,
+													  ApikeyTenant *tenant);
 extern void apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key);
 extern void apikey_manage_require_current(const ApikeyRow *key);
 extern void apikey_manage_end(ApikeyRow *key, const char *reason);

@@ -40,10 +40,6 @@ extern void apikey_live_require_room(const ApikeyRow *key,
 
 /* manage.c */
 pg_noreturn extern void apikey_manage_refuse_concurrent(const pg_uuid_t *id);
-extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
-													  ApikeyRight right,
-													  ApikeyRow *key,
-													  ApikeyTenant *tenant);
 extern void apikey_manage_remove_taken(ApikeyRow *key);
 extern void apikey_manage_require_near(const ApikeyRow *key);
 extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,

@@ -130,7 +130,7 @@ open_tenant(const text *path, bool is_project, ApikeyLock lock,
 /*
  * apikey_project_apply(path text) returns bigint
  *		Lets the project's keys end within its max_ttl from now; how many did
- *		not.
+ *		not.  Waits for whoever makes a key in it, or gives one another end.
  */
 PG_FUNCTION_INFO_V1(apikey_project_apply);
 Datum

@@ -242,12 +242,19 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 	if (changes.count == 0)
 		return updated_row(fcinfo);
 
-	apikey_manage_open(changes.id, APIKEY_RIGHT_CHANGE, &key);
+	/* Whoever applies a max_ttl waits for a key that is given another end. */
+	if (find_change(&changes, APIKEY_KEY_EXPIRES_AT) != NULL)
+		project = apikey_manage_open_in_project(changes.id, APIKEY_RIGHT_CHANGE,
+												&key, &tenant);
+	else
+	{
+		apikey_manage_open(changes.id, APIKEY_RIGHT_CHANGE, &key);
+		project = apikey_manage_project(&key, &tenant);
+	}
 	apikey_manage_require_current(&key);
 	role_before = apikey_row_role(&key, APIKEY_KEY_ROLE);
 	credits = open_credits(&changes, &key);
 	apply_changes(&changes, &key);
-	project = apikey_manage_project(&key, &tenant);
 	apikey_rule_attributes(&key, project);
 	if (find_change(&changes, APIKEY_KEY_METADATA) != NULL)
 		apikey_rule_metadata(&key);

@@ -63,14 +63,14 @@ is_its_own(int sqlerrcode)
 }
 
 /*
- * Runs a work in a subtransaction.  Returns false for some errors: then all that
- * it has written is rolled back.  Whatever ends it, the subtransaction has ended
- * when we return or raise.  told is NULL, or gets the error for which false is
- * returned.
+ * Runs a work in a subtransaction, whose end keeps what it has written, or not.
+ * Returns false for some errors: then all of that is rolled back.  Whatever ends
+ * it, the subtransaction has ended when we return or raise.  told is NULL, or gets
+ * the error for which false is returned.
  */
 static bool
-attempt(ApikeyWork run, void *work, bool (*returned) (int sqlerrcode),
-		ErrorData **told)
+attempt(ApikeyWork run, void *work, bool keep,
+		bool (*returned) (int sqlerrcode), ErrorData **told)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -81,9 +81,12 @@ attempt(ApikeyWork run, void *work, bool (*returned) (int sqlerrcode),
 	PG_TRY();
 	{
 		run(work);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
+		if (keep)
+		{
+			ReleaseCurrentSubTransaction();
+			MemoryContextSwitchTo(context);
+			CurrentResourceOwner = owner;
+		}
 		done = true;
 	}
 	PG_CATCH();
@@ -102,6 +105,8 @@ attempt(ApikeyWork run, void *work, bool (*returned) (int sqlerrcode),
 			FreeErrorData(error);
 	}
 	PG_END_TRY();
+	if (done && !keep)
+		roll_back(context, owner);
 	return done;
 }
 
@@ -114,21 +119,37 @@ attempt(ApikeyWork run, void *work, bool (*returned) (int sqlerrcode),
 bool
 apikey_attempt(ApikeyWork run, void *work)
 {
-	return attempt(run, work, may_be_left, NULL);
+	return attempt(run, work, true, may_be_left, NULL);
 }
 
 /* The same; false only where somebody else is in the way. */
 bool
 apikey_attempt_alone(ApikeyWork run, void *work)
 {
-	return attempt(run, work, in_the_way, NULL);
+	return attempt(run, work, true, in_the_way, NULL);
 }
 
 /* The same; false for every error, which is told, but an order to end. */
 bool
 apikey_attempt_told(ApikeyWork run, void *work, ErrorData **error)
 {
-	return attempt(run, work, is_no_order, error);
+	return attempt(run, work, true, is_no_order, error);
+}
+
+static bool
+is_none(int sqlerrcode pg_attribute_unused())
+{
+	return false;
+}
+
+/*
+ * Runs a work whose locks end with it, and whatever it has written; its errors
+ * are raised.
+ */
+void
+apikey_attempt_undone(ApikeyWork run, void *work)
+{
+	(void) attempt(run, work, false, is_none, NULL);
 }
 
 /* A work on items, and those. */
@@ -174,7 +195,7 @@ apikey_attempt_each(ApikeyWorkOnItems run, List *items, void *state)
 	ErrorData  *error;
 	ListCell   *cell;
 
-	if (items == NIL || attempt(run_each, &all, is_its_own, &error))
+	if (items == NIL || attempt(run_each, &all, true, is_its_own, &error))
 		return NIL;
 	if (list_length(items) == 1)
 	{
@@ -186,7 +207,7 @@ apikey_attempt_each(ApikeyWorkOnItems run, List *items, void *state)
 		Each		one = {.run = run, .items = list_make1(lfirst(cell)), .state = state};
 
 		CHECK_FOR_INTERRUPTS();
-		if (attempt(run_each, &one, is_its_own, &error))
+		if (attempt(run_each, &one, true, is_its_own, &error))
 			continue;
 		tell(error);
 		failed = lappend(failed, lfirst(cell));

@@ -95,6 +95,7 @@ extern bool apikey_lenient_try(ApikeyWork run, void *work);
 /* attempt.c */
 extern bool apikey_attempt(ApikeyWork run, void *work);
 extern bool apikey_attempt_alone(ApikeyWork run, void *work);
+extern void apikey_attempt_undone(ApikeyWork run, void *work);
 extern bool apikey_attempt_told(ApikeyWork run, void *work,
 								ErrorData **error);
 extern List *apikey_attempt_each(ApikeyWorkOnItems run, List *items,
