@@ -10,7 +10,7 @@ CREATE ROLE regress_apikey_gone;
 SELECT apikey_create('one') AS key \gset
 SELECT apikey_import('old', 'sha256', encode(sha256('from elsewhere'), 'hex')) IS NOT NULL AS imported;
 
--- Each check is a row; nothing is wrong.
+-- Each check is a row; nothing is wrong.  What is ok may have advice.
 SELECT name, severity, hint FROM apikey_health() ORDER BY name;
 SELECT name, value FROM apikey_health() WHERE name IN ('preloaded', 'pepper', 'peppers', 'indexes', 'triggers', 'citus', 'replay');
 SELECT value = (SELECT extversion FROM pg_extension WHERE extname = 'apikey') AS version FROM apikey_health() WHERE name = 'version';
@@ -71,6 +71,49 @@ DROP ROLE regress_apikey_gone;
 SELECT * FROM regress_bad();
 ROLLBACK;
 SELECT * FROM regress_bad();
+
+-- Keys with subjects, which nothing tells apart, and those who would: the
+-- session, the database, a role, a role there.
+CREATE FUNCTION regress_subjects() RETURNS TABLE (severity text, value text, hint text) LANGUAGE sql AS
+	$$ SELECT severity, value, hint FROM apikey_health() WHERE name = 'subjects' $$;
+SELECT * FROM regress_subjects();
+SET ROLE regress_apikey_anna;
+SELECT apikey_create('without') IS NOT NULL AS created;
+RESET ROLE;
+SELECT value FROM regress_subjects();
+SET ROLE regress_apikey_anna;
+SELECT apikey_create('hers', subject => 'user-1') IS NOT NULL AS created;
+RESET ROLE;
+SELECT * FROM regress_subjects();
+SELECT count(*) FROM apikey_health() WHERE name = 'subjects' AND severity <> 'ok';
+SET apikey.subject_setting = 'my.user';
+SELECT * FROM regress_subjects();
+RESET apikey.subject_setting;
+CREATE FUNCTION regress_subjects_with(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	told text;
+BEGIN
+	EXECUTE statement;
+	SELECT value INTO told FROM regress_subjects();
+	RAISE EXCEPTION USING errcode = 'ZZ000', message = told;
+EXCEPTION WHEN SQLSTATE 'ZZ000' THEN
+	RETURN sqlerrm;
+END $$;
+SELECT statement, regress_subjects_with(statement) FROM unnest(ARRAY[
+	$$ALTER DATABASE regress_apikey_health SET "Apikey.Subject_Setting" = 'request.jwt.claims:sub'$$,
+	$$ALTER ROLE regress_apikey_anna SET apikey.subject_setting = 'my.user'$$,
+	$$ALTER ROLE regress_apikey_anna IN DATABASE regress_apikey_health SET apikey.subject_setting = 'my.user'$$,
+	-- elsewhere, or as good as not
+	$$ALTER ROLE regress_apikey_anna IN DATABASE postgres SET apikey.subject_setting = 'my.user'$$,
+	$$ALTER ROLE regress_apikey_anna SET apikey.subject_setting = ''$$,
+	$$ALTER DATABASE regress_apikey_health SET my.subject_setting = 'apikey.subject_setting'$$]) AS statement;
+-- a pepper that is there
+\set pepper `umask 077; file=$(mktemp /tmp/apikey_regress_XXXXXX); printf 'a pepper of the regression tests, of 32 bytes at least\n' >"$file"; echo "$file"`
+SET apikey.pepper_file = :'pepper';
+SELECT severity, value, hint FROM apikey_health() WHERE name = 'pepper';
+RESET apikey.pepper_file;
+\setenv PEPPER :pepper
+\! rm "$PEPPER"
 
 -- Who may: whom the statistics are granted to.
 \set VERBOSITY sqlstate

@@ -10,6 +10,7 @@
  *
  * "critical": keys are refused that should be valid, or cannot be revoked.
  * "warning": something is lost, late, or will be critical.  Each has a hint.
+ * With "ok" a hint is advice: nothing is wrong, but may be meant otherwise.
  */
 #include "postgres.h"
 
@@ -127,7 +128,8 @@ check_pepper(ApikeyFinding *finding)
 		apikey_health_find(finding, APIKEY_HEALTH_CRITICAL, "cannot be used",
 						   "See the server's log for why; mend the file of \"apikey.pepper_file\", or what \"apikey.pepper_command\" prints, and reload the configuration: every key is unavailable.");
 	else if (!apikey_pepper_configured())
-		apikey_health_find(finding, APIKEY_HEALTH_OK, "none", NULL);
+		apikey_health_find(finding, APIKEY_HEALTH_OK, "none",
+						   "Set \"apikey.pepper_file\" or \"apikey.pepper_command\", the same on each server, and reload the configuration: with a pepper a copy of the tables tests and forges no key made from then on; tokens, and keys that can be shown again, need one.");
 	else
 		apikey_health_find(finding, APIKEY_HEALTH_OK, psprintf("%d usable", pepper_number()), NULL);
 }
@@ -342,6 +344,7 @@ static const struct Check
 	{"indexes", apikey_check_indexes, NULL},
 	{"triggers", apikey_check_triggers, NULL},
 	{"roles", apikey_check_roles, NULL},
+	{"subjects", apikey_check_subjects, NULL},
 	{"citus", apikey_check_citus, "Keep the tables of extension \"apikey\" local to the node that verifies."},
 	{"publications", apikey_check_publications, "Take the row filter and the column list out of the publication, or run, as a superuser, ALTER TABLE ... REPLICA IDENTITY FULL for the table: no key can be revoked."},
 	{"replay", check_replay, NULL}

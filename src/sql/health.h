@@ -17,7 +17,7 @@ typedef struct ApikeyFinding
 {
 	ApikeySeverity severity;
 	char	   *value;
-	const char *hint;			/* of what is not ok */
+	const char *hint;			/* of what is not ok; or advice */
 } ApikeyFinding;
 
 static inline void
@@ -28,6 +28,9 @@ apikey_health_find(ApikeyFinding *finding, ApikeySeverity severity, char *value,
 	finding->value = value;
 	finding->hint = hint;
 }
+
+/* health_subjects.c */
+extern void apikey_check_subjects(ApikeyFinding *finding);
 
 /* health_tables.c */
 extern void apikey_check_indexes(ApikeyFinding *finding);
