@@ -11,7 +11,6 @@
 #include "access/xlog.h"
 #include "pgstat.h"
 #include "storage/condition_variable.h"
-#include "storage/shmem.h"
 
 #include "memory/memory.h"
 #include "credits/credits_internal.h"
@@ -38,29 +37,16 @@ typedef struct Asked
 
 static Asked *shared = NULL;
 
-static Size
-memory_size(void)
-{
-	return sizeof(Asked);
-}
-
 static void
-start_memory(void)
+make_memory(void)
 {
-	bool		found;
-
-	shared = ShmemInitStruct("apikey leases asked", sizeof(Asked), &found);
-	if (found)
-		return;
 	SpinLockInit(&shared->mutex);
 	ConditionVariableInit(&shared->granted);
-	shared->count = shared->turn = 0;
-	memset(shared->served, 0, sizeof(shared->served));
 }
 
 const ApikeyMemoryPart apikey_lease_asked_memory = {
-	.size = memory_size,
-	.start = start_memory,
+	APIKEY_MEMORY_STRUCT("apikey leases asked", shared),
+	.make = make_memory,
 	.forget = apikey_lease_drop
 };
 

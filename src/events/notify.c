@@ -13,7 +13,6 @@
 
 #include "commands/async.h"
 #include "miscadmin.h"
-#include "storage/shmem.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
@@ -52,28 +51,15 @@ typedef struct Queue
 static Queue *queue = NULL;
 static int	pending_beyond = 0; /* of this transaction, that find no room */
 
-static Size
-memory_size(void)
-{
-	return sizeof(Queue);
-}
-
 static void
-start_memory(void)
+make_memory(void)
 {
-	bool		found;
-
-	queue = ShmemInitStruct("apikey notices", sizeof(Queue), &found);
-	if (found)
-		return;
-	queue->lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_NOTICES].lock;
-	queue->count = 0;
-	queue->dropped = queue->dropped_at = 0;
+	queue->lock = apikey_memory_lock(APIKEY_MEMORY_NOTICES);
 }
 
 const ApikeyMemoryPart apikey_notify_memory = {
-	.size = memory_size,
-	.start = start_memory,
+	APIKEY_MEMORY_STRUCT("apikey notices", queue),
+	.make = make_memory,
 	.forget = apikey_notify_drop
 };
 

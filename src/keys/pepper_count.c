@@ -54,22 +54,10 @@ typedef struct Shared
 static Shared *shared = NULL;
 static Entry own;				/* of this process, where nothing is shared */
 
-static Size
-memory_size(void)
-{
-	return sizeof(Shared);
-}
-
 static void
-start_memory(void)
+make_memory(void)
 {
-	bool		found;
-
-	shared = ShmemInitStruct("apikey pepper counts", sizeof(Shared), &found);
-	if (found)
-		return;
-	memset(shared, 0, sizeof(Shared));
-	shared->lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_COUNTS].lock;
+	shared->lock = apikey_memory_lock(APIKEY_MEMORY_COUNTS);
 }
 
 /* A database is gone, or our tables in it: there is nothing to be counted. */
@@ -86,8 +74,8 @@ forget_database(Oid database)
 }
 
 const ApikeyMemoryPart apikey_pepper_count_memory = {
-	.size = memory_size,
-	.start = start_memory,
+	APIKEY_MEMORY_STRUCT("apikey pepper counts", shared),
+	.make = make_memory,
 	.forget = forget_database
 };
 

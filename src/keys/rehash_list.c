@@ -14,7 +14,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "storage/shmem.h"
 
 #include "memory/memory.h"
 #include "keys/keys_internal.h"
@@ -41,25 +40,14 @@ typedef struct RehashList
 static RehashList *list = NULL;
 static LWLock *list_lock = NULL;
 
-static Size
-memory_size(void)
-{
-	return sizeof(RehashList);
-}
-
 static void
 start_memory(void)
 {
-	bool		found;
-
-	list = ShmemInitStruct("apikey rehash", sizeof(RehashList), &found);
-	if (!found)
-		memset(list, 0, sizeof(RehashList));
-	list_lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_REHASH].lock;
+	list_lock = apikey_memory_lock(APIKEY_MEMORY_REHASH);
 }
 
 const ApikeyMemoryPart apikey_rehash_memory = {
-	.size = memory_size,
+	APIKEY_MEMORY_STRUCT("apikey rehash", list),
 	.start = start_memory,
 	.forget = apikey_rehash_forget_database
 };

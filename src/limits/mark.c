@@ -20,7 +20,6 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "storage/shmem.h"
 #include "utils/timestamp.h"
 
 #include "store/store.h"
@@ -52,28 +51,15 @@ typedef struct Shared
 
 static Shared *shared = NULL;
 
-static Size
-memory_size(void)
-{
-	return sizeof(Shared);
-}
-
 static void
-start_memory(void)
+make_memory(void)
 {
-	bool		found;
-
-	shared = ShmemInitStruct("apikey marks", sizeof(Shared), &found);
-	if (found)
-		return;
 	shared->lock = apikey_memory_lock(APIKEY_MEMORY_MARKS);
-	shared->count = 0;
-	shared->kept = 0;
 }
 
 const ApikeyMemoryPart apikey_mark_memory = {
-	.size = memory_size,
-	.start = start_memory,
+	APIKEY_MEMORY_STRUCT("apikey marks", shared),
+	.make = make_memory,
 	.forget = apikey_mark_drop
 };
 

@@ -10,7 +10,6 @@
 #include "postgres.h"
 
 #include "storage/lwlock.h"
-#include "storage/shmem.h"
 #include "utils/timestamp.h"
 
 #include "store/store.h"
@@ -59,31 +58,15 @@ static Told *told = NULL;
 
 /* What the server's start has told is not told again by the first session. */
 static void
-copy_all(Told *from, Told *to)
+make_memory(void)
 {
 	for (int i = 0; i < APIKEY_COMPLAINTS; i++)
-		pg_atomic_init_u64(&to->at[i], pg_atomic_read_u64(&from->at[i]));
-}
-
-static Size
-memory_size(void)
-{
-	return sizeof(Told);
-}
-
-static void
-start_memory(void)
-{
-	bool		found;
-
-	told = ShmemInitStruct("apikey complaints", sizeof(Told), &found);
-	if (!found)
-		copy_all(&own, told);
+		pg_atomic_init_u64(&told->at[i], pg_atomic_read_u64(&own.at[i]));
 }
 
 const ApikeyMemoryPart apikey_complaint_memory = {
-	.size = memory_size,
-	.start = start_memory
+	APIKEY_MEMORY_STRUCT("apikey complaints", told),
+	.make = make_memory
 };
 
 /* Once, when the library is loaded. */

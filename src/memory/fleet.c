@@ -16,7 +16,6 @@
 #include "catalog/pg_subscription.h"
 #include "catalog/pg_subscription_rel.h"
 #include "miscadmin.h"
-#include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -50,24 +49,11 @@ static bool subscribed_known = false;
 static bool limits_arrive = false;
 static bool limits_arrive_known = false;
 
-static Size
-memory_size(void)
-{
-	return sizeof(Shared);
-}
-
 static void
-start_memory(void)
+make_memory(void)
 {
-	bool		found;
-
-	shared = ShmemInitStruct("apikey fleet", sizeof(Shared), &found);
-	if (found)
-		return;
-	memset(shared, 0, sizeof(Shared));
 	SpinLockInit(&shared->mutex);
 }
-
 
 void
 apikey_fleet_set_latch(Latch *latch)
@@ -188,8 +174,8 @@ apikey_fleet_forget(Oid database)
 }
 
 const ApikeyMemoryPart apikey_fleet_memory = {
-	.size = memory_size,
-	.start = start_memory,
+	APIKEY_MEMORY_STRUCT("apikey fleet", shared),
+	.make = make_memory,
 	.forget = apikey_fleet_forget
 };
 

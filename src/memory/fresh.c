@@ -17,7 +17,6 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
-#include "storage/shmem.h"
 
 #include "store/store.h"
 #include "memory/memory_internal.h"
@@ -43,20 +42,9 @@ static Shared *shared = NULL;
 /* What this transaction of an apply worker brings; 0 for nothing. */
 static int64 arrived = 0;
 
-static Size
-memory_size(void)
-{
-	return sizeof(Shared);
-}
-
 static void
-start_memory(void)
+make_memory(void)
 {
-	bool		found;
-
-	shared = ShmemInitStruct("apikey freshness", sizeof(Shared), &found);
-	if (found)
-		return;
 	pg_atomic_init_u64(&shared->as_of, 0);
 	for (int i = 0; i < DATABASES_MAX; i++)
 	{
@@ -98,8 +86,8 @@ forget_database(Oid database)
 }
 
 const ApikeyMemoryPart apikey_fresh_memory = {
-	.size = memory_size,
-	.start = start_memory,
+	APIKEY_MEMORY_STRUCT("apikey freshness", shared),
+	.make = make_memory,
 	.forget = forget_database
 };
 

@@ -5,7 +5,6 @@
 #include "postgres.h"
 
 #include "pgstat.h"
-#include "storage/shmem.h"
 
 #include "memory/memory_internal.h"
 
@@ -16,27 +15,16 @@ typedef struct Shared
 
 static Shared *shared = NULL;
 
-static Size
-memory_size(void)
-{
-	return sizeof(Shared);
-}
-
 static void
-start_memory(void)
+make_memory(void)
 {
-	bool		found;
-
-	shared = ShmemInitStruct("apikey leases", sizeof(Shared), &found);
-	if (found)
-		return;
 	/* Not one that the file of the last run has. */
 	pg_atomic_init_u64(&shared->eras, (uint64) GetCurrentTimestamp());
 }
 
 const ApikeyMemoryPart apikey_lease_memory = {
-	.size = memory_size,
-	.start = start_memory
+	APIKEY_MEMORY_STRUCT("apikey leases", shared),
+	.make = make_memory
 };
 
 /* A number that no other lease has had; never 0, nor negative. */

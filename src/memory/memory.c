@@ -43,7 +43,7 @@ apikey_preloaded(void)
 	return preloaded;
 }
 
-/* For a part that starts: so much memory, and whether it has been made before. */
+/* So much memory, and whether it has been made before. */
 void *
 apikey_memory_struct(const char *name, Size size, bool *found)
 {
@@ -64,6 +64,30 @@ apikey_memory_lock(int number)
 		&GetNamedLWLockTranche("apikey")[number].lock : &room.locks[number].lock;
 }
 
+static Size
+part_size(const ApikeyMemoryPart *part)
+{
+	if (part->name != NULL)
+		return part->struct_size;
+	return part->size == NULL ? 0 : part->size();
+}
+
+static void
+start_part(const ApikeyMemoryPart *part)
+{
+	bool		found = true;
+
+	if (part->name != NULL)
+		*part->place = apikey_memory_struct(part->name, part->struct_size,
+											&found);
+	if (!found)
+		memset(*part->place, 0, part->struct_size);
+	if (!found && part->make != NULL)
+		part->make();
+	if (part->start != NULL)
+		part->start();
+}
+
 /* How much those parts take that are also there without preloading. */
 Size
 apikey_memory_dynamic_size(void)
@@ -73,8 +97,8 @@ apikey_memory_dynamic_size(void)
 	apikey_memory_keys = APIKEY_DYNAMIC_KEYS;
 	for (int i = 0; i < all_count; i++)
 	{
-		if (all[i]->dynamic && all[i]->size != NULL)
-			size = add_size(size, all[i]->size() + STRUCTS_MAX * PG_CACHE_LINE_SIZE);
+		if (all[i]->dynamic)
+			size = add_size(size, part_size(all[i]) + STRUCTS_MAX * PG_CACHE_LINE_SIZE);
 	}
 	return size;
 }
@@ -88,8 +112,8 @@ apikey_memory_dynamic_start(char *memory, LWLockPadded *locks, bool make)
 	room.make = make;
 	for (int i = 0; i < all_count; i++)
 	{
-		if (all[i]->dynamic && all[i]->start != NULL)
-			all[i]->start();
+		if (all[i]->dynamic)
+			start_part(all[i]);
 	}
 }
 
@@ -100,10 +124,7 @@ request_memory(void)
 		previous_request();
 	apikey_memory_keys = apikey_max_tracked_keys;
 	for (int i = 0; i < all_count; i++)
-	{
-		if (all[i]->size != NULL)
-			RequestAddinShmemSpace(all[i]->size());
-	}
+		RequestAddinShmemSpace(part_size(all[i]));
 	RequestNamedLWLockTranche("apikey", APIKEY_MEMORY_LOCKS);
 }
 
@@ -116,10 +137,7 @@ start_memory(void)
 	apikey_memory_keys = apikey_max_tracked_keys;
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	for (int i = 0; i < all_count; i++)
-	{
-		if (all[i]->start != NULL)
-			all[i]->start();
-	}
+		start_part(all[i]);
 	LWLockRelease(AddinShmemInitLock);
 	for (int i = 0; i < all_count; i++)
 	{

@@ -27,15 +27,28 @@ typedef enum ApikeyMemoryLock
 	APIKEY_MEMORY_LOCKS = APIKEY_MEMORY_PARTITIONS + APIKEY_SLOT_PARTITIONS
 } ApikeyMemoryLock;
 
-/* One of those who have something in it. */
+/*
+ * One of those who have something in it: a struct of a known size, which is found
+ * or made, of zeros, or what it finds or makes itself.
+ */
 typedef struct ApikeyMemoryPart
 {
-	Size		(*size) (void);	/* or NULL */
-	void		(*start) (void);	/* makes or finds it; or NULL */
+	const char *name;			/* of its struct; or NULL, then not the next three */
+	Size		struct_size;
+	void	  **place;			/* what is to point to it */
+	void		(*make) (void);	/* what is not zeros, the first time; or NULL */
+	Size		(*size) (void);	/* without a struct; or NULL */
+	void		(*start) (void);	/* in each process that starts it; or NULL */
 	void		(*forget) (Oid database);	/* that is dropped; or NULL */
 	void		(*ready) (void);	/* when all is there; or NULL */
 	bool		dynamic;		/* also where the library is not preloaded */
 } ApikeyMemoryPart;
+
+/* Such a struct, by the variable that is to point to it. */
+#define APIKEY_MEMORY_STRUCT(name_, pointer) \
+	.name = (name_), \
+	.struct_size = sizeof(*(pointer)), \
+	.place = (void **) &(pointer)
 
 /* memory.c */
 extern int	apikey_memory_keys;

@@ -16,7 +16,6 @@
 
 #include "miscadmin.h"
 #include "storage/lwlock.h"
-#include "storage/shmem.h"
 
 #include "memory/memory.h"
 
@@ -30,27 +29,15 @@ typedef struct Shared
 
 static Shared *shared = NULL;
 
-static Size
-memory_size(void)
-{
-	return sizeof(Shared);
-}
-
 static void
-start_memory(void)
+make_memory(void)
 {
-	bool		found;
-
-	shared = ShmemInitStruct("apikey reveals", sizeof(Shared), &found);
-	if (found)
-		return;
-	memset(shared, 0, sizeof(Shared));
 	shared->lock = apikey_memory_lock(APIKEY_MEMORY_REVEALS);
 }
 
 const ApikeyMemoryPart apikey_reveals_memory = {
-	.size = memory_size,
-	.start = start_memory,
+	APIKEY_MEMORY_STRUCT("apikey reveals", shared),
+	.make = make_memory,
 	.forget = apikey_reveals_drop
 };
 

@@ -9,7 +9,6 @@
 
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "storage/shmem.h"
 
 #include "memory/memory.h"
 
@@ -18,21 +17,9 @@
 
 ApikeySeats *apikey_seats = NULL;
 
-static Size
-memory_size(void)
-{
-	return sizeof(ApikeySeats);
-}
-
 static void
-start_memory(void)
+make_memory(void)
 {
-	bool		found;
-
-	apikey_seats = ShmemInitStruct("apikey workers", sizeof(ApikeySeats), &found);
-	if (found)
-		return;
-	memset(apikey_seats, 0, sizeof(ApikeySeats));
 	SpinLockInit(&apikey_seats->mutex);
 }
 
@@ -50,8 +37,8 @@ forget_database(Oid database)
 }
 
 const ApikeyMemoryPart apikey_seat_memory = {
-	.size = memory_size,
-	.start = start_memory,
+	APIKEY_MEMORY_STRUCT("apikey workers", apikey_seats),
+	.make = make_memory,
 	.forget = forget_database
 };
 

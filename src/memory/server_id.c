@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "postmaster/postmaster.h"
-#include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/guc.h"
 
@@ -29,12 +28,6 @@ typedef struct Shared
 
 static Shared *shared = NULL;
 
-static Size
-memory_size(void)
-{
-	return sizeof(Shared);
-}
-
 static void
 make_id(pg_uuid_t *id)
 {
@@ -47,20 +40,15 @@ make_id(pg_uuid_t *id)
 }
 
 static void
-start_memory(void)
+make_memory(void)
 {
-	bool		found;
-
-	shared = ShmemInitStruct("apikey server", sizeof(Shared), &found);
-	if (found)
-		return;
 	SpinLockInit(&shared->mutex);
 	make_id(&shared->id);
 }
 
 const ApikeyMemoryPart apikey_server_id_memory = {
-	.size = memory_size,
-	.start = start_memory
+	APIKEY_MEMORY_STRUCT("apikey server", shared),
+	.make = make_memory
 };
 
 void

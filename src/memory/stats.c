@@ -42,12 +42,6 @@ typedef struct ServerStats
 static ServerStats *all = NULL;
 static LWLock *stats_lock = NULL;
 
-static Size
-memory_size(void)
-{
-	return sizeof(ServerStats);
-}
-
 static void
 visit_now(DatabaseStats *stats)
 {
@@ -101,26 +95,25 @@ init_entry(DatabaseStats *stats)
 	stats->database = InvalidOid;
 }
 
-/* Makes or finds the table, which the lock guards. */
 static void
-start_memory(void)
+make_memory(void)
 {
-	bool		found;
-
-	stats_lock = apikey_memory_lock(APIKEY_MEMORY_STATS);
-	all = apikey_memory_struct("apikey statistics", sizeof(ServerStats), &found);
-	if (found)
-		return;
 	all->since = GetCurrentTimestamp();
 	pg_atomic_init_u64(&all->roles_dropped, 1);
-	all->used = 0;
 	init_entry(&all->others);
 	for (int i = 0; i < DATABASES_MAX; i++)
 		init_entry(&all->entries[i]);
 }
 
+static void
+start_memory(void)
+{
+	stats_lock = apikey_memory_lock(APIKEY_MEMORY_STATS);
+}
+
 const ApikeyMemoryPart apikey_stats_memory = {
-	.size = memory_size,
+	APIKEY_MEMORY_STRUCT("apikey statistics", all),
+	.make = make_memory,
 	.start = start_memory,
 	.dynamic = true
 };

@@ -12,7 +12,6 @@
 #include "postgres.h"
 
 #include "storage/lwlock.h"
-#include "storage/shmem.h"
 
 #include "memory/memory.h"
 #include "secrets/secrets.h"
@@ -30,28 +29,16 @@ typedef struct Vault
 
 static Vault *vault = NULL;
 
-static Size
-memory_size(void)
-{
-	return sizeof(Vault);
-}
-
 static void
-start_memory(void)
+make_memory(void)
 {
-	bool		found;
-
-	vault = ShmemInitStruct("apikey vault", sizeof(Vault), &found);
-	if (found)
-		return;
-	memset(vault, 0, sizeof(Vault));
 	pg_atomic_init_u64(&vault->generation, 1);
-	vault->lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_VAULT].lock;
+	vault->lock = apikey_memory_lock(APIKEY_MEMORY_VAULT);
 }
 
 const ApikeyMemoryPart apikey_vault_memory = {
-	.size = memory_size,
-	.start = start_memory
+	APIKEY_MEMORY_STRUCT("apikey vault", vault),
+	.make = make_memory
 };
 
 /* Runs a command and keeps what it prints; an empty one empties the vault. */

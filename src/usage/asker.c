@@ -47,25 +47,14 @@ typedef struct Askers
 static Askers *askers = NULL;
 static LWLock *askers_lock = NULL;
 
-static Size
-memory_size(void)
-{
-	return sizeof(Askers);
-}
-
 static void
 start_memory(void)
 {
-	bool		found;
-
-	askers = apikey_memory_struct("apikey askers", memory_size(), &found);
-	if (!found)
-		memset(askers, 0, memory_size());
 	askers_lock = apikey_memory_lock(APIKEY_MEMORY_ASKERS);
 }
 
 const ApikeyMemoryPart apikey_asker_memory = {
-	.size = memory_size,
+	APIKEY_MEMORY_STRUCT("apikey askers", askers),
 	.start = start_memory,
 	.dynamic = true
 };
