@@ -14,6 +14,19 @@ use Time::HiRes qw(sleep time);
 # How long a condition is waited for, in seconds.
 our $PATIENCE = 180;
 
+# A standby that reports by a wire, or where that is a server, to it; made of the
+# upstream's backup, and started.
+sub member
+{
+	my ($name, $upstream, $wire, $conf) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $to = $wire->isa('Proxy') ? "host=127.0.0.1 port=@{[$wire->port]}" : $wire->connstr;
+	$node->init_from_backup($upstream, 'backup', has_streaming => 1);
+	$node->append_conf('postgresql.conf', "apikey.fleet = on\napikey.primary_conninfo = '$to user=fleet'\n" . ($conf // ''));
+	$node->start;
+	return $node;
+}
+
 # $conf is for all servers; the first is the primary, the last is a standby of a
 # standby.
 sub new

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/..";
+use Fleet;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Proxy;
@@ -49,18 +50,13 @@ is($primary->safe_psql('postgres', q{SET ROLE fleet; SELECT count(*) FROM pg_set
 
 my $wire = Proxy->new($primary);
 $primary->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($primary, 'backup', has_streaming => 1);
-$standby->append_conf('postgresql.conf', qq{
-apikey.fleet = on
-apikey.primary_conninfo = 'host=127.0.0.1 port=@{[$wire->port]} user=fleet'
+my $standby = Fleet::member('standby', $primary, $wire, q{
 apikey.fleet_heartbeat = '100ms'
 apikey.fleet_timeout = '1s'
 apikey.max_staleness = '2s'
 max_standby_streaming_delay = -1
 max_standby_archive_delay = -1
 });
-$standby->start;
 $standby->backup('backup');
 my $cascade = PostgreSQL::Test::Cluster->new('cascade');
 $cascade->init_from_backup($standby, 'backup', has_streaming => 1);

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/..";
+use Fleet;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Proxy;
@@ -24,10 +25,7 @@ $primary->safe_psql('postgres', q{
 	CREATE TABLE key AS SELECT i, apikey_create('key-' || i, rate_limit => 1, rate_window => '1 second') AS text FROM generate_series(0, 179) i});
 my $wire = Proxy->new($primary);
 $primary->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($primary, 'backup', has_streaming => 1);
-$standby->append_conf('postgresql.conf', "apikey.fleet = on\ncluster_name = 'standby'\napikey.primary_conninfo = 'host=127.0.0.1 port=@{[$wire->port]} user=fleet'");
-$standby->start;
+my $standby = Fleet::member('standby', $primary, $wire);
 ok($primary->poll_query_until('postgres', q{SELECT count(*) = 1 FROM apikey_servers WHERE name = 'standby'}), 'it has joined');
 
 # Each of 30 keys once; their rate is at rest a second later.

@@ -2,6 +2,9 @@
 # is answered, it goes on, and works again when they are right.
 use strict;
 use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/..";
+use Fleet;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -22,10 +25,7 @@ my %keys = (plain => sql(q{SELECT apikey_create('plain')}), credits => sql(q{SEL
 	shared => sql(q{SELECT apikey_create('shared')}));
 sql("SELECT apikey_limit_set('requests', 100000, '1 second', key => apikey_id('$keys{shared}'), shared => true)");
 $primary->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($primary, 'backup', has_streaming => 1);
-$standby->append_conf('postgresql.conf', "apikey.fleet = on\ncluster_name = 'standby'\napikey.primary_conninfo = '@{[$primary->connstr]} user=fleet'");
-$standby->start;
+my $standby = Fleet::member('standby', $primary, $primary);
 
 sub verifies
 {

@@ -2,6 +2,9 @@
 # last use on the primary within 20 seconds, and is neither idle nor removed.
 use strict;
 use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/..";
+use Fleet;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -16,10 +19,7 @@ sql(q{CREATE EXTENSION apikey CASCADE; CREATE ROLE fleet LOGIN; SELECT apikey_gr
 	SELECT apikey_organization_create('acme'); SELECT apikey_project_create('acme/pay')});
 my ($used, $idle) = map { sql("SELECT apikey_create('$_', 'acme/pay')") } 'used', 'idle';
 $primary->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($primary, 'backup', has_streaming => 1);
-$standby->append_conf('postgresql.conf', "apikey.fleet = on\napikey.primary_conninfo = '@{[$primary->connstr]} user=fleet'");
-$standby->start;
+my $standby = Fleet::member('standby', $primary, $primary);
 is($standby->safe_psql('postgres', 'SELECT name FROM pg_settings WHERE name ~ $$^apikey\.$$ AND source <> $$default$$ ORDER BY name'),
 	"apikey.fleet\napikey.primary_conninfo", 'nothing else is set');
 ok($primary->poll_query_until('postgres', q{SELECT count(*) = 1 FROM apikey_servers WHERE role = 'standby'}), 'it has joined');

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/..";
+use Fleet;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Proxy;
@@ -26,20 +27,7 @@ $primary->safe_psql('postgres', q{
 	SELECT apikey_grant('servers', 'fleet')});
 my $wire = Proxy->new($primary);
 $primary->backup('backup');
-my $make = sub {
-	my ($name) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
-	$node->init_from_backup($primary, 'backup', has_streaming => 1);
-	$node->append_conf('postgresql.conf', qq{
-apikey.fleet = on
-apikey.primary_conninfo = 'host=127.0.0.1 port=@{[$wire->port]} user=fleet'
-cluster_name = '$name'
-});
-	$node->start;
-	return $node;
-};
-my $one = $make->('one');
-my $two = $make->('two');
+my ($one, $two) = map { Fleet::member($_, $primary, $wire) } 'one', 'two';
 
 my $key = sub {
 	my $made = $primary->safe_psql('postgres', "SELECT apikey_create($_[0])");

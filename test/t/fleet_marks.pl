@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/..";
+use Fleet;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Proxy;
@@ -26,10 +27,7 @@ sql("SELECT apikey_limit_set('tokens', 1000, NULL, 'balance', key => apikey_id('
 	SELECT apikey_limit_set('requests', 50, '1 year', 'quota', key => apikey_id('$key'))");
 my $wire = Proxy->new($primary);
 $primary->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($primary, 'backup', has_streaming => 1);
-$standby->append_conf('postgresql.conf', "apikey.fleet = on\ncluster_name = 'standby'\napikey.primary_conninfo = 'host=127.0.0.1 port=@{[$wire->port]} user=fleet'");
-$standby->start;
+my $standby = Fleet::member('standby', $primary, $wire);
 sub on_standby { return $standby->safe_psql('postgres', @_) }
 
 sub events { my ($event) = @_; return sql("SELECT count(*) FROM apikey_events WHERE event = '$event'") }

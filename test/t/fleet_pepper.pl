@@ -2,7 +2,10 @@
 # them to the primary, and nothing that it tells verifies.
 use strict;
 use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/..";
 use Digest::SHA qw(hmac_sha256 hmac_sha256_hex sha256 sha256_hex);
+use Fleet;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -41,10 +44,7 @@ is(sql("SELECT code FROM apikey_verify('$keys{verified}')"), 'valid', 'verified 
 ok($primary->poll_query_until('postgres', q{SELECT count(*) = 1 FROM apikey_events WHERE event = 'rehashed'}), 'so it has a digest like others');
 
 $primary->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($primary, 'backup', has_streaming => 1);
-$standby->append_conf('postgresql.conf', "apikey.fleet = on\ncluster_name = 'standby'\napikey.primary_conninfo = '@{[$primary->connstr]} user=fleet'");
-$standby->start;
+my $standby = Fleet::member('standby', $primary, $primary);
 
 my $tables = { plain => 'apikey_digest', first => 'apikey_digest', verified => 'apikey_import', never => 'apikey_import' };
 sub stored { my ($name) = @_; return sql("SELECT encode(digest, 'hex') FROM $tables->{$name} WHERE id = '$ids{$name}'") }

@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/..";
 use File::Copy;
+use Fleet;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::RecursiveCopy;
 use PostgreSQL::Test::Utils;
@@ -33,21 +34,9 @@ my @keys = split /\n/, $primary->safe_psql('postgres', q{SELECT apikey_create('k
 
 my $wire = Proxy->new($primary);
 $primary->backup('backup');
-my $make = sub {
-	my ($name, $from) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
-	$node->init_from_backup($from, 'backup', has_streaming => 1);
-	$node->append_conf('postgresql.conf', qq{
-apikey.fleet = on
-apikey.primary_conninfo = 'host=127.0.0.1 port=@{[$wire->port]} user=fleet'
-cluster_name = '$name'
-});
-	$node->start;
-	return $node;
-};
-my $standby = $make->('standby', $primary);
+my $standby = Fleet::member('standby', $primary, $wire);
 $standby->backup('backup');
-my $cascade = $make->('cascade', $standby);
+my $cascade = Fleet::member('cascade', $standby, $wire);
 
 # With APIKEY_TEST_LONG in the environment, more of it.
 my $rounds = $ENV{APIKEY_TEST_LONG} ? 200 : 8;

@@ -2,7 +2,10 @@
 # bound, and is unavailable where the primary cannot be asked.
 use strict;
 use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/..";
 use IPC::Run;
+use Fleet;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -35,12 +38,7 @@ $primary->safe_psql('postgres', q{
 	END $$});
 
 $primary->backup('backup');
-my @standbys = map {
-	my $node = PostgreSQL::Test::Cluster->new($_);
-	$node->init_from_backup($primary, 'backup', has_streaming => 1);
-	$node->append_conf('postgresql.conf', "apikey.fleet = on\ncluster_name = '$_'\napikey.primary_conninfo = '@{[$primary->connstr]} user=fleet'\n");
-	$node->start;
-	$node } 'one', 'two';
+my @standbys = map { Fleet::member($_, $primary, $primary) } 'one', 'two';
 for my $node (@standbys)
 {
 	my $name = $node->name;
