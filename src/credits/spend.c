@@ -6,8 +6,6 @@
 
 #include "access/xact.h"
 #include "common/hashfn.h"
-#include "port/pg_bitutils.h"
-#include "utils/memutils.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
@@ -19,85 +17,65 @@
 #define spend_count		(apikey_spend_transaction.count)
 
 /*
- * Where the last note of what was spent of a lease is, by account and era: the
- * note's number, from 1 on, and 0 for none.  It is looked for with a slot's mutex
- * held, for which others spin; so however many notes there are, that takes no
- * longer.  There are twice as many places as there is room for notes.  What goes
- * first is what came last, so a place that is free ends a search.  Few notes, as
- * most transactions have, are looked through as they are.
+ * Of each lease the last note of what was spent is looked for with a slot's mutex
+ * held.
  */
-#define FEW_SPENDS		16
-
-static int *last = NULL;		/* in TopTransactionContext */
-static uint32 last_mask = 0;
-
-static int *
-last_of(const pg_uuid_t *account, uint64 era)
+static bool
+is_spent_only(const void *noted)
 {
-	uint32		place = hash_bytes(account->data, UUID_LEN) ^
-		hash_bytes_uint32((uint32) era);
-
-	for (;; place++)
-	{
-		int		   *number = &last[place & last_mask];
-		const ApikeySpend *spend;
-
-		if (*number == 0)
-			return number;
-		spend = &spends[*number - 1];
-		if (spend->era == era &&
-			memcmp(&spend->account, account, sizeof(pg_uuid_t)) == 0)
-			return number;
-	}
+	return ((const ApikeySpend *) noted)->effect == APIKEY_SPEND_ONLY;
 }
 
-/* A note of what was spent is the last one of its lease. */
-static void
-link_spend(ApikeySpend *spend)
+static uint32
+hash_lease(const void *like)
 {
-	int		   *number = last_of(&spend->account, spend->era);
+	const ApikeySpend *spend = like;
 
-	spend->before = *number;
-	*number = (int) (spend - spends) + 1;
+	return hash_bytes(spend->account.data, UUID_LEN) ^
+		hash_bytes_uint32((uint32) spend->era);
 }
+
+static bool
+same_lease(const void *noted, const void *like)
+{
+	const ApikeySpend *one = noted;
+	const ApikeySpend *other = like;
+
+	return one->era == other->era &&
+		memcmp(&one->account, &other->account, sizeof(pg_uuid_t)) == 0;
+}
+
+static ApikeyLastNotes last = {
+	.part = &apikey_spend_transaction,
+	.few = 16,
+	.sought = is_spent_only,
+	.hash = hash_lease,
+	.same = same_lease
+};
 
 /* Makes room for another spend, so that recording it cannot fail. */
 void
 apikey_spend_reserve(void)
 {
-	uint32		needed;
-
-	apikey_transaction_reserve(&apikey_spend_transaction);
-	if (last == NULL && spend_count < FEW_SPENDS)
-		return;
-	needed = pg_nextpower2_32(2 * (uint32) apikey_spend_transaction.room);
-	if (last != NULL && last_mask >= needed - 1)
-		return;
-	/* Where there is no memory for it, the rest is undone without it. */
-	if (last != NULL)
-		pfree(last);
-	last = NULL;
-	last = MemoryContextAllocExtended(TopTransactionContext,
-									  (Size) needed * sizeof(int),
-									  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	last_mask = needed - 1;
-	for (int i = 0; i < spend_count; i++)
-	{
-		if (spends[i].effect == APIKEY_SPEND_ONLY)
-			link_spend(&spends[i]);
-	}
+	apikey_last_notes_reserve(&last);
 }
 
-/* The last note of what was spent of a lease of an era; NULL for none. */
+/* The last note of what was spent of a lease, where notes have places. */
+static pg_noinline ApikeySpend *
+find_placed(const pg_uuid_t *account, uint64 era)
+{
+	ApikeySpend like = {.account = *account, .era = era};
+	int			number = apikey_last_note(&last, &like);
+
+	return number == 0 ? NULL : &spends[number - 1];
+}
+
+/* The same, however few notes there are; NULL for none. */
 static ApikeySpend *
 find_last(const pg_uuid_t *account, uint64 era)
 {
-	if (last != NULL)
-	{
-		int			number = *last_of(account, era);
-
-		return number == 0 ? NULL : &spends[number - 1];
-	}
+	if (last.numbers != NULL)
+		return find_placed(account, era);
 	for (int i = spend_count - 1; i >= 0; i--)
 	{
 		if (spends[i].effect == APIKEY_SPEND_ONLY && spends[i].era == era &&
@@ -154,8 +132,7 @@ apikey_spend_record(const pg_uuid_t *account, const ApikeySlotHint *hint,
 	spend->amount = amount;
 	spend->effect = effect;
 	spend->pins = pin != APIKEY_PIN_NONE;
-	if (effect == APIKEY_SPEND_ONLY && last != NULL)
-		link_spend(spend);
+	apikey_last_notes_add(&last, spend);
 	return spend;
 }
 
@@ -168,10 +145,6 @@ settle_spend(void *noted, ApikeyEnd end)
 	ApikeySlot *slot = apikey_slot_seize(&spend->account, &spend->hint, false);
 	ApikeyLease *lease;
 
-	/* It is off the list with its subtransaction. */
-	if (last != NULL && spend->effect == APIKEY_SPEND_ONLY &&
-		spend - spends == spend_count)
-		*last_of(&spend->account, spend->era) = spend->before;
 	if (slot == NULL)
 		return;
 	lease = &slot->lease;
@@ -200,14 +173,21 @@ settle_spend(void *noted, ApikeyEnd end)
 }
 
 static void
+forget_spend(const void *noted)
+{
+	apikey_last_notes_undo(&last, noted);
+}
+
+static void
 forget_last(ApikeyEnd end pg_attribute_unused())
 {
-	last = NULL;
+	last.numbers = NULL;
 }
 
 ApikeyTransactionPart apikey_spend_transaction = {
 	.size = sizeof(ApikeySpend),
 	.settle = settle_spend,
+	.leave = forget_spend,
 	.end = forget_last
 };
 

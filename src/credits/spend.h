@@ -38,7 +38,6 @@ typedef struct ApikeySpend
 	int64		back;			/* and this when it is committed */
 	ApikeySpendEffect effect;
 	bool		pins;			/* the slot */
-	int			before;			/* number of the note of the same lease before */
 } ApikeySpend;
 
 /* spend.c */

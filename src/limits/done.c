@@ -9,6 +9,9 @@
  * commit.  Until then part of it has come back by itself, and that is not given
  * back once more.
  *
+ * What a subtransaction does to the same again goes into the same note: there are
+ * never more notes than limits and subtransactions, however much is verified.
+ *
  * A limit that begins anew is another one in all of that: a rate in another era, a
  * quota with another period, and credits that are set anew.
  */
@@ -33,17 +36,14 @@
 /* How much had been noted before a key's limits: they are not among each other. */
 static int	noted_before = 0;
 
+/* The number of the note that was looked for last. */
+static int	found_last = 0;
+
 /* A key begins to spend of its limits, of each of them once. */
 void
 apikey_tally_begin(void)
 {
 	noted_before = done_count;
-}
-
-static bool
-same_tag(const ApikeyTallyTag *one, const ApikeyTallyTag *other)
-{
-	return one->key == other->key && one->limit == other->limit;
 }
 
 /* The end of the period that a limit is in; of a rate 0. */
@@ -70,6 +70,101 @@ set_tag(const ApikeyBound *bound, const ApikeyBoundState *state,
 								(uint64) (by_row ? bound->starts_at : state->era));
 }
 
+/* What a charge could not take is told of each time; all else is noted once. */
+static bool
+is_noted_once(const void *noted)
+{
+	return ((const ApikeyLimitDone *) noted)->kind != APIKEY_DONE_DROPPED;
+}
+
+static uint32
+hash_note(const void *like)
+{
+	const ApikeyLimitDone *what = like;
+	uint64		of = what->kind == APIKEY_DONE_UNIT ?
+		hash_bytes((const unsigned char *) what->unit, (int) strlen(what->unit)) :
+		hash_combine64(what->tag.limit, (uint64) what->until);
+
+	return (uint32) hash_combine64(what->tag.key ^ (uint64) what->kind, of);
+}
+
+/* Is something done to the same: the same unit, or limit in its era and period? */
+static bool
+same_note(const void *noted, const void *like)
+{
+	const ApikeyLimitDone *one = noted;
+	const ApikeyLimitDone *other = like;
+
+	if (one->kind != other->kind || one->tag.key != other->tag.key)
+		return false;
+	return one->kind == APIKEY_DONE_UNIT ?
+		strcmp(one->unit, other->unit) == 0 &&
+		memcmp(&one->key, &other->key, sizeof(pg_uuid_t)) == 0 :
+		one->tag.limit == other->tag.limit && one->until == other->until;
+}
+
+static ApikeyLastNotes last = {
+	.part = &apikey_tally_transaction,
+	.few = 32,
+	.sought = is_noted_once,
+	.hash = hash_note,
+	.same = same_note
+};
+
+/*
+ * The number of the last note of the same, among some; 0 for none.  Keys are
+ * verified in turns, so what follows what was found last is looked at first.
+ */
+static int
+find_last(const ApikeyLimitDone *like)
+{
+	int			number = found_last < done_count ? found_last + 1 : 1;
+
+	if (!done[number - 1].superseded && same_note(&done[number - 1], like))
+		return number;
+	if (last.numbers != NULL)
+		return apikey_last_note(&last, like);
+	for (number = Min(noted_before, done_count); number > 0; number--)
+	{
+		if (same_note(&done[number - 1], like))
+			break;
+	}
+	return number;
+}
+
+/*
+ * What this subtransaction has noted of the same, or a new note, which is to be
+ * filled in further.
+ */
+static inline ApikeyLimitDone *
+note_once(const ApikeyLimitDone *like)
+{
+	int			before = Min(noted_before, done_count) > 0 ? find_last(like) : 0;
+	ApikeyLimitDone *new;
+
+	found_last = before;
+	if (before > 0 &&
+		done[before - 1].noted.level == GetCurrentTransactionNestLevel())
+		return &done[before - 1];
+	if (done_count >= last.few)
+		apikey_last_notes_reserve(&last);
+	new = apikey_transaction_note(&apikey_tally_transaction);
+	new->kind = like->kind;
+	new->tag = like->tag;
+	new->until = like->until;
+	if (like->kind == APIKEY_DONE_UNIT)
+	{
+		new->key = like->key;
+		memcpy(new->unit, like->unit, sizeof(new->unit));
+	}
+	new->noted.before = before;
+	if (before > 0)
+		done[before - 1].superseded = true;
+	apikey_last_notes_add(&last, new);
+	found_last = done_count;
+	return new;
+}
+
 /*
  * Notes something done to a limit by this subtransaction; its state says of which
  * era and period.
@@ -78,31 +173,19 @@ static ApikeyLimitDone *
 note(ApikeyLimitDoneKind kind, const pg_uuid_t *key, const ApikeyBound *bound,
 	 const ApikeyBoundState *state)
 {
-	int			level = GetCurrentTransactionNestLevel();
-	TimestampTz until = period_of(bound, state);
-	ApikeyTallyTag tag;
-	ApikeyLimitDone *new;
+	ApikeyLimitDone like;
+	ApikeyLimitDone *what;
 
-	set_tag(bound, state, &tag);
-
-	for (int i = Min(noted_before, done_count) - 1; i >= 0 &&
-		 done[i].noted.level == level && i >= noted_before - APIKEY_BOUNDS_MAX; i--)
-	{
-		new = &done[i];
-		if (new->kind == kind && kind != APIKEY_DONE_DROPPED && new->until == until &&
-			same_tag(&new->tag, &tag))
-			return new;
-	}
-	new = apikey_transaction_note(&apikey_tally_transaction);
-	new->kind = kind;
-	new->key = *key;
-	new->limit = bound->id;
-	new->tag = tag;
-	new->charged = bound->charged;
-	new->of_rate = bound->kind == APIKEY_LIMIT_RATE;
-	new->era = (uint8) state->era;
-	new->until = until;
-	return new;
+	like.kind = kind;
+	like.until = period_of(bound, state);
+	set_tag(bound, state, &like.tag);
+	what = note_once(&like);
+	what->key = *key;
+	what->limit = bound->id;
+	what->charged = bound->charged;
+	what->of_rate = bound->kind == APIKEY_LIMIT_RATE;
+	what->era = (uint8) state->era;
+	return what;
 }
 
 /* Of a rate so much more is out from a time on, and all back then. */
@@ -145,41 +228,32 @@ apikey_tally_spent(const ApikeyVerdict *verdict, const ApikeyBound *bound,
 void
 apikey_tally_unit(const pg_uuid_t *key, const ApikeyBound *bound, int64 amount)
 {
-	int			level = GetCurrentTransactionNestLevel();
-	ApikeyLimitDone *new;
+	ApikeyLimitDone like;
+	ApikeyLimitDone *what;
 
-	for (int i = Min(noted_before, done_count) - 1; i >= 0 &&
-		 done[i].noted.level == level && i >= noted_before - APIKEY_BOUNDS_MAX; i--)
-	{
-		if (done[i].kind == APIKEY_DONE_UNIT && strcmp(done[i].unit, bound->unit) == 0 &&
-			memcmp(&done[i].key, key, sizeof(pg_uuid_t)) == 0)
-		{
-			done[i].pending += amount;
-			return;
-		}
-	}
 	if (amount == 0)
 		return;
-	new = apikey_transaction_note(&apikey_tally_transaction);
-	new->kind = APIKEY_DONE_UNIT;
-	new->key = *key;
-	new->tag = bound->tag;
-	new->charged = bound->charged;
-	strlcpy(new->unit, bound->unit, sizeof(new->unit));
-	new->pending = amount;
+	like.kind = APIKEY_DONE_UNIT;
+	like.key = *key;
+	like.tag = bound->tag;
+	like.until = 0;
+	StaticAssertStmt(sizeof(like.unit) == sizeof(bound->unit), "a unit is copied whole");
+	memcpy(like.unit, bound->unit, sizeof(like.unit));
+	what = note_once(&like);
+	what->charged = bound->charged;
+	what->pending += amount;
 }
 
 /* What this transaction has spent of a limit, and not given back. */
 static int64
-pending_of(const ApikeyLimitDone *like)
+pending_of(const ApikeyLimitDone *what)
 {
-	int64		pending = 0;
+	int64		pending = what->pending;
 
-	for (int i = 0; i < done_count; i++)
+	while (what->noted.before > 0)
 	{
-		if (done[i].kind == APIKEY_DONE_TALLY && done[i].until == like->until &&
-			same_tag(&done[i].tag, &like->tag))
-			pending += done[i].pending;
+		what = &done[what->noted.before - 1];
+		pending += what->pending;
 	}
 	return Max(pending, 0);
 }
@@ -254,7 +328,6 @@ void
 apikey_tally_dropped(const pg_uuid_t *key, const ApikeyBound *bound,
 					 int64 dropped)
 {
-	ApikeyBoundState state = {0};
 	ApikeyLimitDone *what;
 	uint64		place;
 
@@ -265,9 +338,23 @@ apikey_tally_dropped(const pg_uuid_t *key, const ApikeyBound *bound,
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("too many events of limits are waiting to be written")));
-	what = note(APIKEY_DONE_DROPPED, key, bound, &state);
+	what = apikey_transaction_note(&apikey_tally_transaction);
+	what->kind = APIKEY_DONE_DROPPED;
+	what->key = *key;
+	what->limit = bound->id;
 	what->pending = dropped;
 	what->place = place;
+}
+
+/* A note goes with its subtransaction: the one before it is the last again. */
+static void
+forget_note(const void *noted)
+{
+	const ApikeyLimitDone *what = noted;
+
+	apikey_last_notes_undo(&last, what);
+	if (what->noted.before > 0)
+		done[what->noted.before - 1].superseded = false;
 }
 
 /* It is final, or undone.  Nothing here may fail. */
@@ -306,7 +393,15 @@ settle(void *noted, ApikeyEnd end)
 	}
 }
 
+static void
+forget_places(ApikeyEnd end pg_attribute_unused())
+{
+	last.numbers = NULL;
+}
+
 ApikeyTransactionPart apikey_tally_transaction = {
 	.size = sizeof(ApikeyLimitDone),
-	.settle = settle
+	.settle = settle,
+	.leave = forget_note,
+	.end = forget_places
 };

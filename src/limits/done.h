@@ -42,6 +42,7 @@ typedef struct ApikeyLimitDone
 	int64		pending;		/* happens with the commit */
 	int64		undo;			/* happens with the rollback */
 	uint64		place;			/* of what was dropped: see mark.c */
+	bool		superseded;		/* there is a later note of the same */
 } ApikeyLimitDone;
 
 /* tally.c */

@@ -53,7 +53,8 @@ apikey_transaction_note(ApikeyTransactionPart *part)
 {
 	ApikeyNoted *noted;
 
-	apikey_transaction_reserve(part);
+	if (part->noted == NULL || part->count == part->room)
+		apikey_transaction_reserve(part);
 	noted = noted_at(part, part->count++);
 	memset(noted, 0, part->size);
 	noted->level = GetCurrentTransactionNestLevel();
@@ -107,6 +108,8 @@ sub_end_part(ApikeyTransactionPart *part, int level, bool committed)
 		while (part->count > 0 && noted_at(part, part->count - 1)->level >= level)
 		{
 			part->count--;
+			if (part->leave != NULL)
+				part->leave(noted_at(part, part->count));
 			if (part->settle != NULL)
 				part->settle(noted_at(part, part->count), APIKEY_END_ROLLBACK);
 		}
