@@ -91,6 +91,17 @@ apikey_range_text(ApikeyRange *range, int column, const text *value)
 						 PointerGetDatum(value));
 }
 
+static void
+open_with(ApikeyListing *listing, Snapshot snapshot)
+{
+	memset(listing, 0, sizeof(*listing));
+	listing->minor = -1;
+	listing->row_context = AllocSetContextCreate(CurrentMemoryContext,
+												 "apikey listed row",
+												 ALLOCSET_DEFAULT_SIZES);
+	apikey_viewer_open(&listing->viewer, RegisterSnapshot(snapshot));
+}
+
 /*
  * Begins to answer a call.  The caller fills in what makes the list before
  * apikey_listing_read.
@@ -99,13 +110,19 @@ void
 apikey_listing_open(ApikeyListing *listing, FunctionCallInfo fcinfo)
 {
 	InitMaterializedSRF(fcinfo, 0);
-	memset(listing, 0, sizeof(*listing));
-	listing->minor = -1;
+	open_with(listing, GetActiveSnapshot());
 	listing->result = (ReturnSetInfo *) fcinfo->resultinfo;
-	listing->row_context = AllocSetContextCreate(CurrentMemoryContext,
-												 "apikey listed row",
-												 ALLOCSET_DEFAULT_SIZES);
-	apikey_viewer_open(&listing->viewer, RegisterSnapshot(GetActiveSnapshot()));
+}
+
+/*
+ * The same for a trigger that has changed a row of the view: it is made as the
+ * next statement sees it.
+ */
+void
+apikey_listing_open_one(ApikeyListing *listing, TupleDesc desc)
+{
+	open_with(listing, GetTransactionSnapshot());
+	listing->desc = desc;
 }
 
 /* Compares two rows by time; the result is positive where one is the older. */
@@ -174,22 +191,36 @@ keep(ApikeyListing *listing, const Kept *kept, HeapTuple tuple)
 	MemoryContextSwitchTo(context);
 }
 
+/* The one row that is wanted, of all that has been made for it. */
+static void
+make_one(ApikeyListing *listing, Datum *values, bool *nulls)
+{
+	MemoryContext context = MemoryContextSwitchTo(listing->viewer.context);
+
+	listing->made = heap_form_tuple(listing->desc, values, nulls);
+	MemoryContextSwitchTo(context);
+}
+
 /* Returns a row of the view. */
 static void
 put(ApikeyListing *listing, TupleDesc desc, HeapTuple tuple)
 {
 	Datum		values[APIKEY_COLUMNS_MAX] = {0};
 	bool		nulls[APIKEY_COLUMNS_MAX];
+	TupleDesc	made = listing->result == NULL ? listing->desc :
+		listing->result->setDesc;
 	ApikeyRow	row;
 
-	if (listing->result->setDesc->natts > APIKEY_COLUMNS_MAX)
+	if (made->natts > APIKEY_COLUMNS_MAX)
 		elog(ERROR, "too many columns");
 	memset(nulls, true, sizeof(nulls));
 	apikey_table_take_apart(listing->table, heap_copytuple(tuple), desc,
 							&row);
 	listing->makes(listing, &row, values, nulls);
-	tuplestore_putvalues(listing->result->setResult, listing->result->setDesc,
-						 values, nulls);
+	if (listing->result == NULL)
+		make_one(listing, values, nulls);
+	else
+		tuplestore_putvalues(listing->result->setResult, made, values, nulls);
 }
 
 /* Takes a row of a range; false where the rest of it is not wanted. */

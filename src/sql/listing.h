@@ -46,7 +46,9 @@ struct ApikeyListing
 	ApikeyMakes makes;
 	void	   *state;			/* theirs */
 	/* The rest is listing.c's. */
-	ReturnSetInfo *result;
+	ReturnSetInfo *result;		/* NULL: one row is wanted */
+	TupleDesc	desc;			/* of it */
+	HeapTuple	made;
 	MemoryContext row_context;
 	int			most;			/* rows that are wanted; 0: all */
 	binaryheap *newest;			/* so many, the oldest first */
@@ -63,6 +65,7 @@ extern void apikey_range_key(ApikeyRange *range, int column,
 							 Datum value);
 extern void apikey_listing_open(ApikeyListing *listing,
 								FunctionCallInfo fcinfo);
+extern void apikey_listing_open_one(ApikeyListing *listing, TupleDesc desc);
 extern void apikey_listing_bound(ApikeyListing *listing, int64 most,
 								 int64 skip);
 extern void apikey_listing_read(ApikeyListing *listing, ApikeyRange *range);
@@ -74,5 +77,14 @@ extern Datum *apikey_listing_distinct(ApikeyListing *listing,
 									  ApikeyRelation index, int column,
 									  RegProcedure less, int *count);
 extern void apikey_listing_close(ApikeyListing *listing);
+
+/* sql_list_keys.c */
+extern HeapTuple apikey_list_one_key(const pg_uuid_t *id, TupleDesc desc);
+
+/* sql_list_limits.c */
+extern HeapTuple apikey_list_one_limit(const pg_uuid_t *id, TupleDesc desc);
+
+/* sql_list_tenants.c */
+extern HeapTuple apikey_list_one_project(const pg_uuid_t *id, TupleDesc desc);
 
 #endif							/* APIKEY_LISTING_H */

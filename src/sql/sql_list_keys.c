@@ -307,6 +307,17 @@ makes(ApikeyListing *listing, ApikeyRow *key, Datum *values, bool *nulls)
 						 nulls);
 }
 
+static void
+start(ApikeyListing *listing, ApikeyListWanted *wanted)
+{
+	listing->table = &apikey_key_table;
+	listing->major = APIKEY_KEY_CREATED_AT;
+	listing->minor = APIKEY_KEY_ID;
+	listing->makes = makes;
+	listing->state = wanted;
+	wanted->revocations = apikey_revocation_any_in(listing->viewer.snapshot);
+}
+
 /*
  * _apikey_keys(id uuid, owner name, subject text, project text,
  *				since timestamptz, before timestamptz, most bigint, skip bigint,
@@ -322,12 +333,7 @@ _apikey_keys(PG_FUNCTION_ARGS)
 
 	read_wanted(fcinfo, &wanted);
 	apikey_listing_open(&listing, fcinfo);
-	listing.table = &apikey_key_table;
-	listing.major = APIKEY_KEY_CREATED_AT;
-	listing.minor = APIKEY_KEY_ID;
-	listing.makes = makes;
-	listing.state = &wanted;
-	wanted.revocations = apikey_revocation_any_in(listing.viewer.snapshot);
+	start(&listing, &wanted);
 	if (!PG_ARGISNULL(ARG_MOST))
 		apikey_listing_bound(&listing, PG_GETARG_INT64(ARG_MOST),
 							 PG_ARGISNULL(ARG_SKIP) ? 0 : PG_GETARG_INT64(ARG_SKIP));
@@ -341,4 +347,18 @@ _apikey_keys(PG_FUNCTION_ARGS)
 		read_visible(&listing);
 	apikey_listing_close(&listing);
 	PG_RETURN_NULL();
+}
+
+/* The row of a key that has been changed; NULL where the caller does not see it. */
+HeapTuple
+apikey_list_one_key(const pg_uuid_t *id, TupleDesc desc)
+{
+	ApikeyListing listing;
+	ApikeyListWanted wanted = {.columns = ~UINT64CONST(0)};
+
+	apikey_listing_open_one(&listing, desc);
+	start(&listing, &wanted);
+	read_id(&listing, id);
+	apikey_listing_close(&listing);
+	return listing.made;
 }

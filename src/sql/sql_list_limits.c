@@ -274,6 +274,15 @@ makes(ApikeyListing *listing, ApikeyRow *limit, Datum *values, bool *nulls)
 	}
 }
 
+static void
+start(ApikeyListing *listing)
+{
+	listing->table = &apikey_limit_table;
+	listing->major = APIKEY_LIMIT_CREATED_AT;
+	listing->shows = shows;
+	listing->makes = makes;
+}
+
 /*
  * _apikey_limits() returns a set of rows of apikey_limits
  *		The limits whose holders the caller sees.
@@ -286,10 +295,7 @@ _apikey_limits(PG_FUNCTION_ARGS)
 	ApikeyRange range;
 
 	apikey_listing_open(&listing, fcinfo);
-	listing.table = &apikey_limit_table;
-	listing.major = APIKEY_LIMIT_CREATED_AT;
-	listing.shows = shows;
-	listing.makes = makes;
+	start(&listing);
 	if (listing.viewer.sees_nothing)
 		 /* no rows */ ;
 	else if (listing.viewer.sees_all)
@@ -301,4 +307,20 @@ _apikey_limits(PG_FUNCTION_ARGS)
 		read_visible(&listing);
 	apikey_listing_close(&listing);
 	PG_RETURN_NULL();
+}
+
+/* The row of a limit that has been changed; NULL where the caller does not see it. */
+HeapTuple
+apikey_list_one_limit(const pg_uuid_t *id, TupleDesc desc)
+{
+	ApikeyListing listing;
+	ApikeyRange range;
+
+	apikey_listing_open_one(&listing, desc);
+	start(&listing);
+	apikey_range_start(&range, APIKEY_REL_LIMIT_PKEY);
+	apikey_range_uuid(&range, APIKEY_LIMIT_ID, id);
+	apikey_listing_read(&listing, &range);
+	apikey_listing_close(&listing);
+	return listing.made;
 }

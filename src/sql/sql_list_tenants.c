@@ -185,6 +185,21 @@ _apikey_projects(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/* The row of a project that has been changed. */
+HeapTuple
+apikey_list_one_project(const pg_uuid_t *id, TupleDesc desc)
+{
+	ApikeyListing listing;
+
+	apikey_listing_open_one(&listing, desc);
+	listing.table = &apikey_project_table;
+	listing.shows = shows;
+	listing.makes = make_project;
+	read_id(&listing, id);
+	apikey_listing_close(&listing);
+	return listing.made;
+}
+
 /* The name of an organization, as the query's snapshot has it. */
 static text *
 organization_name(ApikeyListing *listing, const pg_uuid_t *id)

@@ -8,7 +8,8 @@
  */
 #include "postgres.h"
 
-#include "executor/spi.h"
+#include "access/htup_details.h"
+#include "commands/trigger.h"
 #include "utils/datum.h"
 #include "utils/snapmgr.h"
 
@@ -20,6 +21,7 @@
 #include "credits/credits.h"
 #include "limits/limits.h"
 #include "servers/servers.h"
+#include "sql/listing.h"
 #include "sql/sql_internal.h"
 
 /* A column that an UPDATE changes. */
@@ -156,24 +158,20 @@ updated_row(FunctionCallInfo fcinfo)
 	return PointerGetDatum(((TriggerData *) fcinfo->context)->tg_newtuple);
 }
 
+/* Lists one row of the view as it is now. */
+typedef HeapTuple (*ListOne) (const pg_uuid_t *id, TupleDesc desc);
+
 /*
- * The same with a column as it has been written, that the change itself has set:
- * what is returned of an update is what the next one compares.
+ * The same as it is after the change, with all that follows from that: what is
+ * returned of an update is what the next statement reads, and compares.
  */
 static Datum
-written_row(FunctionCallInfo fcinfo, const ApikeyTable *table, ApikeyRow *row,
-			int column)
+written_row(FunctionCallInfo fcinfo, const Changes *changes, ListOne list)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	int			number = SPI_fnumber(desc, table->columns[column].name);
+	HeapTuple	row = list(changes->id, RelationGetDescr(trigger->tg_relation));
 
-	if (number <= 0)
-		return updated_row(fcinfo);
-	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_newtuple, desc,
-													 1, &number,
-													 &row->values[column],
-													 &row->nulls[column]));
+	return row == NULL ? updated_row(fcinfo) : PointerGetDatum(row);
 }
 
 /* A key's role may not be raised above what whoever updates it is himself. */
@@ -270,7 +268,7 @@ _apikey_key_write(PG_FUNCTION_ARGS)
 							  find_change(&changes,
 										  APIKEY_KEY_CREDITS) != NULL);
 	apikey_key_update(&key, APIKEY_EVENT_UPDATED, changes_detail(&changes));
-	return written_row(fcinfo, &apikey_key_table, &key, APIKEY_KEY_UPDATED_AT);
+	return written_row(fcinfo, &changes, apikey_list_one_key);
 }
 
 /*
@@ -296,8 +294,7 @@ _apikey_project_write(PG_FUNCTION_ARGS)
 	apikey_table_update(&apikey_project_table, &tenant.project);
 	apikey_event_tenant(&tenant, APIKEY_EVENT_PROJECT_UPDATED,
 						changes_detail(&changes));
-	return written_row(fcinfo, &apikey_project_table, &tenant.project,
-					   APIKEY_PROJECT_MAX_IDLE_AT);
+	return written_row(fcinfo, &changes, apikey_list_one_project);
 }
 
 /*
@@ -321,5 +318,5 @@ _apikey_limit_write(PG_FUNCTION_ARGS)
 	apply_changes(&changes, &limit);
 	apikey_limit_rule(&limit);
 	apikey_limit_change(&before, &limit, changes_detail(&changes));
-	return updated_row(fcinfo);
+	return written_row(fcinfo, &changes, apikey_list_one_limit);
 }
