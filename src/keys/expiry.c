@@ -65,22 +65,13 @@ told(const ApikeyRow *use, const ApikeyRow *key)
 }
 
 /*
- * A way through the keys that are near, in the order in which they expire.  Who
- * has many, or changes them again and again, makes it longer, and no step of it.
+ * The search for keys that are near and nobody was told of: a step through them,
+ * in the order in which they expire.  Who has many, or changes them again and
+ * again, makes the pass longer, and no step of it.
  */
-typedef struct Pass
-{
-	bool		begun;
-	TimestampTz expires_at;		/* of the last key that was looked at */
-	pg_uuid_t	id;
-	bool		left;			/* something was locked */
-} Pass;
-
-static Pass pass;
-
-/* The search for keys that are near and nobody was told of. */
 typedef struct Search
 {
+	ApikeyPass *pass;
 	TimestampTz until;
 	Snapshot	snapshot;
 	MemoryContext scratch;
@@ -117,8 +108,7 @@ collect_near(const ApikeyRow *key, void *state)
 		*id = *apikey_row_id(key);
 		search->ids = lappend(search->ids, id);
 	}
-	pass.expires_at = expires_at;
-	pass.id = *apikey_row_id(key);
+	apikey_pass_looked_at(search->pass, expires_at, apikey_row_id(key));
 	return true;
 }
 
@@ -139,36 +129,40 @@ walk_after(TimestampTz after, Snapshot snapshot, ApikeyVisit visit,
 static void
 walk_beside(Search *search)
 {
+	pg_uuid_t	id = search->pass->id;
 	ScanKeyData keys[2];
 
 	ScanKeyInit(&keys[0], APIKEY_KEY_EXPIRES_AT + 1, BTEqualStrategyNumber,
-				F_TIMESTAMPTZ_EQ, TimestampTzGetDatum(pass.expires_at));
+				F_TIMESTAMPTZ_EQ, TimestampTzGetDatum(search->pass->at));
 	ScanKeyInit(&keys[1], APIKEY_KEY_ID + 1, BTGreaterStrategyNumber,
-				F_UUID_GT, UUIDPGetDatum(&pass.id));
+				F_UUID_GT, UUIDPGetDatum(&id));
 	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_EXPIRES_AT, keys, 2,
 					  search->snapshot, collect_near, search);
 }
 
 /*
- * The ids of the next keys that are near and nobody was told of; pass.begun says
+ * The ids of the next keys that are near and nobody was told of; pass->begun says
  * whether there may be more.
  */
 static List *
-find_near(TimestampTz until)
+find_near(ApikeyPass *pass, TimestampTz until)
 {
-	Search		search = {.until = until};
+	Search		search = {.pass = pass, .until = until};
 
 	search.snapshot = apikey_latest_snapshot();
 	search.scratch = AllocSetContextCreate(CurrentMemoryContext,
 										   "apikey expiry",
 										   ALLOCSET_SMALL_SIZES);
-	if (pass.begun)
+	if (pass->begun)
 		walk_beside(&search);
 	else
-		pass = (Pass) {.begun = true, .expires_at = GetCurrentTimestamp()};
+	{
+		apikey_pass_begin(pass);
+		pass->at = GetCurrentTimestamp();
+	}
 	if (!search.full)
-		walk_after(pass.expires_at, search.snapshot, collect_near, &search);
-	pass.begun = search.full;
+		walk_after(pass->at, search.snapshot, collect_near, &search);
+	pass->begun = search.full;
 	MemoryContextDelete(search.scratch);
 	UnregisterSnapshot(search.snapshot);
 	return search.ids;
@@ -211,15 +205,16 @@ tell(ApikeyWriter *writer, const pg_uuid_t *id)
 }
 
 static void
-tell_some(List *ids, void *state pg_attribute_unused())
+tell_some(List *ids, void *state)
 {
+	ApikeyPass *pass = state;
 	ApikeyWriter *writer = apikey_table_open(&apikey_use_table);
 	ListCell   *cell;
 
 	foreach(cell, ids)
 	{
 		if (!tell(writer, lfirst(cell)))
-			pass.left = true;
+			pass->left = true;
 	}
 	apikey_table_close(writer);
 }
@@ -250,7 +245,7 @@ next_expiry(TimestampTz after)
  * or replication have not been noted, so that is soon enough for them too.
  */
 bool
-apikey_expiry_tell(TimestampTz *again)
+apikey_expiry_tell(ApikeyPass *pass, TimestampTz *again)
 {
 	TimestampTz until = GetCurrentTimestamp() +
 		(TimestampTz) apikey_expiry_notice * USECS_PER_SEC;
@@ -260,13 +255,13 @@ apikey_expiry_tell(TimestampTz *again)
 	*again = DT_NOEND;
 	if (apikey_expiry_notice == 0)
 		return false;
-	ids = find_near(until);
-	if (apikey_attempt_each(tell_some, ids, NULL) != NIL)
-		pass.left = true;
-	next = pass.begun ? until : next_expiry(until);
+	ids = find_near(pass, until);
+	if (apikey_attempt_each(tell_some, ids, pass) != NIL)
+		pass->left = true;
+	next = pass->begun ? until : next_expiry(until);
 	*again = Min(GetCurrentTimestamp() + LOOK_EACH,
 				 next == DT_NOEND ? DT_NOEND : notice_before(next));
-	if (pass.left)
+	if (pass->left)
 		*again = Min(*again, GetCurrentTimestamp() + LOOK_AGAIN);
-	return pass.begun;
+	return pass->begun;
 }

@@ -10,6 +10,7 @@
 #include "utils/uuid.h"
 
 #include "store/store.h"
+#include "memory/memory.h"
 #include "rows/rows.h"
 #include "events/events.h"
 #include "access/access.h"
@@ -102,7 +103,7 @@ extern bool apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock,
 extern void apikey_revocation_remove(const ApikeyRow *key);
 
 /* settle.c */
-extern bool apikey_revocation_settle_found(void);
+extern bool apikey_revocation_settle_found(ApikeyPass *pass);
 
 /* rotate.c */
 extern text *apikey_rotate_key(const pg_uuid_t *id, const Interval *grace,
@@ -117,11 +118,12 @@ extern void apikey_use_put(ApikeyWriter *writer, const ApikeyRow *use,
 
 /* expiry.c */
 extern ApikeyTransactionPart apikey_expiry_transaction;
-extern bool apikey_expiry_tell(TimestampTz *again);
+extern bool apikey_expiry_tell(ApikeyPass *pass, TimestampTz *again);
 
 /* orphan.c */
 extern ApikeyTransactionPart apikey_orphan_transaction;
 extern void apikey_orphan_role_dropped(void);
-extern bool apikey_orphan_revoke_found(TimestampTz *again);
+extern bool apikey_orphan_revoke_found(ApikeyPass *pass,
+									   TimestampTz *again);
 
 #endif							/* APIKEY_KEYS_H */

@@ -42,10 +42,10 @@ apikey_orphan_role_dropped(void)
 	dropped_role = true;
 }
 
-/* A part of the worker's way through all keys, in the order of their ids. */
+/* A step of the worker's way through all keys, in the order of their ids. */
 typedef struct Search
 {
-	pg_uuid_t	after;			/* the last that was looked at */
+	ApikeyPass *pass;
 	int			seen;
 	List	   *ids;
 } Search;
@@ -56,11 +56,11 @@ collect_id(const ApikeyRow *key, void *state)
 	Search	   *search = state;
 	pg_uuid_t  *id;
 
-	search->after = *apikey_row_id(key);
+	search->pass->id = *apikey_row_id(key);
 	if (key->nulls[APIKEY_KEY_REVOKED_AT] && !apikey_key_owner_stands(key))
 	{
 		id = palloc(sizeof(pg_uuid_t));
-		*id = search->after;
+		*id = search->pass->id;
 		search->ids = lappend(search->ids, id);
 	}
 	return ++search->seen < SEEN_AT_ONCE;
@@ -71,11 +71,9 @@ static void
 find_next(Search *search)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
-	pg_uuid_t	after = search->after;
+	pg_uuid_t	after = search->pass->id;
 	ScanKeyData key;
 
-	search->seen = 0;
-	search->ids = NIL;
 	ScanKeyInit(&key, APIKEY_KEY_ID + 1, BTGreaterStrategyNumber, F_UUID_GT,
 				UUIDPGetDatum(&after));
 	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_PKEY, &key, 1,
@@ -120,25 +118,23 @@ roles_change(void)
  * leave a change of a role open, and the way is as long as there are keys.
  */
 bool
-apikey_orphan_revoke_found(TimestampTz *again)
+apikey_orphan_revoke_found(ApikeyPass *pass, TimestampTz *again)
 {
-	static bool begun = false;
-	static uint64 dropped;
-	static bool left;			/* something is, or may come */
-	static Search search;
+	Search		search = {.pass = pass};
 
-	if (!begun)
+	if (!pass->begun)
 	{
-		dropped = apikey_stats_roles_dropped();
-		left = roles_change();
-		memset(&search, 0, sizeof(search));
+		apikey_pass_begin(pass);
+		pass->asked = apikey_stats_roles_dropped();
+		pass->left = roles_change();
 	}
 	find_next(&search);
-	if (apikey_attempt_each(revoke_some, search.ids, &left) != NIL)
-		left = true;
-	begun = search.seen == SEEN_AT_ONCE;
-	if (!begun)
-		apikey_stats_orphans_revoked(dropped);
-	*again = begun ? 0 : left ? GetCurrentTimestamp() + LOOK_AGAIN : DT_NOEND;
-	return begun;
+	if (apikey_attempt_each(revoke_some, search.ids, &pass->left) != NIL)
+		pass->left = true;
+	pass->begun = search.seen == SEEN_AT_ONCE;
+	if (!pass->begun)
+		apikey_stats_orphans_revoked(pass->asked);
+	*again = pass->begun ? 0 :
+		pass->left ? GetCurrentTimestamp() + LOOK_AGAIN : DT_NOEND;
+	return pass->begun;
 }

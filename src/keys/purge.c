@@ -16,6 +16,7 @@
 #include "utils/snapmgr.h"
 
 #include "store/store.h"
+#include "memory/memory.h"
 #include "rows/rows.h"
 #include "access/access.h"
 #include "keys/keys_internal.h"
@@ -136,8 +137,9 @@ settle_all(void)
 												  "apikey settle",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
+	ApikeyPass	pass = {0};
 
-	while (apikey_revocation_settle_found())
+	while (apikey_revocation_settle_found(&pass))
 		MemoryContextReset(context);
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);

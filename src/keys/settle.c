@@ -14,6 +14,7 @@
 #include "utils/snapmgr.h"
 
 #include "store/store.h"
+#include "memory/memory.h"
 #include "rows/rows.h"
 #include "access/access.h"
 #include "keys/keys_internal.h"
@@ -108,25 +109,23 @@ find_next(const pg_uuid_t *after)
 }
 
 /*
- * For the worker, in a transaction: a step through what stands beside keys'
- * rows, that settles it where nobody has them; false for the last.  What
- * somebody has is passed by, and holds up nothing that comes after it.
+ * In a transaction: a step through what stands beside keys' rows, that settles
+ * it where nobody has them; false for the last.  What somebody has is passed by,
+ * and holds up nothing that comes after it.
  */
 bool
-apikey_revocation_settle_found(void)
+apikey_revocation_settle_found(ApikeyPass *pass)
 {
-	static pg_uuid_t after;
 	List	   *found;
-	bool		more;
 
 	if (!apikey_revocation_any() || subscribed())
 		return false;
-	found = find_next(&after);
-	more = list_length(found) == SETTLED_AT_ONCE;
-	if (more)
-		after = ((const Beside *) llast(found))->id;
-	else
-		memset(&after, 0, sizeof(after));
+	if (!pass->begun)
+		apikey_pass_begin(pass);
+	found = find_next(&pass->id);
+	pass->begun = list_length(found) == SETTLED_AT_ONCE;
+	if (pass->begun)
+		pass->id = ((const Beside *) llast(found))->id;
 	(void) apikey_attempt_each(settle_found, found, NULL);
-	return more;
+	return pass->begun;
 }

@@ -16,6 +16,7 @@
 #include "memory/lifetime.h"
 #include "memory/limiter.h"
 #include "memory/part.h"
+#include "memory/pass.h"
 #include "memory/reveals.h"
 #include "memory/seat.h"
 #include "memory/seed.h"

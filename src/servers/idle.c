@@ -42,22 +42,8 @@
 #define LOOK_AGAIN		USECS_PER_MINUTE	/* at what somebody has locked */
 #define MOVE_EACH		USECS_PER_DAY	/* max_idle_at, at most */
 
-/* A way through all projects, in the order of their ids. */
-typedef struct Pass
-{
-	bool		begun;
-	uint64		asked;			/* for passes, when it began */
-	pg_uuid_t	project;		/* the last that was looked at */
-	bool		in_project;		/* not all of its keys were */
-	TimestampTz created_at;		/* of the last key that was */
-	pg_uuid_t	key;
-	TimestampTz next;			/* when the first key may be due */
-	bool		left;			/* something was locked, or is not known */
-	bool		logged;
-} Pass;
-
-static Pass pass;
 static bool to_be_looked_at = false;
+static bool logged = false;		/* in this pass, of uses that nobody tells */
 
 static void
 on_transaction_end(ApikeyEnd end)
@@ -90,6 +76,7 @@ apikey_idle_look_soon(void)
 /* The search for keys of a project with which something is to be done. */
 typedef struct Search
 {
+	ApikeyPass *pass;
 	const ApikeyRow *project;
 	TimestampTz now;
 	Snapshot	snapshot;
@@ -100,10 +87,10 @@ typedef struct Search
 
 /* Is a key before the place at which the pass goes on? */
 static bool
-seen_before(const ApikeyRow *key, TimestampTz created_at)
+seen_before(const ApikeyPass *pass, const ApikeyRow *key, TimestampTz created_at)
 {
-	return pass.in_project && created_at == pass.created_at &&
-		memcmp(apikey_row_id(key), &pass.key, sizeof(pg_uuid_t)) <= 0;
+	return pass->in_project && created_at == pass->at &&
+		memcmp(apikey_row_id(key), &pass->id, sizeof(pg_uuid_t)) <= 0;
 }
 
 static TimestampTz
@@ -131,13 +118,13 @@ collect_due(const ApikeyRow *key, void *state)
 	TimestampTz created_at = DatumGetTimestampTz(key->values[APIKEY_KEY_CREATED_AT]);
 	TimestampTz due;
 
-	if (seen_before(key, created_at))
+	if (seen_before(search->pass, key, created_at))
 		return true;
 	due = apikey_idle_first_due_at(search->project, created_at);
 	if (due > search->now)
 	{
 		/* Those that were made later are due later. */
-		pass.next = Min(pass.next, due);
+		apikey_pass_next_at(search->pass, due);
 		return false;
 	}
 	if (search->seen++ == SEEN_AT_ONCE)
@@ -151,20 +138,19 @@ collect_due(const ApikeyRow *key, void *state)
 		search->ids = lappend(search->ids, id);
 	}
 	else
-		pass.next = Min(pass.next, due);
-	pass.created_at = created_at;
-	pass.key = *apikey_row_id(key);
+		apikey_pass_next_at(search->pass, due);
+	apikey_pass_looked_at(search->pass, created_at, apikey_row_id(key));
 	return true;
 }
 
 /*
- * Looks at the next keys of a project; pass.in_project says whether there are
+ * Looks at the next keys of a project; pass->in_project says whether there are
  * more.
  */
 static List *
-find_due(const ApikeyRow *project)
+find_due(ApikeyPass *pass, const ApikeyRow *project)
 {
-	Search		search = {.project = project, .now = GetCurrentTimestamp()};
+	Search		search = {.pass = pass, .project = project, .now = GetCurrentTimestamp()};
 	ScanKeyData keys[2];
 	int			count = 1;
 
@@ -173,15 +159,15 @@ find_due(const ApikeyRow *project)
 										   ALLOCSET_SMALL_SIZES);
 	ScanKeyInit(&keys[0], APIKEY_KEY_PROJECT + 1, BTEqualStrategyNumber,
 				F_UUID_EQ, UUIDPGetDatum(apikey_row_id(project)));
-	if (pass.in_project)
+	if (pass->in_project)
 		ScanKeyInit(&keys[count++], APIKEY_KEY_CREATED_AT + 1,
 					BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
-					TimestampTzGetDatum(pass.created_at));
+					TimestampTzGetDatum(pass->at));
 	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_PROJECT, keys, count,
 					  search.snapshot, collect_due, &search);
 	MemoryContextDelete(search.scratch);
 	UnregisterSnapshot(search.snapshot);
-	pass.in_project = search.seen > SEEN_AT_ONCE;
+	pass->in_project = search.seen > SEEN_AT_ONCE;
 	return search.ids;
 }
 
@@ -214,14 +200,20 @@ tell(ApikeyWriter *writer, const ApikeyRow *key, TimestampTz since,
 	return true;
 }
 
-/*
- * Does what is to be done with a key; known is up to when all uses are.  False
- * where it is left for the next time.
- */
-static bool
-deal_with(ApikeyWriter *writer, const ApikeyRow *project, const pg_uuid_t *id,
-		  TimestampTz known)
+/* A project at which the pass is, and up to when all uses are known. */
+typedef struct Place
 {
+	ApikeyPass *pass;
+	ApikeyRow  *project;
+	ApikeyUsesKnown uses;
+	TimestampTz known;
+} Place;
+
+/* Does what is to be done with a key; false where it is left for the next time. */
+static bool
+deal_with(ApikeyWriter *writer, const Place *place, const pg_uuid_t *id)
+{
+	const ApikeyRow *project = place->project;
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz since;
 	TimestampTz due;
@@ -235,13 +227,13 @@ deal_with(ApikeyWriter *writer, const ApikeyRow *project, const pg_uuid_t *id,
 	apikey_idle_fetch_use_latest(id, &use);
 	since = apikey_idle_since_with_replaced(project, &key, &use);
 	due = apikey_idle_and_max(since, project);
-	if (due <= known)
+	if (due <= place->known)
 		apikey_manage_end(&key, REASON);
 	else if (due <= now)
 		return false;
 	else if (apikey_idle_due_at(project, &use, since) <= now)
 		return tell(writer, &key, since, due);
-	pass.next = Min(pass.next, due);
+	apikey_pass_next_at(place->pass, due);
 	return true;
 }
 
@@ -264,14 +256,6 @@ keep_setting(ApikeyRow *project)
 	return !project->nulls[APIKEY_PROJECT_MAX_IDLE] && since == before;
 }
 
-/* A project at which the pass is, and up to when all uses are known. */
-typedef struct Place
-{
-	ApikeyRow  *project;
-	ApikeyUsesKnown uses;
-	TimestampTz known;
-} Place;
-
 /* Does what is to be done with some that were found. */
 static void
 deal_with_some(List *ids, void *state)
@@ -283,8 +267,8 @@ deal_with_some(List *ids, void *state)
 	foreach(cell, ids)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!deal_with(writer, place->project, lfirst(cell), place->known))
-			pass.left = true;
+		if (!deal_with(writer, place, lfirst(cell)))
+			place->pass->left = true;
 	}
 	apikey_table_close(writer);
 }
@@ -296,29 +280,29 @@ deal_with_all(Place *place, List *ids)
 	if (ids != NIL &&
 		(!keep_setting(place->project) ||
 		 apikey_attempt_each(deal_with_some, ids, place) != NIL))
-		pass.left = true;
+		place->pass->left = true;
 }
 
 static void
 log_unseen(void)
 {
-	if (!pass.logged)
+	if (!logged)
 		ereport(LOG,
 				(errmsg("no API key is revoked as idle while a server is connected that does not report their use"),
 				 errhint("Set \"apikey.fleet\" and \"apikey.primary_conninfo\" on each standby and subscriber.")));
-	pass.logged = true;
+	logged = true;
 }
 
 /* While somebody is there who tells of no use, nothing is counted. */
 static void
-move_on(ApikeyRow *project)
+move_on(ApikeyPass *pass, ApikeyRow *project)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz since = DT_NOBEGIN;
 	int64		wait = Min((apikey_idle_and_max(now, project) - now) / 8, MOVE_EACH);
 
 	apikey_idle_take_later(&since, project, APIKEY_PROJECT_MAX_IDLE_AT);
-	pass.next = Min(pass.next, now + Max(wait, USECS_PER_SEC));
+	apikey_pass_next_at(pass, now + Max(wait, USECS_PER_SEC));
 	if (since > now - wait || !keep_setting(project))
 		return;
 	apikey_row_set(project, APIKEY_PROJECT_MAX_IDLE_AT,
@@ -336,47 +320,47 @@ take_project(const ApikeyRow *row, void *state)
 	return false;
 }
 
-/* Finds the next project; false for none. */
+/* Finds the next project, in the order of their ids; false for none. */
 static bool
-next_project(void)
+next_project(ApikeyPass *pass)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
-	pg_uuid_t	id = pass.project;
+	pg_uuid_t	id = pass->project;
 	ScanKeyData key;
 	bool		found;
 
 	ScanKeyInit(&key, APIKEY_PROJECT_ID + 1, BTGreaterStrategyNumber,
-				F_UUID_GT, UUIDPGetDatum(&pass.project));
+				F_UUID_GT, UUIDPGetDatum(&pass->project));
 	apikey_table_walk(&apikey_project_table, APIKEY_REL_PROJECT_PKEY, &key, 1,
 					  snapshot, take_project, &id);
 	UnregisterSnapshot(snapshot);
-	found = memcmp(&id, &pass.project, sizeof(id)) != 0;
-	pass.project = id;
+	found = memcmp(&id, &pass->project, sizeof(id)) != 0;
+	pass->project = id;
 	return found;
 }
 
 /* Reads the project at which the pass goes on; false for none. */
 static bool
-read_project(ApikeyRow *project)
+read_project(ApikeyPass *pass, ApikeyRow *project)
 {
-	while (pass.in_project || next_project())
+	while (pass->in_project || next_project(pass))
 	{
-		if (apikey_table_fetch_latest(&apikey_project_table, &pass.project,
+		if (apikey_table_fetch_latest(&apikey_project_table, &pass->project,
 									  project) &&
 			!project->nulls[APIKEY_PROJECT_MAX_IDLE])
 			return true;
-		pass.in_project = false;
+		pass->in_project = false;
 	}
 	return false;
 }
 
 static void
-begin_pass(void)
+begin_pass(ApikeyPass *pass)
 {
-	memset(&pass, 0, sizeof(pass));
-	pass.begun = true;
-	pass.asked = apikey_stats_visits_asked(APIKEY_VISIT_IDLE);
-	pass.next = GetCurrentTimestamp() + LOOK_EACH;
+	apikey_pass_begin(pass);
+	pass->asked = apikey_stats_visits_asked(APIKEY_VISIT_IDLE);
+	pass->next = GetCurrentTimestamp() + LOOK_EACH;
+	logged = false;
 }
 
 static void
@@ -400,15 +384,15 @@ look_at(List *places, void *state pg_attribute_unused())
 	error_context_stack = &callback;
 	if (place->uses == APIKEY_USES_UNSEEN)
 	{
-		pass.in_project = false;
-		move_on(place->project);
+		place->pass->in_project = false;
+		move_on(place->pass, place->project);
 	}
 	else
 	{
 		/* No key that is made meanwhile is due before. */
-		pass.next = Min(pass.next,
-						apikey_idle_first_due_at(place->project, GetCurrentTimestamp()));
-		deal_with_all(place, find_due(place->project));
+		apikey_pass_next_at(place->pass,
+							apikey_idle_first_due_at(place->project, GetCurrentTimestamp()));
+		deal_with_all(place, find_due(place->pass, place->project));
 	}
 	error_context_stack = callback.previous;
 }
@@ -420,27 +404,27 @@ look_at(List *places, void *state pg_attribute_unused())
  * the pass goes on.
  */
 bool
-apikey_idle_step(TimestampTz *again)
+apikey_idle_step(ApikeyPass *pass, TimestampTz *again)
 {
 	ApikeyRow	project;
-	Place		place = {.project = &project};
+	Place		place = {.pass = pass, .project = &project};
 
 	place.uses = apikey_uses_known(&place.known);
-	if (!pass.begun)
-		begin_pass();
-	if (place.uses == APIKEY_USES_ELSEWHERE || !read_project(&project))
+	if (!pass->begun)
+		begin_pass(pass);
+	if (place.uses == APIKEY_USES_ELSEWHERE || !read_project(pass, &project))
 	{
-		bool		asked = pass.asked != apikey_stats_visits_asked(APIKEY_VISIT_IDLE);
+		bool		asked = pass->asked != apikey_stats_visits_asked(APIKEY_VISIT_IDLE);
 
-		pass.begun = false;
-		*again = asked ? 0 : !pass.left ? pass.next :
-			Min(pass.next, GetCurrentTimestamp() + LOOK_AGAIN);
+		pass->begun = false;
+		*again = asked ? 0 : !pass->left ? pass->next :
+			Min(pass->next, GetCurrentTimestamp() + LOOK_AGAIN);
 		return asked;
 	}
 	if (apikey_attempt_each(look_at, list_make1(&place), NULL) != NIL)
 	{
-		pass.in_project = false;
-		pass.left = true;
+		pass->in_project = false;
+		pass->left = true;
 	}
 	*again = 0;
 	return true;

@@ -10,6 +10,7 @@
 #include "utils/uuid.h"
 
 #include "store/store.h"
+#include "memory/memory.h"
 #include "servers/lease_grant.h"
 #include "servers/report.h"
 #include "servers/server.h"
@@ -23,6 +24,6 @@ extern char *apikey_server_own_lease_json(void);
 extern ApikeyTransactionPart apikey_idle_transaction;
 extern void apikey_idle_set(ApikeyRow *project);
 extern void apikey_idle_look_soon(void);
-extern bool apikey_idle_step(TimestampTz *again);
+extern bool apikey_idle_step(ApikeyPass *pass, TimestampTz *again);
 
 #endif							/* APIKEY_SERVERS_H */

@@ -256,7 +256,7 @@ orphan_step(bool first)
 		return false;
 	if (apikey_step_begin())
 	{
-		more = apikey_orphan_revoke_found(&next);
+		more = apikey_orphan_revoke_found(apikey_pass_take(APIKEY_PASS_ORPHANS), &next);
 		apikey_step_commit();
 	}
 	apikey_stats_end_visit(APIKEY_VISIT_ORPHANS, again, next);
@@ -270,7 +270,7 @@ settle_step(bool first pg_attribute_unused())
 
 	if (!apikey_step_begin())
 		return false;
-	more = apikey_revocation_settle_found();
+	more = apikey_revocation_settle_found(apikey_pass_take(APIKEY_PASS_SETTLE));
 	apikey_step_commit();
 	return more;
 }
@@ -288,7 +288,7 @@ expiry_step(bool first)
 		return false;
 	if (apikey_step_begin())
 	{
-		more = apikey_expiry_tell(&next);
+		more = apikey_expiry_tell(apikey_pass_take(APIKEY_PASS_EXPIRY), &next);
 		apikey_step_commit();
 	}
 	apikey_stats_end_visit(APIKEY_VISIT_EXPIRY, again, next);
@@ -308,7 +308,7 @@ idle_step(bool first)
 		return false;
 	if (apikey_step_begin())
 	{
-		more = apikey_idle_step(&next);
+		more = apikey_idle_step(apikey_pass_take(APIKEY_PASS_IDLE), &next);
 		apikey_step_commit();
 	}
 	apikey_stats_end_visit(APIKEY_VISIT_IDLE, again, next);

@@ -1,0 +1,45 @@
+/*
+ * pass.h
+ *		How far the worker is on its ways through rows.
+ */
+#ifndef APIKEY_PASS_H
+#define APIKEY_PASS_H
+
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+/* What is gone through. */
+typedef enum ApikeyPassOver
+{
+	APIKEY_PASS_ORPHANS,
+	APIKEY_PASS_SETTLE,
+	APIKEY_PASS_EXPIRY,
+	APIKEY_PASS_IDLE,
+	APIKEY_PASSES
+} ApikeyPassOver;
+
+/*
+ * A way through rows, in the order of an index: in steps, each a transaction
+ * that goes on behind the last row that was looked at.  Each user sets what it
+ * needs.
+ */
+typedef struct ApikeyPass
+{
+	bool		begun;			/* there may be more */
+	bool		left;			/* something is for another pass, soon */
+	bool		in_project;		/* not all of its rows were looked at */
+	pg_uuid_t	project;		/* the last, where projects are gone through */
+	TimestampTz at;				/* the last row's time, where that orders them */
+	pg_uuid_t	id;				/* the last row's */
+	uint64		asked;			/* how often it was asked for when it began */
+	TimestampTz next;			/* when the next pass may find something */
+} ApikeyPass;
+
+/* pass.c */
+extern ApikeyPass *apikey_pass_take(ApikeyPassOver what);
+extern void apikey_pass_begin(ApikeyPass *pass);
+extern void apikey_pass_looked_at(ApikeyPass *pass, TimestampTz at,
+								  const pg_uuid_t *id);
+extern void apikey_pass_next_at(ApikeyPass *pass, TimestampTz next);
+
+#endif							/* APIKEY_PASS_H */
