@@ -57,6 +57,7 @@ static const ApikeyMemoryPart *const memory_parts[] = {
 	&apikey_dynamic_memory,
 	&apikey_verdicts_memory,
 	&apikey_stats_memory,
+	&apikey_pass_memory,
 	&apikey_lease_memory,
 	&apikey_lease_asked_memory,
 	&apikey_notify_memory,

@@ -158,6 +158,7 @@ find_near(ApikeyPass *pass, TimestampTz until)
 	else
 	{
 		apikey_pass_begin(pass);
+		pass->asked = apikey_stats_visits_asked(APIKEY_VISIT_EXPIRY);
 		pass->at = GetCurrentTimestamp();
 	}
 	if (!search.full)
@@ -249,6 +250,7 @@ apikey_expiry_tell(ApikeyPass *pass, TimestampTz *again)
 {
 	TimestampTz until = GetCurrentTimestamp() +
 		(TimestampTz) apikey_expiry_notice * USECS_PER_SEC;
+	bool		resumed = pass->begun;
 	TimestampTz next;
 	List	   *ids;
 
@@ -263,5 +265,10 @@ apikey_expiry_tell(ApikeyPass *pass, TimestampTz *again)
 				 next == DT_NOEND ? DT_NOEND : notice_before(next));
 	if (pass->left)
 		*again = Min(*again, GetCurrentTimestamp() + LOOK_AGAIN);
-	return pass->begun;
+	if (!resumed || pass->begun ||
+		pass->asked == apikey_stats_visits_asked(APIKEY_VISIT_EXPIRY))
+		return pass->begun;
+	/* What was asked for between its steps may be behind it: once more. */
+	*again = 0;
+	return true;
 }

@@ -1,18 +1,152 @@
 /*
  * pass.c
  *		How far the worker is on its ways through rows.
+ *
+ * A worker leaves its database when others wait, and another one comes there
+ * later.  So what a pass has come to outlives the process, in shared memory:
+ * else each would begin anew, and come to what is late in the order never.
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+
 #include "memory/memory.h"
 
-static ApikeyPass own[APIKEY_PASSES];
+#define DATABASES_MAX	4096	/* in which a pass has begun */
 
-/* A pass as it is, for its next step. */
+/* Passes that have begun, and the lock that guards them. */
+typedef struct Kept
+{
+	LWLock	   *lock;
+	int			used;			/* entries from this number on never were */
+	Oid			databases[DATABASES_MAX];	/* invalid: free */
+	ApikeyPass	passes[DATABASES_MAX][APIKEY_PASSES];
+} Kept;
+
+static Kept *kept = NULL;
+static ApikeyPass own[APIKEY_PASSES];
+static bool no_room[APIKEY_PASSES]; /* it is this process's alone */
+
+static Size
+memory_size(void)
+{
+	return sizeof(Kept);
+}
+
+static void
+start_memory(void)
+{
+	bool		found;
+
+	kept = ShmemInitStruct("apikey passes", sizeof(Kept), &found);
+	if (found)
+		return;
+	kept->lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_PASSES].lock;
+	kept->used = 0;
+}
+
+/* The number of a database's entry; -1 for none.  The lock is held. */
+static int
+find_entry(Oid database)
+{
+	for (int i = 0; i < kept->used; i++)
+	{
+		if (kept->databases[i] == database)
+			return i;
+	}
+	return -1;
+}
+
+/* Makes one; -1 where there is no room.  The lock is held exclusively. */
+static int
+make_entry(Oid database)
+{
+	int			entry = find_entry(InvalidOid);
+
+	if (entry < 0 && kept->used < DATABASES_MAX)
+		entry = kept->used++;
+	if (entry < 0)
+		return -1;
+	kept->databases[entry] = database;
+	memset(kept->passes[entry], 0, sizeof(kept->passes[entry]));
+	return entry;
+}
+
+/* A database is gone, or our tables in it: so are the rows. */
+static void
+forget_database(Oid database)
+{
+	int			entry;
+
+	LWLockAcquire(kept->lock, LW_EXCLUSIVE);
+	entry = find_entry(database);
+	if (entry >= 0)
+		kept->databases[entry] = InvalidOid;
+	LWLockRelease(kept->lock);
+}
+
+const ApikeyMemoryPart apikey_pass_memory = {
+	.size = memory_size,
+	.start = start_memory,
+	.forget = forget_database
+};
+
+/*
+ * A pass of the current database as it was kept last, for its next step: what a
+ * step has come to that failed is not.
+ */
 ApikeyPass *
 apikey_pass_take(ApikeyPassOver what)
 {
-	return &own[what];
+	ApikeyPass *pass = &own[what];
+	int			entry;
+
+	if (kept == NULL || no_room[what])
+		return pass;
+	LWLockAcquire(kept->lock, LW_SHARED);
+	entry = find_entry(MyDatabaseId);
+	if (entry >= 0)
+		*pass = kept->passes[entry][what];
+	else
+		pass->begun = false;
+	LWLockRelease(kept->lock);
+	return pass;
+}
+
+/* Has none of an entry's passes begun? */
+static bool
+all_over(int entry)
+{
+	for (int i = 0; i < APIKEY_PASSES; i++)
+	{
+		if (kept->passes[entry][i].begun)
+			return false;
+	}
+	return true;
+}
+
+/* Its step is committed: the next one, of whatever process, is behind it. */
+void
+apikey_pass_keep(ApikeyPassOver what)
+{
+	int			entry;
+
+	if (kept == NULL)
+		return;
+	LWLockAcquire(kept->lock, LW_EXCLUSIVE);
+	entry = find_entry(MyDatabaseId);
+	if (entry < 0 && own[what].begun)
+		entry = make_entry(MyDatabaseId);
+	no_room[what] = entry < 0 && own[what].begun;
+	if (entry >= 0)
+	{
+		kept->passes[entry][what] = own[what];
+		if (all_over(entry))
+			kept->databases[entry] = InvalidOid;
+	}
+	LWLockRelease(kept->lock);
 }
 
 /* It begins, before all rows. */

@@ -8,6 +8,8 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "memory/part.h"
+
 /* What is gone through. */
 typedef enum ApikeyPassOver
 {
@@ -36,7 +38,9 @@ typedef struct ApikeyPass
 } ApikeyPass;
 
 /* pass.c */
+extern const ApikeyMemoryPart apikey_pass_memory;
 extern ApikeyPass *apikey_pass_take(ApikeyPassOver what);
+extern void apikey_pass_keep(ApikeyPassOver what);
 extern void apikey_pass_begin(ApikeyPass *pass);
 extern void apikey_pass_looked_at(ApikeyPass *pass, TimestampTz at,
 								  const pg_uuid_t *id);

@@ -258,6 +258,7 @@ orphan_step(bool first)
 	{
 		more = apikey_orphan_revoke_found(apikey_pass_take(APIKEY_PASS_ORPHANS), &next);
 		apikey_step_commit();
+		apikey_pass_keep(APIKEY_PASS_ORPHANS);
 	}
 	apikey_stats_end_visit(APIKEY_VISIT_ORPHANS, again, next);
 	return more;
@@ -272,6 +273,7 @@ settle_step(bool first pg_attribute_unused())
 		return false;
 	more = apikey_revocation_settle_found(apikey_pass_take(APIKEY_PASS_SETTLE));
 	apikey_step_commit();
+	apikey_pass_keep(APIKEY_PASS_SETTLE);
 	return more;
 }
 
@@ -290,6 +292,7 @@ expiry_step(bool first)
 	{
 		more = apikey_expiry_tell(apikey_pass_take(APIKEY_PASS_EXPIRY), &next);
 		apikey_step_commit();
+		apikey_pass_keep(APIKEY_PASS_EXPIRY);
 	}
 	apikey_stats_end_visit(APIKEY_VISIT_EXPIRY, again, next);
 	return more;
@@ -310,6 +313,7 @@ idle_step(bool first)
 	{
 		more = apikey_idle_step(apikey_pass_take(APIKEY_PASS_IDLE), &next);
 		apikey_step_commit();
+		apikey_pass_keep(APIKEY_PASS_IDLE);
 	}
 	apikey_stats_end_visit(APIKEY_VISIT_IDLE, again, next);
 	return more;

@@ -1,0 +1,69 @@
+# What the worker goes through in steps it goes on with where the last worker has
+# left: however short the time is that each has, what is late in the order comes.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '1h'
+autovacuum = off
+});
+$node->start;
+sub sql { return $node->safe_psql('postgres', @_) }
+sql('CREATE EXTENSION apikey CASCADE');
+
+# Many projects with a max_idle, and in those that come last keys that are idle.
+sql(q{SELECT apikey_organization_create('acme'), apikey_project_create('acme/first');
+	INSERT INTO apikey_project (id, organization, path, created_at, members_can_view, revealable)
+		SELECT CAST(lpad(to_hex(i), 32, '0') AS uuid), organization, 'acme/p' || i, created_at, false, false
+		FROM apikey_project, generate_series(1, 10000) i;
+	INSERT INTO apikey_project (id, organization, path, created_at, members_can_view, revealable)
+		SELECT CAST('ffffffff-ffff-ffff-ffff-ffffffffff' || i AS uuid), organization, 'acme/last' || i, created_at, false, false
+		FROM apikey_project, generate_series(10, 14) i WHERE path = 'acme/first';
+	SELECT apikey_create('late', 'acme/last' || i) FROM generate_series(10, 14) i;
+	BEGIN; UPDATE apikey_project SET max_idle = '1 hour', max_idle_at = now() - interval '1 day';
+	UPDATE apikey_key SET created_at = now() - interval '1 day', enabled_at = NULL; COMMIT});
+
+# A worker that comes is ended when it has been at it for a moment.
+$node->append_conf('postgresql.conf', "apikey.flush_interval = '100ms'");
+$node->reload;
+sql(qq{CREATE TABLE ended (pid integer);
+	DO \$\$
+	DECLARE
+		until timestamptz := clock_timestamp() + interval '$PostgreSQL::Test::Utils::timeout_default seconds';
+		worker integer;
+	BEGIN
+		WHILE clock_timestamp() < until AND
+			(SELECT count(*) < 5 FROM apikey_key WHERE revoke_reason = 'idle')
+		LOOP
+			PERFORM pg_stat_clear_snapshot();
+			SELECT pid INTO worker FROM pg_stat_activity
+				WHERE datname = current_database() AND query = 'apikey: revoking idle keys' AND state = 'active';
+			IF FOUND THEN
+				PERFORM pg_sleep(0.03);
+				INSERT INTO ended SELECT worker WHERE pg_terminate_backend(worker);
+				PERFORM pg_reload_conf();	-- it is called again at once
+			END IF;
+			COMMIT;
+			PERFORM pg_sleep(0.005);
+		END LOOP;
+	END
+	\$\$});
+is(sql(q{SELECT count(*) FROM apikeys WHERE revoke_reason = 'idle'}), 5, 'keys of the last projects');
+cmp_ok(sql('SELECT count(DISTINCT pid) FROM ended'), '>=', 2, 'though workers were ended on the way');
+note sql('SELECT count(DISTINCT pid) FROM ended') . ' workers were';
+
+# What has come to its end begins anew.
+sql(q{SELECT apikey_create('again', 'acme/first'); BEGIN;
+	UPDATE apikey_key SET created_at = now() - interval '1 day', enabled_at = NULL WHERE name = 'again';
+	UPDATE apikey_projects SET max_idle = '2 hours' WHERE path = 'acme/first';
+	UPDATE apikey_project SET max_idle_at = now() - interval '1 day'; COMMIT});
+ok($node->poll_query_until('postgres', q{SELECT revoke_reason = 'idle' FROM apikeys WHERE name = 'again'}), 'a key of another, later');
+
+$node->stop;
+done_testing();
