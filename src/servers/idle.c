@@ -120,10 +120,10 @@ collect_due(const ApikeyRow *key, void *state)
 
 	if (seen_before(search->pass, key, created_at))
 		return true;
-	due = apikey_idle_first_due_at(search->project, created_at);
+	due = apikey_idle_none_due_before(search->project, created_at);
 	if (due > search->now)
 	{
-		/* Those that were made later are due later. */
+		/* Neither are those that were made later. */
 		apikey_pass_next_at(search->pass, due);
 		return false;
 	}
@@ -217,6 +217,7 @@ deal_with(ApikeyWriter *writer, const Place *place, const pg_uuid_t *id)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz since;
 	TimestampTz due;
+	TimestampTz next;
 	ApikeyRow	key;
 	ApikeyRow	use;
 
@@ -227,14 +228,16 @@ deal_with(ApikeyWriter *writer, const Place *place, const pg_uuid_t *id)
 	apikey_idle_fetch_use_latest(id, &use);
 	since = apikey_idle_since_with_replaced(project, &key, &use);
 	due = apikey_idle_and_max(since, project);
-	if (due <= place->known)
-		apikey_manage_end(&key, REASON);
-	else if (due <= now)
-		return false;
-	else if (apikey_idle_due_at(project, &use, since) <= now)
-		return tell(writer, &key, since, due);
-	apikey_pass_next_at(place->pass, due);
-	return true;
+	if (due <= now)
+	{
+		if (due <= place->known)
+			apikey_manage_end(&key, REASON);
+		return due <= place->known;
+	}
+	next = apikey_idle_due_at(project, &use, since);
+	/* It is looked at again when that is, told of now or before. */
+	apikey_pass_next_at(place->pass, next <= now ? due : next);
+	return next > now || tell(writer, &key, since, due);
 }
 
 /*
@@ -391,7 +394,7 @@ look_at(List *places, void *state pg_attribute_unused())
 	{
 		/* No key that is made meanwhile is due before. */
 		apikey_pass_next_at(place->pass,
-							apikey_idle_first_due_at(place->project, GetCurrentTimestamp()));
+							apikey_idle_none_due_before(place->project, GetCurrentTimestamp()));
 		deal_with_all(place, find_due(place->pass, place->project));
 	}
 	error_context_stack = callback.previous;

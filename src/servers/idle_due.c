@@ -1,6 +1,14 @@
 /*
  * idle_due.c
  *		Since when a key is idle, and when something is to be done about it.
+ *
+ * No key is due before its max_idle has gone by on whatever clock: a day has 24
+ * hours, and no time zone, which a database's owner may set, changes that.
+ * Months are those of the calendar, and end with it: so of two keys the one that
+ * is idle for longer may be due later, by less than a day, and who goes through
+ * keys in the order of their times looks so far ahead.  What lies before the
+ * time that it is counted from is no max_idle: a row that was restored may have
+ * such a one, and revokes nothing.  What is infinite stays so.
  */
 #include "postgres.h"
 
@@ -16,6 +24,7 @@
 #include "servers/servers_internal.h"
 
 #define TOLD_BEFORE		(7 * USECS_PER_DAY)
+#define MONTHS_DIFFER	USECS_PER_DAY	/* 30 January 23:00, 31 January 1:00 and a month */
 
 void
 apikey_idle_take_later(TimestampTz *since, const ApikeyRow *row, int column)
@@ -28,9 +37,17 @@ apikey_idle_take_later(TimestampTz *since, const ApikeyRow *row, int column)
 TimestampTz
 apikey_idle_and_max(TimestampTz time, const ApikeyRow *project)
 {
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(time),
-												   project->values[APIKEY_PROJECT_MAX_IDLE]));
+	TimestampTz sum = DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval,
+														   TimestampGetDatum(time),
+														   project->values[APIKEY_PROJECT_MAX_IDLE]));
+
+	if (sum <= time && !TIMESTAMP_NOT_FINITE(time))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERVAL_FIELD_OVERFLOW),
+				 errmsg("a \"max_idle\" of %s is not positive",
+						DatumGetCString(DirectFunctionCall1(interval_out,
+															project->values[APIKEY_PROJECT_MAX_IDLE])))));
+	return sum;
 }
 
 /* Is a project's max_idle so long that an event tells before it ends a key? */
@@ -85,8 +102,21 @@ apikey_idle_fetch_use_latest(const pg_uuid_t *key, ApikeyRow *use)
 TimestampTz
 apikey_idle_first_due_at(const ApikeyRow *project, TimestampTz since)
 {
-	return apikey_idle_and_max(since, project) -
-		(tells_before(project) ? TOLD_BEFORE : 0);
+	TimestampTz due = apikey_idle_and_max(since, project);
+
+	return TIMESTAMP_NOT_FINITE(due) || !tells_before(project) ? due :
+		due - TOLD_BEFORE;
+}
+
+/* Before when nothing is to be done with any that is idle since that time, or a later one. */
+TimestampTz
+apikey_idle_none_due_before(const ApikeyRow *project, TimestampTz since)
+{
+	TimestampTz due = apikey_idle_first_due_at(project, since);
+	const Interval *max = DatumGetIntervalP(project->values[APIKEY_PROJECT_MAX_IDLE]);
+
+	return TIMESTAMP_NOT_FINITE(due) || max->month == 0 ? due :
+		due - MONTHS_DIFFER;
 }
 
 /* When something is to be done with a key that is idle since a time. */

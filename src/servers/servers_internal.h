@@ -47,6 +47,8 @@ extern void apikey_idle_fetch_use(const pg_uuid_t *key, Snapshot snapshot,
 extern void apikey_idle_fetch_use_latest(const pg_uuid_t *key, ApikeyRow *use);
 extern TimestampTz apikey_idle_first_due_at(const ApikeyRow *project,
 											TimestampTz since);
+extern TimestampTz apikey_idle_none_due_before(const ApikeyRow *project,
+											   TimestampTz since);
 extern TimestampTz apikey_idle_due_at(const ApikeyRow *project,
 									  const ApikeyRow *use, TimestampTz since);
 extern TimestampTz apikey_idle_since_with_replaced(const ApikeyRow *project,
