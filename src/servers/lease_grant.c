@@ -256,8 +256,7 @@ apikey_lease_take_back(const ApikeyRow *server, const pg_uuid_t *account_id,
 
 	if (!exists && apikey_account_exists(account_id))
 	{
-		appendStringInfo(locked, "%s%s", locked->len > 0 ? "," : "",
-						 apikey_id_string(account_id));
+		apikey_id_list(locked, account_id);
 		return false;
 	}
 	lease_id(server, account_id, &id);

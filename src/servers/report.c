@@ -140,9 +140,7 @@ put_use(Applying *applying, const ApikeyReported *reported, bool used)
 		return false;
 	taken = take_use(applying, &reported->key, &row);
 	if (taken == BUSY)
-		appendStringInfo(&applying->busy, "%s%s",
-						 applying->busy.len > 0 ? "," : "",
-						 apikey_id_string(&reported->key));
+		apikey_id_list(&applying->busy, &reported->key);
 	if (applying->busy.len > 0)
 		return false;
 	if (taken == ABSENT)

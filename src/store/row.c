@@ -20,6 +20,13 @@ apikey_id_string(const pg_uuid_t *id)
 	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
 }
 
+/* Adds an id to a text that lists some. */
+void
+apikey_id_list(StringInfo list, const pg_uuid_t *id)
+{
+	appendStringInfo(list, "%s%s", list->len > 0 ? "," : "", apikey_id_string(id));
+}
+
 /* The value of a column of type uuid; NULL for none. */
 const pg_uuid_t *
 apikey_row_uuid(const ApikeyRow *row, int column)

@@ -8,6 +8,7 @@
 #include "access/htup.h"
 #include "access/skey.h"
 #include "access/tupdesc.h"
+#include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
 #include "storage/block.h"
 #include "storage/buf.h"
@@ -278,6 +279,7 @@ extern void apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
 /* row.c */
 extern const pg_uuid_t *apikey_row_id(const ApikeyRow *row);
 extern char *apikey_id_string(const pg_uuid_t *id);
+extern void apikey_id_list(StringInfo list, const pg_uuid_t *id);
 extern const pg_uuid_t *apikey_row_uuid(const ApikeyRow *row, int column);
 extern text *apikey_row_text(const ApikeyRow *row, int column);
 extern bool apikey_row_bool(const ApikeyRow *row, int column);
