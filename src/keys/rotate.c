@@ -58,6 +58,17 @@ set_owner(ApikeyRow *successor)
 							   apikey_principal_new_subject(NULL, false));
 }
 
+/* Tells that a project's max_ttl ends something earlier than it would have. */
+static void
+notice_earlier(const char *message, const ApikeyRow *project)
+{
+	ereport(NOTICE,
+			(errmsg_internal("%s", message),
+			 errdetail("That is %s from now.",
+					   DatumGetCString(DirectFunctionCall1(interval_out,
+														   project->values[APIKEY_PROJECT_MAX_TTL])))));
+}
+
 /*
  * A successor ends when its predecessor would have, or when the caller says;
  * where its project has a max_ttl, no later than that from now.
@@ -81,11 +92,8 @@ set_end(ApikeyRow *successor, const TimestampTz *expires_at,
 	apikey_row_set(successor, APIKEY_KEY_EXPIRES_AT,
 				   TimestampTzGetDatum(latest));
 	apikey_rule_dates(successor, NULL);
-	ereport(NOTICE,
-			(errmsg("the successor expires within the \"max_ttl\" of its project"),
-			 errdetail("That is %s from now.",
-					   DatumGetCString(DirectFunctionCall1(interval_out,
-														   project->values[APIKEY_PROJECT_MAX_TTL])))));
+	notice_earlier("the successor expires within the \"max_ttl\" of its project",
+				   project);
 }
 
 /*
@@ -165,11 +173,8 @@ end_of_grace(const ApikeyRow *old, const ApikeyRow *successor,
 	if (end <= latest)
 		return end;
 	if (apikey_rule_ends_after(old, latest))
-		ereport(NOTICE,
-				(errmsg("the replaced key stops within the \"max_ttl\" of its project"),
-				 errdetail("That is %s from now.",
-						   DatumGetCString(DirectFunctionCall1(interval_out,
-															   project->values[APIKEY_PROJECT_MAX_TTL])))));
+		notice_earlier("the replaced key stops within the \"max_ttl\" of its project",
+					   project);
 	return latest;
 }
 
