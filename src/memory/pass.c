@@ -28,6 +28,7 @@ typedef struct Kept
 static Kept *kept = NULL;
 static ApikeyPass own[APIKEY_PASSES];
 static bool no_room[APIKEY_PASSES]; /* it is this process's alone */
+static int	under_way = -1;		/* the pass of which a step is taken */
 
 static Size
 memory_size(void)
@@ -93,16 +94,14 @@ const ApikeyMemoryPart apikey_pass_memory = {
 	.forget = forget_database
 };
 
-/*
- * A pass of the current database as it was kept last, for its next step: what a
- * step has come to that failed is not.
- */
+/* A pass of the current database as it was kept last, for its next step. */
 ApikeyPass *
 apikey_pass_take(ApikeyPassOver what)
 {
 	ApikeyPass *pass = &own[what];
 	int			entry;
 
+	under_way = what;
 	if (kept == NULL || no_room[what])
 		return pass;
 	LWLockAcquire(kept->lock, LW_SHARED);
@@ -127,12 +126,13 @@ all_over(int entry)
 	return true;
 }
 
-/* Its step is committed: the next one, of whatever process, is behind it. */
+/* Its step is over: the next one, of whatever process, is behind it. */
 void
 apikey_pass_keep(ApikeyPassOver what)
 {
 	int			entry;
 
+	under_way = -1;
 	if (kept == NULL)
 		return;
 	LWLockAcquire(kept->lock, LW_EXCLUSIVE);
@@ -147,6 +147,19 @@ apikey_pass_keep(ApikeyPassOver what)
 			kept->databases[entry] = InvalidOid;
 	}
 	LWLockRelease(kept->lock);
+}
+
+/*
+ * A step of a pass may have failed, and nothing is done of it: that is left for
+ * another pass, and keeps none waiting of what is behind.
+ */
+void
+apikey_pass_failed(void)
+{
+	if (under_way < 0)
+		return;
+	own[under_way].left = true;
+	apikey_pass_keep(under_way);
 }
 
 /* It begins, before all rows. */

@@ -41,6 +41,7 @@ typedef struct ApikeyPass
 extern const ApikeyMemoryPart apikey_pass_memory;
 extern ApikeyPass *apikey_pass_take(ApikeyPassOver what);
 extern void apikey_pass_keep(ApikeyPassOver what);
+extern void apikey_pass_failed(void);
 extern void apikey_pass_begin(ApikeyPass *pass);
 extern void apikey_pass_looked_at(ApikeyPass *pass, TimestampTz at,
 								  const pg_uuid_t *id);

@@ -99,6 +99,7 @@ take_step(const Stage *stage, bool first)
 		AbortOutOfAnyTransaction();
 		LWLockReleaseAll();
 		FlushErrorState();
+		apikey_pass_failed();
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();

@@ -65,5 +65,24 @@ sql(q{SELECT apikey_create('again', 'acme/first'); BEGIN;
 	UPDATE apikey_project SET max_idle_at = now() - interval '1 day'; COMMIT});
 ok($node->poll_query_until('postgres', q{SELECT revoke_reason = 'idle' FROM apikeys WHERE name = 'again'}), 'a key of another, later');
 
+# What fails in one place, for whatever reason, is left for a later pass.
+sql(q{UPDATE apikey_project SET max_idle = NULL WHERE path LIKE 'acme/p%' AND path <> 'acme/p1';
+	SELECT apikey_create('fails', 'acme/p1'); SELECT apikey_create('behind', 'acme/last14');
+	CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE lock_not_available; END$$;
+	CREATE TRIGGER fail BEFORE UPDATE ON apikey_key FOR EACH ROW WHEN (new.name = 'fails' AND new.revoked_at IS NOT NULL) EXECUTE FUNCTION fail();
+	ALTER TABLE apikey_key ENABLE ALWAYS TRIGGER fail;
+	UPDATE apikey_key SET created_at = now() - interval '1 day', enabled_at = NULL WHERE name IN ('fails', 'behind')});
+my $offset = -s $node->logfile;
+my $revoked = q{SELECT string_agg(name, ' ') FROM apikeys WHERE name IN ('fails', 'behind') AND revoke_reason = 'idle'};
+for (1 .. 5)
+{
+	sql('SELECT apikey_flush()');
+	last if sql($revoked) ne '';
+}
+is(sql($revoked), 'behind', 'a key behind one that cannot be revoked');
+like(slurp_file($node->logfile, $offset), qr/ERROR:  lock_not_available/, 'of which the log tells');
+sql('DROP TRIGGER fail ON apikey_key; SELECT apikey_flush()');
+is(sql(q{SELECT revoke_reason FROM apikeys WHERE name = 'fails'}), 'idle', 'and that one when it can be');
+
 $node->stop;
 done_testing();
