@@ -22,6 +22,7 @@ ISOLATION = create_create revoke_verify update_update drop_role last_owner \
 	max_keys create_index member_verify rotate_verify rotate_rotate import_verify \
 	import_import spend_spend spend_delete rename_schema rename_update \
 	revoke_open settle_verify place_locks held_key held_member serializable \
+	removed_meanwhile \
 	settle_held settle_meanwhile grant_grant held_turns reindex_read
 ISOLATION_OPTS = --inputdir=test --outputdir=test/output \
 	--temp-instance=./tmp_check_iso --temp-config=test/apikey.conf

@@ -42,6 +42,7 @@ static ApikeyTransactionPart *const transaction_parts[] = {
 	&apikey_revocation_transaction,
 	&apikey_orphan_transaction,
 	&apikey_member_transaction,
+	&apikey_standing_transaction,
 	&apikey_reveal_transaction,
 	&apikey_tally_transaction,
 	&apikey_spend_transaction,

@@ -39,6 +39,8 @@ extern ApikeyRole apikey_member_role(Oid role, const text *subject,
 extern bool apikey_member_named(Oid role, const text *subject,
 								const ApikeyTenant *tenant);
 extern void apikey_member_keep(void);
+
+/* member_change.c */
 extern void apikey_member_end(const ApikeyRow *row);
 extern bool apikey_member_finish(const pg_uuid_t *id, ApikeyLock lock);
 extern void apikey_member_put(const ApikeyTenant *tenant, Oid member,
@@ -48,6 +50,9 @@ extern bool apikey_member_remove_from(const ApikeyTenant *tenant, Oid member,
 
 /* member_id.c */
 extern ApikeyTransactionPart apikey_member_transaction;
+
+/* standing.c */
+extern ApikeyTransactionPart apikey_standing_transaction;
 
 /* tenant.c */
 extern ApikeyRole apikey_tenant_role(const ApikeyTenant *tenant);

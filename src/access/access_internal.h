@@ -22,8 +22,17 @@ extern void apikey_hold_keep(void);
 extern bool apikey_hold_take(const ApikeyTenant *organization);
 
 /* member.c */
+extern Oid	apikey_member_oid(const ApikeyRow *row);
+extern bool apikey_member_stands(const ApikeyRow *row);
+extern void apikey_member_scan_rows(const pg_uuid_t *organization,
+									const pg_uuid_t *project,
+									Snapshot snapshot, ApikeyVisit visit,
+									void *state);
 extern bool apikey_member_covers(const ApikeyRow *row, Oid role,
 								 const text *subject);
+
+/* member_change.c */
+extern void apikey_member_found(const ApikeyTenant *tenant, text *subject);
 
 /* member_id.c */
 extern void apikey_member_note_removed(const ApikeyTenant *tenant, Oid member,
@@ -31,6 +40,11 @@ extern void apikey_member_note_removed(const ApikeyTenant *tenant, Oid member,
 									   const pg_uuid_t *id);
 extern void apikey_member_new_id(const ApikeyTenant *tenant, Oid member,
 								 const text *subject, pg_uuid_t *id);
+
+/* standing.c */
+extern void apikey_standing_note(const ApikeyTenant *tenant);
+extern void apikey_standing_ended(const ApikeyTenant *tenant,
+								  const pg_uuid_t *id);
 
 /* viewer.c */
 extern void apikey_viewer_memberships(ApikeyViewer *viewer,

@@ -258,9 +258,7 @@ apikey_tenant_create_organization(const text *name, ApikeyTenant *tenant)
 								  &tenant->organization,
 								  apikey_organization_table.argument);
 	apikey_event_tenant(tenant, APIKEY_EVENT_ORGANIZATION_CREATED, NULL);
-	apikey_member_put(tenant, GetUserId(), apikey_principal_new_subject(NULL,
-																		false),
-					  APIKEY_ROLE_OWNER);
+	apikey_member_found(tenant, apikey_principal_new_subject(NULL, false));
 }
 
 /* Makes a project, for an owner of its organization. */

@@ -64,7 +64,7 @@ subscribed(void)
 
 /*
  * Settles what stands beside a key's row, or a member's, and removes it where
- * there is none, unless somebody has it.
+ * there is none, unless somebody has it, or is making the member.
  */
 static void
 settle(const Beside *beside)
@@ -75,7 +75,8 @@ settle(const Beside *beside)
 		apikey_key_finish(&beside->key, APIKEY_LOCK_UPDATE_SKIP) ||
 		apikey_member_finish(&beside->key, APIKEY_LOCK_UPDATE_SKIP))
 		return;
-	if (!apikey_table_fetch_latest(&apikey_key_table, &beside->key, &row) &&
+	if (!apikey_table_changing(&apikey_member_table, &beside->key) &&
+		!apikey_table_fetch_latest(&apikey_key_table, &beside->key, &row) &&
 		!apikey_table_fetch_latest(&apikey_member_table, &beside->key, &row))
 		apikey_table_delete(&apikey_revocation_table, &beside->id, false);
 }

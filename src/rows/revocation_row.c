@@ -173,7 +173,7 @@ apikey_revocation_claim_end(const pg_uuid_t *id)
 					 (uint16) (hash >> 32));
 }
 
-/* A search for a row that stays, whatever comes of others' transactions. */
+/* A search that sees what others have not committed, too. */
 typedef struct Staying
 {
 	SnapshotData dirty;
@@ -203,6 +203,32 @@ apikey_revocation_disables(const pg_uuid_t *id)
 	InitDirtySnapshot(staying.dirty);
 	apikey_revocation_walk(id, &staying.dirty, staying_visit, &staying);
 	return staying.found;
+}
+
+static bool
+coming_visit(const ApikeyRow *row, void *state)
+{
+	Staying    *coming = state;
+
+	coming->found = apikey_row_bool(row, APIKEY_REVOCATION_REMOVED) &&
+		TransactionIdIsValid(coming->dirty.xmin);
+	return !coming->found;
+}
+
+/*
+ * Is somebody else removing what has an id, beside its row, who has not
+ * committed yet?
+ */
+bool
+apikey_revocation_removing(const pg_uuid_t *id)
+{
+	Staying		coming = {.found = false};
+
+	if (apikey_catalog_lacks(APIKEY_REL_REVOCATION))
+		return false;
+	InitDirtySnapshot(coming.dirty);
+	apikey_revocation_walk(id, &coming.dirty, coming_visit, &coming);
+	return coming.found;
 }
 
 static bool

@@ -46,6 +46,7 @@ extern void apikey_revocation_insert(const pg_uuid_t *id, text *reason,
 extern void apikey_revocation_claim(const pg_uuid_t *id);
 extern void apikey_revocation_claim_end(const pg_uuid_t *id);
 extern bool apikey_revocation_disables(const pg_uuid_t *id);
+extern bool apikey_revocation_removing(const pg_uuid_t *id);
 extern List *apikey_revocation_list(const pg_uuid_t *id, Snapshot snapshot);
 extern void apikey_revocation_forget_listed(const List *ids, bool all);
 extern void apikey_revocation_forget(const pg_uuid_t *id);

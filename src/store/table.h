@@ -235,6 +235,12 @@ extern void apikey_wait(const char *table, TransactionId other);
 extern void apikey_claim(const ApikeyTable *table, Oid number, uint16 part);
 extern void apikey_claim_end(const ApikeyTable *table, Oid number,
 							 uint16 part);
+extern void apikey_claim_shared(const ApikeyTable *table, Oid number,
+								uint16 part);
+extern void apikey_claim_shared_end(const ApikeyTable *table, Oid number,
+									uint16 part);
+extern List *apikey_claimants(const ApikeyTable *table, Oid number,
+							  uint16 part);
 
 /* write.c */
 extern bool apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,

@@ -4,7 +4,8 @@
  *
  * The server calls us once for each end; who has something to do then is a
  * part, and all parts are called in the order in which apikey.c lists them.
- * Nothing that is done there may fail.
+ * Nothing that is done there may fail.  Who may have to keep a transaction from
+ * its commit is called right before it, when all else has been done.
  *
  * A part can note things, each with the subtransaction that did it.  They are
  * settled in the order in which they were noted when the transaction ends.
@@ -80,10 +81,26 @@ end_all(ApikeyEnd end)
 }
 
 static void
+before_all(bool prepare)
+{
+	for (int i = 0; i < all_count; i++)
+	{
+		if (all[i]->before != NULL)
+			all[i]->before(prepare);
+	}
+}
+
+static void
 on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
 {
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+			before_all(false);
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			before_all(true);
+			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
 			end_all(APIKEY_END_COMMIT);
@@ -96,7 +113,7 @@ on_transaction_end(XactEvent event, void *arg pg_attribute_unused())
 			end_all(APIKEY_END_ROLLBACK);
 			break;
 		default:
-			break;				/* deferred triggers may still do something */
+			break;				/* a parallel worker writes nothing */
 	}
 }
 

@@ -8,6 +8,8 @@
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
 #include "utils/inval.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
@@ -306,4 +308,50 @@ apikey_claim_end(const ApikeyTable *table, Oid number, uint16 part)
 
 	set_tag(&tag, table, number, part);
 	(void) LockRelease(&tag, ExclusiveLock, false);
+}
+
+/*
+ * Claims it beside all others, whom nobody keeps waiting by that, and who are to
+ * be found by it.
+ */
+void
+apikey_claim_shared(const ApikeyTable *table, Oid number, uint16 part)
+{
+	LOCKTAG		tag;
+
+	set_tag(&tag, table, number, part);
+	(void) LockAcquire(&tag, AccessShareLock, false, false);
+}
+
+/* Ends that before the transaction. */
+void
+apikey_claim_shared_end(const ApikeyTable *table, Oid number, uint16 part)
+{
+	LOCKTAG		tag;
+
+	set_tag(&tag, table, number, part);
+	(void) LockRelease(&tag, AccessShareLock, false);
+}
+
+/* Which other transactions that have written something claim it: their ids. */
+List *
+apikey_claimants(const ApikeyTable *table, Oid number, uint16 part)
+{
+	VirtualTransactionId *one;
+	List	   *found = NIL;
+	LOCKTAG		tag;
+
+	set_tag(&tag, table, number, part);
+	one = GetLockConflicts(&tag, AccessExclusiveLock, NULL);
+	for (; VirtualTransactionIdIsValid(*one); one++)
+	{
+		PGPROC	   *proc = apikey_vxid_proc(*one);
+		TransactionId id = proc != NULL &&
+			apikey_proc_lxid(proc) == one->localTransactionId ? proc->xid :
+			InvalidTransactionId;
+
+		if (TransactionIdIsValid(id))
+			found = lappend_oid(found, id);
+	}
+	return found;
 }

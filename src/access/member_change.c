@@ -1,0 +1,239 @@
+/*
+ * member_change.c
+ *		Making somebody a member, changing its role, and ending it.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "text/text.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access_internal.h"
+
+/* What the search for one member's row has come to. */
+typedef struct MemberSearch
+{
+	Oid			member;
+	const text *subject;
+	pg_uuid_t	id;
+	bool		found;
+	int			other_owners;	/* of roles that exist */
+} MemberSearch;
+
+static bool
+member_visit(const ApikeyRow *row, void *state)
+{
+	MemberSearch *search = state;
+
+	if (apikey_member_oid(row) == search->member &&
+		apikey_same_text(apikey_row_text(row, APIKEY_MEMBER_SUBJECT),
+						 search->subject))
+	{
+		search->id = *apikey_row_id(row);
+		search->found = true;
+	}
+	else if (apikey_row_role(row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER &&
+			 apikey_member_stands(row))
+		search->other_owners++;
+	return true;
+}
+
+/*
+ * Removes a member's row; where somebody has it, beside it.  So it waits for
+ * nobody, and holds from the commit on.
+ */
+void
+apikey_member_end(const ApikeyRow *row)
+{
+	const pg_uuid_t *id = apikey_row_id(row);
+
+	if (apikey_table_row_free(&apikey_member_table, id))
+		apikey_table_delete(&apikey_member_table, id, true);
+	else
+		apikey_revocation_insert(id, NULL, APIKEY_BESIDE_REMOVED);
+}
+
+/*
+ * Removes the row of a member that has been removed beside it; false where it
+ * has not, or somebody has it.
+ */
+bool
+apikey_member_finish(const pg_uuid_t *id, ApikeyLock lock)
+{
+	ApikeyRow	row;
+	Snapshot	snapshot;
+	bool		removed;
+
+	if (!apikey_table_lock(&apikey_member_table, id, lock, &row))
+		return false;
+	snapshot = apikey_latest_snapshot();
+	removed = apikey_revocation_removed(id, snapshot);
+	UnregisterSnapshot(snapshot);
+	if (!removed)
+		return false;
+	apikey_table_delete(&apikey_member_table, id, true);
+	apikey_revocation_forget(id);
+	return true;
+}
+
+/* Finds a member's row, and whether an organization has owners but for it. */
+static bool
+find_member(const ApikeyTenant *tenant, Oid member, const text *subject,
+			ApikeyRow *row, bool *last_owner)
+{
+	MemberSearch search = {.member = member, .subject = subject};
+	bool		found;
+
+	apikey_member_scan(apikey_tenant_organization(tenant),
+					   apikey_tenant_project(tenant), member_visit, &search);
+	found = search.found &&
+		apikey_table_fetch_latest(&apikey_member_table, &search.id, row);
+	*last_owner = found && search.other_owners == 0 &&
+		apikey_tenant_project(tenant) == NULL &&
+		apikey_row_role(row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER &&
+		apikey_member_stands(row);
+	return found;
+}
+
+pg_noreturn static void
+refuse_last_owner(const ApikeyTenant *tenant)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("organization \"%s\" must keep an owner", tenant->path),
+			 errhint("Make somebody else an owner first.")));
+}
+
+/* The row of a member that has been removed beside it makes way for another. */
+static void
+make_way(const ApikeyTenant *tenant, Oid member, const text *subject)
+{
+	MemberSearch search = {.member = member, .subject = subject};
+	Snapshot	snapshot;
+
+	if (!apikey_revocation_any())
+		return;
+	snapshot = apikey_latest_snapshot();
+	apikey_member_scan_rows(apikey_tenant_organization(tenant),
+							apikey_tenant_project(tenant), snapshot,
+							member_visit, &search);
+	UnregisterSnapshot(snapshot);
+	if (search.found)
+		(void) apikey_member_finish(&search.id, APIKEY_LOCK_UPDATE);
+}
+
+/* Makes somebody that has no row a member of a tenant. */
+static void
+add_row(const ApikeyTenant *tenant, Oid member, text *subject, ApikeyRole role)
+{
+	ApikeyRow	row;
+	pg_uuid_t	id;
+
+	make_way(tenant, member, subject);
+	apikey_row_clear(&row);
+	apikey_member_new_id(tenant, member, subject, &id);
+	apikey_row_set_pointer(&row, APIKEY_MEMBER_ID, &id);
+	apikey_row_set_pointer(&row, APIKEY_MEMBER_ORGANIZATION,
+						   apikey_tenant_organization(tenant));
+	apikey_row_set_pointer(&row, APIKEY_MEMBER_PROJECT,
+						   apikey_tenant_project(tenant));
+	apikey_row_set_pointer(&row, APIKEY_MEMBER_SUBJECT, subject);
+	apikey_row_set(&row, APIKEY_MEMBER_MEMBER, ObjectIdGetDatum(member));
+	apikey_row_set_pointer(&row, APIKEY_MEMBER_MEMBER_NAME,
+						   apikey_role_name_text(member, NULL));
+	apikey_row_set(&row, APIKEY_MEMBER_ROLE, apikey_role_datum(role));
+	apikey_row_set(&row, APIKEY_MEMBER_CREATED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_row_set_pointer(&row, APIKEY_MEMBER_CREATED_BY,
+						   apikey_role_name_text(GetUserId(), NULL));
+	apikey_table_insert(&apikey_member_table, &row);
+	apikey_event_member(tenant, APIKEY_EVENT_MEMBER_ADDED, member, subject,
+						role, APIKEY_ROLE_NONE);
+}
+
+/* Gives a member's row, of its last owner or not, a role. */
+static void
+change_row(const ApikeyTenant *tenant, ApikeyRow *row, bool last_owner,
+		   ApikeyRole role)
+{
+	Oid			member = apikey_member_oid(row);
+	const text *subject = apikey_row_text(row, APIKEY_MEMBER_SUBJECT);
+	bool		stands = apikey_member_stands(row);
+	ApikeyRole	before = apikey_row_role(row, APIKEY_MEMBER_ROLE);
+
+	if (last_owner)
+		refuse_last_owner(tenant);
+	apikey_row_set(row, APIKEY_MEMBER_ROLE, apikey_role_datum(role));
+	apikey_row_set_pointer(row, APIKEY_MEMBER_MEMBER_NAME,
+						   apikey_role_name_text(member, NULL));
+	apikey_table_update(&apikey_member_table, row);
+	apikey_event_member(tenant, stands ? APIKEY_EVENT_MEMBER_CHANGED :
+						APIKEY_EVENT_MEMBER_ADDED, member, subject, role,
+						stands ? before : APIKEY_ROLE_NONE);
+	if (stands && before == APIKEY_ROLE_OWNER)
+		apikey_standing_ended(tenant, apikey_row_id(row));
+}
+
+/* Adds a member, or changes its role. */
+static void
+put(const ApikeyTenant *tenant, Oid member, text *subject, ApikeyRole role,
+	bool founding)
+{
+	ApikeyRow	row;
+	bool		last_owner;
+	bool		found = find_member(tenant, member, subject, &row, &last_owner);
+
+	if (found && apikey_member_stands(&row) &&
+		apikey_row_role(&row, APIKEY_MEMBER_ROLE) == role)
+		return;
+	if (!founding)
+		apikey_standing_note(tenant);
+	if (found)
+		change_row(tenant, &row, last_owner, role);
+	else
+		add_row(tenant, member, subject, role);
+}
+
+/*
+ * Adds a member to a tenant that the caller, an owner of it, has locked, or
+ * changes its role.
+ */
+void
+apikey_member_put(const ApikeyTenant *tenant, Oid member, text *subject,
+				  ApikeyRole role)
+{
+	put(tenant, member, subject, role, false);
+}
+
+/* The caller has made an organization, whose first owner it becomes. */
+void
+apikey_member_found(const ApikeyTenant *tenant, text *subject)
+{
+	put(tenant, GetUserId(), subject, APIKEY_ROLE_OWNER, true);
+}
+
+/* Removes a member from an opened tenant; false where it is none. */
+bool
+apikey_member_remove_from(const ApikeyTenant *tenant, Oid member,
+						  text *subject)
+{
+	ApikeyRow	row;
+	bool		last_owner;
+
+	if (!find_member(tenant, member, subject, &row, &last_owner))
+		return false;
+	if (last_owner)
+		refuse_last_owner(tenant);
+	apikey_member_end(&row);
+	apikey_member_note_removed(tenant, member, subject, apikey_row_id(&row));
+	apikey_event_member(tenant, APIKEY_EVENT_MEMBER_REMOVED, member, subject,
+						apikey_row_role(&row, APIKEY_MEMBER_ROLE),
+						APIKEY_ROLE_NONE);
+	if (apikey_row_role(&row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER)
+		apikey_standing_ended(tenant, apikey_row_id(&row));
+	return true;
+}

@@ -1,0 +1,382 @@
+/*
+ * standing.c
+ *		Whether whoever has made members is an owner still when that commits.
+ *
+ * Rights are asked when a call is made, and a transaction may stay open after
+ * it: an owner that is removed meanwhile would leave behind a member that it has
+ * made, itself under a subject for one.  So with such a change is noted who has
+ * made it, and right before the commit it is looked at once more whether that
+ * is an owner, as others have committed it: what the transaction itself has done
+ * counts for nothing there.  Whom the transaction itself has made an owner is
+ * not noted, as whoever has done so is; nor the founder of an organization that
+ * nobody else sees yet.
+ *
+ * Time may pass between that look and the commit, as much as whoever commits
+ * likes.  Who ends a membership is not to wait for that.  So each looks for the
+ * other: who commits claims the row by which it is an owner, and then looks
+ * whether somebody ends that; who ends it does so, and then looks whether the
+ * row is claimed.  Where it is for longer than a moment, the members that the
+ * claiming transaction has made or changed are removed beside their rows.
+ *
+ * Nobody is asked when a prepared transaction commits, so none is prepared.
+ */
+#include "postgres.h"
+
+#include "access/subtrans.h"
+#include "access/transam.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "text/text.h"
+#include "store/store.h"
+#include "rows/rows.h"
+#include "events/events.h"
+#include "access/access_internal.h"
+
+#define MOMENT	100				/* milliseconds */
+
+/* Somebody who has changed members of a tenant as an owner of it. */
+typedef struct Standing
+{
+	ApikeyNoted noted;
+	Oid			role;
+	text	   *subject;		/* or NULL */
+	pg_uuid_t	organization;
+	bool		in_project;
+	pg_uuid_t	project;
+	char	   *path;
+} Standing;
+
+/* The rows that make somebody an owner. */
+typedef struct OwnerSearch
+{
+	const Standing *standing;
+	List	   *ids;
+} OwnerSearch;
+
+static bool
+owner_visit(const ApikeyRow *row, void *state)
+{
+	OwnerSearch *search = state;
+	pg_uuid_t  *id;
+
+	if (apikey_row_role(row, APIKEY_MEMBER_ROLE) != APIKEY_ROLE_OWNER ||
+		!apikey_member_covers(row, search->standing->role,
+							  search->standing->subject))
+		return true;
+	id = palloc(sizeof(pg_uuid_t));
+	*id = *apikey_row_id(row);
+	search->ids = lappend(search->ids, id);
+	return true;
+}
+
+/* Leaves out what a snapshot shows to be removed beside its row. */
+static List *
+not_removed(List *ids, Snapshot snapshot)
+{
+	List	   *left = NIL;
+	ListCell   *cell;
+
+	if (apikey_catalog_lacks(APIKEY_REL_REVOCATION))
+		return ids;
+	foreach(cell, ids)
+	{
+		if (!apikey_revocation_removed(lfirst(cell), snapshot))
+			left = lappend(left, lfirst(cell));
+	}
+	return left;
+}
+
+/*
+ * By which rows is it an owner?  What stands beside them is looked for even
+ * where the server has not told us yet that there is something.
+ */
+static List *
+owner_rows(const Standing *standing, Snapshot snapshot)
+{
+	OwnerSearch search = {.standing = standing};
+
+	apikey_member_scan_rows(&standing->organization, NULL, snapshot,
+							owner_visit, &search);
+	if (standing->in_project)
+		apikey_member_scan_rows(&standing->organization, &standing->project,
+								snapshot, owner_visit, &search);
+	return not_removed(search.ids, snapshot);
+}
+
+/* The same of what others have committed: nothing of our own is seen. */
+static List *
+others_rows(const Standing *standing)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	List	   *ids;
+
+	snapshot->curcid = FirstCommandId;
+	ids = owner_rows(standing, snapshot);
+	UnregisterSnapshot(snapshot);
+	return ids;
+}
+
+pg_noreturn static void
+refuse(const char *path)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not change members of \"%s\" due to a concurrent change",
+					path),
+			 errdetail("Whoever changed them is not an owner any more, or is being removed or changed.")));
+}
+
+/* Is it by what others have committed that the caller is an owner? */
+static bool
+by_others(const Standing *standing)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	CommandId	command = snapshot->curcid;
+	bool		found;
+
+	snapshot->curcid = FirstCommandId;
+	found = owner_rows(standing, snapshot) != NIL;
+	snapshot->curcid = command;
+	if (!found && owner_rows(standing, snapshot) == NIL)
+		refuse(standing->path);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+static const Standing *
+standing_at(int number)
+{
+	return (const Standing *) apikey_standing_transaction.noted + number;
+}
+
+static bool
+same_standing(const Standing *one, const Standing *two)
+{
+	return one->role == two->role &&
+		one->in_project == two->in_project &&
+		apikey_same_text(one->subject, two->subject) &&
+		memcmp(&one->organization, &two->organization, UUID_LEN) == 0 &&
+		memcmp(&one->project, &two->project, UUID_LEN) == 0;
+}
+
+/* Has it been noted before?  Then that stays for as long as another would. */
+static bool
+noted_already(const Standing *standing)
+{
+	for (int i = apikey_standing_transaction.count - 1; i >= 0; i--)
+	{
+		if (same_standing(standing, standing_at(i)))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The caller, an owner of a tenant, makes a member there or changes its role.
+ * Superusers are asked nothing later.
+ */
+void
+apikey_standing_note(const ApikeyTenant *tenant)
+{
+	const pg_uuid_t *project = apikey_tenant_project(tenant);
+	Standing	standing = {.role = GetUserId(),.path = tenant->path};
+	MemoryContext context;
+	Standing   *noted;
+
+	if (superuser())
+		return;
+	standing.subject = apikey_principal_subject();
+	standing.organization = *apikey_tenant_organization(tenant);
+	standing.in_project = project != NULL;
+	if (project != NULL)
+		standing.project = *project;
+	if (noted_already(&standing) || !by_others(&standing))
+		return;
+
+	context = MemoryContextSwitchTo(TopTransactionContext);
+	standing.path = pstrdup(standing.path);
+	if (standing.subject != NULL)
+		standing.subject = DatumGetTextPCopy(PointerGetDatum(standing.subject));
+	MemoryContextSwitchTo(context);
+	noted = apikey_transaction_note(&apikey_standing_transaction);
+	standing.noted = noted->noted;
+	*noted = standing;
+}
+
+/* A member's row as what is claimed, which everybody sees: no id is told by it. */
+typedef struct Claimed
+{
+	Oid			number;
+	uint16		part;
+} Claimed;
+
+static Claimed
+claimed(const pg_uuid_t *id)
+{
+	uint64		hash = hash_bytes_extended(id->data, UUID_LEN, 0);
+	Claimed		result = {(Oid) hash, (uint16) (hash >> 32)};
+
+	return result;
+}
+
+static bool
+has_id(const List *ids, const pg_uuid_t *id)
+{
+	ListCell   *cell;
+
+	foreach(cell, ids)
+	{
+		if (memcmp(lfirst(cell), id, UUID_LEN) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Is somebody, who has not committed yet, ending what makes one an owner? */
+static bool
+being_ended(const pg_uuid_t *id)
+{
+	return apikey_table_changing(&apikey_member_table, id) ||
+		apikey_revocation_removing(id);
+}
+
+/* Is it an owner still?  Then the row by which it is stays claimed. */
+static bool
+stands_still(const Standing *standing)
+{
+	ListCell   *cell;
+
+	if (superuser_arg(standing->role))
+		return true;
+	foreach(cell, others_rows(standing))
+	{
+		const pg_uuid_t *id = lfirst(cell);
+		Claimed		claim = claimed(id);
+
+		apikey_claim_shared(&apikey_member_table, claim.number, claim.part);
+		/* Who commits in between is seen in the snapshot that comes after. */
+		if (!being_ended(id) && has_id(others_rows(standing), id))
+			return true;
+		apikey_claim_shared_end(&apikey_member_table, claim.number, claim.part);
+	}
+	return false;
+}
+
+/* Right before the commit, if it is one. */
+static void
+look_again(bool prepare)
+{
+	Oid			schema;
+
+	if (apikey_standing_transaction.count == 0 ||
+		!OidIsValid(apikey_extension_find("apikey", &schema, NULL)))
+		return;
+	if (prepare)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has added or changed members"),
+				 errdetail("Whoever changed them has to be an owner when that commits.")));
+	for (int i = 0; i < apikey_standing_transaction.count; i++)
+	{
+		if (!stands_still(standing_at(i)))
+			refuse(standing_at(i)->path);
+	}
+}
+
+ApikeyTransactionPart apikey_standing_transaction = {
+	.size = sizeof(Standing),
+	.before = look_again
+};
+
+/* Who claims a row, to commit, and has not done so a moment later? */
+static List *
+committing(const pg_uuid_t *id)
+{
+	Claimed		claim = claimed(id);
+	List	   *found;
+
+	for (int i = 0; i < MOMENT; i++)
+	{
+		found = apikey_claimants(&apikey_member_table, claim.number,
+								 claim.part);
+		if (found == NIL)
+			return NIL;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(1000);
+	}
+	return found;
+}
+
+/* A search for rows that some transactions have written, and not committed. */
+typedef struct Undoing
+{
+	SnapshotData dirty;
+	const List *committing;
+	List	   *rows;
+} Undoing;
+
+static bool
+undo_visit(const ApikeyRow *row, void *state)
+{
+	Undoing    *undoing = state;
+	TransactionId writer = undoing->dirty.xmin;
+	ApikeyRow  *copy;
+
+	if (!TransactionIdIsValid(writer) ||
+		!list_member_oid(undoing->committing,
+						 SubTransGetTopmostTransaction(writer)))
+		return true;
+	copy = palloc(sizeof(ApikeyRow));
+	*copy = *row;
+	undoing->rows = lappend(undoing->rows, copy);
+	return true;
+}
+
+/* Removes a member beside its row, which is not committed, and tells so. */
+static void
+undo_row(const ApikeyTenant *tenant, const ApikeyRow *row)
+{
+	ApikeyTenant project;
+	const pg_uuid_t *id = apikey_row_uuid(row, APIKEY_MEMBER_PROJECT);
+
+	apikey_revocation_insert(apikey_row_id(row), NULL, APIKEY_BESIDE_REMOVED);
+	if (id != NULL && apikey_tenant_fetch_project(id, &project))
+		tenant = &project;
+	apikey_event_member(tenant, APIKEY_EVENT_MEMBER_REMOVED,
+						apikey_member_oid(row),
+						apikey_row_text(row, APIKEY_MEMBER_SUBJECT),
+						apikey_row_role(row, APIKEY_MEMBER_ROLE),
+						APIKEY_ROLE_NONE);
+}
+
+/*
+ * The caller has ended, by the row of that id, that somebody is an owner of a
+ * tenant.
+ */
+void
+apikey_standing_ended(const ApikeyTenant *tenant, const pg_uuid_t *id)
+{
+	Undoing		undoing = {.committing = committing(id)};
+	ScanKeyData keys[2];
+	ListCell   *cell;
+
+	if (undoing.committing == NIL)
+		return;
+	InitDirtySnapshot(undoing.dirty);
+	ScanKeyInit(&keys[0], APIKEY_MEMBER_ORGANIZATION + 1,
+				BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(apikey_tenant_organization(tenant)));
+	if (tenant->is_project)
+		ScanKeyInit(&keys[1], APIKEY_MEMBER_PROJECT + 1,
+					BTEqualStrategyNumber, F_UUID_EQ,
+					UUIDPGetDatum(apikey_tenant_project(tenant)));
+	apikey_table_scan(&apikey_member_table, APIKEY_REL_MEMBER_WHO, keys,
+					  tenant->is_project ? 2 : 1, &undoing.dirty, undo_visit,
+					  &undoing);
+	foreach(cell, undoing.rows)
+		undo_row(tenant, lfirst(cell));
+}
