@@ -78,7 +78,7 @@ need_packages() {
 
 # A private directory, WORK, and LOG in it; both vanish with this process.
 make_work() {
-	WORK=$(mktemp -d "${TMPDIR:-/tmp}/apikey.XXXXXX")
+	WORK=$(realpath "$(mktemp -d "${TMPDIR:-/tmp}/apikey.XXXXXX")")
 	chmod 755 "$WORK"
 	LOG=$WORK/log
 	: >"$LOG"
@@ -87,10 +87,23 @@ make_work() {
 }
 
 clean_work() {
-	if [ -f "$WORK/data/postmaster.pid" ]; then
-		unprivileged "$BIN/pg_ctl" -D "$WORK/data" -m immediate stop >/dev/null 2>&1 || :
-	fi
+	end_running
 	rm -rf "$WORK"
+}
+
+# Ends what runs in folders of WORK, whoever has begun it: servers, tests and what
+# they have started.  A server that is asked to quit leaves no shared memory behind;
+# what has not ended in five seconds is killed.  With the argument "root" it ends
+# the processes of others too.
+end_running() {
+	local i pids signal=QUIT
+	for i in {1..100}; do
+		pids=$("$@" find /proc/[0-9]*/cwd -maxdepth 0 -lname "$WORK/*" 2>/dev/null | cut -d / -f 3)
+		[ -n "$pids" ] || return 0
+		[ "$i" -lt 50 ] || signal=KILL
+		"$@" kill -$signal $pids 2>/dev/null || :
+		sleep 0.1
+	done
 }
 
 # Runs a command as somebody who may run a server: root becomes postgres.
