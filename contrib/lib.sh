@@ -131,7 +131,7 @@ build() {
 	local path library share
 	CONF=$WORK/server.conf
 	make_copy
-	unprivileged make -s -C "$SRC" PG_CONFIG="$BIN/pg_config" with_llvm=no "$@" >>"$LOG" 2>&1 &&
+	unprivileged make -s -j"$(nproc)" -C "$SRC" PG_CONFIG="$BIN/pg_config" with_llvm=no "$@" >>"$LOG" 2>&1 &&
 		unprivileged make -s -C "$SRC" PG_CONFIG="$BIN/pg_config" with_llvm=no \
 			DESTDIR="$WORK/inst" install >>"$LOG" 2>&1 ||
 		{ cat "$LOG" >&2; die "the extension does not build"; }
