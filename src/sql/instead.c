@@ -123,6 +123,7 @@ on_analyze(ParseState *state, Query *query, APIKEY_JUMBLE_STATE *jumble)
 {
 	const char *command = command_name(query);
 	RangeTblEntry *target;
+	Oid			extension;
 	char	   *view;
 
 	if (previous_analyze)
@@ -130,9 +131,12 @@ on_analyze(ParseState *state, Query *query, APIKEY_JUMBLE_STATE *jumble)
 	if (command == NULL || query->resultRelation == 0)
 		return;
 	target = rt_fetch(query->resultRelation, query->rtable);
-	if (target->relkind != RELKIND_VIEW ||
-		getExtensionOfObject(RelationRelationId, target->relid) !=
-		get_extension_oid("apikey", true))
+	if (target->relkind != RELKIND_VIEW)
+		return;
+	/* Where there is none, other views are of none, too. */
+	extension = get_extension_oid("apikey", true);
+	if (!OidIsValid(extension) ||
+		getExtensionOfObject(RelationRelationId, target->relid) != extension)
 		return;
 	view = get_rel_name(target->relid);
 	if (view != NULL &&

@@ -63,6 +63,13 @@ $node->start;
 sub create { my ($database) = @_; return $node->safe_psql($database, q{SELECT apikey_create('one')}) }
 sub question { my ($key) = @_; return "SELECT code FROM apikey_verify('$key')" }
 
+# Where the extension is not, views are written as ever.
+my $views = q{CREATE TABLE t (a int); CREATE VIEW v AS SELECT * FROM t; INSERT INTO v VALUES (1), (2);
+	UPDATE v SET a = a + 10; DELETE FROM v WHERE a = 11; SELECT * FROM v; DROP TABLE t CASCADE;
+	UPDATE pg_settings SET setting = '1MB' WHERE name = 'work_mem'; SHOW work_mem};
+$node->safe_psql('postgres', 'CREATE DATABASE plain');
+is($node->safe_psql('plain', $views), "12\n1MB\n1MB", 'views of a database without the extension');
+
 # Two databases know nothing of each other's keys, and share no count.
 $node->safe_psql('postgres', 'CREATE DATABASE two');
 $node->safe_psql($_, 'CREATE EXTENSION apikey CASCADE') for 'postgres', 'two';
@@ -118,6 +125,7 @@ is(everywhere('EXECUTE list'), 'one one one', 'and their lists');
 everywhere(q{SELECT apikey_create('by-' || pg_backend_pid()) IS NOT NULL});
 $node->safe_psql('postgres', 'DROP EXTENSION apikey');
 is(everywhere("EXECUTE verify('$old_key')"), '42883 42883 42883', 'without the extension');
+is($node->safe_psql('postgres', $views), "12\n1MB\n1MB", 'where views are written again');
 is(everywhere('EXECUTE list'), '42P01 42P01 42P01', 'nor the view');
 $node->safe_psql('postgres', 'CREATE SCHEMA elsewhere; CREATE EXTENSION apikey SCHEMA elsewhere');
 is(everywhere('SET search_path = public, elsewhere'), '  ', 'made anew in another schema');
