@@ -224,6 +224,13 @@ SET ROLE regress_apikey_alice;
 -- fail: no separator at the end
 SELECT apikey_import('bad', 'sha256-part', encode(sha256('x'), 'hex'), 'mycompany');
 
+-- By the hash of a part alone a key is found last: who has imported it need not know the other text.
+SELECT count(apikey_import('whole-' || algorithm, algorithm, hash, lookup)) FROM (VALUES
+	('sha256', encode(sha256('sk_of_a_whole_v1'), 'hex'), NULL),
+	('crypt', crypt('sk_of_a_slow_v1', gen_salt('bf', 4)), 'sk_of_a_slow')) AS imported (algorithm, hash, lookup);
+SELECT apikey_import('any', 'sha256-part', encode(sha256('v1'), 'hex')) IS NOT NULL AS imported;
+SELECT asked, v.code, v.name FROM unnest('{sk_of_a_whole_v1,sk_of_a_slow_v1,sk_of_none_v1}'::text[]) AS asked, apikey_verify(asked) AS v;
+
 -- Hashes in base64 and base64url, padded or not.
 SELECT count(apikey_import('form-' || form, 'sha256', CASE form WHEN 1 THEN h WHEN 2 THEN rtrim(h, '=') WHEN 3 THEN translate(h, '+/', '-_') ELSE rtrim(translate(h, '+/', '-_'), '=') END))
 	FROM generate_series(1, 4) form, encode(sha256(('in form ' || form)::bytea), 'base64') h;

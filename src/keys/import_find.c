@@ -289,9 +289,21 @@ find_by_part(const char *bytes, size_t len, bool bound, ApikeyRow *row)
 	return false;
 }
 
+/* The same by its hash, of whatever algorithm that is of the whole text. */
+static bool
+find_by_whole(const char *bytes, size_t len, ApikeyRow *row,
+			  const char **problem)
+{
+	return find_cheaply(bytes, len, row) ||
+		find_by_part(bytes, len, true, row) ||
+		find_slowly(bytes, len, row, problem);
+}
+
 /*
  * Finds the imported key that a text is.  Peppers must be usable.  A key that
- * has been verified is found by nothing but its digest of the native form.
+ * has been verified is found by nothing but its digest of the native form.  What
+ * is known by the hash of a part alone comes last: who has imported that need not
+ * know the texts that it fits.
  */
 bool
 apikey_import_find(const ApikeyCredential *credential,
@@ -308,16 +320,15 @@ apikey_import_find(const ApikeyCredential *credential,
 	if (apikey_import_find_by_digest(APIKEY_IMPORT_DIGEST, APIKEY_REL_IMPORT_DIGEST,
 									 credential->digest, &row, &pepper))
 		imported->stale = pepper != apikey_pepper_current();
-	else if (find_by_part(bytes, len, false, &row))
-		imported->stale = false;	/* what is before is not the key's */
-	else if (!find_cheaply(bytes, len, &row) &&
-			 !find_by_part(bytes, len, true, &row) &&
-			 !find_slowly(bytes, len, &row, &imported->problem))
+	else if (!find_by_whole(bytes, len, &row, &imported->problem))
 	{
-		if (imported->problem == NULL)
-			imported->problem = apikey_secret_problem() == NULL ? NULL :
+		if (imported->problem == NULL && apikey_secret_problem() != NULL)
+			imported->problem =
 				"The file that \"apikey.import_secret_file\" names cannot be used.";
-		return false;
+		if (imported->problem != NULL ||
+			!find_by_part(bytes, len, false, &row))
+			return false;
+		imported->stale = false;	/* what is before is not the key's */
 	}
 	imported->id = *apikey_row_id(&row);
 	return true;
