@@ -33,6 +33,9 @@ UPDATE apikey_key SET created_at = date_trunc('day', created_at) WHERE name ~ '[
 UPDATE apikey_event SET at = date_trunc('day', at) WHERE id % 2 = 0;
 DROP OWNED BY regress_apikey_gone;
 DROP ROLE regress_apikey_gone;
+-- of a key whose owner is not known where a dump was restored
+INSERT INTO apikey_event (at, event, key_id, key_name, key_owner, key_owner_name, key_subject, actor)
+	VALUES (now(), 'revoked', gen_random_uuid(), 'k', '54321'::regrole, 'gone', 's1', 'gone');
 
 -- Each shape is asked of the view and of a copy of what it shows.  Rows of one
 -- time may come in any order where nothing else is said.
@@ -109,6 +112,8 @@ SET apikey.subject_setting = 'my.user';
 SELECT caller, who, s.* FROM (VALUES (1, 'regress_apikey_app', 's1'), (2, 'regress_apikey_app', NULL), (3, 'regress_apikey_dev', 's0'),
 	(4, 'regress_apikey_inside', 's1'), (5, 'none', 's1')) c (n, caller, who), regress_shapes_as(caller, who) s ORDER BY n;
 RESET apikey.subject_setting;
+DELETE FROM apikey_event WHERE actor = 'gone';
+
 
 -- what is handed down, and what is not
 CREATE FUNCTION regress_call(query text) RETURNS text LANGUAGE plpgsql AS $$

@@ -216,9 +216,9 @@ read_owned(const pg_uuid_t *organization, const ApikeyViewedProject *project,
 		read_tenant(listing, organization, path, shows_of_project);
 }
 
-/* Reads the events of keys whose owner was a role. */
+/* Reads the events of keys whose owner was a role, or has its number. */
 static void
-read_owner(ApikeyListing *listing, Oid role)
+read_owner(ApikeyListing *listing, Oid role, ApikeyShows show)
 {
 	const ApikeyViewer *viewer = &listing->viewer;
 	const Wanted *wanted = listing->state;
@@ -236,7 +236,7 @@ read_owner(ApikeyListing *listing, Oid role)
 						  own_subject ? viewer->subject : wanted->subject);
 	else if (wanted->tenant != NULL)
 		apikey_range_text(&range, EVENT_PLACE, wanted->tenant);
-	read_range(listing, &range, shows_own);
+	read_range(listing, &range, show);
 }
 
 /* Reads the events of a key of the caller's that do not say whose it was. */
@@ -338,7 +338,7 @@ read_all(ApikeyListing *listing)
 		values = apikey_listing_distinct(listing, APIKEY_REL_EVENT_OWNER,
 										 EVENT_KEY_OWNER, F_OIDLT, &count);
 		for (int i = 0; i < count; i++)
-			read_owner(listing, DatumGetObjectId(values[i]));
+			read_owner(listing, DatumGetObjectId(values[i]), shows);
 	}
 	else
 	{
@@ -360,7 +360,7 @@ read_visible(ApikeyListing *listing)
 	{
 		if (!viewer->by_subject || wanted->subject == NULL ||
 			apikey_same_text(viewer->subject, wanted->subject))
-			read_owner(listing, lfirst_oid(cell));
+			read_owner(listing, lfirst_oid(cell), shows_own);
 	}
 	read_unnamed(listing);
 }
