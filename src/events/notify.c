@@ -8,6 +8,9 @@
  * is a hint: where the queue is full, or after a crash, some do not come.  Then
  * those who have the most in it give way, each with its newest: whoever does so
  * much that the worker cannot tell all of it has its own left out, no others'.
+ *
+ * Of a transaction that is prepared nothing is told: before its commit whoever
+ * is told would look in vain, and nobody tells us of that.
  */
 #include "postgres.h"
 
