@@ -45,6 +45,7 @@ static ApikeyTransactionPart *const transaction_parts[] = {
 	&apikey_standing_transaction,
 	&apikey_reveal_transaction,
 	&apikey_tally_transaction,
+	&apikey_credit_transaction,
 	&apikey_spend_transaction,
 	&apikey_account_transaction,
 	&apikey_changes_transaction,

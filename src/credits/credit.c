@@ -20,12 +20,14 @@
 #include "pgstat.h"
 #include "port/pg_bitutils.h"
 #include "storage/latch.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
 #include "credits/account.h"
 #include "credits/credits_internal.h"
+#include "credits/spend.h"
 
 #define WAIT_STEP		20		/* after that the worker is asked again */
 #define LOCK_STEP_MAX	8		/* milliseconds between looks at a row */
@@ -258,6 +260,41 @@ apikey_credit_refund(ApikeySpending *spending)
 	return apikey_lease_give_back(spending) ? APIKEY_CREDIT_SPENT :
 		APIKEY_CREDIT_UNAVAILABLE;
 }
+
+/* Ends a lease that was taken out for what was asked of the row. */
+static void
+end_lease(void *account)
+{
+	ApikeyRow	row;
+
+	if (!apikey_account_lock_now(account, APIKEY_LOCK_UPDATE, &row))
+		return;
+	apikey_account_put_back(&row, apikey_account_take_out(&row, true));
+	apikey_account_write_here(&row);
+}
+
+/*
+ * A transaction that is prepared keeps no lease that it has taken out: so the
+ * row's number tells, when somebody has the row, where that is.
+ */
+static void
+before_end(bool prepare)
+{
+	pg_uuid_t	account;
+	int			from = 0;
+
+	while (prepare && apikey_spend_next_taken_out(&from, &account))
+	{
+		/* The last statement's is gone. */
+		PushActiveSnapshot(GetTransactionSnapshot());
+		(void) apikey_attempt(end_lease, &account);
+		PopActiveSnapshot();
+	}
+}
+
+ApikeyTransactionPart apikey_credit_transaction = {
+	.before = before_end
+};
 
 /*
  * How much more is to be in memory of an account: a tenth of it, but what is

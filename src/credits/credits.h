@@ -44,6 +44,8 @@ typedef struct ApikeySpending
 	int64		generation;		/* the account's; with "until" it says of what was
 								 * spent, or to what it is given back */
 	bool		in_row;			/* spent in the row itself */
+	int64		of_row;			/* so much of what is given back was, by this
+								 * transaction */
 } ApikeySpending;
 
 /* spend.c */
@@ -113,6 +115,7 @@ extern bool apikey_account_of_limit_free(const pg_uuid_t *id);
 extern void apikey_account_of_limit_drop(const pg_uuid_t *id);
 
 /* credit.c */
+extern ApikeyTransactionPart apikey_credit_transaction;
 extern ApikeyCreditVerdict apikey_credit_spend(ApikeySpending *spending);
 extern void apikey_credit_unspend(const ApikeySpending *spending);
 extern ApikeyCreditVerdict apikey_credit_refund(ApikeySpending *spending);

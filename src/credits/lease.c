@@ -196,8 +196,8 @@ same_period(const ApikeyLease *lease, const ApikeySpending *spending)
 
 /*
  * Gives back what has been spent of an account: what this subtransaction has
- * spent at once, the rest with the commit, as nobody may spend what comes back
- * and then does not.  False where there is no lease that it could go into: of
+ * spent of the lease at once, the rest with the commit, as nobody may spend what
+ * comes back and then does not.  False where there is no lease that it could go into: of
  * another period, or of credits that were set anew, that is none.
  */
 bool
@@ -219,7 +219,8 @@ apikey_lease_give_back(const ApikeySpending *spending)
 		same_period(&slot->lease, spending))
 	{
 		ApikeySpend *own = apikey_spend_own(account, slot->lease.era);
-		int64		undone = own == NULL ? 0 : Min(amount, own->amount);
+		int64		undone = own == NULL ? 0 :
+			Min(amount - spending->of_row, own->amount);
 		ApikeySpend *spend = NULL;
 
 		/* All of it or nothing: who is told false asks for all of it again. */
@@ -230,7 +231,10 @@ apikey_lease_give_back(const ApikeySpending *spending)
 		if (open)
 			(void) undo_own(account, &slot->lease, undone);
 		if (spend != NULL)
+		{
 			spend->back = amount - undone;
+			spend->back_of_row = spending->of_row;
+		}
 	}
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);

@@ -1,6 +1,13 @@
 /*
  * spend.c
  *		What transactions have done to leases, as long as it may be undone.
+ *
+ * What a transaction has spent of a lease is final when it is prepared: nobody
+ * tells us what becomes of it then.  Its rows are as they were if it is rolled
+ * back, so whatever rests on them is done by PREPARE only as far as it is right
+ * either way.  What it had spent in a row does not come back into a lease; and a
+ * lease that it has taken into the row and ended is to be matched: it counts if
+ * its number is in the row when somebody has that.
  */
 #include "postgres.h"
 
@@ -136,31 +143,56 @@ apikey_spend_record(const pg_uuid_t *account, const ApikeySlotHint *hint,
 	return spend;
 }
 
+/* Has a transaction that is being prepared taken out a lease, and ended it? */
+static bool
+ended_prepared(const ApikeySpend *spend, ApikeyEnd end)
+{
+	return end == APIKEY_END_PREPARE &&
+		(spend->effect == APIKEY_SPEND_ENDS ||
+		 (spend->effect == APIKEY_SPEND_CHANGES && spend->amount > 0 &&
+		  apikey_spend_era_ended(&spend->account) == spend->era));
+}
+
+/* How much comes back into the lease. */
+static int64
+comes_back(const ApikeySpend *spend, ApikeyEnd end, bool ended)
+{
+	if (end == APIKEY_END_ROLLBACK)
+		return spend->amount;
+	if (end == APIKEY_END_COMMIT)
+		return spend->back;
+	return apikey_credits_sum(spend->back - spend->back_of_row,
+							  ended ? spend->amount : 0);
+}
+
 /* A spend is final, or undone. */
 static void
 settle_spend(void *noted, ApikeyEnd end)
 {
 	ApikeySpend *spend = noted;
 	bool		committed = end != APIKEY_END_ROLLBACK;
+	bool		ended = ended_prepared(spend, end);
 	ApikeySlot *slot = apikey_slot_seize(&spend->account, &spend->hint, false);
 	ApikeyLease *lease;
 
 	if (slot == NULL)
 		return;
 	lease = &slot->lease;
-	if (spend->pins && spend->effect == APIKEY_SPEND_HOLDS &&
-		end == APIKEY_END_PREPARE &&
-		(lease->available > 0 || lease->unsettled > 1))
+	if (spend->pins && end == APIKEY_END_PREPARE &&
+		(ended || (spend->effect == APIKEY_SPEND_HOLDS &&
+				   (lease->available > 0 || lease->unsettled > 1))))
 		apikey_lease_row_prepared(slot);
 	if (spend->pins)
 		apikey_lease_unpin(slot);
 	if (lease->era == spend->era)
 		lease->available = apikey_credits_sum(lease->available,
-											  committed ? spend->back :
-											  spend->amount);
+											  comes_back(spend, end, ended));
 	if (lease->available > apikey_credits_lease)
 		lease->too_much = true;
-	if (lease->era == spend->era && committed && spend->effect == APIKEY_SPEND_ENDS)
+	if (lease->era == spend->era && ended)
+		lease->matched = false;
+	else if (lease->era == spend->era && committed &&
+			 spend->effect == APIKEY_SPEND_ENDS)
 		apikey_lease_end(lease);
 	if (committed && (spend->effect == APIKEY_SPEND_CHANGES ||
 					  spend->effect == APIKEY_SPEND_ENDS))
@@ -202,4 +234,23 @@ apikey_spend_era_ended(const pg_uuid_t *account)
 			return spends[i].era;
 	}
 	return 0;
+}
+
+/*
+ * Finds an account whose lease this transaction has taken out and not ended, from
+ * a note's number on.
+ */
+bool
+apikey_spend_next_taken_out(int *from, pg_uuid_t *account)
+{
+	while (*from < spend_count)
+	{
+		const ApikeySpend *spend = &spends[(*from)++];
+
+		*account = spend->account;
+		if (spend->effect == APIKEY_SPEND_CHANGES && spend->amount > 0 &&
+			apikey_spend_era_ended(account) != spend->era)
+			return true;
+	}
+	return false;
 }

@@ -35,7 +35,8 @@ typedef struct ApikeySpend
 	ApikeySlotHint hint;
 	uint64		era;			/* of the lease */
 	int64		amount;			/* goes back into it on rollback, */
-	int64		back;			/* and this when it is committed */
+	int64		back;			/* and this when it is committed, */
+	int64		back_of_row;	/* of which this had been spent in the row */
 	ApikeySpendEffect effect;
 	bool		pins;			/* the slot */
 } ApikeySpend;
@@ -50,5 +51,6 @@ extern ApikeySpend *apikey_spend_record(const pg_uuid_t *account,
 										ApikeySpendPin pin);
 extern ApikeySpend *apikey_spend_own(const pg_uuid_t *account, uint64 era);
 extern uint64 apikey_spend_era_ended(const pg_uuid_t *account);
+extern bool apikey_spend_next_taken_out(int *from, pg_uuid_t *account);
 
 #endif							/* APIKEY_SPEND_H */

@@ -107,6 +107,7 @@ spend_account(ApikeyBound *bound, ApikeySpending *spending,
 	state->remaining = spending->left;
 	state->resets_at = spending->until == DT_NOEND ? 0 : spending->until;
 	state->era = spending->generation;
+	state->in_row = spending->in_row;
 	return spent == APIKEY_CREDIT_SPENT ? APIKEY_CODE_VALID :
 		APIKEY_CODE_EXHAUSTED;
 }

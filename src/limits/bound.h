@@ -64,6 +64,7 @@ typedef struct ApikeyBoundState
 	TimestampTz resets_at;		/* 0: never */
 	int64		era;			/* a rate's, or the account's generation; another
 								 * one: nothing goes back into it */
+	bool		in_row;			/* what was spent was, in the account's row */
 } ApikeyBoundState;
 
 /* bound_read.c */

@@ -126,7 +126,8 @@ give_back(ApikeyVerdict *verdict, ApikeyBound *bound, int64 amount,
 		return 0;
 	}
 	apikey_bound_ask(bound, verdict->at, &state);
-	amount = apikey_tally_take(verdict->id, bound, &state, amount);
+	amount = apikey_tally_take(verdict->id, bound, &state, amount,
+							   &spending.of_row);
 	if (amount == 0)
 		return 0;
 	spending.cost = amount;

@@ -12,6 +12,10 @@
  * What a subtransaction does to the same again goes into the same note: there are
  * never more notes than limits and subtransactions, however much is verified.
  *
+ * What was spent in memory is final at PREPARE.  What was spent in an account's
+ * row is undone by ROLLBACK PREPARED, of which nobody tells us: so when it is
+ * prepared it does not count, and cannot be given back, whatever comes of it.
+ *
  * A limit that begins anew is another one in all of that: a rate in another era, a
  * quota with another period, and credits that are set anew.
  */
@@ -222,6 +226,8 @@ apikey_tally_spent(const ApikeyVerdict *verdict, const ApikeyBound *bound,
 		amount = apikey_limiter_time(&bound->rate, amount);
 	}
 	what->pending += amount;
+	if (state->in_row)
+		what->in_row += amount;
 }
 
 /* A key has spent of a unit, or given back. */
@@ -244,33 +250,41 @@ apikey_tally_unit(const pg_uuid_t *key, const ApikeyBound *bound, int64 amount)
 	what->pending += amount;
 }
 
-/* What this transaction has spent of a limit, and not given back. */
+/*
+ * What this transaction has spent of a limit, and not given back; and how much of
+ * it in memory.
+ */
 static int64
-pending_of(const ApikeyLimitDone *what)
+pending_of(const ApikeyLimitDone *what, int64 *in_memory)
 {
 	int64		pending = what->pending;
 
+	*in_memory = what->pending - what->in_row;
 	while (what->noted.before > 0)
 	{
 		what = &done[what->noted.before - 1];
 		pending += what->pending;
+		*in_memory += what->pending - what->in_row;
 	}
 	return Max(pending, 0);
 }
 
 /*
  * A key gives back of a quota or balance: at most so much; returns how much it
- * had spent of that.
+ * had spent of that, and says how much of it in the row, in this transaction.
  */
 int64
 apikey_tally_take(const pg_uuid_t *key, const ApikeyBound *bound,
-				  const ApikeyBoundState *state, int64 amount)
+				  const ApikeyBoundState *state, int64 amount, int64 *of_row)
 {
 	ApikeyLimitDone	   *what = note(APIKEY_DONE_TALLY, key, bound, state);
-	int64		here = Min(amount, pending_of(what));
+	int64		in_memory;
+	int64		here = Min(amount, pending_of(what, &in_memory));
 	int64		before = apikey_tally_take_out(what, amount - here);
 
+	*of_row = Max(here - in_memory, 0);
 	what->pending -= here;
+	what->in_row -= *of_row;
 	what->undo += before;
 	return here + before;
 }
@@ -368,7 +382,8 @@ settle(void *noted, ApikeyEnd end)
 	{
 		case APIKEY_DONE_TALLY:
 			if (committed)
-				apikey_tally_settle(what, done + done_count - what);
+				apikey_tally_settle(what, done + done_count - what,
+									end == APIKEY_END_PREPARE);
 			else
 				apikey_tally_put_back(what);
 			break;

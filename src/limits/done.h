@@ -40,6 +40,7 @@ typedef struct ApikeyLimitDone
 	TimestampTz until;			/* the period's end; of a rate 0 */
 	int64		began;			/* of a rate, when what is out was spent first */
 	int64		pending;		/* happens with the commit */
+	int64		in_row;			/* of that: spent in the account's row */
 	int64		undo;			/* happens with the rollback */
 	uint64		place;			/* of what was dropped: see mark.c */
 	bool		superseded;		/* there is a later note of the same */
@@ -48,6 +49,7 @@ typedef struct ApikeyLimitDone
 /* tally.c */
 extern int64 apikey_tally_take_out(const ApikeyLimitDone *what, int64 amount);
 extern void apikey_tally_put_back(const ApikeyLimitDone *what);
-extern void apikey_tally_settle(ApikeyLimitDone *list, int count);
+extern void apikey_tally_settle(ApikeyLimitDone *list, int count,
+								bool prepared);
 
 #endif							/* APIKEY_DONE_H */

@@ -263,10 +263,11 @@ apikey_tally_put_back(const ApikeyLimitDone *what)
 /*
  * What was spent, but for what was given back since, counts: of the first of a
  * list, and of those that follow as long as they are the same key's, and so in
- * the same set.  Nothing here may fail.
+ * the same set.  Of a transaction that is prepared that is so but for what was
+ * spent in rows.  Nothing here may fail.
  */
 void
-apikey_tally_settle(ApikeyLimitDone *list, int count)
+apikey_tally_settle(ApikeyLimitDone *list, int count, bool prepared)
 {
 	Set		   *set = set_of(&list->tag);
 	uint64		key = list->tag.key;
@@ -276,12 +277,14 @@ apikey_tally_settle(ApikeyLimitDone *list, int count)
 	for (ApikeyLimitDone *what = list;
 		 what < list + Min(count, AT_ONCE) && what->tag.key == key; what++)
 	{
+		int64		spent = what->pending - (prepared ? what->in_row : 0);
+
 		if (what->kind != APIKEY_DONE_TALLY)
 			continue;
-		if (what->pending < 0)
-			(void) take_out(set, what, -what->pending, now);
+		if (spent < 0)
+			(void) take_out(set, what, -spent, now);
 		else
-			add(set, what, what->began, what->pending, now);
+			add(set, what, what->began, spent, now);
 		what->kind = APIKEY_DONE_SETTLED;
 	}
 	SpinLockRelease(&set->mutex);

@@ -21,7 +21,8 @@ extern void apikey_tally_spent(const ApikeyVerdict *verdict,
 extern void apikey_tally_unit(const pg_uuid_t *key, const ApikeyBound *bound,
 							  int64 amount);
 extern int64 apikey_tally_take(const pg_uuid_t *key, const ApikeyBound *bound,
-							   const ApikeyBoundState *state, int64 amount);
+							   const ApikeyBoundState *state, int64 amount,
+							   int64 *of_row);
 extern void apikey_tally_give_back_rate(const pg_uuid_t *key,
 										const ApikeyBound *bound,
 										const ApikeyRateState *rate,

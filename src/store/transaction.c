@@ -5,7 +5,9 @@
  * The server calls us once for each end; who has something to do then is a
  * part, and all parts are called in the order in which apikey.c lists them.
  * Nothing that is done there may fail.  Who may have to keep a transaction from
- * its commit is called right before it, when all else has been done.
+ * its commit, or has to write for it, is called right before it, when all else
+ * has been done.  Of what becomes of a transaction that is prepared nobody tells
+ * us: with that it ends here.
  *
  * A part can note things, each with the subtransaction that did it.  They are
  * settled in the order in which they were noted when the transaction ends.

@@ -27,7 +27,7 @@ typedef struct ApikeyNoted
 typedef struct ApikeyTransactionPart
 {
 	size_t		size;			/* of what is noted; 0 for nothing */
-	void		(*before) (bool prepare);	/* it commits; may raise; or NULL */
+	void		(*before) (bool prepare);	/* it commits; may write, and raise; or NULL */
 	void		(*settle) (void *noted, ApikeyEnd end); /* one, or NULL */
 	void		(*leave) (const void *noted); /* before that the last one, which
 											 * goes with its subtransaction; or NULL */
