@@ -10,9 +10,11 @@
  * deletes a key, or drops a limit: a verification that its holder leaves open
  * holds up nobody.
  *
- * The account's generation rises when its credits are set, when their interval
- * changes and when it ends, but not when they are added to or refilled: a lease
- * of another generation is worth nothing.
+ * An account begins with a generation, and gets another one when its credits are
+ * set and when their interval changes, but not when they are added to or refilled:
+ * a lease of another generation is worth nothing, and what was spent in one is not
+ * given back in another.  Generations are random: an account that ends and begins
+ * anew under its id, or one whose change is rolled back, has none of before.
  *
  * A limit's account is the same under the limit's id, but its periods are
  * period.c's, from an anchor, and charges may overdraw it: then its balance is
@@ -152,11 +154,12 @@ apikey_account_set_lease(ApikeyRow *row, int64 number, int64 leased)
 	}
 }
 
+/* Nothing that was leased or spent of an account before is of it any more. */
 void
-apikey_account_raise_generation(ApikeyRow *row)
+apikey_account_begin_generation(ApikeyRow *row)
 {
 	apikey_row_set(row, APIKEY_ACCOUNT_GENERATION,
-				   Int64GetDatum(apikey_account_number(row, APIKEY_ACCOUNT_GENERATION) + 1));
+				   Int64GetDatum(apikey_lease_new_number()));
 }
 
 /*

@@ -33,7 +33,7 @@ extern ApikeyTable apikey_account_table;
 extern void apikey_account_note_written(const pg_uuid_t *account);
 extern int64 apikey_account_number(const ApikeyRow *row,
 								   ApikeyAccountColumn column);
-extern void apikey_account_raise_generation(ApikeyRow *row);
+extern void apikey_account_begin_generation(ApikeyRow *row);
 extern TimestampTz apikey_account_time_after(TimestampTz start,
 											 const Interval *interval,
 											 int64 times);

@@ -129,7 +129,7 @@ create_account(ApikeyRow *key, const pg_uuid_t *wanted)
 	row.values[APIKEY_ACCOUNT_BALANCE] = key->values[APIKEY_KEY_CREDITS];
 	row.nulls[APIKEY_ACCOUNT_BALANCE] = false;
 	set_refill(&row, key, GetCurrentTimestamp());
-	apikey_row_set(&row, APIKEY_ACCOUNT_GENERATION, Int64GetDatum(0));
+	apikey_account_begin_generation(&row);
 	apikey_table_add(writer, &apikey_account_table, &row);
 	apikey_table_close(writer);
 	apikey_row_set_pointer(key, APIKEY_KEY_CREDITS_ACCOUNT, id);
@@ -261,7 +261,7 @@ apikey_account_update(ApikeyRow *key, bool set_anew)
 	if (set_anew || interval_differs(&row, key))
 	{
 		apikey_account_put_back(&row, apikey_account_take_out(&row, true));
-		apikey_account_raise_generation(&row);
+		apikey_account_begin_generation(&row);
 	}
 	if (set_anew)
 		apikey_account_set_balance(&row, DatumGetInt64(key->values[APIKEY_KEY_CREDITS]));

@@ -41,7 +41,7 @@ apikey_account_of_limit_create(const ApikeyRow *limit)
 	apikey_row_set_pointer(&row, APIKEY_ACCOUNT_ID, apikey_row_id(limit));
 	apikey_row_set(&row, APIKEY_ACCOUNT_BALANCE, limit->values[APIKEY_LIMIT_AMOUNT]);
 	set_limit(&row, limit, true, GetCurrentTimestamp());
-	apikey_row_set(&row, APIKEY_ACCOUNT_GENERATION, Int64GetDatum(0));
+	apikey_account_begin_generation(&row);
 	apikey_table_insert(&apikey_account_table, &row);
 	apikey_account_note_written(apikey_row_id(limit));
 }
@@ -64,7 +64,7 @@ apikey_account_of_limit_changed(const ApikeyRow *limit, int64 more,
 		apikey_account_number(&row, APIKEY_ACCOUNT_OVERDRAFT))
 	{
 		apikey_account_put_back(&row, apikey_account_take_out(&row, true));
-		apikey_account_raise_generation(&row);
+		apikey_account_begin_generation(&row);
 	}
 	apikey_account_set_balance(&row,
 							   apikey_credits_sum(apikey_account_balance(&row), more));

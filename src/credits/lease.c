@@ -8,8 +8,8 @@
  * What an account is of, a key or anything else, is not known here: it has an
  * id, by which its slot is found, and a row that has these columns:
  *
- *		generation	raised when the account's credits are set, when its
- *					interval changes, and when it ends
+ *		generation	another one when the account begins, when its credits are
+ *					set, and when its interval changes
  *		lease		the number of the lease that is out; null for none
  *		leased		what was in it when the row was last written
  *
