@@ -465,19 +465,20 @@ apikey_account_tell_once(ApikeyRow *row, bool exhausted)
 	return true;
 }
 
-/*
- * Marks an account as told of, for its period; false where it is already, or
- * that would be waiting for somebody.
- */
-bool
+/* Marks an account as told of, for its period; waits for nobody. */
+ApikeyAccountTold
 apikey_account_mark_told(const pg_uuid_t *account, bool exhausted)
 {
 	bool		refilled;
 	ApikeyRow	row;
 
-	if (!apikey_account_lock(account, APIKEY_LOCK_UPDATE_SKIP, &row, &refilled) ||
-		refilled || !apikey_account_tell_once(&row, exhausted))
-		return false;
+	if (!apikey_account_lock(account, APIKEY_LOCK_UPDATE_SKIP, &row, &refilled))
+		return apikey_account_exists(account) ? APIKEY_TOLD_LATER :
+			APIKEY_TOLD_NEVER;
+	if (refilled)
+		return APIKEY_TOLD_NEVER;
+	if (!apikey_account_tell_once(&row, exhausted))
+		return APIKEY_TOLD_BEFORE;
 	apikey_account_write(&row);
-	return true;
+	return APIKEY_TOLD_NOW;
 }

@@ -48,14 +48,21 @@ typedef struct ApikeySpending
 								 * transaction */
 } ApikeySpending;
 
+/* Has it been told of an account what is so in its period? */
+typedef enum ApikeyAccountTold
+{
+	APIKEY_TOLD_NOW,			/* it is to be, and the row says that it is */
+	APIKEY_TOLD_BEFORE,
+	APIKEY_TOLD_NEVER,			/* the period is over, or the account gone */
+	APIKEY_TOLD_LATER			/* somebody has the row */
+} ApikeyAccountTold;
+
 /* spend.c */
 extern ApikeyTransactionPart apikey_spend_transaction;
 
 /* lease.c */
-extern bool apikey_lease_told(const pg_uuid_t *account, ApikeySlotHint *hint,
-							  bool exhausted);
-extern void apikey_lease_tell(const pg_uuid_t *account, ApikeySlotHint *hint,
-							  bool exhausted, bool told);
+extern bool apikey_lease_tell(const pg_uuid_t *account, ApikeySlotHint *hint,
+							  bool exhausted, bool now);
 extern void apikey_lease_changed(const pg_uuid_t *account);
 
 /* lease_asked.c */
@@ -95,8 +102,8 @@ extern TimestampTz apikey_account_refill_at(const ApikeyRow *row);
 extern const Interval *apikey_account_refill(const ApikeyRow *row,
 											 int64 *amount);
 extern bool apikey_account_tell_once(ApikeyRow *row, bool exhausted);
-extern bool apikey_account_mark_told(const pg_uuid_t *account,
-									 bool exhausted);
+extern ApikeyAccountTold apikey_account_mark_told(const pg_uuid_t *account,
+												  bool exhausted);
 
 /* account_key.c: those of keys */
 extern bool apikey_account_fetch(const pg_uuid_t *account, ApikeyRow *key);

@@ -242,12 +242,13 @@ apikey_lease_give_back(const ApikeySpending *spending)
 }
 
 /*
- * Was an account told to be low, or exhausted?  From now on it was or was not,
- * as "now" says, or as before.
+ * That an account is low, or exhausted, has been told in this period, or stands on
+ * the list of what is to be told; or it does not.  Returns whether it did before:
+ * where nobody here knows, its row does.
  */
-static bool
-told_in_slot(const pg_uuid_t *account, ApikeySlotHint *hint, bool exhausted,
-			 const bool *now)
+bool
+apikey_lease_tell(const pg_uuid_t *account, ApikeySlotHint *hint,
+				  bool exhausted, bool now)
 {
 	LWLock	   *lock;
 	ApikeySlot *slot = apikey_slot_find(MyDatabaseId, account, hint, &lock);
@@ -259,30 +260,10 @@ told_in_slot(const pg_uuid_t *account, ApikeySlotHint *hint, bool exhausted,
 	told = exhausted ? &slot->lease.exhausted_told : &slot->lease.low_told;
 	SpinLockAcquire(&slot->mutex);
 	before = *told;
-	if (now != NULL)
-		*told = *now;
+	*told = now;
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	return before;
-}
-
-/*
- * Has it been told in this period that an account is low, or exhausted?  Where
- * nobody here knows, its row does.
- */
-bool
-apikey_lease_told(const pg_uuid_t *account, ApikeySlotHint *hint,
-				  bool exhausted)
-{
-	return told_in_slot(account, hint, exhausted, NULL);
-}
-
-/* It is on the list of what is to be told, or is not to be told after all. */
-void
-apikey_lease_tell(const pg_uuid_t *account, ApikeySlotHint *hint,
-				  bool exhausted, bool told)
-{
-	(void) told_in_slot(account, hint, exhausted, &told);
 }
 
 /*

@@ -36,7 +36,7 @@ extern void apikey_bound_of_limit(ApikeyBound *bound, const ApikeyRow *limit);
 extern void apikey_bound_ask(const ApikeyBound *bound, TimestampTz now,
 							 ApikeyBoundState *state);
 
-/* mark.c */
+/* mark_tell.c */
 extern void apikey_mark_bounds(const ApikeyVerdict *verdict, ApikeyCode code);
 
 /* limit.c */

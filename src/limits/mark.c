@@ -1,12 +1,10 @@
 /*
  * mark.c
- *		What is to be told of limits: that one is low or exhausted, each once a
- *		period, and what charges were dropped.
+ *		The list of what is to be told of limits: that one is low or exhausted,
+ *		and what charges were dropped.
  *
- * A verification writes nothing, and what it was may be rolled back, so what is
- * to be told stands on a list in shared memory; the worker writes the events.
- * Whether an account has been told of in its period, its row says.  What finds
- * no room on the list is marked again by the next verification; a charge that
+ * It is in shared memory, and the worker tells what stands on it: see mark_tell.c.
+ * What finds no room on it is marked again by the next verification; a charge that
  * finds none is refused, so that nothing is dropped without an event.
  *
  * A charge keeps a place until its transaction ends.  Of the places each has a
@@ -18,20 +16,14 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
-#include "utils/timestamp.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
-#include "events/events.h"
-#include "keys/keys.h"
-#include "credits/credits.h"
 #include "limits/limits_internal.h"
 #include "limits/mark.h"
 
 #define MARKS_MAX		8192
-#define TOLD_AT_ONCE	50		/* in a transaction */
 
 /* A place on the list. */
 typedef struct Place
@@ -100,8 +92,8 @@ take_place(const ApikeyMark *mark, Oid role, bool bounded)
 }
 
 /* Puts a mark on the list; false where it finds no room. */
-static bool
-put(const ApikeyMark *mark, Oid role, bool bounded)
+bool
+apikey_mark_put(const ApikeyMark *mark, Oid role, bool bounded)
 {
 	bool		room;
 
@@ -182,7 +174,7 @@ apikey_mark_overdrawn(uint64 number, const pg_uuid_t *limit,
 	place = find_kept(number);
 	if (place != NULL)
 	{
-		/* The worker may be writing what stands before it: see remove_first. */
+		/* The worker may be writing what stands before it: see apikey_mark_remove. */
 		place = to_the_end(place);
 		place->mark.limit = *limit;
 		place->mark.key = *key;
@@ -190,67 +182,6 @@ apikey_mark_overdrawn(uint64 number, const pg_uuid_t *limit,
 		place->kept = 0;
 	}
 	LWLockRelease(shared->lock);
-}
-
-/* Marks an account, if this has not been told in its period. */
-static void
-mark_account(ApikeyBound *bound, const pg_uuid_t *key, ApikeyMarkKind kind,
-			 const ApikeyBoundState *state)
-{
-	bool		exhausted = kind == APIKEY_MARK_EXHAUSTED;
-	ApikeyMark	mark = {
-		.database = MyDatabaseId,
-		.kind = kind,
-		.limit = bound->id,
-		.key = *key,
-		.amount = state->remaining
-	};
-
-	/* Who has found no room tries again; who comes in between marks it twice. */
-	if (!apikey_lease_told(&bound->id, &bound->hint, exhausted) &&
-		put(&mark, bound->charged, true))
-		apikey_lease_tell(&bound->id, &bound->hint, exhausted, true);
-}
-
-/* Is a limit of an amount what a mark of a kind tells? */
-static bool
-is_so(ApikeyMarkKind kind, int64 remaining, int64 amount)
-{
-	return kind == APIKEY_MARK_EXHAUSTED ? remaining <= 0 :
-		remaining <= amount / 5;
-}
-
-/* Marks what a limit has come to. */
-static void
-mark_bound(ApikeyBound *bound, const pg_uuid_t *key,
-		   const ApikeyBoundState *state)
-{
-	static const ApikeyMarkKind kinds[] = {APIKEY_MARK_LOW, APIKEY_MARK_EXHAUSTED};
-
-	for (size_t i = 0; i < lengthof(kinds); i++)
-	{
-		if (is_so(kinds[i], state->remaining, bound->amount))
-			mark_account(bound, key, kinds[i], state);
-	}
-}
-
-/* What a verification has come to may be something to tell. */
-void
-apikey_mark_bounds(const ApikeyVerdict *verdict, ApikeyCode code)
-{
-	if (shared == NULL)
-		return;
-	for (int i = 0; i < verdict->bounds->count; i++)
-	{
-		ApikeyBound *bound = &verdict->bounds->list[i];
-		const ApikeyBoundState *state = &verdict->states[i];
-
-		if (bound->kind == APIKEY_LIMIT_RATE || bound->short_form ||
-			!state->known)
-			continue;
-		if (code == APIKEY_CODE_VALID || i == verdict->refused_by)
-			mark_bound(bound, verdict->id, state);
-	}
 }
 
 /* The databases with something to tell. */
@@ -274,22 +205,56 @@ apikey_mark_databases(void)
 	return databases;
 }
 
-/* Takes so many marks of a database, the first, off the list. */
-static void
-remove_first(Oid database, int count)
+/* Does the same stand on the list?  The lock is held. */
+static bool
+on_list(const ApikeyMark *mark)
 {
+	for (int i = 0; i < shared->count; i++)
+	{
+		const Place *place = &shared->places[i];
+
+		if (place->kept == 0 && place->mark.database == mark->database &&
+			place->mark.kind == mark->kind &&
+			memcmp(&place->mark.limit, &mark->limit, sizeof(pg_uuid_t)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Takes so many marks of a database, the first, off the list, but for those of
+ * which it is said that they are to be told later: they stand behind all others
+ * then.
+ */
+void
+apikey_mark_remove(Oid database, int count, const bool *later)
+{
+	Place		stays[APIKEY_MARKS_AT_ONCE];
+	int			stays_count = 0;
+	int			number = 0;
 	int			kept = 0;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < shared->count; i++)
 	{
-		if (shared->places[i].mark.database == database &&
-			shared->places[i].kept == 0 && count > 0)
-			count--;
-		else
-			shared->places[kept++] = shared->places[i];
+		Place	   *place = &shared->places[i];
+
+		if (place->mark.database != database || place->kept != 0 ||
+			number == count)
+		{
+			shared->places[kept++] = *place;
+			continue;
+		}
+		if (later != NULL && later[number])
+			stays[stays_count++] = *place;
+		number++;
 	}
 	shared->count = kept;
+	for (int i = 0; i < stays_count; i++)
+	{
+		if (!on_list(&stays[i].mark))
+			shared->places[shared->count++] = stays[i];
+	}
 	LWLockRelease(shared->lock);
 }
 
@@ -298,12 +263,26 @@ void
 apikey_mark_drop(Oid database)
 {
 	if (shared != NULL)
-		remove_first(database, MARKS_MAX);
+		apikey_mark_remove(database, MARKS_MAX, NULL);
+}
+
+/* How many there are of a database. */
+int
+apikey_mark_count(Oid database)
+{
+	int			count = 0;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < shared->count; i++)
+		count += shared->places[i].mark.database == database &&
+			shared->places[i].kept == 0;
+	LWLockRelease(shared->lock);
+	return count;
 }
 
 /* Copies out the first marks of a database. */
-static int
-collect(Oid database, ApikeyMark *marks, int most)
+int
+apikey_mark_collect(Oid database, ApikeyMark *marks, int most)
 {
 	int			count = 0;
 
@@ -322,112 +301,25 @@ collect(Oid database, ApikeyMark *marks, int most)
 void
 apikey_mark_move(ApikeyBatch *batch)
 {
-	batch->mark_count = collect(batch->database, batch->marks,
-								APIKEY_BATCH_MARKS);
-	remove_first(batch->database, batch->mark_count);
-}
-
-/* Puts one back, if there is room. */
-void
-apikey_mark_move_back(const ApikeyMark *mark)
-{
-	(void) put(mark, InvalidOid, false);
-}
-
-/* Tells of what a charge of a key has dropped; of credits as of the key. */
-static void
-tell_overdrawn(const ApikeyMark *mark, const ApikeyRow *limit)
-{
-	StringInfoData json;
-	ApikeyRow	key;
-
-	if (limit != NULL)
-	{
-		apikey_limit_tell(limit, APIKEY_EVENT_OVERDRAWN,
-						  apikey_limit_detail_with(limit, "dropped", mark->amount, &mark->key));
-		return;
-	}
-	if (!apikey_key_fetch_latest(&mark->key, &key))
-		return;
-	apikey_detail_begin(&json);
-	apikey_detail_string(&json, "holder", "key");
-	apikey_detail_string(&json, "unit", APIKEY_REQUESTS);
-	apikey_detail_json(&json, "dropped", psprintf(INT64_FORMAT, mark->amount));
-	apikey_event_key(&key, APIKEY_EVENT_OVERDRAWN, apikey_detail_end(&json));
+	batch->mark_count = apikey_mark_collect(batch->database, batch->marks,
+											APIKEY_BATCH_MARKS);
+	apikey_mark_remove(batch->database, batch->mark_count, NULL);
 }
 
 /*
- * Tells that a limit is low or exhausted, unless it was told in its period.
- * What was spent may have come back since, as with a rollback: it is told then
- * when it is so once more.
+ * For who has been told by a member what is to be told later.  Where there is no
+ * room the next lease of the account tells of it.
  */
-static void
-tell_account(const ApikeyMark *mark, const ApikeyRow *limit)
-{
-	bool		exhausted = mark->kind == APIKEY_MARK_EXHAUSTED;
-	ApikeyRow	account;
-	bool		known;
-	int64		left;
-
-	/* Who finds it so after we have looked marks it anew. */
-	if (shared != NULL)
-		apikey_lease_tell(&mark->limit, NULL, exhausted, false);
-	left = apikey_account_left(&mark->limit, &account, &known);
-	if (!known ||
-		!is_so(mark->kind, left, apikey_limit_number(limit, APIKEY_LIMIT_AMOUNT)))
-		return;
-	if (shared != NULL)
-		apikey_lease_tell(&mark->limit, NULL, exhausted, true);
-	if (apikey_account_mark_told(&mark->limit, exhausted))
-		apikey_limit_tell(limit, exhausted ?
-						  APIKEY_EVENT_LIMIT_EXHAUSTED : APIKEY_EVENT_LIMIT_LOW,
-						  apikey_limit_detail_with(limit, "remaining",
-												   Max(mark->amount, left), NULL));
-}
-
-/* Writes the event of a mark. */
 void
-apikey_mark_write(const ApikeyMark *mark)
+apikey_mark_later(const ApikeyMark *mark)
 {
-	ApikeyRow	limit;
-	bool		found = apikey_table_fetch_latest(&apikey_limit_table,
-												  &mark->limit, &limit);
+	ApikeyMark	here = *mark;
 
-	if (mark->kind == APIKEY_MARK_OVERDRAWN)
-		tell_overdrawn(mark, found ? &limit : NULL);
-	else if (found)
-		tell_account(mark, &limit);
-}
-
-static void
-write_some(List *marks, void *state pg_attribute_unused())
-{
-	ListCell   *cell;
-
-	foreach(cell, marks)
-		apikey_mark_write(lfirst(cell));
-}
-
-/*
- * For the worker: writes some of the events, in a transaction; true while there
- * may be more.
- */
-bool
-apikey_mark_tell(void)
-{
-	ApikeyMark *marks = palloc(TOLD_AT_ONCE * sizeof(ApikeyMark));
-	int			count = collect(MyDatabaseId, marks, TOLD_AT_ONCE);
-	List	   *to_write = NIL;
-
-	if (count == 0)
-		return false;
-	for (int i = 0; i < count; i++)
-		to_write = lappend(to_write, &marks[i]);
-	if (apikey_step_begin())
-	{
-		(void) apikey_attempt_each(write_some, to_write, NULL);
-		apikey_step_commit();
-	}
-	remove_first(MyDatabaseId, count);
-	return count == TOLD_AT_ONCE;
+	if (shared == NULL)
+		return;
+	here.database = MyDatabaseId;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	if (!on_list(&here))
+		(void) take_place(&here, GetUserId(), true);
+	LWLockRelease(shared->lock);
 }

@@ -248,7 +248,10 @@ apikey_report_apply(ApikeyRow *server, const ApikeyReport *report)
 	apikey_table_close(applying.writer);
 	tell_denials(report);
 	foreach(cell, report->marks)
-		apikey_mark_write(lfirst(cell));
+	{
+		if (apikey_mark_write(lfirst(cell)) == APIKEY_MARK_LATER)
+			apikey_mark_later(lfirst(cell));
+	}
 	note_report(server, report, &applying);
 	return true;
 }

@@ -208,9 +208,9 @@ denial_step(bool first)
 }
 
 static bool
-mark_step(bool first pg_attribute_unused())
+mark_step(bool first)
 {
-	return apikey_mark_tell();
+	return apikey_mark_tell(first);
 }
 
 static bool
