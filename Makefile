@@ -20,7 +20,7 @@ REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
 ISOLATION = create_create revoke_verify update_update drop_role last_owner \
 	max_keys create_index member_verify rotate_verify rotate_rotate import_verify \
-	import_import spend_spend spend_delete rename_schema rename_update \
+	import_import import_member spend_spend spend_delete rename_schema rename_update \
 	revoke_open settle_verify place_locks held_key held_member serializable \
 	removed_meanwhile \
 	settle_held settle_meanwhile grant_grant held_turns reindex_read

@@ -464,7 +464,8 @@ SELECT pg_extension_config_dump('@extschema@.apikey_credit', '');
 
 -- Who may only revoke a key adds a row here, and locks none of the key's; so does
 -- who disables or removes a key, or removes a member, that somebody else has.  It
--- is taken into the key's row when that is locked next.
+-- is taken into the key's row when that is locked next.  What is removed and disabled
+-- both is a member, whatever key has that id.
 CREATE TABLE @extschema@.apikey_revocation (
 	id uuid NOT NULL,
 	key_id uuid NOT NULL,

@@ -82,7 +82,7 @@ visit_present(const ApikeyRow *row, void *state)
 {
 	const Visiting *visiting = state;
 
-	return apikey_revocation_removed(apikey_row_id(row), visiting->snapshot) ||
+	return apikey_revocation_member_removed(apikey_row_id(row), visiting->snapshot) ||
 		visiting->visit(row, visiting->state);
 }
 

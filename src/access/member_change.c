@@ -54,7 +54,7 @@ apikey_member_end(const ApikeyRow *row)
 	if (apikey_table_row_free(&apikey_member_table, id))
 		apikey_table_delete(&apikey_member_table, id, true);
 	else
-		apikey_revocation_insert(id, NULL, APIKEY_BESIDE_REMOVED);
+		apikey_revocation_insert(id, NULL, APIKEY_BESIDE_MEMBER_REMOVED);
 }
 
 /*
@@ -71,12 +71,12 @@ apikey_member_finish(const pg_uuid_t *id, ApikeyLock lock)
 	if (!apikey_table_lock(&apikey_member_table, id, lock, &row))
 		return false;
 	snapshot = apikey_latest_snapshot();
-	removed = apikey_revocation_removed(id, snapshot);
+	removed = apikey_revocation_member_removed(id, snapshot);
 	UnregisterSnapshot(snapshot);
 	if (!removed)
 		return false;
 	apikey_table_delete(&apikey_member_table, id, true);
-	apikey_revocation_forget(id);
+	apikey_revocation_member_forget(id);
 	return true;
 }
 

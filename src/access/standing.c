@@ -84,7 +84,7 @@ not_removed(List *ids, Snapshot snapshot)
 		return ids;
 	foreach(cell, ids)
 	{
-		if (!apikey_revocation_removed(lfirst(cell), snapshot))
+		if (!apikey_revocation_member_removed(lfirst(cell), snapshot))
 			left = lappend(left, lfirst(cell));
 	}
 	return left;
@@ -241,7 +241,7 @@ static bool
 being_ended(const pg_uuid_t *id)
 {
 	return apikey_table_changing(&apikey_member_table, id) ||
-		apikey_revocation_removing(id);
+		apikey_revocation_member_removing(id);
 }
 
 /* Is it an owner still?  Then the row by which it is stays claimed. */
@@ -343,7 +343,8 @@ undo_row(const ApikeyTenant *tenant, const ApikeyRow *row)
 	ApikeyTenant project;
 	const pg_uuid_t *id = apikey_row_uuid(row, APIKEY_MEMBER_PROJECT);
 
-	apikey_revocation_insert(apikey_row_id(row), NULL, APIKEY_BESIDE_REMOVED);
+	apikey_revocation_insert(apikey_row_id(row), NULL,
+							 APIKEY_BESIDE_MEMBER_REMOVED);
 	if (id != NULL && apikey_tenant_fetch_project(id, &project))
 		tenant = &project;
 	apikey_event_member(tenant, APIKEY_EVENT_MEMBER_REMOVED,

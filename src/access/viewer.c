@@ -290,7 +290,7 @@ visit_member(const ApikeyRow *row, void *state)
 
 	if (apikey_member_covers(row, GetUserId(), memberships->viewer->subject) &&
 		!(memberships->removals &&
-		  apikey_revocation_removed(apikey_row_id(row), memberships->snapshot)))
+		  apikey_revocation_member_removed(apikey_row_id(row), memberships->snapshot)))
 		memberships->visit(row, memberships->state);
 	return true;
 }

@@ -242,9 +242,7 @@ require_id_free(const ApikeyRow *key)
 	if (apikey_key_fetch_latest(id, &other))
 		refuse_taken("lookup");
 	(void) apikey_key_finish(id, APIKEY_LOCK_UPDATE);
-	/* What stands beside no row at all is of a key that is gone: see settle.c. */
-	if (!apikey_table_fetch_latest(&apikey_member_table, id, &other))
-		apikey_revocation_forget(id);
+	apikey_revocation_forget(id);
 	/* Once there is no such key, all that name it are there. */
 	if (apikey_table_fetch_latest(&apikey_key_table, id, &other) ||
 		apikey_deleted_of_others(key) || is_account(id))

@@ -25,7 +25,8 @@
 typedef struct Beside
 {
 	pg_uuid_t	id;
-	pg_uuid_t	key;
+	pg_uuid_t	key;			/* or member */
+	bool		of_member;
 } Beside;
 
 static bool
@@ -36,6 +37,7 @@ found_visit(const ApikeyRow *row, void *state)
 
 	beside->id = *apikey_row_id(row);
 	beside->key = *DatumGetUUIDP(row->values[APIKEY_REVOCATION_KEY]);
+	beside->of_member = apikey_revocation_of_member(row);
 	*found = lappend(*found, beside);
 	return list_length(*found) < SETTLED_AT_ONCE;
 }
@@ -62,6 +64,18 @@ subscribed(void)
 	return found;
 }
 
+/* Is there nothing beside which it stands, nor a member that is being made? */
+static bool
+is_left_over(const Beside *beside)
+{
+	ApikeyRow	row;
+
+	if (!beside->of_member)
+		return !apikey_table_fetch_latest(&apikey_key_table, &beside->key, &row);
+	return !apikey_table_changing(&apikey_member_table, &beside->key) &&
+		!apikey_table_fetch_latest(&apikey_member_table, &beside->key, &row);
+}
+
 /*
  * Settles what stands beside a key's row, or a member's, and removes it where
  * there is none, unless somebody has it, or is making the member.
@@ -69,15 +83,15 @@ subscribed(void)
 static void
 settle(const Beside *beside)
 {
+	const pg_uuid_t *key = &beside->key;
 	ApikeyRow	row;
 
-	if (apikey_key_lock(&beside->key, APIKEY_LOCK_UPDATE_SKIP, &row) ||
-		apikey_key_finish(&beside->key, APIKEY_LOCK_UPDATE_SKIP) ||
-		apikey_member_finish(&beside->key, APIKEY_LOCK_UPDATE_SKIP))
+	if (beside->of_member ?
+		apikey_member_finish(key, APIKEY_LOCK_UPDATE_SKIP) :
+		(apikey_key_lock(key, APIKEY_LOCK_UPDATE_SKIP, &row) ||
+		 apikey_key_finish(key, APIKEY_LOCK_UPDATE_SKIP)))
 		return;
-	if (!apikey_table_changing(&apikey_member_table, &beside->key) &&
-		!apikey_table_fetch_latest(&apikey_key_table, &beside->key, &row) &&
-		!apikey_table_fetch_latest(&apikey_member_table, &beside->key, &row))
+	if (is_left_over(beside))
 		apikey_table_delete(&apikey_revocation_table, &beside->id, false);
 }
 

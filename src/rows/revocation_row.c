@@ -96,17 +96,43 @@ apikey_revocation_changed(HeapTuple row, TupleDesc desc)
 	apikey_changes_fact(APIKEY_FACT_REVOCATIONS);
 }
 
-/* Visits the revocations of a key. */
-void
-apikey_revocation_walk(const pg_uuid_t *id, Snapshot snapshot,
-					   ApikeyVisit visit, void *state)
+/* Does a row stand beside a member's, whatever key has that id? */
+bool
+apikey_revocation_of_member(const ApikeyRow *row)
 {
+	return apikey_row_bool(row, APIKEY_REVOCATION_REMOVED) &&
+		apikey_row_bool(row, APIKEY_REVOCATION_DISABLED);
+}
+
+/* A visit of what stands beside a key, or beside a member. */
+typedef struct Visiting
+{
+	bool		of_member;
+	ApikeyVisit visit;
+	void	   *state;
+} Visiting;
+
+static bool
+visit_meant(const ApikeyRow *row, void *state)
+{
+	const Visiting *visiting = state;
+
+	return apikey_revocation_of_member(row) != visiting->of_member ||
+		visiting->visit(row, visiting->state);
+}
+
+/* Visits what stands beside the key, or the member, of an id. */
+static void
+walk(const pg_uuid_t *id, bool of_member, Snapshot snapshot, ApikeyVisit visit,
+	 void *state)
+{
+	Visiting	visiting = {of_member, visit, state};
 	ScanKeyData key;
 
 	ScanKeyInit(&key, APIKEY_REVOCATION_KEY + 1, BTEqualStrategyNumber, F_UUID_EQ,
 				UUIDPGetDatum(id));
 	apikey_table_scan(&apikey_revocation_table, APIKEY_REL_REVOCATION_KEY, &key, 1,
-					  snapshot, visit, state);
+					  snapshot, visit_meant, &visiting);
 }
 
 static bool added = false;		/* in this transaction */
@@ -144,9 +170,11 @@ apikey_revocation_insert(const pg_uuid_t *id, text *reason,
 	apikey_row_set_pointer(&row, APIKEY_REVOCATION_REVOKED_BY_SUBJECT,
 						   apikey_principal_subject_if_known());
 	apikey_row_set(&row, APIKEY_REVOCATION_REMOVED,
-				   BoolGetDatum(beside == APIKEY_BESIDE_REMOVED));
+				   BoolGetDatum(beside == APIKEY_BESIDE_REMOVED ||
+								beside == APIKEY_BESIDE_MEMBER_REMOVED));
 	apikey_row_set(&row, APIKEY_REVOCATION_DISABLED,
-				   BoolGetDatum(beside == APIKEY_BESIDE_DISABLED));
+				   BoolGetDatum(beside == APIKEY_BESIDE_DISABLED ||
+								beside == APIKEY_BESIDE_MEMBER_REMOVED));
 	apikey_table_insert(&apikey_revocation_table, &row);
 	added = true;
 }
@@ -201,33 +229,31 @@ apikey_revocation_disables(const pg_uuid_t *id)
 	Staying		staying = {.found = false};
 
 	InitDirtySnapshot(staying.dirty);
-	apikey_revocation_walk(id, &staying.dirty, staying_visit, &staying);
+	walk(id, false, &staying.dirty, staying_visit, &staying);
 	return staying.found;
 }
 
 static bool
-coming_visit(const ApikeyRow *row, void *state)
+coming_visit(const ApikeyRow *row pg_attribute_unused(), void *state)
 {
 	Staying    *coming = state;
 
-	coming->found = apikey_row_bool(row, APIKEY_REVOCATION_REMOVED) &&
-		TransactionIdIsValid(coming->dirty.xmin);
+	coming->found = TransactionIdIsValid(coming->dirty.xmin);
 	return !coming->found;
 }
 
 /*
- * Is somebody else removing what has an id, beside its row, who has not
- * committed yet?
+ * Is somebody else removing a member beside its row, who has not committed yet?
  */
 bool
-apikey_revocation_removing(const pg_uuid_t *id)
+apikey_revocation_member_removing(const pg_uuid_t *id)
 {
 	Staying		coming = {.found = false};
 
 	if (apikey_catalog_lacks(APIKEY_REL_REVOCATION))
 		return false;
 	InitDirtySnapshot(coming.dirty);
-	apikey_revocation_walk(id, &coming.dirty, coming_visit, &coming);
+	walk(id, true, &coming.dirty, coming_visit, &coming);
 	return coming.found;
 }
 
@@ -242,14 +268,20 @@ collect_id(const ApikeyRow *row, void *state)
 	return true;
 }
 
-/* What a snapshot shows beside the row of an id: the ids of these rows. */
-List *
-apikey_revocation_list(const pg_uuid_t *id, Snapshot snapshot)
+static List *
+list(const pg_uuid_t *id, bool of_member, Snapshot snapshot)
 {
 	List	   *ids = NIL;
 
-	apikey_revocation_walk(id, snapshot, collect_id, &ids);
+	walk(id, of_member, snapshot, collect_id, &ids);
 	return ids;
+}
+
+/* What a snapshot shows beside a key's row: the ids of these rows. */
+List *
+apikey_revocation_list(const pg_uuid_t *id, Snapshot snapshot)
+{
+	return list(id, false, snapshot);
 }
 
 /*
@@ -265,9 +297,8 @@ apikey_revocation_forget_listed(const List *ids, bool all)
 		apikey_table_delete(&apikey_revocation_table, lfirst(cell), all);
 }
 
-/* Removes what stands beside a row that is locked, and will be removed. */
-void
-apikey_revocation_forget(const pg_uuid_t *id)
+static void
+forget(const pg_uuid_t *id, bool of_member)
 {
 	Snapshot	snapshot;
 	List	   *ids;
@@ -275,25 +306,39 @@ apikey_revocation_forget(const pg_uuid_t *id)
 	if (!apikey_revocation_any())
 		return;
 	snapshot = apikey_latest_snapshot();
-	ids = apikey_revocation_list(id, snapshot);
+	ids = list(id, of_member, snapshot);
 	UnregisterSnapshot(snapshot);
 	apikey_revocation_forget_listed(ids, false);
 }
 
-static bool
-removed_visit(const ApikeyRow *row, void *state)
+/* Removes what stands beside a key's row that is locked, and will be removed. */
+void
+apikey_revocation_forget(const pg_uuid_t *id)
 {
-	*(bool *) state = apikey_row_bool(row, APIKEY_REVOCATION_REMOVED);
-	return !*(bool *) state;
+	forget(id, false);
 }
 
-/* Does a snapshot show that what has an id has been removed beside its row? */
+/* The same of a member. */
+void
+apikey_revocation_member_forget(const pg_uuid_t *id)
+{
+	forget(id, true);
+}
+
+static bool
+found_one(const ApikeyRow *row pg_attribute_unused(), void *state)
+{
+	*(bool *) state = true;
+	return false;
+}
+
+/* Does a snapshot show that a member has been removed beside its row? */
 bool
-apikey_revocation_removed(const pg_uuid_t *id, Snapshot snapshot)
+apikey_revocation_member_removed(const pg_uuid_t *id, Snapshot snapshot)
 {
 	bool		removed = false;
 
-	apikey_revocation_walk(id, snapshot, removed_visit, &removed);
+	walk(id, true, snapshot, found_one, &removed);
 	return removed;
 }
 
@@ -342,7 +387,7 @@ apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot)
 	ApikeyRow	row = *key;
 	Applying	applying = {.key = &row, .changed_at = DT_NOBEGIN};
 
-	apikey_revocation_walk(apikey_row_id(key), snapshot, apply_visit, &applying);
+	walk(apikey_row_id(key), false, snapshot, apply_visit, &applying);
 	if (applying.removed)
 		return false;
 	if (!key->nulls[APIKEY_KEY_REVOKED_AT])

@@ -265,7 +265,7 @@ shows_member(ApikeyListing *listing, const ApikeyRow *row)
 	const bool *removals = listing->state;
 
 	return !*removals ||
-		!apikey_revocation_removed(apikey_row_id(row), listing->viewer.snapshot);
+		!apikey_revocation_member_removed(apikey_row_id(row), listing->viewer.snapshot);
 }
 
 /*
