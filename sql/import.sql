@@ -114,6 +114,22 @@ SELECT apikey_import('in-its-place', 'crypt', '$2a$04$abcdefghijklmnopqrstuuZbDM
 SELECT apikey_revoke(:'in_grace');
 SELECT apikey_import('in-its-place', 'crypt', '$2a$04$abcdefghijklmnopqrstuuZbDM4s8hNsKrOb0Gm/rz7m4TUXXmJdG', 'grace_lookup') IS NOT NULL AS imported;
 SELECT count(apikey_revoke(id)) AS ended FROM apikeys WHERE name IN ('in-its-place', 'in-grace');
+-- Nor is one that has not started, or is disabled.
+SELECT apikey_import('before-start', 'sha256', encode(sha256('before-start'), 'hex'), starts_at => now() + '1 hour') AS before_start,
+	apikey_import('off', 'sha256', encode(sha256('off'), 'hex')) AS off,
+	apikey_import('off-and-over', 'sha256', encode(sha256('off-and-over'), 'hex')) AS off_and_over \gset
+SELECT count(apikey_rotate(id, CASE name WHEN 'off-and-over' THEN interval '100 ms' ELSE '1 day' END)) AS rotated
+	FROM apikeys WHERE id IN (:'before_start', :'off', :'off_and_over');
+SELECT apikey_disable(:'off'), apikey_disable(:'off_and_over');
+SELECT name, status FROM apikeys WHERE id IN (:'before_start', :'off') ORDER BY name;
+\set VERBOSITY sqlstate
+SELECT apikey_import('stolen', 'sha256', encode(sha256('before-start'), 'hex'));
+SELECT apikey_import('stolen-too', 'sha256', encode(sha256('off'), 'hex'));
+\set VERBOSITY default
+-- What is over makes room, disabled or not.
+SELECT pg_sleep(0.2);
+SELECT apikey_import('after-it', 'sha256', encode(sha256('off-and-over'), 'hex')) IS NOT NULL AS imported;
+SELECT count(apikey_revoke(id)) AS ended FROM apikeys WHERE name IN ('before-start', 'off', 'off-and-over', 'after-it');
 SELECT apikey_self_revoke('old-sha256-key', 'found'), apikey_self_revoke('old-sha256-key'), apikey_self_revoke('nobody''s');
 SELECT code FROM apikey_verify('old-sha256-key');
 -- A live key's hash is its own; a revoked one's may be imported again.

@@ -36,7 +36,6 @@
 #include "secrets/secrets.h"
 #include "rows/rows.h"
 #include "events/events.h"
-#include "access/access.h"
 #include "keys/keys_internal.h"
 
 /* In the same words whosever it is. */
@@ -50,15 +49,17 @@ refuse_taken(const char *argument)
 								psprintf("apikey_%s_taken", argument))));
 }
 
-/* Raises where a row's key is live, or in its grace; what has ended makes room. */
+/*
+ * Raises where a row's key is live, or in its grace, though that be before it
+ * starts or while it is disabled; what has ended makes room.
+ */
 static void
 make_room(const ApikeyRow *row, const char *argument)
 {
 	ApikeyRow	key;
 
 	if (apikey_key_fetch_latest(apikey_row_id(row), &key) &&
-		(apikey_key_live(&key) ||
-		 apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_RETIRING))
+		(apikey_key_live(&key) || !apikey_key_ended(&key)))
 		refuse_taken(argument);
 	apikey_table_delete(&apikey_import_table, apikey_row_id(row), true);
 }

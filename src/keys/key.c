@@ -111,9 +111,10 @@ apikey_key_live(const ApikeyRow *key)
 bool
 apikey_key_ended(const ApikeyRow *key)
 {
-	ApikeyStatus status = apikey_key_status(key, GetCurrentTimestamp());
-
-	return status == APIKEY_STATUS_REVOKED || status == APIKEY_STATUS_EXPIRED;
+	return apikey_key_revoked(key) ||
+		(!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
+		 DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) <=
+		 GetCurrentTimestamp());
 }
 
 /*
