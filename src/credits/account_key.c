@@ -123,7 +123,7 @@ create_account(ApikeyRow *key, const pg_uuid_t *wanted)
 	*id = *wanted;
 	apikey_table_key(&scan_key, id);
 	if (!apikey_table_absent(writer, &apikey_account_table, &scan_key))
-		apikey_generate_id(id);
+		apikey_generate_account_id(id);
 	apikey_row_clear(&row);
 	apikey_row_set_pointer(&row, APIKEY_ACCOUNT_ID, id);
 	row.values[APIKEY_ACCOUNT_BALANCE] = key->values[APIKEY_KEY_CREDITS];

@@ -206,16 +206,17 @@ read_handle(const ApikeyImportHash *import_hash, const text *lookup,
 	return true;
 }
 
-/* Does a key name an id in a column that has this index? */
+/* Does a row name an id in a column that has this index? */
 static bool
-any_names(const pg_uuid_t *id, ApikeyKeyColumn column, ApikeyRelation index)
+any_names(const pg_uuid_t *id, const ApikeyTable *table, int column,
+		  ApikeyRelation index)
 {
 	ScanKeyData key;
 	ApikeyRow	row;
 
 	ScanKeyInit(&key, column + 1, BTEqualStrategyNumber, F_UUID_EQ,
 				UUIDPGetDatum(id));
-	return apikey_table_find(&apikey_key_table, index, &key, 1, &row);
+	return apikey_table_find(table, index, &key, 1, &row);
 }
 
 /*
@@ -225,9 +226,22 @@ any_names(const pg_uuid_t *id, ApikeyKeyColumn column, ApikeyRelation index)
 static bool
 is_account(const pg_uuid_t *id)
 {
-	return any_names(id, APIKEY_KEY_CREDITS_ACCOUNT, APIKEY_REL_KEY_CREDITS_ACCOUNT) ||
+	return any_names(id, &apikey_key_table, APIKEY_KEY_CREDITS_ACCOUNT,
+					 APIKEY_REL_KEY_CREDITS_ACCOUNT) ||
 		(!apikey_catalog()->first_script &&
-		 any_names(id, APIKEY_KEY_RATE_ACCOUNT, APIKEY_REL_KEY_RATE_ACCOUNT));
+		 any_names(id, &apikey_key_table, APIKEY_KEY_RATE_ACCOUNT,
+				   APIKEY_REL_KEY_RATE_ACCOUNT));
+}
+
+/*
+ * Do events, from a dump of 0.1.0 perhaps, not say whose the key of this id was?
+ * They are shown to whoever has it now: see apikey_event_owned.
+ */
+static bool
+is_told_of(const pg_uuid_t *id)
+{
+	return !apikey_catalog()->first_script &&
+		any_names(id, &apikey_event_table, EVENT_KEY_ID, APIKEY_REL_EVENT_UNNAMED);
 }
 
 /*
@@ -246,8 +260,10 @@ require_id_free(const ApikeyRow *key)
 	apikey_revocation_forget(id);
 	/* Once there is no such key, all that name it are there. */
 	if (apikey_table_fetch_latest(&apikey_key_table, id, &other) ||
-		apikey_deleted_of_others(key) || is_account(id))
+		apikey_deleted_of_others(key) || is_account(id) || is_told_of(id))
 		refuse_taken("lookup");
+	apikey_reveal_forget(key);
+	apikey_import_forget(key);
 	apikey_table_delete(&apikey_digest_table, id, false);
 	apikey_table_delete(&apikey_use_table, id, false);
 }
