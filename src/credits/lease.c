@@ -81,7 +81,7 @@ known_to_lack(const ApikeyLease *lease, const ApikeySpending *spending)
 	if (lease->left_at == 0 || spending->now - lease->left_at >= LEFT_KNOWN_FOR)
 		return false;
 	if (spending->charge)
-		return lease->left + spending->overdraft <= 0;
+		return apikey_credits_sum(lease->left, spending->overdraft) <= 0;
 	return apikey_credits_sum(lease->available, lease->left) < spending->cost;
 }
 

@@ -15,14 +15,17 @@
 
 /*
  * Two parts of an account together.  They can be more than a bigint holds:
- * what was spent is not there when more is added, and may come back.
+ * what was spent is not there when more is added, and may come back.  So can what
+ * an account lacks.
  */
 static inline int64
 apikey_credits_sum(int64 one, int64 other)
 {
 	int64		sum;
 
-	return pg_add_s64_overflow(one, other, &sum) ? PG_INT64_MAX : sum;
+	if (!pg_add_s64_overflow(one, other, &sum))
+		return sum;
+	return one < 0 ? PG_INT64_MIN : PG_INT64_MAX;
 }
 
 /*

@@ -493,6 +493,14 @@ my $sums = limit('anna', "'sums', 1, NULL, 'balance', key => apikey_id('$second'
 sql('anna', "SELECT count(apikey_limit_add('$sums', 9007199254740992)) FROM generate_series(1, 1023)");
 sql('anna', "UPDATE apikey_limits SET amount = $_ WHERE id = '$sums'") for 9007199254740992, 1, 9007199254740992;
 cmp_ok(left_of($sums), '>', 9e18, 'a balance does not wrap round');
+sql('postgres', "UPDATE apikey_credit SET balance = -9223372036854775000 WHERE id = '$sums'");
+sql('anna', "UPDATE apikey_limits SET amount = 1 WHERE id = '$sums'");
+cmp_ok(left_of($sums), '<', -9e18, 'below zero neither');
+sql('postgres', "UPDATE apikey_credit SET balance = 9223372036854775000 WHERE id = '$sums'");
+sql('anna', "UPDATE apikey_limits SET overdraft = 9007199254740992 WHERE id = '$sums'");
+is(again(qq{SELECT code FROM apikey_verify('$second', project => 'acme', cost => 0, costs => '{"sums": 1000}')}), 'valid', 'much is left');
+sql('anna', qq{SELECT apikey_charge(apikey_id('$second'), '{"sums": 5000000}', 'acme/pay')});
+is(left_of($sums), '9223372036849774000', 'a charge is taken as a whole of it, whatever may be overdrawn');
 sql('anna', "SELECT apikey_limit_drop('$sums')");
 
 # Dropping a project drops its limits; a key its own.
