@@ -11,7 +11,7 @@ DATA_built = sql/apikey--$(EXTVERSION).sql
 SHLIB_LINK = $(filter -lcrypto, $(LIBS))
 
 # Tests: a temporary server for each kind, so none needs to be running.
-REGRESS = install format texts keys verify whose names update errors owners subjects \
+REGRESS = install format texts keys verify whose names name_pattern update errors owners subjects \
 	places vouch bounds credits limits cache rotate purge reveal import identity matrix audit \
 	contract_names contract_places contract_keys contract_verify contract_audit \
 	grants privileges defaults hostile planted contexts callers intact \

@@ -4,7 +4,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_collation.h"
 #include "utils/builtins.h"
 
 #include "compat.h"
@@ -57,21 +56,6 @@ all_visible(const pg_wchar *codes, int count)
 	return true;
 }
 
-/* A project's pattern as one that matches whole texts. */
-static text *
-whole_pattern(const text *pattern)
-{
-	return cstring_to_text(psprintf("^(?:%s)$", text_to_cstring(pattern)));
-}
-
-static bool
-pattern_matches(text *pattern, text *value)
-{
-	return DatumGetBool(DirectFunctionCall2Coll(textregexeq, C_COLLATION_OID,
-												PointerGetDatum(value),
-												PointerGetDatum(pattern)));
-}
-
 pg_noreturn static void
 refuse_name(const char *argument, const text *pattern)
 {
@@ -81,6 +65,19 @@ refuse_name(const char *argument, const text *pattern)
 	apikey_refuse_by("apikey_key_name_pattern", argument,
 					 psprintf("A name has 1 to 64 characters, no control, format or white-space character among them, and matches the project's \"name_pattern\", \"%s\".",
 							  text_to_cstring(pattern)));
+}
+
+/* A pattern may have been set, or restored, before there was a rule for it. */
+static bool
+matches(const char *argument, const text *pattern, text *value)
+{
+	const char *fault = apikey_name_pattern_fault(pattern);
+
+	if (fault != NULL)
+		apikey_refuse_by("apikey_name_pattern", argument,
+						 psprintf("The project's \"name_pattern\" cannot be used until its owners change it.  %s",
+								  fault));
+	return apikey_name_pattern_matches(pattern, value);
 }
 
 /*
@@ -104,34 +101,31 @@ apikey_rule_name(const char *argument, text *value, const ApikeyRow *project)
 	if (count < (pattern == NULL ? NAME_CHARS_MIN : 1) || count > NAME_CHARS_MAX ||
 		!(pattern == NULL ? name_characters_valid(codes, count) :
 		  all_visible(codes, count) &&
-		  pattern_matches(whole_pattern(pattern), value)))
+		  matches(argument, pattern, value)))
 		refuse_name(argument, pattern);
 	return value;
 }
 
-/* A name pattern must compile as it stands and as whole_pattern. */
+/* A name pattern must compile as it stands and as one for whole names. */
 void
 apikey_rule_name_pattern(text *pattern)
 {
-	static const char rule[] =
-	"A name pattern is a regular expression of 1 to 200 characters, without embedded options.";
-	int			length = apikey_unicode_length(pattern);
+	const char *fault = NULL;
 
-	if (length < 1 || length > 200)
-		apikey_refuse("name_pattern", rule);
 	PG_TRY();
 	{
-		text	   *nothing = cstring_to_text("");
-
-		pattern_matches(pattern, nothing);
-		pattern_matches(whole_pattern(pattern), nothing);
+		fault = apikey_name_pattern_fault(pattern);
+		if (fault == NULL)
+			apikey_name_pattern_compile(pattern);
 	}
 	PG_CATCH();
 	{
 		if (geterrcode() != ERRCODE_INVALID_REGULAR_EXPRESSION)
 			PG_RE_THROW();
 		FlushErrorState();
-		apikey_refuse("name_pattern", rule);
+		fault = APIKEY_NAME_PATTERN_RULE;
 	}
 	PG_END_TRY();
+	if (fault != NULL)
+		apikey_refuse("name_pattern", fault);
 }
