@@ -25,8 +25,6 @@
 #include "rows/rows.h"
 #include "events/events_internal.h"
 
-#define RETAIN_AT_ONCE	1000	/* events in a transaction of the worker */
-
 static bool purging = false;	/* in remove_events */
 static bool inserting = false;	/* in apikey_event_insert */
 
@@ -384,7 +382,7 @@ retain_event(const ApikeyRow *row, void *state)
 	if (purge->rows == before)
 		return false;
 	retained = DatumGetInt64(row->values[EVENT_ID]);
-	return purge->rows < RETAIN_AT_ONCE;
+	return purge->rows < APIKEY_STEP_CHANGES;
 }
 
 static uint64
@@ -443,5 +441,5 @@ apikey_event_retain(bool first)
 		retained = PG_INT64_MIN;
 	return remove_events(retain, GetCurrentTimestamp() -
 						 (TimestampTz) apikey_event_retention * USECS_PER_SEC) ==
-		RETAIN_AT_ONCE;
+		APIKEY_STEP_CHANGES;
 }

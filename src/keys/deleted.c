@@ -21,7 +21,6 @@
 #include "keys/keys_internal.h"
 
 #define KEPT_FOR		USECS_PER_DAY
-#define FORGOTTEN_AT_ONCE	500 /* in a transaction */
 
 typedef enum DeletedColumn
 {
@@ -206,7 +205,7 @@ forget(const ApikeyRow *row, void *state)
 	if (apikey_table_take(search->writer, &deleted_table, &key,
 						  APIKEY_LOCK_UPDATE_SKIP, NULL))
 		apikey_table_remove(search->writer, &deleted_table);
-	return ++search->count < FORGOTTEN_AT_ONCE;
+	return ++search->count < APIKEY_STEP_CHANGES;
 }
 
 /*
@@ -232,5 +231,5 @@ apikey_deleted_forget(void)
 	UnregisterSnapshot(snapshot);
 	apikey_table_close(search.writer);
 	apikey_step_commit();
-	return search.count == FORGOTTEN_AT_ONCE;
+	return search.count == APIKEY_STEP_CHANGES;
 }

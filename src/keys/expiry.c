@@ -18,8 +18,7 @@
 #include "access/access.h"
 #include "keys/keys_internal.h"
 
-#define SEEN_AT_ONCE	1000	/* keys; the worker's next step looks at more */
-#define TOLD_AT_ONCE	250		/* of them */
+#define SEEN_AT_ONCE	1000	/* keys that are looked at in a step */
 #define LOOK_EACH		USECS_PER_HOUR
 #define LOOK_AGAIN		USECS_PER_MINUTE	/* at what somebody has locked */
 
@@ -91,10 +90,11 @@ collect_near(const ApikeyRow *key, void *state)
 
 	if (expires_at > search->until)
 		return false;
-	search->full = search->seen++ == SEEN_AT_ONCE ||
-		list_length(search->ids) == TOLD_AT_ONCE;
+	search->full = search->seen == SEEN_AT_ONCE ||
+		(search->seen > 0 && apikey_step_full(list_length(search->ids)));
 	if (search->full)
 		return false;
+	search->seen++;
 	context = MemoryContextSwitchTo(search->scratch);
 	known = !key->nulls[APIKEY_KEY_ROTATED_TO] ||
 		(apikey_table_fetch(&apikey_use_table, apikey_row_id(key),

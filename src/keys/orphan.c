@@ -47,6 +47,7 @@ typedef struct Search
 {
 	ApikeyPass *pass;
 	int			seen;
+	bool		full;			/* there may be more */
 	List	   *ids;
 } Search;
 
@@ -63,7 +64,9 @@ collect_id(const ApikeyRow *key, void *state)
 		*id = search->pass->id;
 		search->ids = lappend(search->ids, id);
 	}
-	return ++search->seen < SEEN_AT_ONCE;
+	search->full = ++search->seen == SEEN_AT_ONCE ||
+		apikey_step_full(list_length(search->ids));
+	return !search->full;
 }
 
 /* Looks for the next keys of roles that do not exist. */
@@ -131,7 +134,7 @@ apikey_orphan_revoke_found(ApikeyPass *pass, TimestampTz *again)
 	find_next(&search);
 	if (apikey_attempt_each(revoke_some, search.ids, &pass->left) != NIL)
 		pass->left = true;
-	pass->begun = search.seen == SEEN_AT_ONCE;
+	pass->begun = search.full;
 	if (!pass->begun)
 		apikey_stats_orphans_revoked(pass->asked);
 	*again = pass->begun ? 0 :

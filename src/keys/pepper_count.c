@@ -30,7 +30,7 @@
 
 #define DATABASES_MAX	64		/* others count at each look */
 #define SMALL_BLOCKS	256
-#define STEP_BLOCKS		2048	/* in a transaction of the worker's */
+#define STEP_BLOCKS		512		/* in a transaction of the worker's */
 #define TOLD_FOR		USECS_PER_MINUTE
 #define TOLD_TIMES		1000	/* as long as counting took */
 #define WANTED_FOR		USECS_PER_HOUR

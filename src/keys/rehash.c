@@ -28,7 +28,6 @@
 #include "events/events.h"
 #include "keys/keys_internal.h"
 
-#define WRITTEN_AT_ONCE	200		/* in a transaction; see KEYS_TOLD_MAX */
 #define SHOWN_FROM		16		/* of a shorter text nothing is shown */
 
 /* The last characters of a text, if they may be shown; else none. */
@@ -291,7 +290,7 @@ bool
 apikey_rehash_flush(bool first, bool member)
 {
 	static int	to_look_at = 0;
-	ApikeyRehash taken[WRITTEN_AT_ONCE];
+	ApikeyRehash taken[APIKEY_STEP_CHANGES];
 	int			count;
 	int			held = 0;
 
@@ -300,8 +299,8 @@ apikey_rehash_flush(bool first, bool member)
 
 	/* Of a member that was promoted: they come again, as digests. */
 	if (!member)
-		(void) apikey_rehash_take(MyDatabaseId, true, taken, WRITTEN_AT_ONCE);
-	count = apikey_rehash_take(MyDatabaseId, false, taken, WRITTEN_AT_ONCE);
+		(void) apikey_rehash_take(MyDatabaseId, true, taken, APIKEY_STEP_CHANGES);
+	count = apikey_rehash_take(MyDatabaseId, false, taken, APIKEY_STEP_CHANGES);
 	if (count > 0 && apikey_step_begin())
 	{
 		held = write_taken(taken, count);
@@ -309,7 +308,7 @@ apikey_rehash_flush(bool first, bool member)
 	}
 	apikey_rehash_put_back(taken, held);
 	to_look_at -= count;
-	return count == WRITTEN_AT_ONCE && (held < count || to_look_at > 0);
+	return count == APIKEY_STEP_CHANGES && (held < count || to_look_at > 0);
 }
 
 /* For the worker that speaks to the primary: some of what it is to be told. */

@@ -19,8 +19,6 @@
 #include "access/access.h"
 #include "keys/keys_internal.h"
 
-#define SETTLED_AT_ONCE	500		/* a step */
-
 /* What stands beside the row of a key, or of a member. */
 typedef struct Beside
 {
@@ -39,7 +37,7 @@ found_visit(const ApikeyRow *row, void *state)
 	beside->key = *DatumGetUUIDP(row->values[APIKEY_REVOCATION_KEY]);
 	beside->of_member = apikey_revocation_of_member(row);
 	*found = lappend(*found, beside);
-	return list_length(*found) < SETTLED_AT_ONCE;
+	return list_length(*found) < APIKEY_STEP_CHANGES;
 }
 
 /*
@@ -138,7 +136,7 @@ apikey_revocation_settle_found(ApikeyPass *pass)
 	if (!pass->begun)
 		apikey_pass_begin(pass);
 	found = find_next(&pass->id);
-	pass->begun = list_length(found) == SETTLED_AT_ONCE;
+	pass->begun = list_length(found) == APIKEY_STEP_CHANGES;
 	if (pass->begun)
 		pass->id = ((const Beside *) llast(found))->id;
 	(void) apikey_attempt_each(settle_found, found, NULL);

@@ -82,6 +82,7 @@ typedef struct Search
 	Snapshot	snapshot;
 	MemoryContext scratch;
 	int			seen;
+	bool		full;			/* there may be more */
 	List	   *ids;
 } Search;
 
@@ -127,8 +128,11 @@ collect_due(const ApikeyRow *key, void *state)
 		apikey_pass_next_at(search->pass, due);
 		return false;
 	}
-	if (search->seen++ == SEEN_AT_ONCE)
+	search->full = search->seen == SEEN_AT_ONCE ||
+		(search->seen > 0 && apikey_step_full(list_length(search->ids)));
+	if (search->full)
 		return false;
+	search->seen++;
 	due = due_as_found(search, key);
 	if (due <= search->now)
 	{
@@ -167,7 +171,7 @@ find_due(ApikeyPass *pass, const ApikeyRow *project)
 					  search.snapshot, collect_due, &search);
 	MemoryContextDelete(search.scratch);
 	UnregisterSnapshot(search.snapshot);
-	pass->in_project = search.seen > SEEN_AT_ONCE;
+	pass->in_project = search.full;
 	return search.ids;
 }
 

@@ -23,7 +23,7 @@
 #include "store/store_internal.h"
 
 #define ALL_KEYS		((Oid) 0xFFFFFFFF)
-#define KEYS_TOLD_MAX	256		/* in a subtransaction; then all keys are */
+#define KEYS_TOLD_MAX	256		/* in a subtransaction, more than a step's; then all keys are */
 #define FACT(fact)		((Oid) 0xFFFFFFFE - (fact))	/* APIKEY_FACT_ ... */
 
 static bool wrote_in_transaction = false;

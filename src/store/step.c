@@ -6,8 +6,13 @@
 
 #include "access/xact.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "store/store_internal.h"
+
+#define STEP_TIME	(20 * INT64CONST(1000))	/* then it looks at no more */
+
+static TimestampTz begun_at;
 
 /*
  * Begins a transaction in which our tables are there, as this library knows
@@ -18,6 +23,7 @@ apikey_step_begin(void)
 {
 	/* Else all of a process's would be told to have begun with its first. */
 	SetCurrentStatementStartTimestamp();
+	begun_at = GetCurrentTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (apikey_extension_usable())
@@ -25,6 +31,14 @@ apikey_step_begin(void)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	return false;
+}
+
+/* Is what a step has found enough, or has it looked for so long? */
+bool
+apikey_step_full(int changes)
+{
+	return changes >= APIKEY_STEP_CHANGES ||
+		GetCurrentTimestamp() >= begun_at + STEP_TIME;
 }
 
 void

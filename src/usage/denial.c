@@ -17,7 +17,6 @@
 #include "usage/usage_internal.h"
 
 #define TOLD_EVERY		SECS_PER_MINUTE
-#define TOLD_AT_ONCE	100		/* keys in a transaction */
 
 /* What was read of a slot to be told. */
 typedef struct Denied
@@ -85,7 +84,7 @@ collect(int *from, TimestampTz now, bool all)
 {
 	List	   *found = NIL;
 
-	for (; *from < apikey_slot_count() && list_length(found) < TOLD_AT_ONCE;
+	for (; *from < apikey_slot_count() && list_length(found) < APIKEY_STEP_CHANGES;
 		 (*from)++)
 	{
 		ApikeySlot *slot = apikey_slot_at(*from);

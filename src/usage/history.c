@@ -25,7 +25,6 @@
 
 #define WAYS			8		/* counters in a set */
 #define SETS_AT_ONCE	2000	/* looked through in a step */
-#define COUNTERS_AT_ONCE	250	/* written in a step */
 
 /* What has gathered of a key: a refusal's code, or what is spent of a unit. */
 typedef struct Counter
@@ -368,14 +367,14 @@ bool
 apikey_history_write(bool first)
 {
 	static uint32 next = 0;
-	Copied	   *copied = palloc(COUNTERS_AT_ONCE * sizeof(Copied));
+	Copied	   *copied = palloc(APIKEY_STEP_CHANGES * sizeof(Copied));
 	int			copies = 0;
 	int			counters = 0;
 
 	if (first)
 		next = 0;
 	for (int i = 0; i < SETS_AT_ONCE && next < set_count() &&
-		 counters < COUNTERS_AT_ONCE; i++)
+		 counters < APIKEY_STEP_CHANGES; i++)
 	{
 		Set		   *set = &sets[next++];
 

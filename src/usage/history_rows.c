@@ -18,8 +18,6 @@
 #include "keys/keys.h"
 #include "usage/usage_internal.h"
 
-#define SUMMED_AT_ONCE	200		/* rows in a transaction */
-
 static const ApikeyColumn history_columns[] = {
 	[HISTORY_ID] = {"id", UUIDOID, false, true},
 	[HISTORY_KEY_ID] = {"key_id", UUIDOID, false, true},
@@ -346,7 +344,7 @@ collect_old(const ApikeyRow *row, void *state)
 		*copy = *row;
 		search->rows = lappend(search->rows, copy);
 	}
-	return list_length(search->rows) < SUMMED_AT_ONCE;
+	return list_length(search->rows) < APIKEY_STEP_CHANGES;
 }
 
 /* The hours that are old, before which days may be, too. */
@@ -367,7 +365,7 @@ find_old(Search *search)
 	hour.day = 1;
 	ScanKeyInit(&keys[1], HISTORY_STARTS_AT + 1, BTLessStrategyNumber,
 				F_TIMESTAMPTZ_LT, TimestampTzGetDatum(search->days_before));
-	if (list_length(search->rows) < SUMMED_AT_ONCE)
+	if (list_length(search->rows) < APIKEY_STEP_CHANGES)
 		apikey_table_scan(&apikey_history_table, APIKEY_REL_HISTORY_STEP, keys, 2,
 						  snapshot, collect_old, search);
 	UnregisterSnapshot(snapshot);
@@ -427,8 +425,8 @@ apikey_history_retain(void)
 		return false;
 	find_old(&search);
 	failed = apikey_attempt_each(retain_some, search.rows, &search);
-	more = list_length(search.rows) == SUMMED_AT_ONCE &&
-		list_length(search.held) + list_length(failed) < SUMMED_AT_ONCE;
+	more = list_length(search.rows) == APIKEY_STEP_CHANGES &&
+		list_length(search.held) + list_length(failed) < APIKEY_STEP_CHANGES;
 	apikey_step_commit();
 	return more;
 }

@@ -23,7 +23,6 @@
 #include "servers/servers.h"
 #include "worker/worker_internal.h"
 
-#define FLUSH_BATCH		500		/* keys in a step */
 #define PROMPT_BATCH	8		/* leases before another look around */
 
 /*
@@ -181,9 +180,9 @@ flush_step(bool first)
 
 	if (first)
 		from = 0;
-	uses = apikey_usage_collect(&from, FLUSH_BATCH, flush);
+	uses = apikey_usage_collect(&from, APIKEY_STEP_CHANGES, flush);
 	begun |= uses != NIL;
-	more = list_length(uses) == FLUSH_BATCH;
+	more = list_length(uses) == APIKEY_STEP_CHANGES;
 	/* Collected outside the transaction, to be there after its commit. */
 	if (uses != NIL && apikey_step_begin())
 	{

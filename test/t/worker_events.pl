@@ -151,7 +151,7 @@ is(sql(qq{SELECT digest = hmac(digest('$before', 'sha256'), repeat('p', 40)::byt
 is(sql('SELECT max(v::int) > 3, array_agg(v ORDER BY v::int) @> ARRAY[$$2$$] FROM apikey_stats, jsonb_each_text(peppers) p (f, v)'), 't|t', 'one more');
 
 # Events are kept for ever, or as long as a superuser says; the worker removes
-# the others, a thousand at a time.
+# the others, a hundred at a time.
 sql(q{UPDATE apikey_event SET at = at - interval '2 days' WHERE key_name LIKE 'stream-%' OR id < (SELECT min(id) FROM apikey_event WHERE key_name LIKE 'stream-%')});
 my $old = sql(q{SELECT count(*) > 1500 FROM apikey_events WHERE at < now() - interval '1 day'});
 is($old, 't', 'more than a thousand are old');
