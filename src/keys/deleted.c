@@ -53,13 +53,15 @@ static const ApikeyTable deleted_table = {
 	.count = lengthof(deleted_columns)
 };
 
-/* What is kept of a key. */
-static void
+/* What is kept of a key; false where its project is gone. */
+static bool
 make_row(const ApikeyRow *key, ApikeyRow *row)
 {
 	const pg_uuid_t *project = apikey_key_project(key);
 	ApikeyTenant tenant;
 
+	if (project != NULL && !apikey_tenant_fetch_project(project, &tenant))
+		return false;
 	apikey_row_clear(row);
 	row->values[DELETED_ID] = key->values[APIKEY_KEY_ID];
 	row->nulls[DELETED_ID] = false;
@@ -68,7 +70,7 @@ make_row(const ApikeyRow *key, ApikeyRow *row)
 						   apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
 	apikey_row_set_pointer(row, DELETED_SUBJECT,
 						   apikey_row_text(key, APIKEY_KEY_SUBJECT));
-	if (project != NULL && apikey_tenant_fetch_project(project, &tenant))
+	if (project != NULL)
 	{
 		apikey_row_set_pointer(row, DELETED_ORGANIZATION,
 							   apikey_tenant_organization(&tenant));
@@ -77,28 +79,31 @@ make_row(const ApikeyRow *key, ApikeyRow *row)
 	}
 	apikey_row_set(row, DELETED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	return true;
 }
 
 /*
- * A key is being deleted.  Without the library nothing is ever charged.  One that
- * had been deleted, and was imported or restored since, has a row already.
+ * A key is being deleted, or its project, whose drop may be all that knows its
+ * organization when its row goes.  Without the library nothing is ever charged.
+ * One that had been deleted, and was imported or restored since, has a row
+ * already.  Whoever is making a row of it meanwhile makes the same, and is not
+ * waited for.
  */
 void
-apikey_deleted_note(const ApikeyRow *key)
+apikey_deleted_note(const ApikeyRow *key, ApikeyLock lock)
 {
 	ApikeyWriter *writer;
 	ScanKeyData id;
 	ApikeyRow	row;
 
-	if (!apikey_preloaded())
+	if (!apikey_preloaded() || !make_row(key, &row))
 		return;
-	make_row(key, &row);
 	apikey_table_key(&id, apikey_row_id(key));
 	writer = apikey_table_open(&deleted_table);
 	if (!apikey_table_absent(writer, &deleted_table, &id) &&
-		apikey_table_take(writer, &deleted_table, &id, APIKEY_LOCK_UPDATE, NULL))
+		apikey_table_take(writer, &deleted_table, &id, lock, NULL))
 		apikey_table_put(writer, &deleted_table, &row);
-	else
+	else if (apikey_table_absent(writer, &deleted_table, &id))
 		apikey_table_add(writer, &deleted_table, &row);
 	apikey_table_close(writer);
 }
@@ -145,10 +150,8 @@ find_row(const pg_uuid_t *id, ApikeyRow *row)
 
 	if (apikey_table_fetch_latest(&deleted_table, id, row))
 		return true;
-	if (!apikey_table_fetch_latest(&apikey_key_table, id, &key))
-		return false;
-	make_row(&key, row);
-	return true;
+	return apikey_table_fetch_latest(&apikey_key_table, id, &key) &&
+		make_row(&key, row);
 }
 
 /*

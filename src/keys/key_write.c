@@ -211,7 +211,7 @@ apikey_key_free(const ApikeyRow *key)
 
 /* Removes a key, digest and all, of which it has been told. */
 static void
-remove_key(const ApikeyRow *key)
+remove_key(const ApikeyRow *key, ApikeyLock lock)
 {
 	apikey_reveal_forget(key);
 	apikey_import_forget(key);
@@ -222,7 +222,7 @@ remove_key(const ApikeyRow *key)
 		if (parts[i]->deleting != NULL)
 			parts[i]->deleting(key);
 	}
-	apikey_deleted_note(key);
+	apikey_deleted_note(key, lock);
 	apikey_revocation_forget(apikey_row_id(key));
 	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);
 }
@@ -232,7 +232,7 @@ void
 apikey_key_delete(const ApikeyRow *key)
 {
 	apikey_event_key(key, APIKEY_EVENT_DELETED, NULL);
-	remove_key(key);
+	remove_key(key, APIKEY_LOCK_UPDATE);
 }
 
 /*
@@ -247,6 +247,6 @@ apikey_key_finish(const pg_uuid_t *id, ApikeyLock lock)
 	if (!apikey_table_lock(&apikey_key_table, id, lock, &key) ||
 		apikey_revocation_apply_latest(&key) || !apikey_key_free(&key))
 		return false;
-	remove_key(&key);
+	remove_key(&key, lock);
 	return true;
 }

@@ -19,6 +19,7 @@
 #include "keys/pepper_count.h"
 
 /* deleted.c */
+extern void apikey_deleted_note(const ApikeyRow *key, ApikeyLock lock);
 extern bool apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key,
 								 ApikeyTenant *tenant);
 extern bool apikey_deleted_forget(void);

@@ -61,7 +61,6 @@ extern void apikey_revocation_add(const ApikeyRow *key, text *reason);
 extern bool apikey_revocation_disable(const ApikeyRow *key);
 
 /* deleted.c */
-extern void apikey_deleted_note(const ApikeyRow *key);
 extern bool apikey_deleted_of_others(const ApikeyRow *key);
 
 /* import_hash.c */

@@ -25,8 +25,13 @@ delete_key(const ApikeyRow *row, void *state pg_attribute_unused())
 
 	if (apikey_manage_take(&id, &key))
 		apikey_key_delete(&key);
-	else if (apikey_key_fetch_latest(&id, &key))
-		apikey_revocation_remove(&key);
+	else
+	{
+		if (apikey_key_fetch_latest(&id, &key))
+			apikey_revocation_remove(&key);
+		/* The row goes later, or is going, and the project is not known then. */
+		apikey_deleted_note(row, APIKEY_LOCK_UPDATE_SKIP);
+	}
 	return true;
 }
 
