@@ -293,7 +293,7 @@ check_notices(ApikeyFinding *finding)
 	apikey_health_find(finding, lately ? APIKEY_HEALTH_WARN : APIKEY_HEALTH_OK,
 					   psprintf("%d waiting, " INT64_FORMAT " dropped", notices.waiting,
 								notices.dropped),
-					   lately ? "Whoever listens has to read apikey_events from the last id it knows: within the last hour not every event was notified." : NULL);
+					   lately ? "Whoever listens has to read what is new in apikey_events: within the last hour not every event was notified." : NULL);
 }
 
 /* How far a standby is behind with what it has received. */
