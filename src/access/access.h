@@ -129,6 +129,8 @@ extern void apikey_status_read(const ApikeyRow *key,
 							   ApikeyKeyState *state, ApikeySpan *span);
 extern ApikeyStatus apikey_status_at(const ApikeyKeyState *state,
 									 const ApikeySpan *span, TimestampTz now);
+extern bool apikey_status_ended(const ApikeyKeyState *state,
+								const ApikeySpan *span, TimestampTz now);
 extern const char *apikey_status_name(ApikeyStatus status);
 
 #endif							/* APIKEY_ACCESS_H */

@@ -170,6 +170,17 @@ apikey_status_at(const ApikeyKeyState *state, const ApikeySpan *span,
 	return state->replaced ? APIKEY_STATUS_RETIRING : APIKEY_STATUS_ACTIVE;
 }
 
+/*
+ * Is a key revoked, or past its end?  Of one that was replaced neither ever
+ * changes.  It may be called something else, as disabled.
+ */
+bool
+apikey_status_ended(const ApikeyKeyState *state, const ApikeySpan *span,
+					TimestampTz now)
+{
+	return state->revoked || now >= span->end;
+}
+
 /* What a status is called. */
 const char *
 apikey_status_name(ApikeyStatus status)

@@ -107,14 +107,15 @@ apikey_key_live(const ApikeyRow *key)
 		apikey_key_status(key, 0) != APIKEY_STATUS_REVOKED;
 }
 
-/* Is it over with a key, whatever becomes of others: revoked, or past its end? */
+/* Is it over with a key, whatever becomes of others? */
 bool
 apikey_key_ended(const ApikeyRow *key)
 {
-	return apikey_key_revoked(key) ||
-		(!key->nulls[APIKEY_KEY_EXPIRES_AT] &&
-		 DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]) <=
-		 GetCurrentTimestamp());
+	ApikeyKeyState state;
+	ApikeySpan	span;
+
+	apikey_status_read_own(key, &state, &span);
+	return apikey_status_ended(&state, &span, GetCurrentTimestamp());
 }
 
 /*

@@ -64,6 +64,18 @@ is(maker("SELECT try(\$\$SELECT apikey_rotate(apikey_id('$last'), '1 hour')\$\$)
 maker("SELECT apikey_revoke(apikey_id('$last'))");
 is(status($first), 'revoked', 'it is revoked with the last');
 
+# What was disabled with its successor, in its grace, ends with that.
+$first = maker(q{SELECT apikey_create('off')});
+$last = maker("SELECT apikey_rotate(apikey_id('$first'), '3 s')");
+is(maker("SELECT apikey_disable(apikey_id('$last'))", "SELECT apikey_enable(apikey_id('$last'))",
+		"SELECT string_agg(status, ' ' ORDER BY created_at) FROM apikeys WHERE name = 'off'"), 'disabled active',
+	'what a key has replaced stays disabled when that is enabled');
+$last = maker("SELECT rotate('$last', $most - 1, '1 hour')");
+sql("SELECT pg_sleep_until(expires_at) FROM apikeys WHERE id = apikey_id('$first')");
+is(maker("SELECT try(\$\$SELECT apikey_rotate(apikey_id('$last'), '1 hour')\$\$)"), 'done',
+	'which keeps nobody from rotating once its grace is over');
+is(status($first), 'disabled', 'while it is called that');
+
 # How many pages a statement looks at, which is rolled back.
 sub pages
 {
@@ -73,12 +85,32 @@ sub pages
 	return $1;
 }
 
-# Chains of keys that have ended, and what is asked of their first and last.
+# Chains of keys that have ended, and what is asked of their first and last.  What
+# has ended may be called something else: disabled since, or not begun.
+my %made = (
+	revoked => sub { my ($key, $count) = @_; maker("SELECT rotate('$key', $count, '0')") },
+	disabled => sub {
+		my ($key, $count, $name) = @_;
+		my $last = maker("SELECT rotate('$key', $count, '5 ms')");
+		maker('SELECT pg_sleep(0.01)', "SELECT count(apikey_disable(id)) FROM apikeys WHERE name = '$name' AND status = 'expired'");
+		return $last;
+	},
+	scheduled => sub {
+		my ($key, $count, $name) = @_;
+		maker("UPDATE apikeys SET starts_at = now() + interval '1 day' WHERE name = '$name'");
+		return maker("SELECT rotate('$key', $count, '5 ms')");
+	});
 my %chain;
-for my $count ($few, $many)
+for my $kind (sort keys %made)
 {
-	my $key = maker("SELECT apikey_create('ended-$count', rate_limit => 1000, credits => 1000000)");
-	$chain{$count} = [$key, maker("SELECT rotate('$key', $count, '0')")];
+	for my $count ($few, $many)
+	{
+		my $name = "$kind-$count";
+		my $key = maker("SELECT apikey_create('$name', rate_limit => 1000, credits => 1000000)");
+		$chain{$kind}{$count} = [$key, $made{$kind}->($key, $count, $name)];
+		# One that has ended before its rotation has is revoked.
+		cmp_ok(sql("SELECT count(*) FROM apikeys WHERE name = '$name' AND status = '$kind' AND rotated_to IS NOT NULL"), '>', 0.8 * $count, "$count are $kind");
+	}
 }
 my %call = (
 	'to verify the first' => sub { "SELECT FROM apikey_verify('$_[0]')" },
@@ -88,14 +120,17 @@ my %call = (
 	'to rotate the last with a grace' => sub { "SELECT apikey_rotate(apikey_id('$_[1]'), '1 hour')" },
 	'to disable the last' => sub { "SELECT apikey_disable(apikey_id('$_[1]'))" },
 	'to revoke the last' => sub { "SELECT apikey_revoke(apikey_id('$_[1]'))" },
-	'to delete the last' => sub { "SELECT apikey_delete(apikey_id('$_[1]'), confirm_name => 'ended-' || $_[2])" });
-for my $call (sort keys %call)
+	'to delete the last' => sub { "SELECT apikey_delete(apikey_id('$_[1]'), confirm_name => '$_[2]')" });
+for my $kind (sort keys %made)
 {
-	my ($short, $long);
-	# The first also finds what is dead in indexes, and marks it.
-	($short, $long) = map { pages($call{$call}->(@{ $chain{$_} }, $_)) } $few, $many for 1 .. 2;
-	note("$call: $short, $long pages");
-	cmp_ok($long, '<', 1.5 * $short + 20, "$call costs the same however often it was rotated");
+	for my $call (sort keys %call)
+	{
+		my ($short, $long);
+		# The first also finds what is dead in indexes, and marks it.
+		($short, $long) = map { pages($call{$call}->(@{ $chain{$kind}{$_} }, "$kind-$_")) } $few, $many for 1 .. 2;
+		note("$kind, $call: $short, $long pages");
+		cmp_ok($long, '<', 1.5 * $short + 20, "$call costs the same however often it was rotated: $kind");
+	}
 }
 
 # A late charge spends of what does not go with the key.
