@@ -26,9 +26,17 @@ extern bool apikey_deleted_forget(void);
 
 /*
  * A key in its grace has been replaced so many times at most, one after the
- * other, which bounds what is looked at for it.
+ * other, which bounds what is looked at for it; see chain.c.
  */
 #define APIKEY_REPLACED_MAX	100
+
+/* Of a key that has been replaced so many times. */
+typedef void (*ApikeyChainVisit) (ApikeyRow *key, int times, void *state);
+
+/* chain.c */
+extern void apikey_chain_visit_replaced(const ApikeyRow *key,
+										ApikeyChainVisit visit, void *state);
+extern bool apikey_chain_last(const ApikeyRow *key, ApikeyRow *last);
 
 /* apply.c */
 extern int64 apikey_apply_project(ApikeyTenant *tenant);
@@ -76,8 +84,6 @@ extern const ApikeyRow *apikey_manage_open_in_project(const pg_uuid_t *id,
 extern void apikey_manage_lock(const pg_uuid_t *id, ApikeyRow *key);
 extern void apikey_manage_require_current(const ApikeyRow *key);
 extern void apikey_manage_end(ApikeyRow *key, const char *reason);
-extern bool apikey_manage_replaced(const pg_uuid_t *first, pg_uuid_t *id,
-								   ApikeyRow *key);
 extern bool apikey_manage_revoke(const pg_uuid_t *id, text *reason);
 extern void apikey_manage_revoke_read(ApikeyRow *key, bool in_row,
 									  text *reason);

@@ -20,6 +20,9 @@ extern const ApikeyRow *apikey_issue_prepare(ApikeyRow *key,
 											 ApikeyTenant *tenant);
 extern text *apikey_issue_text(ApikeyRow *key, uint8 *digest);
 
+/* chain.c */
+extern void apikey_chain_require_near(ApikeyRow *key);
+
 /* key.c */
 extern bool apikey_key_live(const ApikeyRow *key);
 extern void apikey_key_refresh_names(ApikeyRow *key);
@@ -41,7 +44,6 @@ extern void apikey_live_require_room(const ApikeyRow *key,
 /* manage.c */
 pg_noreturn extern void apikey_manage_refuse_concurrent(const pg_uuid_t *id);
 extern void apikey_manage_remove_taken(ApikeyRow *key);
-extern void apikey_manage_require_near(const ApikeyRow *key);
 extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,
 											  text *reason);
 

@@ -121,55 +121,6 @@ apikey_manage_require_current(const ApikeyRow *key)
 }
 
 /*
- * Finds the next key that has to end with its successor: of what a key has
- * replaced, and what that had replaced before, one in its grace.  id is that of
- * the one before, and first that of the key itself.  Behind as many that have
- * ended as one in its grace can be away there is none.
- */
-bool
-apikey_manage_replaced(const pg_uuid_t *first, pg_uuid_t *id, ApikeyRow *key)
-{
-	for (int ended = 0; ended < APIKEY_REPLACED_MAX; ended++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!apikey_key_find_predecessor(id, key))
-			return false;
-		*id = *apikey_row_id(key);
-		/* A circle can only be made by hand. */
-		if (memcmp(id, first, sizeof(pg_uuid_t)) == 0)
-			return false;
-		if (!apikey_key_ended(key))
-			return true;
-	}
-	return false;
-}
-
-/*
- * Raises where a key that is to be replaced, and to have a grace, would leave one
- * behind in its grace that has been replaced as many times as may be.
- */
-void
-apikey_manage_require_near(const ApikeyRow *key)
-{
-	pg_uuid_t	id = *apikey_row_id(key);
-	ApikeyRow	replaced;
-
-	for (int i = 0; i < APIKEY_REPLACED_MAX; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!apikey_key_find_predecessor(&id, &replaced))
-			return;
-		id = *apikey_row_id(&replaced);
-	}
-	if (!apikey_key_ended(&replaced))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("API key \"%s\" is the last of %d rotations, and what the first replaced is in its grace yet",
-						apikey_id_string(apikey_row_id(key)), APIKEY_REPLACED_MAX),
-				 errhint("Revoke that one, or rotate without a grace, which revokes all that is in its grace.")));
-}
-
-/*
  * Locks a key where that waits for nobody.  A transaction that sees the past
  * cannot lock what has been changed since.
  */
@@ -195,32 +146,43 @@ revoke_key(ApikeyRow *key, bool in_row, text *reason)
 		apikey_key_revoke(key, reason);
 }
 
+/* How what a key has replaced ends with it. */
+typedef struct Ending
+{
+	bool		in_row;
+	text	   *reason;
+} Ending;
+
+static void
+revoke_replaced(ApikeyRow *key, int times pg_attribute_unused(), void *state)
+{
+	const Ending *ending = state;
+
+	revoke_key(key, ending->in_row, ending->reason);
+}
+
 /* Revokes, in the same way, what a key has replaced and is in its grace. */
 static void
-revoke_predecessors(const pg_uuid_t *first, bool in_row, text *reason)
+revoke_predecessors(const ApikeyRow *key, bool in_row, text *reason)
 {
-	pg_uuid_t	id = *first;
-	ApikeyRow	predecessor;
+	Ending		ending = {.in_row = in_row, .reason = reason};
 
-	while (apikey_manage_replaced(first, &id, &predecessor))
-		revoke_key(&predecessor, in_row, reason);
+	apikey_chain_visit_replaced(key, revoke_replaced, &ending);
 }
 
 /* What a locked key has replaced ends where it ends. */
 void
 apikey_manage_revoke_predecessors(const ApikeyRow *key, text *reason)
 {
-	revoke_predecessors(apikey_row_id(key), true, reason);
+	revoke_predecessors(key, true, reason);
 }
 
 /* Revokes a locked key, and what it has replaced, as nobody uses them. */
 void
 apikey_manage_end(ApikeyRow *key, const char *reason)
 {
-	pg_uuid_t	id = *apikey_row_id(key);
-
 	apikey_key_revoke(key, cstring_to_text(reason));
-	revoke_predecessors(&id, true, cstring_to_text(reason));
+	revoke_predecessors(key, true, cstring_to_text(reason));
 }
 
 /*
@@ -259,10 +221,10 @@ apikey_manage_revoke(const pg_uuid_t *id, text *reason)
 void
 apikey_manage_revoke_read(ApikeyRow *key, bool in_row, text *reason)
 {
-	pg_uuid_t	id = *apikey_row_id(key);
+	const ApikeyRow as_read = *key;
 
 	revoke_key(key, in_row, reason);
-	revoke_predecessors(&id, in_row, reason);
+	revoke_predecessors(&as_read, in_row, reason);
 }
 
 /* Is there nothing to disable? */
@@ -294,6 +256,12 @@ disable_key(ApikeyRow *key, bool in_row)
 	return true;
 }
 
+static void
+disable_replaced(ApikeyRow *key, int times pg_attribute_unused(), void *in_row)
+{
+	(void) disable_key(key, *(bool *) in_row);
+}
+
 /*
  * Disables a key, and what it has replaced, for whoever may; false where it
  * already was, or is revoked.  It waits for nobody, and in a project nobody
@@ -302,19 +270,19 @@ disable_key(ApikeyRow *key, bool in_row)
 bool
 apikey_manage_disable(const pg_uuid_t *id)
 {
-	pg_uuid_t	replaced = *id;
 	ApikeyRow	key;
+	ApikeyRow	as_read;
 	bool		found = find_key(id, &key);
 	bool		in_row;
 
 	authorize(id, found, APIKEY_RIGHT_DISABLE, &key);
 	if (apikey_key_status(&key, GetCurrentTimestamp()) == APIKEY_STATUS_REVOKED)
 		return false;
+	as_read = key;
 	in_row = above_all(&key);
 	if (!disable_key(&key, in_row))
 		return false;
-	while (apikey_manage_replaced(id, &replaced, &key))
-		(void) disable_key(&key, in_row);
+	apikey_chain_visit_replaced(&as_read, disable_replaced, &in_row);
 	return true;
 }
 
@@ -355,8 +323,7 @@ apikey_manage_take(const pg_uuid_t *id, ApikeyRow *key)
 void
 apikey_manage_remove_taken(ApikeyRow *key)
 {
-	revoke_predecessors(apikey_row_id(key), true,
-						cstring_to_text("successor deleted"));
+	revoke_predecessors(key, true, cstring_to_text("successor deleted"));
 	apikey_key_delete(key);
 }
 
@@ -389,7 +356,7 @@ apikey_manage_delete(const pg_uuid_t *id, const text *name)
 	}
 	if (!apikey_key_fetch_latest(id, &key))
 		apikey_manage_refuse_concurrent(id);
-	revoke_predecessors(id, true, cstring_to_text("successor deleted"));
+	revoke_predecessors(&key, true, cstring_to_text("successor deleted"));
 	apikey_revocation_remove(&key);
 }
 

@@ -136,7 +136,7 @@ retire(ApikeyRow *old, const ApikeyRow *successor, TimestampTz stops_at)
 		stops_at = Min(stops_at,
 					   DatumGetTimestampTz(old->values[APIKEY_KEY_EXPIRES_AT]));
 	if (stops_at > now)
-		apikey_manage_require_near(old);
+		apikey_chain_require_near(old);
 	apikey_row_set(old, APIKEY_KEY_ROTATED_TO,
 				   successor->values[APIKEY_KEY_ID]);
 	apikey_row_set(old, APIKEY_KEY_EXPIRES_AT, TimestampTzGetDatum(stops_at));

@@ -321,11 +321,16 @@ spend_all(ApikeyVerdict *verdict, const ApikeyRequirements *required)
 ApikeyCode
 apikey_bounds_spend(ApikeyVerdict *verdict, const ApikeyRequirements *required)
 {
-	if (!verdict->bounds->more)
+	if (!verdict->bounds->more && !verdict->bounds->far)
 		return spend_all(verdict, required);
-	apikey_complain(APIKEY_COMPLAINT_LIMITS,
-					"API key %s has more than %d limits, its own and those of where it belongs.",
-					apikey_id_string(verdict->id), APIKEY_BOUNDS_MAX);
+	if (verdict->bounds->far)
+		apikey_complain(APIKEY_COMPLAINT_CHAIN,
+						"API key %s has been replaced too many times in its grace.",
+						apikey_id_string(verdict->id));
+	else
+		apikey_complain(APIKEY_COMPLAINT_LIMITS,
+						"API key %s has more than %d limits, its own and those of where it belongs.",
+						apikey_id_string(verdict->id), APIKEY_BOUNDS_MAX);
 	return APIKEY_CODE_UNAVAILABLE;
 }
 

@@ -50,6 +50,8 @@ typedef struct ApikeyBounds
 {
 	int			count;
 	bool		more;			/* than are looked at: nothing is decided */
+	bool		far;			/* the key's own are too far away: nor is it, but
+								 * for one that has ended */
 	ApikeyBound list[FLEXIBLE_ARRAY_MEMBER];
 } ApikeyBounds;
 

@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
@@ -120,43 +119,6 @@ gather_limit(const ApikeyRow *limit, void *state)
 }
 
 /*
- * The key by which another is limited: itself, or the last that has replaced
- * it; false where it is over with the key, and that one is too far away, as none
- * is of a key in its grace.  A circle can only be made by hand; by Brent's way
- * it is noticed.
- */
-static bool
-read_last(const ApikeyRow *key, ApikeyRow *last)
-{
-	pg_uuid_t	seen = *apikey_row_id(key);
-	uint64		steps = 0;
-	uint64		room = 1;
-	int			replaced = 0;
-	ApikeyRow	row;
-
-	*last = *key;
-	while (!last->nulls[APIKEY_KEY_ROTATED_TO])
-	{
-		pg_uuid_t	next = *DatumGetUUIDP(last->values[APIKEY_KEY_ROTATED_TO]);
-
-		CHECK_FOR_INTERRUPTS();
-		if (++replaced == APIKEY_REPLACED_MAX + 1 && apikey_key_ended(key))
-			return false;
-		if (memcmp(&next, &seen, sizeof(pg_uuid_t)) == 0 ||
-			!apikey_key_fetch_latest(&next, &row))
-			break;
-		*last = row;
-		if (++steps == room)
-		{
-			seen = next;
-			room *= 2;
-			steps = 0;
-		}
-	}
-	return true;
-}
-
-/*
  * Has a key been replaced since it was read?  Then its limits are its
  * successor's, and it may have seemed to have none.
  */
@@ -215,10 +177,9 @@ gather(Gathering *gathering, ApikeyBoundHolder as, int rank,
 }
 
 /*
- * What a key is bound by itself, or as what has replaced it.  Its limits are
- * looked for after its row was read, so that none is missed that has gone to a
- * successor meanwhile.  One that is over, and was replaced very often since, is
- * bound by none, as one that is deleted.
+ * What a key is bound by itself, or as the last that has replaced it.  Its limits
+ * are looked for after its row was read, so that none is missed that has gone to
+ * a successor meanwhile.  Where that last one is too far away it is not known.
  */
 static void
 gather_own(Gathering *gathering, const ApikeyRow *key, bool any)
@@ -232,7 +193,8 @@ gather_own(Gathering *gathering, const ApikeyRow *key, bool any)
 	{
 		gathering->bounds->count = 0;
 		gathering->bounds->more = false;
-		if (!read_last(&from, &last))
+		gathering->bounds->far = !apikey_chain_last(&from, &last);
+		if (gathering->bounds->far)
 			return;
 		gather_short(gathering, &last);
 		before = gathering->bounds->count;
@@ -329,7 +291,7 @@ apikey_bounds_read(const ApikeyRow *key, const ApikeyTenant *tenant)
 		else if (apikey_key_project(key) == NULL && subject != NULL)
 			gather(&gathering, APIKEY_HOLDER_SUBJECT, 0, &holder);
 	}
-	if (gathering.bounds->count == 0)
+	if (gathering.bounds->count == 0 && !gathering.bounds->far)
 		return NULL;
 	qsort(gathering.bounds->list, gathering.bounds->count, sizeof(ApikeyBound),
 		  compare_bounds);
@@ -341,6 +303,6 @@ apikey_bounds_read(const ApikeyRow *key, const ApikeyTenant *tenant)
 const ApikeyRate *
 apikey_bounds_own_rate(const ApikeyBounds *bounds)
 {
-	return bounds != NULL && bounds->list[0].short_form &&
+	return bounds != NULL && bounds->count > 0 && bounds->list[0].short_form &&
 		bounds->list[0].kind == APIKEY_LIMIT_RATE ? &bounds->list[0].rate : NULL;
 }

@@ -30,7 +30,7 @@ refuse_now(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot charge the API key now"),
-			 errdetail("A limit has no room in shared memory, or the worker that leases of it does not answer, or there are more than a verification looks at."),
+			 errdetail("A limit has no room in shared memory, or the worker that leases of it does not answer, or there are more than a verification looks at, or the key has been replaced too many times in its grace."),
 			 errhint("Charge it again.")));
 }
 
@@ -161,6 +161,18 @@ count_units(const ApikeyVerdict *verdict, const int64 *taken)
 	}
 }
 
+/*
+ * Is it not known what a key is limited by?  One that has ended, and has been
+ * replaced very often, has none of its own, as one that is deleted.
+ */
+static bool
+is_unknown(const ApikeyVerdict *verdict)
+{
+	return verdict->bounds->more ||
+		(verdict->bounds->far &&
+		 !apikey_status_ended(&verdict->state, verdict->term, verdict->at));
+}
+
 /* Charges a key that has limits. */
 void
 apikey_charge_key(ApikeyVerdict *verdict, const ApikeyCosts *costs)
@@ -169,7 +181,7 @@ apikey_charge_key(ApikeyVerdict *verdict, const ApikeyCosts *costs)
 	TimestampTz wait_until = 0;
 	int64	   *taken = palloc0(bounds->count * sizeof(int64));
 
-	if (bounds->more)
+	if (is_unknown(verdict))
 		refuse_now();
 	apikey_tally_begin();
 	verdict->refused_by = -1;

@@ -41,6 +41,8 @@ static const struct
 	"This is so on a standby, and passes elsewhere once the worker \"apikey worker\" can run."},
 	[APIKEY_COMPLAINT_LIMITS] = {WARNING,
 	"Drop some of them by apikey_limit_drop()."},
+	[APIKEY_COMPLAINT_CHAIN] = {WARNING,
+	"Use the text of the last key that has replaced it."},
 	[APIKEY_COMPLAINT_STALE] = {LOG_SERVER_ONLY,
 	"See whether the primary can be reached, and what holds up replay here; \"apikey.max_staleness\" is the bound."},
 	[APIKEY_COMPLAINT_PARALLEL] = {LOG_SERVER_ONLY,

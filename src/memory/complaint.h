@@ -20,6 +20,7 @@ typedef enum ApikeyComplaint
 	APIKEY_COMPLAINT_ROOM,		/* a limit without a slot */
 	APIKEY_COMPLAINT_CREDITS,	/* they can be spent nowhere now */
 	APIKEY_COMPLAINT_LIMITS,	/* a key has more than are looked at */
+	APIKEY_COMPLAINT_CHAIN,		/* what has replaced it is too far away */
 	APIKEY_COMPLAINT_STALE,		/* what is here may be too old */
 	APIKEY_COMPLAINT_PARALLEL	/* what is here now cannot be read */
 } ApikeyComplaint;

@@ -269,6 +269,9 @@ deal_with_some(List *ids, void *state)
 {
 	const Place *place = state;
 	ApikeyWriter *writer = apikey_table_open(&apikey_use_table);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "apikey idle",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
 	ListCell   *cell;
 
 	foreach(cell, ids)
@@ -276,7 +279,10 @@ deal_with_some(List *ids, void *state)
 		CHECK_FOR_INTERRUPTS();
 		if (!deal_with(writer, place, lfirst(cell)))
 			place->pass->left = true;
+		MemoryContextReset(context);
 	}
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(context);
 	apikey_table_close(writer);
 }
 

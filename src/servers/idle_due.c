@@ -129,21 +129,34 @@ apikey_idle_due_at(const ApikeyRow *project, const ApikeyRow *use, TimestampTz s
 	return apikey_idle_first_due_at(project, since);
 }
 
+/* The search for the last use of what a key has replaced. */
+typedef struct Search
+{
+	const ApikeyRow *project;
+	TimestampTz since;
+} Search;
+
+static void
+take_replaced(ApikeyRow *key, int times pg_attribute_unused(), void *state)
+{
+	Search	   *search = state;
+	ApikeyRow	use;
+
+	apikey_idle_fetch_use_latest(apikey_row_id(key), &use);
+	search->since = Max(search->since,
+						apikey_idle_since(search->project, key, &use));
+}
+
 /* Since when a locked key is idle, with what it has replaced. */
 TimestampTz
 apikey_idle_since_with_replaced(const ApikeyRow *project, const ApikeyRow *key,
 								const ApikeyRow *use)
 {
-	TimestampTz since = apikey_idle_since(project, key, use);
-	pg_uuid_t	id = *apikey_row_id(key);
-	ApikeyRow	replaced;
+	Search		search = {
+		.project = project,
+		.since = apikey_idle_since(project, key, use)
+	};
 
-	while (apikey_manage_replaced(apikey_row_id(key), &id, &replaced))
-	{
-		ApikeyRow	its_use;
-
-		apikey_idle_fetch_use_latest(&id, &its_use);
-		since = Max(since, apikey_idle_since(project, &replaced, &its_use));
-	}
-	return since;
+	apikey_chain_visit_replaced(key, take_replaced, &search);
+	return search.since;
 }

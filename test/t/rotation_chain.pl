@@ -1,6 +1,7 @@
 # Of a key that is rotated again and again no call costs more for how often that
 # was: what is in its grace is near, and what has ended is not looked through.
-# Told by the pages that a statement looks at, which PostgreSQL counts.
+# Told by the pages that a statement looks at, which PostgreSQL counts, and by the
+# memory that a session takes.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -149,6 +150,71 @@ my ($short, $long) = map {
 } $few, $many;
 note("to purge: $short, $long pages");
 cmp_ok($long, '<', 9 * $short, 'to purge keys of one chain costs in proportion to them');
+
+# 0.1.0 kept nobody from rotating: its chains have no account of the rate.  Their
+# first is in its grace, behind more keys that have ended.
+sub old_chain
+{
+	my ($name, $count) = @_;
+	my $key = maker("SELECT apikey_create('$name')");
+	my $end = maker("SELECT rotate('$key', $count, '0')");
+	sql("UPDATE apikey_key SET rate_account = NULL WHERE name = '$name'",
+		"UPDATE apikey_key SET revoked_at = NULL, revoke_reason = NULL, expires_at = now() + interval '1 hour' WHERE id = apikey_id('$key')");
+	return ($key, $end);
+}
+sub code { return maker("SELECT code FROM apikey_verify('$_[0]')") }
+($first, $last) = old_chain('old', 300);
+is(code($first), 'valid', 'a key of 0.1.0 is in its grace however often it was replaced');
+is(maker('BEGIN', "SELECT try(\$\$SELECT apikey_rotate(apikey_id('$last'), '1 hour')\$\$)", 'ROLLBACK'), '55000', 'none is replaced in it once more');
+for my $how (['SELECT apikey_rotate(apikey_id($1))', 'revoked'], ['SELECT apikey_disable(apikey_id($1))', 'disabled'],
+	['SELECT apikey_revoke(apikey_id($1))', 'revoked'], [q{SELECT apikey_delete(apikey_id($1), 'old')}, 'revoked'])
+{
+	my ($call, $expected) = ($how->[0] =~ s/\$1/'$last'/r, $how->[1]);
+	is(maker('BEGIN', $call, "SELECT status FROM apikeys WHERE id = apikey_id('$first')", 'ROLLBACK'), $expected, "it is $expected with the last: $how->[0]");
+}
+my ($farthest, $end) = old_chain('older', 1001);
+is(code($farthest), 'unavailable', 'where it is too far away to be found, nothing is decided of it');
+is(code($end), 'valid', 'but of the last');
+like(slurp_file($node->logfile), qr/some API keys cannot be verified\n.*has been replaced too many times in its grace/, 'and the log says why');
+my $charge = "SELECT try(\$\$SELECT apikey_charge(apikey_id('$farthest'), '{\"requests\": 1}')\$\$)";
+is(maker($charge), '55000', 'nor is it charged');
+maker("SELECT apikey_revoke(apikey_id('$end'))");
+is(code($farthest), 'unavailable', 'that it is not revoked with the last gives it to nobody');
+sql("UPDATE apikey_key SET expires_at = now() WHERE id = apikey_id('$farthest')");
+is(code($farthest), 'expired', 'until it ends');
+is(maker($charge), 'done', 'when a charge is of what it is bound by elsewhere');
+# By hand one is brought that this version would not have left behind.
+($first, $last) = old_chain('by-hand', $most + 1);
+sql("UPDATE apikey_key SET rate_account = apikey_id('$first') WHERE id = apikey_id('$last')");
+is(code($first), 'unavailable', 'no other is as far away');
+
+# What is looked at takes no memory from one to the next.
+SKIP:
+{
+	my $metadata = sql(q{SELECT jsonb_build_object('m', string_agg(md5(i::text), '')) FROM generate_series(1, 1900) i});
+	my @big = map { maker("SELECT apikey_create('big-$_', metadata => '$metadata')") } 1, $most;
+	my @ends = (maker("SELECT rotate('$big[0]', 1, '1 hour')"), maker("SELECT rotate('$big[1]', $most, '1 hour')"));
+	my $session = $node->background_psql('postgres');
+	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+	skip 'no /proc', 2 if !-w "/proc/$pid/clear_refs";
+	my $peak = sub { slurp_file("/proc/$pid/status") =~ /^VmHWM:\s+(\d+)/m ? $1 : die };
+	# Shared memory counts once it has been looked at.
+	my $look = q{SELECT sum(length(metadata::text)) FROM apikey_key WHERE name LIKE 'big-%'};
+	for my $call (['verified', sub { "SELECT FROM apikey_verify('$big[$_[0]]', owner => 'maker')" }],
+		['revoked', sub { "BEGIN; SELECT apikey_revoke(apikey_id('$ends[$_[0]]')); ROLLBACK" }])
+	{
+		$session->query_safe($_) for $look, $call->[1]->(0), $call->[1]->(1), $look;
+		open my $clear, '>', "/proc/$pid/clear_refs" or die $!;
+		print $clear "5\n";
+		close $clear;
+		my $before = $peak->();
+		$session->query_safe($call->[1]->(1));
+		my $grown = $peak->() - $before;
+		note("$call->[0]: $grown kB");
+		cmp_ok($grown, '<', 3000, "one of $most with 60 kB of metadata each is $call->[0] in little memory");
+	}
+	$session->quit;
+}
 
 $node->stop;
 done_testing();
