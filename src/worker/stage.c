@@ -23,6 +23,7 @@
 #include "servers/servers.h"
 #include "worker/worker_internal.h"
 
+#define FLUSH_BATCH		250		/* keys in a step: two small rows of each */
 #define PROMPT_BATCH	8		/* leases before another look around */
 
 /*
@@ -180,9 +181,9 @@ flush_step(bool first)
 
 	if (first)
 		from = 0;
-	uses = apikey_usage_collect(&from, APIKEY_STEP_CHANGES, flush);
+	uses = apikey_usage_collect(&from, FLUSH_BATCH, flush);
 	begun |= uses != NIL;
-	more = list_length(uses) == APIKEY_STEP_CHANGES;
+	more = list_length(uses) == FLUSH_BATCH;
 	/* Collected outside the transaction, to be there after its commit. */
 	if (uses != NIL && apikey_step_begin())
 	{
