@@ -235,6 +235,7 @@ apikey_storage_open(Relation rel, ApikeyRelation table)
 	context = MemoryContextSwitchTo(estate->es_query_cxt);
 	writer->target = makeNode(ResultRelInfo);
 	InitResultRelInfo(writer->target, rel, 0, NULL, 0);
+	apikey_triggers_prepare(writer->target);
 	estate->es_opened_result_relations = list_make1(writer->target);
 	apikey_init_epq(&writer->epq, estate);
 	writer->locked = ExecInitExtraTupleSlot(estate, RelationGetDescr(rel),
@@ -436,15 +437,12 @@ static bool
 update_does_more(Relation rel)
 {
 	const TupleConstr *constraints = RelationGetDescr(rel)->constr;
-	char		off = SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA ?
-		TRIGGER_FIRES_ON_ORIGIN : TRIGGER_FIRES_ON_REPLICA;
 
 	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
 	{
 		const Trigger *trigger = &rel->trigdesc->triggers[i];
 
-		if (TRIGGER_FOR_UPDATE(trigger->tgtype) &&
-			trigger->tgenabled != TRIGGER_DISABLED && trigger->tgenabled != off)
+		if (TRIGGER_FOR_UPDATE(trigger->tgtype) && apikey_trigger_fires(trigger))
 			return true;
 	}
 	return constraints != NULL && constraints->has_generated_stored;

@@ -33,6 +33,10 @@ extern void apikey_catalog_require_local(Oid relid);
 #define APIKEY_TRIGGER_PREFIX	"apikey_"
 
 /* triggers.c */
+struct ResultRelInfo;
+struct Trigger;
+extern bool apikey_trigger_fires(const struct Trigger *trigger);
+extern void apikey_triggers_prepare(struct ResultRelInfo *target);
 extern struct TriggerDesc *apikey_triggers_read(Oid relid);
 extern bool apikey_triggers_missing(const struct TriggerDesc *there,
 									ApikeyRelation table);
@@ -69,8 +73,6 @@ typedef struct ApikeyOwnerScope
 /* owner.c */
 extern void apikey_owner_begin(ApikeyOwnerScope *before);
 extern void apikey_owner_end(const ApikeyOwnerScope *before);
-
-struct ResultRelInfo;
 
 /* What it takes to put a row into the indexes of a table. */
 typedef struct ApikeyIndexes ApikeyIndexes;

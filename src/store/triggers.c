@@ -75,6 +75,33 @@ static const struct
 	{APIKEY_REL_BEAT, "beat_arrived", ARRIVED_TOO}
 };
 
+/* Does a trigger fire in this session? */
+bool
+apikey_trigger_fires(const Trigger *trigger)
+{
+	char		off = SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA ?
+		TRIGGER_FIRES_ON_ORIGIN : TRIGGER_FIRES_ON_REPLICA;
+
+	return trigger->tgenabled != TRIGGER_DISABLED && trigger->tgenabled != off;
+}
+
+/*
+ * Looks up the functions of a table's triggers, for as long as rows are written:
+ * the first call would do so in memory that is given back with its row, and a
+ * function that sets something, or is its definer's, keeps there what it needs.
+ */
+void
+apikey_triggers_prepare(ResultRelInfo *target)
+{
+	const TriggerDesc *there = target->ri_TrigDesc;
+
+	for (int i = 0; there != NULL && i < there->numtriggers; i++)
+	{
+		if (apikey_trigger_fires(&there->triggers[i]))
+			fmgr_info(there->triggers[i].tgfoid, &target->ri_TrigFunctions[i]);
+	}
+}
+
 /*
  * The triggers of a table that is not open, as far as they are looked at here,
  * in the current memory context.
