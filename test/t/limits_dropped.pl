@@ -59,9 +59,10 @@ for my $removed (0, 1)
 # Nobody waits for who is dropping the project, nor he for who is deleting the key.
 for my $commits ('COMMIT', 'ROLLBACK')
 {
-	my $id = key("both$commits");
+	my $project = lc "both$commits";
+	my $id = key($project);
 	$holder->query_safe($_) for 'BEGIN', "SELECT apikey_delete('$id', 'ends')";
-	sql("SET statement_timeout = '10s'", "SELECT apikey_project_drop('acme/both$commits', 'acme/both$commits')");
+	sql("SET statement_timeout = '10s'", "SELECT apikey_project_drop('acme/$project', 'acme/$project')");
 	$holder->query_safe($commits);
 	sql('SELECT apikey_flush()');
 	is(sql("SELECT count(*) FROM apikey_key WHERE id = '$id'"), 0, "a key whose deletion's end is $commits");

@@ -22,6 +22,7 @@ my $most = 110;		# in a step; 100, and what is found together
 
 # What the worker writes, by transaction.
 sql(q{CREATE TABLE written (step xid8, what text);
+	-- with SET, which has the call of a function keep something from row to row
 	CREATE FUNCTION note_written() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
 	BEGIN
 		INSERT INTO written VALUES (pg_current_xact_id(), TG_OP || ' ' || TG_TABLE_NAME);
@@ -35,7 +36,7 @@ sql(q{CREATE TABLE written (step xid8, what text);
 		FOREACH name IN ARRAY '{apikey_key,apikey_usage,apikey_history,apikey_event,apikey_revocation,apikey_deleted}'::text[]
 		LOOP
 			EXECUTE format('DROP TRIGGER IF EXISTS note ON %1$I;
-				CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON %1$I FOR EACH ROW EXECUTE FUNCTION note_written();
+				CREATE TRIGGER note BEFORE INSERT OR UPDATE OR DELETE ON %1$I FOR EACH ROW EXECUTE FUNCTION note_written();
 				ALTER TABLE %1$I ENABLE ALWAYS TRIGGER note', name);
 		END LOOP;
 		TRUNCATE written;
@@ -99,11 +100,11 @@ sql(qq{SELECT count(apikey_create('beside-' || i)) FROM generate_series(1, $many
 steps("(SELECT count(*) FROM apikey_key WHERE revoke_reason = 'beside') = $many AND NOT EXISTS (SELECT FROM apikey_revocation)",
 	'revocations beside rows');
 
-sql(qq{SELECT count(*) FROM apikeys WHERE name LIKE 'beside-%' AND apikey_delete(id);
+sql(qq{SELECT apikey_delete(id, name) FROM apikeys WHERE name LIKE 'beside-%';
 	UPDATE apikey_deleted SET deleted_at = now() - interval '2 days'});
 steps('NOT EXISTS (SELECT FROM apikey_deleted)', 'what is kept of deleted keys');
 
-sql(q{ALTER SYSTEM SET apikey.event_retention = '10 days'; SELECT pg_reload_conf();
+sql(q{ALTER SYSTEM SET apikey.event_retention = '10d'; SELECT pg_reload_conf();
 	SET session_replication_role = replica; UPDATE apikey_event SET at = at - interval '20 days' WHERE id < (SELECT max(id) FROM apikey_event)});
 steps('(SELECT count(*) FROM apikey_event) <= 1', 'events that are too old');
 
