@@ -18,7 +18,7 @@ sub sql { return $node->safe_psql('postgres', @_) }
 sql('CREATE EXTENSION apikey CASCADE');
 
 my $many = 450;
-my $most = 110;		# in a step; 100, and what is found together
+my $most = 110;		# in a step; 100, and what is found together; of the flush 250
 
 # What the worker writes, by transaction.
 sql(q{CREATE TABLE written (step xid8, what text);
@@ -56,7 +56,7 @@ sql(q{CREATE TABLE written (step xid8, what text);
 # Has the worker all done, a few rows at a time?
 sub steps
 {
-	my ($done, $what) = @_;
+	my ($done, $what, $most) = (@_, $most);
 	sql('SELECT watch()');
 	my $all;
 	for (1 .. 10)
@@ -76,7 +76,7 @@ sub steps
 sql(qq{SELECT apikey_organization_create('acme'), apikey_project_create('acme/pay');
 	CREATE TABLE keys AS SELECT i, apikey_create('used-' || i) AS key FROM generate_series(1, $many) i;
 	SELECT count(code) FROM keys, apikey_verify(key)});
-steps("(SELECT count(*) FROM apikeys WHERE use_count = 1) = $many AND (SELECT count(*) FROM apikey_history) = $many", 'uses and their history');
+steps("(SELECT count(*) FROM apikeys WHERE use_count = 1) = $many AND (SELECT count(*) FROM apikey_history) = $many", 'uses and their history', 260);
 
 sql(qq{SET session_replication_role = replica; UPDATE apikey_history SET starts_at = starts_at - interval '20 days'});
 steps("(SELECT count(*) FROM apikey_history WHERE step = '1 day') > 0 AND (SELECT count(*) FROM apikey_history WHERE step = '1 hour') = 0",
