@@ -43,8 +43,10 @@ extern void apikey_member_new_id(const ApikeyTenant *tenant, Oid member,
 
 /* standing.c */
 extern void apikey_standing_note(const ApikeyTenant *tenant);
+extern List *apikey_standing_ending(const ApikeyTenant *tenant,
+									const pg_uuid_t *id);
 extern void apikey_standing_ended(const ApikeyTenant *tenant,
-								  const pg_uuid_t *id);
+								  const List *committing);
 
 /* viewer.c */
 extern void apikey_viewer_memberships(ApikeyViewer *viewer,

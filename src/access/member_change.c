@@ -164,9 +164,13 @@ change_row(const ApikeyTenant *tenant, ApikeyRow *row, bool last_owner,
 	const text *subject = apikey_row_text(row, APIKEY_MEMBER_SUBJECT);
 	bool		stands = apikey_member_stands(row);
 	ApikeyRole	before = apikey_row_role(row, APIKEY_MEMBER_ROLE);
+	bool		owner = stands && before == APIKEY_ROLE_OWNER;
+	List	   *committing = NIL;
 
 	if (last_owner)
 		refuse_last_owner(tenant);
+	if (owner)
+		committing = apikey_standing_ending(tenant, apikey_row_id(row));
 	apikey_row_set(row, APIKEY_MEMBER_ROLE, apikey_role_datum(role));
 	apikey_row_set_pointer(row, APIKEY_MEMBER_MEMBER_NAME,
 						   apikey_role_name_text(member, NULL));
@@ -174,8 +178,8 @@ change_row(const ApikeyTenant *tenant, ApikeyRow *row, bool last_owner,
 	apikey_event_member(tenant, stands ? APIKEY_EVENT_MEMBER_CHANGED :
 						APIKEY_EVENT_MEMBER_ADDED, member, subject, role,
 						stands ? before : APIKEY_ROLE_NONE);
-	if (stands && before == APIKEY_ROLE_OWNER)
-		apikey_standing_ended(tenant, apikey_row_id(row));
+	if (owner)
+		apikey_standing_ended(tenant, committing);
 }
 
 /* Adds a member, or changes its role. */
@@ -223,17 +227,22 @@ apikey_member_remove_from(const ApikeyTenant *tenant, Oid member,
 {
 	ApikeyRow	row;
 	bool		last_owner;
+	bool		owner;
+	List	   *committing = NIL;
 
 	if (!find_member(tenant, member, subject, &row, &last_owner))
 		return false;
 	if (last_owner)
 		refuse_last_owner(tenant);
+	owner = apikey_row_role(&row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER;
+	if (owner)
+		committing = apikey_standing_ending(tenant, apikey_row_id(&row));
 	apikey_member_end(&row);
 	apikey_member_note_removed(tenant, member, subject, apikey_row_id(&row));
 	apikey_event_member(tenant, APIKEY_EVENT_MEMBER_REMOVED, member, subject,
 						apikey_row_role(&row, APIKEY_MEMBER_ROLE),
 						APIKEY_ROLE_NONE);
-	if (apikey_row_role(&row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER)
-		apikey_standing_ended(tenant, apikey_row_id(&row));
+	if (owner)
+		apikey_standing_ended(tenant, committing);
 	return true;
 }

@@ -14,18 +14,22 @@
  * Time may pass between that look and the commit, as much as whoever commits
  * likes.  Who ends a membership is not to wait for that.  So each looks for the
  * other: who commits claims the row by which it is an owner, and then looks
- * whether somebody ends that; who ends it does so, and then looks whether the
- * row is claimed.  Where it is for longer than a moment, the members that the
- * claiming transaction has made or changed are removed beside their rows.
+ * whether somebody ends that; who is to end it claims the tenant, and then looks
+ * by whom the row is claimed.  The members that these transactions have made or
+ * changed are removed beside their rows, unless they roll back within a moment.
+ * Whether they have committed by then does not matter: everybody sees when a
+ * removal begins.
+ *
+ * Nobody passes its look while the tenant is claimed.  Else one of those members
+ * could make others, which nobody would look for, before it is removed itself.
  *
  * Nobody is asked when a prepared transaction commits, so none is prepared.
  */
 #include "postgres.h"
 
-#include "access/subtrans.h"
-#include "access/transam.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "storage/procarray.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -207,7 +211,7 @@ apikey_standing_note(const ApikeyTenant *tenant)
 	*noted = standing;
 }
 
-/* A member's row as what is claimed, which everybody sees: no id is told by it. */
+/* A row as what is claimed, which everybody sees: no id is told by it. */
 typedef struct Claimed
 {
 	Oid			number;
@@ -221,6 +225,23 @@ claimed(const pg_uuid_t *id)
 	Claimed		result = {(Oid) hash, (uint16) (hash >> 32)};
 
 	return result;
+}
+
+/* Is somebody else about to end that one is an owner of a tenant? */
+static bool
+end_begun(const ApikeyTable *table, const pg_uuid_t *tenant)
+{
+	Claimed		claim = claimed(tenant);
+
+	return apikey_claimed(table, claim.number, claim.part);
+}
+
+static bool
+end_begun_around(const Standing *standing)
+{
+	return end_begun(&apikey_organization_table, &standing->organization) ||
+		(standing->in_project &&
+		 end_begun(&apikey_project_table, &standing->project));
 }
 
 static bool
@@ -259,7 +280,8 @@ stands_still(const Standing *standing)
 
 		apikey_claim_shared(&apikey_member_table, claim.number, claim.part);
 		/* Who commits in between is seen in the snapshot that comes after. */
-		if (!being_ended(id) && has_id(others_rows(standing), id))
+		if (!end_begun_around(standing) && !being_ended(id) &&
+			has_id(others_rows(standing), id))
 			return true;
 		apikey_claim_shared_end(&apikey_member_table, claim.number, claim.part);
 	}
@@ -292,82 +314,97 @@ ApikeyTransactionPart apikey_standing_transaction = {
 	.before = look_again
 };
 
-/* Who claims a row, to commit, and has not done so a moment later? */
-static List *
-committing(const pg_uuid_t *id)
+static const ApikeyTable *
+tenant_table(const ApikeyTenant *tenant)
 {
-	Claimed		claim = claimed(id);
-	List	   *found;
-
-	for (int i = 0; i < MOMENT; i++)
-	{
-		found = apikey_claimants(&apikey_member_table, claim.number,
-								 claim.part);
-		if (found == NIL)
-			return NIL;
-		CHECK_FOR_INTERRUPTS();
-		pg_usleep(1000);
-	}
-	return found;
+	return tenant->is_project ? &apikey_project_table :
+		&apikey_organization_table;
 }
 
-/* A search for rows that some transactions have written, and not committed. */
-typedef struct Undoing
+static Claimed
+claimed_tenant(const ApikeyTenant *tenant)
 {
-	SnapshotData dirty;
-	const List *committing;
-	List	   *rows;
-} Undoing;
-
-static bool
-undo_visit(const ApikeyRow *row, void *state)
-{
-	Undoing    *undoing = state;
-	TransactionId writer = undoing->dirty.xmin;
-	ApikeyRow  *copy;
-
-	if (!TransactionIdIsValid(writer) ||
-		!list_member_oid(undoing->committing,
-						 SubTransGetTopmostTransaction(writer)))
-		return true;
-	copy = palloc(sizeof(ApikeyRow));
-	*copy = *row;
-	undoing->rows = lappend(undoing->rows, copy);
-	return true;
-}
-
-/* Removes a member beside its row, which is not committed, and tells so. */
-static void
-undo_row(const ApikeyTenant *tenant, const ApikeyRow *row)
-{
-	ApikeyTenant project;
-	const pg_uuid_t *id = apikey_row_uuid(row, APIKEY_MEMBER_PROJECT);
-
-	apikey_revocation_insert(apikey_row_id(row), NULL,
-							 APIKEY_BESIDE_MEMBER_REMOVED);
-	if (id != NULL && apikey_tenant_fetch_project(id, &project))
-		tenant = &project;
-	apikey_event_member(tenant, APIKEY_EVENT_MEMBER_REMOVED,
-						apikey_member_oid(row),
-						apikey_row_text(row, APIKEY_MEMBER_SUBJECT),
-						apikey_row_role(row, APIKEY_MEMBER_ROLE),
-						APIKEY_ROLE_NONE);
+	return claimed(tenant->is_project ? apikey_tenant_project(tenant) :
+				   apikey_tenant_organization(tenant));
 }
 
 /*
- * The caller has ended, by the row of that id, that somebody is an owner of a
- * tenant.
+ * The caller is about to end, by the row of that id, that somebody is an owner of
+ * a tenant.  Returns which transactions rest on that and may have looked already.
  */
-void
-apikey_standing_ended(const ApikeyTenant *tenant, const pg_uuid_t *id)
+List *
+apikey_standing_ending(const ApikeyTenant *tenant, const pg_uuid_t *id)
 {
-	Undoing		undoing = {.committing = committing(id)};
-	ScanKeyData keys[2];
-	ListCell   *cell;
+	Claimed		begun = claimed_tenant(tenant);
+	Claimed		claim = claimed(id);
 
-	if (undoing.committing == NIL)
-		return;
-	InitDirtySnapshot(undoing.dirty);
+	apikey_claim_shared(tenant_table(tenant), begun.number, begun.part);
+	return apikey_claimants(&apikey_member_table, claim.number, claim.part);
+}
+
+/* What they are about to commit is awaited, but for no longer than a moment. */
+static void
+await(const List *committing)
+{
+	const ListCell *cell;
+	int			left = MOMENT;
+
+	foreach(cell, committing)
+	{
+		while (left > 0 && TransactionIdIsInProgress(lfirst_oid(cell)))
+		{
+			CHECK_FOR_INTERRUPTS();
+			pg_usleep(1000);
+			left--;
+		}
+	}
+}
+
+/* A member that is removed beside its row. */
+typedef struct Undone
+{
+	pg_uuid_t	id;
+	bool		in_project;
+	pg_uuid_t	project;
+	Oid			member;
+	text	   *subject;		/* or NULL */
+	ApikeyRole	role;
+} Undone;
+
+/* Versions of a row come one after the other, the last one last. */
+static bool
+collect_undone(const ApikeyRow *row, void *state)
+{
+	List	  **found = state;
+	const pg_uuid_t *project = apikey_row_uuid(row, APIKEY_MEMBER_PROJECT);
+	const text *subject = apikey_row_text(row, APIKEY_MEMBER_SUBJECT);
+	Undone	   *undone;
+
+	if (*found == NIL ||
+		memcmp(llast(*found), apikey_row_id(row), UUID_LEN) != 0)
+	{
+		undone = palloc0(sizeof(Undone));
+		undone->id = *apikey_row_id(row);
+		undone->in_project = project != NULL;
+		if (project != NULL)
+			undone->project = *project;
+		undone->member = apikey_member_oid(row);
+		if (subject != NULL)
+			undone->subject = DatumGetTextPCopy(PointerGetDatum(subject));
+		*found = lappend(*found, undone);
+	}
+	undone = llast(*found);
+	undone->role = apikey_row_role(row, APIKEY_MEMBER_ROLE);
+	return true;
+}
+
+/* Which members of a tenant have these transactions made or changed? */
+static List *
+find_undone(const ApikeyTenant *tenant, const List *committing)
+{
+	ScanKeyData keys[2];
+	List	   *found = NIL;
+
 	ScanKeyInit(&keys[0], APIKEY_MEMBER_ORGANIZATION + 1,
 				BTEqualStrategyNumber, F_UUID_EQ,
 				UUIDPGetDatum(apikey_tenant_organization(tenant)));
@@ -375,9 +412,57 @@ apikey_standing_ended(const ApikeyTenant *tenant, const pg_uuid_t *id)
 		ScanKeyInit(&keys[1], APIKEY_MEMBER_PROJECT + 1,
 					BTEqualStrategyNumber, F_UUID_EQ,
 					UUIDPGetDatum(apikey_tenant_project(tenant)));
-	apikey_table_scan(&apikey_member_table, APIKEY_REL_MEMBER_WHO, keys,
-					  tenant->is_project ? 2 : 1, &undoing.dirty, undo_visit,
-					  &undoing);
-	foreach(cell, undoing.rows)
-		undo_row(tenant, lfirst(cell));
+	apikey_table_walk_written(&apikey_member_table, APIKEY_REL_MEMBER_WHO,
+							  keys, tenant->is_project ? 2 : 1, committing,
+							  collect_undone, &found);
+	return found;
+}
+
+/* Removes a member beside its row, and tells so. */
+static void
+undo(const ApikeyTenant *tenant, const Undone *undone)
+{
+	ApikeyTenant project;
+
+	apikey_revocation_insert(&undone->id, NULL, APIKEY_BESIDE_MEMBER_REMOVED);
+	if (undone->in_project &&
+		apikey_tenant_fetch_project(&undone->project, &project))
+		tenant = &project;
+	apikey_event_member(tenant, APIKEY_EVENT_MEMBER_REMOVED, undone->member,
+						undone->subject, undone->role, APIKEY_ROLE_NONE);
+}
+
+/* Each in memory that is given back. */
+static void
+undo_all(const ApikeyTenant *tenant, const List *found)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "apikey undoing",
+												  ALLOCSET_DEFAULT_SIZES);
+	const ListCell *cell;
+
+	foreach(cell, found)
+	{
+		MemoryContext outer = MemoryContextSwitchTo(context);
+
+		CHECK_FOR_INTERRUPTS();
+		undo(tenant, lfirst(cell));
+		MemoryContextSwitchTo(outer);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+}
+
+/* It has ended that, while these transactions were there. */
+void
+apikey_standing_ended(const ApikeyTenant *tenant, const List *committing)
+{
+	Claimed		begun = claimed_tenant(tenant);
+
+	if (committing != NIL)
+	{
+		await(committing);
+		undo_all(tenant, find_undone(tenant, committing));
+	}
+	apikey_claim_shared_end(tenant_table(tenant), begun.number, begun.part);
 }

@@ -216,6 +216,13 @@ extern bool apikey_table_fetch_hinted(const ApikeyTable *table,
 extern bool apikey_table_fetch_latest(const ApikeyTable *table,
 									  const pg_uuid_t *id, ApikeyRow *row);
 
+/* written.c */
+extern void apikey_table_walk_written(const ApikeyTable *table,
+									  ApikeyRelation index,
+									  const ScanKeyData *keys, int nkeys,
+									  const List *writers, ApikeyVisit visit,
+									  void *state);
+
 /* turns.c */
 extern void apikey_turns_begin(ApikeyTurns *turns, ApikeyVisit visit,
 							   void *state);
@@ -239,6 +246,7 @@ extern void apikey_claim_shared(const ApikeyTable *table, Oid number,
 								uint16 part);
 extern void apikey_claim_shared_end(const ApikeyTable *table, Oid number,
 									uint16 part);
+extern bool apikey_claimed(const ApikeyTable *table, Oid number, uint16 part);
 extern List *apikey_claimants(const ApikeyTable *table, Oid number,
 							  uint16 part);
 

@@ -333,6 +333,18 @@ apikey_claim_shared_end(const ApikeyTable *table, Oid number, uint16 part)
 	(void) LockRelease(&tag, AccessShareLock, false);
 }
 
+/* Does somebody else claim it? */
+bool
+apikey_claimed(const ApikeyTable *table, Oid number, uint16 part)
+{
+	LOCKTAG		tag;
+
+	set_tag(&tag, table, number, part);
+	return VirtualTransactionIdIsValid(*GetLockConflicts(&tag,
+														 AccessExclusiveLock,
+														 NULL));
+}
+
 /* Which other transactions that have written something claim it: their ids. */
 List *
 apikey_claimants(const ApikeyTable *table, Oid number, uint16 part)
