@@ -234,6 +234,36 @@ SELECT apikey_project_drop('acme/pay', 'acme/pay');
 SELECT apikey_project_drop('acme/none', 'acme/none');
 SELECT apikey_organization_drop('acme', 'acme');
 
+-- So many members are added or changed in a transaction, also by what is rolled
+-- back in it, and no more: whoever removes who has done so is to be done soon.
+SET ROLE regress_apikey_olga;
+BEGIN;
+SELECT apikey_organization_create('many') IS NOT NULL AS made;
+CREATE FUNCTION pg_temp.add_many(project text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	PERFORM apikey_project_create(project || '-' || p) FROM generate_series(1, 50) AS p;
+	FOR p IN 1 .. 50 LOOP
+		PERFORM apikey_member_add(project || '-' || p, 'regress_apikey_dora', 'developer', 'user-' || s) FROM generate_series(1, 100) AS s;
+	END LOOP;
+END $$;
+SAVEPOINT one;
+SELECT pg_temp.add_many('many/a');
+ROLLBACK TO one;
+SELECT pg_temp.add_many('many/b');
+SAVEPOINT two;
+SELECT apikey_member_add('many/b-1', 'regress_apikey_dora', 'developer', 'another');
+ROLLBACK TO two;
+SELECT apikey_member_add('many/b-1', 'regress_apikey_dora', 'admin', 'user-1');
+ROLLBACK TO two;
+SELECT apikey_member_add('many/b-1', 'regress_apikey_dora', 'developer', 'user-1');
+SELECT apikey_member_remove('many/b-1', 'regress_apikey_dora', 'user-1');
+RESET ROLE;
+SELECT apikey_member_add('many/b-1', 'regress_apikey_dora', 'developer', 'another');
+ROLLBACK;
+SET ROLE regress_apikey_olga;
+BEGIN;
+SELECT apikey_member_add('acme/pay', 'regress_apikey_dora', 'developer', 'another');
+ROLLBACK;
+RESET ROLE;
 -- Dropping asks for the name, takes all that is below, and keeps the trail.
 SET ROLE regress_apikey_olga;
 SELECT apikey_project_drop('acme/pay', 'pay');

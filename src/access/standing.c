@@ -42,6 +42,15 @@
 
 #define MOMENT	100				/* milliseconds */
 
+/*
+ * Whoever removes an owner has to remove what that has changed, too, and is to be
+ * done with it soon.
+ */
+#define CHANGED_MOST	10000	/* members, in a transaction */
+
+/* What is rolled back counts: it is in the way of who looks for the rest. */
+static int	changed = 0;
+
 /* Somebody who has changed members of a tenant as an owner of it. */
 typedef struct Standing
 {
@@ -179,6 +188,18 @@ noted_already(const Standing *standing)
 	return false;
 }
 
+static void
+count_changed(void)
+{
+	if (changed == CHANGED_MOST)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("cannot add or change more than %d members in a transaction",
+						CHANGED_MOST),
+				 errhint("Commit in between.")));
+	changed++;
+}
+
 /*
  * The caller, an owner of a tenant, makes a member there or changes its role.
  * Superusers are asked nothing later.
@@ -193,6 +214,7 @@ apikey_standing_note(const ApikeyTenant *tenant)
 
 	if (superuser())
 		return;
+	count_changed();
 	standing.subject = apikey_principal_subject();
 	standing.organization = *apikey_tenant_organization(tenant);
 	standing.in_project = project != NULL;
@@ -309,9 +331,16 @@ look_again(bool prepare)
 	}
 }
 
+static void
+forget_changed(ApikeyEnd end pg_attribute_unused())
+{
+	changed = 0;
+}
+
 ApikeyTransactionPart apikey_standing_transaction = {
 	.size = sizeof(Standing),
-	.before = look_again
+	.before = look_again,
+	.end = forget_changed
 };
 
 static const ApikeyTable *
