@@ -107,6 +107,19 @@ SELECT statement, regress_subjects_with(statement) FROM unnest(ARRAY[
 	$$ALTER ROLE regress_apikey_anna IN DATABASE postgres SET apikey.subject_setting = 'my.user'$$,
 	$$ALTER ROLE regress_apikey_anna SET apikey.subject_setting = ''$$,
 	$$ALTER DATABASE regress_apikey_health SET my.subject_setting = 'apikey.subject_setting'$$]) AS statement;
+-- others' keys that are gone, and stay in the way: no more than so many are looked at
+BEGIN;
+SET LOCAL ROLE regress_apikey_anna;
+SELECT count(apikey_create('gone-' || i, subject => 'user-0')) FROM generate_series(1, 800) AS i;
+RESET ROLE;
+DELETE FROM apikey_key WHERE subject = 'user-0';
+SELECT value FROM regress_subjects();
+SET LOCAL ROLE regress_apikey_anna;
+SELECT count(apikey_create('gone-' || i, subject => 'user-0')) FROM generate_series(1, 300) AS i;
+RESET ROLE;
+DELETE FROM apikey_key WHERE subject = 'user-0';
+SELECT * FROM regress_subjects();
+ROLLBACK;
 -- a pepper that is there
 \set pepper `umask 077; file=$(mktemp /tmp/apikey_regress_XXXXXX); printf 'a pepper of the regression tests, of 32 bytes at least\n' >"$file"; echo "$file"`
 SET apikey.pepper_file = :'pepper';

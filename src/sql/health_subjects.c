@@ -25,7 +25,7 @@
 #include "rows/rows.h"
 #include "sql/health.h"
 
-#define OWNERS_MAX		500		/* are looked at */
+#define ENTRIES_MAX		1000	/* of keys are looked at, also of those that are gone */
 
 /* Do settings that are kept for a database or role name where subjects are? */
 static bool
@@ -98,34 +98,40 @@ see_first(const ApikeyRow *key, void *state)
 	return false;
 }
 
-/* Steps from owner to owner. */
+/* Steps from owner to owner.  *all: so many of them that there is no other one. */
 static bool
-keys_have_subjects(void)
+keys_have_subjects(bool *all)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
 	Owned		owned = {.found = true};
+	int			left = ENTRIES_MAX;
 
-	for (int i = 0; i < OWNERS_MAX && owned.found && !owned.subject; i++)
+	while (owned.found && !owned.subject)
 	{
 		ScanKeyData key;
 
 		ScanKeyInit(&key, APIKEY_KEY_OWNER + 1, BTGreaterStrategyNumber,
 					F_OIDGT, ObjectIdGetDatum(owned.owner));
 		owned.found = false;
-		apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_OWNER_SUBJECT,
-						  &key, 1, snapshot, see_first, &owned);
+		apikey_table_visit_first(&apikey_key_table,
+								 APIKEY_REL_KEY_OWNER_SUBJECT, &key, 1,
+								 snapshot, &left, see_first, &owned);
 	}
 	UnregisterSnapshot(snapshot);
+	*all = left > 0;
 	return owned.subject;
 }
 
 void
 apikey_check_subjects(ApikeyFinding *finding)
 {
+	bool		all;
+
 	if (apikey_principal_subjects_in_use())
 		apikey_health_find(finding, APIKEY_HEALTH_OK, "kept apart", NULL);
-	else if (!keys_have_subjects())
-		apikey_health_find(finding, APIKEY_HEALTH_OK, "none", NULL);
+	else if (!keys_have_subjects(&all))
+		apikey_health_find(finding, APIKEY_HEALTH_OK,
+						   all ? "none" : "not looked at", NULL);
 	else if (set_for_some(MyDatabaseId) || set_for_some(InvalidOid))
 		apikey_health_find(finding, APIKEY_HEALTH_OK, "kept apart in other sessions", NULL);
 	else

@@ -231,6 +231,38 @@ apikey_scan_any(Relation rel, Relation index, Snapshot snapshot, int most,
 	return any;
 }
 
+/*
+ * The next row among so many entries of an index, from which those are taken off
+ * that were looked at; NULL where none is found before they are used up.
+ */
+HeapTuple
+apikey_scan_next_among(ApikeyScan *scan, int *entries)
+{
+	IndexScanDesc of_index = scan->scan->iscan;
+	TupleTableSlot *slot = scan->scan->slot;
+	Uncounted	uncounted;
+	volatile HeapTuple tuple = NULL;
+
+	begin_uncounted(&uncounted, scan->rel, scan->index);
+	PG_TRY();
+	{
+		while (tuple == NULL && *entries > 0 &&
+			   index_getnext_tid(of_index, ForwardScanDirection) != NULL)
+		{
+			CHECK_FOR_INTERRUPTS();
+			--*entries;
+			if (index_fetch_heap(of_index, slot))
+				tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
+		}
+	}
+	PG_FINALLY();
+	{
+		end_uncounted(&uncounted);
+	}
+	PG_END_TRY();
+	return tuple;
+}
+
 /* Begins anew, for other values of the same columns; no row is pinned until then. */
 void
 apikey_scan_again(ApikeyScan *scan, const ScanKeyData *keys)

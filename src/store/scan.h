@@ -32,6 +32,7 @@ extern void apikey_scan_begin(ApikeyScan *scan, Relation rel, Relation index,
 							  Snapshot snapshot, const ScanKeyData *keys,
 							  int nkeys);
 extern HeapTuple apikey_scan_next(ApikeyScan *scan, ScanDirection direction);
+extern HeapTuple apikey_scan_next_among(ApikeyScan *scan, int *entries);
 extern bool apikey_scan_any(Relation rel, Relation index, Snapshot snapshot,
 							int most, bool *own);
 extern void apikey_scan_again(ApikeyScan *scan, const ScanKeyData *keys);

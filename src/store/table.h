@@ -216,6 +216,13 @@ extern bool apikey_table_fetch_hinted(const ApikeyTable *table,
 extern bool apikey_table_fetch_latest(const ApikeyTable *table,
 									  const pg_uuid_t *id, ApikeyRow *row);
 
+/* first.c */
+extern void apikey_table_visit_first(const ApikeyTable *table,
+									 ApikeyRelation index,
+									 const ScanKeyData *keys, int nkeys,
+									 Snapshot snapshot, int *entries,
+									 ApikeyVisit visit, void *state);
+
 /* written.c */
 extern void apikey_table_walk_written(const ApikeyTable *table,
 									  ApikeyRelation index,
