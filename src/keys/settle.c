@@ -132,7 +132,10 @@ apikey_revocation_settle_found(ApikeyPass *pass)
 	List	   *found;
 
 	if (!apikey_revocation_any() || subscribed())
+	{
+		pass->begun = false;
 		return false;
+	}
 	if (!pass->begun)
 		apikey_pass_begin(pass);
 	found = find_next(&pass->id);
