@@ -278,46 +278,55 @@ settle_step(bool first pg_attribute_unused())
 	return more;
 }
 
+/*
+ * A step of a pass that is due, or that is under way; true while there is more.
+ * What was asked for meanwhile may be behind the pass, which then begins anew: in
+ * this round where it had begun before, so that a round has one whole pass, and
+ * otherwise in the next.  So who goes on asking keeps nobody waiting.
+ */
 static bool
-expiry_step(bool first)
+pass_step(ApikeyVisitFor visit, ApikeyPassOver what, bool first, bool *begun_here,
+		  bool (*step) (ApikeyPass *pass, TimestampTz *again))
 {
 	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
 	TimestampTz next = DT_NOEND;
 	bool		more = false;
 
+	if (first)
+		*begun_here = false;
 	if (first && flush_all)
-		apikey_stats_visit(APIKEY_VISIT_EXPIRY, GetCurrentTimestamp());
-	if (!apikey_stats_begin_visit(APIKEY_VISIT_EXPIRY, again))
+		apikey_stats_visit(visit, GetCurrentTimestamp());
+	if (!apikey_stats_begin_visit(visit, again))
 		return false;
 	if (apikey_step_begin())
 	{
-		more = apikey_expiry_tell(apikey_pass_take(APIKEY_PASS_EXPIRY), &next);
+		ApikeyPass *pass = apikey_pass_take(what);
+
+		*begun_here |= !pass->begun;
+		more = step(pass, &next) && (pass->begun || !*begun_here);
 		apikey_step_commit();
-		apikey_pass_keep(APIKEY_PASS_EXPIRY);
+		apikey_pass_keep(what);
 	}
-	apikey_stats_end_visit(APIKEY_VISIT_EXPIRY, again, next);
+	apikey_stats_end_visit(visit, again, next);
 	return more;
+}
+
+static bool
+expiry_step(bool first)
+{
+	static bool begun_here;
+
+	return pass_step(APIKEY_VISIT_EXPIRY, APIKEY_PASS_EXPIRY, first,
+					 &begun_here, apikey_expiry_tell);
 }
 
 static bool
 idle_step(bool first)
 {
-	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
-	TimestampTz next = DT_NOEND;
-	bool		more = false;
+	static bool begun_here;
 
-	if (first && flush_all)
-		apikey_stats_visit(APIKEY_VISIT_IDLE, GetCurrentTimestamp());
-	if (!apikey_stats_begin_visit(APIKEY_VISIT_IDLE, again))
-		return false;
-	if (apikey_step_begin())
-	{
-		more = apikey_idle_step(apikey_pass_take(APIKEY_PASS_IDLE), &next);
-		apikey_step_commit();
-		apikey_pass_keep(APIKEY_PASS_IDLE);
-	}
-	apikey_stats_end_visit(APIKEY_VISIT_IDLE, again, next);
-	return more;
+	return pass_step(APIKEY_VISIT_IDLE, APIKEY_PASS_IDLE, first, &begun_here,
+					 apikey_idle_step);
 }
 
 static bool
