@@ -196,6 +196,7 @@ typedef struct Search
 {
 	ApikeyWriter *writer;
 	int			count;
+	int			removed;
 } Search;
 
 static bool
@@ -207,13 +208,16 @@ forget(const ApikeyRow *row, void *state)
 	apikey_table_key(&key, apikey_row_id(row));
 	if (apikey_table_take(search->writer, &deleted_table, &key,
 						  APIKEY_LOCK_UPDATE_SKIP, NULL))
+	{
 		apikey_table_remove(search->writer, &deleted_table);
+		search->removed++;
+	}
 	return ++search->count < APIKEY_STEP_CHANGES;
 }
 
 /*
  * For the worker: removes some of the rows that were kept long enough; true
- * while there may be more.
+ * while there may be more than what somebody has.
  */
 bool
 apikey_deleted_forget(void)
@@ -234,5 +238,5 @@ apikey_deleted_forget(void)
 	UnregisterSnapshot(snapshot);
 	apikey_table_close(search.writer);
 	apikey_step_commit();
-	return search.count == APIKEY_STEP_CHANGES;
+	return search.count == APIKEY_STEP_CHANGES && search.removed > 0;
 }
