@@ -191,6 +191,10 @@ put(const ApikeyTenant *tenant, Oid member, text *subject, ApikeyRole role,
 	bool		last_owner;
 	bool		found = find_member(tenant, member, subject, &row, &last_owner);
 
+	/* What it is once nobody else has it, and before anybody is kept from changes. */
+	if (found)
+		found = apikey_table_lock(&apikey_member_table, apikey_row_id(&row),
+								  APIKEY_LOCK_CHANGE, &row);
 	if (found && apikey_member_stands(&row) &&
 		apikey_row_role(&row, APIKEY_MEMBER_ROLE) == role)
 		return;
