@@ -85,16 +85,17 @@ sql('DROP TRIGGER fail ON apikey_key; SELECT apikey_flush()');
 is(sql(q{SELECT revoke_reason FROM apikeys WHERE name = 'fails'}), 'idle', 'and that one when it can be');
 
 # Who goes on changing keys that expire has no pass begin again and again: a flush ends.
-sql(q{SELECT count(apikey_create('near-' || i, expires_at => now() + interval '1 day')) FROM generate_series(1, 1100) i; SELECT apikey_flush()});
+sql(q{SELECT count(apikey_create('near-' || i, expires_at => now() + interval '1 day')) FROM generate_series(1, 6000) i; SELECT apikey_flush()});
 my $changer = $node->background_psql('postgres');
 $changer->query_until(qr/begun/, qq{\\echo begun
-DO \$\$ BEGIN FOR i IN 1 .. 1000000 LOOP UPDATE apikeys SET description = i::text WHERE name = 'near-1'; COMMIT; END LOOP; END \$\$;
+DO \$\$ DECLARE near uuid := (SELECT id FROM apikeys WHERE name = 'near-1'); BEGIN
+	FOR i IN 1 .. 1000000 LOOP UPDATE apikeys SET description = i::text WHERE id = near; COMMIT; END LOOP; END \$\$;
 });
 ok($node->poll_query_until('postgres', q{SELECT description IS NOT NULL FROM apikeys WHERE name = 'near-1'}), 'a key that expires is changed again and again');
 my ($rc) = $node->psql('postgres', q{SET statement_timeout = '60s'; SELECT apikey_flush()});
 is($rc, 0, 'and a flush ends meanwhile');
-is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'DO $$ BEGIN FOR%'}), 1, 'while that goes on');
-sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO $$ BEGIN FOR%'});
+is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'DO $$ DECLARE near%'}), 1, 'while that goes on');
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO $$ DECLARE near%'});
 eval { $changer->quit };
 
 $node->stop;
