@@ -92,7 +92,7 @@ DO \$\$ DECLARE near uuid := (SELECT id FROM apikeys WHERE name = 'near-1'); BEG
 	FOR i IN 1 .. 1000000 LOOP UPDATE apikeys SET description = i::text WHERE id = near; COMMIT; END LOOP; END \$\$;
 });
 ok($node->poll_query_until('postgres', q{SELECT description IS NOT NULL FROM apikeys WHERE name = 'near-1'}), 'a key that expires is changed again and again');
-my ($rc) = $node->psql('postgres', q{SET statement_timeout = '60s'; SELECT apikey_flush()});
+my ($rc) = $node->psql('postgres', q{SET statement_timeout = '10s'; SELECT apikey_flush()});
 is($rc, 0, 'and a flush ends meanwhile');
 is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'DO $$ DECLARE near%'}), 1, 'while that goes on');
 sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO $$ DECLARE near%'});
