@@ -41,7 +41,9 @@ INSERT INTO patterns VALUES
 	(25, '([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]{1,20}'),
 	(28, '[a-z]{1,20}(-[a-z]{1,20}){0,4}'),
 	(26, '(alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma|tau|upsilon|phi|chi|psi|omega)(-(alpha|beta|gamma|delta|[0-9]+))?'),
-	(27, '[\]]?\([)(]?\\1a{2}b{1,}c{,}[]a][^]a]*');
+	(27, '[\]]?\([)(]?\\1a{2}b{1,}c{,}[]a][^]a]*'),
+	(29, '(production|staging|development)-[A-Za-z0-9._-]{1,64}'),
+	(30, '([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]{2,63}');
 CREATE FUNCTION regress_setting(value text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	detail text;

@@ -18,7 +18,7 @@
 #include "rows/rows_internal.h"
 
 #define PATTERN_CHARS_MAX	200
-#define PATTERN_COST_MAX	70000	/* compiles in less than half a second */
+#define PATTERN_COST_MAX	120000	/* compiles in less than a second */
 #define MUCH				1000000	/* more than that is not counted */
 #define TIMES_MAX			256		/* of a repetition, one more than may be */
 
