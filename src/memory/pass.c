@@ -10,7 +10,6 @@
 
 #include "miscadmin.h"
 #include "storage/lwlock.h"
-#include "storage/shmem.h"
 
 #include "memory/memory.h"
 
@@ -30,22 +29,10 @@ static ApikeyPass own[APIKEY_PASSES];
 static bool no_room[APIKEY_PASSES]; /* it is this process's alone */
 static int	under_way = -1;		/* the pass of which a step is taken */
 
-static Size
-memory_size(void)
-{
-	return sizeof(Kept);
-}
-
 static void
-start_memory(void)
+make_memory(void)
 {
-	bool		found;
-
-	kept = ShmemInitStruct("apikey passes", sizeof(Kept), &found);
-	if (found)
-		return;
-	kept->lock = &GetNamedLWLockTranche("apikey")[APIKEY_MEMORY_PASSES].lock;
-	kept->used = 0;
+	kept->lock = apikey_memory_lock(APIKEY_MEMORY_PASSES);
 }
 
 /* The number of a database's entry; -1 for none.  The lock is held. */
@@ -89,8 +76,8 @@ forget_database(Oid database)
 }
 
 const ApikeyMemoryPart apikey_pass_memory = {
-	.size = memory_size,
-	.start = start_memory,
+	APIKEY_MEMORY_STRUCT("apikey passes", kept),
+	.make = make_memory,
 	.forget = forget_database
 };
 
