@@ -243,26 +243,46 @@ rehash_step(bool first)
 	return apikey_rehash_flush(first, member);
 }
 
+/*
+ * A step of a pass that is due, or that is under way; true while there is more.
+ * What was asked for meanwhile may be behind the pass, which then begins anew: in
+ * this round where it had begun before, so that a round has one whole pass, and
+ * otherwise in the next.  So who goes on asking keeps nobody waiting.
+ */
 static bool
-orphan_step(bool first)
+pass_step(ApikeyVisitFor visit, ApikeyPassOver what, bool first,
+		  bool (*step) (ApikeyPass *pass, TimestampTz *again))
 {
+	static bool begun_here[APIKEY_VISITS];
 	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
 	TimestampTz next = DT_NOEND;
 	bool		more = false;
 
-	if (apikey_stats_orphans_left() ||
-		(first && flush_all && apikey_stats_visit_waits(APIKEY_VISIT_ORPHANS)))
-		apikey_stats_visit(APIKEY_VISIT_ORPHANS, GetCurrentTimestamp());
-	if (!apikey_stats_begin_visit(APIKEY_VISIT_ORPHANS, again))
+	if (first)
+		begun_here[visit] = false;
+	if (!apikey_stats_begin_visit(visit, again))
 		return false;
 	if (apikey_step_begin())
 	{
-		more = apikey_orphan_revoke_found(apikey_pass_take(APIKEY_PASS_ORPHANS), &next);
+		ApikeyPass *pass = apikey_pass_take(what);
+
+		begun_here[visit] |= !pass->begun;
+		more = step(pass, &next) && (pass->begun || !begun_here[visit]);
 		apikey_step_commit();
-		apikey_pass_keep(APIKEY_PASS_ORPHANS);
+		apikey_pass_keep(what);
 	}
-	apikey_stats_end_visit(APIKEY_VISIT_ORPHANS, again, next);
+	apikey_stats_end_visit(visit, again, next);
 	return more;
+}
+
+static bool
+orphan_step(bool first)
+{
+	if (apikey_stats_orphans_left() ||
+		(first && flush_all && apikey_stats_visit_waits(APIKEY_VISIT_ORPHANS)))
+		apikey_stats_visit(APIKEY_VISIT_ORPHANS, GetCurrentTimestamp());
+	return pass_step(APIKEY_VISIT_ORPHANS, APIKEY_PASS_ORPHANS, first,
+					 apikey_orphan_revoke_found);
 }
 
 static bool
@@ -278,54 +298,21 @@ settle_step(bool first pg_attribute_unused())
 	return more;
 }
 
-/*
- * A step of a pass that is due, or that is under way; true while there is more.
- * What was asked for meanwhile may be behind the pass, which then begins anew: in
- * this round where it had begun before, so that a round has one whole pass, and
- * otherwise in the next.  So who goes on asking keeps nobody waiting.
- */
-static bool
-pass_step(ApikeyVisitFor visit, ApikeyPassOver what, bool first, bool *begun_here,
-		  bool (*step) (ApikeyPass *pass, TimestampTz *again))
-{
-	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
-	TimestampTz next = DT_NOEND;
-	bool		more = false;
-
-	if (first)
-		*begun_here = false;
-	if (first && flush_all)
-		apikey_stats_visit(visit, GetCurrentTimestamp());
-	if (!apikey_stats_begin_visit(visit, again))
-		return false;
-	if (apikey_step_begin())
-	{
-		ApikeyPass *pass = apikey_pass_take(what);
-
-		*begun_here |= !pass->begun;
-		more = step(pass, &next) && (pass->begun || !*begun_here);
-		apikey_step_commit();
-		apikey_pass_keep(what);
-	}
-	apikey_stats_end_visit(visit, again, next);
-	return more;
-}
-
 static bool
 expiry_step(bool first)
 {
-	static bool begun_here;
-
+	if (first && flush_all)
+		apikey_stats_visit(APIKEY_VISIT_EXPIRY, GetCurrentTimestamp());
 	return pass_step(APIKEY_VISIT_EXPIRY, APIKEY_PASS_EXPIRY, first,
-					 &begun_here, apikey_expiry_tell);
+					 apikey_expiry_tell);
 }
 
 static bool
 idle_step(bool first)
 {
-	static bool begun_here;
-
-	return pass_step(APIKEY_VISIT_IDLE, APIKEY_PASS_IDLE, first, &begun_here,
+	if (first && flush_all)
+		apikey_stats_visit(APIKEY_VISIT_IDLE, GetCurrentTimestamp());
+	return pass_step(APIKEY_VISIT_IDLE, APIKEY_PASS_IDLE, first,
 					 apikey_idle_step);
 }
 
