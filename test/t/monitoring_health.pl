@@ -69,11 +69,16 @@ sql(q{
 	INSERT INTO apikey_digest SELECT gen_random_uuid(), sha256(i::text::bytea), 0 FROM generate_series(1, 300000) i});
 my $first = sql(q{SELECT keys FROM apikey_peppers WHERE current});
 is($first, '300017', 'counted');
-my $plan = sql(q{EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) SELECT * FROM apikey_peppers});
-my ($took) = $plan =~ /Execution Time: ([\d.]+) ms/;
+# The quickest of some, as others have the machine at times.
+sub quickest
+{
+	my ($query) = @_;
+	my ($took) = sort { $a <=> $b } map { sql("EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) $query") =~ /Execution Time: ([\d.]+) ms/ } 1 .. 10;
+	return $took;
+}
+my $took = quickest('SELECT * FROM apikey_peppers');
 cmp_ok($took, '<', 5, "300,000 keys are not counted again ($took ms)");
-($plan) = sql(q{EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) SELECT * FROM apikey_health()});
-($took) = $plan =~ /Execution Time: ([\d.]+) ms/;
+$took = quickest('SELECT * FROM apikey_health()');
 cmp_ok($took, '<', 25, "nor by apikey_health() ($took ms)");
 sql(q{DELETE FROM apikey_digest WHERE id IN (SELECT id FROM apikey_digest LIMIT 100000); UPDATE apikey_digest SET pepper = 7 WHERE id IN (SELECT id FROM apikey_digest LIMIT 10)});
 is(sql(q{SELECT keys FROM apikey_peppers WHERE current}), $first, 'the last count is told');
