@@ -220,6 +220,9 @@ BEGIN
 		IF known <> unknown OR known <> '' THEN RETURN NEXT; END IF;
 	END LOOP;
 END $$;
+-- The planner looks at an index again that autovacuum has been at: nothing is left to it.
+SELECT pg_stat_force_next_flush() \g /dev/null
+VACUUM (ANALYZE);
 SELECT pg_stat_force_next_flush();
 SET SESSION AUTHORIZATION regress_apikey_stranger;
 SELECT * FROM regress_try.compare();
