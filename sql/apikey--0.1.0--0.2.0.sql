@@ -24,6 +24,14 @@ BEGIN
 END
 $$;
 
+-- What 0.1.0 has made, to tell it below from what this script makes.
+SELECT set_config('apikey_update.members', (
+	SELECT array_agg(d.classid || ' ' || d.objid)::text
+		FROM pg_depend d
+		JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+			AND e.extname = 'apikey'
+		WHERE d.deptype = 'e'), true);
+
 -- First what only this version's library has.  A server that has preloaded an
 -- older one, or a session that has called it, goes on with that one, whatever
 -- has been installed since: it would take the tables for those of before.
@@ -561,13 +569,6 @@ COMMENT ON FUNCTION @extschema@.apikey_flush() IS
 	'Writes what is pending of this database''s keys, gives back the credits that are leased, and returns when that is done; where nothing is gathered in memory nothing is. 55000: on a standby, or no worker process is free.';
 
 REVOKE ALL ON FUNCTION @extschema@.apikey_flush() FROM PUBLIC;
-DO $$
-BEGIN
-	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_flush() TO %I WITH GRANT OPTION',
-		(SELECT r.rolname FROM pg_extension e JOIN pg_roles r ON r.oid = e.extowner
-			WHERE e.extname = 'apikey'));
-END
-$$;
 
 -- Logical replication
 
@@ -786,35 +787,6 @@ COMMENT ON FUNCTION @extschema@.apikey_current_owner() IS
 
 -- Privileges
 
--- Default privileges (ALTER DEFAULT PRIVILEGES) may have given away what was
--- just made: of that, and of nothing else, all is taken back.
-DO $$
-DECLARE
-	made text[] := ARRAY['apikey_verification', 'apikey_verify', 'apikey_verify_digest', 'apikey_check',
-		'apikey_authenticate', 'apikey_authenticate_digest'];
-	given record;
-BEGIN
-	FOR given IN
-		SELECT kind, name, a.grantee
-			FROM (SELECT 'TABLE', c.oid::regclass::text, c.relname, c.relowner, c.relacl, 'pg_class'::regclass, c.oid
-					FROM pg_class c
-				  UNION ALL
-				  SELECT 'FUNCTION', p.oid::regprocedure::text, p.proname, p.proowner, p.proacl, 'pg_proc'::regclass, p.oid
-					FROM pg_proc p
-				  UNION ALL
-				  SELECT 'TYPE', t.oid::regtype::text, t.typname, t.typowner, t.typacl, 'pg_type'::regclass, t.oid
-					FROM pg_type t) AS o (kind, name, plain_name, owner, acl, class, oid)
-			JOIN pg_depend d ON d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e'
-			JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
-				AND e.extname = 'apikey',
-			LATERAL (SELECT DISTINCT x.grantee FROM aclexplode(o.acl) x) AS a
-			WHERE a.grantee NOT IN (0, o.owner) AND o.plain_name = ANY (made)
-	LOOP
-		EXECUTE format('REVOKE ALL ON %s %s FROM %I', given.kind, given.name,
-			pg_get_userbyid(given.grantee));
-	END LOOP;
-END
-$$;
 REVOKE ALL ON TYPE @extschema@.apikey_verification FROM PUBLIC;
 GRANT USAGE ON TYPE @extschema@.apikey_verification TO PUBLIC;
 -- Each decides by its caller.
@@ -1263,29 +1235,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._apikey_stats_codes(),
 	@extschema@._apikey_peppers()
 	TO PUBLIC;
--- Whoever may read the statistics may read these too.
-DO $$
-DECLARE
-	given record;
-BEGIN
-	FOR given IN
-		SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role,
-			CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option
-			FROM pg_extension e
-			JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
-				AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
-			JOIN pg_class c ON c.oid = d.objid AND c.relname = 'apikey_stats',
-			LATERAL aclexplode(c.relacl) AS a
-			WHERE e.extname = 'apikey' AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
-			ORDER BY 2 DESC
-	LOOP
-		EXECUTE format('GRANT SELECT ON @extschema@.apikey_stats_codes, @extschema@.apikey_peppers TO %s%s',
-			given.role, given.option);
-		EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_health() TO %s%s',
-			given.role, given.option);
-	END LOOP;
-END
-$$;
+
 -- Names of dropped organizations
 
 CREATE TABLE @extschema@.apikey_name_hold (
@@ -1493,32 +1443,6 @@ COMMENT ON COLUMN @extschema@.apikey_servers.leased IS
 COMMENT ON COLUMN @extschema@.apikey_servers.lag IS
 	'How far it was behind the primary when it last reported';
 
-DO $$
-DECLARE
-	made text[] := ARRAY['apikey_server', 'apikey_server_lease', 'apikey_beat', 'apikey_servers',
-		'_apikey_servers', 'apikey_server_join', 'apikey_server_beat', 'apikey_server_forget',
-		'apikey_server_report', 'apikey_server_rehash', 'apikey_server_lease', 'apikey_server_return',
-		'apikey_server_take'];
-	given record;
-BEGIN
-	FOR given IN
-		SELECT kind, name, a.grantee
-			FROM (SELECT 'TABLE', c.oid::regclass::text, c.relname, c.relowner, c.relacl, 'pg_class'::regclass, c.oid
-					FROM pg_class c
-				  UNION ALL
-				  SELECT 'FUNCTION', p.oid::regprocedure::text, p.proname, p.proowner, p.proacl, 'pg_proc'::regclass, p.oid
-					FROM pg_proc p) AS o (kind, name, plain_name, owner, acl, class, oid)
-			JOIN pg_depend d ON d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e'
-			JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
-				AND e.extname = 'apikey',
-			LATERAL (SELECT DISTINCT x.grantee FROM aclexplode(o.acl) x) AS a
-			WHERE a.grantee NOT IN (0, o.owner) AND o.plain_name = ANY (made)
-	LOOP
-		EXECUTE format('REVOKE ALL ON %s %s FROM %I', given.kind, given.name,
-			pg_get_userbyid(given.grantee));
-	END LOOP;
-END
-$$;
 REVOKE ALL ON @extschema@.apikey_server FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_server_lease FROM PUBLIC;
 REVOKE ALL ON @extschema@.apikey_beat FROM PUBLIC;
@@ -1533,7 +1457,38 @@ REVOKE ALL ON FUNCTION @extschema@.apikey_server_return(uuid, bigint, uuid[], bi
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_report(uuid, bigint, bigint, interval, uuid[], bigint[], bigint[], timestamptz[], inet[], uuid[], boolean[], text[], bigint[], uuid[], text[], bigint[], text[], inet[], uuid[], text[], uuid[], bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.apikey_server_rehash(uuid, bigint, uuid[], bytea[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@._apikey_servers() TO PUBLIC;
--- Whoever may read the statistics may read this too.
+
+-- What roles may do with what was made
+
+-- Default privileges (ALTER DEFAULT PRIVILEGES) may have given it away: of what
+-- this script has made, and of nothing else, all is taken back.
+DO $$
+DECLARE
+	before text[] := current_setting('apikey_update.members');
+	given record;
+BEGIN
+	FOR given IN
+		SELECT kind, name, a.grantee
+			FROM (SELECT 'TABLE', c.oid::regclass::text, c.relowner, c.relacl, 'pg_class'::regclass, c.oid
+					FROM pg_class c
+				  UNION ALL
+				  SELECT 'FUNCTION', p.oid::regprocedure::text, p.proowner, p.proacl, 'pg_proc'::regclass, p.oid
+					FROM pg_proc p
+				  UNION ALL
+				  SELECT 'TYPE', t.oid::regtype::text, t.typowner, t.typacl, 'pg_type'::regclass, t.oid
+					FROM pg_type t) AS o (kind, name, owner, acl, class, oid)
+			JOIN pg_depend d ON d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e'
+			JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+				AND e.extname = 'apikey',
+			LATERAL (SELECT DISTINCT x.grantee FROM aclexplode(o.acl) x) AS a
+			WHERE a.grantee NOT IN (0, o.owner) AND d.classid || ' ' || d.objid <> ALL (before)
+	LOOP
+		EXECUTE format('REVOKE ALL ON %s %s FROM %I', given.kind, given.name,
+			pg_get_userbyid(given.grantee));
+	END LOOP;
+END
+$$;
+-- Whoever may read the statistics may read these too.
 DO $$
 DECLARE
 	given record;
@@ -1549,9 +1504,12 @@ BEGIN
 			WHERE e.extname = 'apikey' AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
 			ORDER BY 2 DESC
 	LOOP
-		EXECUTE format('GRANT SELECT ON @extschema@.apikey_servers TO %s%s', given.role, given.option);
+		EXECUTE format('GRANT SELECT ON @extschema@.apikey_servers, @extschema@.apikey_stats_codes, @extschema@.apikey_peppers TO %s%s',
+			given.role, given.option);
+		EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_health() TO %s%s',
+			given.role, given.option);
 	END LOOP;
-	EXECUTE format('GRANT EXECUTE ON FUNCTION '
+	EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.apikey_flush(), '
 		'@extschema@.apikey_server_join(uuid, uuid[], uuid, text, text, text, bigint, boolean), '
 		'@extschema@.apikey_server_beat(uuid, bigint, boolean), '
 		'@extschema@.apikey_server_take(uuid, bigint, uuid[], bigint[], bigint[], boolean[]), '

@@ -87,12 +87,21 @@ sub describe
 # For a role that is no superuser, into a schema of its own.
 $node->safe_psql('postgres', q{
 	CREATE ROLE dba LOGIN;
+	CREATE ROLE web;
 	CREATE DATABASE fresh OWNER dba;
 	CREATE DATABASE updated OWNER dba;});
 $node->safe_psql($_, q{
 	SET SESSION AUTHORIZATION dba;
 	CREATE SCHEMA auth;
 	CREATE EXTENSION pgcrypto;}) for qw(fresh updated);
+# As hosts of databases set them: they open nothing of ours.
+$node->safe_psql($_, q{
+	ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO web WITH GRANT OPTION;
+	ALTER DEFAULT PRIVILEGES IN SCHEMA auth GRANT ALL ON TABLES TO web;
+	ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO web;
+	ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO web;
+	ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO web;
+	ALTER DEFAULT PRIVILEGES GRANT SELECT, TRUNCATE ON TABLES TO PUBLIC}) for qw(fresh updated);
 $node->safe_psql('fresh', 'SET SESSION AUTHORIZATION dba; CREATE EXTENSION apikey SCHEMA auth');
 # Its dumps resolve names that the schema's owner can move.
 my $create_first = "CREATE EXTENSION apikey SCHEMA auth VERSION '0.1.0'";
@@ -109,6 +118,7 @@ $node->safe_psql('updated', qq{
 $node->safe_psql('updated', 'SET SESSION AUTHORIZATION dba; ALTER EXTENSION apikey UPDATE');
 my $fresh = describe('fresh');
 cmp_ok(scalar @$fresh, '>', 500, 'an extension is made of much');
+is(join(' ', grep { /: may .*\bweb=/ } @$fresh, @{ describe('updated') }), '', 'default privileges have given nothing of it away');
 is_deeply(describe('updated'), $fresh, 'updated is as fresh')
   or do
 {
