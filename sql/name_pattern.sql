@@ -28,6 +28,17 @@ INSERT INTO patterns VALUES
 	(13, repeat('(', 40) || 'a' || repeat(')+', 40)),
 	(14, '(?:[^a]?){250}abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789'),
 	(15, '([a-z]{1,99999999})*'),
+	-- constraints that come again without a character between, which are tried in all orders
+	(31, (SELECT '(?:' || string_agg('(|(?=' || c || '))', '') || ')*' FROM string_to_table('abcdef', NULL) c)),
+	(32, '((|^)(|$))*'),
+	(33, '(\ma?)+'),
+	(34, '(?:a?[[:<:]]b*){2,}'),
+	(35, '(?=(a|\M)*)a'),
+	-- too many of them
+	(36, repeat('(^|)($|)', 10)),
+	(37, '(?:(?:^|)(?:$|)){14}'),
+	(38, repeat('(\y|)', 7)),
+	(39, repeat('(?:[[:>:]]|a)b', 13)),
 	-- what is no pattern, as it stands or for whole names
 	(16, 'a)|(b'),
 	(17, '(?i)a'),
@@ -43,7 +54,11 @@ INSERT INTO patterns VALUES
 	(26, '(alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma|tau|upsilon|phi|chi|psi|omega)(-(alpha|beta|gamma|delta|[0-9]+))?'),
 	(27, '[\]]?\([)(]?\\1a{2}b{1,}c{,}[]a][^]a]*'),
 	(29, '(production|staging|development)-[A-Za-z0-9._-]{1,64}'),
-	(30, '([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]{2,63}');
+	(30, '([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]{2,63}'),
+	(40, '^(?:(?!--)[a-z-]){2,40}$'),
+	(41, '(?:^|-)(?:(?!foo).)*(?<!-)(^b)*(?:^c|$)?'),
+	(42, '^dev-\w+$|^test-\w+$|^prod-\w+$|^\y.*\y$'),
+	(43, '(a*b?)*[\^$]*[[:alpha:]<:>]{0,3}');
 CREATE FUNCTION regress_setting(value text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	detail text;

@@ -19,6 +19,7 @@
 
 #define PATTERN_CHARS_MAX	200
 #define PATTERN_COST_MAX	120000	/* compiles in less than a second */
+#define PATTERN_EDGES_MAX	12		/* the same; each may double it */
 #define MUCH				1000000	/* more than that is not counted */
 #define TIMES_MAX			256		/* of a repetition, one more than may be */
 
@@ -27,12 +28,23 @@ typedef struct PatternSize
 {
 	int64		arcs;			/* by which a character leads on */
 	int64		skips;			/* that lead on without one */
+	int64		edges;			/* constraints by the next and last character */
+	bool		constrained;	/* has any constraint */
 } PatternSize;
+
+/* What may match no character at all. */
+typedef struct PatternEmpty
+{
+	bool		other;			/* an earlier alternative of this group */
+	bool		before;			/* what stands before the last part in this one */
+	bool		last;			/* the last part */
+} PatternEmpty;
 
 /* A parenthesis that is open. */
 typedef struct PatternGroup
 {
 	PatternSize before;			/* of what stands before it */
+	PatternEmpty empty;
 	bool		looks;			/* a constraint that looks ahead or behind */
 } PatternGroup;
 
@@ -46,12 +58,16 @@ typedef struct PatternScan
 	int			looking;		/* groups of them that look */
 	PatternSize all;			/* since the last parenthesis was opened */
 	PatternSize last;			/* what a quantifier is of */
+	PatternEmpty empty;
 	pg_wchar	seen[PATTERN_CHARS_MAX];	/* different characters */
 	int			seen_count;
 	int			colors;			/* into how many sets all characters fall */
 	bool		looks;			/* has such a constraint */
 	bool		nested;			/* has one within another */
+	bool		circles;		/* repeats constraints without a character between */
 } PatternScan;
+
+static const PatternEmpty nothing = {.before = true, .last = true};
 
 /* The character at some distance from where the scan is; 0 behind the end. */
 static pg_wchar
@@ -82,19 +98,49 @@ see(PatternScan *scan, pg_wchar code)
 		scan->seen[scan->seen_count++] = code;
 }
 
+/* Adds a part so many times. */
 static void
-add(PatternSize *to, int64 arcs, int64 skips)
+add(PatternSize *to, const PatternSize *part, int times)
 {
-	to->arcs = Min(to->arcs + arcs, MUCH);
-	to->skips = Min(to->skips + skips, MUCH);
+	to->arcs = Min(to->arcs + part->arcs * times, MUCH);
+	to->skips = Min(to->skips + part->skips * times, MUCH);
+	to->edges = Min(to->edges + part->edges * times, MUCH);
+	to->constrained |= part->constrained;
+}
+
+/* What comes next in an alternative. */
+static void
+add_part(PatternScan *scan, PatternSize part, bool empty)
+{
+	add(&scan->all, &part, 1);
+	scan->last = part;
+	scan->empty.before &= scan->empty.last;
+	scan->empty.last = empty;
 }
 
 /* A part that a character matches, by so many arcs. */
 static void
 add_atom(PatternScan *scan, int arcs)
 {
-	add(&scan->all, arcs, 0);
-	scan->last = (PatternSize) {.arcs = arcs};
+	add_part(scan, (PatternSize) {.arcs = arcs}, false);
+}
+
+/*
+ * What holds where a character follows or has gone before, or none.  To compile
+ * it is to try both for each; at a word's end or its beginning there are two ways
+ * to hold.
+ */
+static void
+add_edge(PatternScan *scan, int ways)
+{
+	add_part(scan, (PatternSize) {.arcs = scan->colors, .edges = ways, .constrained = true}, true);
+}
+
+/* May what an open group, or the whole, has so far match no character? */
+static bool
+may_be_empty(const PatternScan *scan)
+{
+	return scan->empty.other || (scan->empty.before && scan->empty.last);
 }
 
 /* Behind a backslash; "\c" takes the character after it, whatever it is. */
@@ -176,24 +222,43 @@ open_group(PatternScan *scan)
 	scan->nested |= looks && scan->looking > 0;
 	scan->looks |= looks;
 	scan->looking += looks ? 1 : 0;
-	scan->groups[scan->depth++] = (PatternGroup) {.before = scan->all, .looks = looks};
-	scan->all = (PatternSize) {0};
-	scan->last = (PatternSize) {0};
+	scan->groups[scan->depth++] = (PatternGroup) {
+		.before = scan->all, .empty = scan->empty, .looks = looks
+	};
+	scan->all = scan->last = (PatternSize) {0};
+	scan->empty = nothing;
 }
 
 static void
 close_group(PatternScan *scan)
 {
-	PatternGroup	   *group;
+	PatternGroup *group;
+	PatternSize part = scan->all;
+	bool		empty = may_be_empty(scan);
 
 	if (scan->depth == 0)
 		return;
 	group = &scan->groups[--scan->depth];
-	scan->last = scan->all;
-	add(&scan->last, scan->last.arcs == 0 ? 1 : 0, group->looks ? 1 : 0);
+	if (part.arcs == 0)
+		part.arcs = 1;
+	if (group->looks)
+	{
+		part.skips++;
+		part.constrained = true;
+	}
 	scan->all = group->before;
-	add(&scan->all, scan->last.arcs, scan->last.skips);
+	scan->empty = group->empty;
 	scan->looking -= group->looks ? 1 : 0;
+	add_part(scan, part, empty || group->looks);
+}
+
+/* Behind "|". */
+static void
+begin_alternative(PatternScan *scan)
+{
+	scan->all.skips++;
+	scan->empty.other = may_be_empty(scan);
+	scan->empty.before = scan->empty.last = true;
 }
 
 static int
@@ -209,18 +274,25 @@ pass_number(PatternScan *scan)
 	return number;
 }
 
-/* A quantifier: how often its part stands there then, and how many skips come. */
+/*
+ * A quantifier: how often its part stands there then, and how many skips come.
+ * Constraints that come again without a character between are circles, of which
+ * all ways through are tried where the pattern is compiled.
+ */
 static void
-repeat_last(PatternScan *scan, int times, int skips)
+repeat_last(PatternScan *scan, int times, int skips, bool once)
 {
-	PatternSize once = scan->last;
+	PatternSize part = scan->last;
 
 	if (peek(scan, 0) == '?')
 		scan->at++;
 	times = Max(times, 1);
-	add(&scan->all, once.arcs * (times - 1), once.skips * (times - 1) + skips);
-	scan->last = (PatternSize) {0};
-	add(&scan->last, once.arcs * times, once.skips * times + skips);
+	scan->circles |= !once && scan->empty.last && part.constrained;
+	add(&scan->all, &part, times - 1);
+	add(&scan->last, &part, times - 1);
+	part = (PatternSize) {.skips = skips};
+	add(&scan->all, &part, 1);
+	add(&scan->last, &part, 1);
 }
 
 /* Behind "{". */
@@ -229,14 +301,30 @@ pass_bounds(PatternScan *scan)
 {
 	int			least = pass_number(scan);
 	int			most = least;
+	bool		endless = false;
 
 	if (peek(scan, 0) == ',')
 	{
 		scan->at++;
-		most = peek(scan, 0) == '}' ? least + 1 : pass_number(scan);
+		endless = peek(scan, 0) == '}';
+		most = endless ? least + 1 : pass_number(scan);
 	}
 	scan->at++;
-	repeat_last(scan, most, Max(most - least, 0));
+	repeat_last(scan, most, Max(most - least, 0), !endless && most <= 1);
+	scan->empty.last |= least == 0;
+}
+
+/* Passes "[[:<:]]" or "[[:>:]]" behind its "[", which is no bracket's. */
+static bool
+pass_word_end(PatternScan *scan)
+{
+	pg_wchar	side = peek(scan, 2);
+
+	if (peek(scan, 0) != '[' || peek(scan, 1) != ':' || (side != '<' && side != '>') ||
+		peek(scan, 3) != ':' || peek(scan, 4) != ']' || peek(scan, 5) != ']')
+		return false;
+	scan->at += 6;
+	return true;
 }
 
 static void
@@ -248,20 +336,34 @@ pass_one(PatternScan *scan)
 		open_group(scan);
 	else if (code == ')')
 		close_group(scan);
+	else if (code == '[' && pass_word_end(scan))
+		add_edge(scan, 1);
 	else if (code == '[')
 		pass_bracket(scan);
 	else if (code == '|')
-		add(&scan->all, 0, 1);
+		begin_alternative(scan);
 	else if (code == '*' || code == '?')
-		repeat_last(scan, 1, 1);
+	{
+		repeat_last(scan, 1, 1, code == '?');
+		scan->empty.last = true;
+	}
 	else if (code == '+')
-		repeat_last(scan, 2, 1);		/* (x)+ becomes x*(x) */
+		repeat_last(scan, 2, 1, false); /* (x)+ becomes x*(x) */
 	else if (code == '{' && peek(scan, 0) >= '0' && peek(scan, 0) <= '9')
 		pass_bounds(scan);
+	else if (code == '^' || code == '$')
+		add_edge(scan, 1);
 	else if (code == '\\')
 	{
+		pg_wchar	escaped = peek(scan, 0);
+
 		pass_escape(scan);
-		add_atom(scan, scan->colors);
+		if (escaped == 'y' || escaped == 'Y')
+			add_edge(scan, 2);
+		else if (escaped == 'A' || escaped == 'Z' || escaped == 'm' || escaped == 'M')
+			add_edge(scan, 1);
+		else
+			add_atom(scan, scan->colors);
 	}
 	else if (code == '.')
 		/* One arc is enough for all characters, unless something looks. */
@@ -288,6 +390,7 @@ fault_of_text(const text *pattern)
 		scan.colors = scan.seen_count + 1;
 		scan.at = scan.depth = scan.looking = 0;
 		scan.all = scan.last = (PatternSize) {0};
+		scan.empty = nothing;
 		while (scan.at < scan.count)
 			pass_one(&scan);
 		while (scan.depth > 0)
@@ -295,6 +398,10 @@ fault_of_text(const text *pattern)
 	}
 	if (scan.nested)
 		return "A name pattern has no lookahead or lookbehind constraint within another.";
+	if (scan.circles)
+		return "A name pattern repeats no constraint, such as \"^\", \"\\y\" or \"(?=\", without a character that it has to match between.";
+	if (scan.all.edges > PATTERN_EDGES_MAX)
+		return "A name pattern has at most 12 constraints, such as \"^\", \"$\" or \"\\m\", with all of its repetitions; \"\\y\" and \"\\Y\" are two.";
 	if (scan.all.arcs * (scan.all.skips + 1) > PATTERN_COST_MAX)
 		return "A name pattern is too large with all of its repetitions: use fewer, shorter ones, or \"*\" and \"+\", since a name has at most 64 characters.";
 	return NULL;
