@@ -48,6 +48,9 @@ extern List *apikey_standing_ending(const ApikeyTenant *tenant,
 extern void apikey_standing_ended(const ApikeyTenant *tenant,
 								  const List *committing);
 
+/* undo.c */
+extern void apikey_undo(const ApikeyTenant *tenant, const List *committing);
+
 /* viewer.c */
 extern void apikey_viewer_memberships(ApikeyViewer *viewer,
 									  ApikeyVisitMembership visit,

@@ -29,18 +29,13 @@
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
-#include "storage/procarray.h"
-#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "text/text.h"
 #include "store/store.h"
 #include "rows/rows.h"
-#include "events/events.h"
 #include "access/access_internal.h"
-
-#define MOMENT	100				/* milliseconds */
 
 /*
  * Whoever removes an owner has to remove what that has changed, too, and is to be
@@ -371,117 +366,6 @@ apikey_standing_ending(const ApikeyTenant *tenant, const pg_uuid_t *id)
 	return apikey_claimants(&apikey_member_table, claim.number, claim.part);
 }
 
-/* What they are about to commit is awaited, but for no longer than a moment. */
-static void
-await(const List *committing)
-{
-	const ListCell *cell;
-	int			left = MOMENT;
-
-	foreach(cell, committing)
-	{
-		while (left > 0 && TransactionIdIsInProgress(lfirst_oid(cell)))
-		{
-			CHECK_FOR_INTERRUPTS();
-			pg_usleep(1000);
-			left--;
-		}
-	}
-}
-
-/* A member that is removed beside its row. */
-typedef struct Undone
-{
-	pg_uuid_t	id;
-	bool		in_project;
-	pg_uuid_t	project;
-	Oid			member;
-	text	   *subject;		/* or NULL */
-	ApikeyRole	role;
-} Undone;
-
-/* Versions of a row come one after the other, the last one last. */
-static bool
-collect_undone(const ApikeyRow *row, void *state)
-{
-	List	  **found = state;
-	const pg_uuid_t *project = apikey_row_uuid(row, APIKEY_MEMBER_PROJECT);
-	const text *subject = apikey_row_text(row, APIKEY_MEMBER_SUBJECT);
-	Undone	   *undone;
-
-	if (*found == NIL ||
-		memcmp(llast(*found), apikey_row_id(row), UUID_LEN) != 0)
-	{
-		undone = palloc0(sizeof(Undone));
-		undone->id = *apikey_row_id(row);
-		undone->in_project = project != NULL;
-		if (project != NULL)
-			undone->project = *project;
-		undone->member = apikey_member_oid(row);
-		if (subject != NULL)
-			undone->subject = DatumGetTextPCopy(PointerGetDatum(subject));
-		*found = lappend(*found, undone);
-	}
-	undone = llast(*found);
-	undone->role = apikey_row_role(row, APIKEY_MEMBER_ROLE);
-	return true;
-}
-
-/* Which members of a tenant have these transactions made or changed? */
-static List *
-find_undone(const ApikeyTenant *tenant, const List *committing)
-{
-	ScanKeyData keys[2];
-	List	   *found = NIL;
-
-	ScanKeyInit(&keys[0], APIKEY_MEMBER_ORGANIZATION + 1,
-				BTEqualStrategyNumber, F_UUID_EQ,
-				UUIDPGetDatum(apikey_tenant_organization(tenant)));
-	if (tenant->is_project)
-		ScanKeyInit(&keys[1], APIKEY_MEMBER_PROJECT + 1,
-					BTEqualStrategyNumber, F_UUID_EQ,
-					UUIDPGetDatum(apikey_tenant_project(tenant)));
-	apikey_table_walk_written(&apikey_member_table, APIKEY_REL_MEMBER_WHO,
-							  keys, tenant->is_project ? 2 : 1, committing,
-							  collect_undone, &found);
-	return found;
-}
-
-/* Removes a member beside its row, and tells so. */
-static void
-undo(const ApikeyTenant *tenant, const Undone *undone)
-{
-	ApikeyTenant project;
-
-	apikey_revocation_insert(&undone->id, NULL, APIKEY_BESIDE_MEMBER_REMOVED);
-	if (undone->in_project &&
-		apikey_tenant_fetch_project(&undone->project, &project))
-		tenant = &project;
-	apikey_event_member(tenant, APIKEY_EVENT_MEMBER_REMOVED, undone->member,
-						undone->subject, undone->role, APIKEY_ROLE_NONE);
-}
-
-/* Each in memory that is given back. */
-static void
-undo_all(const ApikeyTenant *tenant, const List *found)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-												  "apikey undoing",
-												  ALLOCSET_DEFAULT_SIZES);
-	const ListCell *cell;
-
-	foreach(cell, found)
-	{
-		MemoryContext outer = MemoryContextSwitchTo(context);
-
-		CHECK_FOR_INTERRUPTS();
-		undo(tenant, lfirst(cell));
-		MemoryContextSwitchTo(outer);
-		MemoryContextReset(context);
-	}
-	MemoryContextDelete(context);
-}
-
 /* It has ended that, while these transactions were there. */
 void
 apikey_standing_ended(const ApikeyTenant *tenant, const List *committing)
@@ -489,9 +373,6 @@ apikey_standing_ended(const ApikeyTenant *tenant, const List *committing)
 	Claimed		begun = claimed_tenant(tenant);
 
 	if (committing != NIL)
-	{
-		await(committing);
-		undo_all(tenant, find_undone(tenant, committing));
-	}
+		apikey_undo(tenant, committing);
 	apikey_claim_shared_end(tenant_table(tenant), begun.number, begun.part);
 }
