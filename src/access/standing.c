@@ -20,8 +20,12 @@
  * Whether they have committed by then does not matter: everybody sees when a
  * removal begins.
  *
- * Nobody passes its look while the tenant is claimed.  Else one of those members
- * could make others, which nobody would look for, before it is removed itself.
+ * While a tenant is claimed, nobody passes its look by a row of it or, where it is
+ * an organization, of a project of it.  Else one of those members could make
+ * others, which nobody would look for, before it is removed itself.  With an owner
+ * of a project none but rows of that project are removed: so who is an owner by a
+ * row of the organization is none of them, and those below do not keep it from
+ * changing members.
  *
  * Nobody is asked when a prepared transaction commits, so none is prepared.
  */
@@ -58,42 +62,52 @@ typedef struct Standing
 	char	   *path;
 } Standing;
 
-/* The rows that make somebody an owner. */
+/* A row that makes somebody an owner. */
+typedef struct OwnerRow
+{
+	pg_uuid_t	id;
+	bool		in_project;		/* rather than in the organization */
+} OwnerRow;
+
+/* All of them. */
 typedef struct OwnerSearch
 {
 	const Standing *standing;
-	List	   *ids;
+	List	   *rows;			/* of OwnerRow */
 } OwnerSearch;
 
 static bool
 owner_visit(const ApikeyRow *row, void *state)
 {
 	OwnerSearch *search = state;
-	pg_uuid_t  *id;
+	OwnerRow   *found;
 
 	if (apikey_row_role(row, APIKEY_MEMBER_ROLE) != APIKEY_ROLE_OWNER ||
 		!apikey_member_covers(row, search->standing->role,
 							  search->standing->subject))
 		return true;
-	id = palloc(sizeof(pg_uuid_t));
-	*id = *apikey_row_id(row);
-	search->ids = lappend(search->ids, id);
+	found = palloc(sizeof(OwnerRow));
+	found->id = *apikey_row_id(row);
+	found->in_project = apikey_row_uuid(row, APIKEY_MEMBER_PROJECT) != NULL;
+	search->rows = lappend(search->rows, found);
 	return true;
 }
 
 /* Leaves out what a snapshot shows to be removed beside its row. */
 static List *
-not_removed(List *ids, Snapshot snapshot)
+not_removed(List *rows, Snapshot snapshot)
 {
 	List	   *left = NIL;
 	ListCell   *cell;
 
 	if (apikey_catalog_lacks(APIKEY_REL_REVOCATION))
-		return ids;
-	foreach(cell, ids)
+		return rows;
+	foreach(cell, rows)
 	{
-		if (!apikey_revocation_member_removed(lfirst(cell), snapshot))
-			left = lappend(left, lfirst(cell));
+		OwnerRow   *row = lfirst(cell);
+
+		if (!apikey_revocation_member_removed(&row->id, snapshot))
+			left = lappend(left, row);
 	}
 	return left;
 }
@@ -112,7 +126,7 @@ owner_rows(const Standing *standing, Snapshot snapshot)
 	if (standing->in_project)
 		apikey_member_scan_rows(&standing->organization, &standing->project,
 								snapshot, owner_visit, &search);
-	return not_removed(search.ids, snapshot);
+	return not_removed(search.rows, snapshot);
 }
 
 /* The same of what others have committed: nothing of our own is seen. */
@@ -120,12 +134,12 @@ static List *
 others_rows(const Standing *standing)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
-	List	   *ids;
+	List	   *rows;
 
 	snapshot->curcid = FirstCommandId;
-	ids = owner_rows(standing, snapshot);
+	rows = owner_rows(standing, snapshot);
 	UnregisterSnapshot(snapshot);
-	return ids;
+	return rows;
 }
 
 pg_noreturn static void
@@ -253,22 +267,25 @@ end_begun(const ApikeyTable *table, const pg_uuid_t *tenant)
 	return apikey_claimed(table, claim.number, claim.part);
 }
 
+/* Is somebody about to end that, so that this row may go with it? */
 static bool
-end_begun_around(const Standing *standing)
+end_begun_around(const Standing *standing, const OwnerRow *row)
 {
 	return end_begun(&apikey_organization_table, &standing->organization) ||
-		(standing->in_project &&
+		(row->in_project &&
 		 end_begun(&apikey_project_table, &standing->project));
 }
 
 static bool
-has_id(const List *ids, const pg_uuid_t *id)
+has_row(const List *rows, const pg_uuid_t *id)
 {
 	ListCell   *cell;
 
-	foreach(cell, ids)
+	foreach(cell, rows)
 	{
-		if (memcmp(lfirst(cell), id, UUID_LEN) == 0)
+		const OwnerRow *row = lfirst(cell);
+
+		if (memcmp(&row->id, id, UUID_LEN) == 0)
 			return true;
 	}
 	return false;
@@ -292,13 +309,13 @@ stands_still(const Standing *standing)
 		return true;
 	foreach(cell, others_rows(standing))
 	{
-		const pg_uuid_t *id = lfirst(cell);
-		Claimed		claim = claimed(id);
+		const OwnerRow *row = lfirst(cell);
+		Claimed		claim = claimed(&row->id);
 
 		apikey_claim_shared(&apikey_member_table, claim.number, claim.part);
 		/* Who commits in between is seen in the snapshot that comes after. */
-		if (!end_begun_around(standing) && !being_ended(id) &&
-			has_id(others_rows(standing), id))
+		if (!end_begun_around(standing, row) && !being_ended(&row->id) &&
+			has_row(others_rows(standing), &row->id))
 			return true;
 		apikey_claim_shared_end(&apikey_member_table, claim.number, claim.part);
 	}
