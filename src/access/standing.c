@@ -369,6 +369,37 @@ claimed_tenant(const ApikeyTenant *tenant)
 				   apikey_tenant_organization(tenant));
 }
 
+/* Is an owner of a tenant one of its organization, or of that project? */
+static bool
+is_about(const Standing *standing, const ApikeyTenant *tenant)
+{
+	const pg_uuid_t *project = apikey_tenant_project(tenant);
+
+	return memcmp(&standing->organization, apikey_tenant_organization(tenant),
+				  UUID_LEN) == 0 &&
+		(!standing->in_project ||
+		 (project != NULL &&
+		  memcmp(&standing->project, project, UUID_LEN) == 0));
+}
+
+/*
+ * Whoever has changed members of a tenant is an owner still.  Else this
+ * transaction cannot commit, and does not keep others from that, either, as whom
+ * it has made an owner, whom nobody else sees and could remove.
+ */
+static void
+require_standing(const ApikeyTenant *tenant)
+{
+	for (int i = 0; i < apikey_standing_transaction.count; i++)
+	{
+		const Standing *standing = standing_at(i);
+
+		if (is_about(standing, tenant) && !superuser_arg(standing->role) &&
+			others_rows(standing) == NIL)
+			refuse(standing->path);
+	}
+}
+
 /*
  * The caller is about to end, by the row of that id, that somebody is an owner of
  * a tenant.  Returns which transactions rest on that and may have looked already.
@@ -379,6 +410,7 @@ apikey_standing_ending(const ApikeyTenant *tenant, const pg_uuid_t *id)
 	Claimed		begun = claimed_tenant(tenant);
 	Claimed		claim = claimed(id);
 
+	require_standing(tenant);
 	apikey_claim_shared(tenant_table(tenant), begun.number, begun.part);
 	return apikey_claimants(&apikey_member_table, claim.number, claim.part);
 }
