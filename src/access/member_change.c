@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -122,8 +123,8 @@ make_way(const ApikeyTenant *tenant, Oid member, const text *subject)
 							apikey_tenant_project(tenant), snapshot,
 							member_visit, &search);
 	UnregisterSnapshot(snapshot);
-	if (search.found)
-		(void) apikey_member_finish(&search.id, APIKEY_LOCK_UPDATE);
+	if (search.found && !apikey_member_finish(&search.id, APIKEY_LOCK_UPDATE))
+		apikey_table_require_seen(&apikey_member_table, &search.id);
 }
 
 /* Makes somebody that has no row a member of a tenant. */
@@ -182,6 +183,26 @@ change_row(const ApikeyTenant *tenant, ApikeyRow *row, bool last_owner,
 		apikey_standing_ended(tenant, committing);
 }
 
+/* Has a member the role that it is to have? */
+static bool
+has_role(const ApikeyRow *row, ApikeyRole role)
+{
+	return apikey_member_stands(row) &&
+		apikey_row_role(row, APIKEY_MEMBER_ROLE) == role;
+}
+
+/* Locks a member's row that was found as it is committed now; false where it is gone. */
+static bool
+lock_found(ApikeyRow *row)
+{
+	pg_uuid_t	id = *apikey_row_id(row);
+
+	if (apikey_table_lock(&apikey_member_table, &id, APIKEY_LOCK_CHANGE, row))
+		return true;
+	apikey_table_require_seen(&apikey_member_table, &id);
+	return false;
+}
+
 /* Adds a member, or changes its role. */
 static void
 put(const ApikeyTenant *tenant, Oid member, text *subject, ApikeyRole role,
@@ -191,12 +212,13 @@ put(const ApikeyTenant *tenant, Oid member, text *subject, ApikeyRole role,
 	bool		last_owner;
 	bool		found = find_member(tenant, member, subject, &row, &last_owner);
 
+	/* Who reads as of before cannot lock what has changed since, and need not here. */
+	if (found && IsolationUsesXactSnapshot() && has_role(&row, role))
+		return;
 	/* What it is once nobody else has it, and before anybody is kept from changes. */
 	if (found)
-		found = apikey_table_lock(&apikey_member_table, apikey_row_id(&row),
-								  APIKEY_LOCK_CHANGE, &row);
-	if (found && apikey_member_stands(&row) &&
-		apikey_row_role(&row, APIKEY_MEMBER_ROLE) == role)
+		found = lock_found(&row);
+	if (found && has_role(&row, role))
 		return;
 	if (!founding)
 		apikey_standing_note(tenant);
