@@ -181,7 +181,7 @@ apikey_limit_scan_key(ScanKey key, int column, const pg_uuid_t *value)
 					UUIDPGetDatum(value));
 }
 
-/* Visits the limits of a holder. */
+/* Visits the limits of a holder; what a row points to is gone when visit returns. */
 void
 apikey_limit_scan(const ApikeyLimitHolder *holder, ApikeyVisit visit,
 				  void *state)

@@ -53,7 +53,7 @@ search_visit(const ApikeyRow *row, void *state)
 						 apikey_row_text(search->like, APIKEY_LIMIT_KIND)) &&
 		same_period(row, search->like))
 	{
-		*search->found_row = *row;
+		apikey_row_copy(&apikey_limit_table, row, search->found_row);
 		search->found = true;
 	}
 	return true;

@@ -121,7 +121,10 @@ visit_meant(const ApikeyRow *row, void *state)
 		visiting->visit(row, visiting->state);
 }
 
-/* Visits what stands beside the key, or the member, of an id. */
+/*
+ * Visits what stands beside the key, or the member, of an id.  What a row points
+ * to is gone when visit returns.
+ */
 static void
 walk(const pg_uuid_t *id, bool of_member, Snapshot snapshot, ApikeyVisit visit,
 	 void *state)
@@ -371,8 +374,10 @@ apply_visit(const ApikeyRow *row, void *state)
 		DatumGetTimestampTz(key->values[APIKEY_KEY_REVOKED_AT]) <= at)
 		return true;
 	apikey_row_set(key, APIKEY_KEY_REVOKED_AT, TimestampTzGetDatum(at));
-	apikey_row_set_pointer(key, APIKEY_KEY_REVOKE_REASON,
-						   apikey_row_text(row, APIKEY_REVOCATION_REASON));
+	key->nulls[APIKEY_KEY_REVOKE_REASON] = row->nulls[APIKEY_REVOCATION_REASON];
+	if (!row->nulls[APIKEY_REVOCATION_REASON])
+		key->values[APIKEY_KEY_REVOKE_REASON] =
+			PointerGetDatum(DatumGetTextPCopy(row->values[APIKEY_REVOCATION_REASON]));
 	return true;
 }
 

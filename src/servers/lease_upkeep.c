@@ -31,7 +31,7 @@ collect(const ApikeyRow *lease, void *state)
 	Found	   *found = state;
 	ApikeyRow  *copy = palloc(sizeof(ApikeyRow));
 
-	*copy = *lease;
+	apikey_row_copy(&apikey_server_lease_table, lease, copy);
 	found->leases = lappend(found->leases, copy);
 	return list_length(found->leases) < found->most;
 }

@@ -113,7 +113,7 @@ apikey_server_require(const pg_uuid_t *id, int64 epoch)
 		refuse_stranger(id);
 }
 
-/* Calls visit with each server, by name. */
+/* Calls visit with each server, by name; its row is gone when visit returns. */
 void
 apikey_server_walk(ApikeyVisit visit, void *state)
 {

@@ -25,10 +25,10 @@ collect_former(const ApikeyRow *server, void *state)
 						 cstring_to_text(APIKEY_SERVER_PRIMARY)) &&
 		!apikey_server_is_own(apikey_row_id(server)))
 	{
-		ApikeyRow  *copy = palloc(sizeof(ApikeyRow));
+		pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
-		*copy = *server;
-		*former = lappend(*former, copy);
+		*id = *apikey_row_id(server);
+		*former = lappend(*former, id);
 	}
 	return true;
 }
@@ -44,7 +44,7 @@ demote_former(void)
 	{
 		ApikeyRow	server;
 
-		if (!apikey_table_lock(&apikey_server_table, apikey_row_id(lfirst(cell)),
+		if (!apikey_table_lock(&apikey_server_table, lfirst(cell),
 							   APIKEY_LOCK_UPDATE_SKIP, &server))
 			continue;
 		apikey_row_set_pointer(&server, SERVER_KIND,
@@ -128,10 +128,10 @@ collect_lost(const ApikeyRow *server, void *state)
 		apikey_server_silent(server, GetCurrentTimestamp()) &&
 		!apikey_server_is_own(apikey_row_id(server)))
 	{
-		ApikeyRow  *copy = palloc(sizeof(ApikeyRow));
+		pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
-		*copy = *server;
-		*lost = lappend(*lost, copy);
+		*id = *apikey_row_id(server);
+		*lost = lappend(*lost, id);
 	}
 	return true;
 }
@@ -155,7 +155,7 @@ apikey_server_watch(void)
 		TimestampTz now = GetCurrentTimestamp();
 		ApikeyRow	server;
 
-		if (!apikey_table_lock(&apikey_server_table, apikey_row_id(lfirst(cell)),
+		if (!apikey_table_lock(&apikey_server_table, lfirst(cell),
 							   APIKEY_LOCK_UPDATE_SKIP, &server) ||
 			!apikey_server_silent(&server, now))
 			continue;

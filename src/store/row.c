@@ -4,9 +4,60 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
 
 #include "store/store.h"
+
+/*
+ * Takes a row apart; what its columns point to is the tuple's.  Columns that
+ * an older script's table has not yet are null, and those that a newer one's
+ * has beyond ours are not looked at.
+ */
+void
+apikey_table_deform(const ApikeyTable *table, HeapTuple tuple, TupleDesc desc,
+					ApikeyRow *row)
+{
+	int			known = Min(table->count, desc->natts);
+
+	heap_deform_tuple(tuple, desc, row->values, row->nulls);
+	memset(&row->nulls[known], true,
+		   (table->count + table->derived - known) * sizeof(row->nulls[0]));
+}
+
+/* Takes apart a row that was copied, detoasted in the current context. */
+void
+apikey_table_take_apart(const ApikeyTable *table, HeapTuple tuple,
+						TupleDesc desc, ApikeyRow *row)
+{
+	apikey_table_deform(table, tuple, desc, row);
+	for (int i = 0; i < table->count; i++)
+	{
+		/* Where it is not null, the table has the column. */
+		if (!row->nulls[i] && TupleDescAttr(desc, i)->attlen == -1)
+			row->values[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(row->values[i]));
+	}
+}
+
+/* Copies a row of a scan, to be kept: it is the current context's then. */
+void
+apikey_row_copy(const ApikeyTable *table, const ApikeyRow *row, ApikeyRow *copy)
+{
+	*copy = *row;
+	for (int i = 0; i < table->count; i++)
+	{
+		int16		len;
+		bool		byval;
+
+		/* apikey_role is an enum, which is its value. */
+		if (row->nulls[i] || !OidIsValid(table->columns[i].type))
+			continue;
+		get_typlenbyval(table->columns[i].type, &len, &byval);
+		copy->values[i] = datumCopy(row->values[i], byval, len);
+	}
+}
 
 const pg_uuid_t *
 apikey_row_id(const ApikeyRow *row)

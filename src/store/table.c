@@ -18,6 +18,7 @@
 #include "storage/lmgr.h"
 #include "storage/smgr.h"
 #include "utils/fmgroids.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -193,36 +194,6 @@ open_to_read(const ApikeyTable *table, ApikeyRelation index,
 	return false;
 }
 
-/*
- * Takes a row apart; what its columns point to is the tuple's.  Columns that
- * an older script's table has not yet are null, and those that a newer one's
- * has beyond ours are not looked at.
- */
-void
-apikey_table_deform(const ApikeyTable *table, HeapTuple tuple, TupleDesc desc,
-					ApikeyRow *row)
-{
-	int			known = Min(table->count, desc->natts);
-
-	heap_deform_tuple(tuple, desc, row->values, row->nulls);
-	memset(&row->nulls[known], true,
-		   (table->count + table->derived - known) * sizeof(row->nulls[0]));
-}
-
-/* Takes apart a row that was copied, detoasted in the current context. */
-void
-apikey_table_take_apart(const ApikeyTable *table, HeapTuple tuple,
-						TupleDesc desc, ApikeyRow *row)
-{
-	apikey_table_deform(table, tuple, desc, row);
-	for (int i = 0; i < table->count; i++)
-	{
-		/* Where it is not null, the table has the column. */
-		if (!row->nulls[i] && TupleDescAttr(desc, i)->attlen == -1)
-			row->values[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(row->values[i]));
-	}
-}
-
 /* What is read of a table is remembered only where changes of it are told. */
 static void
 see_table(const ApikeyTable *table, Relation rel)
@@ -239,21 +210,45 @@ see_row(HeapTuple tuple)
 		apikey_changes_not_final();
 }
 
+/*
+ * Takes apart a row that was found, copied into a context unless that is NULL;
+ * false where somebody keeps us from it.
+ */
+static bool
+read_found(const ApikeyTable *table, Relation rel, HeapTuple tuple,
+		   MemoryContext copies, ApikeyRow *row)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	MemoryContext outer;
+
+	if (copies == NULL)
+	{
+		apikey_table_deform(table, tuple, desc, row);
+		return true;
+	}
+	outer = MemoryContextSwitchTo(copies);
+	tuple = apikey_scan_copy(rel, tuple);
+	if (tuple != NULL)
+		apikey_table_take_apart(table, tuple, desc, row);
+	MemoryContextSwitchTo(outer);
+	return tuple != NULL;
+}
+
+/* Copies in a context of their own are given back, each after its visit. */
 static void
 visit_rows(const ApikeyTable *table, ApikeyRelation index,
 		   const ScanKeyData *keys, int nkeys, ScanDirection direction,
-		   Snapshot snapshot, bool copied, ApikeyVisit visit, void *state)
+		   Snapshot snapshot, MemoryContext copies, ApikeyVisit visit,
+		   void *state)
 {
 	Relation	rel;
 	Relation	index_rel;
-	TupleDesc	desc;
 	ApikeyScan	scan;
 	HeapTuple	tuple;
 	bool		more = true;
 
 	if (!open_to_read(table, index, keys, nkeys, &rel, &index_rel))
 		return;
-	desc = RelationGetDescr(rel);
 	apikey_scan_begin(&scan, rel, index_rel, snapshot, keys, nkeys);
 	see_table(table, rel);
 	while (more &&
@@ -263,16 +258,11 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 
 		CHECK_FOR_INTERRUPTS();
 		see_row(tuple);
-		if (copied)
-		{
-			tuple = apikey_scan_copy(rel, tuple);
-			if (tuple == NULL)
-				break;
-			apikey_table_take_apart(table, tuple, desc, &row);
-		}
-		else
-			apikey_table_deform(table, tuple, desc, &row);
+		if (!read_found(table, rel, tuple, copies, &row))
+			break;
 		more = visit(&row, state);
+		if (copies != NULL && copies != CurrentMemoryContext)
+			MemoryContextReset(copies);
 	}
 	apikey_scan_end(&scan);
 	apikey_table_close_index(index_rel);
@@ -281,16 +271,22 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 
 /*
  * Calls visit with each row that the scan keys find in an index, in its order,
- * detoasted and copied into the current context.  The keys have the numbers of
- * the table's columns.
+ * detoasted and copied.  The copy is gone when visit returns: others decide how
+ * many rows there are, and how long they are.  The keys have the numbers of the
+ * table's columns.
  */
 void
 apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 				  const ScanKeyData *keys, int nkeys, Snapshot snapshot,
 				  ApikeyVisit visit, void *state)
 {
+	MemoryContext copies = AllocSetContextCreate(CurrentMemoryContext,
+												 "apikey row",
+												 ALLOCSET_SMALL_SIZES);
+
 	visit_rows(table, index, keys, nkeys, ForwardScanDirection, snapshot,
-			   true, visit, state);
+			   copies, visit, state);
+	MemoryContextDelete(copies);
 }
 
 /*
@@ -304,7 +300,7 @@ apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,
 				  ApikeyVisit visit, void *state)
 {
 	visit_rows(table, index, keys, nkeys, ForwardScanDirection, snapshot,
-			   false, visit, state);
+			   NULL, visit, state);
 }
 
 /* The same from the end of an index's order. */
@@ -314,7 +310,7 @@ apikey_table_walk_back(const ApikeyTable *table, ApikeyRelation index,
 					   ApikeyVisit visit, void *state)
 {
 	visit_rows(table, index, keys, nkeys, BackwardScanDirection, snapshot,
-			   false, visit, state);
+			   NULL, visit, state);
 }
 
 /*
@@ -365,7 +361,7 @@ apikey_latest_snapshot(void)
 							GetTransactionSnapshot());
 }
 
-/* What find_row copies the first row to. */
+/* What find_row takes the first row to. */
 typedef struct FoundRow
 {
 	ApikeyRow  *row;
@@ -384,7 +380,8 @@ find_row(const ApikeyRow *row, void *state)
 
 /*
  * Reads the row that the scan keys find, as committed now and with our own
- * transaction's changes; false where there is none.
+ * transaction's changes, copied into the current context; false where there is
+ * none.
  */
 bool
 apikey_table_find(const ApikeyTable *table, ApikeyRelation index,
@@ -393,7 +390,8 @@ apikey_table_find(const ApikeyTable *table, ApikeyRelation index,
 	FoundRow	found = {.row = row};
 	Snapshot	snapshot = apikey_latest_snapshot();
 
-	apikey_table_scan(table, index, keys, nkeys, snapshot, find_row, &found);
+	visit_rows(table, index, keys, nkeys, ForwardScanDirection, snapshot,
+			   CurrentMemoryContext, find_row, &found);
 	UnregisterSnapshot(snapshot);
 	return found.found;
 }

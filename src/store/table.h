@@ -184,10 +184,6 @@ extern Relation apikey_table_index(const ApikeyTable *table, Relation rel,
 								   ApikeyRelation index);
 extern void apikey_table_close_index(Relation index);
 extern void apikey_table_keep(const ApikeyTable *table, ApikeyRelation index);
-extern void apikey_table_deform(const ApikeyTable *table, HeapTuple tuple,
-								TupleDesc desc, ApikeyRow *row);
-extern void apikey_table_take_apart(const ApikeyTable *table, HeapTuple tuple,
-									TupleDesc desc, ApikeyRow *row);
 extern int	apikey_table_column(const ApikeyTable *table, const char *name);
 extern void apikey_table_key(ScanKey key, const pg_uuid_t *id);
 extern void apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,
@@ -298,6 +294,12 @@ extern void apikey_table_add(ApikeyWriter *writer, const ApikeyTable *table,
 							 const ApikeyRow *row);
 
 /* row.c */
+extern void apikey_table_deform(const ApikeyTable *table, HeapTuple tuple,
+								TupleDesc desc, ApikeyRow *row);
+extern void apikey_table_take_apart(const ApikeyTable *table, HeapTuple tuple,
+									TupleDesc desc, ApikeyRow *row);
+extern void apikey_row_copy(const ApikeyTable *table, const ApikeyRow *row,
+							ApikeyRow *copy);
 extern const pg_uuid_t *apikey_row_id(const ApikeyRow *row);
 extern char *apikey_id_string(const pg_uuid_t *id);
 extern void apikey_id_list(StringInfo list, const pg_uuid_t *id);

@@ -341,7 +341,7 @@ collect_old(const ApikeyRow *row, void *state)
 	{
 		ApikeyRow  *copy = palloc(sizeof(ApikeyRow));
 
-		*copy = *row;
+		apikey_row_copy(&apikey_history_table, row, copy);
 		search->rows = lappend(search->rows, copy);
 	}
 	return list_length(search->rows) < APIKEY_STEP_CHANGES;
