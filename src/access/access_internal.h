@@ -13,10 +13,6 @@
 extern bool apikey_administrator_add(Oid role);
 extern bool apikey_administrator_remove(Oid role);
 
-/* authority.c */
-extern void apikey_authority_at(const ApikeyTenant *tenant,
-								ApikeyAuthority *result);
-
 /* hold.c */
 extern void apikey_hold_keep(void);
 extern bool apikey_hold_take(const ApikeyTenant *organization);

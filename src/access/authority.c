@@ -37,16 +37,10 @@ apikey_authority_sees_keys(void)
 		(apikey_principal_readable() && apikey_administers());
 }
 
-/* What the caller is in a project, and whether its developers see its keys. */
-void
-apikey_authority_at(const ApikeyTenant *tenant, ApikeyAuthority *result)
-{
-	result->member_role = apikey_tenant_role(tenant);
-	result->members_can_view =
-		apikey_row_bool(&tenant->project, APIKEY_PROJECT_MEMBERS_CAN_VIEW);
-}
-
-/* The same of a project's id; nothing, where it is gone. */
+/*
+ * What the caller is in a project, and whether its developers see its keys;
+ * nothing, where it is gone.
+ */
 void
 apikey_authority_in_project(const pg_uuid_t *project, ApikeyAuthority *result)
 {
@@ -55,8 +49,11 @@ apikey_authority_in_project(const pg_uuid_t *project, ApikeyAuthority *result)
 	result->member_role = APIKEY_ROLE_NONE;
 	result->members_can_view = false;
 	apikey_member_keep();
-	if (apikey_tenant_fetch_project(project, &tenant))
-		apikey_authority_at(&tenant, result);
+	if (!apikey_tenant_fetch_project(project, &tenant))
+		return;
+	result->member_role = apikey_tenant_role(&tenant);
+	result->members_can_view =
+		apikey_row_bool(&tenant.project, APIKEY_PROJECT_MEMBERS_CAN_VIEW);
 }
 
 /* May the caller do this with a key of a project in which it is that? */

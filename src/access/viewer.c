@@ -161,39 +161,70 @@ read_authority(ApikeyViewer *viewer, ApikeyViewedProject *project)
 	if (!role_known())
 		return;
 	around = apikey_viewer_organization(viewer,
-										apikey_tenant_organization(&project->tenant))->member_role;
+										&project->organization)->member_role;
 	if (around == APIKEY_ROLE_OWNER)
 		authority->member_role = APIKEY_ROLE_OWNER;
 	else if (viewer->member_roles == NULL)
-		apikey_authority_at(&project->tenant, authority);
+		authority->member_role =
+			apikey_member_role(GetUserId(), apikey_principal_subject(),
+							   &project->organization, &project->id);
 	else
-	{
 		authority->member_role = Max(around, role_read(viewer, &project->id));
-		authority->members_can_view =
-			apikey_row_bool(&project->tenant.project,
-							APIKEY_PROJECT_MEMBERS_CAN_VIEW);
-	}
+}
+
+/* A project that is being read. */
+typedef struct Reading
+{
+	ApikeyViewedProject *project;
+	MemoryContext context;
+	bool		found;
+} Reading;
+
+/* Of the rest its owners decide how long it is: none of it is kept. */
+static bool
+take_project(const ApikeyRow *row, void *state)
+{
+	Reading    *reading = state;
+	ApikeyViewedProject *project = reading->project;
+	MemoryContext outer = MemoryContextSwitchTo(reading->context);
+
+	project->organization =
+		*DatumGetUUIDP(row->values[APIKEY_PROJECT_ORGANIZATION]);
+	project->authority.members_can_view =
+		apikey_row_bool(row, APIKEY_PROJECT_MEMBERS_CAN_VIEW);
+	project->path = DatumGetTextPCopy(row->values[APIKEY_PROJECT_PATH]);
+	reading->found = true;
+	MemoryContextSwitchTo(outer);
+	return false;
+}
+
+static bool
+find_project(const ApikeyViewer *viewer, ApikeyViewedProject *project,
+			 Snapshot snapshot)
+{
+	Reading		reading = {project, viewer->context, false};
+	ScanKeyData key;
+
+	apikey_table_key(&key, &project->id);
+	apikey_table_walk(&apikey_project_table, APIKEY_REL_PROJECT_PKEY, &key, 1,
+					  snapshot, take_project, &reading);
+	return reading.found;
 }
 
 /* Reads what there is to know of a project.  Its path never changes. */
 static void
 read_project(ApikeyViewer *viewer, ApikeyViewedProject *project)
 {
-	ApikeyRow	row;
+	Snapshot	latest = apikey_latest_snapshot();
 
 	memset(&project->visited, 0,
 		   sizeof(*project) - offsetof(ApikeyViewedProject, visited));
-	project->exists = apikey_tenant_fetch_project(&project->id,
-												  &project->tenant);
+	project->exists = find_project(viewer, project, latest);
+	UnregisterSnapshot(latest);
 	if (project->exists)
-	{
 		read_authority(viewer, project);
-		project->path = apikey_row_text(&project->tenant.project,
-										APIKEY_PROJECT_PATH);
-	}
-	else if (apikey_table_fetch(&apikey_project_table, &project->id,
-								viewer->snapshot, &row))
-		project->path = apikey_row_text(&row, APIKEY_PROJECT_PATH);
+	else
+		(void) find_project(viewer, project, viewer->snapshot);
 }
 
 /* The same of a project. */
@@ -205,13 +236,20 @@ apikey_viewer_project(ApikeyViewer *viewer, const pg_uuid_t *id)
 											   HASH_ENTER, &found);
 
 	if (!found)
-	{
-		MemoryContext context = MemoryContextSwitchTo(viewer->context);
-
 		read_project(viewer, project);
-		MemoryContextSwitchTo(context);
-	}
 	return project;
+}
+
+/* Makes the tenant that a project is, of its ids alone. */
+void
+apikey_viewer_tenant(const ApikeyViewedProject *project, ApikeyTenant *tenant)
+{
+	tenant->is_project = true;
+	tenant->path = NULL;
+	apikey_row_clear(&tenant->project);
+	apikey_row_set_pointer(&tenant->project, APIKEY_PROJECT_ID, &project->id);
+	apikey_row_set_pointer(&tenant->project, APIKEY_PROJECT_ORGANIZATION,
+						   &project->organization);
 }
 
 /* May the viewer see a key? */
@@ -227,23 +265,6 @@ apikey_viewer_sees_key(ApikeyViewer *viewer, const ApikeyRow *key)
 								   APIKEY_RIGHT_SEE, key);
 }
 
-/* Does it own a project or, where that is gone, the organization? */
-bool
-apikey_viewer_owns(ApikeyViewer *viewer, const pg_uuid_t *organization,
-				   const pg_uuid_t *project)
-{
-	if (project != NULL)
-	{
-		const ApikeyViewedProject *viewed = apikey_viewer_project(viewer, project);
-
-		if (viewed->exists)
-			return viewed->authority.member_role == APIKEY_ROLE_OWNER;
-	}
-	return organization != NULL &&
-		apikey_viewer_organization(viewer, organization)->member_role ==
-		APIKEY_ROLE_OWNER;
-}
-
 static void
 path_key(ScanKey key, const text *path)
 {
@@ -255,7 +276,10 @@ path_key(ScanKey key, const text *path)
 static bool
 copy_id(const ApikeyRow *row, void *state)
 {
-	*(const pg_uuid_t **) state = apikey_row_id(row);
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	*id = *apikey_row_id(row);
+	*(const pg_uuid_t **) state = id;
 	return false;
 }
 
@@ -268,7 +292,7 @@ apikey_viewer_find_project(ApikeyViewer *viewer, const text *path)
 
 	Assert(viewer->sees_all);
 	path_key(&key, path);
-	apikey_table_scan(&apikey_project_table, APIKEY_REL_PROJECT_PATH, &key, 1,
+	apikey_table_walk(&apikey_project_table, APIKEY_REL_PROJECT_PATH, &key, 1,
 					  viewer->snapshot, copy_id, &id);
 	return id;
 }
@@ -310,12 +334,17 @@ note_role(const ApikeyRow *row, void *state)
 		member_role->role = role;
 }
 
-/* Visits the rows that make the viewer a member of something. */
+/*
+ * Visits the rows that make the viewer a member of something.  How many these
+ * are is for others to say, so what a visit takes of memory is given back.
+ */
 static void
 visit_members(Memberships *memberships)
 {
+	ApikeyTurns turns;
 	ListCell   *cell;
 
+	apikey_turns_begin(&turns, visit_member, memberships);
 	foreach(cell, memberships->viewer->roles)
 	{
 		ScanKeyData key;
@@ -323,8 +352,9 @@ visit_members(Memberships *memberships)
 		ScanKeyInit(&key, APIKEY_MEMBER_MEMBER + 1, BTEqualStrategyNumber,
 					F_OIDEQ, ObjectIdGetDatum(lfirst_oid(cell)));
 		apikey_table_walk(&apikey_member_table, APIKEY_REL_MEMBER_MEMBER, &key,
-						  1, memberships->snapshot, visit_member, memberships);
+						  1, memberships->snapshot, apikey_turns_visit, &turns);
 	}
+	apikey_turns_end(&turns);
 }
 
 /*
@@ -376,9 +406,7 @@ visit_project(Projects *projects, const pg_uuid_t *id)
 		project->authority.member_role == APIKEY_ROLE_NONE)
 		return;
 	if (projects->path != NULL &&
-		!apikey_same_text(projects->path,
-						  apikey_row_text(&project->tenant.project,
-										  APIKEY_PROJECT_PATH)))
+		!apikey_same_text(projects->path, project->path))
 		return;
 	project->visited = true;
 	projects->visit(project, projects->state);
@@ -403,28 +431,34 @@ path_within(const text *path, const pg_uuid_t *organization)
 							 apikey_row_text(&row, APIKEY_ORGANIZATION_NAME));
 }
 
-/* Of another path nobody is asked: the organization is the viewer's own. */
+/*
+ * Of another path nobody is asked: the organization is the viewer's own.  What a
+ * project's visit takes of memory is given back, as for members.
+ */
 static void
 visit_organization(Projects *projects, const pg_uuid_t *organization)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
+	ApikeyTurns turns;
 	ScanKeyData key;
 
+	apikey_turns_begin(&turns, visit_project_row, projects);
 	if (projects->path == NULL)
 	{
 		ScanKeyInit(&key, APIKEY_PROJECT_ORGANIZATION + 1,
 					BTEqualStrategyNumber, F_UUID_EQ,
 					UUIDPGetDatum(organization));
-		apikey_table_scan(&apikey_project_table,
+		apikey_table_walk(&apikey_project_table,
 						  APIKEY_REL_PROJECT_ORGANIZATION, &key, 1, snapshot,
-						  visit_project_row, projects);
+						  apikey_turns_visit, &turns);
 	}
 	else if (path_within(projects->path, organization))
 	{
 		path_key(&key, projects->path);
-		apikey_table_scan(&apikey_project_table, APIKEY_REL_PROJECT_PATH, &key,
-						  1, snapshot, visit_project_row, projects);
+		apikey_table_walk(&apikey_project_table, APIKEY_REL_PROJECT_PATH, &key,
+						  1, snapshot, apikey_turns_visit, &turns);
 	}
+	apikey_turns_end(&turns);
 	UnregisterSnapshot(snapshot);
 }
 

@@ -21,7 +21,7 @@ typedef struct ApikeyViewedProject
 	bool		visited;		/* by apikey_viewer_projects */
 	bool		listed;			/* what it holds is read by itself */
 	bool		exists;			/* as committed now */
-	ApikeyTenant tenant;		/* where it exists */
+	pg_uuid_t	organization;	/* where it exists */
 	ApikeyAuthority authority;	/* what the caller is in it */
 	text	   *path;			/* NULL where the query's snapshot has none */
 } ApikeyViewedProject;
@@ -74,12 +74,11 @@ extern void apikey_viewer_open(ApikeyViewer *viewer, Snapshot snapshot);
 extern void apikey_viewer_open_own(ApikeyViewer *viewer, Snapshot snapshot);
 extern ApikeyViewedProject *apikey_viewer_project(ApikeyViewer *viewer,
 												  const pg_uuid_t *id);
+extern void apikey_viewer_tenant(const ApikeyViewedProject *project,
+								 ApikeyTenant *tenant);
 extern ApikeyViewedOrganization *apikey_viewer_organization(ApikeyViewer *viewer,
 															const pg_uuid_t *id);
 extern bool apikey_viewer_sees_key(ApikeyViewer *viewer, const ApikeyRow *key);
-extern bool apikey_viewer_owns(ApikeyViewer *viewer,
-							   const pg_uuid_t *organization,
-							   const pg_uuid_t *project);
 extern const pg_uuid_t *apikey_viewer_find_project(ApikeyViewer *viewer,
 												   const text *path);
 extern void apikey_viewer_projects(ApikeyViewer *viewer, const text *path,
@@ -94,5 +93,8 @@ extern void apikey_viewer_owned(ApikeyViewer *viewer, ApikeyVisitOwned visit,
 extern bool apikey_viewer_listed(ApikeyViewer *viewer,
 								 const pg_uuid_t *organization,
 								 const pg_uuid_t *project);
+extern bool apikey_viewer_owns(ApikeyViewer *viewer,
+							   const pg_uuid_t *organization,
+							   const pg_uuid_t *project);
 
 #endif							/* APIKEY_VIEWER_H */

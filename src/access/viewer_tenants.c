@@ -106,3 +106,20 @@ apikey_viewer_listed(ApikeyViewer *viewer, const pg_uuid_t *organization,
 			apikey_viewer_organization(viewer, organization)->listed) ||
 		(project != NULL && apikey_viewer_project(viewer, project)->listed);
 }
+
+/* Does the viewer own a project or, where that is gone, the organization? */
+bool
+apikey_viewer_owns(ApikeyViewer *viewer, const pg_uuid_t *organization,
+				   const pg_uuid_t *project)
+{
+	if (project != NULL)
+	{
+		const ApikeyViewedProject *viewed = apikey_viewer_project(viewer, project);
+
+		if (viewed->exists)
+			return viewed->authority.member_role == APIKEY_ROLE_OWNER;
+	}
+	return organization != NULL &&
+		apikey_viewer_organization(viewer, organization)->member_role ==
+		APIKEY_ROLE_OWNER;
+}

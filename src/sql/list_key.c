@@ -163,9 +163,12 @@ make_status(const ApikeyViewedProject *project, const ApikeyRow *key,
 	ApikeyKeyState state;
 	ApikeySpan	span;
 	ApikeyStatus status;
+	ApikeyTenant tenant;
+	bool		exists = project != NULL && project->exists;
 
-	apikey_status_read(key, project != NULL && project->exists ?
-					   &project->tenant : NULL, &state, &span);
+	if (exists)
+		apikey_viewer_tenant(project, &tenant);
+	apikey_status_read(key, exists ? &tenant : NULL, &state, &span);
 	status = apikey_status_at(&state, &span,
 							  GetCurrentStatementStartTimestamp());
 	values[LIST_STATUS] = CStringGetTextDatum(apikey_status_name(status));

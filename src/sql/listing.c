@@ -18,8 +18,10 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -297,14 +299,20 @@ apikey_listing_read(ApikeyListing *listing, ApikeyRange *range)
 	reading_end(&reading);
 }
 
-/* Reads a range's first row in a direction; false where it is empty. */
+/*
+ * Reads a range's first row in a direction; false where it is empty.  It is
+ * there until another row of the list is read.
+ */
 static bool
 read_one(ApikeyListing *listing, ApikeyRange *range, ScanDirection direction,
 		 ApikeyRow *row)
 {
+	MemoryContext context;
 	Reading		reading;
 	HeapTuple	tuple;
 
+	MemoryContextReset(listing->row_context);
+	context = MemoryContextSwitchTo(listing->row_context);
 	reading_begin(listing, range, &reading);
 	tuple = apikey_scan_next(&reading.scan, direction);
 	if (HeapTupleIsValid(tuple))
@@ -312,6 +320,7 @@ read_one(ApikeyListing *listing, ApikeyRange *range, ScanDirection direction,
 								apikey_scan_copy(reading.scan.rel, tuple),
 								RelationGetDescr(reading.rel), row);
 	reading_end(&reading);
+	MemoryContextSwitchTo(context);
 	return HeapTupleIsValid(tuple);
 }
 
@@ -330,13 +339,14 @@ apikey_listing_last(ApikeyListing *listing, ApikeyRange *range, ApikeyRow *row)
 }
 
 /*
- * The values that a column, the first of an index and never null in it, holds:
- * one descent for each, for who sees all rows.
+ * The values that a column, the first of an index and never null in it, holds: it
+ * is a uuid or a role.  One descent for each, for who sees all rows.
  */
 Datum *
 apikey_listing_distinct(ApikeyListing *listing, ApikeyRelation index,
 						int column, RegProcedure less, int *count)
 {
+	bool		is_uuid = listing->table->columns[column].type == UUIDOID;
 	int			room = 16;
 	Datum	   *values = palloc(room * sizeof(Datum));
 	ApikeyRange range;
@@ -349,7 +359,7 @@ apikey_listing_distinct(ApikeyListing *listing, ApikeyRelation index,
 		CHECK_FOR_INTERRUPTS();
 		if (*count == room)
 			values = repalloc(values, (room *= 2) * sizeof(Datum));
-		values[*count] = row.values[column];
+		values[*count] = datumCopy(row.values[column], !is_uuid, UUID_LEN);
 		apikey_range_start(&range, index);
 		apikey_range_key(&range, column, BTLessStrategyNumber, less,
 						 values[(*count)++]);

@@ -204,16 +204,12 @@ read_owned(const pg_uuid_t *organization, const ApikeyViewedProject *project,
 {
 	ApikeyListing *listing = state;
 	const Wanted *wanted = listing->state;
-	const text *path;
 
 	if (project == NULL)
-	{
 		read_organization(listing, organization);
-		return;
-	}
-	path = apikey_row_text(&project->tenant.project, APIKEY_PROJECT_PATH);
-	if (wanted->tenant == NULL || apikey_same_text(wanted->tenant, path))
-		read_tenant(listing, organization, path, shows_of_project);
+	else if (wanted->tenant == NULL ||
+			 apikey_same_text(wanted->tenant, project->path))
+		read_tenant(listing, organization, project->path, shows_of_project);
 }
 
 /* Reads the events of keys whose owner was a role, or has its number. */
@@ -261,6 +257,7 @@ read_unnamed(ApikeyListing *listing)
 {
 	ApikeyRange range;
 	ApikeyRow	row;
+	ApikeyTurns turns;
 	ListCell   *cell;
 	Snapshot	snapshot;
 
@@ -268,6 +265,7 @@ read_unnamed(ApikeyListing *listing)
 	if (!apikey_listing_first(listing, &range, &row))
 		return;
 	snapshot = apikey_latest_snapshot();
+	apikey_turns_begin(&turns, read_unnamed_of, listing);
 	foreach(cell, listing->viewer.roles)
 	{
 		/* For its keys and numbers alone. */
@@ -277,9 +275,10 @@ read_unnamed(ApikeyListing *listing)
 		if (listing->viewer.by_subject)
 			apikey_range_text(&range, APIKEY_KEY_SUBJECT,
 							  listing->viewer.subject);
-		apikey_table_scan(&apikey_key_table, range.index, range.keys,
-						  range.count, snapshot, read_unnamed_of, listing);
+		apikey_table_walk(&apikey_key_table, range.index, range.keys,
+						  range.count, snapshot, apikey_turns_visit, &turns);
 	}
+	apikey_turns_end(&turns);
 	UnregisterSnapshot(snapshot);
 }
 

@@ -143,11 +143,14 @@ read_keys(ApikeyListing *listing, ApikeyRelation index, int column,
 		  RegProcedure equal, Datum value, ApikeyVisit visit)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
+	ApikeyTurns turns;
 	ScanKeyData key;
 
+	apikey_turns_begin(&turns, visit, listing);
 	ScanKeyInit(&key, column + 1, BTEqualStrategyNumber, equal, value);
-	apikey_table_scan(&apikey_key_table, index, &key, 1, snapshot, visit,
-					  listing);
+	apikey_table_walk(&apikey_key_table, index, &key, 1, snapshot,
+					  apikey_turns_visit, &turns);
+	apikey_turns_end(&turns);
 	UnregisterSnapshot(snapshot);
 }
 
@@ -156,8 +159,7 @@ list_project(ApikeyViewedProject *project, void *state)
 {
 	ApikeyListing *listing = state;
 
-	read_tenant(listing, apikey_tenant_organization(&project->tenant),
-				&project->id);
+	read_tenant(listing, &project->organization, &project->id);
 	project->listed = apikey_authority_lists(&project->authority);
 	if (project->listed)
 		read_keys(listing, APIKEY_REL_KEY_PROJECT, APIKEY_KEY_PROJECT,

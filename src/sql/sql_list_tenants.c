@@ -254,8 +254,7 @@ list_organization_members(ApikeyViewedOrganization *organization, void *state)
 static void
 list_project_members(ApikeyViewedProject *project, void *state)
 {
-	read_members(state, apikey_tenant_organization(&project->tenant),
-				 &project->id);
+	read_members(state, &project->organization, &project->id);
 }
 
 /* Is it a member still, and not removed beside its row? */
