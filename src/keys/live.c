@@ -120,14 +120,17 @@ too_many_keys(const Bounded *bounded)
 		.most = bounded->most
 	};
 	SnapshotData dirty;
+	ApikeyTurns turns;
 	ScanKeyData key;
 	bool		result;
 
 	InitDirtySnapshot(dirty);
 	ScanKeyInit(&key, bounded->column, BTEqualStrategyNumber, bounded->equal,
 				bounded->value);
-	apikey_table_walk(&apikey_key_table, bounded->index, &key, 1, &dirty, see,
-					  &seen);
+	apikey_turns_begin(&turns, see, &seen);
+	apikey_table_walk(&apikey_key_table, bounded->index, &key, 1, &dirty,
+					  apikey_turns_visit, &turns);
+	apikey_turns_end(&turns);
 	result = hash_get_num_entries(seen.ids) > bounded->most;
 	MemoryContextDelete(context);
 	return result;

@@ -49,7 +49,7 @@ const ApikeyTable apikey_server_lease_table = {
 	.count = lengthof(lease_columns)
 };
 
-/* Calls visit with each lease of a server. */
+/* Calls visit with each lease of a server; its row is gone when visit returns. */
 void
 apikey_server_lease_walk(const pg_uuid_t *server, ApikeyVisit visit,
 						 void *state)
@@ -112,27 +112,40 @@ sum_of(List **sums, const char *unit)
 	return sum;
 }
 
-/* The unit that an account is of. */
-static char *
-unit_of(const pg_uuid_t *account)
+static bool
+take_unit(const ApikeyRow *limit, void *unit)
 {
-	ApikeyRow	limit;
+	text_to_cstring_buffer(apikey_row_text(limit, APIKEY_LIMIT_UNIT), unit,
+						   APIKEY_UNIT_MAX + 1);
+	return false;
+}
 
-	return apikey_table_fetch_latest(&apikey_limit_table, account, &limit) ?
-		text_to_cstring(apikey_row_text(&limit, APIKEY_LIMIT_UNIT)) :
-		pstrdup(APIKEY_REQUESTS);
+/* The unit that an account is of. */
+static void
+unit_of(const pg_uuid_t *account, char *unit)
+{
+	Snapshot	snapshot = apikey_latest_snapshot();
+	ScanKeyData key;
+
+	strcpy(unit, APIKEY_REQUESTS);
+	apikey_table_key(&key, account);
+	apikey_table_walk(&apikey_limit_table, APIKEY_REL_LIMIT_PKEY, &key, 1,
+					  snapshot, take_unit, unit);
+	UnregisterSnapshot(snapshot);
 }
 
 static bool
 add_lease(const ApikeyRow *lease, void *state)
 {
+	char		unit[APIKEY_UNIT_MAX + 1];
 	Sum		   *sum;
 
 	if (!lease->nulls[SERVER_LEASE_UNTIL] &&
 		DatumGetTimestampTz(lease->values[SERVER_LEASE_UNTIL]) <=
 		GetCurrentTimestamp())
 		return true;
-	sum = sum_of(state, unit_of(DatumGetUUIDP(lease->values[SERVER_LEASE_ACCOUNT])));
+	unit_of(DatumGetUUIDP(lease->values[SERVER_LEASE_ACCOUNT]), unit);
+	sum = sum_of(state, unit);
 	sum->amount = apikey_credits_sum(sum->amount,
 									 DatumGetInt64(lease->values[SERVER_LEASE_AMOUNT]));
 	return true;
@@ -175,12 +188,14 @@ apikey_server_own_lease_json(void)
 		/* Read without a lock: it is a figure of a moment. */
 		const ApikeySlot *slot = apikey_slot_at(i);
 		pg_uuid_t	account = slot->key.id;
+		char		unit[APIKEY_UNIT_MAX + 1];
 		Sum		   *sum;
 
 		if (!slot->used || slot->key.database != MyDatabaseId ||
 			slot->lease.number == 0 || slot->lease.available <= 0)
 			continue;
-		sum = sum_of(&sums, unit_of(&account));
+		unit_of(&account, unit);
+		sum = sum_of(&sums, unit);
 		sum->amount = apikey_credits_sum(sum->amount, slot->lease.available);
 	}
 	return sums_json(sums);
