@@ -174,28 +174,30 @@ younger_first(const ListCell *one, const ListCell *two)
 	return memcmp(lfirst(two), lfirst(one), sizeof(pg_uuid_t));
 }
 
+/* One that is gone meanwhile needs nothing. */
+static void
+change_account_of(void *id, void *other)
+{
+	ApikeyRow	key;
+
+	if (!apikey_key_lock(id, APIKEY_LOCK_UPDATE, &key))
+		return;
+	apikey_row_set_pointer(&key, APIKEY_KEY_CREDITS_ACCOUNT, other);
+	apikey_key_write(&key);
+}
+
 /*
  * Gives the keys that have an account another, or none, the younger first as
- * whoever locks keys; one that is gone meanwhile needs nothing.
+ * whoever locks keys.
  */
 static void
-change_account(const pg_uuid_t *account, const pg_uuid_t *other)
+change_account(const pg_uuid_t *account, pg_uuid_t *other)
 {
 	List	   *ids = NIL;
-	ListCell   *cell;
 
 	scan_keys(account, collect_key, &ids);
 	list_sort(ids, younger_first);
-	foreach(cell, ids)
-	{
-		ApikeyRow	key;
-
-		if (apikey_key_lock(lfirst(cell), APIKEY_LOCK_UPDATE, &key))
-		{
-			apikey_row_set_pointer(&key, APIKEY_KEY_CREDITS_ACCOUNT, other);
-			apikey_key_write(&key);
-		}
-	}
+	apikey_turns_each(ids, change_account_of, other);
 }
 
 /*

@@ -188,6 +188,13 @@ mark(ApikeyWriter *writer, const ApikeyRow *key)
 	return true;
 }
 
+/* Telling of some keys. */
+typedef struct Telling
+{
+	ApikeyWriter *writer;
+	ApikeyPass *pass;
+} Telling;
+
 /* Tells of a key; false where it is left for the next time. */
 static bool
 tell(ApikeyWriter *writer, const pg_uuid_t *id)
@@ -206,18 +213,21 @@ tell(ApikeyWriter *writer, const pg_uuid_t *id)
 }
 
 static void
+tell_one(void *id, void *state)
+{
+	const Telling *telling = state;
+
+	if (!tell(telling->writer, id))
+		telling->pass->left = true;
+}
+
+static void
 tell_some(List *ids, void *state)
 {
-	ApikeyPass *pass = state;
-	ApikeyWriter *writer = apikey_table_open(&apikey_use_table);
-	ListCell   *cell;
+	Telling		telling = {apikey_table_open(&apikey_use_table), state};
 
-	foreach(cell, ids)
-	{
-		if (!tell(writer, lfirst(cell)))
-			pass->left = true;
-	}
-	apikey_table_close(writer);
+	apikey_turns_each(ids, tell_one, &telling);
+	apikey_table_close(telling.writer);
 }
 
 static bool

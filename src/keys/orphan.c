@@ -84,21 +84,22 @@ find_next(Search *search)
 	UnregisterSnapshot(snapshot);
 }
 
-/* Says whether some could not be locked. */
+/* Says whether it could not be locked. */
+static void
+revoke_one(void *id, void *left)
+{
+	ApikeyRow	key;
+
+	if (!apikey_key_lock(id, APIKEY_LOCK_UPDATE_SKIP, &key))
+		*(bool *) left = true;
+	else if (key.nulls[APIKEY_KEY_REVOKED_AT])
+		apikey_key_revoke_orphan(&key);
+}
+
 static void
 revoke_some(List *ids, void *left)
 {
-	ListCell   *cell;
-
-	foreach(cell, ids)
-	{
-		ApikeyRow	key;
-
-		if (!apikey_key_lock(lfirst(cell), APIKEY_LOCK_UPDATE_SKIP, &key))
-			*(bool *) left = true;
-		else if (key.nulls[APIKEY_KEY_REVOKED_AT])
-			apikey_key_revoke_orphan(&key);
-	}
+	apikey_turns_each(ids, revoke_one, left);
 }
 
 /*

@@ -94,15 +94,15 @@ settle(const Beside *beside)
 }
 
 static void
-settle_found(List *found, void *state pg_attribute_unused())
+settle_one(void *beside, void *state pg_attribute_unused())
 {
-	ListCell   *cell;
+	settle(beside);
+}
 
-	foreach(cell, found)
-	{
-		CHECK_FOR_INTERRUPTS();
-		settle(lfirst(cell));
-	}
+static void
+settle_found(List *found, void *state)
+{
+	apikey_turns_each(found, settle_one, state);
 }
 
 /* Finds the next ones, in the order of their ids. */

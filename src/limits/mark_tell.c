@@ -178,20 +178,21 @@ apikey_mark_write(const ApikeyMark *mark)
 }
 
 static void
-write_some(List *tellings, void *state pg_attribute_unused())
+write_one(void *item, void *state pg_attribute_unused())
 {
-	ListCell   *cell;
+	Telling    *telling = item;
 
-	foreach(cell, tellings)
-	{
-		Telling    *telling = lfirst(cell);
+	/* Who finds it so after we have looked, or failed, marks it anew. */
+	set_told(&telling->mark, false);
+	telling->end = APIKEY_MARK_NOT_SO;
+	telling->end = apikey_mark_write(&telling->mark);
+	set_told(&telling->mark, telling->end != APIKEY_MARK_NOT_SO);
+}
 
-		/* Who finds it so after we have looked, or failed, marks it anew. */
-		set_told(&telling->mark, false);
-		telling->end = APIKEY_MARK_NOT_SO;
-		telling->end = apikey_mark_write(&telling->mark);
-		set_told(&telling->mark, telling->end != APIKEY_MARK_NOT_SO);
-	}
+static void
+write_some(List *tellings, void *state)
+{
+	apikey_turns_each(tellings, write_one, state);
 }
 
 /*

@@ -193,20 +193,22 @@ apply_keys(Applying *applying, const ApikeyReport *report)
 }
 
 static void
-tell_denials(const ApikeyReport *report)
+tell_denial(void *item, void *state pg_attribute_unused())
 {
-	ListCell   *cell;
+	const ApikeyReportedDenial *denial = item;
+	ApikeyRow	key;
 
-	foreach(cell, report->denials)
-	{
-		const ApikeyReportedDenial *denial = lfirst(cell);
-		ApikeyRow	key;
+	if (apikey_key_fetch_latest(&denial->key, &key))
+		apikey_event_denied_by(&key, denial->actor, denial->addr,
+							   psprintf("{\"code\": \"%s\", \"count\": " INT64_FORMAT "}",
+										denial->code, denial->count));
+}
 
-		if (apikey_key_fetch_latest(&denial->key, &key))
-			apikey_event_denied_by(&key, denial->actor, denial->addr,
-								   psprintf("{\"code\": \"%s\", \"count\": " INT64_FORMAT "}",
-											denial->code, denial->count));
-	}
+static void
+tell_mark(void *mark, void *state pg_attribute_unused())
+{
+	if (apikey_mark_write(mark) == APIKEY_MARK_LATER)
+		apikey_mark_later(mark);
 }
 
 /* The row of the server that has reported. */
@@ -236,7 +238,6 @@ bool
 apikey_report_apply(ApikeyRow *server, const ApikeyReport *report)
 {
 	Applying	applying = {.now = GetCurrentTimestamp()};
-	ListCell   *cell;
 
 	if (report->sequence <= DatumGetInt64(server->values[SERVER_SEQUENCE]))
 		return false;
@@ -246,12 +247,8 @@ apikey_report_apply(ApikeyRow *server, const ApikeyReport *report)
 	apply_keys(&applying, report);
 	apikey_history_close(applying.history);
 	apikey_table_close(applying.writer);
-	tell_denials(report);
-	foreach(cell, report->marks)
-	{
-		if (apikey_mark_write(lfirst(cell)) == APIKEY_MARK_LATER)
-			apikey_mark_later(lfirst(cell));
-	}
+	apikey_turns_each(report->denials, tell_denial, NULL);
+	apikey_turns_each(report->marks, tell_mark, NULL);
 	note_report(server, report, &applying);
 	return true;
 }

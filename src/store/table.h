@@ -82,6 +82,9 @@ typedef void (*ApikeyWork) (void *work);
 /* The same on items, each of which it may be run on alone. */
 typedef void (*ApikeyWorkOnItems) (List *items, void *state);
 
+/* Something that is done with one of them. */
+typedef void (*ApikeyWorkOnItem) (void *item, void *state);
+
 /* What raises, about something, that it cannot be. */
 typedef void (*ApikeyRefusal) (const void *about);
 
@@ -231,6 +234,8 @@ extern void apikey_turns_begin(ApikeyTurns *turns, ApikeyVisit visit,
 							   void *state);
 extern bool apikey_turns_visit(const ApikeyRow *row, void *turns);
 extern void apikey_turns_end(ApikeyTurns *turns);
+extern void apikey_turns_each(const List *items, ApikeyWorkOnItem work,
+							  void *state);
 
 /* catalog_row.c */
 extern HeapTuple apikey_catalog_row_lock(Relation rel, Oid index,

@@ -1,9 +1,11 @@
 /*
  * turns.c
- *		Visits of many rows, each in memory that is given back.
+ *		Visits of many rows, and work on many items, each in memory that is given
+ *		back.
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "store/store.h"
@@ -38,4 +40,25 @@ void
 apikey_turns_end(ApikeyTurns *turns)
 {
 	MemoryContextDelete(turns->context);
+}
+
+/* Does a work on each item of a list; what that takes is given back. */
+void
+apikey_turns_each(const List *items, ApikeyWorkOnItem work, void *state)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "apikey turns",
+												  ALLOCSET_DEFAULT_SIZES);
+	ListCell   *cell;
+
+	foreach(cell, items)
+	{
+		MemoryContext outer = MemoryContextSwitchTo(context);
+
+		CHECK_FOR_INTERRUPTS();
+		work(lfirst(cell), state);
+		MemoryContextSwitchTo(outer);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
 }

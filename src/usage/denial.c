@@ -110,8 +110,9 @@ collect(int *from, TimestampTz now, bool all)
 }
 
 static void
-tell(const Denied *denied)
+tell(void *item, void *state pg_attribute_unused())
 {
+	const Denied *denied = item;
 	const ApikeyDenial *denial = &denied->denial;
 	inet	   *addr = NULL;
 	ApikeyRow	key;
@@ -128,12 +129,9 @@ tell(const Denied *denied)
 }
 
 static void
-tell_some(List *found, void *state pg_attribute_unused())
+tell_some(List *found, void *state)
 {
-	ListCell   *cell;
-
-	foreach(cell, found)
-		tell(lfirst(cell));
+	apikey_turns_each(found, tell, state);
 }
 
 /* The event is committed. */
