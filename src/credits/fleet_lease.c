@@ -47,7 +47,7 @@ apikey_fleet_lease_asked(Oid database, ApikeyFleetAsk *asks, int most)
 	TimestampTz now = GetCurrentTimestamp();
 	int			asked = 0;
 	pg_uuid_t  *accounts = palloc(most * sizeof(pg_uuid_t));
-	/* At once: whoever waits may ask anew, and none is to be there twice. */
+	/* Before any is looked at: whoever waits may ask anew. */
 	int			count = apikey_lease_take_asked(database, accounts, most);
 
 	for (int i = 0; i < count; i++)

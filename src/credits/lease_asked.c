@@ -267,9 +267,20 @@ take_one(Oid database, bool of_rate, pg_uuid_t *id)
 	return true;
 }
 
+static bool
+among(const pg_uuid_t *ids, int count, const pg_uuid_t *id)
+{
+	bool		found = false;
+
+	for (int i = 0; i < count && !found; i++)
+		found = memcmp(&ids[i], id, sizeof(pg_uuid_t)) == 0;
+	return found;
+}
+
 /*
  * Takes what is asked for in a database off the list, accounts or rates: one at a
- * time, as who asks meanwhile spins.
+ * time, as who asks meanwhile spins.  So what was taken may be asked for anew, and
+ * be on the list again, before the last is: none is taken twice.
  */
 static int
 take_asked(Oid database, bool of_rate, pg_uuid_t *ids, int most)
@@ -279,10 +290,13 @@ take_asked(Oid database, bool of_rate, pg_uuid_t *ids, int most)
 
 	while (taken && count < most)
 	{
+		pg_uuid_t	id;
+
 		SpinLockAcquire(&shared->mutex);
-		taken = take_one(database, of_rate, &ids[count]);
+		taken = take_one(database, of_rate, &id);
 		SpinLockRelease(&shared->mutex);
-		count += taken;
+		if (taken && !among(ids, count, &id))
+			ids[count++] = id;
 	}
 	return count;
 }

@@ -234,7 +234,7 @@ apikey_fleet_rate_asked(Oid database, ApikeyFleetTake *takes, int most)
 {
 	int			asked = 0;
 	pg_uuid_t  *limits = palloc(most * sizeof(pg_uuid_t));
-	/* At once: whoever waits may ask anew, and none is to be there twice. */
+	/* Before any is looked at: whoever waits may ask anew. */
 	int			count = apikey_lease_take_asked_rates(database, limits, most);
 
 	for (int i = 0; i < count; i++)

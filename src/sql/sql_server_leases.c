@@ -31,16 +31,27 @@ typedef struct Asked
 } Asked;
 
 static int
-by_account(const void *one, const void *two)
-{
-	return memcmp(&((const Asked *) one)->wish.account,
-				  &((const Asked *) two)->wish.account, sizeof(pg_uuid_t));
-}
-
-static int
 by_place(const void *one, const void *two)
 {
 	return ((const Asked *) one)->place - ((const Asked *) two)->place;
+}
+
+static int
+by_account(const void *one, const void *two)
+{
+	int			order = memcmp(&((const Asked *) one)->wish.account,
+							   &((const Asked *) two)->wish.account,
+							   sizeof(pg_uuid_t));
+
+	return order != 0 ? order : by_place(one, two);
+}
+
+/* Is a wish for the account of the one before? */
+static bool
+again(const Asked *asked)
+{
+	return memcmp(&asked[-1].wish.account, &asked->wish.account,
+				  sizeof(pg_uuid_t)) == 0;
 }
 
 static Asked *
@@ -78,8 +89,8 @@ read_wishes(FunctionCallInfo fcinfo, int *count)
 	qsort(asked, *count, sizeof(Asked), by_account);
 	for (int i = 1; i < *count; i++)
 	{
-		if (by_account(&asked[i - 1], &asked[i]) == 0)
-			apikey_refuse("accounts", "Each account stands there once.");
+		if (again(&asked[i]) && asked[i - 1].wish.number != asked[i].wish.number)
+			apikey_refuse("accounts", "Each account stands there under one number.");
 	}
 	return asked;
 }
@@ -144,8 +155,14 @@ apikey_server_lease(PG_FUNCTION_ARGS)
 	apikey_server_walk(count_server, &servers);
 	patience = apikey_lease_patience();
 	for (int i = 0; i < count; i++)
-		apikey_lease_grant(&server, &asked[i].wish, servers, patience,
-						   &asked[i].answer);
+	{
+		/* As where a number comes again in another call. */
+		if (i > 0 && again(&asked[i]))
+			asked[i].answer = asked[i - 1].answer;
+		else
+			apikey_lease_grant(&server, &asked[i].wish, servers, patience,
+							   &asked[i].answer);
+	}
 	qsort(asked, count, sizeof(Asked), by_place);
 	for (int i = 0; i < count; i++)
 		put_answer(result, &asked[i]);

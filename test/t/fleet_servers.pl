@@ -166,6 +166,12 @@ my $metered = sql("SELECT apikey_id(apikey_create('metered', credits => 1000))")
 	sql("UPDATE apikeys SET credits = 500 WHERE id = '$metered'");
 	is(sql(give_back($one, $metered, 13, 60)), 1, 'of credits that were set anew since');
 	is(left($metered), 500, 'nothing comes back');
+	my $twice = sub { sprintf "SELECT state, number, granted, left_over FROM apikey_server_lease('%s', %d, '{%s,%s}', '{%d,%d}', '{0,0}', '{0,0}', '{10,20}', '{10,20}', '{f,f}')",
+		$one->{id}, $one->{epoch}, $metered, $metered, @_ };
+	is(sql($twice->(131, 131)), "fresh|131|10|490\nfresh|131|10|490", 'what is asked for twice under one number is answered alike');
+	is(left($metered), 490, 'and leased once');
+	fails($twice->(132, 133), '22023', 'under two numbers it is not');
+	is(sql(give_back($one, $metered, 131, 10)), 1, 'given back');
 	is(sql(lease($one, $metered, 14, 0, 0, 60, 60)), 'fresh|14|60|440|t', 'leased');
 	sql("UPDATE apikeys SET credits = 500 WHERE id = '$metered'");
 	is(sql(lease($one, $metered, 15, 14, 60, 0, 60)), 'fresh|15|60|440|t', 'and what it holds is void');
