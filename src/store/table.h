@@ -263,6 +263,8 @@ extern bool apikey_table_lock(const ApikeyTable *table, const pg_uuid_t *id,
 							  ApikeyLock lock, ApikeyRow *row);
 extern bool apikey_table_row_free(const ApikeyTable *table,
 								  const pg_uuid_t *id);
+extern bool apikey_table_write_free(const ApikeyTable *table,
+									const pg_uuid_t *id);
 pg_noreturn extern void apikey_table_refuse_taken(const ApikeyTable *table,
 												  const ApikeyRow *row,
 												  const char *argument);

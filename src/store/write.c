@@ -357,6 +357,31 @@ apikey_table_row_free(const ApikeyTable *table, const pg_uuid_t *id)
 		!apikey_table_fetch_latest(table, id, &row);
 }
 
+/*
+ * Would to write a row of an id wait for nobody, whether it is there or is to be
+ * made?  One that is there is locked then; one that somebody is just making is
+ * not there yet, and holds up who makes it too.
+ */
+bool
+apikey_table_write_free(const ApikeyTable *table, const pg_uuid_t *id)
+{
+	Relation	rel;
+	Relation	index;
+	ApikeyRow	row;
+	ScanKeyData key;
+	bool		absent;
+
+	if (apikey_table_lock(table, id, APIKEY_LOCK_UPDATE_SKIP, &row))
+		return true;
+	rel = apikey_table_relation(table, RowShareLock);
+	index = apikey_table_index(table, rel, table->pkey);
+	apikey_table_key(&key, id);
+	absent = apikey_storage_absent(rel, index, &key, 1);
+	apikey_table_close_index(index);
+	table_close(rel, NoLock);
+	return absent;
+}
+
 void
 apikey_table_insert(const ApikeyTable *table, const ApikeyRow *row)
 {

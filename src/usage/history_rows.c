@@ -163,14 +163,14 @@ put_row(const ApikeyRow *row, bool found)
 		apikey_table_insert(&apikey_history_table, row);
 }
 
-/* Has somebody the row of a key for what happens now? */
+/* Has somebody the row of a key for what happens now, or is just making it? */
 bool
 apikey_history_row_held(const ApikeyRow *key)
 {
 	ApikeyRow	row;
 
 	new_row_of_now(key, &row);
-	return !apikey_table_row_free(&apikey_history_table, apikey_row_id(&row));
+	return !apikey_table_write_free(&apikey_history_table, apikey_row_id(&row));
 }
 
 static void
@@ -312,7 +312,7 @@ sum_to_day(const ApikeyRow *hour)
 
 	set_step(&day, begin_of(DatumGetTimestampTz(hour->values[HISTORY_STARTS_AT]),
 							true), true);
-	if (!apikey_table_row_free(&apikey_history_table, apikey_row_id(&day)))
+	if (!apikey_table_write_free(&apikey_history_table, apikey_row_id(&day)))
 		return false;
 	found = find_row(&day);
 	add_uses(&day, DatumGetInt64(hour->values[HISTORY_USE_COUNT]));

@@ -130,5 +130,37 @@ $use->();
 $flush->();
 is($node->safe_psql('postgres', $counts), '6 6 6|18', 'with triggers of others');
 is($node->safe_psql('postgres', 'SELECT what, count(*) FROM fired GROUP BY 1 ORDER BY 1'), "apikey_history|3\napikey_usage|3", 'which fire');
+
+# Nor is a row of the history waited for that somebody is just making, for a report
+# perhaps; and what is behind it is written.
+$node->safe_psql('postgres', q{CREATE TABLE refused AS SELECT n, key, apikey_id(key) AS key_id FROM (SELECT n, apikey_create('refused-' || n) AS key FROM generate_series(1, 20) n) made});
+my $refuse = sub { $node->safe_psql('postgres', q{SELECT count(*) FROM refused, apikey_verify(key, scopes => '{none}')}) };
+my $refusals = q{SELECT count(*) FILTER (WHERE n = 1), count(*) FILTER (WHERE n > 1 AND denied = '{"insufficient_scope": 2}') FROM apikey_history JOIN refused USING (key_id)};
+my $take_away = sub { $node->safe_psql('postgres', "CREATE TABLE $_[0] AS SELECT h.* FROM apikey_history h JOIN refused USING (key_id) WHERE n = 1 AND $_[1]; DELETE FROM apikey_history WHERE id IN (SELECT id FROM $_[0])") };
+my $make = sub { my $made = $node->background_psql('postgres'); $made->query_safe('BEGIN'); $made->query_safe("INSERT INTO apikey_history SELECT * FROM $_[0]"); return $made };
+my $give_up = sub { $_[0]->query_safe('ROLLBACK'); $_[0]->quit; $flush->() };
+$refuse->();
+$flush->();
+$take_away->('today', 'true');
+$other = $make->('today');
+$refuse->();
+$flush->();
+is($node->safe_psql('postgres', $refusals), '0|19', 'refusals of all but a key whose row is being made');
+$give_up->($other);
+is($node->safe_psql('postgres', $refusals), '1|19', 'which come the next time');
+my $hours = sub { $node->safe_psql('postgres', q{INSERT INTO apikey_history SELECT gen_random_uuid(), key_id, key_name, key_owner, key_owner_name, key_subject, place, organization, project,
+	starts_at - interval '3 hours', '1 hour', use_count, denied, spent FROM apikey_history JOIN refused USING (key_id) WHERE starts_at = date_trunc('day', now(), 'UTC')}) };
+my $days = q{SELECT count(*) FILTER (WHERE n = 1), count(*) FILTER (WHERE n > 1) FROM apikey_history JOIN refused USING (key_id) WHERE step = '1 day' AND starts_at < date_trunc('day', now(), 'UTC')};
+$hours->();
+$flush->();
+is($node->safe_psql('postgres', $days), '1|19', 'hours are summed to days');
+$take_away->('yesterday', "starts_at < date_trunc('day', now(), 'UTC')");
+$node->safe_psql('postgres', q{DELETE FROM apikey_history WHERE starts_at < date_trunc('day', now(), 'UTC')});
+$hours->();
+$other = $make->('yesterday');
+$flush->();
+is($node->safe_psql('postgres', $days), '0|19', 'all but to one that is being made');
+$give_up->($other);
+is($node->safe_psql('postgres', $days), '1|19', 'which comes the next time');
 $node->stop;
 done_testing();
