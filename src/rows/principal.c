@@ -130,6 +130,18 @@ apikey_principal_subjects_in_use(void)
 	return apikey_subject_setting[0] != '\0';
 }
 
+static bool nobody = false;
+
+/*
+ * What this process does from now on nobody asks for: whatever is set for its
+ * database, it has no subject.
+ */
+void
+apikey_principal_be_nobody(void)
+{
+	nobody = true;
+}
+
 /* What the last reading of the caller's subject has come to, and of what. */
 typedef struct Reading
 {
@@ -184,7 +196,7 @@ current_reading(void)
 	Reading		reading = {0};
 	MemoryContext context;
 
-	if (value == NULL)
+	if (value == NULL || nobody)
 		return &none;
 	if (last.value != NULL && strcmp(last.value, value) == 0 &&
 		strcmp(last.setting, apikey_subject_setting) == 0)

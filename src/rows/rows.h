@@ -22,6 +22,7 @@ extern bool apikey_role_is(Oid role, const text *name);
 extern text *apikey_role_name_text(Oid role, const text *last_known);
 extern bool apikey_principal_readable(void);
 extern bool apikey_principal_subjects_in_use(void);
+extern void apikey_principal_be_nobody(void);
 extern text *apikey_principal_subject(void);
 extern void apikey_principal_require(void);
 extern text *apikey_principal_subject_if_known(void);

@@ -28,8 +28,10 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/extension.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -42,6 +44,7 @@
 #include "compat.h"
 #include "store/store.h"
 #include "memory/memory.h"
+#include "rows/rows.h"
 #include "events/events.h"
 #include "usage/usage.h"
 #include "credits/credits.h"
@@ -56,15 +59,33 @@ static uint32 my_number = 0;
 static TimestampTz end_of_turn = DT_NOEND;
 
 /*
+ * It is who it came as, and does what it does in nobody's name: whatever role,
+ * session's role or subject a database's owner has set for every session there.
+ */
+static void
+be_oneself(void)
+{
+	StartTransactionCommand();
+	SetConfigOption("session_authorization",
+					GetUserNameFromId(BOOTSTRAP_SUPERUSERID, false),
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
+	CommitTransactionCommand();
+	apikey_principal_be_nobody();
+}
+
+/*
  * What a user or database has set must not stand in the way, nor a lock that
  * somebody holds, of the databases that come after: what is not done is done
- * the next time.
+ * the next time.  Other settings that a database's owner can change are about
+ * queries, texts and clients, of which a worker has none.
  */
 void
 apikey_worker_set_defaults(void)
 {
 	static const char *const settings[][2] = {
-		{"role", "none"},
+		{"exit_on_error", "off"},
+		{"intervalstyle", "postgres"},	/* an event may tell of one */
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"lock_timeout", "100ms"},
@@ -79,6 +100,7 @@ apikey_worker_set_defaults(void)
 			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
 							PGC_S_OVERRIDE);
 	}
+	be_oneself();
 	/* A lease is spent as soon as it is committed: a crash must not undo it. */
 	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
 		SetConfigOption("synchronous_commit", "local", PGC_SUSET,

@@ -51,6 +51,15 @@ sub marked
 	return $node->poll_query_until($database, qq{SELECT revoked_at IS NOT NULL FROM apikey_key WHERE owner_name = '$role'});
 }
 
+# What is set for a database holds for workers that come from then on.
+sub set_later
+{
+	$node->safe_psql('postgres', "ALTER DATABASE later $_") for 'RESET ALL', map { "SET $_" } @_;
+	my $workers = q{FROM pg_stat_activity WHERE datname = 'later' AND backend_type = 'apikey worker'};
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) $workers");
+	$node->poll_query_until('postgres', "SELECT count(*) = 0 $workers");
+}
+
 ok(quiet(), 'nothing to do, so no worker');
 $node->safe_psql('postgres', 'CREATE ROLE nobody; DROP ROLE nobody');
 ok(quiet(), 'once all have looked for a dropped role');
@@ -74,9 +83,9 @@ ok(marked('later'), 'and once it is back');
 
 # Neither a lock, which who owns the schema can hold, nor what a database's owner
 # sets for every session there holds up a worker, or ends it.
-my %settings = (default_transaction_isolation => 'serializable', default_transaction_read_only => 'on', lock_timeout => 1, statement_timeout => 1);
+my %settings = (default_transaction_isolation => 'serializable', default_transaction_read_only => 'on', exit_on_error => 'on', lock_timeout => 1, statement_timeout => 1);
 $settings{transaction_timeout} = 20 if $node->pg_version >= 17;
-$node->safe_psql('postgres', join ';', map { "ALTER DATABASE later SET $_ = $settings{$_}" } sort keys %settings);
+set_later(map { "$_ = $settings{$_}" } sort keys %settings);
 {
 	local $ENV{PGOPTIONS} = join ' ', map { "-c $_=" . ($settings{$_} eq 'on' ? 'off' : 0) } grep { !/isolation/ } sort keys %settings;
 	my $key = $node->safe_psql('later', q{SELECT apikey_create('used')});
@@ -97,11 +106,14 @@ $node->safe_psql('postgres', join ';', map { "ALTER DATABASE later SET $_ = $set
 }
 
 # Nor is what it does told as another's.
-$node->safe_psql('postgres', 'CREATE ROLE somebody; ALTER DATABASE later RESET ALL; ALTER DATABASE later SET role = somebody');
+my $superuser = $node->safe_psql('postgres', 'SELECT current_user');
+$node->safe_psql('postgres', q{CREATE ROLE somebody; ALTER SYSTEM SET apikey.subject_setting = 'shop.customer'; SELECT pg_reload_conf()});
+for my $setting ('role', 'session_authorization', 'shop.customer')
 {
-	local $ENV{PGOPTIONS} = '-c role=none';
-	ok(marked('later'), 'a worker does its work whatever role is set for the database');
-	is($node->safe_psql('later', "SELECT count(*) FROM apikey_event WHERE actor = 'somebody'"), '0', 'as itself');
+	set_later("$setting = 'somebody'");
+	local $ENV{PGOPTIONS} = $setting eq 'role' ? '-c role=none' : $setting eq 'session_authorization' ? "-c session_authorization=$superuser" : '-c shop.customer=';
+	ok(marked('later'), "a worker does its work whatever $setting is set for the database");
+	is($node->safe_psql('later', "SELECT DISTINCT actor, actor_subject FROM apikey_event WHERE event = 'revoked'"), "$superuser|", 'as itself');
 }
 $node->stop;
 done_testing();
