@@ -58,6 +58,10 @@ static ApikeySeat *my_seat = NULL;
 static uint32 my_number = 0;
 static TimestampTz end_of_turn = DT_NOEND;
 
+/* What the server is configured with, whatever a database says, and since when. */
+static int	server_commit = SYNCHRONOUS_COMMIT_ON;
+static TimestampTz configured_at = 0;
+
 /*
  * It is who it came as, and does what it does in nobody's name: whatever role,
  * session's role or subject a database's owner has set for every session there.
@@ -101,10 +105,43 @@ apikey_worker_set_defaults(void)
 							PGC_S_OVERRIDE);
 	}
 	be_oneself();
-	/* A lease is spent as soon as it is committed: a crash must not undo it. */
-	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
-		SetConfigOption("synchronous_commit", "local", PGC_SUSET,
-						PGC_S_OVERRIDE);
+}
+
+/* Before there is a database that may say something else. */
+static void
+take_configuration(void)
+{
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	server_commit = synchronous_commit;
+	configured_at = PgReloadTime;
+}
+
+/*
+ * What a commit waits for.  A lease is spent as soon as it is committed: a crash
+ * must not undo it, nor a failover where the server waits for its standbys.  That
+ * one of them has it on disk is enough for that, and no query there can hold it
+ * up, as it can what is to be applied.  A database may have less waited for, but
+ * not more: there is one worker that flushes, for all of them, and what a wait
+ * for a standby takes nothing bounds.
+ */
+static void
+set_commit(void)
+{
+	static const char *const names[] = {
+		[SYNCHRONOUS_COMMIT_LOCAL_FLUSH] = "local",
+		[SYNCHRONOUS_COMMIT_REMOTE_WRITE] = "remote_write",
+		[SYNCHRONOUS_COMMIT_REMOTE_FLUSH] = "on"
+	};
+	int			level = Min(synchronous_commit, server_commit);
+
+	level = Min(Max(level, SYNCHRONOUS_COMMIT_LOCAL_FLUSH),
+				SYNCHRONOUS_COMMIT_REMOTE_FLUSH);
+	SetConfigOption("synchronous_commit", names[level], PGC_SUSET,
+					PGC_S_OVERRIDE);
 }
 
 /*
@@ -171,7 +208,8 @@ must_leave(void)
 	bool		must;
 
 	SpinLockAcquire(&apikey_seats->mutex);
-	must = ShutdownRequestPending || apikey_seats->others_wait ||
+	must = ShutdownRequestPending || PgReloadTime != configured_at ||
+		apikey_seats->others_wait ||
 		(apikey_seats->others_flush && over);
 	SpinLockRelease(&apikey_seats->mutex);
 	return must || apikey_worker_database_wanted();
@@ -315,6 +353,7 @@ static void
 work(void)
 {
 	apikey_worker_set_defaults();
+	set_commit();
 	if (!apikey_worker_extension_here())
 	{
 		apikey_worker_forget_this();
@@ -417,6 +456,7 @@ apikey_flush_main(Datum arg)
 	if (!wait_for_call())
 		proc_exit(0);
 
+	take_configuration();
 	/* It may have to wait for somebody who changes the database. */
 	pqsignal(SIGTERM, die);
 	if (!OidIsValid(my_seat->database))

@@ -14,6 +14,8 @@ shared_preload_libraries = 'apikey'
 apikey.flush_interval = '100ms'
 log_min_messages = 'debug1'
 autovacuum = off
+wal_level = replica
+max_wal_senders = 1
 });
 $node->start;
 $node->safe_psql('postgres', "CREATE DATABASE $_") for qw(bare later dropped);
@@ -115,5 +117,18 @@ for my $setting ('role', 'session_authorization', 'shop.customer')
 	ok(marked('later'), "a worker does its work whatever $setting is set for the database");
 	is($node->safe_psql('later', "SELECT DISTINCT actor, actor_subject FROM apikey_event WHERE event = 'revoked'"), "$superuser|", 'as itself');
 }
+
+# Nor does it wait for a standby, and all other databases for it, where the server does not.
+$node->safe_psql('postgres', "ALTER SYSTEM SET $_") for q{synchronous_commit = 'local'}, q{synchronous_standby_names = 'nobody'};
+$node->reload;
+set_later("synchronous_commit = 'remote_apply'");
+{
+	local $ENV{PGOPTIONS} = '-c synchronous_commit=local';
+	ok(marked('later'), 'a worker does its work where a database asks for standbys that the server does not wait for');
+	ok(marked('postgres'), 'and elsewhere');
+}
+set_later();
+$node->safe_psql('postgres', "ALTER SYSTEM RESET $_") for qw(synchronous_standby_names synchronous_commit);
+$node->reload;
 $node->stop;
 done_testing();
