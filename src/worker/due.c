@@ -49,10 +49,22 @@ apikey_due_count(void)
 	return to_flush_count;
 }
 
-Oid
-apikey_due_first(void)
+/*
+ * The first that a worker can get into, which is first then: those before it have
+ * their turn after all others.  False where there is none.
+ */
+bool
+apikey_due_first(Oid *database)
 {
-	return to_flush[0];
+	for (int i = 0; i < to_flush_count; i++)
+	{
+		*database = to_flush[0];
+		if (apikey_reach_may(*database))
+			return true;
+		apikey_due_remove_first();
+		to_flush[to_flush_count++] = *database;
+	}
+	return false;
 }
 
 /* The databases in which something is to be done by now. */

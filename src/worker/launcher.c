@@ -25,6 +25,7 @@
 
 #define CONNECT_MAX		(3 * USECS_PER_SEC)
 #define RETRY			1000	/* milliseconds, to get a worker process */
+#define PASSED_BY		200		/* the same, to get into a database */
 #define PATIENCE		(5 * USECS_PER_SEC)	/* of what is to be flushed */
 
 /* The launcher's: what it has started, and is still to do. */
@@ -36,6 +37,7 @@ typedef struct Started
 
 static Started started[APIKEY_SEATS];
 static TimestampTz flush_sent_at = 0;	/* a worker, to the first of these */
+static bool passed_by = false;	/* what is asked for where no worker can go */
 
 static List *
 prompt_databases(void)
@@ -62,7 +64,13 @@ ended(int number)
 	SpinLockRelease(&apikey_seats->mutex);
 	pfree(started[number].handle);
 	started[number].handle = NULL;
-	if (started[number].called_at == 0 || seat.reached)
+	if (started[number].called_at == 0)
+		return;
+	if (seat.reached || in_time)
+		apikey_reach_forget(seat.database);
+	else
+		apikey_reach_missed(seat.database);
+	if (seat.reached)
 		return;
 	if (!OidIsValid(seat.database))
 	{
@@ -254,12 +262,20 @@ flushing(void)
 static bool
 send_to_flush(void)
 {
+	Oid			database;
+
 	if (apikey_due_count() == 0 || flushing())
 	{
 		flush_sent_at = GetCurrentTimestamp();
 		return true;
 	}
-	if (!send_worker(apikey_due_first(), true))
+	if (!apikey_due_first(&database))
+	{
+		passed_by = true;
+		flush_sent_at = GetCurrentTimestamp();
+		return true;
+	}
+	if (!send_worker(database, true))
 		return false;
 	apikey_due_remove_first();
 	flush_sent_at = GetCurrentTimestamp();
@@ -278,7 +294,11 @@ send_to_prompt(void)
 	turn++;
 	for (int i = 0; i < count; i++)
 	{
-		if (send_worker(list_nth_oid(prompt, (i + turn) % count), false))
+		Oid			database = list_nth_oid(prompt, (i + turn) % count);
+
+		if (!apikey_reach_may(database))
+			passed_by = true;
+		else if (send_worker(database, false))
 			(void) keep_one_waiting();
 		else
 			all = false;
@@ -373,8 +393,10 @@ go_round(void)
 
 	apikey_due_add_requests();
 	apikey_due_add_many();
+	passed_by = false;
 	send_workers();
-	return soon ? APIKEY_LOOK_AROUND : !got ? RETRY : PG_INT32_MAX;
+	return soon ? APIKEY_LOOK_AROUND : passed_by ? PASSED_BY :
+		!got ? RETRY : PG_INT32_MAX;
 }
 
 void

@@ -15,7 +15,7 @@
 /* due.c */
 extern void apikey_due_add(Oid database);
 extern int	apikey_due_count(void);
-extern Oid	apikey_due_first(void);
+extern bool apikey_due_first(Oid *database);
 extern void apikey_due_remove_first(void);
 extern List *apikey_due_databases(void);
 extern void apikey_due_find(void);
@@ -28,6 +28,11 @@ extern PGDLLEXPORT void apikey_keeper_main(Datum arg);
 
 /* launcher.c */
 extern PGDLLEXPORT void apikey_launcher_main(Datum arg);
+
+/* reach.c */
+extern bool apikey_reach_may(Oid database);
+extern void apikey_reach_missed(Oid database);
+extern void apikey_reach_forget(Oid database);
 
 /* stage.c */
 extern void apikey_stage_enter(bool older);

@@ -5,7 +5,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
+use Time::HiRes qw(usleep time);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -130,5 +130,25 @@ set_later("synchronous_commit = 'remote_apply'");
 set_later();
 $node->safe_psql('postgres', "ALTER SYSTEM RESET $_") for qw(synchronous_standby_names synchronous_commit);
 $node->reload;
+
+# Databases that somebody has locked cost the others nothing, and have their turn afterwards.
+my @locked = map { "locked$_" } 1 .. 5;
+$node->safe_psql('postgres', "CREATE DATABASE $_") for @locked;
+$node->safe_psql($_, 'CREATE EXTENSION apikey CASCADE') for @locked;
+$node->safe_psql('locked1', q{CREATE ROLE waits; SET ROLE waits; SELECT apikey_create('one')});
+my $locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN');
+$locker->query_safe("ALTER DATABASE $_ RENAME TO un$_") for @locked;
+$node->safe_psql('postgres', 'DROP ROLE waits');
+usleep(500_000);
+my $start = time;
+$node->safe_psql('postgres', 'SELECT apikey_flush()') for 1 .. 3;
+cmp_ok(time - $start, '<', 5, 'what is to be written elsewhere is, while five databases are locked');
+$locker->query_safe('ROLLBACK');
+$locker->quit;
+{
+	local $PostgreSQL::Test::Utils::timeout_default = 20;
+	ok($node->poll_query_until('locked1', 'SELECT revoked_at IS NOT NULL FROM apikey_key'), 'and so it is there, once they are not');
+}
 $node->stop;
 done_testing();
