@@ -145,7 +145,8 @@ told(const Denied *denied, TimestampTz now)
 	if (slot == NULL)
 		return;
 	SpinLockAcquire(&slot->mutex);
-	slot->denial.count -= denied->denial.count;
+	/* Meanwhile the slot may have been given up, and made anew. */
+	slot->denial.count -= Min(slot->denial.count, denied->denial.count);
 	slot->denial.told_at = seconds(now);
 	ended = slot->ended;
 	SpinLockRelease(&slot->mutex);
