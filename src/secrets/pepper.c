@@ -135,6 +135,8 @@ apikey_pepper_usable(void)
 	if (still_loaded())
 		return problem[0] == '\0';
 
+	/* Where that raises they are to be read the next time. */
+	loaded = false;
 	apikey_changes_forget();
 	drop_peppers();
 	problem[0] = '\0';
