@@ -338,24 +338,27 @@ bool
 apikey_claimed(const ApikeyTable *table, Oid number, uint16 part)
 {
 	LOCKTAG		tag;
+	VirtualTransactionId *others;
+	bool		claimed;
 
 	set_tag(&tag, table, number, part);
-	return VirtualTransactionIdIsValid(*GetLockConflicts(&tag,
-														 AccessExclusiveLock,
-														 NULL));
+	others = GetLockConflicts(&tag, AccessExclusiveLock, NULL);
+	claimed = VirtualTransactionIdIsValid(*others);
+	pfree(others);
+	return claimed;
 }
 
 /* Which other transactions that have written something claim it: their ids. */
 List *
 apikey_claimants(const ApikeyTable *table, Oid number, uint16 part)
 {
-	VirtualTransactionId *one;
+	VirtualTransactionId *others;
 	List	   *found = NIL;
 	LOCKTAG		tag;
 
 	set_tag(&tag, table, number, part);
-	one = GetLockConflicts(&tag, AccessExclusiveLock, NULL);
-	for (; VirtualTransactionIdIsValid(*one); one++)
+	others = GetLockConflicts(&tag, AccessExclusiveLock, NULL);
+	for (VirtualTransactionId *one = others; VirtualTransactionIdIsValid(*one); one++)
 	{
 		PGPROC	   *proc = apikey_vxid_proc(*one);
 		TransactionId id = proc != NULL &&
@@ -365,5 +368,6 @@ apikey_claimants(const ApikeyTable *table, Oid number, uint16 part)
 		if (TransactionIdIsValid(id))
 			found = lappend_oid(found, id);
 	}
+	pfree(others);
 	return found;
 }
