@@ -63,7 +63,7 @@ apikey_lease_adopt_own(void)
 
 /*
  * For the worker: what was leased a day ago and was not asked about since comes
- * back to nobody; true while there may be more.
+ * back to nobody; true while there may be more than what somebody has.
  */
 bool
 apikey_lease_forfeit_old(void)
@@ -72,7 +72,7 @@ apikey_lease_forfeit_old(void)
 	Snapshot	snapshot;
 	ScanKeyData key;
 	ListCell   *cell;
-	bool		more;
+	int			removed = 0;
 
 	if (!apikey_step_begin())
 		return false;
@@ -85,19 +85,20 @@ apikey_lease_forfeit_old(void)
 					  APIKEY_REL_SERVER_LEASE_GRANTED_AT, &key, 1, snapshot,
 					  collect, &found);
 	UnregisterSnapshot(snapshot);
-	more = list_length(found.leases) == AT_ONCE;
 	foreach(cell, found.leases)
 	{
 		ApikeyRow	lease;
 
-		if (apikey_table_lock(&apikey_server_lease_table,
-							  apikey_row_id(lfirst(cell)),
-							  APIKEY_LOCK_UPDATE_SKIP, &lease) &&
-			DatumGetTimestampTz(lease.values[SERVER_LEASE_GRANTED_AT]) <
+		if (!apikey_table_lock(&apikey_server_lease_table,
+							   apikey_row_id(lfirst(cell)),
+							   APIKEY_LOCK_UPDATE_SKIP, &lease) ||
+			DatumGetTimestampTz(lease.values[SERVER_LEASE_GRANTED_AT]) >=
 			GetCurrentTimestamp() - APIKEY_LEASE_KEPT_FOR)
-			apikey_table_delete(&apikey_server_lease_table,
-								apikey_row_id(&lease), false);
+			continue;
+		apikey_table_delete(&apikey_server_lease_table,
+							apikey_row_id(&lease), false);
+		removed++;
 	}
 	apikey_step_commit();
-	return more;
+	return list_length(found.leases) == AT_ONCE && removed > 0;
 }

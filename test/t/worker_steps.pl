@@ -108,5 +108,18 @@ sql(q{ALTER SYSTEM SET apikey.event_retention = '10d'; SELECT pg_reload_conf();
 	SET session_replication_role = replica; UPDATE apikey_event SET at = at - interval '20 days' WHERE id < (SELECT max(id) FROM apikey_event)});
 steps('(SELECT count(*) FROM apikey_event) <= 1', 'events that are too old');
 
+# Old leases of servers that somebody has are left: a flush ends.
+sql(q{INSERT INTO apikey_server_lease (id, server, account, number, granted, amount, generation, left_over, granted_at)
+	SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), i, 1, 1, 1, 0, now() - interval '3 days' FROM generate_series(1, 60) i});
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN');
+is($holder->query_safe('SELECT count(*) FROM (SELECT FROM apikey_server_lease FOR UPDATE) l'), '60', 'somebody has many leases');
+my ($rc) = $node->psql('postgres', q{SET statement_timeout = '30s'; SELECT apikey_flush()});
+is($rc, 0, 'a flush ends meanwhile');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+sql('SELECT apikey_flush()');
+is(sql('SELECT count(*) FROM apikey_server_lease'), '0', 'and they go later');
+
 $node->stop;
 done_testing();
