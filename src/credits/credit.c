@@ -428,9 +428,8 @@ put_some_back(List *accounts, void *state pg_attribute_unused())
  * there is, some accounts at a time; true while there may be more.
  */
 bool
-apikey_credit_return(bool first, bool even_used)
+apikey_credit_return(int *from, bool even_used)
 {
-	static int	from = 0;
 	TimestampTz before = even_used ? DT_NOEND :
 		GetCurrentTimestamp() - IDLE_AFTER;
 	pg_uuid_t	accounts[RETURN_BATCH];
@@ -439,10 +438,8 @@ apikey_credit_return(bool first, bool even_used)
 
 	if (!apikey_step_begin())
 		return false;
-	if (first)
-		from = 0;
 	while (list_length(idle) < RETURN_BATCH &&
-		   apikey_lease_next_idle(&from, before, &accounts[list_length(idle)]))
+		   apikey_lease_next_idle(from, before, &accounts[list_length(idle)]))
 		idle = lappend(idle, &accounts[list_length(idle)]);
 	more = list_length(idle) == RETURN_BATCH;
 	(void) apikey_attempt_each(put_some_back, idle, NULL);

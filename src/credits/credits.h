@@ -128,6 +128,6 @@ extern void apikey_credit_unspend(const ApikeySpending *spending);
 extern ApikeyCreditVerdict apikey_credit_refund(ApikeySpending *spending);
 extern void apikey_credit_grant(const pg_uuid_t *account);
 extern List *apikey_credit_idle_databases(void);
-extern bool apikey_credit_return(bool first, bool even_used);
+extern bool apikey_credit_return(int *from, bool even_used);
 
 #endif							/* APIKEY_CREDITS_H */

@@ -330,6 +330,7 @@ typedef struct Purge
 	ApikeyLock	lock;			/* the worker waits for nobody */
 	ApikeyWriter *writer;
 	uint64		rows;
+	ApikeyPass *pass;
 } Purge;
 
 static bool
@@ -352,7 +353,7 @@ purge_event(const ApikeyRow *row, void *state)
 }
 
 static uint64
-purge(TimestampTz before)
+purge(TimestampTz before, ApikeyPass *pass pg_attribute_unused())
 {
 	Purge		purge = {.before = before, .lock = APIKEY_LOCK_UPDATE};
 	Snapshot	snapshot = apikey_latest_snapshot();
@@ -365,12 +366,6 @@ purge(TimestampTz before)
 	return purge.rows;
 }
 
-/*
- * Up to which id the steps of this round have removed all.  What they leave in
- * the index, where somebody's snapshot is older, is not to be read at each.
- */
-static int64 retained = PG_INT64_MIN;
-
 /* The oldest first; there is nothing to be done after one that stays. */
 static bool
 retain_event(const ApikeyRow *row, void *state)
@@ -381,19 +376,23 @@ retain_event(const ApikeyRow *row, void *state)
 	(void) purge_event(row, state);
 	if (purge->rows == before)
 		return false;
-	retained = DatumGetInt64(row->values[EVENT_ID]);
+	purge->pass->at = DatumGetInt64(row->values[EVENT_ID]);
 	return purge->rows < APIKEY_STEP_CHANGES;
 }
 
+/*
+ * The next ones.  What the steps before have removed stays in the index where
+ * somebody's snapshot is older, and is not to be read at each.
+ */
 static uint64
-retain(TimestampTz before)
+retain(TimestampTz before, ApikeyPass *pass)
 {
-	Purge		purge = {.before = before, .lock = APIKEY_LOCK_UPDATE_SKIP};
+	Purge		purge = {.before = before, .lock = APIKEY_LOCK_UPDATE_SKIP, .pass = pass};
 	Snapshot	snapshot = apikey_latest_snapshot();
 	ScanKeyData key;
 
 	ScanKeyInit(&key, EVENT_ID + 1, BTGreaterStrategyNumber, F_INT8GT,
-				Int64GetDatum(retained));
+				Int64GetDatum(pass->at));
 	purge.writer = apikey_table_open(&apikey_event_table);
 	apikey_table_walk(&apikey_event_table, APIKEY_REL_EVENT_PKEY, &key, 1,
 					  snapshot, retain_event, &purge);
@@ -404,14 +403,15 @@ retain(TimestampTz before)
 
 /* Removes events from before a time by one of these; returns how many. */
 static uint64
-remove_events(uint64 (*work) (TimestampTz), TimestampTz before)
+remove_events(uint64 (*work) (TimestampTz, ApikeyPass *), TimestampTz before,
+			  ApikeyPass *pass)
 {
 	uint64		rows;
 
 	purging = true;
 	PG_TRY();
 	{
-		rows = work(before);
+		rows = work(before, pass);
 	}
 	PG_FINALLY();
 	{
@@ -425,7 +425,7 @@ remove_events(uint64 (*work) (TimestampTz), TimestampTz before)
 uint64
 apikey_event_purge(TimestampTz before)
 {
-	return remove_events(purge, before);
+	return remove_events(purge, before, NULL);
 }
 
 /*
@@ -433,13 +433,17 @@ apikey_event_purge(TimestampTz before)
  * than apikey.event_retention; true while there may be more.
  */
 bool
-apikey_event_retain(bool first)
+apikey_event_retain(ApikeyPass *pass)
 {
 	if (apikey_event_retention == 0)
-		return false;
-	if (first)
-		retained = PG_INT64_MIN;
-	return remove_events(retain, GetCurrentTimestamp() -
-						 (TimestampTz) apikey_event_retention * USECS_PER_SEC) ==
-		APIKEY_STEP_CHANGES;
+		return pass->begun = false;
+	if (!pass->begun)
+	{
+		apikey_pass_begin(pass);
+		pass->at = PG_INT64_MIN;
+	}
+	pass->begun = remove_events(retain, GetCurrentTimestamp() -
+								(TimestampTz) apikey_event_retention * USECS_PER_SEC,
+								pass) == APIKEY_STEP_CHANGES;
+	return pass->begun;
 }

@@ -95,7 +95,7 @@ extern void apikey_event_subject(Oid owner, const text *subject,
 extern bool apikey_event_writable(void);
 extern void apikey_event_require_removable(void);
 extern uint64 apikey_event_purge(TimestampTz before);
-extern bool apikey_event_retain(bool first);
+extern bool apikey_event_retain(ApikeyPass *pass);
 extern void apikey_event_tenant(const ApikeyTenant *tenant, ApikeyEvent event,
 								const char *detail);
 extern void apikey_event_member(const ApikeyTenant *tenant, ApikeyEvent event,

@@ -266,7 +266,7 @@ apikey_expiry_tell(ApikeyPass *pass, TimestampTz *again)
 
 	*again = DT_NOEND;
 	if (apikey_expiry_notice == 0)
-		return false;
+		return pass->begun = false;
 	ids = find_near(pass, until);
 	if (apikey_attempt_each(tell_some, ids, pass) != NIL)
 		pass->left = true;
@@ -275,10 +275,9 @@ apikey_expiry_tell(ApikeyPass *pass, TimestampTz *again)
 				 next == DT_NOEND ? DT_NOEND : notice_before(next));
 	if (pass->left)
 		*again = Min(*again, GetCurrentTimestamp() + LOOK_AGAIN);
-	if (!resumed || pass->begun ||
-		pass->asked == apikey_stats_visits_asked(APIKEY_VISIT_EXPIRY))
-		return pass->begun;
 	/* What was asked for between its steps may be behind it: once more. */
-	*again = 0;
-	return true;
+	if (resumed && !pass->begun &&
+		pass->asked != apikey_stats_visits_asked(APIKEY_VISIT_EXPIRY))
+		*again = 0;
+	return pass->begun;
 }

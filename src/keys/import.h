@@ -107,7 +107,7 @@ extern bool apikey_rehash_native(const ApikeyCredential *credential);
 extern bool apikey_rehash_proved(const pg_uuid_t *id, const uint8 *proof);
 extern int	apikey_rehash_take_proofs(Oid database, ApikeyProof *proofs,
 									  int most);
-extern bool apikey_rehash_flush(bool first, bool member);
+extern bool apikey_rehash_flush(bool first, int *to_look_at, bool member);
 
 /* rehash_list.c */
 extern const ApikeyMemoryPart apikey_rehash_memory;

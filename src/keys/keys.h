@@ -102,7 +102,7 @@ extern text *apikey_reveal_key(const ApikeyRow *key);
 
 /* reveal_event.c */
 extern ApikeyTransactionPart apikey_reveal_transaction;
-extern bool apikey_reveal_write(void);
+extern bool apikey_reveal_write(int *next);
 
 /* revocation.c */
 extern bool apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock,

@@ -35,7 +35,18 @@
 #define TOLD_TIMES		1000	/* as long as counting took */
 #define WANTED_FOR		USECS_PER_HOUR
 
-/* A database's last count. */
+/* A count that is under way: a step each, of whichever worker. */
+typedef struct Going
+{
+	bool		begun;
+	uint64		round;			/* of a flush, in which it began; 0: in none */
+	int			table;			/* the next is of this one, */
+	BlockNumber from;			/* from this block on */
+	int64		took;
+	ApikeyPepperCounts counts;
+} Going;
+
+/* A database's last count, and the next. */
 typedef struct Entry
 {
 	Oid			database;		/* invalid: free */
@@ -43,6 +54,7 @@ typedef struct Entry
 	TimestampTz wanted_at;
 	int64		took;			/* microseconds */
 	ApikeyPepperCounts counts;
+	Going		going;
 } Entry;
 
 typedef struct Shared
@@ -232,6 +244,7 @@ keep(const ApikeyPepperCounts *counts, int64 took)
 	entry->counts = *counts;
 	entry->took = took;
 	entry->counted_at = GetCurrentTimestamp();
+	entry->going.begun = false;
 	unlock_entries();
 }
 
@@ -298,57 +311,81 @@ apikey_pepper_count_databases(void)
 	return databases;
 }
 
-static bool
-due_here(bool all)
+/* This database's entry, if it has one. */
+static Entry *
+own_entry(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	bool		result = false;
-
-	lock_entries(LW_SHARED);
 	for (int i = 0; i < DATABASES_MAX; i++)
 	{
-		const Entry *entry = &shared->entries[i];
-
-		if (entry->database == MyDatabaseId)
-			result = due(entry, now) || (all && entry->counted_at != 0);
+		if (shared->entries[i].database == MyDatabaseId)
+			return &shared->entries[i];
 	}
+	return NULL;
+}
+
+/*
+ * Takes up the count that is under way, or begins one where it is time, or where
+ * a round of a flush waits for one and there has been one before; false for none.
+ */
+static bool
+take_up(Going *going, uint64 round)
+{
+	Entry	   *entry;
+
+	lock_entries(LW_EXCLUSIVE);
+	entry = own_entry();
+	going->begun = false;
+	if (entry != NULL &&
+		(!entry->going.begun || (round != 0 && entry->going.round != round)))
+	{
+		memset(&entry->going, 0, sizeof(entry->going));
+		entry->going.round = round;
+		entry->going.begun = due(entry, GetCurrentTimestamp()) ||
+			(round != 0 && entry->counted_at != 0);
+	}
+	if (entry != NULL)
+		*going = entry->going;
 	unlock_entries();
-	return result;
+	return going->begun;
+}
+
+/* Puts it down until its next step. */
+static void
+put_down(const Going *going)
+{
+	Entry	   *entry;
+
+	lock_entries(LW_EXCLUSIVE);
+	entry = own_entry();
+	if (entry != NULL)
+		entry->going = *going;
+	unlock_entries();
 }
 
 /*
  * For the worker: counts a part, where it is time, or what has been counted
- * before is to be counted anew; true while there is more.
+ * before is to be counted anew for a round of a flush; true while there is more.
  */
 bool
-apikey_pepper_count_step(bool first, bool all)
+apikey_pepper_count_step(uint64 round)
 {
-	static ApikeyPepperCounts counts;
-	static size_t table;
-	static BlockNumber from;
-	static int64 took;
 	TimestampTz begun = GetCurrentTimestamp();
+	Going		going;
 
-	if (first)
-	{
-		memset(&counts, 0, sizeof(counts));
-		table = from = took = 0;
-		if (!due_here(all))
-			return false;
-	}
-	if (!apikey_step_begin())
+	if (!take_up(&going, round) || !apikey_step_begin())
 		return false;
-	if (count_blocks(&counts, &tables[table], from, STEP_BLOCKS))
-		from += STEP_BLOCKS;
+	if (count_blocks(&going.counts, &tables[going.table], going.from, STEP_BLOCKS))
+		going.from += STEP_BLOCKS;
 	else
 	{
-		table++;
-		from = 0;
+		going.table++;
+		going.from = 0;
 	}
 	apikey_step_commit();
-	took += Max(GetCurrentTimestamp() - begun, 0);
-	if (table < lengthof(tables))
-		return true;
-	keep(&counts, took);
-	return false;
+	going.took += Max(GetCurrentTimestamp() - begun, 0);
+	if (going.table == (int) lengthof(tables))
+		keep(&going.counts, going.took);
+	else
+		put_down(&going);
+	return going.table < (int) lengthof(tables);
 }

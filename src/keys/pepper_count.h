@@ -26,6 +26,6 @@ typedef struct ApikeyPepperCounts
 extern const ApikeyMemoryPart apikey_pepper_count_memory;
 extern bool apikey_pepper_count(ApikeyPepperCounts *counts, bool at_any_cost);
 extern List *apikey_pepper_count_databases(void);
-extern bool apikey_pepper_count_step(bool first, bool all);
+extern bool apikey_pepper_count_step(uint64 round);
 
 #endif							/* APIKEY_PEPPER_COUNT_H */

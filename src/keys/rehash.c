@@ -287,15 +287,14 @@ write_taken(ApikeyRehash *taken, int count)
  * Whether this server is a member is asked before: it takes a transaction.
  */
 bool
-apikey_rehash_flush(bool first, bool member)
+apikey_rehash_flush(bool first, int *to_look_at, bool member)
 {
-	static int	to_look_at = 0;
 	ApikeyRehash taken[APIKEY_STEP_CHANGES];
 	int			count;
 	int			held = 0;
 
 	if (first)
-		to_look_at = apikey_rehash_count();
+		*to_look_at = apikey_rehash_count();
 
 	/* Of a member that was promoted: they come again, as digests. */
 	if (!member)
@@ -307,8 +306,8 @@ apikey_rehash_flush(bool first, bool member)
 		apikey_step_commit();
 	}
 	apikey_rehash_put_back(taken, held);
-	to_look_at -= count;
-	return count == APIKEY_STEP_CHANGES && (held < count || to_look_at > 0);
+	*to_look_at -= count;
+	return count == APIKEY_STEP_CHANGES && (held < count || *to_look_at > 0);
 }
 
 /* For the worker that speaks to the primary: some of what it is to be told. */

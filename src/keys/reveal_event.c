@@ -150,26 +150,22 @@ write_event(const ApikeyRevealed *what, const ApikeyRevealedKey *key)
 
 /*
  * For the worker: writes the events of a place, in a transaction; true while
- * there may be more.  After one that cannot be written the next round goes on
+ * there may be more.  After one that cannot be written the next step goes on
  * behind it.
  */
 bool
-apikey_reveal_write(void)
+apikey_reveal_write(int *next)
 {
-	static int	next = 0;
 	ApikeyRevealed *what = palloc(sizeof(ApikeyRevealed));
 
-	if (!apikey_reveals_next(MyDatabaseId, &next, what))
-	{
-		next = 0;
+	if (!apikey_reveals_next(MyDatabaseId, next, what))
 		return false;
-	}
 	if (apikey_step_begin())
 	{
 		for (int i = 0; i < what->count; i++)
 			write_event(what, &what->keys[i]);
 		apikey_step_commit();
 	}
-	apikey_reveals_settle(next - 1, APIKEY_REVEALED_FREE);
+	apikey_reveals_settle(*next - 1, APIKEY_REVEALED_FREE);
 	return true;
 }

@@ -30,7 +30,7 @@ extern void apikey_mark_move(ApikeyBatch *batch);
 extern void apikey_mark_later(const ApikeyMark *mark);
 
 /* mark_tell.c */
-extern bool apikey_mark_tell(bool first);
+extern bool apikey_mark_tell(bool first, int *left);
 extern void apikey_mark_move_back(const ApikeyMark *mark);
 extern ApikeyMarkEnd apikey_mark_write(const ApikeyMark *mark);
 

@@ -200,9 +200,8 @@ write_some(List *tellings, void *state)
  * are more of those that there were at first.
  */
 bool
-apikey_mark_tell(bool first)
+apikey_mark_tell(bool first, int *left)
 {
-	static int	left = 0;
 	ApikeyMark *marks = palloc(APIKEY_MARKS_AT_ONCE * sizeof(ApikeyMark));
 	Telling    *tellings = palloc0(APIKEY_MARKS_AT_ONCE * sizeof(Telling));
 	List	   *to_write = NIL;
@@ -210,10 +209,10 @@ apikey_mark_tell(bool first)
 	int			count;
 
 	if (first)
-		left = apikey_mark_count(MyDatabaseId);
+		*left = apikey_mark_count(MyDatabaseId);
 	count = apikey_mark_collect(MyDatabaseId, marks,
-								Min(left, APIKEY_MARKS_AT_ONCE));
-	left -= count;
+								Min(*left, APIKEY_MARKS_AT_ONCE));
+	*left -= count;
 	if (count == 0)
 		return false;
 	for (int i = 0; i < count; i++)
@@ -234,5 +233,5 @@ apikey_mark_tell(bool first)
 	for (int i = 0; i < count; i++)
 		later[i] = tellings[i].end == APIKEY_MARK_LATER;
 	apikey_mark_remove(MyDatabaseId, count, later);
-	return left > 0;
+	return *left > 0;
 }

@@ -74,7 +74,11 @@ leave_place(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 	apikey_dynamic_lock();
 	place->sessions--;
 	if (place->sessions == 0)
-		place->done = place->asked; /* nobody waits for it any more */
+	{
+		/* Nobody waits for it any more. */
+		place->done = place->asked;
+		place->round.number = 0;
+	}
 	apikey_dynamic_vacate(place);
 	for (int i = 0; i < APIKEY_DYNAMIC_WORKERS; i++)
 	{

@@ -9,6 +9,7 @@
 #include "utils/timestamp.h"
 
 #include "memory/part.h"
+#include "memory/seat.h"
 
 /* What a worker sees of its database, and of others. */
 typedef struct ApikeyDynamicLook
@@ -38,8 +39,9 @@ extern Oid	apikey_dynamic_begin(uint32 number);
 extern void apikey_dynamic_rest(long timeout);
 extern void apikey_dynamic_reached(void);
 extern void apikey_dynamic_look(ApikeyDynamicLook *look);
-extern uint64 apikey_dynamic_serve(void);
-extern void apikey_dynamic_served(uint64 requests, bool broken_off, bool left);
+extern ApikeyRound apikey_dynamic_serve(void);
+extern void apikey_dynamic_served(const ApikeyRound *round, bool all,
+								  bool broken_off, bool left);
 extern bool apikey_dynamic_hand_over(void);
 
 #endif							/* APIKEY_DYNAMIC_H */

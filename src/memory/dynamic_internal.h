@@ -10,6 +10,7 @@
 #include "utils/timestamp.h"
 
 #include "memory/part.h"
+#include "memory/seat.h"
 
 #define APIKEY_DYNAMIC_WORKERS	16	/* at a time, however many are allowed */
 
@@ -45,6 +46,7 @@ typedef struct ApikeyDynamicPlace
 	TimestampTz due_at;			/* a worker is to serve it, if at all */
 	uint64		asked;			/* how often for a flush */
 	uint64		done;
+	ApikeyRound round;			/* that has begun, by the number of requests */
 } ApikeyDynamicPlace;
 
 typedef struct ApikeyDynamic

@@ -346,19 +346,28 @@ apikey_dynamic_look(ApikeyDynamicLook *look)
 
 /*
  * It is about to write all there is: what gathers from here on is for the next
- * time.  Says how often apikey_flush() was called here; 0 where nobody waits.
+ * time.  Says which round it is for those who wait in apikey_flush() here; its
+ * number is 0 where nobody does.
  */
-uint64
+ApikeyRound
 apikey_dynamic_serve(void)
 {
 	ApikeyDynamicPlace *place = apikey_dynamic_place;
-	uint64		requests;
+	ApikeyRound round = {0};
 
 	apikey_dynamic_lock();
 	place->dirty = false;
-	requests = place->asked > place->done ? place->asked : 0;
+	if (place->asked > place->done)
+	{
+		if (place->round.number == 0)
+		{
+			place->round.number = place->round.requests = place->asked;
+			place->round.through = 0;
+		}
+		round = place->round;
+	}
 	apikey_dynamic_unlock();
-	return requests;
+	return round;
 }
 
 /*
@@ -366,14 +375,22 @@ apikey_dynamic_serve(void)
  * left that could not be written, or was not to be yet.
  */
 void
-apikey_dynamic_served(uint64 requests, bool broken_off, bool left)
+apikey_dynamic_served(const ApikeyRound *round, bool all, bool broken_off,
+					  bool left)
 {
 	ApikeyDynamicPlace *place = apikey_dynamic_place;
 	TimestampTz now = GetCurrentTimestamp();
 
 	apikey_dynamic_lock();
-	if (!broken_off && place->done < requests)
-		place->done = requests;
+	if (round->number != 0 && place->round.number == round->number)
+	{
+		place->round = *round;
+		if (all)
+		{
+			place->done = Max(place->done, round->requests);
+			place->round.number = 0;
+		}
+	}
 	if (broken_off || left)
 	{
 		/* What has come meanwhile is not due before. */

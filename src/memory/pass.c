@@ -1,6 +1,6 @@
 /*
  * pass.c
- *		How far the worker is on its ways through rows.
+ *		How far the worker is on its ways through rows, and through memory.
  *
  * A worker leaves its database when others wait, and another one comes there
  * later.  So what a pass has come to outlives the process, in shared memory:
@@ -13,7 +13,7 @@
 
 #include "memory/memory.h"
 
-#define DATABASES_MAX	4096	/* in which a pass has begun */
+#define DATABASES_MAX	1024	/* in which a pass has begun */
 
 /* Passes that have begun, and the lock that guards them. */
 typedef struct Kept
@@ -28,6 +28,8 @@ static Kept *kept = NULL;
 static ApikeyPass own[APIKEY_PASSES];
 static bool no_room[APIKEY_PASSES]; /* it is this process's alone */
 static int	under_way = -1;		/* the pass of which a step is taken */
+static uint64 awaited = 0;		/* the round of a flush that waits for it */
+static bool from_before = false;	/* it has begun before that round */
 
 static void
 make_memory(void)
@@ -81,23 +83,56 @@ const ApikeyMemoryPart apikey_pass_memory = {
 	.forget = forget_database
 };
 
-/* A pass of the current database as it was kept last, for its next step. */
+/*
+ * The steps that follow are of a stage for which a round of a flush waits; 0:
+ * none does.
+ */
+void
+apikey_pass_await(uint64 round)
+{
+	awaited = round;
+	under_way = -1;
+}
+
+/* Then all is to be done, also what would wait else. */
+uint64
+apikey_pass_awaited(void)
+{
+	return awaited;
+}
+
+/* Reads how far it was kept last. */
+static void
+read_kept(ApikeyPassOver what)
+{
+	int			entry;
+
+	LWLockAcquire(kept->lock, LW_SHARED);
+	entry = find_entry(MyDatabaseId);
+	if (entry >= 0)
+		own[what] = kept->passes[entry][what];
+	else
+		own[what].begun = false;
+	LWLockRelease(kept->lock);
+}
+
+/*
+ * A pass of the current database as it was kept last, for its next step.  For a
+ * round of a flush it begins anew, unless it has begun in that, in whichever turn
+ * of the worker's: what was there before the flush may be behind it.  Where a step
+ * of it has failed it goes on behind that before: it could fail there each time.
+ */
 ApikeyPass *
 apikey_pass_take(ApikeyPassOver what)
 {
 	ApikeyPass *pass = &own[what];
-	int			entry;
 
 	under_way = what;
-	if (kept == NULL || no_room[what])
-		return pass;
-	LWLockAcquire(kept->lock, LW_SHARED);
-	entry = find_entry(MyDatabaseId);
-	if (entry >= 0)
-		*pass = kept->passes[entry][what];
-	else
-		pass->begun = false;
-	LWLockRelease(kept->lock);
+	if (kept != NULL && !no_room[what])
+		read_kept(what);
+	from_before = awaited != 0 && pass->begun && pass->round != awaited;
+	if (from_before && !pass->failed)
+		pass->begun = from_before = false;
 	return pass;
 }
 
@@ -113,15 +148,11 @@ all_over(int entry)
 	return true;
 }
 
-/* Its step is over: the next one, of whatever process, is behind it. */
-void
-apikey_pass_keep(ApikeyPassOver what)
+static void
+write_kept(ApikeyPassOver what)
 {
 	int			entry;
 
-	under_way = -1;
-	if (kept == NULL)
-		return;
 	LWLockAcquire(kept->lock, LW_EXCLUSIVE);
 	entry = find_entry(MyDatabaseId);
 	if (entry < 0 && own[what].begun)
@@ -137,6 +168,19 @@ apikey_pass_keep(ApikeyPassOver what)
 }
 
 /*
+ * Its step is over: the next one, of whatever process, is behind it.  True while
+ * there is one: of this pass, or of another that a round of a flush waits for.
+ */
+bool
+apikey_pass_keep(ApikeyPassOver what)
+{
+	under_way = -1;
+	if (kept != NULL)
+		write_kept(what);
+	return own[what].begun || from_before;
+}
+
+/*
  * A step of a pass may have failed, and nothing is done of it: that is left for
  * another pass, and keeps none waiting of what is behind.
  */
@@ -145,8 +189,8 @@ apikey_pass_failed(void)
 {
 	if (under_way < 0)
 		return;
-	own[under_way].left = true;
-	apikey_pass_keep(under_way);
+	own[under_way].left = own[under_way].failed = true;
+	(void) apikey_pass_keep(under_way);
 }
 
 /* It begins, before all rows. */
@@ -155,6 +199,7 @@ apikey_pass_begin(ApikeyPass *pass)
 {
 	memset(pass, 0, sizeof(*pass));
 	pass->begun = true;
+	pass->round = awaited;
 	pass->next = DT_NOEND;
 }
 

@@ -1,6 +1,6 @@
 /*
  * pass.h
- *		How far the worker is on its ways through rows.
+ *		How far the worker is on its ways through rows, and through memory.
  */
 #ifndef APIKEY_PASS_H
 #define APIKEY_PASS_H
@@ -13,23 +13,35 @@
 /* What is gone through. */
 typedef enum ApikeyPassOver
 {
-	APIKEY_PASS_ORPHANS,
+	APIKEY_PASS_USES,			/* in memory, from here on */
+	APIKEY_PASS_DENIALS,
+	APIKEY_PASS_MARKS,
+	APIKEY_PASS_REVEALS,
+	APIKEY_PASS_HISTORY,
+	APIKEY_PASS_DIGESTS,
+	APIKEY_PASS_LEASES,
+	APIKEY_PASS_ORPHANS,		/* in tables, from here on */
 	APIKEY_PASS_SETTLE,
+	APIKEY_PASS_EVENTS,
 	APIKEY_PASS_EXPIRY,
 	APIKEY_PASS_IDLE,
 	APIKEY_PASSES
 } ApikeyPassOver;
 
 /*
- * A way through rows, in the order of an index: in steps, each a transaction
- * that goes on behind the last row that was looked at.  Each user sets what it
- * needs.
+ * A way through rows, in the order of an index, or through what is in memory: in
+ * steps, each a transaction that goes on behind the last that was looked at.  Each
+ * user sets what it needs.
  */
 typedef struct ApikeyPass
 {
 	bool		begun;			/* there may be more */
 	bool		left;			/* something is for another pass, soon */
+	bool		failed;			/* a step did */
+	bool		found;			/* something on the way, as its user means */
 	bool		in_project;		/* not all of its rows were looked at */
+	int			number;			/* the next one's, in memory */
+	uint64		round;			/* of a flush, in which it began; 0: in none */
 	pg_uuid_t	project;		/* the last, where projects are gone through */
 	TimestampTz at;				/* the last row's time, where that orders them */
 	pg_uuid_t	id;				/* the last row's */
@@ -39,8 +51,10 @@ typedef struct ApikeyPass
 
 /* pass.c */
 extern const ApikeyMemoryPart apikey_pass_memory;
+extern void apikey_pass_await(uint64 round);
+extern uint64 apikey_pass_awaited(void);
 extern ApikeyPass *apikey_pass_take(ApikeyPassOver what);
-extern void apikey_pass_keep(ApikeyPassOver what);
+extern bool apikey_pass_keep(ApikeyPassOver what);
 extern void apikey_pass_failed(void);
 extern void apikey_pass_begin(ApikeyPass *pass);
 extern void apikey_pass_looked_at(ApikeyPass *pass, TimestampTz at,

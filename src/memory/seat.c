@@ -31,7 +31,10 @@ forget_database(Oid database)
 	for (int i = 0; i < APIKEY_FLUSH_REQUESTS; i++)
 	{
 		if (apikey_seats->requests[i].database == database)
+		{
 			apikey_seats->requests[i].done = apikey_seats->requests[i].asked;
+			apikey_seats->requests[i].round.number = 0;
+		}
 	}
 	SpinLockRelease(&apikey_seats->mutex);
 }
@@ -121,8 +124,8 @@ ask_for_flush(void)
 	}
 	if (number == 0 && free != NULL)
 	{
+		memset(free, 0, sizeof(*free));
 		free->database = MyDatabaseId;
-		free->done = 0;
 		free->asked = number = 1;
 	}
 	SpinLockRelease(&apikey_seats->mutex);

@@ -36,12 +36,25 @@ typedef struct ApikeySeat
 	bool		reached;		/* the database */
 } ApikeySeat;
 
+/*
+ * A round of all that a worker does in its database, for those who wait in
+ * apikey_flush(): it may take many turns of workers, and of no stage is more than
+ * one way done for it, whatever is asked for meanwhile.
+ */
+typedef struct ApikeyRound
+{
+	uint64		number;			/* no other's; 0: nobody waits */
+	uint64		requests;		/* so many are over with it */
+	uint32		through;		/* the stages that have come to their end */
+} ApikeyRound;
+
 /* apikey_flush() in a database: how often it was called, and is done. */
 typedef struct ApikeyFlushRequest
 {
 	Oid			database;
 	uint64		asked;
 	uint64		done;
+	ApikeyRound round;			/* that has begun */
 } ApikeyFlushRequest;
 
 typedef struct ApikeySeats
@@ -53,6 +66,7 @@ typedef struct ApikeySeats
 	bool		others_wait;	/* for prompt work, and there is none to go */
 	bool		others_flush;	/* when this one has had its turn */
 	uint32		turns;			/* so that another stage begins each time */
+	uint64		rounds;			/* that have begun */
 	ApikeySeat	seats[APIKEY_SEATS];
 	ApikeyFlushRequest requests[APIKEY_FLUSH_REQUESTS];
 } ApikeySeats;

@@ -313,8 +313,12 @@ apikey_stats_begin_visit(ApikeyVisitFor what, TimestampTz again)
 	pg_atomic_uint64 *visit_at = &my_stats()->visit_at[what];
 	uint64		due = pg_atomic_read_u64(visit_at);
 
-	return (TimestampTz) due <= GetCurrentTimestamp() &&
-		pg_atomic_compare_exchange_u64(visit_at, &due, (uint64) again);
+	while ((TimestampTz) due <= GetCurrentTimestamp())
+	{
+		if (pg_atomic_compare_exchange_u64(visit_at, &due, (uint64) again))
+			return true;
+	}
+	return false;
 }
 
 /* It has come to its end: the next is then, or earlier if it was asked for. */

@@ -427,12 +427,12 @@ apikey_idle_step(ApikeyPass *pass, TimestampTz *again)
 		begin_pass(pass);
 	if (place.uses == APIKEY_USES_ELSEWHERE || !read_project(pass, &project))
 	{
-		bool		asked = pass->asked != apikey_stats_visits_asked(APIKEY_VISIT_IDLE);
-
 		pass->begun = false;
-		*again = asked ? 0 : !pass->left ? pass->next :
+		/* What was asked for since it began may be behind it: once more. */
+		*again = pass->asked != apikey_stats_visits_asked(APIKEY_VISIT_IDLE) ? 0 :
+			!pass->left ? pass->next :
 			Min(pass->next, GetCurrentTimestamp() + LOOK_AGAIN);
-		return asked;
+		return false;
 	}
 	if (apikey_attempt_each(look_at, list_make1(&place), NULL) != NIL)
 	{

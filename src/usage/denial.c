@@ -160,17 +160,14 @@ told(const Denied *denied, TimestampTz now)
  * in a transaction; true while there may be more.
  */
 bool
-apikey_denial_tell(bool first, bool all)
+apikey_denial_tell(int *from, bool all)
 {
-	static int	from = 0;
 	TimestampTz now = GetCurrentTimestamp();
 	List	   *found;
 	List	   *failed = NIL;
 	ListCell   *cell;
 
-	if (first)
-		from = 0;
-	found = collect(&from, now, all);
+	found = collect(from, now, all);
 	if (found == NIL)
 		return false;
 	if (apikey_step_begin())

@@ -364,19 +364,16 @@ write_copied(Copied *copied, int copies)
  * that others do not wait, in one transaction; true while there may be more.
  */
 bool
-apikey_history_write(bool first)
+apikey_history_write(int *next)
 {
-	static uint32 next = 0;
 	Copied	   *copied = palloc(APIKEY_STEP_CHANGES * sizeof(Copied));
 	int			copies = 0;
 	int			counters = 0;
 
-	if (first)
-		next = 0;
-	for (int i = 0; i < SETS_AT_ONCE && next < set_count() &&
+	for (int i = 0; i < SETS_AT_ONCE && (uint32) *next < set_count() &&
 		 counters < APIKEY_STEP_CHANGES; i++)
 	{
-		Set		   *set = &sets[next++];
+		Set		   *set = &sets[(*next)++];
 
 		if (!set_has(set, MyDatabaseId))
 			continue;
@@ -392,7 +389,7 @@ apikey_history_write(bool first)
 	}
 	for (int i = 0; i < copies; i++)
 		subtract(copied[i].set, copied[i].counters, copied[i].count);
-	return next < set_count();
+	return (uint32) *next < set_count();
 }
 
 /* What a member reports: the batch's lock is held, see batch.c */

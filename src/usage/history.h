@@ -56,7 +56,7 @@ extern void apikey_history_spent(const pg_uuid_t *key, Oid role,
 								 const char *unit, int64 amount);
 extern List *apikey_history_databases(void);
 extern bool apikey_history_waits(Oid database);
-extern bool apikey_history_write(bool first);
+extern bool apikey_history_write(int *next);
 extern void apikey_history_move(ApikeyBatch *batch);
 extern void apikey_history_move_back(Oid database,
 									 const ApikeyBatchCount *count);

@@ -56,7 +56,7 @@ extern const ApikeyMemoryPart apikey_asker_memory;
 
 /* denial.c */
 extern List *apikey_denial_databases(void);
-extern bool apikey_denial_tell(bool first, bool all);
+extern bool apikey_denial_tell(int *from, bool all);
 extern void apikey_denial_move(ApikeyBatch *batch);
 extern void apikey_denial_move_back(Oid database,
 									const ApikeyBatchDenial *denial);

@@ -79,20 +79,24 @@ static bool
 serve(void)
 {
 	static uint32 turn = 0;
-	uint64		requests = apikey_dynamic_serve();
+	ApikeyRound round = apikey_dynamic_serve();
 	bool		more;
 
 	forget_dropped();
 	if (!apikey_worker_extension_here())
 	{
 		apikey_worker_forget_this();
-		apikey_dynamic_served(requests, false, false);
+		apikey_dynamic_served(&round, true, false, false);
 		return false;
 	}
-	apikey_stage_begin_dynamic(ShutdownRequestPending || requests > 0);
+	/* At a stop all is written, as for who waits. */
+	if (ShutdownRequestPending && round.number == 0)
+		round.number = PG_UINT64_MAX;
+	apikey_stage_begin_dynamic();
 	end_of_turn = GetCurrentTimestamp() + TURN;
-	more = apikey_stage_go_round(turn++, must_yield);
-	apikey_dynamic_served(requests, more, apikey_usage_waits());
+	more = apikey_stage_go_round(turn++, &round, must_yield);
+	apikey_dynamic_served(&round, apikey_stage_all_through(&round), more,
+						  apikey_usage_waits());
 	return true;
 }
 

@@ -23,17 +23,15 @@
 #include "servers/servers.h"
 #include "worker/worker_internal.h"
 
-#define FLUSH_BATCH		250		/* keys in a step: two small rows of each */
 #define PROMPT_BATCH	8		/* leases before another look around */
 
 /*
- * A stage of the work: a step of it, the first or a later one, says whether
- * there may be more.
+ * A stage of the work: a step of it says whether there may be more.
  */
 typedef struct Stage
 {
 	const char *doing;
-	bool		(*step) (bool first);
+	bool		(*step) (void);
 	bool		older;			/* with the SQL of 0.1.0, too */
 	bool		primary;		/* of a member its primary does it */
 	bool		dynamic;		/* without the library preloaded, too */
@@ -43,7 +41,6 @@ typedef struct Stage
 static MemoryContext step_context = NULL;
 static bool script_older = false;	/* here is the SQL of 0.1.0 still */
 static bool member = false;		/* what is counted here goes to a primary */
-static bool flush_all = false;	/* on request: also what would wait */
 static bool unbroken = false;	/* each step is done to its end */
 
 /* In a transaction: a worker has come to its database, which has this version of our SQL. */
@@ -65,7 +62,7 @@ add_stage(void *arg)
 
 /* Takes a step.  An error in it is told, and ends it. */
 static bool
-take_step(const Stage *stage, bool first)
+take_step(const Stage *stage)
 {
 	ErrorContextCallback callback = {
 		.previous = error_context_stack,
@@ -88,7 +85,7 @@ take_step(const Stage *stage, bool first)
 	PG_TRY();
 	{
 		error_context_stack = &callback;
-		more = stage->step(first);
+		more = stage->step();
 		error_context_stack = callback.previous;
 	}
 	PG_CATCH();
@@ -114,7 +111,7 @@ static pg_uuid_t asked[PROMPT_BATCH];
 static int	asked_count = 0;
 
 static bool
-lease_step(bool first pg_attribute_unused())
+lease_step(void)
 {
 	if (asked_count == 0)
 		return false;
@@ -123,7 +120,7 @@ lease_step(bool first pg_attribute_unused())
 }
 
 static bool
-notify_step(bool first pg_attribute_unused())
+notify_step(void)
 {
 	(void) apikey_notify_send();
 	return false;
@@ -146,190 +143,125 @@ apikey_stage_be_prompt(void)
 		if (script_older)
 			asked_count--;
 		else
-			(void) take_step(&leasing, true);
+			(void) take_step(&leasing);
 		/* Whatever came of it. */
 		apikey_lease_answer(MyDatabaseId, &account);
 	}
 	if (apikey_notify_waiting(MyDatabaseId))
-		(void) take_step(&notifying, true);
+		(void) take_step(&notifying);
 }
 
-static int64
-sum_of_uses(const List *uses)
-{
-	int64		sum = 0;
-	ListCell   *cell;
-
-	foreach(cell, uses)
-		sum += (int64) ((const ApikeyCollectedUse *) lfirst(cell))->use.uses;
-	return sum;
-}
-
-/*
- * Writes some of what has gathered.  The flush has ended when all slots were
- * looked at, and not before: what was counted before the last flush ended is
- * in the tables when the next one has.
- */
+/* A step of a way through rows, whenever it is; true while there is more. */
 static bool
-flush_step(bool first)
+table_step(ApikeyPassOver what, bool (*step) (ApikeyPass *pass))
 {
-	static int	from = 0;
-	static bool begun = false;
-	int64		flush = GetCurrentTimestamp();	/* another one each time */
-	List	   *uses;
-	bool		more;
-
-	if (first)
-		from = 0;
-	uses = apikey_usage_collect(&from, FLUSH_BATCH, flush);
-	begun |= uses != NIL;
-	more = list_length(uses) == FLUSH_BATCH;
-	/* Collected outside the transaction, to be there after its commit. */
-	if (uses != NIL && apikey_step_begin())
-	{
-		uses = apikey_flush_write(uses, flush);
-		if (apikey_preloaded() && !apikey_catalog()->first_script)
-			apikey_server_count_own(sum_of_uses(uses));
-		apikey_step_commit();
-	}
-	apikey_usage_flushed(uses, flush);
-	if (begun && !more)
-	{
-		apikey_stats_flushed();
-		begun = false;
-	}
-	return more;
+	if (!apikey_step_begin())
+		return false;
+	(void) step(apikey_pass_take(what));
+	apikey_step_commit();
+	return apikey_pass_keep(what);
 }
 
 static bool
-denial_step(bool first)
-{
-	return apikey_denial_tell(first, flush_all);
-}
-
-static bool
-mark_step(bool first)
-{
-	return apikey_mark_tell(first);
-}
-
-static bool
-reveal_step(bool first pg_attribute_unused())
-{
-	return apikey_reveal_write();
-}
-
-static bool
-history_step(bool first)
-{
-	return apikey_history_write(first);
-}
-
-static bool
-history_retain_step(bool first pg_attribute_unused())
+history_retain_step(void)
 {
 	return apikey_history_retain();
 }
 
 static bool
-deleted_step(bool first pg_attribute_unused())
+deleted_step(void)
 {
 	return apikey_deleted_forget();
 }
 
 static bool
-rehash_step(bool first)
+write_digests(ApikeyPass *pass, bool first)
 {
-	return apikey_rehash_flush(first, member);
+	return apikey_rehash_flush(first, &pass->number, member);
+}
+
+static bool
+rehash_step(void)
+{
+	return apikey_gathered_step(APIKEY_PASS_DIGESTS, write_digests);
+}
+
+/* Who waits for a flush waits for a pass that has begun since, due or not. */
+static void
+visit_awaited(ApikeyVisitFor visit, ApikeyPassOver what)
+{
+	uint64		round = apikey_pass_awaited();
+	const ApikeyPass *pass = apikey_pass_take(what);
+
+	if (round != 0 && (!pass->begun || pass->round != round))
+		apikey_stats_visit(visit, GetCurrentTimestamp());
 }
 
 /*
  * A step of a pass that is due, or that is under way; true while there is more.
- * What was asked for meanwhile may be behind the pass, which then begins anew: in
- * this round where it had begun before, so that a round has one whole pass, and
- * otherwise in the next.  So who goes on asking keeps nobody waiting.
+ * What was asked for meanwhile may be behind the pass, which then begins anew in
+ * the next turn.  So who goes on asking keeps nobody waiting.
  */
 static bool
-pass_step(ApikeyVisitFor visit, ApikeyPassOver what, bool first,
+pass_step(ApikeyVisitFor visit, ApikeyPassOver what,
 		  bool (*step) (ApikeyPass *pass, TimestampTz *again))
 {
-	static bool begun_here[APIKEY_VISITS];
 	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
 	TimestampTz next = DT_NOEND;
 	bool		more = false;
 
-	if (first)
-		begun_here[visit] = false;
 	if (!apikey_stats_begin_visit(visit, again))
 		return false;
 	if (apikey_step_begin())
 	{
-		ApikeyPass *pass = apikey_pass_take(what);
-
-		begun_here[visit] |= !pass->begun;
-		more = step(pass, &next) && (pass->begun || !begun_here[visit]);
+		(void) step(apikey_pass_take(what), &next);
 		apikey_step_commit();
-		apikey_pass_keep(what);
+		more = apikey_pass_keep(what);
 	}
 	apikey_stats_end_visit(visit, again, next);
 	return more;
 }
 
 static bool
-orphan_step(bool first)
+orphan_step(void)
 {
-	if (apikey_stats_orphans_left() ||
-		(first && flush_all && apikey_stats_visit_waits(APIKEY_VISIT_ORPHANS)))
+	if (apikey_stats_orphans_left())
 		apikey_stats_visit(APIKEY_VISIT_ORPHANS, GetCurrentTimestamp());
-	return pass_step(APIKEY_VISIT_ORPHANS, APIKEY_PASS_ORPHANS, first,
+	else if (apikey_stats_visit_waits(APIKEY_VISIT_ORPHANS))
+		visit_awaited(APIKEY_VISIT_ORPHANS, APIKEY_PASS_ORPHANS);
+	return pass_step(APIKEY_VISIT_ORPHANS, APIKEY_PASS_ORPHANS,
 					 apikey_orphan_revoke_found);
 }
 
 static bool
-settle_step(bool first pg_attribute_unused())
+settle_step(void)
 {
-	bool		more;
-
-	if (!apikey_step_begin())
-		return false;
-	more = apikey_revocation_settle_found(apikey_pass_take(APIKEY_PASS_SETTLE));
-	apikey_step_commit();
-	apikey_pass_keep(APIKEY_PASS_SETTLE);
-	return more;
+	return table_step(APIKEY_PASS_SETTLE, apikey_revocation_settle_found);
 }
 
 static bool
-expiry_step(bool first)
+expiry_step(void)
 {
-	if (first && flush_all)
-		apikey_stats_visit(APIKEY_VISIT_EXPIRY, GetCurrentTimestamp());
-	return pass_step(APIKEY_VISIT_EXPIRY, APIKEY_PASS_EXPIRY, first,
+	visit_awaited(APIKEY_VISIT_EXPIRY, APIKEY_PASS_EXPIRY);
+	return pass_step(APIKEY_VISIT_EXPIRY, APIKEY_PASS_EXPIRY,
 					 apikey_expiry_tell);
 }
 
 static bool
-idle_step(bool first)
+idle_step(void)
 {
-	if (first && flush_all)
-		apikey_stats_visit(APIKEY_VISIT_IDLE, GetCurrentTimestamp());
-	return pass_step(APIKEY_VISIT_IDLE, APIKEY_PASS_IDLE, first,
-					 apikey_idle_step);
+	visit_awaited(APIKEY_VISIT_IDLE, APIKEY_PASS_IDLE);
+	return pass_step(APIKEY_VISIT_IDLE, APIKEY_PASS_IDLE, apikey_idle_step);
 }
 
 static bool
-retain_step(bool first)
+retain_step(void)
 {
-	bool		more;
-
-	if (apikey_event_retention == 0 || !apikey_step_begin())
-		return false;
-	more = apikey_event_retain(first);
-	apikey_step_commit();
-	return more;
+	return table_step(APIKEY_PASS_EVENTS, apikey_event_retain);
 }
 
 static bool
-watch_step(bool first pg_attribute_unused())
+watch_step(void)
 {
 	bool		more = apikey_server_watch();
 
@@ -337,7 +269,7 @@ watch_step(bool first pg_attribute_unused())
 }
 
 static bool
-adopt_step(bool first pg_attribute_unused())
+adopt_step(void)
 {
 	return apikey_lease_adopt_own();
 }
@@ -351,28 +283,22 @@ apikey_stage_adopt(void)
 {
 	static const Stage adopting = {"taking back its own leases", adopt_step, false, false, false, false};
 
-	while (!script_older && take_step(&adopting, true))
+	while (!script_older && take_step(&adopting))
 		 /* more */ ;
 }
 
 static bool
-return_step(bool first)
+count_step(void)
 {
-	return apikey_credit_return(first, flush_all);
-}
-
-static bool
-count_step(bool first)
-{
-	return apikey_pepper_count_step(first, flush_all);
+	return apikey_pepper_count_step(apikey_pass_awaited());
 }
 
 static const Stage stages[] = {
-	{"writing the use of keys", flush_step, true, true, true, true},
-	{"writing the events of refusals", denial_step, false, true, true, true},
-	{"writing the events of limits", mark_step, false, true, false, false},
-	{"writing the events of keys that were shown", reveal_step, false, false, false, false},
-	{"writing the history of use", history_step, false, true, true, true},
+	{"writing the use of keys", apikey_gathered_uses, true, true, true, true},
+	{"writing the events of refusals", apikey_gathered_denials, false, true, true, true},
+	{"writing the events of limits", apikey_gathered_marks, false, true, false, false},
+	{"writing the events of keys that were shown", apikey_gathered_reveals, false, false, false, false},
+	{"writing the history of use", apikey_gathered_history, false, true, true, true},
 	{"summing the history of use", history_retain_step, false, false, true, false},
 	{"forgetting deleted keys", deleted_step, false, false, false, false},
 	{"writing digests", rehash_step, false, false, false, false},
@@ -381,16 +307,18 @@ static const Stage stages[] = {
 	{"telling of keys that expire", expiry_step, false, false, false, false},
 	{"revoking idle keys", idle_step, false, true, false, false},
 	{"removing events that are too old", retain_step, false, false, true, false},
-	{"giving back credits", return_step, false, true, false, false},
+	{"giving back credits", apikey_gathered_leases, false, true, false, false},
 	{"watching the other servers", watch_step, false, true, false, false},
 	{"counting the keys of peppers", count_step, false, false, false, false}
 };
 
 #define STAGES	((int) lengthof(stages))
 
+StaticAssertDecl(lengthof(stages) <= 32, "each stage has a bit of a round");
+
 /* What this server was to report when it was a standby comes before all else. */
 static bool
-promoted_step(bool first pg_attribute_unused())
+promoted_step(void)
 {
 	if (apikey_step_begin())
 	{
@@ -400,26 +328,24 @@ promoted_step(bool first pg_attribute_unused())
 	return false;
 }
 
-/* All of it is about to be done: on request, also what would wait. */
+/* All of it is about to be done. */
 void
-apikey_stage_begin(bool on_request)
+apikey_stage_begin(void)
 {
 	static const Stage settling = {"settling reports", promoted_step, false, false, false, false};
 
-	flush_all = on_request;
 	StartTransactionCommand();
 	member = apikey_fleet_member();
 	CommitTransactionCommand();
 	if (!member && !script_older)
-		(void) take_step(&settling, true);
+		(void) take_step(&settling);
 }
 
 /* The same without the library preloaded, where nothing outlives a stop. */
 void
-apikey_stage_begin_dynamic(bool all)
+apikey_stage_begin_dynamic(void)
 {
 	unbroken = true;
-	flush_all = all;
 }
 
 /*
@@ -434,29 +360,69 @@ stage_runs(const Stage *stage)
 		!(unbroken && ShutdownRequestPending && !stage->gathered);
 }
 
+/* Does a round of a flush wait for a stage? */
+static bool
+awaits(const ApikeyRound *round, int number)
+{
+	return round->number != 0 && (round->through & (1U << number)) == 0 &&
+		stage_runs(&stages[number]);
+}
+
+/* Has a round gone through all? */
+bool
+apikey_stage_all_through(const ApikeyRound *round)
+{
+	for (int i = 0; i < STAGES; i++)
+	{
+		if (awaits(round, i))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * A step of a stage, also of what would wait where a round of a flush awaits it;
+ * true where that was its end, and then also the round's.
+ */
+static bool
+end_stage(int number, ApikeyRound *round)
+{
+	bool		awaited = awaits(round, number);
+	bool		over;
+
+	apikey_pass_await(awaited ? round->number : 0);
+	over = !take_step(&stages[number]);
+	if (over && awaited)
+		round->through |= 1U << number;
+	return over;
+}
+
 /*
  * Does all there is, a step of each stage in turn, from one of them on, until it
  * is to be left, which is asked after each step; true where something is left.
+ * Of a round of a flush a stage begins that has not come to its end in it: so each
+ * turn, however short, brings the round on.
  */
 bool
-apikey_stage_go_round(uint32 from, bool (*leave) (void))
+apikey_stage_go_round(uint32 from, ApikeyRound *round, bool (*leave) (void))
 {
 	bool		done[STAGES] = {false};
 	bool		more = true;
 	bool		left = false;
 
-	for (bool first = true; more && !left; first = false)
+	while (!apikey_stage_all_through(round) && !awaits(round, from % STAGES))
+		from++;
+	while (more && !left)
 	{
 		more = false;
 		for (int i = 0; i < STAGES && !left; i++)
 		{
-			const Stage *stage = &stages[(i + from) % STAGES];
-			bool	   *over = &done[(i + from) % STAGES];
+			int			number = (i + from) % STAGES;
 
-			if (*over || !stage_runs(stage))
+			if (done[number] || !stage_runs(&stages[number]))
 				continue;
-			*over = !take_step(stage, first);
-			more |= !*over;
+			done[number] = end_stage(number, round);
+			more |= !done[number];
 			left = leave();
 		}
 	}

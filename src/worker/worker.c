@@ -19,7 +19,9 @@
  * row's lock, and each kind of it, a stage, in turn.  An error ends the step,
  * and is told in the log, but not the worker nor the other stages.  A worker
  * leaves as soon as another database waits and there is no other to go there;
- * what it leaves behind is done when the others have had their turn.
+ * what it leaves behind is done when the others have had their turn.  Who waits
+ * in apikey_flush() waits for a way of each stage that has begun since, in
+ * whichever of these turns it ends.
  *
  * A worker stays for a moment where calls come.  It would stand in the way of
  * DROP DATABASE and of copies: it goes when somebody has the database locked.
@@ -215,34 +217,54 @@ must_leave(void)
 	return must || apikey_worker_database_wanted();
 }
 
-/* How often apikey_flush() was called here; 0 where nobody waits for it. */
-static uint64
-requests_here(void)
+/*
+ * The round for those who wait in apikey_flush() here: the one that is under way,
+ * or else a new one, for all of them; its number is 0 where nobody waits.
+ */
+static ApikeyRound
+round_here(void)
 {
-	uint64		result = 0;
+	ApikeyRound result = {0};
 
 	SpinLockAcquire(&apikey_seats->mutex);
 	for (int i = 0; i < APIKEY_FLUSH_REQUESTS; i++)
 	{
-		if (apikey_seats->requests[i].database == MyDatabaseId &&
-			apikey_seats->requests[i].asked > apikey_seats->requests[i].done)
-			result = apikey_seats->requests[i].asked;
+		ApikeyFlushRequest *request = &apikey_seats->requests[i];
+
+		if (request->database != MyDatabaseId || request->asked <= request->done)
+			continue;
+		if (request->round.number == 0)
+		{
+			request->round.number = ++apikey_seats->rounds;
+			request->round.requests = request->asked;
+			request->round.through = 0;
+		}
+		result = request->round;
 	}
 	SpinLockRelease(&apikey_seats->mutex);
 	return result;
 }
 
-/* The flush is over, and with it so many requests are. */
+/* A turn is over: so far the round is and, where that is all, its requests are. */
 static void
-end_flush(bool more, uint64 requests)
+end_flush(bool more, const ApikeyRound *round, bool all)
 {
 	SpinLockAcquire(&apikey_seats->mutex);
 	my_seat->flush = false;
 	my_seat->more = more;
-	for (int i = 0; i < APIKEY_FLUSH_REQUESTS && !more; i++)
+	for (int i = 0; i < APIKEY_FLUSH_REQUESTS && round->number != 0; i++)
 	{
-		if (apikey_seats->requests[i].database == MyDatabaseId)
-			apikey_seats->requests[i].done = Max(apikey_seats->requests[i].done, requests);
+		ApikeyFlushRequest *request = &apikey_seats->requests[i];
+
+		if (request->database != MyDatabaseId ||
+			request->round.number != round->number)
+			continue;
+		request->round.through = round->through;
+		if (all)
+		{
+			request->done = Max(request->done, round->requests);
+			request->round.number = 0;
+		}
 	}
 	SpinLockRelease(&apikey_seats->mutex);
 	apikey_seat_wake_launcher();
@@ -271,17 +293,17 @@ leave_between(void)
 static void
 do_all(void)
 {
-	uint64		requests = requests_here();
+	ApikeyRound round = round_here();
 	uint32		turn = next_turn();
 	bool		more;
 
-	apikey_stage_begin(requests > 0);
+	apikey_stage_begin();
 	end_of_turn = GetCurrentTimestamp() + TURN;
-	more = apikey_stage_go_round(turn, leave_between);
+	more = apikey_stage_go_round(turn, &round, leave_between);
 	end_of_turn = DT_NOEND;
 	if (!more)
 		apikey_stats_served();
-	end_flush(more, requests);
+	end_flush(more, &round, apikey_stage_all_through(&round));
 }
 
 /* Leaves the database, unless there is something to be done. */
@@ -356,8 +378,10 @@ work(void)
 	set_commit();
 	if (!apikey_worker_extension_here())
 	{
+		ApikeyRound round = round_here();
+
 		apikey_worker_forget_this();
-		end_flush(false, requests_here());
+		end_flush(false, &round, true);
 		return;
 	}
 	apikey_stage_adopt();

@@ -7,6 +7,7 @@
 
 #include "nodes/pg_list.h"
 
+#include "memory/memory.h"
 #include "worker/worker.h"
 
 /* Milliseconds between looks around, where something is waited for. */
@@ -23,6 +24,16 @@ extern void apikey_due_list_again(void);
 extern void apikey_due_add_many(void);
 extern void apikey_due_add_requests(void);
 
+/* gathered.c */
+extern bool apikey_gathered_step(ApikeyPassOver what,
+								 bool (*step) (ApikeyPass *pass, bool first));
+extern bool apikey_gathered_uses(void);
+extern bool apikey_gathered_denials(void);
+extern bool apikey_gathered_marks(void);
+extern bool apikey_gathered_reveals(void);
+extern bool apikey_gathered_history(void);
+extern bool apikey_gathered_leases(void);
+
 /* keeper.c */
 extern PGDLLEXPORT void apikey_keeper_main(Datum arg);
 
@@ -36,11 +47,13 @@ extern void apikey_reach_forget(Oid database);
 
 /* stage.c */
 extern void apikey_stage_enter(bool older);
-extern void apikey_stage_begin(bool on_request);
-extern void apikey_stage_begin_dynamic(bool all);
+extern void apikey_stage_begin(void);
+extern void apikey_stage_begin_dynamic(void);
 extern void apikey_stage_adopt(void);
 extern void apikey_stage_be_prompt(void);
-extern bool apikey_stage_go_round(uint32 from, bool (*leave) (void));
+extern bool apikey_stage_go_round(uint32 from, ApikeyRound *round,
+								  bool (*leave) (void));
+extern bool apikey_stage_all_through(const ApikeyRound *round);
 
 /* resident.c */
 extern PGDLLEXPORT void apikey_resident_main(Datum arg);

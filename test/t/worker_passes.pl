@@ -98,5 +98,63 @@ is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query 
 sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO $$ DECLARE near%'});
 eval { $changer->quit };
 
+# A flush is one way through each kind of work, in however many turns of the worker:
+# it ends though another database always has something to flush, and one way takes
+# longer than a turn.
+$node->append_conf('postgresql.conf', "apikey.flush_interval = '1h'");
+$node->reload;
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+$node->safe_psql('other', 'CREATE EXTENSION apikey CASCADE');
+sql(q{INSERT INTO apikey_project (id, organization, path, created_at, members_can_view, revealable)
+		SELECT CAST(lpad(to_hex(i), 32, '0') AS uuid), organization, 'acme/p' || i, created_at, false, false
+		FROM apikey_project, generate_series(10001, 50000) i WHERE path = 'acme/first';
+	UPDATE apikey_project SET max_idle = '1 year', max_idle_at = now(); SELECT apikey_flush()});
+sub quiet { return $node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'apikey worker' AND datname = 'postgres'}) }
+my $flusher = $node->background_psql('other');
+$flusher->query_until(qr/begun/, qq{\\echo begun
+DO \$\$ BEGIN LOOP PERFORM apikey_flush(); END LOOP; END \$\$;
+});
+# A project that is changed again and again has a pass begin anew in each turn.
+$changer = $node->background_psql('postgres');
+$changer->query_until(qr/begun/, qq{\\echo begun
+DO \$\$ BEGIN FOR i IN 1 .. 100000 LOOP UPDATE apikey_projects SET max_idle = make_interval(days => 300 + i % 9) WHERE path = 'acme/first'; COMMIT; PERFORM pg_sleep(0.02); END LOOP; END \$\$;
+});
+for my $what ('a flush ends while another database is flushed all the time', 'and the next one')
+{
+	($rc) = $node->psql('postgres', q{SET statement_timeout = '90s'; SELECT apikey_flush()});
+	is($rc, 0, $what);
+}
+is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'DO $$ BEGIN %'}), 2, 'which goes on');
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO $$ BEGIN %'});
+eval { $_->quit } for $changer, $flusher;
+sql('UPDATE apikey_project SET max_idle = NULL');
+
+# Nor does a count of the keys of peppers begin anew with each turn.
+sql('ALTER TABLE apikey_digest SET (fillfactor = 10)');
+sql('VACUUM FULL apikey_digest');
+sql('SELECT apikey_flush(); SELECT count(*) FROM apikey_health()');
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; LOCK TABLE apikey_import');
+quiet();
+my $scans = q{SELECT seq_scan FROM pg_stat_all_tables WHERE relname = 'apikey_digest'};
+my $before = sql($scans);
+$offset = -s $node->logfile;
+$node->append_conf('postgresql.conf', "apikey.flush_interval = '100ms'");
+$node->reload;
+my $failures = 0;
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	$failures = () = slurp_file($node->logfile, $offset) =~ /CONTEXT:  apikey worker: counting the keys of peppers/g;
+	last if $failures >= 5;
+	select undef, undef, undef, 0.1;
+}
+cmp_ok($failures, '>=', 5, 'a table cannot be counted in some turns');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+ok(quiet(), 'then it is');
+my $counted = sql($scans) - $before;
+cmp_ok($counted, '>=', 1, 'the one before it');
+cmp_ok($counted, '<=', 4, 'once, in steps');
+
 $node->stop;
 done_testing();
