@@ -211,6 +211,7 @@ typedef struct Place
 	ApikeyRow  *project;
 	ApikeyUsesKnown uses;
 	TimestampTz known;
+	bool		found;			/* something that is to be done */
 } Place;
 
 /* Does what is to be done with a key; false where it is left for the next time. */
@@ -290,6 +291,7 @@ deal_with_some(List *ids, void *state)
 static void
 deal_with_all(Place *place, List *ids)
 {
+	place->found = ids != NIL;
 	if (ids != NIL &&
 		(!keep_setting(place->project) ||
 		 apikey_attempt_each(deal_with_some, ids, place) != NIL))
@@ -308,8 +310,10 @@ log_unseen(void)
 
 /* While somebody is there who tells of no use, nothing is counted. */
 static void
-move_on(ApikeyPass *pass, ApikeyRow *project)
+move_on(Place *place)
 {
+	ApikeyPass *pass = place->pass;
+	ApikeyRow  *project = place->project;
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz since = DT_NOBEGIN;
 	int64		wait = Min((apikey_idle_and_max(now, project) - now) / 8, MOVE_EACH);
@@ -318,6 +322,7 @@ move_on(ApikeyPass *pass, ApikeyRow *project)
 	apikey_pass_next_at(pass, now + Max(wait, USECS_PER_SEC));
 	if (since > now - wait || !keep_setting(project))
 		return;
+	place->found = true;
 	apikey_row_set(project, APIKEY_PROJECT_MAX_IDLE_AT,
 				   TimestampTzGetDatum(now));
 	apikey_table_update(&apikey_project_table, project);
@@ -398,7 +403,7 @@ look_at(List *places, void *state pg_attribute_unused())
 	if (place->uses == APIKEY_USES_UNSEEN)
 	{
 		place->pass->in_project = false;
-		move_on(place->pass, place->project);
+		move_on(place);
 	}
 	else
 	{
@@ -411,10 +416,37 @@ look_at(List *places, void *state pg_attribute_unused())
 }
 
 /*
+ * Goes through projects until there is something to be done in one, or the step's
+ * time is over; false where there is no more of them.  One whose row was restored
+ * may have a max_idle that no time can be added to: that is told, and the pass
+ * goes on.
+ */
+static bool
+look_at_next(Place *place)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "apikey idle",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(scratch);
+	bool		more;
+
+	do
+	{
+		MemoryContextReset(scratch);
+		more = read_project(place->pass, place->project);
+		if (more && apikey_attempt_each(look_at, list_make1(place), NULL) != NIL)
+		{
+			place->pass->in_project = false;
+			place->pass->left = true;
+		}
+	} while (more && !place->found && !apikey_step_full(0));
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(scratch);
+	return more;
+}
+
+/*
  * For the worker, in a transaction: a step through the keys of projects with a
- * max_idle, and when to take the next; true where that is now.  A project whose
- * row was restored may have one that no time can be added to: that is told, and
- * the pass goes on.
+ * max_idle, and when to take the next; true where that is now.
  */
 bool
 apikey_idle_step(ApikeyPass *pass, TimestampTz *again)
@@ -425,7 +457,7 @@ apikey_idle_step(ApikeyPass *pass, TimestampTz *again)
 	place.uses = apikey_uses_known(&place.known);
 	if (!pass->begun)
 		begin_pass(pass);
-	if (place.uses == APIKEY_USES_ELSEWHERE || !read_project(pass, &project))
+	if (place.uses == APIKEY_USES_ELSEWHERE || !look_at_next(&place))
 	{
 		pass->begun = false;
 		/* What was asked for since it began may be behind it: once more. */
@@ -433,11 +465,6 @@ apikey_idle_step(ApikeyPass *pass, TimestampTz *again)
 			!pass->left ? pass->next :
 			Min(pass->next, GetCurrentTimestamp() + LOOK_AGAIN);
 		return false;
-	}
-	if (apikey_attempt_each(look_at, list_make1(&place), NULL) != NIL)
-	{
-		pass->in_project = false;
-		pass->left = true;
 	}
 	*again = 0;
 	return true;

@@ -110,6 +110,10 @@ sql(q{INSERT INTO apikey_project (id, organization, path, created_at, members_ca
 		FROM apikey_project, generate_series(10001, 50000) i WHERE path = 'acme/first';
 	UPDATE apikey_project SET max_idle = '1 year', max_idle_at = now(); SELECT apikey_flush()});
 sub quiet { return $node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'apikey worker' AND datname = 'postgres'}) }
+sub commits { quiet(); return sql(q{SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres'}) }
+my $before = commits();
+sql('SELECT apikey_flush()');
+cmp_ok(commits() - $before, '<', 10000, 'many projects in a step, where nothing is to be done in them');
 my $flusher = $node->background_psql('other');
 $flusher->query_until(qr/begun/, qq{\\echo begun
 DO \$\$ BEGIN LOOP PERFORM apikey_flush(); END LOOP; END \$\$;
@@ -137,7 +141,7 @@ my $holder = $node->background_psql('postgres');
 $holder->query_safe('BEGIN; LOCK TABLE apikey_import');
 quiet();
 my $scans = q{SELECT seq_scan FROM pg_stat_all_tables WHERE relname = 'apikey_digest'};
-my $before = sql($scans);
+$before = sql($scans);
 $offset = -s $node->logfile;
 $node->append_conf('postgresql.conf', "apikey.flush_interval = '100ms'");
 $node->reload;
