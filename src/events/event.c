@@ -330,7 +330,7 @@ typedef struct Purge
 	ApikeyLock	lock;			/* the worker waits for nobody */
 	ApikeyWriter *writer;
 	uint64		rows;
-	ApikeyPass *pass;
+	ApikeyPass *pass;			/* the worker's */
 } Purge;
 
 static bool
@@ -352,18 +352,17 @@ purge_event(const ApikeyRow *row, void *state)
 	return true;
 }
 
-static uint64
-purge(TimestampTz before, ApikeyPass *pass pg_attribute_unused())
+static void
+purge_all(void *work)
 {
-	Purge		purge = {.before = before, .lock = APIKEY_LOCK_UPDATE};
+	Purge	   *purge = work;
 	Snapshot	snapshot = apikey_latest_snapshot();
 
-	purge.writer = apikey_table_open(&apikey_event_table);
+	purge->writer = apikey_table_open(&apikey_event_table);
 	apikey_table_walk(&apikey_event_table, APIKEY_REL_EVENT, NULL, 0, snapshot,
-					  purge_event, &purge);
-	apikey_table_close(purge.writer);
+					  purge_event, purge);
+	apikey_table_close(purge->writer);
 	UnregisterSnapshot(snapshot);
-	return purge.rows;
 }
 
 /* The oldest first; there is nothing to be done after one that stays. */
@@ -373,59 +372,61 @@ retain_event(const ApikeyRow *row, void *state)
 	Purge	   *purge = state;
 	uint64		before = purge->rows;
 
-	(void) purge_event(row, state);
-	if (purge->rows == before)
-		return false;
-	purge->pass->at = DatumGetInt64(row->values[EVENT_ID]);
-	return purge->rows < APIKEY_STEP_CHANGES;
+	if (before < APIKEY_STEP_CHANGES)
+		(void) purge_event(row, state);
+	return purge->rows > before;
 }
 
 /*
  * The next ones.  What the steps before have removed stays in the index where
  * somebody's snapshot is older, and is not to be read at each.
  */
-static uint64
-retain(TimestampTz before, ApikeyPass *pass)
+static void
+purge_next(void *work)
 {
-	Purge		purge = {.before = before, .lock = APIKEY_LOCK_UPDATE_SKIP, .pass = pass};
-	Snapshot	snapshot = apikey_latest_snapshot();
-	ScanKeyData key;
+	Purge	   *purge = work;
+	ApikeyPass *pass = purge->pass;
+	ApikeyWalk	walk = {
+		.table = &apikey_event_table,
+		.index = APIKEY_REL_EVENT_PKEY,
+		.order = {EVENT_ID},
+		.columns = 1,
+		.snapshot = apikey_latest_snapshot(),
+		.visit = retain_event,
+		.state = purge
+	};
 
-	ScanKeyInit(&key, EVENT_ID + 1, BTGreaterStrategyNumber, F_INT8GT,
-				Int64GetDatum(pass->at));
-	purge.writer = apikey_table_open(&apikey_event_table);
-	apikey_table_walk(&apikey_event_table, APIKEY_REL_EVENT_PKEY, &key, 1,
-					  snapshot, retain_event, &purge);
-	apikey_table_close(purge.writer);
-	UnregisterSnapshot(snapshot);
-	return purge.rows;
+	purge->writer = apikey_table_open(&apikey_event_table);
+	pass->begun = apikey_walk_step(&walk, &pass->place) ||
+		purge->rows == APIKEY_STEP_CHANGES;
+	apikey_table_close(purge->writer);
+	UnregisterSnapshot(walk.snapshot);
 }
 
-/* Removes events from before a time by one of these; returns how many. */
-static uint64
-remove_events(uint64 (*work) (TimestampTz, ApikeyPass *), TimestampTz before,
-			  ApikeyPass *pass)
+/* A work that removes events. */
+static void
+remove_events(ApikeyWork work, void *state)
 {
-	uint64		rows;
-
 	purging = true;
 	PG_TRY();
 	{
-		rows = work(before, pass);
+		work(state);
 	}
 	PG_FINALLY();
 	{
 		purging = false;
 	}
 	PG_END_TRY();
-	return rows;
 }
 
 /* Removes the events from before a time; returns how many. */
 uint64
 apikey_event_purge(TimestampTz before)
 {
-	return remove_events(purge, before, NULL);
+	Purge		purge = {.before = before, .lock = APIKEY_LOCK_UPDATE};
+
+	remove_events(purge_all, &purge);
+	return purge.rows;
 }
 
 /*
@@ -435,15 +436,17 @@ apikey_event_purge(TimestampTz before)
 bool
 apikey_event_retain(ApikeyPass *pass)
 {
+	Purge		purge = {
+		.before = GetCurrentTimestamp() -
+		(TimestampTz) apikey_event_retention * USECS_PER_SEC,
+		.lock = APIKEY_LOCK_UPDATE_SKIP,
+		.pass = pass
+	};
+
 	if (apikey_event_retention == 0)
 		return pass->begun = false;
 	if (!pass->begun)
-	{
 		apikey_pass_begin(pass);
-		pass->at = PG_INT64_MIN;
-	}
-	pass->begun = remove_events(retain, GetCurrentTimestamp() -
-								(TimestampTz) apikey_event_retention * USECS_PER_SEC,
-								pass) == APIKEY_STEP_CHANGES;
+	remove_events(purge_next, &purge);
 	return pass->begun;
 }

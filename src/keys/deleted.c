@@ -191,52 +191,75 @@ apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key, ApikeyTenant *tenant)
 	return true;
 }
 
-/* Rows that have been kept long enough, and what removes them. */
+/* Rows that have been kept long enough. */
 typedef struct Search
 {
-	ApikeyWriter *writer;
-	int			count;
-	int			removed;
+	List	   *ids;
+	bool		full;			/* there may be more */
 } Search;
 
 static bool
-forget(const ApikeyRow *row, void *state)
+collect_old(const ApikeyRow *row, void *state)
 {
 	Search	   *search = state;
-	ScanKeyData key;
+	pg_uuid_t  *id;
 
-	apikey_table_key(&key, apikey_row_id(row));
-	if (apikey_table_take(search->writer, &deleted_table, &key,
-						  APIKEY_LOCK_UPDATE_SKIP, NULL))
+	search->full = list_length(search->ids) == APIKEY_STEP_CHANGES;
+	if (search->full)
+		return false;
+	id = palloc(sizeof(pg_uuid_t));
+	*id = *apikey_row_id(row);
+	search->ids = lappend(search->ids, id);
+	return true;
+}
+
+/* Removes some, but those that somebody has. */
+static void
+forget_some(List *ids, void *state pg_attribute_unused())
+{
+	ApikeyWriter *writer = apikey_table_open(&deleted_table);
+	ListCell   *cell;
+
+	foreach(cell, ids)
 	{
-		apikey_table_remove(search->writer, &deleted_table);
-		search->removed++;
+		ScanKeyData key;
+
+		apikey_table_key(&key, lfirst(cell));
+		if (apikey_table_take(writer, &deleted_table, &key,
+							  APIKEY_LOCK_UPDATE_SKIP, NULL))
+			apikey_table_remove(writer, &deleted_table);
 	}
-	return ++search->count < APIKEY_STEP_CHANGES;
+	apikey_table_close(writer);
 }
 
 /*
- * For the worker: removes some of the rows that were kept long enough; true
- * while there may be more than what somebody has.
+ * For the worker, in a transaction: a step through the rows that were kept long
+ * enough, which removes them; true while there may be more.  What somebody has,
+ * or cannot be removed, is passed by, and holds up nothing that is behind it.
  */
 bool
-apikey_deleted_forget(void)
+apikey_deleted_forget(ApikeyPass *pass)
 {
 	Search		search = {0};
-	Snapshot	snapshot;
-	ScanKeyData key;
+	ScanKeyData until;
+	ApikeyWalk	walk = {
+		.table = &deleted_table,
+		.index = APIKEY_REL_DELETED_AT,
+		.order = {DELETED_AT},
+		.columns = 1,
+		.until = &until,
+		.snapshot = apikey_latest_snapshot(),
+		.visit = collect_old,
+		.state = &search
+	};
 
-	if (!apikey_step_begin())
-		return false;
-	ScanKeyInit(&key, DELETED_AT + 1, BTLessEqualStrategyNumber,
+	ScanKeyInit(&until, DELETED_AT + 1, BTLessEqualStrategyNumber,
 				F_TIMESTAMPTZ_LE,
 				TimestampTzGetDatum(GetCurrentTimestamp() - KEPT_FOR));
-	search.writer = apikey_table_open(&deleted_table);
-	snapshot = apikey_latest_snapshot();
-	apikey_table_walk(&deleted_table, APIKEY_REL_DELETED_AT, &key, 1, snapshot,
-					  forget, &search);
-	UnregisterSnapshot(snapshot);
-	apikey_table_close(search.writer);
-	apikey_step_commit();
-	return search.count == APIKEY_STEP_CHANGES && search.removed > 0;
+	if (!pass->begun)
+		apikey_pass_begin(pass);
+	pass->begun = apikey_walk_step(&walk, &pass->place) || search.full;
+	UnregisterSnapshot(walk.snapshot);
+	(void) apikey_attempt_each(forget_some, search.ids, NULL);
+	return pass->begun;
 }

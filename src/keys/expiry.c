@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -70,12 +69,12 @@ told(const ApikeyRow *use, const ApikeyRow *key)
  */
 typedef struct Search
 {
-	ApikeyPass *pass;
 	TimestampTz until;
 	Snapshot	snapshot;
 	MemoryContext scratch;
 	int			seen;
 	bool		full;			/* there may be more */
+	TimestampTz next;			/* when the first expires that is not near yet */
 	List	   *ids;
 } Search;
 
@@ -89,7 +88,10 @@ collect_near(const ApikeyRow *key, void *state)
 	bool		known;
 
 	if (expires_at > search->until)
+	{
+		search->next = expires_at;
 		return false;
+	}
 	search->full = search->seen == SEEN_AT_ONCE ||
 		(search->seen > 0 && apikey_step_full(list_length(search->ids)));
 	if (search->full)
@@ -108,64 +110,41 @@ collect_near(const ApikeyRow *key, void *state)
 		*id = *apikey_row_id(key);
 		search->ids = lappend(search->ids, id);
 	}
-	apikey_pass_looked_at(search->pass, expires_at, apikey_row_id(key));
 	return true;
-}
-
-/* Visits the keys that expire after a time, in their order, but the revoked. */
-static void
-walk_after(TimestampTz after, Snapshot snapshot, ApikeyVisit visit,
-		   void *state)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, APIKEY_KEY_EXPIRES_AT + 1, BTGreaterStrategyNumber,
-				F_TIMESTAMPTZ_GT, TimestampTzGetDatum(after));
-	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_EXPIRES_AT, &key, 1,
-					  snapshot, visit, state);
-}
-
-/* Those that expire when the last key does that was looked at, and come after it. */
-static void
-walk_beside(Search *search)
-{
-	pg_uuid_t	id = search->pass->id;
-	ScanKeyData keys[2];
-
-	ScanKeyInit(&keys[0], APIKEY_KEY_EXPIRES_AT + 1, BTEqualStrategyNumber,
-				F_TIMESTAMPTZ_EQ, TimestampTzGetDatum(search->pass->at));
-	ScanKeyInit(&keys[1], APIKEY_KEY_ID + 1, BTGreaterStrategyNumber,
-				F_UUID_GT, UUIDPGetDatum(&id));
-	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_EXPIRES_AT, keys, 2,
-					  search->snapshot, collect_near, search);
 }
 
 /*
  * The ids of the next keys that are near and nobody was told of; pass->begun says
- * whether there may be more.
+ * whether there may be more.  If not, next is when the first expires that is not
+ * near yet; the end of time for none.
  */
 static List *
-find_near(ApikeyPass *pass, TimestampTz until)
+find_near(ApikeyPass *pass, TimestampTz until, TimestampTz *next)
 {
-	Search		search = {.pass = pass, .until = until};
+	Search		search = {.until = until, .next = DT_NOEND};
+	ApikeyWalk	walk = {
+		.table = &apikey_key_table,
+		.index = APIKEY_REL_KEY_EXPIRES_AT,
+		.order = {APIKEY_KEY_EXPIRES_AT, APIKEY_KEY_ID},
+		.columns = 2,
+		.visit = collect_near,
+		.state = &search
+	};
 
-	search.snapshot = apikey_latest_snapshot();
+	walk.snapshot = search.snapshot = apikey_latest_snapshot();
 	search.scratch = AllocSetContextCreate(CurrentMemoryContext,
 										   "apikey expiry",
 										   ALLOCSET_SMALL_SIZES);
-	if (pass->begun)
-		walk_beside(&search);
-	else
+	if (!pass->begun)
 	{
 		apikey_pass_begin(pass);
 		pass->asked = apikey_stats_visits_asked(APIKEY_VISIT_EXPIRY);
-		pass->at = GetCurrentTimestamp();
+		apikey_place_begin(&pass->place, TimestampTzGetDatum(GetCurrentTimestamp()));
 	}
-	if (!search.full)
-		walk_after(pass->at, search.snapshot, collect_near, &search);
-	pass->begun = search.full;
+	pass->begun = apikey_walk_step(&walk, &pass->place) || search.full;
 	MemoryContextDelete(search.scratch);
 	UnregisterSnapshot(search.snapshot);
+	*next = search.next;
 	return search.ids;
 }
 
@@ -230,26 +209,6 @@ tell_some(List *ids, void *state)
 	apikey_table_close(telling.writer);
 }
 
-static bool
-take_expiry(const ApikeyRow *key, void *state)
-{
-	*(TimestampTz *) state =
-		DatumGetTimestampTz(key->values[APIKEY_KEY_EXPIRES_AT]);
-	return false;
-}
-
-/* When the first key expires that is not near yet; the end of time for none. */
-static TimestampTz
-next_expiry(TimestampTz after)
-{
-	TimestampTz next = DT_NOEND;
-	Snapshot	snapshot = apikey_latest_snapshot();
-
-	walk_after(after, snapshot, take_expiry, &next);
-	UnregisterSnapshot(snapshot);
-	return next;
-}
-
 /*
  * For the worker, in a transaction: tells of keys that are near, and when to
  * look again; true where there may be more to tell now.  Keys that came by COPY
@@ -267,10 +226,11 @@ apikey_expiry_tell(ApikeyPass *pass, TimestampTz *again)
 	*again = DT_NOEND;
 	if (apikey_expiry_notice == 0)
 		return pass->begun = false;
-	ids = find_near(pass, until);
+	ids = find_near(pass, until, &next);
 	if (apikey_attempt_each(tell_some, ids, pass) != NIL)
 		pass->left = true;
-	next = pass->begun ? until : next_expiry(until);
+	if (pass->begun)
+		next = until;
 	*again = Min(GetCurrentTimestamp() + LOOK_EACH,
 				 next == DT_NOEND ? DT_NOEND : notice_before(next));
 	if (pass->left)

@@ -22,7 +22,7 @@
 extern void apikey_deleted_note(const ApikeyRow *key, ApikeyLock lock);
 extern bool apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key,
 								 ApikeyTenant *tenant);
-extern bool apikey_deleted_forget(void);
+extern bool apikey_deleted_forget(ApikeyPass *pass);
 
 /*
  * A key in its grace has been replaced so many times at most, one after the

@@ -12,7 +12,6 @@
 
 #include "catalog/pg_authid.h"
 #include "storage/lmgr.h"
-#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
 #include "store/store.h"
@@ -45,7 +44,6 @@ apikey_orphan_role_dropped(void)
 /* A step of the worker's way through all keys, in the order of their ids. */
 typedef struct Search
 {
-	ApikeyPass *pass;
 	int			seen;
 	bool		full;			/* there may be more */
 	List	   *ids;
@@ -55,33 +53,40 @@ static bool
 collect_id(const ApikeyRow *key, void *state)
 {
 	Search	   *search = state;
-	pg_uuid_t  *id;
 
-	search->pass->id = *apikey_row_id(key);
+	search->full = search->seen == SEEN_AT_ONCE ||
+		(search->seen > 0 && apikey_step_full(list_length(search->ids)));
+	if (search->full)
+		return false;
+	search->seen++;
 	if (key->nulls[APIKEY_KEY_REVOKED_AT] && !apikey_key_owner_stands(key))
 	{
-		id = palloc(sizeof(pg_uuid_t));
-		*id = search->pass->id;
+		pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+		*id = *apikey_row_id(key);
 		search->ids = lappend(search->ids, id);
 	}
-	search->full = ++search->seen == SEEN_AT_ONCE ||
-		apikey_step_full(list_length(search->ids));
-	return !search->full;
+	return true;
 }
 
-/* Looks for the next keys of roles that do not exist. */
-static void
-find_next(Search *search)
+/* The ids of the next keys of roles that do not exist; pass->begun: there may be more. */
+static List *
+find_next(ApikeyPass *pass)
 {
-	Snapshot	snapshot = apikey_latest_snapshot();
-	pg_uuid_t	after = search->pass->id;
-	ScanKeyData key;
+	Search		search = {0};
+	ApikeyWalk	walk = {
+		.table = &apikey_key_table,
+		.index = APIKEY_REL_KEY_PKEY,
+		.order = {APIKEY_KEY_ID},
+		.columns = 1,
+		.snapshot = apikey_latest_snapshot(),
+		.visit = collect_id,
+		.state = &search
+	};
 
-	ScanKeyInit(&key, APIKEY_KEY_ID + 1, BTGreaterStrategyNumber, F_UUID_GT,
-				UUIDPGetDatum(&after));
-	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_PKEY, &key, 1,
-					  snapshot, collect_id, search);
-	UnregisterSnapshot(snapshot);
+	pass->begun = apikey_walk_step(&walk, &pass->place) || search.full;
+	UnregisterSnapshot(walk.snapshot);
+	return search.ids;
 }
 
 /* Says whether it could not be locked. */
@@ -124,7 +129,7 @@ roles_change(void)
 bool
 apikey_orphan_revoke_found(ApikeyPass *pass, TimestampTz *again)
 {
-	Search		search = {.pass = pass};
+	List	   *ids;
 
 	if (!pass->begun)
 	{
@@ -132,10 +137,9 @@ apikey_orphan_revoke_found(ApikeyPass *pass, TimestampTz *again)
 		pass->asked = apikey_stats_roles_dropped();
 		pass->left = roles_change();
 	}
-	find_next(&search);
-	if (apikey_attempt_each(revoke_some, search.ids, &pass->left) != NIL)
+	ids = find_next(pass);
+	if (apikey_attempt_each(revoke_some, ids, &pass->left) != NIL)
 		pass->left = true;
-	pass->begun = search.full;
 	if (!pass->begun)
 		apikey_stats_orphans_revoked(pass->asked);
 	*again = pass->begun ? 0 :

@@ -31,13 +31,16 @@ static bool
 found_visit(const ApikeyRow *row, void *state)
 {
 	List	  **found = state;
-	Beside	   *beside = palloc(sizeof(Beside));
+	Beside	   *beside;
 
+	if (list_length(*found) == APIKEY_STEP_CHANGES)
+		return false;
+	beside = palloc(sizeof(Beside));
 	beside->id = *apikey_row_id(row);
 	beside->key = *DatumGetUUIDP(row->values[APIKEY_REVOCATION_KEY]);
 	beside->of_member = apikey_revocation_of_member(row);
 	*found = lappend(*found, beside);
-	return list_length(*found) < APIKEY_STEP_CHANGES;
+	return true;
 }
 
 /*
@@ -105,19 +108,24 @@ settle_found(List *found, void *state)
 	apikey_turns_each(found, settle_one, state);
 }
 
-/* Finds the next ones, in the order of their ids. */
+/* Finds the next ones, in the order of their ids; pass->begun: there may be more. */
 static List *
-find_next(const pg_uuid_t *after)
+find_next(ApikeyPass *pass)
 {
-	Snapshot	snapshot = apikey_latest_snapshot();
 	List	   *found = NIL;
-	ScanKeyData key;
+	ApikeyWalk	walk = {
+		.table = &apikey_revocation_table,
+		.index = APIKEY_REL_REVOCATION_PKEY,
+		.order = {APIKEY_REVOCATION_ID},
+		.columns = 1,
+		.snapshot = apikey_latest_snapshot(),
+		.visit = found_visit,
+		.state = &found
+	};
 
-	ScanKeyInit(&key, APIKEY_REVOCATION_ID + 1, BTGreaterStrategyNumber,
-				F_UUID_GT, UUIDPGetDatum(after));
-	apikey_table_scan(&apikey_revocation_table, APIKEY_REL_REVOCATION_PKEY, &key,
-					  1, snapshot, found_visit, &found);
-	UnregisterSnapshot(snapshot);
+	pass->begun = apikey_walk_step(&walk, &pass->place) ||
+		list_length(found) == APIKEY_STEP_CHANGES;
+	UnregisterSnapshot(walk.snapshot);
 	return found;
 }
 
@@ -138,10 +146,7 @@ apikey_revocation_settle_found(ApikeyPass *pass)
 	}
 	if (!pass->begun)
 		apikey_pass_begin(pass);
-	found = find_next(&pass->id);
-	pass->begun = list_length(found) == APIKEY_STEP_CHANGES;
-	if (pass->begun)
-		pass->id = ((const Beside *) llast(found))->id;
+	found = find_next(pass);
 	(void) apikey_attempt_each(settle_found, found, NULL);
 	return pass->begun;
 }

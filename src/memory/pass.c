@@ -28,6 +28,7 @@ static Kept *kept = NULL;
 static ApikeyPass own[APIKEY_PASSES];
 static bool no_room[APIKEY_PASSES]; /* it is this process's alone */
 static int	under_way = -1;		/* the pass of which a step is taken */
+static ApikeyPass taken;		/* as it was before that */
 static uint64 awaited = 0;		/* the round of a flush that waits for it */
 static bool from_before = false;	/* it has begun before that round */
 
@@ -133,6 +134,7 @@ apikey_pass_take(ApikeyPassOver what)
 	from_before = awaited != 0 && pass->begun && pass->round != awaited;
 	if (from_before && !pass->failed)
 		pass->begun = from_before = false;
+	taken = *pass;
 	return pass;
 }
 
@@ -180,9 +182,18 @@ apikey_pass_keep(ApikeyPassOver what)
 	return own[what].begun || from_before;
 }
 
+static bool
+same_place(const ApikeyPlace *one, const ApikeyPlace *other)
+{
+	return one->set == other->set &&
+		memcmp(&one->row, &other->row, sizeof(one->row)) == 0 &&
+		memcmp(one->values, other->values, sizeof(one->values)) == 0;
+}
+
 /*
  * A step of a pass may have failed, and nothing is done of it: that is left for
- * another pass, and keeps none waiting of what is behind.
+ * another pass, and keeps none waiting of what is behind.  Where it has not come
+ * on at all it would fail there each time: the pass begins anew.
  */
 void
 apikey_pass_failed(void)
@@ -190,6 +201,10 @@ apikey_pass_failed(void)
 	if (under_way < 0)
 		return;
 	own[under_way].left = own[under_way].failed = true;
+	if (own[under_way].number == taken.number &&
+		same_place(&own[under_way].projects, &taken.projects) &&
+		same_place(&own[under_way].place, &taken.place))
+		own[under_way].begun = false;
 	(void) apikey_pass_keep(under_way);
 }
 
@@ -201,14 +216,6 @@ apikey_pass_begin(ApikeyPass *pass)
 	pass->begun = true;
 	pass->round = awaited;
 	pass->next = DT_NOEND;
-}
-
-/* The next row to be looked at is behind this one. */
-void
-apikey_pass_looked_at(ApikeyPass *pass, TimestampTz at, const pg_uuid_t *id)
-{
-	pass->at = at;
-	pass->id = *id;
 }
 
 /* Something may be due then. */

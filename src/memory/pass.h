@@ -8,6 +8,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "store/store.h"
 #include "memory/part.h"
 
 /* What is gone through. */
@@ -22,6 +23,8 @@ typedef enum ApikeyPassOver
 	APIKEY_PASS_LEASES,
 	APIKEY_PASS_ORPHANS,		/* in tables, from here on */
 	APIKEY_PASS_SETTLE,
+	APIKEY_PASS_SUMS,
+	APIKEY_PASS_DELETED,
 	APIKEY_PASS_EVENTS,
 	APIKEY_PASS_EXPIRY,
 	APIKEY_PASS_IDLE,
@@ -43,8 +46,8 @@ typedef struct ApikeyPass
 	int			number;			/* the next one's, in memory */
 	uint64		round;			/* of a flush, in which it began; 0: in none */
 	pg_uuid_t	project;		/* the last, where projects are gone through */
-	TimestampTz at;				/* the last row's time, where that orders them */
-	pg_uuid_t	id;				/* the last row's */
+	ApikeyPlace projects;		/* how far, then */
+	ApikeyPlace place;			/* how far it is in an index */
 	uint64		asked;			/* how often it was asked for when it began */
 	TimestampTz next;			/* when the next pass may find something */
 } ApikeyPass;
@@ -57,8 +60,6 @@ extern ApikeyPass *apikey_pass_take(ApikeyPassOver what);
 extern bool apikey_pass_keep(ApikeyPassOver what);
 extern void apikey_pass_failed(void);
 extern void apikey_pass_begin(ApikeyPass *pass);
-extern void apikey_pass_looked_at(ApikeyPass *pass, TimestampTz at,
-								  const pg_uuid_t *id);
 extern void apikey_pass_next_at(ApikeyPass *pass, TimestampTz next);
 
 #endif							/* APIKEY_PASS_H */

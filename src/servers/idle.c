@@ -86,14 +86,6 @@ typedef struct Search
 	List	   *ids;
 } Search;
 
-/* Is a key before the place at which the pass goes on? */
-static bool
-seen_before(const ApikeyPass *pass, const ApikeyRow *key, TimestampTz created_at)
-{
-	return pass->in_project && created_at == pass->at &&
-		memcmp(apikey_row_id(key), &pass->id, sizeof(pg_uuid_t)) <= 0;
-}
-
 static TimestampTz
 due_as_found(const Search *search, const ApikeyRow *key)
 {
@@ -119,8 +111,6 @@ collect_due(const ApikeyRow *key, void *state)
 	TimestampTz created_at = DatumGetTimestampTz(key->values[APIKEY_KEY_CREATED_AT]);
 	TimestampTz due;
 
-	if (seen_before(search->pass, key, created_at))
-		return true;
 	due = apikey_idle_none_due_before(search->project, created_at);
 	if (due > search->now)
 	{
@@ -143,7 +133,6 @@ collect_due(const ApikeyRow *key, void *state)
 	}
 	else
 		apikey_pass_next_at(search->pass, due);
-	apikey_pass_looked_at(search->pass, created_at, apikey_row_id(key));
 	return true;
 }
 
@@ -155,23 +144,28 @@ static List *
 find_due(ApikeyPass *pass, const ApikeyRow *project)
 {
 	Search		search = {.pass = pass, .project = project, .now = GetCurrentTimestamp()};
-	ScanKeyData keys[2];
-	int			count = 1;
+	ScanKeyData key;
+	ApikeyWalk	walk = {
+		.table = &apikey_key_table,
+		.index = APIKEY_REL_KEY_PROJECT,
+		.keys = &key,
+		.fixed = 1,
+		.order = {APIKEY_KEY_CREATED_AT, APIKEY_KEY_ID},
+		.columns = 2,
+		.visit = collect_due,
+		.state = &search
+	};
 
-	search.snapshot = apikey_latest_snapshot();
+	walk.snapshot = search.snapshot = apikey_latest_snapshot();
 	search.scratch = AllocSetContextCreate(CurrentMemoryContext, "apikey idle",
 										   ALLOCSET_SMALL_SIZES);
-	ScanKeyInit(&keys[0], APIKEY_KEY_PROJECT + 1, BTEqualStrategyNumber,
+	ScanKeyInit(&key, APIKEY_KEY_PROJECT + 1, BTEqualStrategyNumber,
 				F_UUID_EQ, UUIDPGetDatum(apikey_row_id(project)));
-	if (pass->in_project)
-		ScanKeyInit(&keys[count++], APIKEY_KEY_CREATED_AT + 1,
-					BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
-					TimestampTzGetDatum(pass->at));
-	apikey_table_walk(&apikey_key_table, APIKEY_REL_KEY_PROJECT, keys, count,
-					  search.snapshot, collect_due, &search);
+	if (!pass->in_project)
+		memset(&pass->place, 0, sizeof(pass->place));
+	pass->in_project = apikey_walk_step(&walk, &pass->place) || search.full;
 	MemoryContextDelete(search.scratch);
 	UnregisterSnapshot(search.snapshot);
-	pass->in_project = search.full;
 	return search.ids;
 }
 
@@ -329,39 +323,55 @@ move_on(Place *place)
 	log_unseen();
 }
 
+/* The search for the next project. */
+typedef struct Next
+{
+	pg_uuid_t	id;
+	bool		found;
+} Next;
+
 static bool
 take_project(const ApikeyRow *row, void *state)
 {
-	if (row->nulls[APIKEY_PROJECT_MAX_IDLE])
-		return true;
-	*(pg_uuid_t *) state = *apikey_row_id(row);
-	return false;
+	Next	   *next = state;
+
+	if (next->found)
+		return false;
+	next->found = !row->nulls[APIKEY_PROJECT_MAX_IDLE];
+	next->id = *apikey_row_id(row);
+	return true;
 }
 
-/* Finds the next project, in the order of their ids; false for none. */
+/*
+ * Finds the next project, in the order of their ids; false for none, of which
+ * *more says whether that is for this step.
+ */
 static bool
-next_project(ApikeyPass *pass)
+next_project(ApikeyPass *pass, bool *more)
 {
-	Snapshot	snapshot = apikey_latest_snapshot();
-	pg_uuid_t	id = pass->project;
-	ScanKeyData key;
-	bool		found;
+	Next		next = {.found = false};
+	ApikeyWalk	walk = {
+		.table = &apikey_project_table,
+		.index = APIKEY_REL_PROJECT_PKEY,
+		.order = {APIKEY_PROJECT_ID},
+		.columns = 1,
+		.snapshot = apikey_latest_snapshot(),
+		.visit = take_project,
+		.state = &next
+	};
 
-	ScanKeyInit(&key, APIKEY_PROJECT_ID + 1, BTGreaterStrategyNumber,
-				F_UUID_GT, UUIDPGetDatum(&pass->project));
-	apikey_table_walk(&apikey_project_table, APIKEY_REL_PROJECT_PKEY, &key, 1,
-					  snapshot, take_project, &id);
-	UnregisterSnapshot(snapshot);
-	found = memcmp(&id, &pass->project, sizeof(id)) != 0;
-	pass->project = id;
-	return found;
+	*more = apikey_walk_step(&walk, &pass->projects) || next.found;
+	UnregisterSnapshot(walk.snapshot);
+	pass->project = next.id;
+	return next.found;
 }
 
-/* Reads the project at which the pass goes on; false for none. */
+/* Reads the project at which the pass goes on; false for none, with *more as above. */
 static bool
-read_project(ApikeyPass *pass, ApikeyRow *project)
+read_project(ApikeyPass *pass, ApikeyRow *project, bool *more)
 {
-	while (pass->in_project || next_project(pass))
+	*more = true;
+	while (pass->in_project || next_project(pass, more))
 	{
 		if (apikey_table_fetch_latest(&apikey_project_table, &pass->project,
 									  project) &&
@@ -432,8 +442,8 @@ look_at_next(Place *place)
 	do
 	{
 		MemoryContextReset(scratch);
-		more = read_project(place->pass, place->project);
-		if (more && apikey_attempt_each(look_at, list_make1(place), NULL) != NIL)
+		if (read_project(place->pass, place->project, &more) &&
+			apikey_attempt_each(look_at, list_make1(place), NULL) != NIL)
 		{
 			place->pass->in_project = false;
 			place->pass->left = true;

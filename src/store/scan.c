@@ -122,16 +122,23 @@ apikey_scan_fits(Relation index, const ScanKeyData *keys, int nkeys)
 	return true;
 }
 
+/* Raises that it cannot. */
+void
+apikey_scan_refuse(Relation index)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("index \"%s\" is not as extension \"apikey\" makes it",
+					RelationGetRelationName(index)),
+			 errhint("Drop it; a superuser can make it as the extension's script does.")));
+}
+
 /* Raises where it cannot. */
 void
 apikey_scan_require(Relation index, const ScanKeyData *keys, int nkeys)
 {
 	if (!apikey_scan_fits(index, keys, nkeys))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("index \"%s\" is not as extension \"apikey\" makes it",
-						RelationGetRelationName(index)),
-				 errhint("Drop it; a superuser can make it as the extension's script does.")));
+		apikey_scan_refuse(index);
 }
 
 /*
@@ -166,6 +173,22 @@ apikey_scan_begin(ApikeyScan *scan, Relation rel, Relation index,
 		end_uncounted(&uncounted);
 	}
 	PG_END_TRY();
+}
+
+/*
+ * The same for a worker's way through an index, which reads its entries itself,
+ * with what they hold.
+ */
+void
+apikey_scan_begin_entries(ApikeyScan *scan, Relation rel, Relation index,
+						  Snapshot snapshot, const ScanKeyData *keys, int nkeys)
+{
+	IndexScanDesc of_index;
+
+	apikey_scan_begin(scan, rel, index, snapshot, keys, nkeys);
+	of_index = scan->scan->iscan;
+	of_index->xs_want_itup = true;
+	index_rescan(of_index, of_index->keyData, of_index->numberOfKeys, NULL, 0);
 }
 
 /* The next row, or NULL.  A whole table has no order. */

@@ -12,6 +12,8 @@
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
 
+#include "compat.h"
+
 struct ApikeyRowHint;
 
 struct SysScanDescData;
@@ -31,6 +33,10 @@ extern void apikey_scan_require(Relation index, const ScanKeyData *keys,
 extern void apikey_scan_begin(ApikeyScan *scan, Relation rel, Relation index,
 							  Snapshot snapshot, const ScanKeyData *keys,
 							  int nkeys);
+pg_noreturn extern void apikey_scan_refuse(Relation index);
+extern void apikey_scan_begin_entries(ApikeyScan *scan, Relation rel,
+									  Relation index, Snapshot snapshot,
+									  const ScanKeyData *keys, int nkeys);
 extern HeapTuple apikey_scan_next(ApikeyScan *scan, ScanDirection direction);
 extern HeapTuple apikey_scan_next_among(ApikeyScan *scan, int *entries);
 extern bool apikey_scan_any(Relation rel, Relation index, Snapshot snapshot,

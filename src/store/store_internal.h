@@ -109,6 +109,11 @@ extern void apikey_encoding_see(ApikeyRelation table,
 								const struct TupleTableSlot *before,
 								struct TupleTableSlot *row, int count);
 
+/* table.c */
+extern bool apikey_table_visit_row(const ApikeyTable *table, Relation rel,
+								   HeapTuple tuple, MemoryContext copies,
+								   ApikeyVisit visit, void *state);
+
 /* storage.c */
 extern bool apikey_storage_lock(Relation rel, Relation index,
 								const ScanKeyData *keys, int nkeys,

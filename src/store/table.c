@@ -234,7 +234,27 @@ read_found(const ApikeyTable *table, Relation rel, HeapTuple tuple,
 	return tuple != NULL;
 }
 
-/* Copies in a context of their own are given back, each after its visit. */
+/*
+ * Visits a row that a scan has found; false where that ends the scan.  Copies in
+ * a context of their own are given back, each after its visit.
+ */
+bool
+apikey_table_visit_row(const ApikeyTable *table, Relation rel, HeapTuple tuple,
+					   MemoryContext copies, ApikeyVisit visit, void *state)
+{
+	ApikeyRow	row;
+	bool		more;
+
+	CHECK_FOR_INTERRUPTS();
+	see_row(tuple);
+	if (!read_found(table, rel, tuple, copies, &row))
+		return false;
+	more = visit(&row, state);
+	if (copies != NULL && copies != CurrentMemoryContext)
+		MemoryContextReset(copies);
+	return more;
+}
+
 static void
 visit_rows(const ApikeyTable *table, ApikeyRelation index,
 		   const ScanKeyData *keys, int nkeys, ScanDirection direction,
@@ -253,17 +273,7 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 	see_table(table, rel);
 	while (more &&
 		   HeapTupleIsValid(tuple = apikey_scan_next(&scan, direction)))
-	{
-		ApikeyRow	row;
-
-		CHECK_FOR_INTERRUPTS();
-		see_row(tuple);
-		if (!read_found(table, rel, tuple, copies, &row))
-			break;
-		more = visit(&row, state);
-		if (copies != NULL && copies != CurrentMemoryContext)
-			MemoryContextReset(copies);
-	}
+		more = apikey_table_visit_row(table, rel, tuple, copies, visit, state);
 	apikey_scan_end(&scan);
 	apikey_table_close_index(index_rel);
 	table_close(rel, NoLock);

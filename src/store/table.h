@@ -160,6 +160,33 @@ typedef struct ApikeyRowHint
 /* Is called with each row of a scan; false ends it. */
 typedef bool (*ApikeyVisit) (const ApikeyRow *row, void *state);
 
+#define APIKEY_WALK_KEYS		1
+#define APIKEY_PLACE_COLUMNS	2
+
+/* The last entry that a way through an index has come to; zeroed at first. */
+typedef struct ApikeyPlace
+{
+	bool		set;
+	ItemPointerData row;		/* where its row is */
+	char		values[APIKEY_PLACE_COLUMNS][UUID_LEN]; /* its columns after the way's keys */
+} ApikeyPlace;
+
+/* A worker's way through an index: see walk.c. */
+typedef struct ApikeyWalk
+{
+	const ApikeyTable *table;
+	ApikeyRelation index;
+	const ScanKeyData *keys;	/* what its first columns equal */
+	int			fixed;			/* so many are they */
+	int			order[APIKEY_PLACE_COLUMNS];	/* and all others */
+	int			columns;
+	const ScanKeyData *until;	/* of the first of these; or NULL */
+	Snapshot	snapshot;
+	bool		copied;			/* rows are, as by apikey_table_scan */
+	ApikeyVisit visit;			/* false: this row is for another step, or none */
+	void	   *state;
+} ApikeyWalk;
+
 /* Visits in turns: see apikey_turns_visit. */
 typedef struct ApikeyTurns
 {
@@ -221,6 +248,10 @@ extern void apikey_table_visit_first(const ApikeyTable *table,
 									 const ScanKeyData *keys, int nkeys,
 									 Snapshot snapshot, int *entries,
 									 ApikeyVisit visit, void *state);
+
+/* walk.c */
+extern void apikey_place_begin(ApikeyPlace *place, Datum first);
+extern bool apikey_walk_step(const ApikeyWalk *walk, ApikeyPlace *place);
 
 /* written.c */
 extern void apikey_table_walk_written(const ApikeyTable *table,

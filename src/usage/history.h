@@ -45,7 +45,7 @@ extern void apikey_history_close(ApikeyWriter *writer);
 extern void apikey_history_add(ApikeyWriter *writer, const pg_uuid_t *id,
 							   uint32 whose, uint64 uses,
 							   const List *counts);
-extern bool apikey_history_retain(void);
+extern bool apikey_history_retain(ApikeyPass *pass);
 
 /* history_whose.c */
 extern uint32 apikey_history_whose(const ApikeyRow *key);

@@ -327,66 +327,90 @@ typedef struct Search
 	TimestampTz hours_before;
 	TimestampTz days_before;
 	List	   *rows;
-	List	   *held;			/* those that somebody has */
+	bool		full;			/* there may be more */
 } Search;
 
 static bool
 collect_old(const ApikeyRow *row, void *state)
 {
 	Search	   *search = state;
-	TimestampTz begin = DatumGetTimestampTz(row->values[HISTORY_STARTS_AT]);
-	bool		day = DatumGetIntervalP(row->values[HISTORY_STEP])->day != 0;
+	ApikeyRow  *copy;
 
-	if (begin < search->days_before || (!day && begin < search->hours_before))
-	{
-		ApikeyRow  *copy = palloc(sizeof(ApikeyRow));
-
-		apikey_row_copy(&apikey_history_table, row, copy);
-		search->rows = lappend(search->rows, copy);
-	}
-	return list_length(search->rows) < APIKEY_STEP_CHANGES;
+	search->full = list_length(search->rows) == APIKEY_STEP_CHANGES;
+	if (search->full)
+		return false;
+	copy = palloc(sizeof(ApikeyRow));
+	apikey_row_copy(&apikey_history_table, row, copy);
+	search->rows = lappend(search->rows, copy);
+	return true;
 }
 
-/* The hours that are old, before which days may be, too. */
-static void
-find_old(Search *search)
-{
-	Snapshot	snapshot = apikey_latest_snapshot();
-	Interval	hour = {.time = USECS_PER_HOUR};
-	ScanKeyData keys[2];
-
-	ScanKeyInit(&keys[0], HISTORY_STEP + 1, BTEqualStrategyNumber,
-				F_INTERVAL_EQ, IntervalPGetDatum(&hour));
-	ScanKeyInit(&keys[1], HISTORY_STARTS_AT + 1, BTLessStrategyNumber,
-				F_TIMESTAMPTZ_LT, TimestampTzGetDatum(search->hours_before));
-	apikey_table_scan(&apikey_history_table, APIKEY_REL_HISTORY_STEP, keys, 2,
-					  snapshot, collect_old, search);
-	hour.time = 0;
-	hour.day = 1;
-	ScanKeyInit(&keys[1], HISTORY_STARTS_AT + 1, BTLessStrategyNumber,
-				F_TIMESTAMPTZ_LT, TimestampTzGetDatum(search->days_before));
-	if (list_length(search->rows) < APIKEY_STEP_CHANGES)
-		apikey_table_scan(&apikey_history_table, APIKEY_REL_HISTORY_STEP, keys, 2,
-						  snapshot, collect_old, search);
-	UnregisterSnapshot(snapshot);
-}
-
-/* Sums a row, or removes it; false where somebody has it, or its day's. */
+/* The next of one kind, in the order of their times; true while there may be more. */
 static bool
+find_of_step(Search *search, const Interval *step, TimestampTz before,
+			 ApikeyPlace *place)
+{
+	ScanKeyData of_step;
+	ScanKeyData until;
+	ApikeyWalk	walk = {
+		.table = &apikey_history_table,
+		.index = APIKEY_REL_HISTORY_STEP,
+		.keys = &of_step,
+		.fixed = 1,
+		.order = {HISTORY_STARTS_AT},
+		.columns = 1,
+		.until = &until,
+		.snapshot = apikey_latest_snapshot(),
+		.copied = true,
+		.visit = collect_old,
+		.state = search
+	};
+	bool		cut;
+
+	ScanKeyInit(&of_step, HISTORY_STEP + 1, BTEqualStrategyNumber,
+				F_INTERVAL_EQ, IntervalPGetDatum(step));
+	ScanKeyInit(&until, HISTORY_STARTS_AT + 1, BTLessStrategyNumber,
+				F_TIMESTAMPTZ_LT, TimestampTzGetDatum(before));
+	cut = apikey_walk_step(&walk, place);
+	UnregisterSnapshot(walk.snapshot);
+	return cut || search->full;
+}
+
+/*
+ * The hours that are old, and then the days; pass->found: all of the hours were.
+ * Pass->begun says whether there may be more.
+ */
+static void
+find_old(ApikeyPass *pass, Search *search)
+{
+	static const Interval hour = {.time = USECS_PER_HOUR};
+	static const Interval day = {.day = 1};
+
+	if (!pass->begun)
+		apikey_pass_begin(pass);
+	if (!pass->found)
+	{
+		pass->found = !find_of_step(search, &hour, search->hours_before, &pass->place);
+		if (!pass->found)
+			return;
+		memset(&pass->place, 0, sizeof(pass->place));
+	}
+	pass->begun = find_of_step(search, &day, search->days_before, &pass->place);
+}
+
+/* Sums a row, or removes it, unless somebody has it, or its day's. */
+static void
 retain(const Search *search, const ApikeyRow *row)
 {
-	if (!apikey_table_row_free(&apikey_history_table, apikey_row_id(row)) ||
-		(DatumGetTimestampTz(row->values[HISTORY_STARTS_AT]) >=
-		 search->days_before && !sum_to_day(row)))
-		return false;
-	apikey_table_delete(&apikey_history_table, apikey_row_id(row), false);
-	return true;
+	if (apikey_table_row_free(&apikey_history_table, apikey_row_id(row)) &&
+		(DatumGetTimestampTz(row->values[HISTORY_STARTS_AT]) <
+		 search->days_before || sum_to_day(row)))
+		apikey_table_delete(&apikey_history_table, apikey_row_id(row), false);
 }
 
 static void
 retain_some(List *rows, void *state)
 {
-	Search	   *search = state;
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
 												  "apikey history",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -395,22 +419,21 @@ retain_some(List *rows, void *state)
 	foreach(cell, rows)
 	{
 		MemoryContext context = MemoryContextSwitchTo(scratch);
-		bool		done = retain(search, lfirst(cell));
 
+		retain(state, lfirst(cell));
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(scratch);
-		if (!done)
-			search->held = list_append_unique_ptr(search->held, lfirst(cell));
 	}
 	MemoryContextDelete(scratch);
 }
 
 /*
- * For the worker: sums hours to days, and removes days, that have been kept
- * long enough; true while there may be more.
+ * For the worker, in a transaction: a step through what has been kept long enough,
+ * which sums hours to days, and removes days; true while there may be more.  What
+ * somebody has, or fails, is passed by, and holds up nothing that is behind it.
  */
 bool
-apikey_history_retain(void)
+apikey_history_retain(ApikeyPass *pass)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Search		search = {
@@ -418,15 +441,8 @@ apikey_history_retain(void)
 		begin_of(now, false) - apikey_history_hours * USECS_PER_HOUR,
 		.days_before = begin_of(now, true) - apikey_history_days * USECS_PER_DAY
 	};
-	List	   *failed;
-	bool		more;
 
-	if (!apikey_step_begin())
-		return false;
-	find_old(&search);
-	failed = apikey_attempt_each(retain_some, search.rows, &search);
-	more = list_length(search.rows) == APIKEY_STEP_CHANGES &&
-		list_length(search.held) + list_length(failed) < APIKEY_STEP_CHANGES;
-	apikey_step_commit();
-	return more;
+	find_old(pass, &search);
+	(void) apikey_attempt_each(retain_some, search.rows, &search);
+	return pass->begun;
 }

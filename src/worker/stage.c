@@ -165,13 +165,13 @@ table_step(ApikeyPassOver what, bool (*step) (ApikeyPass *pass))
 static bool
 history_retain_step(void)
 {
-	return apikey_history_retain();
+	return table_step(APIKEY_PASS_SUMS, apikey_history_retain);
 }
 
 static bool
 deleted_step(void)
 {
-	return apikey_deleted_forget();
+	return table_step(APIKEY_PASS_DELETED, apikey_deleted_forget);
 }
 
 static bool
