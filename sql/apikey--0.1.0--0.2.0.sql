@@ -473,7 +473,8 @@ SELECT pg_extension_config_dump('@extschema@.apikey_credit', '');
 -- Who may only revoke a key adds a row here, and locks none of the key's; so does
 -- who disables or removes a key, or removes a member, that somebody else has.  It
 -- is taken into the key's row when that is locked next.  What is removed and disabled
--- both is a member, whatever key has that id.
+-- both is a member, whatever key has that id.  What is restored was not written here:
+-- its key may come later, and it awaits that.
 CREATE TABLE @extschema@.apikey_revocation (
 	id uuid NOT NULL,
 	key_id uuid NOT NULL,
@@ -483,6 +484,7 @@ CREATE TABLE @extschema@.apikey_revocation (
 	revoked_by_subject text COLLATE "C",
 	removed boolean NOT NULL,
 	disabled boolean NOT NULL,
+	restored boolean NOT NULL DEFAULT true,
 	CONSTRAINT apikey_revocation_pkey PRIMARY KEY (id)
 ) USING heap;
 COMMENT ON TABLE @extschema@.apikey_revocation IS
@@ -621,6 +623,16 @@ REVOKE ALL ON FUNCTION @extschema@._apikey_project_restored() FROM PUBLIC;
 CREATE TRIGGER apikey_project_restored BEFORE INSERT ON @extschema@.apikey_project
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_project_restored();
 ALTER TABLE @extschema@.apikey_project ENABLE ALWAYS TRIGGER apikey_project_restored;
+
+CREATE FUNCTION @extschema@._apikey_beside_restored()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_beside_restored() IS
+	'Notes of what revokes or removes something, and was not written here, that its key or member may come later';
+REVOKE ALL ON FUNCTION @extschema@._apikey_beside_restored() FROM PUBLIC;
+CREATE TRIGGER apikey_revocation_restored BEFORE INSERT ON @extschema@.apikey_revocation
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_beside_restored();
+ALTER TABLE @extschema@.apikey_revocation ENABLE ALWAYS TRIGGER apikey_revocation_restored;
 
 CREATE FUNCTION @extschema@._apikey_named()
 	RETURNS trigger

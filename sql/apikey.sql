@@ -109,6 +109,12 @@ CREATE FUNCTION @extschema@._apikey_project_restored()
 COMMENT ON FUNCTION @extschema@._apikey_project_restored() IS
 	'Begins anew to count how long the keys of a project that is restored are idle';
 
+CREATE FUNCTION @extschema@._apikey_beside_restored()
+	RETURNS trigger
+	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION @extschema@._apikey_beside_restored() IS
+	'Notes of what revokes or removes something, and was not written here, that its key or member may come later';
+
 CREATE FUNCTION @extschema@._apikey_named()
 	RETURNS trigger
 	LANGUAGE C VOLATILE AS 'MODULE_PATHNAME';
@@ -395,7 +401,8 @@ REVOKE ALL ON @extschema@.apikey_reveal FROM PUBLIC;
 -- Who may only revoke a key adds a row here, and locks none of the key's; so does
 -- who disables or removes a key, or removes a member, that somebody else has.  It
 -- is taken into the key's row when that is locked next.  What is removed and disabled
--- both is a member, whatever key has that id.
+-- both is a member, whatever key has that id.  What is restored was not written here:
+-- its key may come later, and it awaits that.
 CREATE TABLE @extschema@.apikey_revocation (
 	id uuid NOT NULL,
 	key_id uuid NOT NULL,
@@ -405,6 +412,7 @@ CREATE TABLE @extschema@.apikey_revocation (
 	revoked_by_subject text COLLATE "C",
 	removed boolean NOT NULL,
 	disabled boolean NOT NULL,
+	restored boolean NOT NULL DEFAULT true,
 	CONSTRAINT apikey_revocation_pkey PRIMARY KEY (id)
 ) USING heap;
 COMMENT ON TABLE @extschema@.apikey_revocation IS
@@ -414,6 +422,9 @@ SELECT pg_extension_config_dump('@extschema@.apikey_revocation', '');
 CREATE TRIGGER apikey_revocation_arrived BEFORE INSERT ON @extschema@.apikey_revocation
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_arrived();
 ALTER TABLE @extschema@.apikey_revocation ENABLE REPLICA TRIGGER apikey_revocation_arrived;
+CREATE TRIGGER apikey_revocation_restored BEFORE INSERT ON @extschema@.apikey_revocation
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_beside_restored();
+ALTER TABLE @extschema@.apikey_revocation ENABLE ALWAYS TRIGGER apikey_revocation_restored;
 CREATE TRIGGER apikey_revocation_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.apikey_revocation
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._apikey_changed();
 ALTER TABLE @extschema@.apikey_revocation ENABLE ALWAYS TRIGGER apikey_revocation_changed;
@@ -1804,6 +1815,7 @@ REVOKE ALL ON @extschema@.apikey_peppers FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_arrived() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_named() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_project_restored() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@._apikey_beside_restored() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_event_named() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_changed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@._apikey_stats() FROM PUBLIC;

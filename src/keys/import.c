@@ -257,6 +257,9 @@ require_id_free(const ApikeyRow *key)
 	if (apikey_key_fetch_latest(id, &other))
 		refuse_taken("lookup");
 	(void) apikey_key_finish(id, APIKEY_LOCK_UPDATE);
+	/* What has been restored is of a key that may yet come. */
+	if (apikey_revocation_awaits(id))
+		refuse_taken("lookup");
 	apikey_revocation_forget(id);
 	/* Once there is no such key, all that name it are there. */
 	if (apikey_table_fetch_latest(&apikey_key_table, id, &other) ||

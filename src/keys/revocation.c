@@ -23,7 +23,9 @@
  * So a key and what revokes it are read in one snapshot: in a later one the row
  * may be gone that in the key's is not settled yet.  A locked key's is not
  * settled by anybody else.  Of a key that has been deleted meanwhile a row is
- * left over, which says nothing and goes with the worker.
+ * left over, which says nothing and goes with the worker.  One that comes from
+ * elsewhere, restored or replicated, may be here before its key: the worker
+ * leaves it, and the key is what it says once it comes.
  *
  * Most databases have none.  A process that has found none looks again only
  * after the message that the row's trigger sends with its commit; that there is

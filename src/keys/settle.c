@@ -25,8 +25,23 @@ typedef struct Beside
 	pg_uuid_t	id;
 	pg_uuid_t	key;			/* or member */
 	bool		of_member;
+	bool		restored;		/* or it has arrived by replication */
 } Beside;
 
+/* Is there a row beside which it stands? */
+static bool
+has_row(const Beside *beside)
+{
+	ApikeyRow	row;
+
+	return apikey_table_fetch_latest(beside->of_member ? &apikey_member_table :
+									 &apikey_key_table, &beside->key, &row);
+}
+
+/*
+ * Of what was restored the keys may come later, as a restore goes on with many
+ * tables at once: it awaits them, however long, and takes no room from others.
+ */
 static bool
 found_visit(const ApikeyRow *row, void *state)
 {
@@ -39,7 +54,9 @@ found_visit(const ApikeyRow *row, void *state)
 	beside->id = *apikey_row_id(row);
 	beside->key = *DatumGetUUIDP(row->values[APIKEY_REVOCATION_KEY]);
 	beside->of_member = apikey_revocation_of_member(row);
-	*found = lappend(*found, beside);
+	beside->restored = apikey_row_bool(row, APIKEY_REVOCATION_RESTORED);
+	if (!beside->restored || has_row(beside))
+		*found = lappend(*found, beside);
 	return true;
 }
 
@@ -65,16 +82,18 @@ subscribed(void)
 	return found;
 }
 
-/* Is there nothing beside which it stands, nor a member that is being made? */
+/*
+ * Is there nothing beside which it stands, nor a member that is being made?  What
+ * was written here had a key, which is gone then; of what was restored nobody
+ * knows.
+ */
 static bool
 is_left_over(const Beside *beside)
 {
-	ApikeyRow	row;
-
-	if (!beside->of_member)
-		return !apikey_table_fetch_latest(&apikey_key_table, &beside->key, &row);
-	return !apikey_table_changing(&apikey_member_table, &beside->key) &&
-		!apikey_table_fetch_latest(&apikey_member_table, &beside->key, &row);
+	return !beside->restored &&
+		!(beside->of_member &&
+		  apikey_table_changing(&apikey_member_table, &beside->key)) &&
+		!has_row(beside);
 }
 
 /*

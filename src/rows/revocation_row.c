@@ -28,7 +28,8 @@ static const ApikeyColumn revocation_columns[] = {
 	[APIKEY_REVOCATION_REVOKED_BY] = {"revoked_by", TEXTOID, false, true},
 	[APIKEY_REVOCATION_REVOKED_BY_SUBJECT] = {"revoked_by_subject", TEXTOID, false},
 	[APIKEY_REVOCATION_REMOVED] = {"removed", BOOLOID, false, true},
-	[APIKEY_REVOCATION_DISABLED] = {"disabled", BOOLOID, false, true}
+	[APIKEY_REVOCATION_DISABLED] = {"disabled", BOOLOID, false, true},
+	[APIKEY_REVOCATION_RESTORED] = {"restored", BOOLOID, false, true}
 };
 
 const ApikeyTable apikey_revocation_table = {
@@ -139,6 +140,29 @@ walk(const pg_uuid_t *id, bool of_member, Snapshot snapshot, ApikeyVisit visit,
 }
 
 static bool added = false;		/* in this transaction */
+static bool inserting = false;	/* a row of our own */
+
+/* Is the row that is being inserted our own, rather than one that comes from elsewhere? */
+bool
+apikey_revocation_inserting(void)
+{
+	return inserting;
+}
+
+static void
+insert(const ApikeyRow *row)
+{
+	inserting = true;
+	PG_TRY();
+	{
+		apikey_table_insert(&apikey_revocation_table, row);
+	}
+	PG_FINALLY();
+	{
+		inserting = false;
+	}
+	PG_END_TRY();
+}
 
 static void
 on_transaction_end(ApikeyEnd end)
@@ -178,7 +202,8 @@ apikey_revocation_insert(const pg_uuid_t *id, text *reason,
 	apikey_row_set(&row, APIKEY_REVOCATION_DISABLED,
 				   BoolGetDatum(beside == APIKEY_BESIDE_DISABLED ||
 								beside == APIKEY_BESIDE_MEMBER_REMOVED));
-	apikey_table_insert(&apikey_revocation_table, &row);
+	apikey_row_set(&row, APIKEY_REVOCATION_RESTORED, BoolGetDatum(false));
+	insert(&row);
 	added = true;
 }
 
@@ -234,6 +259,33 @@ apikey_revocation_disables(const pg_uuid_t *id)
 	InitDirtySnapshot(staying.dirty);
 	walk(id, false, &staying.dirty, staying_visit, &staying);
 	return staying.found;
+}
+
+static bool
+awaiting_visit(const ApikeyRow *row, void *state)
+{
+	bool	   *awaits = state;
+
+	*awaits = apikey_row_bool(row, APIKEY_REVOCATION_RESTORED);
+	return !*awaits;
+}
+
+/*
+ * There is no key of an id: does a row that was restored, or has arrived, await
+ * one?
+ */
+bool
+apikey_revocation_awaits(const pg_uuid_t *id)
+{
+	bool		awaits = false;
+	Snapshot	snapshot;
+
+	if (!apikey_revocation_any())
+		return false;
+	snapshot = apikey_latest_snapshot();
+	walk(id, false, snapshot, awaiting_visit, &awaits);
+	UnregisterSnapshot(snapshot);
+	return awaits;
 }
 
 static bool

@@ -22,7 +22,8 @@ typedef enum ApikeyRevocationColumn
 	APIKEY_REVOCATION_REVOKED_BY,
 	APIKEY_REVOCATION_REVOKED_BY_SUBJECT,
 	APIKEY_REVOCATION_REMOVED,
-	APIKEY_REVOCATION_DISABLED
+	APIKEY_REVOCATION_DISABLED,
+	APIKEY_REVOCATION_RESTORED
 } ApikeyRevocationColumn;
 
 /*
@@ -44,10 +45,12 @@ extern bool apikey_revocation_any_in(Snapshot snapshot);
 extern bool apikey_revocation_any(void);
 extern void apikey_revocation_changed(HeapTuple row, TupleDesc desc);
 extern bool apikey_revocation_of_member(const ApikeyRow *row);
+extern bool apikey_revocation_inserting(void);
 extern void apikey_revocation_insert(const pg_uuid_t *id, text *reason,
 									 ApikeyBeside beside);
 extern void apikey_revocation_claim(const pg_uuid_t *id);
 extern void apikey_revocation_claim_end(const pg_uuid_t *id);
+extern bool apikey_revocation_awaits(const pg_uuid_t *id);
 extern bool apikey_revocation_disables(const pg_uuid_t *id);
 extern bool apikey_revocation_member_removing(const pg_uuid_t *id);
 extern List *apikey_revocation_list(const pg_uuid_t *id, Snapshot snapshot);

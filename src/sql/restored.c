@@ -21,7 +21,7 @@
 #include "servers/servers.h"
 #include "sql/trigger_role.h"
 
-/* Raises unless called by a trigger like those two of ours. */
+/* Raises unless called by a trigger like those of ours. */
 static void
 require_before_insert(FunctionCallInfo fcinfo)
 {
@@ -88,6 +88,26 @@ _apikey_project_restored(PG_FUNCTION_ARGS)
 	return PointerGetDatum(apikey_trigger_with_column(trigger->tg_relation, tuple,
 													  "max_idle_at",
 													  TimestampTzGetDatum(GetCurrentTimestamp()),
+													  false));
+}
+
+/*
+ * _apikey_beside_restored() returns trigger
+ *		Before a row that revokes, disables or removes something is inserted by
+ *		anything but ourselves: what it stands beside may come later.
+ */
+PG_FUNCTION_INFO_V1(_apikey_beside_restored);
+Datum
+_apikey_beside_restored(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	require_before_insert(fcinfo);
+	if (apikey_revocation_inserting())
+		return PointerGetDatum(trigger->tg_trigtuple);
+	return PointerGetDatum(apikey_trigger_with_column(trigger->tg_relation,
+													  trigger->tg_trigtuple,
+													  "restored", BoolGetDatum(true),
 													  false));
 }
 

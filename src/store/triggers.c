@@ -53,6 +53,7 @@ static const struct
 	{APIKEY_REL_IMPORT, "import_changed", CHANGED},
 	{APIKEY_REL_REVEAL, "reveal_arrived", ARRIVED},
 	{APIKEY_REL_REVOCATION, "revocation_arrived", ARRIVED},
+	{APIKEY_REL_REVOCATION, "revocation_restored", "BEFORE INSERT", "ROW", "_apikey_beside_restored()"},
 	{APIKEY_REL_REVOCATION, "revocation_changed", CHANGED},
 	{APIKEY_REL_USAGE, "usage_arrived", ARRIVED},
 	{APIKEY_REL_CREDIT, "credit_arrived", ARRIVED},

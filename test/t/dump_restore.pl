@@ -1,6 +1,7 @@
 # A dump carries keys, projects, members and events; those of dropped roles stay behind for good.
 use strict;
 use warnings;
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -137,6 +138,30 @@ is( $poor->safe_psql('postgres', join ' UNION ALL ', map {
 		} values %key),
 	join("\n", ('not_found') x keys %key),
 	'without a role, no key verifies');
+
+# Tables that are restored at once come in any order: a key is revoked that comes after what
+# revokes it, though the worker has been there in between.
+$new->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'\napikey.flush_interval = '1s'");
+$new->restart;
+my $beside = $old->safe_psql('postgres', q{SET ROLE stays; SELECT apikey_create('beside', 'acme/pay', accept_terms => 'be nice', expires_at => '2100-01-01')});
+$old->safe_psql('postgres', "SET ROLE stays; SELECT apikey_revoke(apikey_id('$beside'))");
+is($old->safe_psql('postgres', 'SELECT count(*) FROM apikey_revocation'), 1, 'a key is revoked beside its row');
+$old->command_ok([ 'pg_dump', '--format=directory', '-f', "$dir/parallel", 'postgres' ], 'dump, parallel');
+$new->safe_psql('postgres', 'CREATE DATABASE parallel');
+$new->command_ok([ 'pg_restore', '--exit-on-error', '--section=pre-data', '-d', 'parallel', "$dir/parallel" ], 'restore, parallel, what is before the rows');
+$new->safe_psql('parallel', q{CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_catalog.pg_advisory_xact_lock_shared(1); RETURN NULL; END$$;
+	CREATE TRIGGER wait BEFORE INSERT ON apikey_key EXECUTE FUNCTION wait(); ALTER TABLE apikey_key ENABLE ALWAYS TRIGGER wait});
+my $holder = $new->background_psql('parallel');
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+my $restore = IPC::Run::start([ 'pg_restore', '--exit-on-error', '--section=data', '-j', '4', '-d', $new->connstr('parallel'), "$dir/parallel" ], '>', \my $told, '2>&1');
+ok($new->poll_query_until('parallel', q{SELECT count(*) = 1 FROM apikey_revocation}), 'what revokes it is there');
+$new->safe_psql('parallel', 'SELECT apikey_flush()');
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+$holder->quit;
+ok($restore->finish, 'restore, parallel, the rows') or diag($told);
+is($new->safe_psql('parallel', "SELECT code FROM apikey_verify('$beside', project => 'acme')"), 'revoked', 'a key that came later');
+$new->safe_psql('parallel', 'SELECT apikey_flush()');
+is($new->safe_psql('parallel', "SELECT (SELECT count(*) FROM apikey_revocation), code FROM apikey_verify('$beside', project => 'acme')"), '0|revoked', 'which is settled');
 
 $_->stop for $old, $new, $poor;
 done_testing();
