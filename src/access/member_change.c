@@ -77,7 +77,7 @@ apikey_member_finish(const pg_uuid_t *id, ApikeyLock lock)
 	if (!removed)
 		return false;
 	apikey_table_delete(&apikey_member_table, id, true);
-	apikey_revocation_member_forget(id);
+	apikey_revocation_member_forget(id, lock);
 	return true;
 }
 

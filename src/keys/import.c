@@ -260,7 +260,7 @@ require_id_free(const ApikeyRow *key)
 	/* What has been restored is of a key that may yet come. */
 	if (apikey_revocation_awaits(id))
 		refuse_taken("lookup");
-	apikey_revocation_forget(id);
+	apikey_revocation_forget(id, APIKEY_LOCK_UPDATE);
 	/* Once there is no such key, all that name it are there. */
 	if (apikey_table_fetch_latest(&apikey_key_table, id, &other) ||
 		apikey_deleted_of_others(key) || is_account(id) || is_told_of(id))

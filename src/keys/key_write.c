@@ -223,7 +223,7 @@ remove_key(const ApikeyRow *key, ApikeyLock lock)
 			parts[i]->deleting(key);
 	}
 	apikey_deleted_note(key, lock);
-	apikey_revocation_forget(apikey_row_id(key));
+	apikey_revocation_forget(apikey_row_id(key), lock);
 	apikey_table_delete(&apikey_key_table, apikey_row_id(key), true);
 }
 

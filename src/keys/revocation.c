@@ -84,11 +84,12 @@ apikey_revocation_remove(const ApikeyRow *key)
 /*
  * Writes what stands beside a locked key's row into it, if anything does.  It
  * has been told of, and what the key had replaced has rows of its own.  What
- * comes beside it meanwhile is not written, and stays: only what was read goes.
- * False where the key has been removed.
+ * comes beside it meanwhile is not written, and stays: only what was read goes,
+ * but for what somebody has where such are skipped.  False where the key has been
+ * removed.
  */
 static bool
-settle(ApikeyRow *key)
+settle(ApikeyRow *key, ApikeyLock lock)
 {
 	pg_uuid_t	id = *apikey_row_id(key);
 	bool		was_revoked = !key->nulls[APIKEY_KEY_REVOKED_AT];
@@ -105,7 +106,7 @@ settle(ApikeyRow *key)
 	beside = there ? apikey_revocation_list(&id, snapshot) : NIL;
 	UnregisterSnapshot(snapshot);
 	/* What disables it would do so still when the caller has enabled it. */
-	apikey_revocation_forget_listed(beside, IsolationUsesXactSnapshot() &&
+	apikey_revocation_forget_listed(beside, lock, IsolationUsesXactSnapshot() &&
 									key->nulls[APIKEY_KEY_REVOKED_AT]);
 	apikey_revocation_claim_end(&id);
 	if (!there)
@@ -127,5 +128,6 @@ settle(ApikeyRow *key)
 bool
 apikey_key_lock(const pg_uuid_t *id, ApikeyLock lock, ApikeyRow *key)
 {
-	return apikey_table_lock(&apikey_key_table, id, lock, key) && settle(key);
+	return apikey_table_lock(&apikey_key_table, id, lock, key) &&
+		settle(key, lock);
 }

@@ -98,7 +98,8 @@ is_left_over(const Beside *beside)
 
 /*
  * Settles what stands beside a key's row, or a member's, and removes it where
- * there is none, unless somebody has it, or is making the member.
+ * there is none, unless somebody has it, or is making the member.  Who imports a
+ * key has what is left over under its id.
  */
 static void
 settle(const Beside *beside)
@@ -112,7 +113,8 @@ settle(const Beside *beside)
 		 apikey_key_finish(key, APIKEY_LOCK_UPDATE_SKIP)))
 		return;
 	if (is_left_over(beside))
-		apikey_table_delete(&apikey_revocation_table, &beside->id, false);
+		apikey_table_delete_by(&apikey_revocation_table, &beside->id,
+							   APIKEY_LOCK_UPDATE_SKIP, false);
 }
 
 static void

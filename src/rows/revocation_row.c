@@ -340,20 +340,21 @@ apikey_revocation_list(const pg_uuid_t *id, Snapshot snapshot)
 }
 
 /*
- * Removes what stood beside a row that is locked; 40001 where it all has to go
- * and the transaction, which sees the past, cannot see some of it.
+ * Removes what stood beside a row that is locked; to skip what somebody has, that
+ * stays.  40001 where it all has to go and the transaction, which sees the past,
+ * cannot see some of it.
  */
 void
-apikey_revocation_forget_listed(const List *ids, bool all)
+apikey_revocation_forget_listed(const List *ids, ApikeyLock lock, bool all)
 {
 	ListCell   *cell;
 
 	foreach(cell, ids)
-		apikey_table_delete(&apikey_revocation_table, lfirst(cell), all);
+		apikey_table_delete_by(&apikey_revocation_table, lfirst(cell), lock, all);
 }
 
 static void
-forget(const pg_uuid_t *id, bool of_member)
+forget(const pg_uuid_t *id, bool of_member, ApikeyLock lock)
 {
 	Snapshot	snapshot;
 	List	   *ids;
@@ -363,21 +364,21 @@ forget(const pg_uuid_t *id, bool of_member)
 	snapshot = apikey_latest_snapshot();
 	ids = list(id, of_member, snapshot);
 	UnregisterSnapshot(snapshot);
-	apikey_revocation_forget_listed(ids, false);
+	apikey_revocation_forget_listed(ids, lock, false);
 }
 
 /* Removes what stands beside a key's row that is locked, and will be removed. */
 void
-apikey_revocation_forget(const pg_uuid_t *id)
+apikey_revocation_forget(const pg_uuid_t *id, ApikeyLock lock)
 {
-	forget(id, false);
+	forget(id, false, lock);
 }
 
 /* The same of a member. */
 void
-apikey_revocation_member_forget(const pg_uuid_t *id)
+apikey_revocation_member_forget(const pg_uuid_t *id, ApikeyLock lock)
 {
-	forget(id, true);
+	forget(id, true, lock);
 }
 
 static bool

@@ -54,11 +54,13 @@ extern bool apikey_revocation_awaits(const pg_uuid_t *id);
 extern bool apikey_revocation_disables(const pg_uuid_t *id);
 extern bool apikey_revocation_member_removing(const pg_uuid_t *id);
 extern List *apikey_revocation_list(const pg_uuid_t *id, Snapshot snapshot);
-extern void apikey_revocation_forget_listed(const List *ids, bool all);
-extern void apikey_revocation_forget(const pg_uuid_t *id);
+extern void apikey_revocation_forget_listed(const List *ids, ApikeyLock lock,
+											bool all);
+extern void apikey_revocation_forget(const pg_uuid_t *id, ApikeyLock lock);
 extern bool apikey_revocation_member_removed(const pg_uuid_t *id,
 											 Snapshot snapshot);
-extern void apikey_revocation_member_forget(const pg_uuid_t *id);
+extern void apikey_revocation_member_forget(const pg_uuid_t *id,
+											ApikeyLock lock);
 extern bool apikey_revocation_apply(ApikeyRow *key, Snapshot snapshot);
 extern bool apikey_revocation_apply_latest(ApikeyRow *key);
 

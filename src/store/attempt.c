@@ -10,6 +10,8 @@
 
 #include "store/store.h"
 
+#define WAITS_MOST	5			/* that are too long, in works on some items */
+
 /* Ends the subtransaction of apikey_attempt without what it has done. */
 static void
 roll_back(MemoryContext context, ResourceOwner owner)
@@ -60,6 +62,13 @@ is_its_own(int sqlerrcode)
 	return !in_the_way(sqlerrcode) &&
 		category != ERRCODE_INSUFFICIENT_RESOURCES &&
 		category != ERRCODE_OPERATOR_INTERVENTION;
+}
+
+/* May it be the reason of one of many works only, or in the way of that one? */
+static bool
+is_of_one(int sqlerrcode)
+{
+	return is_its_own(sqlerrcode) || sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 /*
@@ -182,35 +191,62 @@ tell(ErrorData *error)
 }
 
 /*
+ * Runs a work on each of its items alone.  After some waits for locks that were too
+ * long the rest is not tried: it may be the table that somebody has.  Where nothing
+ * could be done for locks that is raised.
+ */
+static List *
+each_alone(const Each *all)
+{
+	List	   *failed = NIL;
+	int			done = 0;
+	int			waits = 0;
+	ErrorData  *error;
+	ListCell   *cell;
+
+	foreach(cell, all->items)
+	{
+		Each		one = {.run = all->run, .items = list_make1(lfirst(cell)), .state = all->state};
+
+		CHECK_FOR_INTERRUPTS();
+		if (waits < WAITS_MOST)
+		{
+			if (attempt(run_each, &one, true, is_of_one, &error))
+			{
+				done++;
+				continue;
+			}
+			if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+				waits++;
+			if (waits > 0 && done == 0 &&
+				(waits == WAITS_MOST || lnext(all->items, cell) == NULL))
+				ReThrowError(error);
+			tell(error);
+		}
+		failed = lappend(failed, lfirst(cell));
+	}
+	return failed;
+}
+
+/*
  * Runs a work on items, which may be of many tenants, in a subtransaction.  Where
  * that fails it is run anew on each of them alone: an error that one has by
- * itself is told, and keeps the others waiting for nothing.  Returns the items
- * that had one, of which nothing is done.
+ * itself, or that somebody else is in the way of one, is told, and keeps the
+ * others waiting for nothing.  Returns the items that had one, of which nothing is
+ * done.
  */
 List *
 apikey_attempt_each(ApikeyWorkOnItems run, List *items, void *state)
 {
 	Each		all = {.run = run, .items = items, .state = state};
-	List	   *failed = NIL;
+	bool		alone = list_length(items) == 1;
 	ErrorData  *error;
-	ListCell   *cell;
 
-	if (items == NIL || attempt(run_each, &all, true, is_its_own, &error))
+	if (items == NIL ||
+		attempt(run_each, &all, true, alone ? is_its_own : is_of_one, &error))
 		return NIL;
-	if (list_length(items) == 1)
-	{
-		tell(error);
-		return list_copy(items);
-	}
-	foreach(cell, items)
-	{
-		Each		one = {.run = run, .items = list_make1(lfirst(cell)), .state = state};
-
-		CHECK_FOR_INTERRUPTS();
-		if (attempt(run_each, &one, true, is_its_own, &error))
-			continue;
-		tell(error);
-		failed = lappend(failed, lfirst(cell));
-	}
-	return failed;
+	if (!alone)
+		return each_alone(&all);
+	tell(error);
+	return list_copy(items);
 }

@@ -305,6 +305,9 @@ extern void apikey_table_update(const ApikeyTable *table,
 								const ApikeyRow *row);
 extern void apikey_table_delete(const ApikeyTable *table, const pg_uuid_t *id,
 								bool must_exist);
+extern void apikey_table_delete_by(const ApikeyTable *table,
+								   const pg_uuid_t *id, ApikeyLock lock,
+								   bool must_exist);
 extern void apikey_table_delete_found(const ApikeyTable *table,
 									  const pg_uuid_t *id);
 extern void apikey_table_require_seen(const ApikeyTable *table,

@@ -418,37 +418,45 @@ apikey_table_require_seen(const ApikeyTable *table, const pg_uuid_t *id)
 		require_row(table, !apikey_table_fetch_latest(table, id, &row));
 }
 
-/* Removes a row; false where there is none. */
+/* Removes a row; false where there is none or, to skip it, it is locked. */
 static bool
-delete_row(const ApikeyTable *table, const pg_uuid_t *id)
+delete_row(const ApikeyTable *table, const pg_uuid_t *id, ApikeyLock lock)
 {
 	ApikeyWriter *writer = apikey_table_open(table);
 	ScanKeyData key;
 	bool		found;
 
 	apikey_table_key(&key, id);
-	found = apikey_table_take(writer, table, &key, APIKEY_LOCK_UPDATE, NULL);
+	found = apikey_table_take(writer, table, &key, lock, NULL);
 	if (found)
 		apikey_table_remove(writer, table);
 	apikey_table_close(writer);
 	return found;
 }
 
-/* The same; 40001 where it must exist and does not. */
+/* The same; 40001 where it must be removed and is not. */
+void
+apikey_table_delete_by(const ApikeyTable *table, const pg_uuid_t *id,
+					   ApikeyLock lock, bool must_exist)
+{
+	bool		found = delete_row(table, id, lock);
+
+	if (must_exist)
+		require_row(table, found);
+}
+
+/* The same, waiting for whoever has it. */
 void
 apikey_table_delete(const ApikeyTable *table, const pg_uuid_t *id,
 					bool must_exist)
 {
-	bool		found = delete_row(table, id);
-
-	if (must_exist)
-		require_row(table, found);
+	apikey_table_delete_by(table, id, APIKEY_LOCK_UPDATE, must_exist);
 }
 
 /* The same of one that was found as it is committed now, if it still is. */
 void
 apikey_table_delete_found(const ApikeyTable *table, const pg_uuid_t *id)
 {
-	if (!delete_row(table, id))
+	if (!delete_row(table, id, APIKEY_LOCK_UPDATE))
 		apikey_table_require_seen(table, id);
 }

@@ -1,5 +1,6 @@
-# The worker settles what stands beside rows, but what was restored before its key,
-# which stays for that, and keeps it from nothing.  Its pass begins anew once there has been nothing: what comes then
+# The worker settles what stands beside rows, and nothing that is there keeps it
+# from the rest: not what somebody has, nor what was restored before its key, which
+# stays for that.  Its pass begins anew once there has been nothing: what comes then
 # is settled at once, whatever its id.
 use strict;
 use warnings;
@@ -18,6 +19,7 @@ shared_preload_libraries = 'apikey'
 apikey.flush_interval = '1h'
 autovacuum = off
 fsync = off
+max_prepared_transactions = 4
 });
 $node->start;
 sub sql { return $node->safe_psql('postgres', $_[0]) }
@@ -37,8 +39,8 @@ sub left { return sql('SELECT count(*) FROM apikey_revocation') }
 
 sql('CREATE EXTENSION apikey CASCADE');
 sql('SELECT apikey_flush()');
-sql(q{CREATE ROLE olga; CREATE ROLE mia;
-	SELECT apikey_grant('organizations', 'olga');
+sql(q{CREATE ROLE olga; CREATE ROLE mia; CREATE ROLE mallory;
+	SELECT apikey_grant('organizations', 'olga'), apikey_grant('import', 'mallory');
 	SET ROLE olga; SELECT apikey_organization_create('acme'), apikey_project_create('acme/pay');
 	SELECT apikey_member_add('acme/pay', 'mia', 'admin')});
 sub key { return sql("SET ROLE olga; SELECT apikey_create('$_[0]', 'acme/pay')") }
@@ -94,6 +96,53 @@ sql(q{SET ROLE olga; SELECT apikey_delete(id, name) FROM apikeys WHERE name = 'l
 is(left(), $await, 'with a key that is deleted goes what was restored beside it');
 sql('UPDATE apikey_revocation SET restored = false; SELECT apikey_flush()');
 is(left(), 0, 'a superuser says that they wait for nothing');
+
+# Who imports a key has what was left over under its id, for as long as it likes.
+for my $end ('open', 'prepared')
+{
+	my $importer = session('mallory');
+	my $own = sql(q{SET ROLE mallory; SELECT apikey_create('own')});
+	my $handle = substr($own, 0, -39);
+	key($end);
+	$importer->query_safe("BEGIN; SELECT apikey_self_revoke('$own')");
+	sql("SET ROLE mallory; SELECT apikey_delete(apikey_id('$own'), 'own')");
+	$importer->query_safe('COMMIT');
+	is(left(), 1, "$end: a row is left over");
+	$importer->query_safe("BEGIN; SELECT apikey_import('imported-$end', 'sha256', repeat('0', 64), '$handle')");
+	$importer->query_safe("PREPARE TRANSACTION 'import'") if $end eq 'prepared';
+	sql("SET ROLE olga; SELECT apikey_revoke(id) FROM apikeys WHERE name = '$end'");
+	my $offset = -s $node->logfile;
+	sql('SELECT apikey_flush()');
+	is(settled($end), 't', "$end: what others revoke is settled");
+	unlike(slurp_file($node->logfile, $offset), qr/settling revocations/, "$end: without an error");
+	my $begun = time();
+	is(sql(q{SELECT apikey_purge('1 day')}), 0, "$end: a superuser purges");
+	cmp_ok(time() - $begun, '<', 4, "$end: waiting for nobody");
+	$importer->query_safe($end eq 'prepared' ? "COMMIT PREPARED 'import'" : 'ROLLBACK');
+	$importer->quit;
+	sql('SELECT apikey_flush()');
+	is(left(), 0, "$end: and is rid of it in the end");
+}
+
+# Nor does who has such a row itself, or what else is in the way of one, stop the others.
+key($_) for qw(had fails other);
+$holder = session('postgres');
+sub revoke { sql("SET ROLE olga; SELECT count(apikey_revoke(id)) FROM apikeys WHERE name = '$_'") for @_ }
+revoke('had');
+$holder->query_safe('BEGIN; SELECT id FROM apikey_revocation FOR UPDATE');
+revoke('fails', 'other');
+sql(q{CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE lock_not_available; END$$;
+	CREATE TRIGGER fail BEFORE UPDATE ON apikey_key FOR EACH ROW WHEN (new.name = 'fails') EXECUTE FUNCTION fail();
+	ALTER TABLE apikey_key ENABLE ALWAYS TRIGGER fail});
+my $offset = -s $node->logfile;
+sql('SELECT apikey_flush()');
+is(settled('other'), 't', 'what nobody has is settled');
+like(slurp_file($node->logfile, $offset), qr/WARNING:  lock_not_available/, 'and the log tells of the rest');
+is(($node->psql('postgres', q{SELECT apikey_purge('1 day')}))[0], 0, 'a superuser purges meanwhile');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+sql('DROP TRIGGER fail ON apikey_key; SELECT apikey_flush()');
+is(settled('had') . settled('fails') . left(), 'tt0', 'the rest in the end');
 
 # All go while the worker is amid them: it waits for that between two steps.
 left_over('gen_random_uuid()', $many);
