@@ -34,7 +34,7 @@ extern void apikey_member_found(const ApikeyTenant *tenant, text *subject);
 extern void apikey_member_note_removed(const ApikeyTenant *tenant, Oid member,
 									   const text *subject,
 									   const pg_uuid_t *id);
-extern void apikey_member_new_id(const ApikeyTenant *tenant, Oid member,
+extern bool apikey_member_new_id(const ApikeyTenant *tenant, Oid member,
 								 const text *subject, pg_uuid_t *id);
 
 /* standing.c */

@@ -58,6 +58,21 @@ apikey_member_end(const ApikeyRow *row)
 		apikey_revocation_insert(id, NULL, APIKEY_BESIDE_MEMBER_REMOVED);
 }
 
+/* Has a member, whose row is locked, been removed beside it? */
+static bool
+is_removed(const pg_uuid_t *id)
+{
+	Snapshot	snapshot;
+	bool		removed;
+
+	if (!apikey_revocation_any())
+		return false;
+	snapshot = apikey_latest_snapshot();
+	removed = apikey_revocation_member_removed(id, snapshot);
+	UnregisterSnapshot(snapshot);
+	return removed;
+}
+
 /*
  * Removes the row of a member that has been removed beside it; false where it
  * has not, or somebody has it.
@@ -66,15 +81,9 @@ bool
 apikey_member_finish(const pg_uuid_t *id, ApikeyLock lock)
 {
 	ApikeyRow	row;
-	Snapshot	snapshot;
-	bool		removed;
 
-	if (!apikey_table_lock(&apikey_member_table, id, lock, &row))
-		return false;
-	snapshot = apikey_latest_snapshot();
-	removed = apikey_revocation_member_removed(id, snapshot);
-	UnregisterSnapshot(snapshot);
-	if (!removed)
+	if (!apikey_table_lock(&apikey_member_table, id, lock, &row) ||
+		!is_removed(id))
 		return false;
 	apikey_table_delete(&apikey_member_table, id, true);
 	apikey_revocation_member_forget(id, lock);
@@ -136,7 +145,9 @@ add_row(const ApikeyTenant *tenant, Oid member, text *subject, ApikeyRole role)
 
 	make_way(tenant, member, subject);
 	apikey_row_clear(&row);
-	apikey_member_new_id(tenant, member, subject, &id);
+	/* What was removed by that id, here or by others, was so before this. */
+	if (apikey_member_new_id(tenant, member, subject, &id))
+		apikey_revocation_member_forget(&id, APIKEY_LOCK_UPDATE);
 	apikey_row_set_pointer(&row, APIKEY_MEMBER_ID, &id);
 	apikey_row_set_pointer(&row, APIKEY_MEMBER_ORGANIZATION,
 						   apikey_tenant_organization(tenant));
@@ -215,9 +226,12 @@ put(const ApikeyTenant *tenant, Oid member, text *subject, ApikeyRole role,
 	/* Who reads as of before cannot lock what has changed since, and need not here. */
 	if (found && IsolationUsesXactSnapshot() && has_role(&row, role))
 		return;
-	/* What it is once nobody else has it, and before anybody is kept from changes. */
+	/*
+	 * What it is once nobody else has it, if it has not been removed meanwhile, and
+	 * before anybody is kept from changes.
+	 */
 	if (found)
-		found = lock_found(&row);
+		found = lock_found(&row) && !is_removed(apikey_row_id(&row));
 	if (found && has_role(&row, role))
 		return;
 	if (!founding)

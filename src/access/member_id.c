@@ -52,9 +52,9 @@ apikey_member_note_removed(const ApikeyTenant *tenant, Oid member,
 /*
  * The id of a new row.  Whoever removes a member while a transaction is open
  * that removes it, and adds it again, means that row too: so it has the id of
- * the one before.
+ * the one before; true where there was one.
  */
-void
+bool
 apikey_member_new_id(const ApikeyTenant *tenant, Oid member, const text *subject,
 					 pg_uuid_t *id)
 {
@@ -67,8 +67,9 @@ apikey_member_new_id(const ApikeyTenant *tenant, Oid member, const text *subject
 			apikey_same_text(removed[i].subject, subject))
 		{
 			*id = removed[i].id;
-			return;
+			return true;
 		}
 	}
 	apikey_generate_id(id);
+	return false;
 }
