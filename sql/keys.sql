@@ -153,8 +153,17 @@ SELECT code FROM apikey_verify(:'back');
 ROLLBACK;
 SELECT code FROM apikey_verify(:'back');
 
+-- a name is free for a key that is handed on where the one that has it is revoked
+SELECT apikey_create('handed') AS handed \gset
+SET ROLE regress_apikey_bob;
+SELECT apikey_create('handed') AS bobs \gset
+SELECT apikey_self_revoke(:'bobs');
 RESET ROLE;
+SELECT apikey_transfer(apikey_id(:'handed'), 'regress_apikey_bob');
+SELECT owner, status FROM apikeys WHERE name = 'handed' ORDER BY status;
+
 DELETE FROM apikey_key;
 DELETE FROM apikey_digest;
+DELETE FROM apikey_revocation;
 DELETE FROM apikey_event;
 DROP ROLE regress_apikey_alice, regress_apikey_bob;

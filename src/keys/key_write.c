@@ -89,8 +89,8 @@ find_namesake(const ApikeyRow *key, ApikeyRow *namesake)
 }
 
 /*
- * A key is about to get its name: one that has it and is revoked or removed, but
- * not in its row yet, makes way.
+ * A key is about to get its name, or another owner: one that has the name there and
+ * is revoked or removed, but not in its row yet, makes way.
  */
 static void
 make_way(const ApikeyRow *key)
@@ -103,6 +103,8 @@ make_way(const ApikeyRow *key)
 		!find_namesake(key, &namesake))
 		return;
 	id = *apikey_row_id(&namesake);
+	if (memcmp(&id, apikey_row_id(key), sizeof(id)) == 0)
+		return;
 	if (!apikey_key_fetch_latest(&id, &namesake))
 		(void) apikey_key_finish(&id, APIKEY_LOCK_UPDATE);
 	else if (apikey_key_status(&namesake, 0) == APIKEY_STATUS_REVOKED &&
@@ -157,7 +159,7 @@ apikey_key_insert(ApikeyRow *key, const uint8 *digest, ApikeyEvent event,
 void
 apikey_key_update(ApikeyRow *key, ApikeyEvent event, const char *detail)
 {
-	if (event == APIKEY_EVENT_RENAMED)
+	if (event == APIKEY_EVENT_RENAMED || event == APIKEY_EVENT_TRANSFERRED)
 		make_way(key);
 	apikey_row_set(key, APIKEY_KEY_UPDATED_AT,
 				   TimestampTzGetDatum(GetCurrentTimestamp()));
