@@ -6,9 +6,6 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/table.h"
-#include "catalog/pg_subscription.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -61,25 +58,16 @@ found_visit(const ApikeyRow *row, void *state)
 }
 
 /*
- * Does this database take changes of another?  Then what settles a revocation
- * comes from there: done here, it could be undone by what was written there
- * before.
+ * Do such rows, or those beside which they stand, come from another database?
+ * Then what settles a revocation comes from there: done here, it could be undone
+ * by what was written there before.
  */
 static bool
-subscribed(void)
+arrives(void)
 {
-	Relation	rel = table_open(SubscriptionRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	bool		found;
-
-	ScanKeyInit(&key, Anum_pg_subscription_subdbid, BTEqualStrategyNumber,
-				F_OIDEQ, ObjectIdGetDatum(MyDatabaseId));
-	scan = systable_beginscan(rel, SubscriptionNameIndexId, true, NULL, 1, &key);
-	found = HeapTupleIsValid(systable_getnext(scan));
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return found;
+	return apikey_fleet_arrives(APIKEY_REL_REVOCATION) ||
+		apikey_fleet_arrives(APIKEY_REL_KEY) ||
+		apikey_fleet_arrives(APIKEY_REL_MEMBER);
 }
 
 /*
@@ -160,7 +148,7 @@ apikey_revocation_settle_found(ApikeyPass *pass)
 {
 	List	   *found;
 
-	if (!apikey_revocation_any() || subscribed())
+	if (!apikey_revocation_any() || arrives())
 	{
 		pass->begun = false;
 		return false;

@@ -81,6 +81,26 @@ for my $server ($subscriber, $publisher)
 	$server->safe_psql('postgres', 'SELECT apikey_flush()');
 	is($server->safe_psql('postgres', q{SELECT status FROM apikeys WHERE name = 'idle'}), 'active', 'an idle key is not revoked by the ' . $server->name);
 }
+
+# What is revoked on a subscriber the publisher settles, but not where only other tables come by a subscription.
+$publisher->safe_psql('postgres', q{CREATE TABLE goods (id int PRIMARY KEY); CREATE PUBLICATION goods FOR TABLE goods;
+	GRANT SELECT ON goods TO PUBLIC; SELECT apikey_member_add('acme/idle', 'anna', 'admin')});
+$publisher->wait_for_catchup('keys');
+$subscriber->safe_psql('postgres', 'CREATE DATABASE other');
+$subscriber->safe_psql('other', qq{CREATE EXTENSION apikey CASCADE; CREATE TABLE goods (id int PRIMARY KEY);
+	SELECT apikey_organization_create('acme'), apikey_project_create('acme/idle'); SELECT apikey_member_add('acme/idle', 'anna', 'admin');
+	SELECT apikey_create('idle', 'acme/idle');});
+$subscriber->safe_psql('other', "CREATE SUBSCRIPTION goods CONNECTION '$conninfo' PUBLICATION goods");
+for (['postgres', 1], ['other', 0])
+{
+	my ($database, $beside) = @$_;
+	is($subscriber->safe_psql($database, q{SET ROLE anna; SELECT apikey_revoke(id) FROM apikeys WHERE name = 'idle'}), 't', "revoked in $database");
+	$subscriber->safe_psql($database, 'SELECT apikey_flush()');
+	is($subscriber->safe_psql($database, 'SELECT count(*) FROM apikey_revocation'), $beside, "what stands beside rows in $database");
+}
+$subscriber->safe_psql('other', 'DROP SUBSCRIPTION goods');
+$subscriber->safe_psql('postgres', 'DELETE FROM apikey_revocation');
+
 $subscriber->stop;
 $publisher->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_replication}) or die 'the subscriber is still there';
 $publisher->safe_psql('postgres', q{UPDATE apikey_project SET max_idle_at = max_idle_at - interval '9 days'; SELECT apikey_flush()});
