@@ -185,14 +185,11 @@ fill_batch(const ApikeyMembership *membership)
 	ApikeyBatch *batch;
 
 	apikey_batch_lock(true);
-	batch = apikey_batch_begin(membership->database, membership->sequence + 1);
-	if (batch != NULL)
-	{
-		apikey_usage_move(batch);
-		apikey_history_move(batch);
-		apikey_denial_move(batch);
-		apikey_mark_move(batch);
-	}
+	batch = apikey_batch_begin(membership, membership->sequence + 1);
+	apikey_usage_move(batch);
+	apikey_history_move(batch);
+	apikey_denial_move(batch);
+	apikey_mark_move(batch);
 	apikey_batch_unlock();
 	return batch;
 }
@@ -280,8 +277,6 @@ apikey_link_report(ApikeyLink *link, bool *more)
 		return false;
 	if (batch == NULL)
 		batch = fill_batch(membership);
-	if (batch == NULL)
-		return true;
 	answer = call_report(link, batch);
 	if (answer == NULL)
 		return false;

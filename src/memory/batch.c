@@ -18,6 +18,9 @@
  * which each join raises, and its tokens, any of which may stand in its row.
  * A new token counts from the moment it is sent until it is known not to.
  *
+ * Each membership has a batch of its own: what cannot be told of one database keeps
+ * no other from telling.
+ *
  * The worker alone writes here, under the exclusive lock, but for the end of a
  * database that is gone; others read under the shared one, the file as well,
  * together with the slots: what is moved while it is written would be in it
@@ -33,12 +36,11 @@
 #include "memory/memory_internal.h"
 
 #define MEMBERSHIPS_MAX	64		/* databases that are reported */
-#define BATCHES_MAX		8		/* on their way at the same time */
 
 typedef struct Shared
 {
 	ApikeyMembership memberships[MEMBERSHIPS_MAX];
-	ApikeyBatch batches[BATCHES_MAX];
+	ApikeyBatch batches[MEMBERSHIPS_MAX];	/* of each the one on its way */
 } Shared;
 
 static Shared *shared = NULL;
@@ -147,7 +149,7 @@ apikey_membership_end(Oid database)
 ApikeyBatch *
 apikey_batch_of(Oid database)
 {
-	for (int i = 0; shared != NULL && i < BATCHES_MAX; i++)
+	for (int i = 0; shared != NULL && i < MEMBERSHIPS_MAX; i++)
 	{
 		if (shared->batches[i].database == database)
 			return &shared->batches[i];
@@ -155,16 +157,14 @@ apikey_batch_of(Oid database)
 	return NULL;
 }
 
-/* An empty one; NULL where too many are on their way. */
+/* An empty one of a membership, which has none. */
 ApikeyBatch *
-apikey_batch_begin(Oid database, int64 sequence)
+apikey_batch_begin(const ApikeyMembership *membership, int64 sequence)
 {
-	ApikeyBatch *batch = apikey_batch_of(InvalidOid);
+	ApikeyBatch *batch = &shared->batches[membership - shared->memberships];
 
-	if (batch == NULL)
-		return NULL;
 	memset(batch, 0, sizeof(*batch));
-	batch->database = database;
+	batch->database = membership->database;
 	batch->sequence = sequence;
 	return batch;
 }
@@ -204,18 +204,15 @@ apikey_membership_restore(const ApikeyMembership *membership,
 						  const ApikeyBatch *batch)
 {
 	ApikeyMembership *to = apikey_membership(membership->database, true);
-	ApikeyBatch *batch_to;
 
 	if (to == NULL)
 		return false;
 	*to = *membership;
 	to->epoch = 0;
 	to->from_file = true;
-	batch_to = batch == NULL ? NULL :
-		apikey_batch_begin(membership->database, batch->sequence);
-	if (batch_to != NULL)
-		*batch_to = *batch;
-	return batch == NULL || batch_to != NULL;
+	if (batch != NULL)
+		*apikey_batch_begin(to, batch->sequence) = *batch;
+	return true;
 }
 
 /* What is on its way of a key; false for nothing. */

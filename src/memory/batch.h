@@ -99,7 +99,8 @@ extern int64 apikey_membership_epoch(Oid database);
 extern ApikeyMembership *apikey_membership_at(int number);
 extern void apikey_membership_end(Oid database);
 extern ApikeyBatch *apikey_batch_of(Oid database);
-extern ApikeyBatch *apikey_batch_begin(Oid database, int64 sequence);
+extern ApikeyBatch *apikey_batch_begin(const ApikeyMembership *membership,
+									   int64 sequence);
 extern void apikey_batch_end(ApikeyBatch *batch);
 extern uint64 apikey_batch_sum(const ApikeyBatch *batch);
 extern List *apikey_batch_databases(void);

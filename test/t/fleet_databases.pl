@@ -148,6 +148,23 @@ $locks->quit;
 $uses += @beside;
 $used->('shop', 'and what was used there is counted once the table is free');
 
+# Databases whose reports the primary does not take keep no other from reporting;
+# what they have to tell waits.
+my @refused = @more[ 0 .. 7 ];
+my %told;
+for my $database (@refused)
+{
+	$told{$database} = $primary->safe_psql($database, q{SELECT apikey_create('told')});
+	$primary->safe_psql($database, 'REVOKE EXECUTE ON FUNCTION apikey_server_report FROM fleet');
+	is($primary->safe_psql($database, q{SELECT has_function_privilege('fleet', oid, 'EXECUTE') FROM pg_proc WHERE proname = 'apikey_server_report'}), 'f', "no reports are taken in $database");
+}
+$primary->wait_for_catchup('standby');
+$standby->safe_psql($_, "SELECT count(*) FROM apikey_verify('$told{$_}')") for @refused;
+usleep(2_000_000);
+$use_once->('beside eight databases whose reports are refused another one reports');
+$primary->safe_psql($_, 'GRANT EXECUTE ON FUNCTION apikey_server_report TO fleet') for @refused;
+ok($primary->poll_query_until($_, q{SELECT use_count = 1 FROM apikeys WHERE name = 'told'}), "and $_ once its reports are taken") for @refused;
+
 cmp_ok($primary->safe_psql($_, 'SELECT count(*) FROM apikey_server_lease'), '>', 0, "leased: $_") for @databases, @more;
 $standby->stop;
 is($primary->safe_psql($_, 'SELECT count(*) FROM apikey_server_lease'), '0', "returned: $_") for @databases, @more;
