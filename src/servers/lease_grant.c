@@ -16,9 +16,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "utils/timestamp.h"
 
 #include "text/text.h"
@@ -56,13 +53,9 @@ lock_account(const pg_uuid_t *account, TimestampTz patience, ApikeyRow *row)
 {
 	while (!apikey_account_lock_now(account, APIKEY_LOCK_UPDATE_SKIP, row))
 	{
-		if (GetCurrentTimestamp() >= patience || !apikey_account_exists(account))
+		if (GetCurrentTimestamp() >= patience ||
+			!apikey_account_exists(account) || !apikey_wait_moment(1))
 			return false;
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 1, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
 	}
 	return true;
 }

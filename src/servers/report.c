@@ -18,8 +18,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -33,7 +31,7 @@
 #include "limits/limits.h"
 #include "servers/servers_internal.h"
 
-#define WAIT_MAX	200			/* milliseconds for rows of use, in all */
+#define WAIT_MAX	20			/* milliseconds for rows of keys, in all */
 #define STEP_MAX	8
 
 /* A report that is being applied. */
@@ -47,14 +45,15 @@ typedef struct Applying
 	uint64		uses;
 } Applying;
 
-static void
-wait_a_little(Applying *applying, long milliseconds)
+/* Waits for a row, a little longer each time; false where that has been enough. */
+static bool
+wait_a_little(Applying *applying, long *milliseconds)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 milliseconds, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-	applying->waited += milliseconds;
+	if (applying->waited >= WAIT_MAX || !apikey_wait_moment(*milliseconds))
+		return false;
+	applying->waited += *milliseconds;
+	*milliseconds = Min(*milliseconds * 2, STEP_MAX);
+	return true;
 }
 
 typedef enum Taken
@@ -79,10 +78,8 @@ take_use(Applying *applying, const pg_uuid_t *id, ApikeyRow *row)
 		if (apikey_use_hold(id) &&
 			apikey_table_absent(applying->writer, &apikey_use_table, &key))
 			return ABSENT;
-		if (applying->waited >= WAIT_MAX)
+		if (!wait_a_little(applying, &step))
 			return BUSY;
-		wait_a_little(applying, step);
-		step = Min(step * 2, STEP_MAX);
 	}
 }
 

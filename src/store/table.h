@@ -274,6 +274,7 @@ extern HeapTuple apikey_catalog_row_lock(Relation rel, Oid index,
 
 /* wait.c */
 extern void apikey_wait_briefly(void);
+extern bool apikey_wait_moment(long milliseconds);
 extern void apikey_wait_else(ApikeyWork run, void *work, ApikeyRefusal refuse,
 							 const void *about);
 extern void apikey_wait_bounded(const char *table, ApikeyWork run, void *work);

@@ -6,6 +6,8 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
@@ -109,6 +111,27 @@ apikey_wait_briefly(void)
 {
 	look_at_statement();
 	most = BRIEF_MAX;
+}
+
+/*
+ * Waits for a moment, after which what somebody has is asked for again: that counts
+ * as any wait.  False where the statement may wait no longer.
+ */
+bool
+apikey_wait_moment(long milliseconds)
+{
+	TimestampTz begun = GetCurrentTimestamp();
+
+	Assert(depth == 0);
+	look_at_statement();
+	if (waited >= most * INT64CONST(1000))
+		return false;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 milliseconds, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	waited += Max(GetCurrentTimestamp() - begun, 0);
+	return true;
 }
 
 /*

@@ -120,6 +120,13 @@ note 'Rows that somebody has, and calls that come late.';
 	my $error = fails(report($server, $number, map { $_ => 1 } @keys), '55P03', 'a row is locked');
 	my ($detail) = $error =~ /DETAIL:  (\S+)/;
 	is($detail, join(',', sort @keys[ 1, 3 ]), 'the keys in the way are named');
+	# All databases of a member wait for an answer.
+	my $call = report($server, $number, map { $_ => 1 } @keys);
+	my ($quickest) = sort { $a <=> $b } map { sql(qq{DO \$\$ DECLARE begun timestamptz := clock_timestamp();
+		BEGIN EXECUTE \$call\$$call\$call\$;
+		EXCEPTION WHEN lock_not_available THEN PERFORM set_config('my.took', extract(epoch FROM clock_timestamp() - begun)::text, false); END\$\$;
+		SELECT 1000 * current_setting('my.took')::numeric}) } 1 .. 5;
+	cmp_ok($quickest, '<', 100, 'they are waited for no longer than a moment');
 	is(sql(report($server, $number, map { $_ => 1 } @keys[ 0, 2, 4 ])), 't', 'without them it is applied, by the same number');
 	$holder->query_safe('ROLLBACK');
 	$holder->quit;
