@@ -61,8 +61,9 @@ typedef enum ApikeyAccountTold
 extern ApikeyTransactionPart apikey_spend_transaction;
 
 /* lease.c */
-extern bool apikey_lease_tell(const pg_uuid_t *account, ApikeySlotHint *hint,
-							  bool exhausted, bool now);
+extern bool apikey_lease_tell(Oid database, const pg_uuid_t *account,
+							  ApikeySlotHint *hint, bool exhausted,
+							  bool now);
 extern void apikey_lease_changed(const pg_uuid_t *account);
 
 /* lease_asked.c */

@@ -247,11 +247,11 @@ apikey_lease_give_back(const ApikeySpending *spending)
  * where nobody here knows, its row does.
  */
 bool
-apikey_lease_tell(const pg_uuid_t *account, ApikeySlotHint *hint,
+apikey_lease_tell(Oid database, const pg_uuid_t *account, ApikeySlotHint *hint,
 				  bool exhausted, bool now)
 {
 	LWLock	   *lock;
-	ApikeySlot *slot = apikey_slot_find(MyDatabaseId, account, hint, &lock);
+	ApikeySlot *slot = apikey_slot_find(database, account, hint, &lock);
 	bool	   *told;
 	bool		before;
 

@@ -197,7 +197,7 @@ apikey_link_join(ApikeyLink *link)
 			   strtoi64(wire->value(answer, 0, 2), NULL, 10));
 		link->joined = true;
 		apikey_fleet_tell(link->database.oid, APIKEY_TICK_LAST, false);
-		apikey_link_works(link);
+		apikey_link_works(link, false);
 	}
 	wire->free(answer);
 	return link->joined;

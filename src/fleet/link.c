@@ -83,9 +83,9 @@ apikey_link_rest(ApikeyLink *link)
 					  (ApikeyTick) apikey_fleet_timeout * 1000, false);
 }
 
-/* The connection is given up; the next attempt is to be made later. */
-void
-apikey_link_fail(ApikeyLink *link, const char *reason)
+/* What a database has to tell is not told; it is tried again later each time. */
+static void
+not_told(ApikeyLink *link, const char *reason)
 {
 	if (!link->told || link->working)
 		ereport(LOG,
@@ -94,17 +94,39 @@ apikey_link_fail(ApikeyLink *link, const char *reason)
 				 errdetail_internal("%s", reason)));
 	link->told = true;
 	link->working = false;
+	link->again = Min(Max(link->again, AGAIN_FIRST) * 2, AGAIN_MOST);
+}
+
+/* The connection is given up; the next attempt is to be made later. */
+void
+apikey_link_fail(ApikeyLink *link, const char *reason)
+{
+	not_told(link, reason);
 	apikey_link_close(link);
 	apikey_fleet_fail(link->database.oid);
 	link->attempts++;
-	link->again = Min(Max(link->again, AGAIN_FIRST) * 2, AGAIN_MOST);
 	link->try_at = later(link->again);
 }
 
-/* It has joined, or been answered. */
+/*
+ * The primary does not take reports.  The connection is as good as it was, for
+ * whoever asks for what may be spent.
+ */
 void
-apikey_link_works(ApikeyLink *link)
+apikey_link_refused(ApikeyLink *link, const char *reason)
 {
+	not_told(link, reason);
+	link->refused = true;
+}
+
+/* It has joined, or a report was taken; the former says nothing of reports. */
+void
+apikey_link_works(ApikeyLink *link, bool reported)
+{
+	if (reported)
+		link->refused = false;
+	else if (link->refused)
+		return;
 	if (!link->working)
 		ereport(LOG,
 				(errmsg("the use of API keys of database \"%s\" is reported to the primary",

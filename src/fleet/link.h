@@ -24,6 +24,26 @@ typedef struct ApikeyBeat
 	ApikeyTick	as_of;
 } ApikeyBeat;
 
+/* How far what has gathered was looked through, to be reported. */
+typedef struct ApikeySweep
+{
+	bool		more;			/* not to the end */
+	int			uses;			/* by slots */
+	int			denials;		/* likewise */
+	uint32		counts;			/* by sets of the history */
+	int			refusals;		/* of what was found */
+} ApikeySweep;
+
+/* What has become of a report. */
+typedef enum ApikeyReportEnd
+{
+	APIKEY_REPORT_DONE,			/* all is told */
+	APIKEY_REPORT_MORE,			/* it is taken, and there may be more */
+	APIKEY_REPORT_AGAIN,		/* without what was refused of it, after others */
+	APIKEY_REPORT_REFUSED,		/* it is to be sent later, as it is */
+	APIKEY_REPORT_FAILED		/* and so is the connection */
+} ApikeyReportEnd;
+
 typedef struct ApikeyLink
 {
 	ApikeyFleetDatabase database;	/* here; oid is invalid: free */
@@ -32,6 +52,8 @@ typedef struct ApikeyLink
 	bool		joined;			/* on this connection */
 	bool		working;		/* as far as the log is told */
 	bool		told;			/* it is */
+	bool		refused;		/* the last report was */
+	ApikeySweep sweep;
 	unsigned	attempts;
 	int			again;			/* milliseconds */
 	ApikeyTick	try_at;			/* not before */
@@ -74,7 +96,8 @@ extern bool apikey_link_open(ApikeyLink *link);
 extern void apikey_link_close(ApikeyLink *link);
 extern void apikey_link_rest(ApikeyLink *link);
 extern void apikey_link_fail(ApikeyLink *link, const char *reason);
-extern void apikey_link_works(ApikeyLink *link);
+extern void apikey_link_refused(ApikeyLink *link, const char *reason);
+extern void apikey_link_works(ApikeyLink *link, bool reported);
 extern void apikey_call_add(ApikeyCall *call, const char *type,
 							const char *value);
 extern void apikey_link_server(const ApikeyLink *link, pg_uuid_t *id);
@@ -90,7 +113,12 @@ extern bool apikey_link_known(const ApikeyLink *link);
 extern bool apikey_link_join(ApikeyLink *link);
 
 /* report.c */
-extern bool apikey_link_report(ApikeyLink *link, bool *more);
+extern ApikeyReportEnd apikey_link_report(ApikeyLink *link);
+
+/* refused.c */
+extern ApikeyReportEnd apikey_report_refused(ApikeyLink *link,
+											 ApikeyBatch *batch,
+											 const ApikeyWireAnswer *answer);
 
 /* renew.c */
 extern void apikey_renew_begin(const ApikeyWire *table);

@@ -46,6 +46,9 @@ extern void apikey_join_begin(const ApikeyWire *table);
 /* report.c */
 extern void apikey_report_begin(const ApikeyWire *table);
 
+/* refused.c */
+extern void apikey_refused_begin(const ApikeyWire *table);
+
 /* worker.c */
 extern PGDLLEXPORT void apikey_fleet_main(Datum arg);
 

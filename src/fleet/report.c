@@ -3,9 +3,8 @@
  *		Reports: what this server has counted goes to the primary.
  *
  * What has gathered is moved into a batch, which is sent with its number until
- * the primary has acknowledged that: see batch.c.  A row that somebody has
- * locked there is left out, and its counts go back.  Without anything to tell a
- * report is a sign of life.
+ * the primary has acknowledged that: see batch.c.  What it refuses: see refused.c.
+ * Without anything to tell a report is a sign of life.
  */
 #include "postgres.h"
 
@@ -178,18 +177,18 @@ call_report(ApikeyLink *link, const ApikeyBatch *batch)
 	return apikey_call(link, &call);
 }
 
-/* Moves what has gathered into a batch. */
+/* Moves what has gathered into a batch, going on where the last one was full. */
 static ApikeyBatch *
-fill_batch(const ApikeyMembership *membership)
+fill_batch(const ApikeyMembership *membership, ApikeySweep *sweep)
 {
 	ApikeyBatch *batch;
 
 	apikey_batch_lock(true);
 	batch = apikey_batch_begin(membership, membership->sequence + 1);
-	apikey_usage_move(batch);
-	apikey_history_move(batch);
-	apikey_denial_move(batch);
-	apikey_mark_move(batch);
+	sweep->more = apikey_usage_move(batch, &sweep->uses);
+	sweep->more |= apikey_history_move(batch, &sweep->counts);
+	sweep->more |= apikey_denial_move(batch, &sweep->denials);
+	sweep->more |= apikey_mark_move(batch);
 	apikey_batch_unlock();
 	return batch;
 }
@@ -205,93 +204,32 @@ acknowledged(ApikeyMembership *membership, ApikeyBatch *batch)
 	apikey_stats_flushed_in(membership->database);
 }
 
-/* The rows of these keys are locked there: their counts go back. */
-static bool
-leave_out(ApikeyBatch *batch, const char *list)
-{
-	int			kept = 0;
-
-	if (list == NULL)
-		return false;
-	apikey_batch_lock(true);
-	for (int i = 0; i < batch->use_count; i++)
-	{
-		if (strstr(list, apikey_id_string(&batch->uses[i].key)) != NULL)
-			apikey_usage_move_back(batch->database, &batch->uses[i]);
-		else
-			batch->uses[kept++] = batch->uses[i];
-	}
-	list = kept < batch->use_count ? list : NULL;
-	batch->use_count = kept;
-	apikey_batch_unlock();
-	return list != NULL;
-}
-
-/* The primary does not take it, however often it is sent. */
-static void
-refused(ApikeyMembership *membership, ApikeyBatch *batch, const char *reason)
-{
-	ereport(LOG,
-			(errmsg("the primary refuses a report of the use of API keys"),
-			 errdetail_internal("%s", reason)));
-	apikey_stats_not_attributed_to(batch->database, apikey_batch_sum(batch));
-	acknowledged(membership, batch);
-}
-
-/* What an error means for a batch; false where the link is given up for now. */
-static bool
-take_error(ApikeyLink *link, ApikeyMembership *membership, ApikeyBatch *batch,
-		   const ApikeyWireAnswer *answer)
-{
-	const char *code = wire->error_code(answer);
-	char		reason[256];
-
-	wire->tell(link->conn, answer, reason, sizeof(reason));
-	if (strcmp(code, "55P03") == 0 &&
-		leave_out(batch, wire->detail(answer)))
-		return true;
-	if (strncmp(code, "22", 2) == 0)
-	{
-		refused(membership, batch, reason);
-		return true;
-	}
-	/* Who has joined anew has to join again: the number tells what was taken. */
-	apikey_link_fail(link, reason);
-	return false;
-}
-
-/*
- * Sends a batch, the one that is on its way or another.  False where that has
- * failed; "more" where there may be more to tell now.
- */
-bool
-apikey_link_report(ApikeyLink *link, bool *more)
+/* Sends a batch, the one that is on its way or another. */
+ApikeyReportEnd
+apikey_link_report(ApikeyLink *link)
 {
 	ApikeyMembership *membership = apikey_membership(link->database.oid, false);
 	ApikeyBatch *batch = apikey_batch_of(link->database.oid);
+	ApikeyReportEnd end;
 	ApikeyWireAnswer *answer;
-	bool		works;
 
-	*more = false;
 	if (membership == NULL)
-		return false;
+		return APIKEY_REPORT_FAILED;
 	if (batch == NULL)
-		batch = fill_batch(membership);
+		batch = fill_batch(membership, &link->sweep);
 	answer = call_report(link, batch);
 	if (answer == NULL)
-		return false;
-	works = wire->error_code(answer) == NULL;
-	if (works)
-	{
-		*more = batch->use_count == APIKEY_BATCH_USES ||
-			batch->count_count == APIKEY_BATCH_COUNTS ||
-			batch->denial_count == APIKEY_BATCH_DENIALS ||
-			batch->mark_count == APIKEY_BATCH_MARKS;
-		acknowledged(membership, batch);
-		apikey_link_works(link);
-	}
+		return APIKEY_REPORT_FAILED;
+	if (wire->error_code(answer) != NULL)
+		end = apikey_report_refused(link, batch, answer);
 	else
-		*more = works = take_error(link, membership, batch, answer);
+	{
+		acknowledged(membership, batch);
+		apikey_link_works(link, true);
+		end = link->sweep.more ? APIKEY_REPORT_MORE : APIKEY_REPORT_DONE;
+	}
+	if (end == APIKEY_REPORT_DONE || end == APIKEY_REPORT_REFUSED)
+		memset(&link->sweep, 0, sizeof(link->sweep));
 	wire->free(answer);
-	return works;
+	return end;
 }

@@ -44,6 +44,9 @@ typedef struct ApikeyWire
 
 	/* Of an answer: NULL where it has rows, else the SQLSTATE of its error. */
 	const char *(*error_code) (const ApikeyWireAnswer *answer);
+	/* Is that of the statement alone: nothing was done, and the connection goes on? */
+	bool		(*goes_on) (const ApikeyWireConn *conn,
+							const ApikeyWireAnswer *answer);
 	int			(*rows) (const ApikeyWireAnswer *answer);
 	/* NULL for null. */
 	const char *(*value) (const ApikeyWireAnswer *answer, int row, int column);

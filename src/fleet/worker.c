@@ -137,23 +137,30 @@ close_links(void)
 	links_known = false;
 }
 
-/* Reports what a database has to tell. */
+/* Reports what a database has to tell, and what goes with it. */
 static void
 report(ApikeyLink *link)
 {
-	bool		more = true;
-	bool		done = true;
+	ApikeyReportEnd end = APIKEY_REPORT_MORE;
 
-	for (int i = 0; i < REPORTS_AT_ONCE && more && done && !ShutdownRequestPending; i++)
+	for (int i = 0; i < REPORTS_AT_ONCE && end == APIKEY_REPORT_MORE &&
+		 !ShutdownRequestPending; i++)
 	{
-		done = apikey_link_report(link, &more);
+		end = apikey_link_report(link);
 		MemoryContextReset(round_context);
 	}
-	if (done)
-		done = apikey_link_return(link, false) && apikey_link_renew(link);
-	if (done)
-		link->report_at = more ? 0 : apikey_tick() +
-			(ApikeyTick) report_interval() * 1000;
+	if (end == APIKEY_REPORT_FAILED)
+		return;
+	if (end == APIKEY_REPORT_AGAIN)
+	{
+		link->report_at = 0;
+		return;
+	}
+	if (apikey_link_known(link) &&
+		!(apikey_link_return(link, false) && apikey_link_renew(link)))
+		return;
+	link->report_at = end == APIKEY_REPORT_MORE ? 0 : apikey_tick() +
+		(ApikeyTick) Max(report_interval(), link->again) * 1000;
 }
 
 /* A subscriber asks how fresh it is, often enough. */
@@ -326,6 +333,7 @@ begin(const ApikeyWire *wire)
 	apikey_link_begin(wire);
 	apikey_join_begin(wire);
 	apikey_report_begin(wire);
+	apikey_refused_begin(wire);
 	apikey_leases_begin(wire);
 	apikey_beat_begin(wire);
 	apikey_take_begin(wire);

@@ -26,7 +26,7 @@ typedef enum ApikeyMarkEnd
 /* mark.c */
 extern const ApikeyMemoryPart apikey_mark_memory;
 extern List *apikey_mark_databases(void);
-extern void apikey_mark_move(ApikeyBatch *batch);
+extern bool apikey_mark_move(ApikeyBatch *batch);
 extern void apikey_mark_later(const ApikeyMark *mark);
 
 /* mark_tell.c */

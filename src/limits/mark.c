@@ -297,13 +297,17 @@ apikey_mark_collect(Oid database, ApikeyMark *marks, int most)
 	return count;
 }
 
-/* For a member's report: the batch's lock is held, see batch.c. */
-void
+/*
+ * For a member's report: the batch's lock is held, see batch.c.  True where there
+ * may be more.
+ */
+bool
 apikey_mark_move(ApikeyBatch *batch)
 {
 	batch->mark_count = apikey_mark_collect(batch->database, batch->marks,
 											APIKEY_BATCH_MARKS);
 	apikey_mark_remove(batch->database, batch->mark_count, NULL);
+	return batch->mark_count == APIKEY_BATCH_MARKS;
 }
 
 /*

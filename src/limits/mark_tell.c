@@ -44,9 +44,11 @@ mark_account(ApikeyBound *bound, const pg_uuid_t *key, ApikeyMarkKind kind,
 	};
 
 	/* First, as the worker may find it not so as soon as it is on the list. */
-	if (!apikey_lease_tell(&bound->id, &bound->hint, exhausted, true) &&
+	if (!apikey_lease_tell(MyDatabaseId, &bound->id, &bound->hint, exhausted,
+						   true) &&
 		!apikey_mark_put(&mark, bound->charged, true))
-		(void) apikey_lease_tell(&bound->id, &bound->hint, exhausted, false);
+		(void) apikey_lease_tell(MyDatabaseId, &bound->id, &bound->hint,
+								 exhausted, false);
 }
 
 /* Is a limit of an amount what a mark of a kind tells? */
@@ -90,12 +92,12 @@ apikey_mark_bounds(const ApikeyVerdict *verdict, ApikeyCode code)
 	}
 }
 
-/* In a slot of this database: it stands on the list, or has been told; or not. */
+/* In a slot: it stands on the list, or has been told; or not. */
 static void
 set_told(const ApikeyMark *mark, bool told)
 {
 	if (mark->kind != APIKEY_MARK_OVERDRAWN)
-		(void) apikey_lease_tell(&mark->limit, NULL,
+		(void) apikey_lease_tell(mark->database, &mark->limit, NULL,
 								 mark->kind == APIKEY_MARK_EXHAUSTED, told);
 }
 

@@ -34,6 +34,7 @@ typedef struct ApikeyBatchUse
 typedef struct ApikeyBatchCount
 {
 	pg_uuid_t	key;
+	Oid			role;			/* the key is charged to it */
 	bool		of_unit;
 	char		name[APIKEY_UNIT_MAX + 1];
 	int64		count;

@@ -12,7 +12,7 @@
 #include "memory/memory.h"
 
 #define APIKEY_SLOT_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/apikey.stat"
-#define APIKEY_SLOT_FILE_MAGIC	0x41504B41	/* "APKA" */
+#define APIKEY_SLOT_FILE_MAGIC	0x41504B42	/* "APKB" */
 
 /* What the file begins with, and what it is written of. */
 typedef struct ApikeySlotFileHeader

@@ -10,10 +10,10 @@
  *
  * Locks: the server's row; then by the keys' ids, of each its row of
  * apikey_usage, or what proves the key, and then that of apikey_history.  A row
- * that nobody has is changed without a lock before that.  A row of use that
- * somebody has, who deletes the key perhaps, is waited for a moment; where it is
- * not free then, the report is refused, and the error names all keys that are in
- * the way, so that the server sends it without them.
+ * that nobody has is changed without a lock before that.  One that somebody has,
+ * who deletes the key perhaps, is waited for a moment; where it is not free then,
+ * the report is refused, and the error names all keys that are in the way, so that
+ * the server sends it without them.
  */
 #include "postgres.h"
 
@@ -54,6 +54,15 @@ wait_a_little(Applying *applying, long *milliseconds)
 	applying->waited += *milliseconds;
 	*milliseconds = Min(*milliseconds * 2, STEP_MAX);
 	return true;
+}
+
+pg_noreturn static void
+refuse_busy(const Applying *applying)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("rows of use are locked"),
+			 errdetail_internal("%s", applying->busy.data)));
 }
 
 typedef enum Taken
@@ -123,12 +132,11 @@ change_use(Applying *applying, const ApikeyReported *reported)
 }
 
 /*
- * Takes the row of use, or makes one, and writes it where the key was used.
- * False where nothing is to be written: the key is gone, or a row is busy, be it
- * another's.
+ * Takes the row of use, or makes one, and writes it.  False where nothing is to be
+ * written: the key is gone, or a row is busy, be it another's.
  */
 static bool
-put_use(Applying *applying, const ApikeyReported *reported, bool used)
+put_use(Applying *applying, const ApikeyReported *reported)
 {
 	ApikeyRow	row;
 	Taken		taken;
@@ -143,25 +151,67 @@ put_use(Applying *applying, const ApikeyReported *reported, bool used)
 	if (taken == ABSENT)
 		apikey_use_new(&row, &reported->key);
 	add_use(applying, &row, reported);
-	if (used && taken == TAKEN)
+	if (taken == TAKEN)
 		apikey_table_put(applying->writer, &apikey_use_table, &row);
-	else if (used)
+	else
 		apikey_table_add(applying->writer, &apikey_use_table, &row);
 	return true;
+}
+
+/* Writes the use of a key; one that is there for its counts alone was not used. */
+static bool
+write_use(Applying *applying, const ApikeyReported *reported)
+{
+	ApikeyRow	key;
+
+	if (reported->uses == 0 && reported->denials == 0 &&
+		reported->last_used_at == 0)
+		return apikey_key_fetch_latest(&reported->key, &key);
+	return (applying->busy.len == 0 && change_use(applying, reported)) ||
+		put_use(applying, reported);
+}
+
+/* Adds to the row of the history; false where somebody has it. */
+static bool
+add_history(Applying *applying, const ApikeyReported *reported)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool added = false;
+
+	PG_TRY();
+	{
+		added = apikey_history_add_free(applying->history, &reported->key,
+										reported->uses, reported->counts);
+	}
+	PG_CATCH();
+	{
+		/* Somebody has just made it, or is about to. */
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE &&
+			geterrcode() != ERRCODE_T_R_SERIALIZATION_FAILURE)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		apikey_id_list(&applying->busy, &reported->key);
+		refuse_busy(applying);
+	}
+	PG_END_TRY();
+	return added;
 }
 
 static void
 apply_key(Applying *applying, const ApikeyReported *reported)
 {
-	bool		used = reported->uses > 0 || reported->denials > 0 ||
-		reported->last_used_at != 0;
+	long		step = 1;
 
-	if (!(used && applying->busy.len == 0 &&
-		  change_use(applying, reported)) &&
-		!put_use(applying, reported, used))
+	if (!write_use(applying, reported))
 		return;
-	apikey_history_add(applying->history, &reported->key, 0, reported->uses,
-					   reported->counts);
+	while (!add_history(applying, reported))
+	{
+		if (wait_a_little(applying, &step))
+			continue;
+		apikey_id_list(&applying->busy, &reported->key);
+		return;
+	}
 	applying->uses += reported->uses;
 }
 
@@ -183,10 +233,7 @@ apply_keys(Applying *applying, const ApikeyReport *report)
 	}
 	MemoryContextDelete(scratch);
 	if (applying->busy.len > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("rows of use are locked"),
-				 errdetail_internal("%s", applying->busy.data)));
+		refuse_busy(applying);
 }
 
 static void

@@ -196,16 +196,16 @@ move_denial(ApikeySlot *slot, TimestampTz now, ApikeyBatchDenial *denial)
 	SpinLockRelease(&slot->mutex);
 }
 
-/* Moves what is due to be told of a batch's database into it. */
-void
-apikey_denial_move(ApikeyBatch *batch)
+/* Moves what is due to be told of a batch's database into it, as uses are moved. */
+bool
+apikey_denial_move(ApikeyBatch *batch, int *from)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	for (int i = 0; i < apikey_slot_count() &&
-		 batch->denial_count < APIKEY_BATCH_DENIALS; i++)
+	for (; *from < apikey_slot_count() &&
+		 batch->denial_count < APIKEY_BATCH_DENIALS; (*from)++)
 	{
-		ApikeySlot *slot = apikey_slot_at(i);
+		ApikeySlot *slot = apikey_slot_at(*from);
 		pg_uuid_t	id = slot->key.id;
 		LWLock	   *lock;
 
@@ -218,6 +218,7 @@ apikey_denial_move(ApikeyBatch *batch)
 		move_denial(slot, now, &batch->denials[batch->denial_count++]);
 		LWLockRelease(lock);
 	}
+	return *from < apikey_slot_count();
 }
 
 /* Puts it back, before what was refused since. */

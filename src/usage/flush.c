@@ -78,7 +78,7 @@ write_use(ApikeyWriter *writer, ApikeyWriter *history,
 	if (!written && !take_use(writer, use, flush, &gone))
 		return false;
 	if (!gone)
-		apikey_history_add(history, &use->id, collected->whose, use->uses, NIL);
+		apikey_history_add(history, &use->id, collected->whose, use->uses);
 	return true;
 }
 

@@ -401,6 +401,7 @@ move_counter(Set *set, int way, ApikeyBatch *batch)
 	ApikeyBatchCount *count = &batch->counts[batch->count_count++];
 
 	count->key = counter->key;
+	count->role = set->owners[way].role;
 	count->of_unit = counter->of_unit;
 	memcpy(count->name, counter->name, sizeof(count->name));
 	count->count = counter->count;
@@ -408,18 +409,16 @@ move_counter(Set *set, int way, ApikeyBatch *batch)
 }
 
 /*
- * Moves what has gathered of a batch's database into it, going on where the last
- * one was full: so nobody's waits for ever.
+ * Moves what has gathered of a batch's database into it, from a set's number on,
+ * which moves to where the next batch has to begin; true while there may be more.
  */
-void
-apikey_history_move(ApikeyBatch *batch)
+bool
+apikey_history_move(ApikeyBatch *batch, uint32 *from)
 {
-	static uint32 next = 0;
-
-	for (uint32 i = 0; i < set_count() &&
-		 batch->count_count + WAYS <= APIKEY_BATCH_COUNTS; i++)
+	for (; *from < set_count() &&
+		 batch->count_count + WAYS <= APIKEY_BATCH_COUNTS; (*from)++)
 	{
-		Set		   *set = &sets[next++ % set_count()];
+		Set		   *set = &sets[*from];
 
 		if (!set_has(set, batch->database))
 			continue;
@@ -431,11 +430,12 @@ apikey_history_move(ApikeyBatch *batch)
 		}
 		SpinLockRelease(&set->mutex);
 	}
+	return *from < set_count();
 }
 
 void
 apikey_history_move_back(Oid database, const ApikeyBatchCount *count)
 {
-	add(database, InvalidOid, &count->key, count->of_unit, count->name,
+	add(database, count->role, &count->key, count->of_unit, count->name,
 		count->count);
 }

@@ -43,8 +43,9 @@ extern const ApikeyTable apikey_history_table;
 extern ApikeyWriter *apikey_history_open(void);
 extern void apikey_history_close(ApikeyWriter *writer);
 extern void apikey_history_add(ApikeyWriter *writer, const pg_uuid_t *id,
-							   uint32 whose, uint64 uses,
-							   const List *counts);
+							   uint32 whose, uint64 uses);
+extern bool apikey_history_add_free(ApikeyWriter *writer, const pg_uuid_t *id,
+									uint64 uses, const List *counts);
 extern bool apikey_history_retain(ApikeyPass *pass);
 
 /* history_whose.c */
@@ -57,7 +58,7 @@ extern void apikey_history_spent(const pg_uuid_t *key, Oid role,
 extern List *apikey_history_databases(void);
 extern bool apikey_history_waits(Oid database);
 extern bool apikey_history_write(int *next);
-extern void apikey_history_move(ApikeyBatch *batch);
+extern bool apikey_history_move(ApikeyBatch *batch, uint32 *from);
 extern void apikey_history_move_back(Oid database,
 									 const ApikeyBatchCount *count);
 

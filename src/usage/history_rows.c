@@ -177,8 +177,8 @@ static void
 add_uses(ApikeyRow *row, int64 uses)
 {
 	apikey_row_set(row, HISTORY_USE_COUNT,
-				   Int64GetDatum(DatumGetInt64(row->values[HISTORY_USE_COUNT]) +
-								 uses));
+				   Int64GetDatum(apikey_credits_sum(DatumGetInt64(row->values[HISTORY_USE_COUNT]),
+													uses)));
 }
 
 /* The same, and what else was counted. */
@@ -284,23 +284,44 @@ apikey_history_put(const ApikeyRow *key, uint64 uses, const List *counts)
 }
 
 /*
- * With what is written of a key's use: so many uses more, and, of another
- * server, what else it has counted.  The key is read for that, unless it is known
- * whose it was when it was used, and the first row is of that; 0: not known.
+ * With what is written of a key's use: so many uses more.  The key is read for that,
+ * unless it is known whose it was when it was used, and the first row is of that;
+ * 0: not known.
  */
 void
 apikey_history_add(ApikeyWriter *writer, const pg_uuid_t *id, uint32 whose,
-				   uint64 uses, const List *counts)
+				   uint64 uses)
 {
 	ApikeyRow	key;
 	pg_uuid_t	first;
 	bool		deleted;
 
-	if ((uses > 0 || counts != NIL) && writer != NULL &&
-		!(whose != 0 && change_first(writer, id, whose, uses, counts, &first)) &&
+	if (uses > 0 && writer != NULL &&
+		!(whose != 0 && change_first(writer, id, whose, uses, NIL, &first)) &&
 		apikey_history_key(id, &key, &deleted) &&
-		!apikey_history_change(writer, &key, uses, counts) && !deleted)
-		apikey_history_put(&key, uses, counts);
+		!apikey_history_change(writer, &key, uses, NIL) && !deleted)
+		apikey_history_put(&key, uses, NIL);
+}
+
+/*
+ * The same with what another server has counted of a key; false where somebody
+ * has the row.
+ */
+bool
+apikey_history_add_free(ApikeyWriter *writer, const pg_uuid_t *id, uint64 uses,
+						const List *counts)
+{
+	ApikeyRow	key;
+	bool		deleted;
+
+	if ((uses == 0 && counts == NIL) || writer == NULL ||
+		!apikey_history_key(id, &key, &deleted) ||
+		apikey_history_change(writer, &key, uses, counts) || deleted)
+		return true;
+	if (apikey_history_row_held(&key))
+		return false;
+	apikey_history_put(&key, uses, counts);
+	return true;
 }
 
 /* Adds a row of an hour to that of its day; false where somebody has that. */

@@ -307,14 +307,18 @@ move_use(ApikeySlot *slot, ApikeyBatchUse *use)
 	SpinLockRelease(&slot->mutex);
 }
 
-/* Moves what slots of a batch's database have gathered into it. */
-void
-apikey_usage_move(ApikeyBatch *batch)
+/*
+ * Moves what slots of a batch's database have gathered into it, from a slot's
+ * number on, which moves to where the next batch has to begin; true while there may
+ * be more.
+ */
+bool
+apikey_usage_move(ApikeyBatch *batch, int *from)
 {
-	for (int i = 0; i < apikey_slot_count() &&
-		 batch->use_count < APIKEY_BATCH_USES; i++)
+	for (; *from < apikey_slot_count() &&
+		 batch->use_count < APIKEY_BATCH_USES; (*from)++)
 	{
-		ApikeySlot *slot = apikey_slot_at(i);
+		ApikeySlot *slot = apikey_slot_at(*from);
 		pg_uuid_t	id = slot->key.id;
 		LWLock	   *lock;
 		bool		ended;
@@ -331,6 +335,7 @@ apikey_usage_move(ApikeyBatch *batch)
 		if (ended)
 			apikey_slot_end(batch->database, &id, false);
 	}
+	return *from < apikey_slot_count();
 }
 
 /* Puts it back into the key's slot, if there is room for one. */

@@ -39,7 +39,7 @@ extern List *apikey_usage_databases(void);
 extern bool apikey_usage_waits(void);
 extern List *apikey_usage_collect(int *from, int most, int64 flush);
 extern void apikey_usage_flushed(const List *uses, int64 flush);
-extern void apikey_usage_move(ApikeyBatch *batch);
+extern bool apikey_usage_move(ApikeyBatch *batch, int *from);
 extern void apikey_usage_move_back(Oid database, const ApikeyBatchUse *use);
 extern void apikey_usage_settle_kept(Oid database, bool counts);
 
@@ -57,7 +57,7 @@ extern const ApikeyMemoryPart apikey_asker_memory;
 /* denial.c */
 extern List *apikey_denial_databases(void);
 extern bool apikey_denial_tell(int *from, bool all);
-extern void apikey_denial_move(ApikeyBatch *batch);
+extern bool apikey_denial_move(ApikeyBatch *batch, int *from);
 extern void apikey_denial_move_back(Oid database,
 									const ApikeyBatchDenial *denial);
 

@@ -148,8 +148,8 @@ $locks->quit;
 $uses += @beside;
 $used->('shop', 'and what was used there is counted once the table is free');
 
-# Databases whose reports the primary does not take keep no other from reporting;
-# what they have to tell waits.
+# Databases whose reports the primary does not take keep no other from reporting, and
+# are leased what they spend; what they have to tell waits.
 my @refused = @more[ 0 .. 7 ];
 my %told;
 for my $database (@refused)
@@ -158,9 +158,17 @@ for my $database (@refused)
 	$primary->safe_psql($database, 'REVOKE EXECUTE ON FUNCTION apikey_server_report FROM fleet');
 	is($primary->safe_psql($database, q{SELECT has_function_privilege('fleet', oid, 'EXECUTE') FROM pg_proc WHERE proname = 'apikey_server_report'}), 'f', "no reports are taken in $database");
 }
+my $spends = $primary->safe_psql($refused[0], q{SELECT apikey_create('spends', credits => 1000000)});
 $primary->wait_for_catchup('standby');
 $standby->safe_psql($_, "SELECT count(*) FROM apikey_verify('$told{$_}')") for @refused;
 usleep(2_000_000);
+my $leased = 0;
+for (1 .. 20)
+{
+	$leased += $standby->safe_psql($refused[0], "SELECT code = 'valid' FROM apikey_verify('$spends', cost => 5000)") eq 't';
+	usleep(100_000);
+}
+cmp_ok($leased, '>=', 12, "beside what is refused, credits are leased in $refused[0]");
 $use_once->('beside eight databases whose reports are refused another one reports');
 $primary->safe_psql($_, 'GRANT EXECUTE ON FUNCTION apikey_server_report TO fleet') for @refused;
 ok($primary->poll_query_until($_, q{SELECT use_count = 1 FROM apikeys WHERE name = 'told'}), "and $_ once its reports are taken") for @refused;

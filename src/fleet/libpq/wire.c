@@ -211,6 +211,17 @@ wire_error_code(const ApikeyWireAnswer *answer)
 	return code == NULL ? "08006" : code;
 }
 
+/* What ends a session may have come after the statement was committed. */
+static bool
+wire_goes_on(const ApikeyWireConn *conn, const ApikeyWireAnswer *answer)
+{
+	const char *severity = PQresultErrorField(answer, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+	return severity != NULL && strcmp(severity, "ERROR") == 0 &&
+		PQstatus(conn) == CONNECTION_OK &&
+		PQtransactionStatus(conn) == PQTRANS_IDLE;
+}
+
 static const char *
 wire_detail(const ApikeyWireAnswer *answer)
 {
@@ -269,6 +280,7 @@ apikey_fleet_wire(void)
 		.socket = wire_socket,
 		.close = wire_close,
 		.error_code = wire_error_code,
+		.goes_on = wire_goes_on,
 		.detail = wire_detail,
 		.rows = wire_rows,
 		.value = wire_value,
