@@ -16,6 +16,7 @@
 #define APIKEY_QUERY_VALUES	24	/* most parameters of a call */
 
 #define APIKEY_BEATS	16
+#define APIKEY_REASON_MAX	256
 
 /* The primary's beat of a time; see beat.c. */
 typedef struct ApikeyBeat
@@ -32,6 +33,8 @@ typedef struct ApikeySweep
 	int			denials;		/* likewise */
 	uint32		counts;			/* by sets of the history */
 	int			refusals;		/* of what was found */
+	bool		alone;			/* the batch has one thing, which was refused */
+	char		reason[APIKEY_REASON_MAX];	/* the last one */
 } ApikeySweep;
 
 /* What has become of a report. */
@@ -119,6 +122,8 @@ extern ApikeyReportEnd apikey_link_report(ApikeyLink *link);
 extern ApikeyReportEnd apikey_report_refused(ApikeyLink *link,
 											 ApikeyBatch *batch,
 											 const ApikeyWireAnswer *answer);
+extern void apikey_report_give_up(const ApikeyBatch *batch,
+								  const char *reason);
 
 /* renew.c */
 extern void apikey_renew_begin(const ApikeyWire *table);

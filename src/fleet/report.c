@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -90,9 +91,23 @@ put_counts(const ApikeyBatch *batch, ApikeyCall *call)
 	apikey_array_put(&counts, call, "int8[]");
 }
 
-/* Roles have other numbers on a subscriber: they are told by name. */
+/*
+ * Roles have other numbers on a subscriber: they are told by name.  That is in the
+ * encoding of whichever database has given it, of which nothing may be a text of
+ * the primary's.
+ */
+static const char *
+actor_name(Oid role, int encoding)
+{
+	char	   *name = GetUserNameFromId(role, true);
+
+	if (name != NULL)
+		apikey_encoding_clean(encoding, name, (int) strlen(name));
+	return name;
+}
+
 static void
-put_denials(const ApikeyBatch *batch, ApikeyCall *call)
+put_denials(const ApikeyBatch *batch, int encoding, ApikeyCall *call)
 {
 	ApikeyArray keys;
 	ApikeyArray codes;
@@ -112,7 +127,7 @@ put_denials(const ApikeyBatch *batch, ApikeyCall *call)
 		apikey_array_add_id(&keys, &batch->denials[i].key);
 		apikey_array_add(&codes, apikey_code_name((ApikeyCode) denial->code));
 		apikey_array_add_number(&counts, denial->count);
-		apikey_array_add(&actors, GetUserNameFromId(denial->actor, true));
+		apikey_array_add(&actors, actor_name(denial->actor, encoding));
 		apikey_array_add_address(&addresses, denial->has_addr, &denial->addr);
 	}
 	apikey_array_put(&keys, call, "uuid[]");
@@ -159,6 +174,9 @@ call_report(ApikeyLink *link, const ApikeyBatch *batch)
 {
 	ApikeyCall	call;
 	int64		lag = apikey_fresh_age_of(link->database.oid);
+	const char *encoding_name = wire->encoding(link->conn);
+	int			encoding = encoding_name == NULL ? PG_UTF8 :
+		pg_char_to_encoding(encoding_name);
 	MemoryContext context = CurrentMemoryContext;
 
 	/* Names of roles are looked up. */
@@ -170,7 +188,7 @@ call_report(ApikeyLink *link, const ApikeyBatch *batch)
 					psprintf(INT64_FORMAT " microseconds", lag));
 	put_uses(batch, &call);
 	put_counts(batch, &call);
-	put_denials(batch, &call);
+	put_denials(batch, encoding, &call);
 	put_marks(batch, &call);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
@@ -204,32 +222,50 @@ acknowledged(ApikeyMembership *membership, ApikeyBatch *batch)
 	apikey_stats_flushed_in(membership->database);
 }
 
+/* A report of a batch's number that says nothing. */
+static ApikeyBatch *
+empty_like(const ApikeyBatch *batch)
+{
+	ApikeyBatch *empty = palloc0(sizeof(ApikeyBatch));
+
+	empty->database = batch->database;
+	empty->sequence = batch->sequence;
+	return empty;
+}
+
+/* What is sent of a batch is taken. */
+static ApikeyReportEnd
+taken(ApikeyLink *link, ApikeyMembership *membership, ApikeyBatch *batch)
+{
+	if (link->sweep.alone)
+		apikey_report_give_up(batch, link->sweep.reason);
+	link->sweep.alone = false;
+	acknowledged(membership, batch);
+	apikey_link_works(link, true);
+	return link->sweep.more ? APIKEY_REPORT_MORE : APIKEY_REPORT_DONE;
+}
+
 /* Sends a batch, the one that is on its way or another. */
 ApikeyReportEnd
 apikey_link_report(ApikeyLink *link)
 {
 	ApikeyMembership *membership = apikey_membership(link->database.oid, false);
 	ApikeyBatch *batch = apikey_batch_of(link->database.oid);
-	ApikeyReportEnd end;
+	ApikeyReportEnd end = APIKEY_REPORT_FAILED;
 	ApikeyWireAnswer *answer;
 
 	if (membership == NULL)
 		return APIKEY_REPORT_FAILED;
 	if (batch == NULL)
 		batch = fill_batch(membership, &link->sweep);
-	answer = call_report(link, batch);
-	if (answer == NULL)
-		return APIKEY_REPORT_FAILED;
-	if (wire->error_code(answer) != NULL)
-		end = apikey_report_refused(link, batch, answer);
-	else
+	answer = call_report(link, link->sweep.alone ? empty_like(batch) : batch);
+	if (answer != NULL)
 	{
-		acknowledged(membership, batch);
-		apikey_link_works(link, true);
-		end = link->sweep.more ? APIKEY_REPORT_MORE : APIKEY_REPORT_DONE;
+		end = wire->error_code(answer) == NULL ? taken(link, membership, batch) :
+			apikey_report_refused(link, batch, answer);
+		wire->free(answer);
 	}
-	if (end == APIKEY_REPORT_DONE || end == APIKEY_REPORT_REFUSED)
+	if (end != APIKEY_REPORT_MORE && end != APIKEY_REPORT_AGAIN)
 		memset(&link->sweep, 0, sizeof(link->sweep));
-	wire->free(answer);
 	return end;
 }

@@ -40,6 +40,8 @@ typedef struct ApikeyWire
 						const char *const *values);
 	ApikeyWireStep (*ask_step) (ApikeyWireConn *conn, ApikeyWireAnswer **answer);
 	int			(*socket) (ApikeyWireConn *conn);
+	/* That of the database there, in which texts are sent and come; NULL: unknown. */
+	const char *(*encoding) (const ApikeyWireConn *conn);
 	void		(*close) (ApikeyWireConn *conn);
 
 	/* Of an answer: NULL where it has rows, else the SQLSTATE of its error. */

@@ -227,13 +227,13 @@ apikey_batch_pending(Oid database, const pg_uuid_t *key, uint64 *uses,
 		return false;
 	apikey_batch_lock(false);
 	batch = apikey_batch_of(database);
-	for (int i = 0; batch != NULL && i < batch->use_count && !found; i++)
+	for (int i = 0; batch != NULL && i < batch->use_count; i++)
 	{
-		found = memcmp(&batch->uses[i].key, key, sizeof(pg_uuid_t)) == 0;
-		if (!found)
+		if (memcmp(&batch->uses[i].key, key, sizeof(pg_uuid_t)) != 0)
 			continue;
-		*uses = batch->uses[i].uses;
-		*denials = batch->uses[i].denials;
+		found = true;
+		*uses += batch->uses[i].uses;
+		*denials += batch->uses[i].denials;
 	}
 	apikey_batch_unlock();
 	return found;

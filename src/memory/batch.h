@@ -19,6 +19,7 @@
 #define APIKEY_BATCH_DENIALS	100
 #define APIKEY_BATCH_MARKS		100
 #define APIKEY_TOKENS_MAX		8
+#define APIKEY_COUNT_MOST		(INT64CONST(1) << 53)	/* of anything, at once */
 
 typedef struct ApikeyBatchUse
 {

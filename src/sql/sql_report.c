@@ -66,17 +66,19 @@ compare_keys(const void *one, const void *two)
 				  &((const ApikeyReported *) two)->key, sizeof(pg_uuid_t));
 }
 
-/* A number of what was counted; a sum of many is a bigint. */
+/*
+ * A number of what was counted.  One that is beyond what is told at once counts as
+ * that: to refuse it would be to refuse what there is of others.
+ */
 static int64
 count_element(const ApikeyList *list, int element, int64 least)
 {
 	int64		count = apikey_list_number(list, element, least);
 
-	if (count > APIKEY_LIMIT_MOST)
-		apikey_refuse(list->argument, "Its elements are at most 2^53.");
-	return count;
+	return Max(Min(count, APIKEY_COUNT_MOST), -APIKEY_COUNT_MOST);
 }
 
+/* A time before the year 2000, by a clock that is wrong, is none. */
 static TimestampTz
 time_element(const ApikeyList *list, int element)
 {
@@ -85,9 +87,9 @@ time_element(const ApikeyList *list, int element)
 	if (list->nulls[element])
 		return 0;
 	time = DatumGetTimestampTz(list->values[element]);
-	if (TIMESTAMP_NOT_FINITE(time) || time <= 0)
-		apikey_refuse(list->argument, "Its elements are times after the year 2000.");
-	return time;
+	if (TIMESTAMP_NOT_FINITE(time))
+		apikey_refuse(list->argument, "Its elements are finite.");
+	return Max(time, 0);
 }
 
 static inet *
@@ -95,6 +97,39 @@ inet_element(const ApikeyList *list, int element)
 {
 	return list->nulls[element] ? NULL :
 		DatumGetInetPP(list->values[element]);
+}
+
+/* Adds what there is of the same key beside. */
+static void
+add_reported(ApikeyReported *key, const ApikeyReported *more)
+{
+	key->uses += more->uses;
+	key->denials += more->denials;
+	if (more->last_used_at <= key->last_used_at)
+		return;
+	key->last_used_at = more->last_used_at;
+	key->addr = more->addr;
+}
+
+/*
+ * Sorts keys, each once: one that was evicted while what has gathered was moved, and
+ * used again, may stand there twice.
+ */
+static void
+sort_keys(ApikeyReport *report)
+{
+	int			kept = 0;
+
+	qsort(report->keys, report->key_count, sizeof(ApikeyReported), compare_keys);
+	for (int i = 0; i < report->key_count; i++)
+	{
+		if (kept > 0 &&
+			compare_keys(&report->keys[kept - 1], &report->keys[i]) == 0)
+			add_reported(&report->keys[kept - 1], &report->keys[i]);
+		else
+			report->keys[kept++] = report->keys[i];
+	}
+	report->key_count = kept;
 }
 
 /* What there is of keys' use, a row a key. */
@@ -117,12 +152,7 @@ read_keys(FunctionCallInfo fcinfo, ApikeyReport *report)
 		key->last_used_at = time_element(&lists[3], i);
 		key->addr = inet_element(&lists[4], i);
 	}
-	qsort(report->keys, report->key_count, sizeof(ApikeyReported), compare_keys);
-	for (int i = 1; i < report->key_count; i++)
-	{
-		if (compare_keys(&report->keys[i - 1], &report->keys[i]) == 0)
-			apikey_refuse("keys", "Each key stands there once.");
-	}
+	sort_keys(report);
 }
 
 /* The name of a refusal, or of a unit. */
@@ -180,7 +210,7 @@ read_counts(FunctionCallInfo fcinfo, ApikeyReport *report)
 		count->of_unit = DatumGetBool(lists[1].values[i]);
 		count->name = name_element(&lists[2], i, count->of_unit);
 		count->count = count_element(&lists[3], i,
-									 count->of_unit ? -APIKEY_LIMIT_MOST : 0);
+									 count->of_unit ? PG_INT64_MIN : 0);
 		key->counts = lappend(key->counts, count);
 	}
 	qsort(report->keys, report->key_count, sizeof(ApikeyReported), compare_keys);
@@ -202,13 +232,15 @@ read_denials(FunctionCallInfo fcinfo, ApikeyReport *report)
 
 		denial->key = *DatumGetUUIDP(lists[0].values[i]);
 		denial->code = name_element(&lists[1], i, false);
-		denial->count = count_element(&lists[2], i, 1);
+		denial->count = count_element(&lists[2], i, 0);
 		if (!lists[3].nulls[i])
 			denial->actor = DatumGetTextPP(lists[3].values[i]);
 		if (denial->actor != NULL && VARSIZE_ANY_EXHDR(denial->actor) >= NAMEDATALEN)
 			apikey_refuse("actors", "Its elements are names of roles.");
 		denial->addr = inet_element(&lists[4], i);
-		report->denials = lappend(report->denials, denial);
+		/* It has just been told, perhaps. */
+		if (denial->count > 0)
+			report->denials = lappend(report->denials, denial);
 	}
 }
 
@@ -249,7 +281,7 @@ read_marks(FunctionCallInfo fcinfo, ApikeyReport *report)
 		mark->limit = *DatumGetUUIDP(lists[0].values[i]);
 		mark->kind = kind_element(&lists[1], i);
 		mark->key = *DatumGetUUIDP(lists[2].values[i]);
-		mark->amount = count_element(&lists[3], i, -APIKEY_LIMIT_MOST);
+		mark->amount = count_element(&lists[3], i, PG_INT64_MIN);
 		report->marks = lappend(report->marks, mark);
 	}
 }

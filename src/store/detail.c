@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -65,7 +66,7 @@ char *
 apikey_detail_end(StringInfo json)
 {
 	appendStringInfoChar(json, '}');
-	apikey_encoding_clean(json->data, json->len);
+	apikey_encoding_clean(GetDatabaseEncoding(), json->data, json->len);
 	return json->data;
 }
 

@@ -86,13 +86,13 @@ fits(Oid type, Datum value)
 	}
 }
 
-/* A text of so many bytes, with '?' for each that is of no character. */
+/* A text of so many bytes, with '?' for each that is of no character of an encoding. */
 void
-apikey_encoding_clean(char *string, int len)
+apikey_encoding_clean(int encoding, char *string, int len)
 {
 	int			valid;
 
-	while ((valid = pg_encoding_verifymbstr(GetDatabaseEncoding(), string, len)) < len)
+	while ((valid = pg_encoding_verifymbstr(encoding, string, len)) < len)
 	{
 		string[valid] = '?';
 		string += valid + 1;
@@ -107,7 +107,7 @@ cleaned(Oid type, Datum value)
 		TextDatumGetCString(value);
 	Name		name;
 
-	apikey_encoding_clean(string, (int) strlen(string));
+	apikey_encoding_clean(GetDatabaseEncoding(), string, (int) strlen(string));
 	if (type == TEXTOID)
 		return CStringGetTextDatum(string);
 	name = palloc0(sizeof(NameData));

@@ -33,6 +33,9 @@ extern char *apikey_detail_end(StringInfo json);
 extern char *apikey_json_text(const char *name, const text *value);
 extern char *apikey_json_time(TimestampTz time);
 
+/* encoding.c */
+extern void apikey_encoding_clean(int encoding, char *string, int len);
+
 /* pgcrypto.c */
 extern Oid	apikey_pgcrypto_function(const char *name, const Oid *types,
 									 int count);

@@ -104,7 +104,6 @@ extern bool apikey_row_held(Relation rel, const ItemPointerData *where,
 							CommandId cid);
 
 /* encoding.c */
-extern void apikey_encoding_clean(char *string, int len);
 extern void apikey_encoding_see(ApikeyRelation table,
 								const struct TupleTableSlot *before,
 								struct TupleTableSlot *row, int count);

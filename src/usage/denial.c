@@ -185,15 +185,20 @@ apikey_denial_tell(int *from, bool all)
 
 /* What a member reports: the batch's lock is held, see batch.c */
 
-static void
+/* False where there is nothing any more. */
+static bool
 move_denial(ApikeySlot *slot, TimestampTz now, ApikeyBatchDenial *denial)
 {
 	SpinLockAcquire(&slot->mutex);
 	denial->key = slot->key.id;
 	denial->denial = slot->denial;
-	slot->denial.count = 0;
-	slot->denial.told_at = seconds(now);
+	if (slot->denial.count > 0)
+	{
+		slot->denial.count = 0;
+		slot->denial.told_at = seconds(now);
+	}
 	SpinLockRelease(&slot->mutex);
+	return denial->denial.count > 0;
 }
 
 /* Moves what is due to be told of a batch's database into it, as uses are moved. */
@@ -215,7 +220,8 @@ apikey_denial_move(ApikeyBatch *batch, int *from)
 		slot = apikey_slot_find(batch->database, &id, NULL, &lock);
 		if (slot == NULL)
 			continue;
-		move_denial(slot, now, &batch->denials[batch->denial_count++]);
+		if (move_denial(slot, now, &batch->denials[batch->denial_count]))
+			batch->denial_count++;
 		LWLockRelease(lock);
 	}
 	return *from < apikey_slot_count();
@@ -237,7 +243,8 @@ apikey_denial_move_back(Oid database, const ApikeyBatchDenial *denial)
 	if (since == 0)
 		slot->denial = denial->denial;
 	else
-		slot->denial.count = since + denial->denial.count;
+		slot->denial.count = (uint32) Min((uint64) since + denial->denial.count,
+										  PG_UINT32_MAX);
 	slot->denial.told_at = 0;
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);

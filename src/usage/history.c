@@ -394,18 +394,21 @@ apikey_history_write(int *next)
 
 /* What a member reports: the batch's lock is held, see batch.c */
 
+/* Of a counter no more than is told at once; the rest stays. */
 static void
 move_counter(Set *set, int way, ApikeyBatch *batch)
 {
-	const Counter *counter = &set->counters[way];
+	Counter    *counter = &set->counters[way];
 	ApikeyBatchCount *count = &batch->counts[batch->count_count++];
 
 	count->key = counter->key;
 	count->role = set->owners[way].role;
 	count->of_unit = counter->of_unit;
 	memcpy(count->name, counter->name, sizeof(count->name));
-	count->count = counter->count;
-	free_counter(set, way);
+	count->count = Max(Min(counter->count, APIKEY_COUNT_MOST), -APIKEY_COUNT_MOST);
+	counter->count -= count->count;
+	if (counter->count == 0)
+		free_counter(set, way);
 }
 
 /*

@@ -293,13 +293,23 @@ apikey_usage_flushed(const List *uses, int64 flush)
 
 /* What a member reports: the batch's lock is held, see batch.c */
 
+/* Moves a counter, but for what is beyond what is told at once; its mutex is held. */
+static uint64
+move_count(pg_atomic_uint64 *counter)
+{
+	uint64		count = Min(pg_atomic_read_u64(counter), (uint64) APIKEY_COUNT_MOST);
+
+	pg_atomic_fetch_sub_u64(counter, count);
+	return count;
+}
+
 static void
 move_use(ApikeySlot *slot, ApikeyBatchUse *use)
 {
 	SpinLockAcquire(&slot->mutex);
 	use->key = slot->key.id;
-	use->uses = pg_atomic_exchange_u64(&slot->uses, 0);
-	use->denials = pg_atomic_exchange_u64(&slot->denials, 0);
+	use->uses = move_count(&slot->uses);
+	use->denials = move_count(&slot->denials);
 	use->last_used_at = (TimestampTz) pg_atomic_read_u64(&slot->last_used_at);
 	use->has_addr = slot->has_addr;
 	use->addr = slot->addr;

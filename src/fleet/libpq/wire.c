@@ -134,7 +134,8 @@ wire_connect(const ApikeyWireTarget *target)
 	if (!target->own_database)
 		add(&parameters, "dbname", target->database);
 	add(&parameters, "target_session_attrs", "read-write");
-	add(&parameters, "client_encoding", "UTF8");
+	/* Nothing is converted: one name that cannot be would fail a whole call. */
+	add(&parameters, "client_encoding", "SQL_ASCII");
 	conn = PQconnectStartParams(parameters.keywords, parameters.values, 0);
 	PQconninfoFree(options);
 	return conn;
@@ -191,6 +192,12 @@ static int
 wire_socket(ApikeyWireConn *conn)
 {
 	return PQsocket(conn);
+}
+
+static const char *
+wire_encoding(const ApikeyWireConn *conn)
+{
+	return PQparameterStatus(conn, "server_encoding");
 }
 
 static void
@@ -278,6 +285,7 @@ apikey_fleet_wire(void)
 		.ask = wire_ask,
 		.ask_step = wire_ask_step,
 		.socket = wire_socket,
+		.encoding = wire_encoding,
 		.close = wire_close,
 		.error_code = wire_error_code,
 		.goes_on = wire_goes_on,
