@@ -137,14 +137,36 @@ close_links(void)
 	links_known = false;
 }
 
-/* Reports what a database has to tell, and what goes with it. */
+/* Does a session ask the primary, or would it? */
+static bool
+is_asked(const ApikeyLink *link)
+{
+	return apikey_lease_asked(link->database.oid) ||
+		apikey_fleet_wanted(link->database.oid);
+}
+
+static bool
+any_is_asked(void)
+{
+	for (int i = 0; i < link_count; i++)
+	{
+		if (is_asked(&links[i]))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Reports what a database has to tell, and what goes with it.  Where a session asks
+ * meanwhile, that is first.
+ */
 static void
 report(ApikeyLink *link)
 {
 	ApikeyReportEnd end = APIKEY_REPORT_MORE;
 
 	for (int i = 0; i < REPORTS_AT_ONCE && end == APIKEY_REPORT_MORE &&
-		 !ShutdownRequestPending; i++)
+		 !(i > 0 && any_is_asked()) && !ShutdownRequestPending; i++)
 	{
 		end = apikey_link_report(link);
 		MemoryContextReset(round_context);
@@ -181,14 +203,6 @@ beat(ApikeyLink *link)
 	}
 	apikey_link_look_at_beats(link);
 	return true;
-}
-
-/* Does a session ask the primary, or would it? */
-static bool
-is_asked(const ApikeyLink *link)
-{
-	return apikey_lease_asked(link->database.oid) ||
-		apikey_fleet_wanted(link->database.oid);
 }
 
 /* When a database has its turn. */
