@@ -11,57 +11,22 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_auth_members.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_collation.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/catcache.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "store/store.h"
 #include "rows/rows.h"
 #include "access/access_internal.h"
 
-/* Adds the roles of which a role is a member. */
-static List *
-add_groups(List *roles, Oid member)
-{
-	CatCList   *groups = SearchSysCacheList1(AUTHMEMMEMROLE,
-											 ObjectIdGetDatum(member));
-
-	for (int i = 0; i < groups->n_members; i++)
-	{
-		HeapTuple	tuple = &groups->members[i]->tuple;
-
-		roles = list_append_unique_oid(roles,
-									   ((Form_pg_auth_members) GETSTRUCT(tuple))->roleid);
-	}
-	ReleaseSysCacheList(groups);
-	return roles;
-}
-
 /* The roles whose privileges the caller has. */
 static List *
 caller_roles(void)
 {
-	/* No row says who is a member of the second. */
-	List	   *reached = list_make2_oid(GetUserId(), ROLE_PG_DATABASE_OWNER);
-	List	   *roles = NIL;
-	ListCell   *cell;
-
-	for (int i = 0; i < list_length(reached); i++)
-		reached = add_groups(reached, list_nth_oid(reached, i));
-	foreach(cell, reached)
-	{
-		if (has_privs_of_role(GetUserId(), lfirst_oid(cell)))
-			roles = lappend_oid(roles, lfirst_oid(cell));
-	}
-	return roles;
+	return apikey_roles_of(GetUserId(), has_privs_of_role);
 }
 
 /* A hash table by id, in the current context. */

@@ -11,10 +11,12 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_auth_members.h"
 #include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
@@ -121,6 +123,41 @@ apikey_role_name_text(Oid role, const text *last_known)
 		return name;
 	return cstring_to_text(last_known != NULL ? text_to_cstring(last_known) :
 						   psprintf("%u", role));
+}
+
+/* Adds those roles of which a member is one that a role is as well. */
+static List *
+add_groups(List *roles, Oid member, Oid role, ApikeyIsRole is_role)
+{
+	CatCList   *groups = SearchSysCacheList1(AUTHMEMMEMROLE,
+											 ObjectIdGetDatum(member));
+
+	for (int i = 0; i < groups->n_members; i++)
+	{
+		HeapTuple	tuple = &groups->members[i]->tuple;
+		Oid			group = ((Form_pg_auth_members) GETSTRUCT(tuple))->roleid;
+
+		if (is_role(role, group))
+			roles = list_append_unique_oid(roles, group);
+	}
+	ReleaseSysCacheList(groups);
+	return roles;
+}
+
+/*
+ * The roles that a role is, itself among them: is_role says by what memberships,
+ * as has_privs_of_role does.
+ */
+List *
+apikey_roles_of(Oid role, ApikeyIsRole is_role)
+{
+	List	   *roles = list_make1_oid(role);
+
+	for (int i = 0; i < list_length(roles); i++)
+		roles = add_groups(roles, list_nth_oid(roles, i), role, is_role);
+	/* No row says who is a member of that, and it is a member of none. */
+	return is_role(role, ROLE_PG_DATABASE_OWNER) ?
+		list_append_unique_oid(roles, ROLE_PG_DATABASE_OWNER) : roles;
 }
 
 /* Do subjects tell principals apart, rather than label keys? */

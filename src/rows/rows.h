@@ -14,12 +14,16 @@
 #include "rows/tenant_row.h"
 #include "rows/revocation_row.h"
 
+/* Is one role, in some sense, another one? */
+typedef bool (*ApikeyIsRole) (Oid member, Oid role);
+
 /* principal.c */
 extern bool apikey_role_exists(Oid role);
 extern bool apikey_role_stands(Oid role, const text *name);
 extern void apikey_role_require(Oid role);
 extern bool apikey_role_is(Oid role, const text *name);
 extern text *apikey_role_name_text(Oid role, const text *last_known);
+extern List *apikey_roles_of(Oid role, ApikeyIsRole is_role);
 extern bool apikey_principal_readable(void);
 extern bool apikey_principal_subjects_in_use(void);
 extern void apikey_principal_be_nobody(void);
