@@ -15,7 +15,7 @@ REGRESS = install format texts keys verify whose names name_pattern update error
 	places vouch bounds credits limits cache rotate purge reveal import identity matrix audit \
 	contract_names contract_places contract_keys contract_verify contract_audit \
 	grants privileges defaults hostile planted contexts callers intact \
-	indexes barrier uncounted listing health tokens scan holds idle servers server_reports citus uninstall
+	indexes barrier uncounted listing health tokens scan holds members idle servers server_reports citus uninstall
 REGRESS_OPTS = --temp-instance=./tmp_check --temp-config=test/apikey.conf \
 	--encoding=UTF8 --no-locale
 ISOLATION = create_create revoke_verify update_update drop_role last_owner \

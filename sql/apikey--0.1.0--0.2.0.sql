@@ -447,6 +447,7 @@ CREATE INDEX apikey_key_vouched_by ON @extschema@.apikey_key
 	  AND (vouched_by <> owner OR vouched_by_subject IS DISTINCT FROM subject);
 CREATE INDEX apikey_key_rate_account ON @extschema@.apikey_key (rate_account)
 	WHERE rate_account IS NOT NULL;
+CREATE INDEX apikey_member_place ON @extschema@.apikey_member (organization, project, member, role);
 CREATE INDEX apikey_member_member ON @extschema@.apikey_member (member);
 
 -- Dumps

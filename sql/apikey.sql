@@ -220,6 +220,7 @@ COMMENT ON TABLE @extschema@.apikey_member IS
 	'Members of organizations and, where project is not null, of projects; read them through the view apikey_members';
 CREATE UNIQUE INDEX apikey_member_who ON @extschema@.apikey_member
 	(organization, project, subject, member) NULLS NOT DISTINCT;
+CREATE INDEX apikey_member_place ON @extschema@.apikey_member (organization, project, member, role);
 CREATE INDEX apikey_member_member ON @extschema@.apikey_member (member);
 SELECT pg_extension_config_dump('@extschema@.apikey_member',
 	'WHERE member::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');

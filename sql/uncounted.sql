@@ -25,6 +25,10 @@ BEGIN
 		EXECUTE format('CREATE ROLE regress_apikey_member_%s', i);
 		PERFORM apikey_member_add(CASE i % 2 WHEN 0 THEN 'acme' ELSE 'acme/pay' END, format('regress_apikey_member_%s', i)::regrole, 'developer');
 	END LOOP;
+	-- more than are looked through one by one
+	FOR i IN 1 .. 70 LOOP
+		PERFORM apikey_member_add('acme', 'regress_apikey_member_1', 'developer', i::text), apikey_member_add('acme/pay', 'regress_apikey_member_1', 'developer', i::text);
+	END LOOP;
 END $$;
 -- what stands beside the tables is read too
 UPDATE apikey_project SET terms = (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 300) i);

@@ -33,11 +33,6 @@ extern ApikeyTable apikey_member_table;
 extern void apikey_member_scan(const pg_uuid_t *organization,
 							   const pg_uuid_t *project,
 							   ApikeyVisit visit, void *state);
-extern ApikeyRole apikey_member_role(Oid role, const text *subject,
-									 const pg_uuid_t *organization,
-									 const pg_uuid_t *project);
-extern bool apikey_member_named(Oid role, const text *subject,
-								const ApikeyTenant *tenant);
 extern void apikey_member_keep(void);
 
 /* member_change.c */
@@ -50,6 +45,13 @@ extern bool apikey_member_remove_from(const ApikeyTenant *tenant, Oid member,
 
 /* member_id.c */
 extern ApikeyTransactionPart apikey_member_transaction;
+
+/* member_role.c */
+extern ApikeyRole apikey_member_role(Oid role, const text *subject,
+									 const pg_uuid_t *organization,
+									 const pg_uuid_t *project);
+extern bool apikey_member_named(Oid role, const text *subject,
+								const ApikeyTenant *tenant);
 
 /* standing.c */
 extern ApikeyTransactionPart apikey_standing_transaction;

@@ -20,10 +20,18 @@ extern bool apikey_hold_take(const ApikeyTenant *organization);
 /* member.c */
 extern Oid	apikey_member_oid(const ApikeyRow *row);
 extern bool apikey_member_stands(const ApikeyRow *row);
+extern void apikey_member_keys(ScanKeyData *keys,
+							   const pg_uuid_t *organization,
+							   const pg_uuid_t *project);
 extern void apikey_member_scan_rows(const pg_uuid_t *organization,
 									const pg_uuid_t *project,
 									Snapshot snapshot, ApikeyVisit visit,
 									void *state);
+extern void apikey_member_scan_one(const pg_uuid_t *organization,
+								   const pg_uuid_t *project, Oid member,
+								   const text *subject, Snapshot snapshot,
+								   ApikeyVisit visit, void *state);
+extern bool apikey_member_place_read(void);
 extern bool apikey_member_covers(const ApikeyRow *row, Oid role,
 								 const text *subject);
 

@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -56,17 +57,69 @@ apikey_member_stands(const ApikeyRow *row)
 							  apikey_row_text(row, APIKEY_MEMBER_MEMBER_NAME));
 }
 
-/* Makes a scan key for a column that is a uuid, or null. */
+/* Makes a scan key for a column that is null. */
 static void
-uuid_or_null_key(ScanKey key, AttrNumber column, const pg_uuid_t *value)
+null_key(ScanKey key, AttrNumber column)
 {
-	if (value != NULL)
-		ScanKeyInit(key, column, BTEqualStrategyNumber, F_UUID_EQ,
-					UUIDPGetDatum(value));
+	ScanKeyEntryInitialize(key, SK_ISNULL | SK_SEARCHNULL, column,
+						   InvalidStrategy, InvalidOid, InvalidOid,
+						   InvalidOid, (Datum) 0);
+}
+
+/*
+ * Makes the two scan keys of the rows of an organization itself or of one of its
+ * projects.
+ */
+void
+apikey_member_keys(ScanKeyData *keys, const pg_uuid_t *organization,
+				   const pg_uuid_t *project)
+{
+	ScanKeyInit(&keys[0], APIKEY_MEMBER_ORGANIZATION + 1,
+				BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(organization));
+	if (project == NULL)
+		null_key(&keys[1], APIKEY_MEMBER_PROJECT + 1);
 	else
-		ScanKeyEntryInitialize(key, SK_ISNULL | SK_SEARCHNULL, column,
-							   InvalidStrategy, InvalidOid, InvalidOid,
-							   InvalidOid, (Datum) 0);
+		ScanKeyInit(&keys[1], APIKEY_MEMBER_PROJECT + 1,
+					BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(project));
+}
+
+/*
+ * Visits the rows of an organization itself or of one of its projects.  What a
+ * row points to is gone when visit returns.
+ */
+void
+apikey_member_scan_rows(const pg_uuid_t *organization,
+						const pg_uuid_t *project, Snapshot snapshot,
+						ApikeyVisit visit, void *state)
+{
+	ScanKeyData keys[2];
+
+	apikey_member_keys(keys, organization, project);
+	apikey_table_walk(&apikey_member_table, APIKEY_REL_MEMBER_WHO, keys, 2,
+					  snapshot, visit, state);
+}
+
+/* The same of the row, if any, of a role and a subject, which may be NULL. */
+void
+apikey_member_scan_one(const pg_uuid_t *organization,
+					   const pg_uuid_t *project, Oid member,
+					   const text *subject, Snapshot snapshot,
+					   ApikeyVisit visit, void *state)
+{
+	ScanKeyData keys[4];
+
+	apikey_member_keys(keys, organization, project);
+	if (subject == NULL)
+		null_key(&keys[2], APIKEY_MEMBER_SUBJECT + 1);
+	else
+		ScanKeyEntryInitialize(&keys[2], 0, APIKEY_MEMBER_SUBJECT + 1,
+							   BTEqualStrategyNumber, InvalidOid,
+							   C_COLLATION_OID, F_TEXTEQ,
+							   PointerGetDatum(subject));
+	ScanKeyInit(&keys[3], APIKEY_MEMBER_MEMBER + 1, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(member));
+	apikey_table_walk(&apikey_member_table, APIKEY_REL_MEMBER_WHO, keys,
+					  lengthof(keys), snapshot, visit, state);
 }
 
 /* A visit of members but for those that have been removed beside their rows. */
@@ -87,30 +140,15 @@ visit_present(const ApikeyRow *row, void *state)
 }
 
 /*
- * Visits the rows of an organization itself or of one of its projects.  What a
- * row points to is gone when visit returns.
+ * Visits the members of an organization itself or of one of its projects, as
+ * committed now and with our own transaction's changes.
  */
 void
-apikey_member_scan_rows(const pg_uuid_t *organization,
-						const pg_uuid_t *project, Snapshot snapshot,
-						ApikeyVisit visit, void *state)
+apikey_member_scan(const pg_uuid_t *organization, const pg_uuid_t *project,
+				   ApikeyVisit visit, void *state)
 {
-	ScanKeyData keys[2];
-
-	uuid_or_null_key(&keys[0], APIKEY_MEMBER_ORGANIZATION + 1, organization);
-	uuid_or_null_key(&keys[1], APIKEY_MEMBER_PROJECT + 1, project);
-	apikey_table_walk(&apikey_member_table, APIKEY_REL_MEMBER_WHO, keys, 2,
-					  snapshot, visit, state);
-}
-
-/*
- * The same of those that are members still.  removals: what
- * apikey_revocation_any said before the snapshot was taken.
- */
-static void
-scan_members(const pg_uuid_t *organization, const pg_uuid_t *project,
-			 Snapshot snapshot, bool removals, ApikeyVisit visit, void *state)
-{
+	bool		removals = apikey_revocation_any();
+	Snapshot	snapshot = apikey_latest_snapshot();
 	Visiting	visiting = {snapshot, visit, state};
 
 	if (removals)
@@ -118,18 +156,18 @@ scan_members(const pg_uuid_t *organization, const pg_uuid_t *project,
 								&visiting);
 	else
 		apikey_member_scan_rows(organization, project, snapshot, visit, state);
+	UnregisterSnapshot(snapshot);
 }
 
-/* The same as committed now, with our own transaction's changes. */
-void
-apikey_member_scan(const pg_uuid_t *organization, const pg_uuid_t *project,
-				   ApikeyVisit visit, void *state)
+/*
+ * Is what a role is in a place read by the index for that?  While subjects are in
+ * use, the unique index leads to what there may be of each role.
+ */
+bool
+apikey_member_place_read(void)
 {
-	bool		removals = apikey_revocation_any();
-	Snapshot	snapshot = apikey_latest_snapshot();
-
-	scan_members(organization, project, snapshot, removals, visit, state);
-	UnregisterSnapshot(snapshot);
+	return !apikey_principal_subjects_in_use() &&
+		!apikey_catalog_lacks(APIKEY_REL_MEMBER_PLACE);
 }
 
 /*
@@ -142,6 +180,8 @@ apikey_member_keep(void)
 {
 	apikey_table_keep(&apikey_project_table, APIKEY_REL_PROJECT_PKEY);
 	apikey_table_keep(&apikey_member_table, APIKEY_REL_MEMBER_WHO);
+	if (apikey_member_place_read())
+		apikey_table_keep(&apikey_member_table, APIKEY_REL_MEMBER_PLACE);
 	if (apikey_revocation_any())
 		apikey_table_keep(&apikey_revocation_table,
 						  APIKEY_REL_REVOCATION_KEY);
@@ -154,94 +194,4 @@ apikey_member_covers(const ApikeyRow *row, Oid role, const text *subject)
 	return apikey_member_stands(row) &&
 		apikey_principal_covered(role, subject, apikey_member_oid(row),
 								 apikey_row_text(row, APIKEY_MEMBER_SUBJECT));
-}
-
-/* What the search for a principal's role in a tenant has come to. */
-typedef struct RoleSearch
-{
-	Oid			role;
-	const text *subject;
-	ApikeyRole	highest;
-} RoleSearch;
-
-static bool
-role_visit(const ApikeyRow *row, void *state)
-{
-	RoleSearch *search = state;
-	ApikeyRole	role = apikey_row_role(row, APIKEY_MEMBER_ROLE);
-
-	if (role > search->highest &&
-		apikey_member_covers(row, search->role, search->subject))
-		search->highest = role;
-	return search->highest < APIKEY_ROLE_OWNER;
-}
-
-/*
- * What a principal is in an organization or, where one is given, in a project
- * of it: the higher of both, in one snapshot, so that who is moved from the one
- * to the other is at no time in neither.  A superuser is an owner everywhere.
- */
-ApikeyRole
-apikey_member_role(Oid role, const text *subject,
-				   const pg_uuid_t *organization, const pg_uuid_t *project)
-{
-	RoleSearch	search = {.role = role, .subject = subject};
-	bool		removals;
-	Snapshot	snapshot;
-
-	if (superuser_arg(role))
-		return APIKEY_ROLE_OWNER;
-	removals = apikey_revocation_any();
-	snapshot = apikey_latest_snapshot();
-	scan_members(organization, NULL, snapshot, removals, role_visit, &search);
-	if (project != NULL && search.highest < APIKEY_ROLE_OWNER)
-		scan_members(organization, project, snapshot, removals, role_visit,
-					 &search);
-	UnregisterSnapshot(snapshot);
-	return search.highest;
-}
-
-/* Does a row cover a principal, whether or not its role is a superuser? */
-static bool
-row_names(Oid role, const text *subject, const ApikeyRow *row)
-{
-	Oid			member = apikey_member_oid(row);
-
-	/* A superuser has the privileges of every role, and is none of them. */
-	return apikey_member_stands(row) &&
-		(!superuser_arg(role) ||
-		 is_member_of_role_nosuper(role, member)) &&
-		apikey_principal_covered(role, subject, member,
-								 apikey_row_text(row, APIKEY_MEMBER_SUBJECT));
-}
-
-static bool
-named_visit(const ApikeyRow *row, void *state)
-{
-	RoleSearch *search = state;
-
-	if (row_names(search->role, search->subject, row))
-		search->highest = apikey_row_role(row, APIKEY_MEMBER_ROLE);
-	return search->highest == APIKEY_ROLE_NONE;
-}
-
-/*
- * Has somebody made a principal a member of a project or of its organization?
- * Of a superuser, which is an owner everywhere, that is asked too.
- */
-bool
-apikey_member_named(Oid role, const text *subject, const ApikeyTenant *tenant)
-{
-	RoleSearch	search = {.role = role, .subject = subject};
-	bool		removals = apikey_revocation_any();
-	Snapshot	snapshot = apikey_latest_snapshot();
-
-	scan_members(apikey_tenant_organization(tenant), NULL, snapshot, removals,
-				 named_visit, &search);
-	if (search.highest == APIKEY_ROLE_NONE)
-		scan_members(apikey_tenant_organization(tenant),
-					 apikey_tenant_project(tenant), snapshot, removals,
-					 named_visit, &search);
-	UnregisterSnapshot(snapshot);
-	return search.highest != APIKEY_ROLE_NONE;
 }

@@ -15,34 +15,6 @@
 #include "events/events.h"
 #include "access/access_internal.h"
 
-/* What the search for one member's row has come to. */
-typedef struct MemberSearch
-{
-	Oid			member;
-	const text *subject;
-	pg_uuid_t	id;
-	bool		found;
-	int			other_owners;	/* of roles that exist */
-} MemberSearch;
-
-static bool
-member_visit(const ApikeyRow *row, void *state)
-{
-	MemberSearch *search = state;
-
-	if (apikey_member_oid(row) == search->member &&
-		apikey_same_text(apikey_row_text(row, APIKEY_MEMBER_SUBJECT),
-						 search->subject))
-	{
-		search->id = *apikey_row_id(row);
-		search->found = true;
-	}
-	else if (apikey_row_role(row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER &&
-			 apikey_member_stands(row))
-		search->other_owners++;
-	return true;
-}
-
 /*
  * Removes a member's row; where somebody has it, beside it.  So it waits for
  * nobody, and holds from the commit on.
@@ -90,22 +62,85 @@ apikey_member_finish(const pg_uuid_t *id, ApikeyLock lock)
 	return true;
 }
 
+/* The search for a member's row. */
+typedef struct MemberSearch
+{
+	pg_uuid_t	id;
+	bool		found;
+} MemberSearch;
+
+static bool
+member_visit(const ApikeyRow *row, void *state)
+{
+	MemberSearch *search = state;
+
+	search->id = *apikey_row_id(row);
+	search->found = true;
+	return false;
+}
+
+/* Finds the id of a member's row, which may have been removed beside it. */
+static bool
+find_id(const ApikeyTenant *tenant, Oid member, const text *subject,
+		Snapshot snapshot, pg_uuid_t *id)
+{
+	MemberSearch search = {.found = false};
+
+	apikey_member_scan_one(apikey_tenant_organization(tenant),
+						   apikey_tenant_project(tenant), member, subject,
+						   snapshot, member_visit, &search);
+	*id = search.id;
+	return search.found;
+}
+
+/* The search for an owner but for one, of a role that exists. */
+typedef struct OwnerSearch
+{
+	const pg_uuid_t *but;
+	bool		found;
+} OwnerSearch;
+
+static bool
+owner_visit(const ApikeyRow *row, void *state)
+{
+	OwnerSearch *search = state;
+
+	search->found = apikey_row_role(row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER &&
+		memcmp(apikey_row_id(row), search->but, sizeof(pg_uuid_t)) != 0 &&
+		apikey_member_stands(row);
+	return !search->found;
+}
+
+/* Does a row make a member the last owner of an organization? */
+static bool
+is_last_owner(const ApikeyTenant *tenant, const ApikeyRow *row)
+{
+	OwnerSearch search = {.but = apikey_row_id(row)};
+
+	if (apikey_tenant_project(tenant) != NULL ||
+		apikey_row_role(row, APIKEY_MEMBER_ROLE) != APIKEY_ROLE_OWNER ||
+		!apikey_member_stands(row))
+		return false;
+	apikey_member_scan(apikey_tenant_organization(tenant), NULL, owner_visit,
+					   &search);
+	return !search.found;
+}
+
 /* Finds a member's row, and whether an organization has owners but for it. */
 static bool
 find_member(const ApikeyTenant *tenant, Oid member, const text *subject,
 			ApikeyRow *row, bool *last_owner)
 {
-	MemberSearch search = {.member = member, .subject = subject};
-	bool		found;
+	bool		removals = apikey_revocation_any();
+	Snapshot	snapshot = apikey_latest_snapshot();
+	pg_uuid_t	id;
+	bool		found = find_id(tenant, member, subject, snapshot, &id) &&
+		!(removals && apikey_revocation_member_removed(&id, snapshot));
 
-	apikey_member_scan(apikey_tenant_organization(tenant),
-					   apikey_tenant_project(tenant), member_visit, &search);
-	found = search.found &&
-		apikey_table_fetch_latest(&apikey_member_table, &search.id, row);
-	*last_owner = found && search.other_owners == 0 &&
-		apikey_tenant_project(tenant) == NULL &&
-		apikey_row_role(row, APIKEY_MEMBER_ROLE) == APIKEY_ROLE_OWNER &&
-		apikey_member_stands(row);
+	UnregisterSnapshot(snapshot);
+	found = found &&
+		apikey_table_fetch_latest(&apikey_member_table, &id, row);
+	*last_owner = found && is_last_owner(tenant, row);
 	return found;
 }
 
@@ -122,18 +157,17 @@ refuse_last_owner(const ApikeyTenant *tenant)
 static void
 make_way(const ApikeyTenant *tenant, Oid member, const text *subject)
 {
-	MemberSearch search = {.member = member, .subject = subject};
 	Snapshot	snapshot;
+	pg_uuid_t	id;
+	bool		found;
 
 	if (!apikey_revocation_any())
 		return;
 	snapshot = apikey_latest_snapshot();
-	apikey_member_scan_rows(apikey_tenant_organization(tenant),
-							apikey_tenant_project(tenant), snapshot,
-							member_visit, &search);
+	found = find_id(tenant, member, subject, snapshot, &id);
 	UnregisterSnapshot(snapshot);
-	if (search.found && !apikey_member_finish(&search.id, APIKEY_LOCK_UPDATE))
-		apikey_table_require_seen(&apikey_member_table, &search.id);
+	if (found && !apikey_member_finish(&id, APIKEY_LOCK_UPDATE))
+		apikey_table_require_seen(&apikey_member_table, &id);
 }
 
 /* Makes somebody that has no row a member of a tenant. */

@@ -34,6 +34,7 @@ const ApikeyRelationName apikey_relation_names[APIKEY_RELATIONS] = {
 	[APIKEY_REL_MEMBER] = {"apikey_member", APIKEY_REL_MEMBER},
 	[APIKEY_REL_MEMBER_PKEY] = {"apikey_member_pkey", APIKEY_REL_MEMBER},
 	[APIKEY_REL_MEMBER_WHO] = {"apikey_member_who", APIKEY_REL_MEMBER},
+	[APIKEY_REL_MEMBER_PLACE] = {"apikey_member_place", APIKEY_REL_MEMBER, true},
 	[APIKEY_REL_MEMBER_MEMBER] = {"apikey_member_member", APIKEY_REL_MEMBER, true},
 	[APIKEY_REL_REVEAL] = {"apikey_reveal", APIKEY_REL_REVEAL},
 	[APIKEY_REL_REVEAL_PKEY] = {"apikey_reveal_pkey", APIKEY_REL_REVEAL},

@@ -258,8 +258,8 @@ apikey_table_visit_row(const ApikeyTable *table, Relation rel, HeapTuple tuple,
 static void
 visit_rows(const ApikeyTable *table, ApikeyRelation index,
 		   const ScanKeyData *keys, int nkeys, ScanDirection direction,
-		   Snapshot snapshot, MemoryContext copies, ApikeyVisit visit,
-		   void *state)
+		   Snapshot snapshot, MemoryContext copies, int *entries,
+		   ApikeyVisit visit, void *state)
 {
 	Relation	rel;
 	Relation	index_rel;
@@ -272,7 +272,9 @@ visit_rows(const ApikeyTable *table, ApikeyRelation index,
 	apikey_scan_begin(&scan, rel, index_rel, snapshot, keys, nkeys);
 	see_table(table, rel);
 	while (more &&
-		   HeapTupleIsValid(tuple = apikey_scan_next(&scan, direction)))
+		   HeapTupleIsValid(tuple = entries == NULL ?
+							apikey_scan_next(&scan, direction) :
+							apikey_scan_next_among(&scan, entries)))
 		more = apikey_table_visit_row(table, rel, tuple, copies, visit, state);
 	apikey_scan_end(&scan);
 	apikey_table_close_index(index_rel);
@@ -295,7 +297,7 @@ apikey_table_scan(const ApikeyTable *table, ApikeyRelation index,
 												 ALLOCSET_SMALL_SIZES);
 
 	visit_rows(table, index, keys, nkeys, ForwardScanDirection, snapshot,
-			   copies, visit, state);
+			   copies, NULL, visit, state);
 	MemoryContextDelete(copies);
 }
 
@@ -310,7 +312,20 @@ apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,
 				  ApikeyVisit visit, void *state)
 {
 	visit_rows(table, index, keys, nkeys, ForwardScanDirection, snapshot,
-			   NULL, visit, state);
+			   NULL, NULL, visit, state);
+}
+
+/*
+ * The same of the first entries of an index, of rows that are gone too, which are
+ * counted down: to 0 where there may be others.
+ */
+void
+apikey_table_walk_among(const ApikeyTable *table, ApikeyRelation index,
+						const ScanKeyData *keys, int nkeys, Snapshot snapshot,
+						int *entries, ApikeyVisit visit, void *state)
+{
+	visit_rows(table, index, keys, nkeys, ForwardScanDirection, snapshot,
+			   NULL, entries, visit, state);
 }
 
 /* The same from the end of an index's order. */
@@ -320,7 +335,7 @@ apikey_table_walk_back(const ApikeyTable *table, ApikeyRelation index,
 					   ApikeyVisit visit, void *state)
 {
 	visit_rows(table, index, keys, nkeys, BackwardScanDirection, snapshot,
-			   NULL, visit, state);
+			   NULL, NULL, visit, state);
 }
 
 /*

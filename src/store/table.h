@@ -220,6 +220,11 @@ extern void apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,
 							  const ScanKeyData *keys, int nkeys,
 							  Snapshot snapshot, ApikeyVisit visit,
 							  void *state);
+extern void apikey_table_walk_among(const ApikeyTable *table,
+									ApikeyRelation index,
+									const ScanKeyData *keys, int nkeys,
+									Snapshot snapshot, int *entries,
+									ApikeyVisit visit, void *state);
 extern void apikey_table_walk_back(const ApikeyTable *table,
 								   ApikeyRelation index,
 								   const ScanKeyData *keys, int nkeys,

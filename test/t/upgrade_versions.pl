@@ -119,6 +119,10 @@ sub codes
 # Without the library preloaded, and with it.
 load_old('old');
 is(codes('old'), 'valid valid unavailable revoked disabled valid valid valid not_found unavailable', 'keys verify as they did; those with credits, or a limit, are not decided');
+# 0.1.0 has no index of what a role is in a project, however many members that has.
+$node->safe_psql('old', q{INSERT INTO apikey_member (id, organization, project, subject, member, member_name, role, created_at, created_by)
+	SELECT gen_random_uuid(), organization, id, i::text, 'pg_monitor', 'pg_monitor', 'developer', now(), 'test' FROM apikey_project, generate_series(1, 100) i});
+is(codes('old'), 'valid valid unavailable revoked disabled valid valid valid not_found unavailable', 'and so they do where a project has many members');
 call_all('old', 'postgres');
 call_all('old', 'regress_apikey_anna');
 like($node->safe_psql('old', q{SELECT state, hint FROM regress_call('create', 'SELECT apikey_create(''new'')')}),

@@ -1,0 +1,206 @@
+/*
+ * member_role.c
+ *		What a principal is in an organization or project, whose members may be
+ *		any number.
+ *
+ * Whoever has a project can make as many roles and subjects members of it as it
+ * likes, and whoever verifies a key of it, or lists one, reads what the key's
+ * owner is there.  So no more of the members are looked through than are few.
+ * Where there are others, each role that the principal is, or whose privileges it
+ * has, is looked for by itself.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+#include "store/store.h"
+#include "rows/rows.h"
+#include "access/access_internal.h"
+
+/* Entries of the index; so many cost about what looking for a few roles does. */
+#define WALKED_MOST	64
+
+/* What the search for a principal's role in a tenant has come to. */
+typedef struct RoleSearch
+{
+	Oid			role;
+	const text *subject;
+	bool		is_superuser;	/* and not to be one for that */
+	ApikeyRole	enough;			/* more is not looked for */
+	bool		removals;		/* some may have been removed beside their rows */
+	Snapshot	snapshot;
+	List	   *roles;			/* that the principal is, once needed */
+	ApikeyRole	highest;
+} RoleSearch;
+
+/* By which it is told whether the principal is a row's role. */
+static ApikeyIsRole
+is_role(const RoleSearch *search)
+{
+	/* A superuser has the privileges of every role, and is none of them. */
+	return search->is_superuser ? is_member_of_role_nosuper : has_privs_of_role;
+}
+
+/* Does a row make the principal a member, whether or not it is a superuser? */
+static bool
+covers(const RoleSearch *search, const ApikeyRow *row)
+{
+	return apikey_member_covers(row, search->role, search->subject) &&
+		(!search->is_superuser ||
+		 is_role(search) (search->role, apikey_member_oid(row)));
+}
+
+/* Takes a row that makes the principal more than it is; false for another. */
+static bool
+take(RoleSearch *search, const ApikeyRow *row)
+{
+	ApikeyRole	role = apikey_row_role(row, APIKEY_MEMBER_ROLE);
+
+	if (role <= search->highest || !covers(search, row) ||
+		(search->removals &&
+		 apikey_revocation_member_removed(apikey_row_id(row), search->snapshot)))
+		return false;
+	search->highest = role;
+	return true;
+}
+
+static bool
+visit_row(const ApikeyRow *row, void *state)
+{
+	RoleSearch *search = state;
+
+	(void) take(search, row);
+	return search->highest < search->enough;
+}
+
+/* The same of rows that begin with the highest: none after it makes it more. */
+static bool
+visit_descending(const ApikeyRow *row, void *state)
+{
+	RoleSearch *search = state;
+
+	return apikey_row_role(row, APIKEY_MEMBER_ROLE) > search->highest &&
+		!take(search, row);
+}
+
+/* Looks through the first members; false where there may be others that count. */
+static bool
+walk(RoleSearch *search, const pg_uuid_t *organization,
+	 const pg_uuid_t *project, int entries)
+{
+	ScanKeyData keys[2];
+
+	apikey_member_keys(keys, organization, project);
+	apikey_table_walk_among(&apikey_member_table, APIKEY_REL_MEMBER_WHO, keys,
+							lengthof(keys), search->snapshot, &entries,
+							visit_row, search);
+	return entries > 0 || search->highest >= search->enough;
+}
+
+/* Looks for the rows of a role; while subjects are not in use, of any subject. */
+static void
+probe(RoleSearch *search, const pg_uuid_t *organization,
+	  const pg_uuid_t *project, Oid member)
+{
+	ScanKeyData keys[3];
+
+	if (!apikey_principal_subjects_in_use())
+	{
+		apikey_member_keys(keys, organization, project);
+		ScanKeyInit(&keys[2], APIKEY_MEMBER_MEMBER + 1, BTEqualStrategyNumber,
+					F_OIDEQ, ObjectIdGetDatum(member));
+		apikey_table_walk_back(&apikey_member_table, APIKEY_REL_MEMBER_PLACE,
+							   keys, lengthof(keys), search->snapshot,
+							   visit_descending, search);
+		return;
+	}
+	apikey_member_scan_one(organization, project, member, NULL,
+						   search->snapshot, visit_row, search);
+	if (search->subject != NULL)
+		apikey_member_scan_one(organization, project, member, search->subject,
+							   search->snapshot, visit_row, search);
+}
+
+/*
+ * Looks for the principal in an organization itself, or in one of its projects.
+ * Who is very many roles is looked for among as many members before, and in the
+ * tables of 0.1.0, which lack the index, among all.
+ */
+static void
+look_in(RoleSearch *search, const pg_uuid_t *organization,
+		const pg_uuid_t *project)
+{
+	int			entries;
+	ListCell   *cell;
+
+	if (walk(search, organization, project, WALKED_MOST))
+		return;
+	if (search->roles == NIL)
+		search->roles = apikey_roles_of(search->role, is_role(search));
+	entries = apikey_principal_subjects_in_use() || apikey_member_place_read() ?
+		list_length(search->roles) : INT_MAX;
+	if (entries > WALKED_MOST && walk(search, organization, project, entries))
+		return;
+	foreach(cell, search->roles)
+	{
+		if (search->highest < search->enough)
+			probe(search, organization, project, lfirst_oid(cell));
+	}
+}
+
+/*
+ * The higher of both, in one snapshot, so that who is moved from the one to the
+ * other is at no time in neither.
+ */
+static ApikeyRole
+look(RoleSearch *search, const pg_uuid_t *organization,
+	 const pg_uuid_t *project)
+{
+	search->removals = apikey_revocation_any();
+	search->snapshot = apikey_latest_snapshot();
+	look_in(search, organization, NULL);
+	if (project != NULL && search->highest < search->enough)
+		look_in(search, organization, project);
+	UnregisterSnapshot(search->snapshot);
+	list_free(search->roles);
+	return search->highest;
+}
+
+/*
+ * What a principal is in an organization or, where one is given, in a project
+ * of it.  A superuser is an owner everywhere.
+ */
+ApikeyRole
+apikey_member_role(Oid role, const text *subject,
+				   const pg_uuid_t *organization, const pg_uuid_t *project)
+{
+	RoleSearch	search = {
+		.role = role,
+		.subject = subject,
+		.enough = APIKEY_ROLE_OWNER
+	};
+
+	return superuser_arg(role) ? APIKEY_ROLE_OWNER :
+		look(&search, organization, project);
+}
+
+/*
+ * Has somebody made a principal a member of a project or of its organization?
+ * Of a superuser, which is an owner everywhere, that is asked too.
+ */
+bool
+apikey_member_named(Oid role, const text *subject, const ApikeyTenant *tenant)
+{
+	RoleSearch	search = {
+		.role = role,
+		.subject = subject,
+		.is_superuser = superuser_arg(role),
+		.enough = APIKEY_ROLE_DEVELOPER
+	};
+
+	return look(&search, apikey_tenant_organization(tenant),
+				apikey_tenant_project(tenant)) != APIKEY_ROLE_NONE;
+}
