@@ -5,11 +5,15 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
 
-#include "store/store.h"
+#include "store/store_internal.h"
 
 /*
  * Takes a row apart; what its columns point to is the tuple's.  Columns that
@@ -57,6 +61,59 @@ apikey_row_copy(const ApikeyTable *table, const ApikeyRow *row, ApikeyRow *copy)
 		get_typlenbyval(table->columns[i].type, &len, &byval);
 		copy->values[i] = datumCopy(row->values[i], byval, len);
 	}
+}
+
+/* What our own transaction has written is not to be remembered. */
+void
+apikey_table_see_row(HeapTuple tuple)
+{
+	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
+		apikey_changes_not_final();
+}
+
+/*
+ * Takes apart a row that was found, copied into a context unless that is NULL;
+ * false where somebody keeps us from it.
+ */
+static bool
+read_found(const ApikeyTable *table, Relation rel, HeapTuple tuple,
+		   MemoryContext copies, ApikeyRow *row)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	MemoryContext outer;
+
+	if (copies == NULL)
+	{
+		apikey_table_deform(table, tuple, desc, row);
+		return true;
+	}
+	outer = MemoryContextSwitchTo(copies);
+	tuple = apikey_scan_copy(rel, tuple);
+	if (tuple != NULL)
+		apikey_table_take_apart(table, tuple, desc, row);
+	MemoryContextSwitchTo(outer);
+	return tuple != NULL;
+}
+
+/*
+ * Visits a row that a scan has found; false where that ends the scan.  Copies in
+ * a context of their own are given back, each after its visit.
+ */
+bool
+apikey_table_visit_row(const ApikeyTable *table, Relation rel, HeapTuple tuple,
+					   MemoryContext copies, ApikeyVisit visit, void *state)
+{
+	ApikeyRow	row;
+	bool		more;
+
+	CHECK_FOR_INTERRUPTS();
+	apikey_table_see_row(tuple);
+	if (!read_found(table, rel, tuple, copies, &row))
+		return false;
+	more = visit(&row, state);
+	if (copies != NULL && copies != CurrentMemoryContext)
+		MemoryContextReset(copies);
+	return more;
 }
 
 const pg_uuid_t *

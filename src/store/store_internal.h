@@ -108,7 +108,8 @@ extern void apikey_encoding_see(ApikeyRelation table,
 								const struct TupleTableSlot *before,
 								struct TupleTableSlot *row, int count);
 
-/* table.c */
+/* row.c */
+extern void apikey_table_see_row(HeapTuple tuple);
 extern bool apikey_table_visit_row(const ApikeyTable *table, Relation rel,
 								   HeapTuple tuple, MemoryContext copies,
 								   ApikeyVisit visit, void *state);

@@ -202,59 +202,6 @@ see_table(const ApikeyTable *table, Relation rel)
 		apikey_changes_not_final();
 }
 
-/* Nor is a row that our own transaction has written. */
-static void
-see_row(HeapTuple tuple)
-{
-	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
-		apikey_changes_not_final();
-}
-
-/*
- * Takes apart a row that was found, copied into a context unless that is NULL;
- * false where somebody keeps us from it.
- */
-static bool
-read_found(const ApikeyTable *table, Relation rel, HeapTuple tuple,
-		   MemoryContext copies, ApikeyRow *row)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	MemoryContext outer;
-
-	if (copies == NULL)
-	{
-		apikey_table_deform(table, tuple, desc, row);
-		return true;
-	}
-	outer = MemoryContextSwitchTo(copies);
-	tuple = apikey_scan_copy(rel, tuple);
-	if (tuple != NULL)
-		apikey_table_take_apart(table, tuple, desc, row);
-	MemoryContextSwitchTo(outer);
-	return tuple != NULL;
-}
-
-/*
- * Visits a row that a scan has found; false where that ends the scan.  Copies in
- * a context of their own are given back, each after its visit.
- */
-bool
-apikey_table_visit_row(const ApikeyTable *table, Relation rel, HeapTuple tuple,
-					   MemoryContext copies, ApikeyVisit visit, void *state)
-{
-	ApikeyRow	row;
-	bool		more;
-
-	CHECK_FOR_INTERRUPTS();
-	see_row(tuple);
-	if (!read_found(table, rel, tuple, copies, &row))
-		return false;
-	more = visit(&row, state);
-	if (copies != NULL && copies != CurrentMemoryContext)
-		MemoryContextReset(copies);
-	return more;
-}
-
 static void
 visit_rows(const ApikeyTable *table, ApikeyRelation index,
 		   const ScanKeyData *keys, int nkeys, ScanDirection direction,
@@ -416,7 +363,7 @@ apikey_table_find(const ApikeyTable *table, ApikeyRelation index,
 	Snapshot	snapshot = apikey_latest_snapshot();
 
 	visit_rows(table, index, keys, nkeys, ForwardScanDirection, snapshot,
-			   CurrentMemoryContext, find_row, &found);
+			   CurrentMemoryContext, NULL, find_row, &found);
 	UnregisterSnapshot(snapshot);
 	return found.found;
 }
@@ -477,7 +424,7 @@ apikey_table_fetch_hinted(const ApikeyTable *table, const pg_uuid_t *id,
 	see_table(table, rel);
 	if (tuple != NULL)
 	{
-		see_row(tuple);
+		apikey_table_see_row(tuple);
 		apikey_table_take_apart(table, tuple, RelationGetDescr(rel), row);
 	}
 	table_close(rel, NoLock);
