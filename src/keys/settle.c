@@ -25,14 +25,27 @@ typedef struct Beside
 	bool		restored;		/* or it has arrived by replication */
 } Beside;
 
-/* Is there a row beside which it stands? */
+static bool
+note_found(const ApikeyRow *row pg_attribute_unused(), void *found)
+{
+	*(bool *) found = true;
+	return false;
+}
+
+/* Is there a row beside which it stands?  Nothing of it is kept. */
 static bool
 has_row(const Beside *beside)
 {
-	ApikeyRow	row;
+	const ApikeyTable *table = beside->of_member ? &apikey_member_table :
+		&apikey_key_table;
+	Snapshot	snapshot = apikey_latest_snapshot();
+	bool		found = false;
+	ScanKeyData key;
 
-	return apikey_table_fetch_latest(beside->of_member ? &apikey_member_table :
-									 &apikey_key_table, &beside->key, &row);
+	apikey_table_key(&key, &beside->key);
+	apikey_table_walk(table, table->pkey, &key, 1, snapshot, note_found, &found);
+	UnregisterSnapshot(snapshot);
+	return found;
 }
 
 /*
