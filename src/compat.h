@@ -71,6 +71,18 @@ apikey_find_setting(const char *name)
 #define apikey_process_number()	(MyBackendId - 1)
 #endif
 
+/*
+ * Takes a lock until it is released, if that is to be had now; where there is no
+ * memory for one, it is not.
+ */
+#if PG_VERSION_NUM >= 180000
+#define apikey_lock_now(tag, mode) \
+	LockAcquireExtended(tag, mode, true, true, false, NULL, false)
+#else
+#define apikey_lock_now(tag, mode) \
+	LockAcquireExtended(tag, mode, true, true, false, NULL)
+#endif
+
 /* What a relation is stored in. */
 #if PG_VERSION_NUM >= 160000
 #define apikey_relation_file(rel)	((rel)->rd_locator)

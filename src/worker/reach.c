@@ -16,6 +16,7 @@
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "worker/worker_internal.h"
 
 #define LOOK_AGAIN	(200 * INT64CONST(1000))	/* at one that is locked */
@@ -55,14 +56,17 @@ enter_rest(Oid database)
 	return rest;
 }
 
-/* Has somebody a database locked, or waits for that? */
+/*
+ * Has somebody a database locked, or waits for that, or is the server's table of
+ * locks full?
+ */
 static bool
 is_locked(Oid database)
 {
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);
-	if (LockAcquire(&tag, RowExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+	if (apikey_lock_now(&tag, RowExclusiveLock) == LOCKACQUIRE_NOT_AVAIL)
 		return true;
 	(void) LockRelease(&tag, RowExclusiveLock, true);
 	return false;
