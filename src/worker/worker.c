@@ -30,10 +30,8 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/extension.h"
-#include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -46,7 +44,6 @@
 #include "compat.h"
 #include "store/store.h"
 #include "memory/memory.h"
-#include "rows/rows.h"
 #include "events/events.h"
 #include "usage/usage.h"
 #include "credits/credits.h"
@@ -59,92 +56,6 @@
 static ApikeySeat *my_seat = NULL;
 static uint32 my_number = 0;
 static TimestampTz end_of_turn = DT_NOEND;
-
-/* What the server is configured with, whatever a database says, and since when. */
-static int	server_commit = SYNCHRONOUS_COMMIT_ON;
-static TimestampTz configured_at = 0;
-
-/*
- * It is who it came as, and does what it does in nobody's name: whatever role,
- * session's role or subject a database's owner has set for every session there.
- */
-static void
-be_oneself(void)
-{
-	StartTransactionCommand();
-	SetConfigOption("session_authorization",
-					GetUserNameFromId(BOOTSTRAP_SUPERUSERID, false),
-					PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
-	CommitTransactionCommand();
-	apikey_principal_be_nobody();
-}
-
-/*
- * What a user or database has set must not stand in the way, nor a lock that
- * somebody holds, of the databases that come after: what is not done is done
- * the next time.  Other settings that a database's owner can change are about
- * queries, texts and clients, of which a worker has none.
- */
-void
-apikey_worker_set_defaults(void)
-{
-	static const char *const settings[][2] = {
-		{"exit_on_error", "off"},
-		{"intervalstyle", "postgres"},	/* an event may tell of one */
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_read_only", "off"},
-		{"lock_timeout", "100ms"},
-		{"statement_timeout", "0"},
-		{"transaction_timeout", "0"}
-	};
-
-	for (int i = 0; i < (int) lengthof(settings); i++)
-	{
-		/* One of them is of PostgreSQL 17. */
-		if (GetConfigOption(settings[i][0], true, false) != NULL)
-			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
-							PGC_S_OVERRIDE);
-	}
-	be_oneself();
-}
-
-/* Before there is a database that may say something else. */
-static void
-take_configuration(void)
-{
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
-	server_commit = synchronous_commit;
-	configured_at = PgReloadTime;
-}
-
-/*
- * What a commit waits for.  A lease is spent as soon as it is committed: a crash
- * must not undo it, nor a failover where the server waits for its standbys.  That
- * one of them has it on disk is enough for that, and no query there can hold it
- * up, as it can what is to be applied.  A database may have less waited for, but
- * not more: there is one worker that flushes, for all of them, and what a wait
- * for a standby takes nothing bounds.
- */
-static void
-set_commit(void)
-{
-	static const char *const names[] = {
-		[SYNCHRONOUS_COMMIT_LOCAL_FLUSH] = "local",
-		[SYNCHRONOUS_COMMIT_REMOTE_WRITE] = "remote_write",
-		[SYNCHRONOUS_COMMIT_REMOTE_FLUSH] = "on"
-	};
-	int			level = Min(synchronous_commit, server_commit);
-
-	level = Min(Max(level, SYNCHRONOUS_COMMIT_LOCAL_FLUSH),
-				SYNCHRONOUS_COMMIT_REMOTE_FLUSH);
-	SetConfigOption("synchronous_commit", names[level], PGC_SUSET,
-					PGC_S_OVERRIDE);
-}
 
 /*
  * Each database that can be connected to is to be visited.  One that has gone
@@ -207,11 +118,10 @@ static bool
 must_leave(void)
 {
 	bool		over = GetCurrentTimestamp() >= end_of_turn;
-	bool		must;
+	bool		must = ShutdownRequestPending || apikey_worker_configured_anew();
 
 	SpinLockAcquire(&apikey_seats->mutex);
-	must = ShutdownRequestPending || PgReloadTime != configured_at ||
-		apikey_seats->others_wait ||
+	must |= apikey_seats->others_wait ||
 		(apikey_seats->others_flush && over);
 	SpinLockRelease(&apikey_seats->mutex);
 	return must || apikey_worker_database_wanted();
@@ -375,7 +285,7 @@ static void
 work(void)
 {
 	apikey_worker_set_defaults();
-	set_commit();
+	apikey_worker_set_commit();
 	if (!apikey_worker_extension_here())
 	{
 		ApikeyRound round = round_here();
@@ -480,7 +390,7 @@ apikey_flush_main(Datum arg)
 	if (!wait_for_call())
 		proc_exit(0);
 
-	take_configuration();
+	apikey_worker_take_configuration();
 	/* It may have to wait for somebody who changes the database. */
 	pqsignal(SIGTERM, die);
 	if (!OidIsValid(my_seat->database))

@@ -58,8 +58,13 @@ extern bool apikey_stage_all_through(const ApikeyRound *round);
 /* resident.c */
 extern PGDLLEXPORT void apikey_resident_main(Datum arg);
 
-/* worker.c */
+/* configuration.c */
+extern void apikey_worker_take_configuration(void);
+extern bool apikey_worker_configured_anew(void);
 extern void apikey_worker_set_defaults(void);
+extern void apikey_worker_set_commit(void);
+
+/* worker.c */
 extern bool apikey_worker_extension_here(void);
 extern bool apikey_worker_database_wanted(void);
 extern void apikey_worker_forget_this(void);
