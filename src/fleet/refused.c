@@ -189,9 +189,6 @@ apikey_report_refused(ApikeyLink *link, ApikeyBatch *batch,
 		strlcpy(link->sweep.reason, reason, sizeof(link->sweep.reason));
 		return APIKEY_REPORT_AGAIN;
 	}
-	/* Who has joined anew has to join again: the number tells what was taken. */
-	if (strcmp(code, "55000") == 0)
-		link->joined = false;
 	apikey_link_refused(link, reason);
 	return APIKEY_REPORT_REFUSED;
 }

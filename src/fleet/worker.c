@@ -178,9 +178,11 @@ report(ApikeyLink *link)
 		link->report_at = 0;
 		return;
 	}
-	if (apikey_link_known(link) &&
-		!(apikey_link_return(link, false) && apikey_link_renew(link)))
+	if (!(apikey_link_return(link, false) && apikey_link_renew(link)))
 		return;
+	/* Is that the primary still, and this server who it was?  It joins anew first. */
+	if (end == APIKEY_REPORT_REFUSED)
+		link->joined = false;
 	link->report_at = end == APIKEY_REPORT_MORE ? 0 : apikey_tick() +
 		(ApikeyTick) Max(report_interval(), link->again) * 1000;
 }
@@ -286,7 +288,7 @@ return_all(void)
 	}
 	for (int i = 0; i < link_count; i++)
 	{
-		if (links[i].conn != NULL || !apikey_link_owes(&links[i]))
+		if (apikey_link_known(&links[i]) || !apikey_link_owes(&links[i]))
 			continue;
 		if (apikey_link_open(&links[i]) && apikey_link_join(&links[i]))
 			(void) apikey_link_return(&links[i], true);

@@ -148,6 +148,8 @@ $locks->quit;
 $uses += @beside;
 $used->('shop', 'and what was used there is counted once the table is free');
 
+cmp_ok($primary->safe_psql($_, 'SELECT count(*) FROM apikey_server_lease'), '>', 0, "leased: $_") for @databases, @more;
+
 # Databases whose reports the primary does not take keep no other from reporting, and
 # are leased what they spend; what they have to tell waits.
 my @refused = @more[ 0 .. 7 ];
@@ -173,7 +175,6 @@ $use_once->('beside eight databases whose reports are refused another one report
 $primary->safe_psql($_, 'GRANT EXECUTE ON FUNCTION apikey_server_report TO fleet') for @refused;
 ok($primary->poll_query_until($_, q{SELECT use_count = 1 FROM apikeys WHERE name = 'told'}), "and $_ once its reports are taken") for @refused;
 
-cmp_ok($primary->safe_psql($_, 'SELECT count(*) FROM apikey_server_lease'), '>', 0, "leased: $_") for @databases, @more;
 $standby->stop;
 is($primary->safe_psql($_, 'SELECT count(*) FROM apikey_server_lease'), '0', "returned: $_") for @databases, @more;
 unlike(slurp_file($standby->logfile), qr/terminated by signal|terminating connection because/, 'no process has crashed');
