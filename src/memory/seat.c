@@ -210,3 +210,55 @@ apikey_seat_flush(void)
 			number = ask_for_flush();
 	}
 }
+
+/* For the worker */
+
+/*
+ * The round for those who wait in apikey_flush() here: the one that is under way,
+ * or else a new one, for all of them; its number is 0 where nobody waits.
+ */
+ApikeyRound
+apikey_seat_round(void)
+{
+	ApikeyRound result = {0};
+
+	SpinLockAcquire(&apikey_seats->mutex);
+	for (int i = 0; i < APIKEY_FLUSH_REQUESTS; i++)
+	{
+		ApikeyFlushRequest *request = &apikey_seats->requests[i];
+
+		if (request->database != MyDatabaseId || request->asked <= request->done)
+			continue;
+		if (request->round.number == 0)
+		{
+			request->round.number = ++apikey_seats->rounds;
+			request->round.requests = request->asked;
+			request->round.through = 0;
+		}
+		result = request->round;
+	}
+	SpinLockRelease(&apikey_seats->mutex);
+	return result;
+}
+
+/* A turn is over: so far the round is and, where that is all, its requests are. */
+void
+apikey_seat_end_turn(const ApikeyRound *round, bool all)
+{
+	SpinLockAcquire(&apikey_seats->mutex);
+	for (int i = 0; i < APIKEY_FLUSH_REQUESTS && round->number != 0; i++)
+	{
+		ApikeyFlushRequest *request = &apikey_seats->requests[i];
+
+		if (request->database != MyDatabaseId ||
+			request->round.number != round->number)
+			continue;
+		request->round.through = round->through;
+		if (all)
+		{
+			request->done = Max(request->done, round->requests);
+			request->round.number = 0;
+		}
+	}
+	SpinLockRelease(&apikey_seats->mutex);
+}

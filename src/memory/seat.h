@@ -84,5 +84,7 @@ extern void apikey_seat_describe_worker(struct BackgroundWorker *worker,
 										uint32 number);
 extern void apikey_seat_await_flush(bool at_hand, TimestampTz *since);
 extern void apikey_seat_flush(void);
+extern ApikeyRound apikey_seat_round(void);
+extern void apikey_seat_end_turn(const ApikeyRound *round, bool all);
 
 #endif							/* APIKEY_SEAT_H */

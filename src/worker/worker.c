@@ -127,55 +127,14 @@ must_leave(void)
 	return must || apikey_worker_database_wanted();
 }
 
-/*
- * The round for those who wait in apikey_flush() here: the one that is under way,
- * or else a new one, for all of them; its number is 0 where nobody waits.
- */
-static ApikeyRound
-round_here(void)
-{
-	ApikeyRound result = {0};
-
-	SpinLockAcquire(&apikey_seats->mutex);
-	for (int i = 0; i < APIKEY_FLUSH_REQUESTS; i++)
-	{
-		ApikeyFlushRequest *request = &apikey_seats->requests[i];
-
-		if (request->database != MyDatabaseId || request->asked <= request->done)
-			continue;
-		if (request->round.number == 0)
-		{
-			request->round.number = ++apikey_seats->rounds;
-			request->round.requests = request->asked;
-			request->round.through = 0;
-		}
-		result = request->round;
-	}
-	SpinLockRelease(&apikey_seats->mutex);
-	return result;
-}
-
-/* A turn is over: so far the round is and, where that is all, its requests are. */
+/* A turn is over, and all of the round may be. */
 static void
 end_flush(bool more, const ApikeyRound *round, bool all)
 {
+	apikey_seat_end_turn(round, all);
 	SpinLockAcquire(&apikey_seats->mutex);
 	my_seat->flush = false;
 	my_seat->more = more;
-	for (int i = 0; i < APIKEY_FLUSH_REQUESTS && round->number != 0; i++)
-	{
-		ApikeyFlushRequest *request = &apikey_seats->requests[i];
-
-		if (request->database != MyDatabaseId ||
-			request->round.number != round->number)
-			continue;
-		request->round.through = round->through;
-		if (all)
-		{
-			request->done = Max(request->done, round->requests);
-			request->round.number = 0;
-		}
-	}
 	SpinLockRelease(&apikey_seats->mutex);
 	apikey_seat_wake_launcher();
 }
@@ -203,7 +162,7 @@ leave_between(void)
 static void
 do_all(void)
 {
-	ApikeyRound round = round_here();
+	ApikeyRound round = apikey_seat_round();
 	uint32		turn = next_turn();
 	bool		more;
 
@@ -288,7 +247,7 @@ work(void)
 	apikey_worker_set_commit();
 	if (!apikey_worker_extension_here())
 	{
-		ApikeyRound round = round_here();
+		ApikeyRound round = apikey_seat_round();
 
 		apikey_worker_forget_this();
 		end_flush(false, &round, true);
