@@ -199,7 +199,9 @@ settle_spend(void *noted, ApikeyEnd end)
 	{
 		lease->left_at = 0;
 		lease->changes++;
-		lease->low_told = lease->exhausted_told = false;
+		/* What has been told in this period stays so, whatever is given back. */
+		if (spend->back == 0)
+			lease->low_told = lease->exhausted_told = false;
 	}
 	SpinLockRelease(&slot->mutex);
 }

@@ -3,7 +3,8 @@
  *		The list of what is to be told of limits: that one is low or exhausted,
  *		and what charges were dropped.
  *
- * It is in shared memory, and the worker tells what stands on it: see mark_tell.c.
+ * It is in shared memory, and the worker tells what stands on it, once: see
+ * mark_tell.c.
  * What finds no room on it is marked again by the next verification; a charge that
  * finds none is refused, so that nothing is dropped without an event.
  *
@@ -31,6 +32,7 @@ typedef struct Place
 	ApikeyMark	mark;
 	Oid			role;			/* the key is charged to it; invalid: unknown */
 	uint64		kept;			/* for a charge that has not been committed */
+	bool		telling;		/* the worker has begun to tell it */
 } Place;
 
 typedef struct Shared
@@ -88,17 +90,41 @@ take_place(const ApikeyMark *mark, Oid role, bool bounded)
 	place->mark = *mark;
 	place->role = role;
 	place->kept = 0;
+	place->telling = false;
 	return place;
 }
 
-/* Puts a mark on the list; false where it finds no room. */
+/*
+ * Does the same stand on the list, to be told yet?  What charges have dropped is
+ * never the same.  The lock is held.
+ */
+static bool
+on_list(const ApikeyMark *mark)
+{
+	for (int i = 0; i < shared->count && mark->kind != APIKEY_MARK_OVERDRAWN; i++)
+	{
+		const Place *place = &shared->places[i];
+
+		if (place->kept == 0 && !place->telling &&
+			place->mark.database == mark->database &&
+			place->mark.kind == mark->kind &&
+			memcmp(&place->mark.limit, &mark->limit, sizeof(pg_uuid_t)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Puts a mark on the list, unless it stands there; false where it finds no room.
+ * It is put beside one that is being told: that may have been found not so.
+ */
 bool
 apikey_mark_put(const ApikeyMark *mark, Oid role, bool bounded)
 {
 	bool		room;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	room = take_place(mark, role, bounded) != NULL;
+	room = on_list(mark) || take_place(mark, role, bounded) != NULL;
 	LWLockRelease(shared->lock);
 	return room;
 }
@@ -205,22 +231,6 @@ apikey_mark_databases(void)
 	return databases;
 }
 
-/* Does the same stand on the list?  The lock is held. */
-static bool
-on_list(const ApikeyMark *mark)
-{
-	for (int i = 0; i < shared->count; i++)
-	{
-		const Place *place = &shared->places[i];
-
-		if (place->kept == 0 && place->mark.database == mark->database &&
-			place->mark.kind == mark->kind &&
-			memcmp(&place->mark.limit, &mark->limit, sizeof(pg_uuid_t)) == 0)
-			return true;
-	}
-	return false;
-}
-
 /*
  * Takes so many marks of a database, the first, off the list, but for those of
  * which it is said that they are to be told later: they stand behind all others
@@ -252,6 +262,7 @@ apikey_mark_remove(Oid database, int count, const bool *later)
 	shared->count = kept;
 	for (int i = 0; i < stays_count; i++)
 	{
+		stays[i].telling = false;
 		if (!on_list(&stays[i].mark))
 			shared->places[shared->count++] = stays[i];
 	}
@@ -280,18 +291,21 @@ apikey_mark_count(Oid database)
 	return count;
 }
 
-/* Copies out the first marks of a database. */
+/* Copies out the first marks of a database, which are told here, or elsewhere. */
 int
-apikey_mark_collect(Oid database, ApikeyMark *marks, int most)
+apikey_mark_collect(Oid database, ApikeyMark *marks, int most, bool here)
 {
 	int			count = 0;
 
-	LWLockAcquire(shared->lock, LW_SHARED);
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < shared->count && count < most; i++)
 	{
-		if (shared->places[i].mark.database == database &&
-			shared->places[i].kept == 0)
-			marks[count++] = shared->places[i].mark;
+		Place	   *place = &shared->places[i];
+
+		if (place->mark.database != database || place->kept != 0)
+			continue;
+		place->telling = here;
+		marks[count++] = place->mark;
 	}
 	LWLockRelease(shared->lock);
 	return count;
@@ -305,7 +319,7 @@ bool
 apikey_mark_move(ApikeyBatch *batch)
 {
 	batch->mark_count = apikey_mark_collect(batch->database, batch->marks,
-											APIKEY_BATCH_MARKS);
+											APIKEY_BATCH_MARKS, false);
 	apikey_mark_remove(batch->database, batch->mark_count, NULL);
 	return batch->mark_count == APIKEY_BATCH_MARKS;
 }

@@ -18,7 +18,8 @@ extern void apikey_mark_release(uint64 number);
 extern void apikey_mark_overdrawn(uint64 number, const pg_uuid_t *limit,
 								  const pg_uuid_t *key, int64 dropped);
 extern int	apikey_mark_count(Oid database);
-extern int	apikey_mark_collect(Oid database, ApikeyMark *marks, int most);
+extern int	apikey_mark_collect(Oid database, ApikeyMark *marks, int most,
+								bool here);
 extern void apikey_mark_remove(Oid database, int count, const bool *later);
 extern void apikey_mark_drop(Oid database);
 

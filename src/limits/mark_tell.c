@@ -213,7 +213,7 @@ apikey_mark_tell(bool first, int *left)
 	if (first)
 		*left = apikey_mark_count(MyDatabaseId);
 	count = apikey_mark_collect(MyDatabaseId, marks,
-								Min(*left, APIKEY_MARKS_AT_ONCE));
+								Min(*left, APIKEY_MARKS_AT_ONCE), true);
 	*left -= count;
 	if (count == 0)
 		return false;

@@ -277,6 +277,56 @@ is(sql('mallory', "SELECT code FROM apikey_verify('$quota')"), 'exhausted', 'onc
 is(events('limit_exhausted', 'mallory-quota-1'), 1, 'it is told');
 $open->quit;
 
+# Who has a key's text has it told low again and again: one place is enough for that.
+$node->safe_psql('postgres', 'CREATE ROLE rita; CREATE ROLE carl');
+make_keys('rita', 'again', 1, 'credits => NULL');
+make_keys('rita', 'other', 1, 'credits => NULL');
+my ($again, $again_id) = split /\|/, $node->safe_psql('postgres', q{SELECT text, apikey_id(text) FROM key WHERE owner = 'rita' AND kind = 'again'});
+my ($unlike, $unlike_id) = split /\|/, $node->safe_psql('postgres', q{SELECT text, apikey_id(text) FROM key WHERE owner = 'rita' AND kind = 'other'});
+sql('rita', "SELECT apikey_limit_set('requests', 100, '1 day', 'quota', key => '$again_id')",
+	map { "SELECT apikey_limit_set('$_', 10, '1 day', 'quota', key => '$unlike_id')" } 'tokens', 'words');
+my $spent = 0;
+for (1 .. 20)
+{
+	$spent += sql('carl', "SELECT count(*) FROM generate_series(1, 85 - $spent) i, apikey_verify('$again' || repeat('', i), owner => 'rita') WHERE valid");
+	last if $spent == 85;
+}
+is($spent, 85, 'a quota of which 15 are left');
+flush();
+my $given = $node->safe_psql('postgres', qq{SET ROLE carl;
+	DO \$\$ DECLARE ok bool; n int := 0; BEGIN
+		FOR i IN 1 .. 2000 LOOP
+			SELECT valid INTO ok FROM apikey_verify('$again' || repeat('', i), owner => 'rita');
+			COMMIT;
+			IF ok THEN
+				BEGIN
+					PERFORM apikey_charge('$again_id', '{"requests": -1}', owner => 'rita');
+					n := n + 1;
+				EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
+				END;
+				COMMIT;
+			END IF;
+		END LOOP;
+		PERFORM set_config('my.n', n::text, false);
+		END \$\$;
+	SELECT current_setting('my.n')});
+cmp_ok($given, '>', 1400, "spent and given back: $given times");
+my $refused;
+for (1 .. 20)
+{
+	my ($rc, $out, $err) = $node->psql('postgres', qq{SET ROLE rita; SELECT apikey_charge('$unlike_id', '{"tokens": 1000}')});
+	$refused = $err;
+	last if $err !~ /cannot charge/;
+}
+is($refused, '', 'its maker charges another key meanwhile');
+for (1 .. 20)
+{
+	last if sql('rita', qq{SELECT code FROM apikey_verify('$unlike', cost => 0, costs => '{"words": 10}')}) eq 'valid';
+}
+is(events('limit_low', 'rita-again-1'), 1, 'it is told once');
+is(events('overdrawn', 'rita-other-1'), 1, 'what was dropped is told');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM apikey_events WHERE event = 'limit_exhausted' AND detail->>'unit' = 'words'}), 1, 'and so is another limit');
+
 note 'Notices.';
 my $listener = $node->background_psql('postgres');
 $listener->query_safe('LISTEN apikey');
