@@ -202,7 +202,7 @@ extern const char *apikey_intact_problem(void);
 extern void apikey_intact_require_columns(Relation rel,
 										  const ApikeyTable *table);
 
-/* lock.c */
+/* index.c */
 extern Relation apikey_index_open(Relation rel, ApikeyRelation index);
 
 /* table.c */
@@ -284,6 +284,8 @@ extern void apikey_wait_else(ApikeyWork run, void *work, ApikeyRefusal refuse,
 							 const void *about);
 extern void apikey_wait_bounded(const char *table, ApikeyWork run, void *work);
 extern void apikey_wait(const char *table, TransactionId other);
+
+/* claim.c */
 extern void apikey_claim(const ApikeyTable *table, Oid number, uint16 part);
 extern void apikey_claim_end(const ApikeyTable *table, Oid number,
 							 uint16 part);
