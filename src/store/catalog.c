@@ -80,18 +80,23 @@ catalog_invalidate_schema(Datum arg, int cacheid pg_attribute_unused(),
 /*
  * The OID of an extension, its schema and, unless that is NULL, its version, in
  * one look at a catalog of which nothing is cached, and which is so small that
- * to open its index costs more; invalid for one that is not there.
+ * to open its index costs more; invalid for one that is not there, or for whoever
+ * reads leniently where somebody keeps us from that.
  */
 Oid
 apikey_extension_find(const char *name, Oid *schema, char **version)
 {
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Relation	rel;
 	Oid			extension = InvalidOid;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	bool		isnull;
 
+	if (!apikey_relation_lock("pg_extension", ExtensionRelationId,
+							  AccessShareLock))
+		return InvalidOid;
+	rel = table_open(ExtensionRelationId, NoLock);
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
 				F_NAMEEQ, CStringGetDatum(name));
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
@@ -189,10 +194,13 @@ catalog_find(ApikeyRelation relation)
 			refuse_not_ours(name);
 		return relid;
 	}
+	if (!apikey_dependencies_lock())
+		return InvalidOid;
 	if (!apikey_catalog_owned(relation,
 							  getExtensionOfObject(RelationRelationId, relid),
 							  catalog_owner(relid)))
 		refuse_not_ours(name);
+	apikey_dependencies_unlock();
 	apikey_catalog_require_local(relid);
 	return relid;
 }

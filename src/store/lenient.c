@@ -111,6 +111,13 @@ apikey_lenient_miss_held(const char *name)
 	return miss(name, true);
 }
 
+/* Was something missed, of what is being read leniently? */
+bool
+apikey_lenient_missed(void)
+{
+	return lenient && missing;
+}
+
 /*
  * Runs a work that reads, and writes nothing.  Returns what was not there, or
  * not as the extension makes it, or *locked by somebody; NULL where all was.

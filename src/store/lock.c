@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_depend.h"
 #include "miscadmin.h"
 #include "replication/logicalworker.h"
 #include "storage/lmgr.h"
@@ -135,4 +136,27 @@ apikey_relation_lock(const char *name, Oid relid, LOCKMODE mode)
 {
 	return ConditionalLockRelationOid(relid, mode) ||
 		lock_kept(&(Wanted) {name, relid, mode});
+}
+
+/*
+ * Locks what PostgreSQL reads to tell which extension a relation belongs to; false
+ * for whoever reads leniently where somebody keeps us from it.
+ */
+bool
+apikey_dependencies_lock(void)
+{
+	if (!apikey_relation_lock("pg_depend", DependRelationId, AccessShareLock))
+		return false;
+	if (apikey_relation_lock("pg_depend", DependDependerIndexId,
+							 AccessShareLock))
+		return true;
+	UnlockRelationOid(DependRelationId, AccessShareLock);
+	return false;
+}
+
+void
+apikey_dependencies_unlock(void)
+{
+	UnlockRelationOid(DependDependerIndexId, AccessShareLock);
+	UnlockRelationOid(DependRelationId, AccessShareLock);
 }

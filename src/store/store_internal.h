@@ -61,6 +61,8 @@ extern bool apikey_verifying(void);
 
 /* lock.c */
 extern bool apikey_relation_lock(const char *name, Oid relid, LOCKMODE mode);
+extern bool apikey_dependencies_lock(void);
+extern void apikey_dependencies_unlock(void);
 
 /* Who it was before the tables' owner. */
 typedef struct ApikeyOwnerScope

@@ -126,15 +126,22 @@ find_extension(ApikeyScan *scan)
 	return InvalidOid;
 }
 
-/* Marks the tables that belong to the extension. */
-static void
+/*
+ * Marks the tables that belong to the extension; false for whoever reads leniently
+ * where somebody keeps us from that.
+ */
+static bool
 read_members(Survey *survey)
 {
-	Relation	rel = table_open(DependRelationId, AccessShareLock);
-	Relation	index = index_open(DependDependerIndexId, AccessShareLock);
+	Relation	rel;
+	Relation	index;
 	ScanKeyData keys[2];
 	ApikeyScan	scan;
 
+	if (!apikey_dependencies_lock())
+		return false;
+	rel = table_open(DependRelationId, NoLock);
+	index = index_open(DependDependerIndexId, NoLock);
 	ScanKeyInit(&keys[0], Anum_pg_depend_classid, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(RelationRelationId));
 	ScanKeyInit(&keys[1], Anum_pg_depend_objid, BTEqualStrategyNumber,
@@ -152,8 +159,10 @@ read_members(Survey *survey)
 											   survey->owners[i]);
 	}
 	apikey_scan_end(&scan);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
+	apikey_dependencies_unlock();
+	return true;
 }
 
 /* The OIDs of all indexes, in their order; how many. */
@@ -235,9 +244,8 @@ look(Survey *survey, uint64 *generation)
 
 		*generation = apikey_catalog()->generation;
 		memset(survey, 0, sizeof(*survey));
-		if (!read_names(survey))
+		if (!read_names(survey) || !read_members(survey))
 			return false;
-		read_members(survey);
 		read_indexes(survey);
 		for (int i = 0; i < APIKEY_RELATIONS; i++)
 		{

@@ -93,6 +93,7 @@ extern ApikeyTransactionPart apikey_verification_transaction;
 extern void apikey_verification_begin(void);
 extern void apikey_verification_end(void);
 extern TimestampTz apikey_verification_until(void);
+extern bool apikey_lenient_missed(void);
 extern const char *apikey_lenient_read(ApikeyWork run, void *work, bool *locked);
 extern bool apikey_lenient_try(ApikeyWork run, void *work);
 

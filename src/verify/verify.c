@@ -25,7 +25,7 @@
 
 /*
  * Can it not be decided now whether there is a key of some text, or what it is
- * good for?  Tells the log why.
+ * good for?  Tells the log why, but for what is missed: whoever reads tells that.
  */
 static bool
 undecidable(void)
@@ -39,9 +39,10 @@ undecidable(void)
 	}
 	if (apikey_stale())
 	{
-		apikey_complain(APIKEY_COMPLAINT_STALE,
-						"It is not known here what the primary had committed %d ms ago.",
-						apikey_max_staleness);
+		if (!apikey_lenient_missed())
+			apikey_complain(APIKEY_COMPLAINT_STALE,
+							"It is not known here what the primary had committed %d ms ago.",
+							apikey_max_staleness);
 		return true;
 	}
 	if (apikey_latest_hidden())
@@ -51,7 +52,7 @@ undecidable(void)
 		return true;
 	}
 	missing = apikey_intact_problem();
-	if (missing != NULL)
+	if (missing != NULL && !apikey_lenient_missed())
 		apikey_complain(APIKEY_COMPLAINT_TABLES,
 						"The index \"%s\" does not exist.", missing);
 	return missing != NULL;

@@ -79,9 +79,10 @@ $_->query_safe('SET ROLE eve') for $holder, $queue;
 sub keep_from
 {
 	my ($relation, $hold) = @_;
+	$relation = "auth.$relation" if $relation !~ /^pg_/;
 	$holder->query_safe('BEGIN');
-	$holder->query_safe($hold // "PREPARE held AS SELECT 1 FROM auth.$relation");
-	$queue->query_until(qr/queued/, "\\echo queued\nCREATE RULE r AS ON UPDATE TO auth.$relation DO ALSO NOTHING;\n");
+	$holder->query_safe($hold // "PREPARE held AS SELECT 1 FROM $relation");
+	$queue->query_until(qr/queued/, "\\echo queued\nCREATE RULE r AS ON UPDATE TO $relation DO ALSO NOTHING;\n");
 	ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE pid = $queue_pid AND NOT granted"), "$relation: queued for");
 }
 
@@ -197,7 +198,19 @@ is_soon($_, qr/^valid$/, 'of what is not beside it') for calls('', $verify);
 $superuser->query_safe('COMMIT');
 is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', verify_of($long));
 
-is(sql(q{SELECT count(*) FROM pg_rules WHERE schemaname = 'auth' AND rulename = 'r'}), 0, 'nothing of all that was allowed');
+# Catalogs of the server's that no statement reads, but we do, where nothing is known yet.
+my $bounded = "SET statement_timeout = '30s';";
+for my $catalog ('pg_extension', 'pg_depend')
+{
+	is($warm->query_safe($verify), 'valid', "$catalog: warm");
+	keep_from($catalog);
+	is_soon($_, qr/^unavailable$/, "$catalog: a verification") for calls($bounded, $verify);
+	is_refused($_, $catalog, "$catalog: a change") for calls($bounded, $changes[0]);
+	is($warm->query_safe($verify), 'valid', "$catalog: what is remembered");
+	let_go();
+}
+is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', $verify);
+is(sql(q{SELECT count(*) FROM pg_rules WHERE rulename = 'r'}), 0, 'nothing of all that was allowed');
 $_->quit for $holder, $queue, $warm, $waiter, $superuser;
 $node->stop;
 done_testing();
