@@ -73,6 +73,7 @@ static const ApikeyMemoryPart *const memory_parts[] = {
 	&apikey_batch_memory,
 	&apikey_asker_memory,
 	&apikey_fleet_memory,
+	&apikey_subscription_memory,
 	&apikey_fresh_memory,
 	&apikey_lifetime_memory,
 	&apikey_rehash_memory,

@@ -108,13 +108,18 @@ set_wanted(Asking *asking, int64 wanted, bool overdrawing)
 	LWLockRelease(lock);
 }
 
-/* Calls who may answer: a member's worker, or one of our own. */
+/*
+ * Calls who may answer: a member's worker, or one of our own; both where it is
+ * not told which.
+ */
 static void
 call_worker(void)
 {
-	if (apikey_fleet_member())
+	ApikeyAnswer member = apikey_fleet_member_now();
+
+	if (member != APIKEY_ANSWER_NO)
 		apikey_fleet_wake();
-	else
+	if (member != APIKEY_ANSWER_YES)
 		apikey_seat_call(MyDatabaseId);
 }
 
@@ -122,9 +127,12 @@ call_worker(void)
 bool
 apikey_lease_answerable(void)
 {
-	if (apikey_fleet_member())
-		return apikey_fleet_connected(MyDatabaseId);
-	return !RecoveryInProgress() && apikey_seat_at_hand();
+	ApikeyAnswer member = apikey_fleet_member_now();
+
+	if (member != APIKEY_ANSWER_NO && apikey_fleet_connected(MyDatabaseId))
+		return true;
+	return member != APIKEY_ANSWER_YES && !RecoveryInProgress() &&
+		apikey_seat_at_hand();
 }
 
 /*

@@ -14,7 +14,6 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "catalog/pg_database.h"
-#include "catalog/pg_subscription.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -25,6 +24,7 @@
 #include "fleet/wire.h"
 
 #define LISTED_EVERY	(10 * USECS_PER_SEC)
+#define LISTED_AGAIN	USECS_PER_SEC	/* where not all could be read */
 
 static ApikeyFleetDatabase *databases = NULL;
 static int	database_count = 0;
@@ -58,13 +58,27 @@ add_database(const FormData_pg_database *database)
 	database_count++;
 }
 
-static void
-list_databases(void)
+/*
+ * Lists them anew, and forgets those that are gone; false where somebody keeps us
+ * from that.
+ */
+static bool
+list_databases(const List *reported)
 {
-	Relation	rel = table_open(DatabaseRelationId, AccessShareLock);
+	Relation	rel;
 	TableScanDesc scan;
 	HeapTuple	tuple;
 
+	if (!apikey_system_lock("pg_database", DatabaseRelationId, false))
+		return false;
+	if (!apikey_system_lock("pg_database", DatabaseOidIndexId, false))
+	{
+		apikey_system_unlock(DatabaseRelationId);
+		return false;
+	}
+	apikey_memory_forget_gone(reported);
+	apikey_system_unlock(DatabaseOidIndexId);
+	rel = table_open(DatabaseRelationId, NoLock);
 	database_count = 0;
 	scan = table_beginscan_catalog(rel, 0, NULL);
 	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
@@ -78,24 +92,28 @@ list_databases(void)
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return true;
 }
 
-static void
+/* Marks those that subscribe; where somebody keeps us from that, as before. */
+static bool
 mark_subscribers(void)
 {
-	Relation	rel = table_open(SubscriptionRelationId, AccessShareLock);
-	TableScanDesc scan = table_beginscan_catalog(rel, 0, NULL);
-	HeapTuple	tuple;
+	static List *subscribing = NIL;
+	List	   *read;
+	bool		told = apikey_subscription_read(false, &read);
 
-	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	if (told)
 	{
-		Form_pg_subscription subscription = (Form_pg_subscription) GETSTRUCT(tuple);
+		MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
 
-		for (int i = 0; i < database_count; i++)
-			databases[i].subscribed |= databases[i].oid == subscription->subdbid;
+		list_free(subscribing);
+		subscribing = list_copy(read);
+		MemoryContextSwitchTo(context);
 	}
-	table_endscan(scan);
-	table_close(rel, AccessShareLock);
+	for (int i = 0; i < database_count; i++)
+		databases[i].subscribed = list_member_oid(subscribing, databases[i].oid);
+	return told;
 }
 
 /*
@@ -111,13 +129,12 @@ apikey_target_list(void)
 
 	if (apikey_tick() < list_at)
 		return false;
-	list_at = apikey_tick() + LISTED_EVERY;
+	list_at = apikey_tick() + LISTED_AGAIN;
 	reported = apikey_batch_databases();
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
-	apikey_memory_forget_gone(reported);
-	list_databases();
-	mark_subscribers();
+	if (list_databases(reported) && mark_subscribers())
+		list_at = apikey_tick() + LISTED_EVERY;
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 	return true;

@@ -162,13 +162,17 @@ set_digest(ApikeyRehash *item, const uint8 *digest)
 
 /*
  * Leaves to be written, or to be told, what a key is to have; false where there
- * was no room.
+ * was no room, or it is not known now which of the two.
  */
 static bool
 leave(const ApikeyCredential *credential, ApikeyRehash *item)
 {
+	ApikeyAnswer member = apikey_fleet_member_now();
+
+	if (member == APIKEY_ANSWER_NONE)
+		return false;
 	set_digest(item, credential->digest);
-	if (!apikey_fleet_member())
+	if (member == APIKEY_ANSWER_NO)
 		return apikey_rehash_leave(item);
 	item->proof = true;
 	return !apikey_proof_make(&item->id, credential->digest, item->digest) ||

@@ -52,7 +52,7 @@ complain(const ApikeyVerdict *verdict, const ApikeyBound *bound)
 						id);
 	else if (bound->shared && apikey_fleet_limits_elsewhere())
 		apikey_complain(APIKEY_COMPLAINT_CREDITS,
-						"A rate that servers share limits API key %s, and the primary does not answer.",
+						"A rate that servers share limits API key %s, and the primary does not answer, or somebody has the catalogs of subscriptions locked.",
 						id);
 	else if (bound->kind == APIKEY_LIMIT_RATE)
 		apikey_complain(apikey_preloaded() ? APIKEY_COMPLAINT_ROOM :

@@ -9,17 +9,9 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xlog.h"
-#include "catalog/pg_subscription.h"
-#include "catalog/pg_subscription_rel.h"
 #include "miscadmin.h"
 #include "storage/spin.h"
-#include "utils/fmgroids.h"
-#include "utils/inval.h"
-#include "utils/syscache.h"
 
 #include "store/store.h"
 #include "memory/memory_internal.h"
@@ -44,10 +36,6 @@ typedef struct Shared
 } Shared;
 
 static Shared *shared = NULL;
-static bool subscribed = false;
-static bool subscribed_known = false;
-static bool limits_arrive = false;
-static bool limits_arrive_known = false;
 
 static void
 make_memory(void)
@@ -236,104 +224,89 @@ leads_here(Oid database)
 	return read_entry(database, &worker).own;
 }
 
-static void
-forget_subscribed(Datum arg pg_attribute_unused(),
-				  int cache pg_attribute_unused(),
-				  uint32 hash pg_attribute_unused())
-{
-	subscribed_known = false;
-	limits_arrive_known = false;
-}
-
-/* Once a process: what is remembered of subscriptions is to be forgotten. */
-static void
-watch_subscriptions(void)
-{
-	static bool registered = false;
-
-	if (registered)
-		return;
-	CacheRegisterSyscacheCallback(SUBSCRIPTIONOID, forget_subscribed, (Datum) 0);
-	CacheRegisterSyscacheCallback(SUBSCRIPTIONRELMAP, forget_subscribed,
-								  (Datum) 0);
-	registered = true;
-}
-
-/* Has this database a subscription? */
-static bool
-subscribes(void)
-{
-	Relation	rel;
-	SysScanDesc scan;
-	ScanKeyData key;
-
-	if (subscribed_known)
-		return subscribed;
-	watch_subscriptions();
-	subscribed_known = true;
-	ScanKeyInit(&key, Anum_pg_subscription_subdbid, BTEqualStrategyNumber,
-				F_OIDEQ, ObjectIdGetDatum(MyDatabaseId));
-	rel = table_open(SubscriptionRelationId, AccessShareLock);
-	scan = systable_beginscan(rel, SubscriptionNameIndexId, true, NULL, 1,
-							  &key);
-	subscribed = HeapTupleIsValid(systable_getnext(scan));
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return subscribed;
-}
-
-/* Do the rows of a table of ours come by a subscription? */
-bool
-apikey_fleet_arrives(ApikeyRelation table)
-{
-	Relation	rel = table_open(SubscriptionRelRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	bool		found;
-
-	ScanKeyInit(&key, Anum_pg_subscription_rel_srrelid,
-				BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(apikey_catalog_relation(table)));
-	scan = systable_beginscan(rel, SubscriptionRelSrrelidSrsubidIndexId, true,
-							  NULL, 1, &key);
-	found = HeapTupleIsValid(systable_getnext(scan));
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return found;
-}
-
-/* The same of limits, for who asks often. */
-static bool
-limits_are_elsewhere(void)
-{
-	if (limits_arrive_known)
-		return limits_arrive;
-	watch_subscriptions();
-	limits_arrive_known = true;
-	limits_arrive = apikey_fleet_arrives(APIKEY_REL_LIMIT);
-	return limits_arrive;
-}
-
 /* Do this database's keys come from a primary elsewhere? */
-bool
-apikey_fleet_subscriber(void)
+static ApikeyAnswer
+subscriber(ApikeyAnswer subscribes)
 {
-	return apikey_primary_conninfo[0] != '\0' && !RecoveryInProgress() &&
-		subscribes() && (shared == NULL || !leads_here(MyDatabaseId));
+	if (subscribes != APIKEY_ANSWER_NO && shared != NULL &&
+		leads_here(MyDatabaseId))
+		return APIKEY_ANSWER_NO;
+	return subscribes;
 }
 
-/* Does this database verify beside a primary, and report to it? */
+/* May they be about to, as somebody subscribes? */
+static bool
+may_subscribe(void)
+{
+	return apikey_primary_conninfo[0] != '\0' && !RecoveryInProgress();
+}
+
+/* Do they, or cannot that be told now? */
+bool
+apikey_fleet_subscriber(bool *told)
+{
+	ApikeyAnswer result = !may_subscribe() ? APIKEY_ANSWER_NO :
+		subscriber(apikey_subscription_here(true));
+
+	*told = result != APIKEY_ANSWER_NONE;
+	return result != APIKEY_ANSWER_NO;
+}
+
+/* Does this database verify beside a primary?  Somebody looks whether it subscribes. */
+static ApikeyAnswer
+member(ApikeyAnswer (*looking) (void))
+{
+	if (!apikey_fleet || shared == NULL)
+		return APIKEY_ANSWER_NO;
+	if (RecoveryInProgress())
+		return APIKEY_ANSWER_YES;
+	return !may_subscribe() ? APIKEY_ANSWER_NO : subscriber(looking());
+}
+
+static ApikeyAnswer
+look_at_once(void)
+{
+	return apikey_subscription_here(false);
+}
+
+static ApikeyAnswer
+look(void)
+{
+	return apikey_subscription_here(true);
+}
+
+/* Does this database verify beside a primary, and report to it?  Nobody is waited for. */
+ApikeyAnswer
+apikey_fleet_member_now(void)
+{
+	return member(look_at_once);
+}
+
+/* The same, or may it? */
 bool
 apikey_fleet_member(void)
 {
-	return apikey_fleet && shared != NULL &&
-		(RecoveryInProgress() || apikey_fleet_subscriber());
+	return apikey_fleet_member_now() != APIKEY_ANSWER_NO;
 }
 
-/* Is what servers share in limits kept elsewhere, member or not? */
+/* The same for a worker: it is no primary's where nothing is known of it. */
+bool
+apikey_fleet_worker_of_member(void)
+{
+	return member(apikey_subscription_last) != APIKEY_ANSWER_NO;
+}
+
+/* Do the rows of a table of ours come by a subscription, or may they? */
+bool
+apikey_fleet_arrives(ApikeyRelation table)
+{
+	return apikey_subscription_of(table, true) != APIKEY_ANSWER_NO;
+}
+
+/* Is what servers share in limits kept elsewhere, or may it be, member or not? */
 bool
 apikey_fleet_limits_elsewhere(void)
 {
-	return RecoveryInProgress() || apikey_fleet_member() ||
-		limits_are_elsewhere();
+	return RecoveryInProgress() || member(look) != APIKEY_ANSWER_NO ||
+		apikey_subscription_of_limits(true) != APIKEY_ANSWER_NO;
 }

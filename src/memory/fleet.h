@@ -11,9 +11,23 @@
 #include "memory/part.h"
 #include "memory/tick.h"
 
+/* What is asked of the server's catalogs; none where somebody keeps us from them. */
+typedef enum ApikeyAnswer
+{
+	APIKEY_ANSWER_NONE,
+	APIKEY_ANSWER_NO,
+	APIKEY_ANSWER_YES
+} ApikeyAnswer;
+
+/* subscription.c */
+extern const ApikeyMemoryPart apikey_subscription_memory;
+extern bool apikey_subscription_read(bool wait, List **databases);
+
 /* fleet.c: what all processes know of this server's part */
 extern const ApikeyMemoryPart apikey_fleet_memory;
+extern ApikeyAnswer apikey_fleet_member_now(void);
 extern bool apikey_fleet_member(void);
+extern bool apikey_fleet_worker_of_member(void);
 extern bool apikey_fleet_arrives(ApikeyRelation table);
 extern bool apikey_fleet_limits_elsewhere(void);
 extern bool apikey_fleet_connected(Oid database);

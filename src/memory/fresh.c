@@ -161,14 +161,17 @@ apikey_fresh_age_of(Oid database)
 	return as_of == 0 ? -1 : (int64) (apikey_tick() - as_of);
 }
 
-/* Is it as fresh as it has to be? */
+/* Is it as fresh as it has to be?  Not where it is not told whose it is. */
 bool
 apikey_fresh(void)
 {
+	bool		told = true;
 	int64		age;
 
-	if (!RecoveryInProgress() && !apikey_fleet_subscriber())
+	if (!RecoveryInProgress() && !apikey_fleet_subscriber(&told))
 		return true;
+	if (!told)
+		return false;
 	age = apikey_fresh_age_of(MyDatabaseId);
 	return age >= 0 && age <= (int64) apikey_max_staleness * 1000;
 }

@@ -23,7 +23,13 @@ extern void apikey_memory_dynamic_start(char *memory, LWLockPadded *locks,
 										bool make);
 
 /* fleet.c */
-extern bool apikey_fleet_subscriber(void);
+extern bool apikey_fleet_subscriber(bool *told);
+
+/* subscription.c */
+extern ApikeyAnswer apikey_subscription_here(bool wait);
+extern ApikeyAnswer apikey_subscription_last(void);
+extern ApikeyAnswer apikey_subscription_of(ApikeyRelation table, bool wait);
+extern ApikeyAnswer apikey_subscription_of_limits(bool wait);
 
 /* lifetime.c */
 extern void apikey_lifetime_start(bool standby);

@@ -267,7 +267,8 @@ check_servers(ApikeyFinding *finding)
 {
 	ServersSeen seen = {0};
 
-	if (apikey_fleet_member() && apikey_fleet_cut_off(MyDatabaseId))
+	if (apikey_fleet_member_now() == APIKEY_ANSWER_YES &&
+		apikey_fleet_cut_off(MyDatabaseId))
 	{
 		apikey_health_find(finding, APIKEY_HEALTH_WARN, "this server does not reach the primary",
 						   "See this server's log for why: what is used here is not reported, and what is not leased yet is \"unavailable\".");

@@ -16,8 +16,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/catalog.h"
 #include "catalog/pg_depend.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "replication/logicalworker.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
@@ -33,6 +35,7 @@ typedef struct Wanted
 	const char *name;
 	Oid			relid;
 	LOCKMODE	mode;
+	bool		may_fail;		/* a verification does without it */
 } Wanted;
 
 static void
@@ -50,7 +53,8 @@ refuse(const void *about)
 	LOCKTAG		tag;
 	int			holder;
 
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, wanted->relid);
+	SET_LOCKTAG_RELATION(tag, IsSharedRelation(wanted->relid) ? InvalidOid :
+						 MyDatabaseId, wanted->relid);
 	apikey_holder_note_lock(&tag, wanted->mode);
 	holder = apikey_holder();
 	ereport(ERROR,
@@ -120,7 +124,7 @@ lock_kept(Wanted *wanted)
 		apikey_wait_else(acquire, wanted, refuse, wanted);	/* as for rows */
 	else if (!lock_soon(wanted))
 	{
-		if (apikey_lenient_miss_held(wanted->name))
+		if (apikey_lenient_miss_held(wanted->name) || wanted->may_fail)
 			return false;
 		refuse(wanted);
 	}
@@ -135,7 +139,35 @@ bool
 apikey_relation_lock(const char *name, Oid relid, LOCKMODE mode)
 {
 	return ConditionalLockRelationOid(relid, mode) ||
-		lock_kept(&(Wanted) {name, relid, mode});
+		lock_kept(&(Wanted) {name, relid, mode, false});
+}
+
+/* Are we a worker of this library's, which waits for nobody? */
+static bool
+in_own_worker(void)
+{
+	return MyBgworkerEntry != NULL &&
+		strcmp(MyBgworkerEntry->bgw_library_name, "apikey") == 0;
+}
+
+/*
+ * Locks a catalog of the server's, or an index of it, to be read, which no
+ * statement would for itself; false where somebody keeps us from it, and whoever
+ * reads has to do without: a worker, a verification, and who does not wait.
+ */
+bool
+apikey_system_lock(const char *name, Oid relid, bool wait)
+{
+	if (ConditionalLockRelationOid(relid, AccessShareLock))
+		return true;
+	return wait && !in_own_worker() &&
+		lock_kept(&(Wanted) {name, relid, AccessShareLock, true});
+}
+
+void
+apikey_system_unlock(Oid relid)
+{
+	UnlockRelationOid(relid, AccessShareLock);
 }
 
 /*

@@ -203,6 +203,10 @@ extern const char *apikey_intact_problem(void);
 extern void apikey_intact_require_columns(Relation rel,
 										  const ApikeyTable *table);
 
+/* lock.c */
+extern bool apikey_system_lock(const char *name, Oid relid, bool wait);
+extern void apikey_system_unlock(Oid relid);
+
 /* index.c */
 extern Relation apikey_index_open(Relation rel, ApikeyRelation index);
 

@@ -40,7 +40,7 @@ typedef struct Stage
 
 static MemoryContext step_context = NULL;
 static bool script_older = false;	/* here is the SQL of 0.1.0 still */
-static bool member = false;		/* what is counted here goes to a primary */
+static bool member = true;		/* what is counted here goes to a primary, or may */
 static bool unbroken = false;	/* each step is done to its end */
 
 /* In a transaction: a worker has come to its database, which has this version of our SQL. */
@@ -48,7 +48,6 @@ void
 apikey_stage_enter(bool older)
 {
 	script_older = older;
-	member = apikey_fleet_member();
 	if (step_context == NULL)
 		step_context = AllocSetContextCreate(TopMemoryContext, "apikey worker",
 											 ALLOCSET_DEFAULT_SIZES);
@@ -104,6 +103,27 @@ take_step(const Stage *stage)
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	MemoryContextReset(step_context);
 	return more;
+}
+
+static bool
+look_step(void)
+{
+	StartTransactionCommand();
+	member = apikey_fleet_worker_of_member();
+	CommitTransactionCommand();
+	return false;
+}
+
+/* Looks whether it does; an error in that leaves it as it was. */
+void
+apikey_stage_look(void)
+{
+	static const Stage looking = {"looking for its primary", look_step, true, false, false, false};
+
+	if (apikey_preloaded())
+		(void) take_step(&looking);
+	else
+		member = false;
 }
 
 /* Leases are given to those that asked first; the others wait a moment. */
@@ -334,9 +354,7 @@ apikey_stage_begin(void)
 {
 	static const Stage settling = {"settling reports", promoted_step, false, false, false, false};
 
-	StartTransactionCommand();
-	member = apikey_fleet_member();
-	CommitTransactionCommand();
+	apikey_stage_look();
 	if (!member && !script_older)
 		(void) take_step(&settling);
 }

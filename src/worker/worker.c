@@ -95,6 +95,7 @@ apikey_worker_extension_here(void)
 		return false;
 	apikey_stage_enter(apikey_catalog()->first_script);
 	apikey_step_commit();
+	apikey_stage_look();
 	return true;
 }
 

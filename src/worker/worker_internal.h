@@ -47,6 +47,7 @@ extern void apikey_reach_forget(Oid database);
 
 /* stage.c */
 extern void apikey_stage_enter(bool older);
+extern void apikey_stage_look(void);
 extern void apikey_stage_begin(void);
 extern void apikey_stage_begin_dynamic(void);
 extern void apikey_stage_adopt(void);

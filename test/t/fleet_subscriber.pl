@@ -108,9 +108,59 @@ is($until->($other, 'valid'), 'unavailable valid', 'until somebody can');
 $subscriber->restart;
 $session = $subscriber->background_psql('postgres');
 like($until->($other, 'valid'), qr/valid$/, 'after a restart');
+
+# A role without any right queues for the catalogs that tell of subscriptions, which
+# it has read in another transaction.  Whoever has not looked yet cannot tell then
+# what this server is: that is no error, no stale yes, and no limit's second amount.
+my $spread = $primary->safe_psql('postgres', q{SELECT apikey_create('spread')});
+$primary->safe_psql('postgres', "SELECT apikey_limit_set('requests', 100, '20 seconds', key => apikey_id('$spread'), shared => true)");
+like($until->($spread, 'valid'), qr/valid$/, 'a shared rate that is young');
+my ($before_them, @late) = $session;
+$subscriber->safe_psql('postgres', 'CREATE ROLE eve');
+# Sessions of a role that has all of some catalogs and queues for each.
+sub keep_from
+{
+	my ($node, @catalogs) = @_;
+	my @eve = map { $node->background_psql('postgres', on_error_stop => 0) } 0 .. @catalogs;
+	$_->query_safe('SET ROLE eve') for @eve;
+	$eve[0]->query_safe('BEGIN');
+	for my $i (1 .. @catalogs)
+	{
+		my $catalog = $catalogs[$i - 1];
+		$eve[0]->query_safe("PREPARE p$i AS SELECT 1 FROM $catalog");
+		$eve[$i]->query_until(qr/queued/, "\\echo queued\nCREATE RULE r AS ON INSERT TO $catalog DO NOTHING;\n");
+		ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_locks WHERE relation = '$catalog'::regclass AND NOT granted"), "$catalog: queued for");
+	}
+	return @eve;
+}
+sub let_go { my (@eve) = @_; $_->query('ROLLBACK') for @eve; $_->quit for @eve }
+my @eve = keep_from($subscriber, 'pg_subscription', 'pg_subscription_rel');
+for my $late (map { $subscriber->background_psql('postgres', on_error_stop => 0) } 1 .. 2)
+{
+	push @late, $late;
+	$late->query("SET lock_timeout = '200ms'");
+	is($late->query("SELECT code FROM apikey_verify('$_')"), 'unavailable', 'who cannot tell what this server is') for $other, $spread;
+	is($late->{stderr}, '', 'raises nothing');
+	$late->{stderr} = '';
+}
+is($code->($other), 'valid', 'who knows it goes on');
+let_go(@eve);
+$late[0]->query_safe("SELECT code FROM apikey_verify('$spread')");
+my $begun = time;
+my $most = $primary->safe_psql('postgres', "SELECT count(*) FROM generate_series(1, 200) i, apikey_verify('$spread' || repeat('', i)) WHERE valid");
+my $more = $late[0]->query_safe("SELECT count(*) FROM generate_series(1, 200) i, apikey_verify('$spread' || repeat('', i)) WHERE valid");
+cmp_ok($more, '<=', 5 * (time - $begun) + 10, "let go, what the publisher has passed ($most) does not pass here once more");
+$session = $late[1];
+$session->query_safe('RESET lock_timeout');
+like($until->($other, 'valid'), qr/valid$/, 'nor is what is fresh refused');
+$wire->hold_up;
+is($until->($other, 'unavailable'), 'unavailable valid', 'nor what is not');
+$wire->mend;
+$session = $before_them;
+is($until->($other, 'valid'), 'unavailable valid', 'and all goes on');
 unlike(slurp_file($subscriber->logfile), qr/ERROR:  (?!.*subscription)/, 'no error');
 
-$session->quit;
+$_->quit for $session, @late;
 
 # A subscriber of all tables that is no member, of the publisher's own name: the
 # servers' rows that arrive harm nothing.
@@ -135,6 +185,17 @@ for my $round (1 .. 3)
 	$primary->wait_for_catchup('plain');
 }
 is($plain->safe_psql('postgres', q{SELECT count(*) FROM apikey_servers WHERE role = 'primary'}), 1, 'it alone is the primary there');
+# Nor does it spend what servers share, whoever keeps it from the catalogs.
+$plain->safe_psql('postgres', 'CREATE ROLE eve');
+@eve = keep_from($plain, 'pg_subscription_rel');
+$session = $plain->background_psql('postgres', on_error_stop => 0);
+$session->query("SET lock_timeout = '200ms'");
+is($session->query("SELECT code FROM apikey_verify('$spread')"), 'unavailable', 'who is in no fleet cannot tell either');
+is($session->{stderr}, '', 'and raises nothing');
+$session->{stderr} = '';
+let_go(@eve);
+is($session->query_safe("SELECT code FROM apikey_verify('$spread')"), 'unavailable', 'it spends no rate of the publisher\'s');
+$session->quit;
 $primary->safe_psql('postgres', "SELECT apikey_revoke(apikey_id('$other'))");
 $primary->wait_for_catchup('plain');
 is($plain->safe_psql('postgres', "SELECT code FROM apikey_verify('$other')"), 'revoked', 'and a revocation arrives');

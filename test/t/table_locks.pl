@@ -210,7 +210,55 @@ for my $catalog ('pg_extension', 'pg_depend')
 	let_go();
 }
 is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', $verify);
-is(sql(q{SELECT count(*) FROM pg_rules WHERE rulename = 'r'}), 0, 'nothing of all that was allowed');
 $_->quit for $holder, $queue, $warm, $waiter, $superuser;
+
+# A primary that would be a member elsewhere, as after a promotion: by the catalog
+# of subscriptions, which all databases share, it is told which it is.
+$node->append_conf('postgresql.conf', "apikey.fleet = on\napikey.primary_conninfo = '" . $node->connstr . " user=fleet dbname=postgres'");
+$node->restart;
+sql('CREATE DATABASE other');
+$warm = $node->background_psql('postgres');
+$warm->query_safe('SET ROLE anna');
+my $leased = sql(qq{$as SELECT apikey_create('leased', 'acme/pay', credits => 1000)});
+sub soon
+{
+	my ($of, $code) = @_;
+	for (1 .. 10)
+	{
+		$code = $warm->query_safe(verify_of($of));
+		last if $code ne 'unavailable';
+	}
+	return $code;
+}
+is(soon($leased), 'valid', 'a primary leases credits');
+$holder = $node->background_psql('other');
+$queue = $node->background_psql('other', on_error_stop => 0);
+$queue_pid = $queue->query_safe('SELECT pg_backend_pid()');
+$_->query_safe('SET ROLE eve') for $holder, $queue;
+$log = -s $node->logfile;
+keep_from('pg_subscription');
+my $later = sql(qq{$as SELECT apikey_create('later', 'acme/pay', credits => 1000)});
+is(soon($later), 'valid', 'in whatever database somebody keeps it from that catalog');
+my $newest = sql(qq{$as SELECT apikey_create('newest', 'acme/pay', credits => 1000)});
+my $answer;
+for (1 .. 10)
+{
+	($answer) = calls("SET statement_timeout = '3s';", verify_of($newest));
+	last if $answer->[1] =~ /^valid/;
+}
+like($answer->[1], qr/^valid$/, 'for who has not looked either');
+sql("$bounded SELECT apikey_flush()");
+is(sql(q{SELECT use_count > 0 FROM apikeys WHERE name = 'later'}), 't', 'and writes what is used');
+sql(q{ALTER SYSTEM SET apikey.max_staleness = '1min'});
+$node->reload;
+ok($node->poll_query_until('postgres', q{SELECT current_setting('apikey.max_staleness') = '1min'}), 'what is to be fresh');
+is_soon($_, qr/^unavailable$/, 'cannot be told so by who has not looked') for calls($bounded, $verify);
+is($warm->query_safe($verify), 'valid', 'but by who has');
+like(slurp_file($node->logfile, $log), qr/some API keys cannot be verified\n.*DETAIL:  Somebody else has "pg_subscription" locked, or waits to lock it/, 'the log is told why');
+unlike(slurp_file($node->logfile, $log), qr/background worker "apikey[^"]*" \(PID \d+\) exited with exit code [1-9]|canceling statement due to lock timeout/, 'no worker ends');
+let_go();
+is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', $verify);
+is(sql(q{SELECT count(*) FROM pg_rules WHERE rulename = 'r'}), 0, 'nothing of all that was allowed');
+$_->quit for $holder, $queue, $warm;
 $node->stop;
 done_testing();
