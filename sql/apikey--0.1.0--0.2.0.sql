@@ -954,7 +954,7 @@ CREATE TABLE @extschema@.apikey_deleted (
 ) USING heap;
 COMMENT ON TABLE @extschema@.apikey_deleted IS
 	'Keys that were deleted less than a day ago, and whose they were; see apikey_charge';
-CREATE INDEX apikey_deleted_at ON @extschema@.apikey_deleted (deleted_at);
+CREATE INDEX apikey_deleted_at ON @extschema@.apikey_deleted (deleted_at, id);
 
 -- By hours, and then by days; with room on each page for updates in place.  The
 -- id is made of key, beginning and step; names and OIDs are those of the time, as
@@ -981,7 +981,7 @@ COMMENT ON TABLE @extschema@.apikey_history IS
 CREATE INDEX apikey_history_place ON @extschema@.apikey_history (organization, project, starts_at)
 	WHERE organization IS NOT NULL;
 CREATE INDEX apikey_history_owner ON @extschema@.apikey_history (key_owner, starts_at);
-CREATE INDEX apikey_history_step ON @extschema@.apikey_history (step, starts_at);
+CREATE INDEX apikey_history_step ON @extschema@.apikey_history (step, starts_at, id);
 SELECT pg_extension_config_dump('@extschema@.apikey_limit',
 	'WHERE owner IS NULL OR owner::pg_catalog.text OPERATOR(pg_catalog.!~) ''^[0-9]''');
 SELECT pg_extension_config_dump('@extschema@.apikey_deleted',

@@ -245,8 +245,8 @@ apikey_deleted_forget(ApikeyPass *pass)
 	ApikeyWalk	walk = {
 		.table = &deleted_table,
 		.index = APIKEY_REL_DELETED_AT,
-		.order = {DELETED_AT},
-		.columns = 1,
+		.order = {DELETED_AT, DELETED_ID},
+		.columns = 2,
 		.until = &until,
 		.snapshot = apikey_latest_snapshot(),
 		.visit = collect_old,

@@ -8,8 +8,9 @@
  * old snapshot could see them.  So the time is asked for each so many entries, and
  * the next step goes on behind the last one, whatever that was of.
  *
- * Entries of the same values stand in the order of where their rows are.  So what
- * is behind an entry is what has the same values and is further on in the table;
+ * Entries of the same values stand in the order of where their rows are, and are
+ * few: an index to go by ends with the rows' id.  So what is behind an entry is
+ * what has the same values and is further on in the table;
  * then what has the same in all columns but the last, and more in that; and so on.
  *
  * Who goes so is the worker or a superuser: what is read counts.
@@ -94,8 +95,10 @@ make_keys(const ApikeyWalk *walk, const ApikeyPlace *place, int same,
 					i < same ? BTEqualStrategyNumber : BTGreaterStrategyNumber,
 					comparison(walk->table->columns[column].type, i == same),
 					value_at(walk, place, i));
+		if (i == 0 && walk->until != NULL)
+			keys[count++] = *walk->until;
 	}
-	if (walk->until != NULL && (!place->set || same == 0))
+	if (!place->set && walk->until != NULL)
 		keys[count++] = *walk->until;
 	return count;
 }

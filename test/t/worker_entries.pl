@@ -102,9 +102,11 @@ $read = read_of('apikey_history_step') - $read;
 cmp_ok($read, '>=', 2 * $rows, 'each is read');
 cmp_ok($read, '<', 6 * $rows, 'once');
 # Many of one time, as all of an hour are.
-history(450, '0 seconds');
+history($rows, '0 seconds');
+$read = read_of('apikey_history_step');
 sql('SELECT apikey_flush()');
 is(sql('SELECT count(*) FROM apikey_history'), '0', 'as many of one time');
+cmp_ok(read_of('apikey_history_step') - $read, '<', 6 * $rows, 'and each is read once');
 $reader->query_safe('COMMIT');
 $reader->quit;
 
