@@ -183,6 +183,9 @@ apikey_report_refused(ApikeyLink *link, ApikeyBatch *batch,
 		apikey_link_fail(link, reason);
 		return APIKEY_REPORT_FAILED;
 	}
+	/* The database may have been dropped while the primary was waited for. */
+	if (!OidIsValid(batch->database))
+		return APIKEY_REPORT_FAILED;
 	if (link->sweep.refusals++ < REFUSALS_MAX &&
 		sent_without(batch, &link->sweep, code, wire->detail(answer)))
 	{

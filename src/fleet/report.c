@@ -257,7 +257,12 @@ apikey_link_report(ApikeyLink *link)
 	if (membership == NULL)
 		return APIKEY_REPORT_FAILED;
 	if (batch == NULL)
+	{
+		/* What was found of the last one, which may have ended meanwhile, is not of this. */
+		link->sweep.alone = false;
+		link->sweep.refusals = 0;
 		batch = fill_batch(membership, &link->sweep);
+	}
 	answer = call_report(link, link->sweep.alone ? empty_like(batch) : batch);
 	if (answer != NULL)
 	{
