@@ -78,6 +78,17 @@ apikey_denial_databases(void)
 	return databases;
 }
 
+/* Reads what is to be told of a slot; false where there is nothing any more. */
+static bool
+read_denial(ApikeySlot *slot, TimestampTz now, bool all, Denied *denied)
+{
+	SpinLockAcquire(&slot->mutex);
+	denied->id = slot->key.id;
+	denied->denial = slot->denial;
+	SpinLockRelease(&slot->mutex);
+	return denial_due(&denied->denial, now, all);
+}
+
 /* Reads what is to be told of this database, from a slot's number on. */
 static List *
 collect(int *from, TimestampTz now, bool all)
@@ -99,12 +110,9 @@ collect(int *from, TimestampTz now, bool all)
 		if (slot == NULL)
 			continue;
 		denied = palloc(sizeof(Denied));
-		denied->id = id;
-		SpinLockAcquire(&slot->mutex);
-		denied->denial = slot->denial;
-		SpinLockRelease(&slot->mutex);
+		if (read_denial(slot, now, all, denied))
+			found = lappend(found, denied);
 		LWLockRelease(lock);
-		found = lappend(found, denied);
 	}
 	return found;
 }
