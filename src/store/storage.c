@@ -432,20 +432,22 @@ apikey_storage_see(ApikeyWriter *writer, ApikeyRelation index,
 	return HeapTupleIsValid(tuple);
 }
 
+/* Has somebody the row that was seen, or is it another by now? */
+bool
+apikey_storage_seen_held(const ApikeyWriter *writer)
+{
+	return apikey_row_held(writer->rel, &writer->seen,
+						   writer->estate->es_output_cid);
+}
+
 /* Is there more to an update of a table than its row and its indexes? */
 static bool
 update_does_more(Relation rel)
 {
 	const TupleConstr *constraints = RelationGetDescr(rel)->constr;
 
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
-	{
-		const Trigger *trigger = &rel->trigdesc->triggers[i];
-
-		if (TRIGGER_FOR_UPDATE(trigger->tgtype) && apikey_trigger_fires(trigger))
-			return true;
-	}
-	return constraints != NULL && constraints->has_generated_stored;
+	return apikey_triggers_on_update(rel->trigdesc) ||
+		(constraints != NULL && constraints->has_generated_stored);
 }
 
 /*
@@ -466,8 +468,7 @@ apikey_storage_change(ApikeyWriter *writer, const Datum *values,
 	TU_UpdateIndexes left;
 	TM_Result	result;
 
-	if (update_does_more(writer->rel) ||
-		apikey_row_held(writer->rel, &writer->seen, estate->es_output_cid))
+	if (update_does_more(writer->rel) || apikey_storage_seen_held(writer))
 		return false;
 	open_indexes(writer);
 	CheckCmdReplicaIdentity(writer->rel, CMD_UPDATE);

@@ -35,7 +35,9 @@ extern void apikey_catalog_require_local(Oid relid);
 /* triggers.c */
 struct ResultRelInfo;
 struct Trigger;
+struct TriggerDesc;
 extern bool apikey_trigger_fires(const struct Trigger *trigger);
+extern bool apikey_triggers_on_update(const struct TriggerDesc *there);
 extern void apikey_triggers_prepare(struct ResultRelInfo *target);
 extern struct TriggerDesc *apikey_triggers_read(Oid relid);
 extern bool apikey_triggers_missing(const struct TriggerDesc *there,
@@ -135,6 +137,7 @@ extern bool apikey_storage_update(ApikeyWriter *writer, const Datum *values,
 								  const bool *nulls, int count);
 extern bool apikey_storage_see(ApikeyWriter *writer, ApikeyRelation index,
 							   const ScanKeyData *keys, int nkeys);
+extern bool apikey_storage_seen_held(const ApikeyWriter *writer);
 extern bool apikey_storage_change(ApikeyWriter *writer, const Datum *values,
 								  const bool *nulls, int count);
 extern void apikey_storage_delete(ApikeyWriter *writer);

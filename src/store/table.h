@@ -340,6 +340,10 @@ extern void apikey_table_put(ApikeyWriter *writer, const ApikeyTable *table,
 							 const ApikeyRow *row);
 extern bool apikey_table_see(ApikeyWriter *writer, const ApikeyTable *table,
 							 const ScanKeyData *key, ApikeyRow *row);
+extern bool apikey_table_see_free(ApikeyWriter *writer,
+								  const ApikeyTable *table,
+								  const ScanKeyData *key, ApikeyRow *row,
+								  bool *found);
 extern bool apikey_table_change(ApikeyWriter *writer, const ApikeyTable *table,
 								const ApikeyRow *row);
 extern void apikey_table_remove(ApikeyWriter *writer,

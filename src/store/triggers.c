@@ -86,6 +86,19 @@ apikey_trigger_fires(const Trigger *trigger)
 	return trigger->tgenabled != TRIGGER_DISABLED && trigger->tgenabled != off;
 }
 
+/* Does one of a table's, or NULL, fire where a row is updated? */
+bool
+apikey_triggers_on_update(const TriggerDesc *there)
+{
+	for (int i = 0; there != NULL && i < there->numtriggers; i++)
+	{
+		if (TRIGGER_FOR_UPDATE(there->triggers[i].tgtype) &&
+			apikey_trigger_fires(&there->triggers[i]))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Looks up the functions of a table's triggers, for as long as rows are written:
  * the first call would do so in memory that is given back with its row, and a

@@ -240,6 +240,20 @@ apikey_table_see(ApikeyWriter *writer, const ApikeyTable *table,
 }
 
 /*
+ * Would to write the row that a key finds in the primary key wait for nobody,
+ * whether it is there or is to be made?  No lock is taken.  *found: it is there, and
+ * was seen.
+ */
+bool
+apikey_table_see_free(ApikeyWriter *writer, const ApikeyTable *table,
+					  const ScanKeyData *key, ApikeyRow *row, bool *found)
+{
+	*found = apikey_table_see(writer, table, key, row);
+	return *found ? !apikey_storage_seen_held(writer) :
+		apikey_table_absent(writer, table, key);
+}
+
+/*
  * Writes the row that was seen last, waiting for nobody; false where it has to
  * be taken and put.
  */

@@ -58,7 +58,10 @@ take_use(ApikeyWriter *writer, const ApikeyUse *use, int64 flush, bool *gone)
 	return true;
 }
 
-/* Writes what was collected of a key. */
+/*
+ * Writes what was collected of a key; false where somebody has a row of its use or
+ * history.
+ */
 static bool
 write_use(ApikeyWriter *writer, ApikeyWriter *history,
 		  const ApikeyCollectedUse *collected, int64 flush)
@@ -69,6 +72,9 @@ write_use(ApikeyWriter *writer, ApikeyWriter *history,
 	bool		gone = false;
 	bool		written = false;
 
+	/* Asked before, as the one is not written without the other. */
+	if (!apikey_history_free(history, &use->id, collected->whose, use->uses))
+		return false;
 	apikey_table_key(&key, &use->id);
 	if (apikey_table_see(writer, &apikey_use_table, &key, &row))
 	{

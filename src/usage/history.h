@@ -42,6 +42,8 @@ typedef struct ApikeyHistoryCount
 extern const ApikeyTable apikey_history_table;
 extern ApikeyWriter *apikey_history_open(void);
 extern void apikey_history_close(ApikeyWriter *writer);
+extern bool apikey_history_free(ApikeyWriter *writer, const pg_uuid_t *id,
+								uint32 whose, uint64 uses);
 extern void apikey_history_add(ApikeyWriter *writer, const pg_uuid_t *id,
 							   uint32 whose, uint64 uses);
 extern bool apikey_history_add_free(ApikeyWriter *writer, const pg_uuid_t *id,

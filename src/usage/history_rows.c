@@ -283,6 +283,36 @@ apikey_history_put(const ApikeyRow *key, uint64 uses, const List *counts)
 	put_row(&row, found);
 }
 
+/* Would to add to a key's first row for what happens now wait for nobody? */
+static bool
+first_free(ApikeyWriter *writer, const pg_uuid_t *key, uint32 whose)
+{
+	bool		day = apikey_history_hours == 0;
+	ScanKeyData scan_key;
+	ApikeyRow	row;
+	pg_uuid_t	id;
+	bool		found;
+
+	apikey_history_first_id(key, begin_of(GetCurrentTimestamp(), day), day, &id);
+	apikey_table_key(&scan_key, &id);
+	return apikey_table_see_free(writer, &apikey_history_table, &scan_key, &row,
+								 &found) &&
+		(!found || apikey_history_row_whose(&row) == whose);
+}
+
+/* Would apikey_history_add wait for nobody?  The row it is about may be locked then. */
+bool
+apikey_history_free(ApikeyWriter *writer, const pg_uuid_t *id, uint32 whose,
+					uint64 uses)
+{
+	ApikeyRow	key;
+	bool		deleted;
+
+	return uses == 0 || writer == NULL || first_free(writer, id, whose) ||
+		!apikey_history_key(id, &key, &deleted) || deleted ||
+		!apikey_history_row_held(&key);
+}
+
 /*
  * With what is written of a key's use: so many uses more.  The key is read for that,
  * unless it is known whose it was when it was used, and the first row is of that;

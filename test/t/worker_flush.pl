@@ -162,5 +162,42 @@ $flush->();
 is($node->safe_psql('postgres', $days), '0|19', 'all but to one that is being made');
 $give_up->($other);
 is($node->safe_psql('postgres', $days), '1|19', 'which comes the next time');
+
+# A flush waits for no row of the history either: of a key whose row somebody has
+# nothing is written, and the others of the same step are not held up.
+sub told { my ($from) = @_; return grep { /^\S+ (?:WARNING|ERROR): / } split /\n/, substr(slurp_file($node->logfile), $from) }
+my $busy = q{CREATE TABLE busy AS SELECT n, key, apikey_id(key) AS id FROM (SELECT n, apikey_create('busy-' || n) AS key FROM generate_series(1, 40) n) made};
+my $sums = q{SELECT string_agg(DISTINCT u.use_count || '/' || h.use_count, ' ') FILTER (WHERE n <= 7), string_agg(DISTINCT u.use_count || '/' || h.use_count, ' ') FILTER (WHERE n > 7)
+	FROM busy JOIN apikey_usage u USING (id) LEFT JOIN (SELECT key_id, sum(use_count) AS use_count FROM apikey_history GROUP BY 1) h ON key_id = id};
+my $use_busy = sub { $node->safe_psql('postgres', 'SELECT count(*) FROM busy WHERE apikey_check(key)') };
+my $begin = sub { my $session = $node->background_psql('postgres'); $session->query_safe('BEGIN'); $session->query_safe($_[0]); return $session };
+$node->safe_psql('postgres', "$busy; ALTER SYSTEM SET log_line_prefix = '%n '; SELECT pg_reload_conf()");
+$node->safe_psql('postgres', 'DROP TRIGGER fire ON apikey_usage; DROP TRIGGER fire ON apikey_history');
+$use_busy->();
+$flush->();
+my $count = 0;
+for my $held ([ 'locked', 'SELECT FROM apikey_history WHERE key_id IN (SELECT id FROM busy WHERE n <= 7) FOR UPDATE', 'COMMIT' ],
+	[ 'changed', 'UPDATE apikey_history SET use_count = use_count WHERE key_id IN (SELECT id FROM busy WHERE n <= 7)', 'ROLLBACK' ],
+	[ 'made', 'INSERT INTO apikey_history SELECT * FROM taken', 'COMMIT' ])
+{
+	my ($what, $have, $end) = @$held;
+	my $next = ++$count + 1;
+	my $left = "$count/$count";
+	if ($what eq 'made')
+	{
+		$node->safe_psql('postgres', 'CREATE TABLE taken AS SELECT h.* FROM apikey_history h JOIN busy ON key_id = busy.id WHERE n <= 7; DELETE FROM apikey_history WHERE id IN (SELECT id FROM taken)');
+		$left = '';
+	}
+	my $from = -s $node->logfile;
+	$other = $begin->($have);
+	$use_busy->();
+	$flush->();
+	is($node->safe_psql('postgres', $sums), "$left|$next/$next", "uses of all but keys whose row of the history somebody has $what");
+	is(scalar(told($from)), 0, 'none of which was waited for');
+	$other->query_safe($end);
+	$other->quit;
+	$flush->();
+	is($node->safe_psql('postgres', $sums), "$next/$next|$next/$next", 'and they come the next time');
+}
 $node->stop;
 done_testing();
