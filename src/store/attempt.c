@@ -6,11 +6,14 @@
 
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/snapmgr.h"
 
 #include "store/store.h"
 
-#define WAITS_MOST	5			/* that are too long, in works on some items */
+/* In works on some items, each alone: waits that are too long. */
+#define WAITS_MOST	5
+#define WAIT_ALONE	20			/* milliseconds; 100 in all */
 
 /* Ends the subtransaction of apikey_attempt without what it has done. */
 static void
@@ -191,12 +194,12 @@ tell(ErrorData *error)
 }
 
 /*
- * Runs a work on each of its items alone.  After some waits for locks that were too
- * long the rest is not tried: it may be the table that somebody has.  Where nothing
- * could be done for locks that is raised.
+ * Runs a work on each of its items.  After some waits for locks that were too long
+ * the rest is not tried: it may be the table that somebody has.  Where nothing could
+ * be done for locks that is raised.
  */
 static List *
-each_alone(const Each *all)
+try_each(const Each *all)
 {
 	List	   *failed = NIL;
 	int			done = 0;
@@ -225,6 +228,27 @@ each_alone(const Each *all)
 		}
 		failed = lappend(failed, lfirst(cell));
 	}
+	return failed;
+}
+
+/* The same; nothing is waited for long, as others wait for what is done already. */
+static List *
+each_alone(const Each *all)
+{
+	int			before = LockTimeout;
+	List	   *volatile failed = NIL;
+
+	if (LockTimeout == 0 || LockTimeout > WAIT_ALONE)
+		LockTimeout = WAIT_ALONE;
+	PG_TRY();
+	{
+		failed = try_each(all);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = before;
+	}
+	PG_END_TRY();
 	return failed;
 }
 
