@@ -84,6 +84,13 @@ const ApikeyMemoryPart apikey_pass_memory = {
 	.forget = forget_database
 };
 
+/* A step begins, which is not of a pass before it takes one. */
+void
+apikey_pass_begin_step(void)
+{
+	under_way = -1;
+}
+
 /*
  * The steps that follow are of a stage for which a round of a flush waits; 0:
  * none does.
@@ -92,7 +99,6 @@ void
 apikey_pass_await(uint64 round)
 {
 	awaited = round;
-	under_way = -1;
 }
 
 /* Then all is to be done, also what would wait else. */

@@ -54,6 +54,7 @@ typedef struct ApikeyPass
 
 /* pass.c */
 extern const ApikeyMemoryPart apikey_pass_memory;
+extern void apikey_pass_begin_step(void);
 extern void apikey_pass_await(uint64 round);
 extern uint64 apikey_pass_awaited(void);
 extern ApikeyPass *apikey_pass_take(ApikeyPassOver what);

@@ -70,6 +70,7 @@ take_step(const Stage *stage)
 	};
 	volatile bool more = false;
 
+	apikey_pass_begin_step();
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
