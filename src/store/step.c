@@ -12,7 +12,7 @@
 
 #define STEP_TIME	(20 * INT64CONST(1000))	/* then it looks at no more */
 
-static TimestampTz begun_at;
+static TimestampTz begun_at = 0;	/* 0: in none, whose time is not bounded */
 
 /*
  * Begins a transaction in which our tables are there, as this library knows
@@ -38,7 +38,7 @@ bool
 apikey_step_full(int changes)
 {
 	return changes >= APIKEY_STEP_CHANGES ||
-		GetCurrentTimestamp() >= begun_at + STEP_TIME;
+		(begun_at != 0 && GetCurrentTimestamp() >= begun_at + STEP_TIME);
 }
 
 void
@@ -46,4 +46,5 @@ apikey_step_commit(void)
 {
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	begun_at = 0;
 }

@@ -90,6 +90,10 @@ sql(q{SET ROLE olga; SELECT apikey_revoke(id) FROM apikeys WHERE name = 'behind'
 sql('SELECT apikey_flush()');
 is(settled('behind'), 't', 'what is behind those that wait is settled');
 is(left(), $await, 'which wait still');
+sub scans { return sql(q{SELECT idx_scan FROM pg_stat_all_indexes WHERE indexrelname = 'apikey_revocation_pkey'}) }
+my $scans = scans();
+sql(q{SELECT apikey_purge('1 day')});
+cmp_ok(scans() - $scans, '<', 10, 'a superuser who purges goes by them in one way');
 my $late = key('late');
 sql("INSERT INTO apikey_revocation (id, key_id, revoked_at, revoked_by, removed, disabled) VALUES ('f0000000-0000-4000-8000-000000000000', apikey_id('$late'), now(), 'olga', false, false)");
 sql(q{SET ROLE olga; SELECT apikey_delete(id, name) FROM apikeys WHERE name = 'late'});
