@@ -436,17 +436,14 @@ apikey_event_purge(TimestampTz before)
 bool
 apikey_event_retain(ApikeyPass *pass)
 {
-	Purge		purge = {
-		.before = GetCurrentTimestamp() -
-		(TimestampTz) apikey_event_retention * USECS_PER_SEC,
-		.lock = APIKEY_LOCK_UPDATE_SKIP,
-		.pass = pass
-	};
+	Purge		purge = {.lock = APIKEY_LOCK_UPDATE_SKIP, .pass = pass};
 
 	if (apikey_event_retention == 0)
 		return pass->begun = false;
 	if (!pass->begun)
 		apikey_pass_begin(pass);
+	purge.before = pass->began_at -
+		(TimestampTz) apikey_event_retention * USECS_PER_SEC;
 	remove_events(purge_next, &purge);
 	return pass->begun;
 }

@@ -64,11 +64,13 @@ told(const ApikeyRow *use, const ApikeyRow *key)
 
 /*
  * The search for keys that are near and nobody was told of: a step through them,
- * in the order in which they expire.  Who has many, or changes them again and
- * again, makes the pass longer, and no step of it.
+ * in the order in which they expire.  Who has many makes the pass longer, and no step
+ * of it; what is changed again and again, to be before it each time, is told of by
+ * the next, which is asked for where pass->found says so.
  */
 typedef struct Search
 {
+	ApikeyPass *pass;
 	TimestampTz until;
 	Snapshot	snapshot;
 	MemoryContext scratch;
@@ -77,6 +79,16 @@ typedef struct Search
 	TimestampTz next;			/* when the first expires that is not near yet */
 	List	   *ids;
 } Search;
+
+/* Was a key made, or changed, since the pass began? */
+static bool
+is_changed(const ApikeyPass *pass, const ApikeyRow *key)
+{
+	ApikeyKeyColumn last = key->nulls[APIKEY_KEY_UPDATED_AT] ?
+		APIKEY_KEY_CREATED_AT : APIKEY_KEY_UPDATED_AT;
+
+	return apikey_pass_since(pass, DatumGetTimestampTz(key->values[last]));
+}
 
 static bool
 collect_near(const ApikeyRow *key, void *state)
@@ -103,7 +115,9 @@ collect_near(const ApikeyRow *key, void *state)
 							search->snapshot, &use) && told(&use, key));
 	MemoryContextSwitchTo(context);
 	MemoryContextReset(search->scratch);
-	if (!known)
+	if (!known && is_changed(search->pass, key))
+		search->pass->found = true;
+	else if (!known)
 	{
 		pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
@@ -121,7 +135,7 @@ collect_near(const ApikeyRow *key, void *state)
 static List *
 find_near(ApikeyPass *pass, TimestampTz until, TimestampTz *next)
 {
-	Search		search = {.until = until, .next = DT_NOEND};
+	Search		search = {.pass = pass, .until = until, .next = DT_NOEND};
 	ApikeyWalk	walk = {
 		.table = &apikey_key_table,
 		.index = APIKEY_REL_KEY_EXPIRES_AT,
@@ -135,12 +149,6 @@ find_near(ApikeyPass *pass, TimestampTz until, TimestampTz *next)
 	search.scratch = AllocSetContextCreate(CurrentMemoryContext,
 										   "apikey expiry",
 										   ALLOCSET_SMALL_SIZES);
-	if (!pass->begun)
-	{
-		apikey_pass_begin(pass);
-		pass->asked = apikey_stats_visits_asked(APIKEY_VISIT_EXPIRY);
-		apikey_place_begin(&pass->place, TimestampTzGetDatum(GetCurrentTimestamp()));
-	}
 	pass->begun = apikey_walk_step(&walk, &pass->place) || search.full;
 	MemoryContextDelete(search.scratch);
 	UnregisterSnapshot(search.snapshot);
@@ -209,6 +217,16 @@ tell_some(List *ids, void *state)
 	apikey_table_close(telling.writer);
 }
 
+static void
+begin_pass(ApikeyPass *pass)
+{
+	uint64		asked = apikey_stats_visits_asked(APIKEY_VISIT_EXPIRY);
+
+	apikey_pass_begin(pass);
+	pass->asked = asked;
+	apikey_place_begin(&pass->place, TimestampTzGetDatum(pass->began_at));
+}
+
 /*
  * For the worker, in a transaction: tells of keys that are near, and when to
  * look again; true where there may be more to tell now.  Keys that came by COPY
@@ -217,15 +235,16 @@ tell_some(List *ids, void *state)
 bool
 apikey_expiry_tell(ApikeyPass *pass, TimestampTz *again)
 {
-	TimestampTz until = GetCurrentTimestamp() +
-		(TimestampTz) apikey_expiry_notice * USECS_PER_SEC;
-	bool		resumed = pass->begun;
+	TimestampTz until;
 	TimestampTz next;
 	List	   *ids;
 
 	*again = DT_NOEND;
 	if (apikey_expiry_notice == 0)
 		return pass->begun = false;
+	if (!pass->begun)
+		begin_pass(pass);
+	until = pass->began_at + (TimestampTz) apikey_expiry_notice * USECS_PER_SEC;
 	ids = find_near(pass, until, &next);
 	if (apikey_attempt_each(tell_some, ids, pass) != NIL)
 		pass->left = true;
@@ -235,9 +254,10 @@ apikey_expiry_tell(ApikeyPass *pass, TimestampTz *again)
 				 next == DT_NOEND ? DT_NOEND : notice_before(next));
 	if (pass->left)
 		*again = Min(*again, GetCurrentTimestamp() + LOOK_AGAIN);
-	/* What was asked for between its steps may be behind it: once more. */
-	if (resumed && !pass->begun &&
-		pass->asked != apikey_stats_visits_asked(APIKEY_VISIT_EXPIRY))
+	/* What was asked for since it began may be behind it, or passed by: once more. */
+	if (!pass->begun &&
+		(pass->found ||
+		 pass->asked != apikey_stats_visits_asked(APIKEY_VISIT_EXPIRY)))
 		*again = 0;
 	return pass->begun;
 }

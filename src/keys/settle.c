@@ -48,25 +48,41 @@ has_row(const Beside *beside)
 	return found;
 }
 
+/* The search for the next: pass->found says that it has passed by something. */
+typedef struct Search
+{
+	ApikeyPass *pass;
+	List	   *found;
+} Search;
+
 /*
+ * What is there since the pass began is the next one's.  It may have any id, so there
+ * may be others behind it.
+ *
  * Of what was restored the keys may come later, as a restore goes on with many
  * tables at once: it awaits them, however long, and takes no room from others.
  */
 static bool
 found_visit(const ApikeyRow *row, void *state)
 {
-	List	  **found = state;
+	Search	   *search = state;
 	Beside	   *beside;
 
-	if (list_length(*found) == APIKEY_STEP_CHANGES)
+	if (list_length(search->found) == APIKEY_STEP_CHANGES)
 		return false;
+	if (apikey_pass_since(search->pass,
+						  DatumGetTimestampTz(row->values[APIKEY_REVOCATION_REVOKED_AT])))
+	{
+		search->pass->found = true;
+		return true;
+	}
 	beside = palloc(sizeof(Beside));
 	beside->id = *apikey_row_id(row);
 	beside->key = *DatumGetUUIDP(row->values[APIKEY_REVOCATION_KEY]);
 	beside->of_member = apikey_revocation_of_member(row);
 	beside->restored = apikey_row_bool(row, APIKEY_REVOCATION_RESTORED);
 	if (!beside->restored || has_row(beside))
-		*found = lappend(*found, beside);
+		search->found = lappend(search->found, beside);
 	return true;
 }
 
@@ -134,7 +150,7 @@ settle_found(List *found, void *state)
 static List *
 find_next(ApikeyPass *pass)
 {
-	List	   *found = NIL;
+	Search		search = {.pass = pass};
 	ApikeyWalk	walk = {
 		.table = &apikey_revocation_table,
 		.index = APIKEY_REL_REVOCATION_PKEY,
@@ -142,19 +158,29 @@ find_next(ApikeyPass *pass)
 		.columns = 1,
 		.snapshot = apikey_latest_snapshot(),
 		.visit = found_visit,
-		.state = &found
+		.state = &search
 	};
 
 	pass->begun = apikey_walk_step(&walk, &pass->place) ||
-		list_length(found) == APIKEY_STEP_CHANGES;
+		list_length(search.found) == APIKEY_STEP_CHANGES;
 	UnregisterSnapshot(walk.snapshot);
-	return found;
+	return search.found;
+}
+
+static void
+begin_pass(ApikeyPass *pass)
+{
+	uint64		asked = apikey_stats_visits_asked(APIKEY_VISIT_SETTLE);
+
+	apikey_pass_begin(pass);
+	pass->asked = asked;
 }
 
 /*
  * In a transaction: a step through what stands beside keys' rows, that settles
  * it where nobody has them; false for the last.  What somebody has is passed by,
- * and holds up nothing that comes after it.
+ * and holds up nothing that comes after it.  For what is there since the pass began,
+ * which is passed by or may be behind it, the worker comes once more.
  */
 bool
 apikey_revocation_settle_found(ApikeyPass *pass)
@@ -167,8 +193,12 @@ apikey_revocation_settle_found(ApikeyPass *pass)
 		return false;
 	}
 	if (!pass->begun)
-		apikey_pass_begin(pass);
+		begin_pass(pass);
 	found = find_next(pass);
 	(void) apikey_attempt_each(settle_found, found, NULL);
+	if (!pass->begun &&
+		(pass->found ||
+		 pass->asked != apikey_stats_visits_asked(APIKEY_VISIT_SETTLE)))
+		apikey_stats_visit(APIKEY_VISIT_SETTLE, GetCurrentTimestamp());
 	return pass->begun;
 }

@@ -221,7 +221,18 @@ apikey_pass_begin(ApikeyPass *pass)
 	memset(pass, 0, sizeof(*pass));
 	pass->begun = true;
 	pass->round = awaited;
+	pass->began_at = GetCurrentTimestamp();
 	pass->next = DT_NOEND;
+}
+
+/*
+ * Was something made, or changed, since a pass began?  What is later than now was so
+ * before the clock was set back, or elsewhere.
+ */
+bool
+apikey_pass_since(const ApikeyPass *pass, TimestampTz at)
+{
+	return at >= pass->began_at && at <= GetCurrentTimestamp();
 }
 
 /* Something may be due then. */

@@ -35,6 +35,10 @@ typedef enum ApikeyPassOver
  * A way through rows, in the order of an index, or through what is in memory: in
  * steps, each a transaction that goes on behind the last that was looked at.  Each
  * user sets what it needs.
+ *
+ * Who goes on making, or changing, what is gone through is not to make it longer for
+ * ever: what has become due, or was made, since it began is the next one's, and is
+ * asked for.
  */
 typedef struct ApikeyPass
 {
@@ -45,6 +49,7 @@ typedef struct ApikeyPass
 	bool		in_project;		/* not all of its rows were looked at */
 	int			number;			/* the next one's, in memory */
 	uint64		round;			/* of a flush, in which it began; 0: in none */
+	TimestampTz began_at;
 	pg_uuid_t	project;		/* the last, where projects are gone through */
 	ApikeyPlace projects;		/* how far, then */
 	ApikeyPlace place;			/* how far it is in an index */
@@ -61,6 +66,7 @@ extern ApikeyPass *apikey_pass_take(ApikeyPassOver what);
 extern bool apikey_pass_keep(ApikeyPassOver what);
 extern void apikey_pass_failed(void);
 extern void apikey_pass_begin(ApikeyPass *pass);
+extern bool apikey_pass_since(const ApikeyPass *pass, TimestampTz at);
 extern void apikey_pass_next_at(ApikeyPass *pass, TimestampTz next);
 
 #endif							/* APIKEY_PASS_H */

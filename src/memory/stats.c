@@ -293,7 +293,7 @@ apikey_stats_visit(ApikeyVisitFor what, TimestampTz at)
 uint64
 apikey_stats_visits_asked(ApikeyVisitFor what)
 {
-	return pg_atomic_read_u64(&my_stats()->asked[what]);
+	return all == NULL ? 0 : pg_atomic_read_u64(&my_stats()->asked[what]);
 }
 
 /* Is there to be a visit, at some time? */

@@ -23,6 +23,7 @@ typedef enum ApikeyVisitFor
 	APIKEY_VISIT_EXPIRY,		/* a key comes near its expiry */
 	APIKEY_VISIT_IDLE,			/* one may have been idle for too long */
 	APIKEY_VISIT_ORPHANS,		/* a role's drop may have ended since */
+	APIKEY_VISIT_SETTLE,		/* something stands beside a row */
 	APIKEY_VISITS
 } ApikeyVisitFor;
 

@@ -169,7 +169,7 @@ on_transaction_end(ApikeyEnd end)
 {
 	/* The worker settles it soon. */
 	if (added && end == APIKEY_END_COMMIT && apikey_preloaded())
-		apikey_stats_visit(APIKEY_VISIT_EXPIRY, GetCurrentTimestamp());
+		apikey_stats_visit(APIKEY_VISIT_SETTLE, GetCurrentTimestamp());
 	added = false;
 }
 

@@ -16,7 +16,9 @@
  * The worker goes through all such projects in small steps, and through each
  * one's keys in the order in which they were made, up to those that are too
  * young.  Then it knows when the first may be due; later uses only put that
- * off.
+ * off.  A key that becomes due while a pass is under way is the next one's, which
+ * is due then: so who goes on making keys that are due at once keeps the pass from
+ * no other project.
  */
 #include "postgres.h"
 
@@ -78,7 +80,7 @@ typedef struct Search
 {
 	ApikeyPass *pass;
 	const ApikeyRow *project;
-	TimestampTz now;
+	TimestampTz now;			/* when the pass began */
 	Snapshot	snapshot;
 	MemoryContext scratch;
 	int			seen;
@@ -143,7 +145,7 @@ collect_due(const ApikeyRow *key, void *state)
 static List *
 find_due(ApikeyPass *pass, const ApikeyRow *project)
 {
-	Search		search = {.pass = pass, .project = project, .now = GetCurrentTimestamp()};
+	Search		search = {.pass = pass, .project = project, .now = pass->began_at};
 	ScanKeyData key;
 	ApikeyWalk	walk = {
 		.table = &apikey_key_table,
@@ -326,10 +328,12 @@ move_on(Place *place)
 /* The search for the next project. */
 typedef struct Next
 {
+	ApikeyPass *pass;
 	pg_uuid_t	id;
 	bool		found;
 } Next;
 
+/* One that was made since the pass began is the next one's, at once. */
 static bool
 take_project(const ApikeyRow *row, void *state)
 {
@@ -337,7 +341,13 @@ take_project(const ApikeyRow *row, void *state)
 
 	if (next->found)
 		return false;
-	next->found = !row->nulls[APIKEY_PROJECT_MAX_IDLE];
+	if (row->nulls[APIKEY_PROJECT_MAX_IDLE])
+		return true;
+	next->found =
+		!apikey_pass_since(next->pass,
+						   DatumGetTimestampTz(row->values[APIKEY_PROJECT_CREATED_AT]));
+	if (!next->found)
+		apikey_pass_next_at(next->pass, next->pass->began_at);
 	next->id = *apikey_row_id(row);
 	return true;
 }
@@ -349,7 +359,7 @@ take_project(const ApikeyRow *row, void *state)
 static bool
 next_project(ApikeyPass *pass, bool *more)
 {
-	Next		next = {.found = false};
+	Next		next = {.pass = pass, .found = false};
 	ApikeyWalk	walk = {
 		.table = &apikey_project_table,
 		.index = APIKEY_REL_PROJECT_PKEY,
@@ -385,9 +395,11 @@ read_project(ApikeyPass *pass, ApikeyRow *project, bool *more)
 static void
 begin_pass(ApikeyPass *pass)
 {
+	uint64		asked = apikey_stats_visits_asked(APIKEY_VISIT_IDLE);
+
 	apikey_pass_begin(pass);
-	pass->asked = apikey_stats_visits_asked(APIKEY_VISIT_IDLE);
-	pass->next = GetCurrentTimestamp() + LOOK_EACH;
+	pass->asked = asked;
+	pass->next = pass->began_at + LOOK_EACH;
 	logged = false;
 }
 

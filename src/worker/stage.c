@@ -254,10 +254,17 @@ orphan_step(void)
 					 apikey_orphan_revoke_found);
 }
 
+/* In each turn, asked for or not; what is asked for meanwhile is the next one's. */
 static bool
 settle_step(void)
 {
-	return table_step(APIKEY_PASS_SETTLE, apikey_revocation_settle_found);
+	TimestampTz again = GetCurrentTimestamp() + USECS_PER_MINUTE;
+	bool		due = apikey_stats_begin_visit(APIKEY_VISIT_SETTLE, again);
+	bool		more = table_step(APIKEY_PASS_SETTLE, apikey_revocation_settle_found);
+
+	if (due)
+		apikey_stats_end_visit(APIKEY_VISIT_SETTLE, again, DT_NOEND);
+	return more;
 }
 
 static bool

@@ -98,6 +98,83 @@ is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query 
 sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO $$ DECLARE near%'});
 eval { $changer->quit };
 
+# Nor does who makes work of a kind faster than the worker does it: what a pass is to
+# do is there when it begins.
+$node->append_conf('postgresql.conf', "apikey.flush_interval = '1h'");
+$node->reload;
+sql(q{CREATE ROLE mallory; CREATE ROLE anna;
+	SELECT apikey_grant('organizations', 'mallory'), apikey_grant('organizations', 'anna');
+	SET ROLE mallory; SELECT apikey_organization_create('m'), apikey_project_create('m/idle'), apikey_project_create('m/free');
+	UPDATE apikey_projects SET max_idle = '1 millisecond' WHERE path = 'm/idle';
+	SET ROLE anna; SELECT apikey_organization_create('a'), apikey_project_create('a/later'), apikey_create('unused', 'a/later'); RESET ROLE;
+	SELECT apikey_flush();
+	CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(0.02); RETURN coalesce(new, old); END$$;
+	CREATE TRIGGER slow BEFORE UPDATE ON apikey_key FOR EACH ROW WHEN (new.project IS NOT NULL AND new.revoke_reason = 'idle') EXECUTE FUNCTION slow();
+	ALTER TABLE apikey_key ENABLE ALWAYS TRIGGER slow;
+	CREATE TRIGGER slow BEFORE DELETE ON apikey_revocation FOR EACH ROW EXECUTE FUNCTION slow();
+	ALTER TABLE apikey_revocation ENABLE ALWAYS TRIGGER slow;
+	CREATE TRIGGER slow BEFORE INSERT ON apikey_event FOR EACH ROW WHEN (new.event = 'expiring') EXECUTE FUNCTION slow();
+	ALTER TABLE apikey_event ENABLE ALWAYS TRIGGER slow});
+
+# A flush while a role goes on with something, by a loop's body, once there is more of it
+# than a step does.
+sub flush_while
+{
+	my ($what, $body, $done) = @_;
+	my $session = $node->background_psql('postgres');
+	$session->query_until(qr/begun/, qq{\\echo begun
+SET ROLE mallory; SET synchronous_commit = off;
+DO \$\$ BEGIN FOR i IN 1 .. 1000000 LOOP $body; COMMIT; END LOOP; END \$\$;
+});
+	ok($node->poll_query_until('postgres', $done), $what);
+	my ($rc) = $node->psql('postgres', q{SET statement_timeout = '20s'; SELECT apikey_flush()});
+	is($rc, 0, "$what: a flush ends");
+	is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'DO $$ BEGIN FOR%'}), 1, "$what: meanwhile");
+	return $session;
+}
+sub end_session
+{
+	sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO $$ BEGIN FOR%'});
+	eval { $_[0]->quit };
+}
+# What was left for the next pass has been asked for: no flush is waited for.
+sub all_done
+{
+	my ($what, $done) = @_;
+	$node->append_conf('postgresql.conf', "apikey.flush_interval = '100ms'");
+	$node->reload;
+	ok($node->poll_query_until('postgres', $done), "$what: all is done in the end");
+	$node->append_conf('postgresql.conf', "apikey.flush_interval = '1h'");
+	$node->reload;
+}
+sql(q{BEGIN; UPDATE apikey_projects SET max_idle = '1 hour' WHERE path = 'a/later';
+	UPDATE apikey_project SET max_idle_at = now() - interval '1 day' WHERE path = 'a/later';
+	UPDATE apikey_key SET created_at = now() - interval '1 day', enabled_at = NULL WHERE name = 'unused'; COMMIT});
+my $session = flush_while('keys are made that are idle at once', q{PERFORM apikey_create('soon-' || i, 'm/idle'); COMMIT; PERFORM pg_sleep(0.005)},
+	q{SELECT count(*) > 150 FROM apikey_key WHERE name LIKE 'soon-%'});
+is(sql(q{SELECT revoke_reason FROM apikey_key WHERE name = 'unused'}), 'idle', 'and a key of a later project is revoked');
+end_session($session);
+all_done('idle keys', q{SELECT count(*) = 0 FROM apikey_key WHERE name LIKE 'soon-%' AND revoked_at IS NULL});
+
+$session = flush_while('projects are made with such keys', q{PERFORM apikey_project_create('m/p' || i);
+	UPDATE apikey_projects SET max_idle = '1 millisecond' WHERE path = 'm/p' || i; PERFORM apikey_create('single-' || i, 'm/p' || i); COMMIT; PERFORM pg_sleep(0.005)},
+	q{SELECT count(*) > 10 FROM apikey_key WHERE name LIKE 'single-%'});
+end_session($session);
+all_done('idle keys of these', q{SELECT count(*) = 0 FROM apikey_key WHERE name LIKE 'single-%' AND revoked_at IS NULL});
+
+$session = flush_while('keys are revoked beside their rows', q{PERFORM apikey_self_revoke(apikey_create('self-' || i, 'm/free')); COMMIT; PERFORM pg_sleep(0.005)},
+	q{SELECT count(*) > 150 FROM apikey_revocation});
+end_session($session);
+all_done('revocations', q{SELECT count(*) = 0 FROM apikey_revocation});
+
+sql(q{SET ROLE mallory; SELECT count(apikey_create('moved-' || i, 'm/free', expires_at => now() + interval '1 day')) FROM generate_series(1, 150) i});
+$session = flush_while('keys are changed to expire a little later', q{UPDATE apikeys SET expires_at = expires_at + interval '1 s' WHERE name LIKE 'moved-%'; COMMIT; PERFORM pg_sleep(0.02)},
+	q{SELECT count(*) = 150 FROM apikey_key WHERE name LIKE 'moved-%' AND updated_at IS NOT NULL});
+end_session($session);
+all_done('keys that expire', q{SELECT count(*) = 150 FROM apikey_key k WHERE name LIKE 'moved-%' AND
+	EXISTS (SELECT FROM apikey_usage u WHERE u.id = k.id AND u.expiry_told = k.expires_at)});
+sql("DROP TRIGGER slow ON $_") for qw(apikey_key apikey_revocation apikey_event);
+
 # A flush is one way through each kind of work, in however many turns of the worker:
 # it ends though another database always has something to flush, and one way takes
 # longer than a turn.
