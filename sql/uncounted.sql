@@ -235,6 +235,30 @@ RESET SESSION AUTHORIZATION;
 ALTER FUNCTION regress_try.run SECURITY DEFINER;
 SET SESSION AUTHORIZATION regress_apikey_stranger;
 SELECT regress_try.run(format(statement, known)), regress_try.counted() FROM regress_try.probes WHERE statement LIKE '%apikey_verify(%' LIMIT 1;
+-- nor of what stands beside the keys of a role's other subjects, of which it is owner or voucher
+RESET SESSION AUTHORIZATION;
+ALTER FUNCTION regress_try.run SECURITY INVOKER;
+ALTER TABLE apikey_key SET (toast_tuple_target = 128);
+SELECT apikey_member_add('acme/pay', 'regress_apikey_stranger', 'admin') \g /dev/null
+UPDATE apikey_projects SET members_can_view = false, terms = NULL WHERE path = 'acme/pay';
+SET apikey.subject_setting = 'app.me';
+SET SESSION AUTHORIZATION regress_apikey_stranger;
+SELECT set_config('app.me', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 7) i), false) \g /dev/null
+SELECT count(apikey_create(name, 'acme/pay', metadata => json_build_object('long', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 300) i))::jsonb))
+	FROM unnest('{kept,given}'::text[]) name;
+RESET SESSION AUTHORIZATION;
+UPDATE apikey_key SET owner = 'regress_apikey_anna', owner_name = 'regress_apikey_anna', subject = NULL WHERE name = 'given';
+SELECT apikey_member_add('acme/pay', 'regress_apikey_stranger', 'developer') \g /dev/null
+SELECT name, owner, vouched_by, length(vouched_by_subject) FROM apikey_key WHERE name IN ('kept', 'given') ORDER BY name;
+SELECT pg_stat_force_next_flush();
+SET SESSION AUTHORIZATION regress_apikey_stranger;
+SET app.me = 'another';
+SELECT regress_try.run('SELECT * FROM apikey_limits'), regress_try.counted();
+RESET SESSION AUTHORIZATION;
+RESET apikey.subject_setting;
+ALTER TABLE apikey_key RESET (toast_tuple_target);
+DELETE FROM apikey_key WHERE name IN ('kept', 'given');
+SET SESSION AUTHORIZATION regress_apikey_stranger;
 -- what is written counts for who writes it, and vacuum goes by it
 BEGIN;
 SELECT apikey_create('mine') \g /dev/null
@@ -249,6 +273,7 @@ ROLLBACK;
 DROP SCHEMA regress_try CASCADE;
 SELECT apikey_organization_drop('acme', 'acme');
 DELETE FROM apikey_key;
+DELETE FROM apikey_event;
 DO $$
 BEGIN
 	FOR i IN 1 .. 40 LOOP

@@ -137,19 +137,16 @@ list_key(const ApikeyRow *key, void *state)
 	return true;
 }
 
-/* Reads the limits of the keys that an index holds of a project or role. */
+/* Reads the limits of the keys of a range. */
 static void
-read_keys(ApikeyListing *listing, ApikeyRelation index, int column,
-		  RegProcedure equal, Datum value, ApikeyVisit visit)
+read_keys(ApikeyListing *listing, const ApikeyRange *range, ApikeyVisit visit)
 {
 	Snapshot	snapshot = apikey_latest_snapshot();
 	ApikeyTurns turns;
-	ScanKeyData key;
 
 	apikey_turns_begin(&turns, visit, listing);
-	ScanKeyInit(&key, column + 1, BTEqualStrategyNumber, equal, value);
-	apikey_table_walk(&apikey_key_table, index, &key, 1, snapshot,
-					  apikey_turns_visit, &turns);
+	apikey_table_walk(&apikey_key_table, range->index, range->keys,
+					  range->count, snapshot, apikey_turns_visit, &turns);
 	apikey_turns_end(&turns);
 	UnregisterSnapshot(snapshot);
 }
@@ -158,12 +155,15 @@ static void
 list_project(ApikeyViewedProject *project, void *state)
 {
 	ApikeyListing *listing = state;
+	ApikeyRange range;
 
 	read_tenant(listing, &project->organization, &project->id);
 	project->listed = apikey_authority_lists(&project->authority);
-	if (project->listed)
-		read_keys(listing, APIKEY_REL_KEY_PROJECT, APIKEY_KEY_PROJECT,
-				  F_UUID_EQ, UUIDPGetDatum(&project->id), list_key);
+	if (!project->listed)
+		return;
+	apikey_range_start(&range, APIKEY_REL_KEY_PROJECT);
+	apikey_range_uuid(&range, APIKEY_KEY_PROJECT, &project->id);
+	read_keys(listing, &range, list_key);
 }
 
 /* A key of the caller's that was not listed with its project. */
@@ -182,10 +182,28 @@ list_own_key(const ApikeyRow *key, void *state)
 static bool
 list_vouched_key(const ApikeyRow *key, void *state)
 {
-	ApikeyListing *listing = state;
-
-	return list_member_oid(listing->viewer.roles, apikey_key_owner(key)) ||
+	return apikey_principal_matches(apikey_key_owner(key),
+									apikey_row_text(key, APIKEY_KEY_SUBJECT)) ||
 		list_own_key(key, state);
+}
+
+/*
+ * Reads the limits of the keys of which a role is owner or voucher.  While
+ * subjects are in use none of its other subjects' keys is looked at: what that
+ * reads beside the table would be counted.
+ */
+static void
+read_own_keys(ApikeyListing *listing, ApikeyRelation index, int role_column,
+			  Oid role, int subject_column, ApikeyVisit visit)
+{
+	ApikeyRange range;
+
+	apikey_range_start(&range, index);
+	apikey_range_key(&range, role_column, BTEqualStrategyNumber, F_OIDEQ,
+					 ObjectIdGetDatum(role));
+	if (listing->viewer.by_subject)
+		apikey_range_text(&range, subject_column, listing->viewer.subject);
+	read_keys(listing, &range, visit);
 }
 
 static void
@@ -197,13 +215,13 @@ read_visible(ApikeyListing *listing)
 	apikey_viewer_projects(&listing->viewer, NULL, list_project, listing);
 	foreach(cell, listing->viewer.roles)
 	{
-		Datum		role = ObjectIdGetDatum(lfirst_oid(cell));
+		Oid			role = lfirst_oid(cell);
 
-		read_role(listing, lfirst_oid(cell));
-		read_keys(listing, APIKEY_REL_KEY_OWNER, APIKEY_KEY_OWNER, F_OIDEQ,
-				  role, list_own_key);
-		read_keys(listing, APIKEY_REL_KEY_VOUCHED_BY, APIKEY_KEY_VOUCHED_BY,
-				  F_OIDEQ, role, list_vouched_key);
+		read_role(listing, role);
+		read_own_keys(listing, APIKEY_REL_KEY_OWNER_SUBJECT, APIKEY_KEY_OWNER,
+					  role, APIKEY_KEY_SUBJECT, list_own_key);
+		read_own_keys(listing, APIKEY_REL_KEY_VOUCHED_BY, APIKEY_KEY_VOUCHED_BY,
+					  role, APIKEY_KEY_VOUCHED_BY_SUBJECT, list_vouched_key);
 	}
 }
 
