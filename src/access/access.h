@@ -6,6 +6,8 @@
 #ifndef APIKEY_ACCESS_H
 #define APIKEY_ACCESS_H
 
+#include "utils/hsearch.h"
+#include "utils/snapshot.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -46,7 +48,22 @@ extern bool apikey_member_remove_from(const ApikeyTenant *tenant, Oid member,
 /* member_id.c */
 extern ApikeyTransactionPart apikey_member_transaction;
 
+/* What somebody is in a tenant, remembered during one call. */
+typedef struct ApikeyKnownRoles
+{
+	MemoryContext context;
+	bool		removals;		/* some may have been removed beside their rows */
+	Snapshot	snapshot;		/* NULL until something is asked */
+	HTAB	   *answers;
+} ApikeyKnownRoles;
+
 /* member_role.c */
+extern void apikey_known_roles_begin(ApikeyKnownRoles *known);
+extern void apikey_known_roles_end(ApikeyKnownRoles *known);
+extern ApikeyRole apikey_known_role(ApikeyKnownRoles *known, Oid role,
+									const text *subject,
+									const pg_uuid_t *organization,
+									const pg_uuid_t *project);
 extern ApikeyRole apikey_member_role(Oid role, const text *subject,
 									 const pg_uuid_t *organization,
 									 const pg_uuid_t *project);
@@ -128,6 +145,7 @@ extern void apikey_status_read_own(const ApikeyRow *key, ApikeyKeyState *state,
 								   ApikeySpan *span);
 extern void apikey_status_read(const ApikeyRow *key,
 							   const ApikeyTenant *tenant,
+							   ApikeyKnownRoles *known,
 							   ApikeyKeyState *state, ApikeySpan *span);
 extern ApikeyStatus apikey_status_at(const ApikeyKeyState *state,
 									 const ApikeySpan *span, TimestampTz now);

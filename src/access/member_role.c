@@ -8,6 +8,9 @@
  * owner is there.  So no more of the members are looked through than are few.
  * Where there are others, each role that the principal is, or whose privileges it
  * has, is looked for by itself.
+ *
+ * What was removed since an old snapshot is passed by one by one, however much
+ * it is.  So whoever lists many keys remembers what it has been told.
  */
 #include "postgres.h"
 
@@ -16,12 +19,16 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#include "text/text.h"
 #include "store/store.h"
 #include "rows/rows.h"
 #include "access/access_internal.h"
 
 /* Entries of the index; so many cost about what looking for a few roles does. */
 #define WALKED_MOST	64
+
+/* Answers; a list that has more forgets them all, so that they stay few. */
+#define REMEMBERED_MOST	4096
 
 /* What the search for a principal's role in a tenant has come to. */
 typedef struct RoleSearch
@@ -30,6 +37,7 @@ typedef struct RoleSearch
 	const text *subject;
 	bool		is_superuser;	/* and not to be one for that */
 	ApikeyRole	enough;			/* more is not looked for */
+	bool		subject_only;	/* what all subjects are is known */
 	bool		removals;		/* some may have been removed beside their rows */
 	Snapshot	snapshot;
 	List	   *roles;			/* that the principal is, once needed */
@@ -117,8 +125,9 @@ probe(RoleSearch *search, const pg_uuid_t *organization,
 							   visit_descending, search);
 		return;
 	}
-	apikey_member_scan_one(organization, project, member, NULL,
-						   search->snapshot, visit_row, search);
+	if (!search->subject_only)
+		apikey_member_scan_one(organization, project, member, NULL,
+							   search->snapshot, visit_row, search);
 	if (search->subject != NULL)
 		apikey_member_scan_one(organization, project, member, search->subject,
 							   search->snapshot, visit_row, search);
@@ -185,6 +194,135 @@ apikey_member_role(Oid role, const text *subject,
 
 	return superuser_arg(role) ? APIKEY_ROLE_OWNER :
 		look(&search, organization, project);
+}
+
+/* Begins to remember; it lives as long as the current context. */
+void
+apikey_known_roles_begin(ApikeyKnownRoles *known)
+{
+	known->context = CurrentMemoryContext;
+	known->snapshot = NULL;
+	known->answers = NULL;
+}
+
+void
+apikey_known_roles_end(ApikeyKnownRoles *known)
+{
+	if (known->snapshot != NULL)
+		UnregisterSnapshot(known->snapshot);
+	known->snapshot = NULL;
+}
+
+/* What was asked: nothing of it is so long as a subject may be. */
+typedef struct Question
+{
+	pg_uuid_t	tenant;
+	uint8		subject[APIKEY_DIGEST_BYTES];	/* zeros: of all subjects */
+	Oid			role;
+} Question;
+
+typedef struct Answer
+{
+	Question	question;		/* hash key */
+	ApikeyRole	role;
+} Answer;
+
+static void
+make_question(Question *question, const RoleSearch *search,
+			  const pg_uuid_t *tenant)
+{
+	memset(question, 0, sizeof(*question));
+	question->tenant = *tenant;
+	question->role = search->role;
+	if (search->subject != NULL)
+		apikey_digest_text(VARDATA_ANY(search->subject),
+						   VARSIZE_ANY_EXHDR(search->subject),
+						   question->subject);
+}
+
+static void
+remember(ApikeyKnownRoles *known, const Question *question, ApikeyRole role)
+{
+	HASHCTL		control = {
+		.keysize = sizeof(Question),
+		.entrysize = sizeof(Answer),
+		.hcxt = known->context
+	};
+	Answer	   *answer;
+
+	if (known->answers != NULL &&
+		hash_get_num_entries(known->answers) >= REMEMBERED_MOST)
+	{
+		hash_destroy(known->answers);
+		known->answers = NULL;
+	}
+	if (known->answers == NULL)
+		known->answers = hash_create("apikey known roles", 64, &control,
+									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	answer = hash_search(known->answers, question, HASH_ENTER, NULL);
+	answer->role = role;
+}
+
+/*
+ * What the principal is in an organization itself, or in one of its projects,
+ * where it is this at least whatever is found there.
+ */
+static ApikeyRole
+look_once(ApikeyKnownRoles *known, RoleSearch *search,
+		  const pg_uuid_t *organization, const pg_uuid_t *project,
+		  ApikeyRole least)
+{
+	Question	question;
+	const Answer *answer;
+
+	if (least >= search->enough)
+		return least;
+	make_question(&question, search, project == NULL ? organization : project);
+	answer = known->answers == NULL ? NULL :
+		hash_search(known->answers, &question, HASH_FIND, NULL);
+	if (answer != NULL)
+		return answer->role;
+	search->highest = least;
+	look_in(search, organization, project);
+	remember(known, &question, search->highest);
+	return search->highest;
+}
+
+/*
+ * The same as apikey_member_role for who asks it often in one call, all of it in
+ * the snapshot of the first question.  Each tenant is remembered by itself, and
+ * so are the rows of no subject: there may be very many projects of one
+ * organization, or subjects of one role.
+ */
+ApikeyRole
+apikey_known_role(ApikeyKnownRoles *known, Oid role, const text *subject,
+				  const pg_uuid_t *organization, const pg_uuid_t *project)
+{
+	RoleSearch	search = {.role = role,.enough = APIKEY_ROLE_OWNER};
+	ApikeyRole	around;
+	ApikeyRole	within;
+
+	if (superuser_arg(role))
+		return APIKEY_ROLE_OWNER;
+	if (known->snapshot == NULL)
+	{
+		known->removals = apikey_revocation_any();
+		known->snapshot = apikey_latest_snapshot();
+	}
+	search.removals = known->removals;
+	search.snapshot = known->snapshot;
+	around = look_once(known, &search, organization, NULL, APIKEY_ROLE_NONE);
+	within = look_once(known, &search, organization, project, around);
+	if (subject != NULL && apikey_principal_subjects_in_use())
+	{
+		search.subject = subject;
+		search.subject_only = true;
+		around = look_once(known, &search, organization, NULL, around);
+		within = look_once(known, &search, organization, project,
+						   Max(around, within));
+	}
+	list_free(search.roles);
+	return within;
 }
 
 /*

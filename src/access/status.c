@@ -78,18 +78,22 @@ apikey_status_vouch(ApikeyRow *key)
 /* What a principal is in a project; nothing, where its role is gone. */
 static ApikeyRole
 role_in(Oid role, const text *name, const text *subject,
-		const ApikeyTenant *tenant)
+		const ApikeyTenant *tenant, ApikeyKnownRoles *known)
 {
+	const pg_uuid_t *organization = apikey_tenant_organization(tenant);
+	const pg_uuid_t *project = apikey_tenant_project(tenant);
+
 	if (!apikey_role_stands(role, name))
 		return APIKEY_ROLE_NONE;
-	return apikey_member_role(role, subject,
-							  apikey_tenant_organization(tenant),
-							  apikey_tenant_project(tenant));
+	return known == NULL ?
+		apikey_member_role(role, subject, organization, project) :
+		apikey_known_role(known, role, subject, organization, project);
 }
 
 /* The lower of what a key's owner and its voucher are in its project. */
 static ApikeyRole
-lower_role(const ApikeyRow *key, const ApikeyTenant *tenant)
+lower_role(const ApikeyRow *key, const ApikeyTenant *tenant,
+		   ApikeyKnownRoles *known)
 {
 	const text *subject = apikey_row_text(key, APIKEY_KEY_SUBJECT);
 	const text *voucher_subject;
@@ -97,14 +101,14 @@ lower_role(const ApikeyRow *key, const ApikeyTenant *tenant)
 	Oid			voucher = apikey_status_voucher(key, &voucher_subject);
 	ApikeyRole	role = role_in(owner, apikey_row_text(key,
 													  APIKEY_KEY_OWNER_NAME),
-							   subject, tenant);
+							   subject, tenant, known);
 
 	if (role == APIKEY_ROLE_NONE ||
 		(voucher == owner && apikey_same_text(subject, voucher_subject)))
 		return role;
 	return Min(role, role_in(voucher,
 							 apikey_status_voucher_name(key),
-							 voucher_subject, tenant));
+							 voucher_subject, tenant, known));
 }
 
 static TimestampTz
@@ -137,17 +141,19 @@ apikey_status_read_own(const ApikeyRow *key, ApikeyKeyState *state,
 
 /*
  * What a key is, but for what the clock decides.  tenant is its project; NULL
- * for a personal key, and for one whose project is gone.
+ * for a personal key, and for one whose project is gone.  Where known is not NULL,
+ * what principals are there is remembered in it.
  */
 void
 apikey_status_read(const ApikeyRow *key, const ApikeyTenant *tenant,
-				   ApikeyKeyState *state, ApikeySpan *span)
+				   ApikeyKnownRoles *known, ApikeyKeyState *state,
+				   ApikeySpan *span)
 {
 	apikey_status_read_own(key, state, span);
 	if (state->personal)
 		return;
 	if (tenant != NULL)
-		state->role = Min(lower_role(key, tenant),
+		state->role = Min(lower_role(key, tenant, known),
 						  apikey_row_role(key, APIKEY_KEY_ROLE));
 	state->forbidden = state->role == APIKEY_ROLE_NONE;
 }

@@ -157,8 +157,8 @@ make_credits(ApikeyListing *listing, ApikeyRow *key, Datum *values,
 
 /* What the key is now, by the clock of the statement. */
 static void
-make_status(const ApikeyViewedProject *project, const ApikeyRow *key,
-			Datum *values, bool *nulls)
+make_status(ApikeyListing *listing, const ApikeyViewedProject *project,
+			const ApikeyRow *key, Datum *values, bool *nulls)
 {
 	ApikeyKeyState state;
 	ApikeySpan	span;
@@ -168,7 +168,8 @@ make_status(const ApikeyViewedProject *project, const ApikeyRow *key,
 
 	if (exists)
 		apikey_viewer_tenant(project, &tenant);
-	apikey_status_read(key, exists ? &tenant : NULL, &state, &span);
+	apikey_status_read(key, exists ? &tenant : NULL, &listing->known_roles,
+					   &state, &span);
 	status = apikey_status_at(&state, &span,
 							  GetCurrentStatementStartTimestamp());
 	values[LIST_STATUS] = CStringGetTextDatum(apikey_status_name(status));
@@ -238,7 +239,7 @@ apikey_list_key_make(ApikeyListing *listing,
 		set_text(values, nulls, LIST_MASKED_KEY,
 				 DatumGetTextPP(masked_key(listing, key)));
 	if (apikey_list_wants(wanted, LIST_STATUS) || apikey_list_wants(wanted, LIST_EFFECTIVE_ROLE))
-		make_status(project, key, values, nulls);
+		make_status(listing, project, key, values, nulls);
 	if (apikey_list_wants(wanted, LIST_USE_COUNT) || apikey_list_wants(wanted, LIST_DENIED_COUNT) ||
 		apikey_list_wants(wanted, LIST_LAST_USED_AT) || apikey_list_wants(wanted, LIST_LAST_USED_ADDR))
 		make_use(listing, key, values, nulls);

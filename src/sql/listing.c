@@ -101,6 +101,7 @@ open_with(ApikeyListing *listing, Snapshot snapshot)
 	listing->row_context = AllocSetContextCreate(CurrentMemoryContext,
 												 "apikey listed row",
 												 ALLOCSET_DEFAULT_SIZES);
+	apikey_known_roles_begin(&listing->known_roles);
 	apikey_viewer_open(&listing->viewer, RegisterSnapshot(snapshot));
 }
 
@@ -383,5 +384,6 @@ apikey_listing_close(ApikeyListing *listing)
 	}
 	MemoryContextSwitchTo(context);
 	table_close(rel, NoLock);
+	apikey_known_roles_end(&listing->known_roles);
 	UnregisterSnapshot(listing->viewer.snapshot);
 }

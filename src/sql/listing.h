@@ -49,6 +49,7 @@ struct ApikeyListing
 	ReturnSetInfo *result;		/* NULL: one row is wanted */
 	TupleDesc	desc;			/* of it */
 	HeapTuple	made;
+	ApikeyKnownRoles known_roles;	/* for who makes rows */
 	MemoryContext row_context;
 	int			most;			/* rows that are wanted; 0: all */
 	binaryheap *newest;			/* so many, the oldest first */

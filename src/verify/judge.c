@@ -80,7 +80,7 @@ apikey_judge_complete(ApikeyVerdict *verdict, const ApikeyRow *key)
 		apikey_tenant_fetch_project(project, &tenant);
 
 	complete_at(verdict, key, found ? &tenant : NULL);
-	apikey_status_read(key, found ? &tenant : NULL, &verdict->state,
+	apikey_status_read(key, found ? &tenant : NULL, NULL, &verdict->state,
 					   &verdict->fresh_term);
 	verdict->term = &verdict->fresh_term;
 }
