@@ -75,6 +75,7 @@ extern void apikey_lease_end_wait(void);
 extern void apikey_lease_answer(Oid database, const pg_uuid_t *account);
 extern List *apikey_lease_databases(void);
 extern bool apikey_lease_asked(Oid database);
+extern bool apikey_lease_asked_here(Oid database);
 extern int	apikey_lease_take_asked(Oid database, pg_uuid_t *accounts,
 									int most);
 extern int	apikey_lease_take_asked_rates(Oid database, pg_uuid_t *limits,

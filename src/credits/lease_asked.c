@@ -3,8 +3,9 @@
  *		For which accounts somebody asks the worker, and waits.
  *
  * That is a worker here or, where this server is a member of a fleet, the one
- * that asks the primary.  Roles take turns: whoever asks for so much that it
- * takes long has its own keys wait, and room for others is left: see share.h.
+ * that asks the primary.  No worker here is called for what is asked of the
+ * primary alone.  Roles take turns: whoever asks for so much that it takes long
+ * has its own keys wait, and room for others is left: see share.h.
  */
 #include "postgres.h"
 
@@ -23,6 +24,7 @@ typedef struct Asking
 	ApikeySlotKey key;
 	Oid			role;			/* whose slot it is */
 	bool		of_rate;		/* tokens are asked for: see shared_rate_member.c */
+	bool		elsewhere;		/* who asked last asked the primary alone */
 } Asking;
 
 typedef struct Asked
@@ -61,9 +63,11 @@ enqueue(const Asking *asking, bool waiting)
 	SpinLockAcquire(&shared->mutex);
 	for (int i = 0; i < shared->count && !asked; i++)
 	{
-		const Asking *other = &shared->asked[i];
+		Asking	   *other = &shared->asked[i];
 
 		asked = memcmp(&other->key, &asking->key, sizeof(other->key)) == 0;
+		if (asked)
+			other->elsewhere = asking->elsewhere;
 		of_database += other->key.database == asking->key.database;
 		of_role += other->key.database == asking->key.database &&
 			other->role == asking->role;
@@ -113,10 +117,8 @@ set_wanted(Asking *asking, int64 wanted, bool overdrawing)
  * not told which.
  */
 static void
-call_worker(void)
+call_worker(ApikeyAnswer member)
 {
-	ApikeyAnswer member = apikey_fleet_member_now();
-
 	if (member != APIKEY_ANSWER_NO)
 		apikey_fleet_wake();
 	if (member != APIKEY_ANSWER_YES)
@@ -143,6 +145,7 @@ void
 apikey_lease_ask(const pg_uuid_t *account, int64 wanted, bool waiting,
 				 bool overdrawing)
 {
+	ApikeyAnswer member = apikey_fleet_member_now();
 	Asking		asking;
 
 	memset(&asking, 0, sizeof(asking));
@@ -150,8 +153,9 @@ apikey_lease_ask(const pg_uuid_t *account, int64 wanted, bool waiting,
 	asking.key.id = *account;
 	/* The worker may answer as soon as it is on the list. */
 	set_wanted(&asking, wanted, overdrawing);
+	asking.elsewhere = asking.of_rate || member == APIKEY_ANSWER_YES;
 	if (enqueue(&asking, waiting))
-		call_worker();
+		call_worker(member);
 	else if (!waiting)
 		set_wanted(&asking, 0, false);
 }
@@ -194,19 +198,21 @@ apikey_lease_answer(Oid database, const pg_uuid_t *account)
 	ConditionVariableBroadcast(&shared->granted);
 }
 
-/* The databases in which somebody asks. */
+/* The databases in which somebody asks a worker here. */
 List *
 apikey_lease_databases(void)
 {
 	List	   *databases = NIL;
 	Oid		   *found;
-	int			count;
+	int			count = 0;
 
 	found = palloc(ASKED_MAX * sizeof(Oid));
 	SpinLockAcquire(&shared->mutex);
-	count = shared->count;
-	for (int i = 0; i < count; i++)
-		found[i] = shared->asked[i].key.database;
+	for (int i = 0; i < shared->count; i++)
+	{
+		if (!shared->asked[i].elsewhere)
+			found[count++] = shared->asked[i].key.database;
+	}
 	SpinLockRelease(&shared->mutex);
 	for (int i = 0; i < count; i++)
 		databases = list_append_unique_oid(databases, found[i]);
@@ -214,17 +220,31 @@ apikey_lease_databases(void)
 	return databases;
 }
 
-/* Does somebody ask in a database? */
-bool
-apikey_lease_asked(Oid database)
+static bool
+is_asked(Oid database, bool here)
 {
 	bool		asked = false;
 
 	SpinLockAcquire(&shared->mutex);
 	for (int i = 0; i < shared->count && !asked; i++)
-		asked = shared->asked[i].key.database == database;
+		asked = shared->asked[i].key.database == database &&
+			!(here && shared->asked[i].elsewhere);
 	SpinLockRelease(&shared->mutex);
 	return asked;
+}
+
+/* Does somebody ask in a database? */
+bool
+apikey_lease_asked(Oid database)
+{
+	return is_asked(database, false);
+}
+
+/* The same, of a worker here? */
+bool
+apikey_lease_asked_here(Oid database)
+{
+	return is_asked(database, true);
 }
 
 /* Has a role had one of the last turns?  The mutex is held. */
@@ -326,7 +346,10 @@ apikey_lease_take_asked_rates(Oid database, pg_uuid_t *limits, int most)
 	return take_asked(database, true, limits, most);
 }
 
-/* Drops what is asked for in a database that no worker can reach. */
+/*
+ * Drops what is asked for in a database that no worker can reach, or whose primary
+ * cannot be reached.
+ */
 void
 apikey_lease_drop(Oid database)
 {

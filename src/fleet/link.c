@@ -19,6 +19,7 @@
 #include "text/text.h"
 #include "store/store.h"
 #include "memory/memory.h"
+#include "credits/credits.h"
 #include "fleet/link.h"
 #include "fleet/member.h"
 #include "fleet/wire.h"
@@ -97,13 +98,17 @@ not_told(ApikeyLink *link, const char *reason)
 	link->again = Min(Max(link->again, AGAIN_FIRST) * 2, AGAIN_MOST);
 }
 
-/* The connection is given up; the next attempt is to be made later. */
+/*
+ * The connection is given up; the next attempt is to be made later.  Who asks the
+ * primary meanwhile is not answered.
+ */
 void
 apikey_link_fail(ApikeyLink *link, const char *reason)
 {
 	not_told(link, reason);
 	apikey_link_close(link);
 	apikey_fleet_fail(link->database.oid);
+	apikey_lease_drop(link->database.oid);
 	link->attempts++;
 	link->try_at = later(link->again);
 }

@@ -99,7 +99,8 @@ apikey_shared_rate_spend(ApikeyBound *bound, ApikeySlotHint *hint, int64 cost,
 		begin_waiting(wait_until);
 		apikey_lease_prepare_to_wait();
 		while ((verdict = try_to_spend(bound, hint, cost, state)) == APIKEY_CREDIT_ASK &&
-			   GetCurrentTimestamp() < *wait_until)
+			   GetCurrentTimestamp() < *wait_until &&
+			   apikey_fleet_connected(MyDatabaseId))
 		{
 			apikey_lease_ask(&bound->id, cost, true, false);
 			apikey_lease_wait(WAIT_STEP);
@@ -191,7 +192,8 @@ apikey_shared_rate_charge(ApikeyBound *bound, int64 cost,
 		return false;
 	begin_waiting(wait_until);
 	apikey_lease_prepare_to_wait();
-	while (!done && GetCurrentTimestamp() < *wait_until)
+	while (!done && GetCurrentTimestamp() < *wait_until &&
+		   apikey_fleet_connected(MyDatabaseId))
 	{
 		uint32		now;
 

@@ -147,6 +147,32 @@ notify_step(void)
 	return false;
 }
 
+/*
+ * Does somebody ask in this database for what is given here?  One that asks may have
+ * learned since that this is no member's.
+ */
+bool
+apikey_stage_asked(void)
+{
+	if (!apikey_lease_asked_here(MyDatabaseId))
+		return false;
+	if (member)
+		apikey_stage_look();
+	return !member;
+}
+
+/* Tokens are asked of a primary: where there is none any more, nobody has them. */
+static void
+drop_rates(void)
+{
+	pg_uuid_t	limits[PROMPT_BATCH];
+	int			count = apikey_lease_take_asked_rates(MyDatabaseId, limits,
+													  PROMPT_BATCH);
+
+	for (int i = 0; i < count; i++)
+		apikey_lease_answer(MyDatabaseId, &limits[i]);
+}
+
 /* Does what is waited for in this database: a part, where that is much. */
 void
 apikey_stage_be_prompt(void)
@@ -168,6 +194,8 @@ apikey_stage_be_prompt(void)
 		/* Whatever came of it. */
 		apikey_lease_answer(MyDatabaseId, &account);
 	}
+	if (!member)
+		drop_rates();
 	if (apikey_notify_waiting(MyDatabaseId))
 		(void) take_step(&notifying);
 }

@@ -198,7 +198,7 @@ leave(bool in_any_case)
 static bool
 called(void)
 {
-	return my_seat->flush || apikey_lease_asked(MyDatabaseId) ||
+	return my_seat->flush || apikey_stage_asked() ||
 		apikey_notify_waiting(MyDatabaseId);
 }
 
@@ -209,13 +209,13 @@ linger(void)
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 												  LINGER_MAX);
 
-	pgstat_report_activity(STATE_IDLE, NULL);
 	while (!must_leave())
 	{
 		if (called())
 			return true;
 		if (GetCurrentTimestamp() >= end)
 			return !leave(false);
+		pgstat_report_activity(STATE_IDLE, NULL);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 APIKEY_LOOK_AROUND, PG_WAIT_EXTENSION);

@@ -51,6 +51,7 @@ extern void apikey_stage_look(void);
 extern void apikey_stage_begin(void);
 extern void apikey_stage_begin_dynamic(void);
 extern void apikey_stage_adopt(void);
+extern bool apikey_stage_asked(void);
 extern void apikey_stage_be_prompt(void);
 extern bool apikey_stage_go_round(uint32 from, ApikeyRound *round,
 								  bool (*leave) (void));

@@ -8,8 +8,9 @@ use IPC::Run;
 use Fleet;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Proxy;
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(sleep time);
 
 my $primary = PostgreSQL::Test::Cluster->new('primary');
 $primary->init(allows_streaming => 1);
@@ -38,7 +39,8 @@ $primary->safe_psql('postgres', q{
 	END $$});
 
 $primary->backup('backup');
-my @standbys = map { Fleet::member($_, $primary, $primary) } 'one', 'two';
+my $wire = Proxy->new($primary);
+my @standbys = (Fleet::member('one', $primary, $primary), Fleet::member('two', $primary, $wire));
 for my $node (@standbys)
 {
 	my $name = $node->name;
@@ -80,5 +82,28 @@ ok($standbys[0]->poll_query_until('postgres', "SELECT code = 'unavailable' FROM 
 is($standbys[0]->safe_psql('postgres', "SELECT code FROM apikey_verify('$own')"), 'valid', 'what is not shared goes on');
 $primary->start;
 ok($standbys[0]->poll_query_until('postgres', "SELECT code = 'valid' FROM apikey_verify('$key')"), 'it is there again');
-$_->stop for @standbys, $primary;
+
+# What a primary was asked that does not answer keeps no worker busy after a
+# promotion.
+my $promoted = $standbys[1];
+$promoted->append_conf('postgresql.conf', "apikey.flush_interval = '1h'\napikey.fleet_interval = '300ms'\napikey.fleet_timeout = '60s'");
+$promoted->reload;
+my $worker = q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'apikey worker' AND datname IS NOT NULL};
+ok($promoted->poll_query_until('postgres', "SELECT code = 'valid' FROM apikey_verify('$key')"), 'the other is answered');
+$wire->hold_up;
+ok($promoted->poll_query_until('postgres', "SELECT code = 'unavailable' FROM apikey_verify('$key')"), 'until nothing comes through');
+is($promoted->safe_psql('postgres', "SELECT code FROM apikey_verify('$key')"), 'unavailable', 'and goes on asking') for 1 .. 2;
+$primary->stop('immediate');
+$promoted->promote;
+like($promoted->safe_psql('postgres', "SELECT ask('$key', 1)"), qr/^(valid|rate_limited)$/, 'promoted, it has the rate');
+sleep 2;
+my %there = (t => 0, f => 0);
+for (1 .. 30)
+{
+	$there{ $promoted->safe_psql('postgres', $worker) }++;
+	sleep 0.1;
+}
+cmp_ok($there{f}, '>', 0, 'no worker stays for what it has not');
+$wire->break_off;
+$_->stop for @standbys;
 done_testing();
