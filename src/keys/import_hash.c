@@ -347,6 +347,9 @@ digest_crypt(const char *salt, const char *bytes, size_t len, uint8 *out)
 	text	   *volatile hash = NULL;
 	FmgrInfo	crypt;
 
+	if (!OidIsValid(function))
+		return "The function \"crypt\" of pgcrypto cannot be found.";
+
 	/*
 	 * What is called here takes nothing but memory, so its error leaves
 	 * nothing behind that a subtransaction would have to end; a parallel

@@ -5,6 +5,8 @@
 #include "postgres.h"
 
 #include "catalog/dependency.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "parser/analyze.h"
 #include "parser/parsetree.h"
@@ -113,6 +115,29 @@ command_name(const Query *query)
 }
 
 /*
+ * Is a view one of ours?  PostgreSQL reads neither of these catalogs for a change
+ * of a view, so that is not waited for: of ours the server says enough itself.
+ */
+static bool
+is_ours(Oid view)
+{
+	bool		ours = false;
+
+	if (!apikey_system_lock("pg_extension", ExtensionRelationId, false))
+		return false;
+	if (apikey_system_lock("pg_depend", DependRelationId, false))
+	{
+		Oid			extension = get_extension_oid("apikey", true);
+
+		ours = OidIsValid(extension) &&
+			getExtensionOfObject(RelationRelationId, view) == extension;
+		apikey_system_unlock(DependRelationId);
+	}
+	apikey_system_unlock(ExtensionRelationId);
+	return ours;
+}
+
+/*
  * Says what to call instead of a DELETE from one of our views, or of any change
  * of one that has no trigger, before the server says that permission is denied,
  * and no more.  DELETE cannot be granted for a trigger to say it: that would be
@@ -123,7 +148,6 @@ on_analyze(ParseState *state, Query *query, APIKEY_JUMBLE_STATE *jumble)
 {
 	const char *command = command_name(query);
 	RangeTblEntry *target;
-	Oid			extension;
 	char	   *view;
 
 	if (previous_analyze)
@@ -133,16 +157,12 @@ on_analyze(ParseState *state, Query *query, APIKEY_JUMBLE_STATE *jumble)
 	target = rt_fetch(query->resultRelation, query->rtable);
 	if (target->relkind != RELKIND_VIEW)
 		return;
-	/* Where there is none, other views are of none, too. */
-	extension = get_extension_oid("apikey", true);
-	if (!OidIsValid(extension) ||
-		getExtensionOfObject(RelationRelationId, target->relid) != extension)
-		return;
 	view = get_rel_name(target->relid);
-	if (view != NULL &&
+	if (view != NULL && strncmp(view, "apikey", strlen("apikey")) == 0 &&
 		(query->commandType == CMD_DELETE ||
 		 (strcmp(view, "apikeys") != 0 && strcmp(view, "apikey_projects") != 0 &&
-		  strcmp(view, "apikey_limits") != 0)))
+		  strcmp(view, "apikey_limits") != 0)) &&
+		is_ours(target->relid))
 		apikey_instead_refuse(view, command);
 }
 

@@ -373,12 +373,18 @@ apikey_catalog_schema(void)
 void
 apikey_catalog_require(Relation rel)
 {
+	Oid			relid = RelationGetRelid(rel);
+	bool		ours;
+
 	(void) apikey_catalog();
-	if (catalog_has(RelationGetRelid(rel)) ||
-		getExtensionOfObject(RelationRelationId, RelationGetRelid(rel)) ==
-		get_extension_oid("apikey", false))
-		return;
-	refuse_not_ours(RelationGetRelationName(rel));
+	ours = catalog_has(relid);
+	if (!ours && apikey_dependencies_lock())
+	{
+		ours = getExtensionOfObject(RelationRelationId, relid) == extension_oid;
+		apikey_dependencies_unlock();
+	}
+	if (!ours)
+		refuse_not_ours(RelationGetRelationName(rel));
 }
 
 /* One of them was found, as of a generation. */

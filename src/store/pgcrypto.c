@@ -13,9 +13,25 @@
 #include "utils/builtins.h"
 #include "utils/syscache.h"
 
-#include "store/store.h"
+#include "store/store_internal.h"
 
-/* The function of a name and argument types; 55000 where there is none. */
+/* Which extension does a function belong to?  None, where that cannot be read. */
+static Oid
+extension_of(Oid function)
+{
+	Oid			extension;
+
+	if (!OidIsValid(function) || !apikey_dependencies_lock())
+		return InvalidOid;
+	extension = getExtensionOfObject(ProcedureRelationId, function);
+	apikey_dependencies_unlock();
+	return extension;
+}
+
+/*
+ * The function of a name and argument types; 55000 where there is none.  Invalid
+ * for whoever reads leniently where somebody keeps us from telling.
+ */
 Oid
 apikey_pgcrypto_function(const char *name, const Oid *types, int count)
 {
@@ -29,11 +45,12 @@ apikey_pgcrypto_function(const char *name, const Oid *types, int count)
 								   CStringGetDatum(name),
 								   PointerGetDatum(arguments),
 								   ObjectIdGetDatum(schema));
-	if (!OidIsValid(function) ||
-		getExtensionOfObject(ProcedureRelationId, function) != extension)
+	if (OidIsValid(function) && extension_of(function) == extension)
+		return function;
+	if (!apikey_lenient_missed())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("function \"%s\" of extension \"pgcrypto\" does not exist",
 						name)));
-	return function;
+	return InvalidOid;
 }

@@ -39,7 +39,9 @@ my $key = sql(qq{$as SELECT apikey_create('one', 'acme/pay')});
 my $other = sql(qq{$as SELECT apikey_create('two', 'acme/pay')});
 my $long = sql(qq{$as SELECT apikey_create('long', 'acme/pay', metadata => jsonb_build_object('long', (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 200) n)))});
 my $spent = sql(qq{$as SELECT apikey_create('spent', 'acme/pay', credits => 10)});
-sql(qq{$as SELECT apikey_import('old', 'md5', md5('from elsewhere'), project => 'acme/pay')});
+sql(qq{$as SELECT apikey_import('old', 'md5', md5('from elsewhere'), project => 'acme/pay');
+	SELECT apikey_import('slow', 'crypt', crypt('slow_1234567', gen_salt('bf', 4)), lookup => 'slow_123', project => 'acme/pay')});
+sql('CREATE TABLE public.own (one integer); GRANT ALL ON public.own TO anna; CREATE VIEW public.own_view AS TABLE public.own; GRANT ALL ON public.own_view TO anna');
 my $id = sql("SELECT apikey_id('$key')");
 my $other_id = sql("SELECT apikey_id('$other')");
 sub verify_of { return "SELECT code FROM apikey_verify('$_[0]', project => 'acme')" }
@@ -144,7 +146,7 @@ like($waiter->query_safe("SELECT name FROM apikeys WHERE id = '$id'"), qr/named$
 $waiter->query_safe("BEGIN; SELECT apikey_rename('$id', 'one')");
 keep_from('apikey_key');
 is($waiter->query_safe("SET LOCAL apikey.cache_entries = 0; $verify"), 'valid', 'who has a table already is kept from nothing');
-is($waiter->query_safe(q{SELECT count(*) FROM apikeys}), 5, 'nor does it wait to list');
+is($waiter->query_safe(q{SELECT count(*) FROM apikeys}), 6, 'nor does it wait to list');
 $waiter->query_safe('COMMIT');
 let_go();
 
@@ -205,7 +207,9 @@ for my $catalog ('pg_extension', 'pg_depend')
 	is($warm->query_safe($verify), 'valid', "$catalog: warm");
 	keep_from($catalog);
 	is_soon($_, qr/^unavailable$/, "$catalog: a verification") for calls($bounded, $verify);
-	is_refused($_, $catalog, "$catalog: a change") for calls($bounded, $changes[0]);
+	is($warm->query_safe(q{SET statement_timeout = '30s'; SELECT code FROM apikey_verify('slow_1234', project => 'acme')}), 'unavailable', "$catalog: a key whose hash takes pgcrypto");
+	is_refused($_, $catalog, "$catalog: a change") for calls($bounded, @changes[0, 6]);
+	is_soon((calls($bounded, "$_ RETURNING 1"))[0], qr/^1$/, "$catalog: $_") for 'INSERT INTO public.own_view VALUES (1)', 'DELETE FROM public.own_view';
 	is($warm->query_safe($verify), 'valid', "$catalog: what is remembered");
 	let_go();
 }
