@@ -465,6 +465,13 @@ apikey_account_tell_once(ApikeyRow *row, bool exhausted)
 	return true;
 }
 
+/* Locks the accounts to be written, unless that would be waiting for somebody. */
+bool
+apikey_account_writable(void)
+{
+	return apikey_table_free(&apikey_account_table);
+}
+
 /* Marks an account as told of, for its period; waits for nobody. */
 ApikeyAccountTold
 apikey_account_mark_told(const pg_uuid_t *account, bool exhausted)

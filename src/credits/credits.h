@@ -104,6 +104,7 @@ extern TimestampTz apikey_account_refill_at(const ApikeyRow *row);
 extern const Interval *apikey_account_refill(const ApikeyRow *row,
 											 int64 *amount);
 extern bool apikey_account_tell_once(ApikeyRow *row, bool exhausted);
+extern bool apikey_account_writable(void);
 extern ApikeyAccountTold apikey_account_mark_told(const pg_uuid_t *account,
 												  bool exhausted);
 

@@ -197,6 +197,25 @@ write_some(List *tellings, void *state)
 	apikey_turns_each(tellings, write_one, state);
 }
 
+/* Has nobody a table that is needed, or waits for it?  Then it is ours until the end. */
+static bool
+are_writable(void)
+{
+	return apikey_event_writable() && apikey_table_free(&apikey_limit_table) &&
+		apikey_account_writable();
+}
+
+/*
+ * Writes what can be.  What is not tried, or not to be had, stays to be told: no
+ * other's mark is to be lost for what somebody keeps us from.
+ */
+static void
+write_marks(List *to_write)
+{
+	if (are_writable())
+		(void) apikey_attempt_each(write_some, to_write, NULL);
+}
+
 /*
  * For the worker: writes some of the events, in a transaction; true while there
  * are more of those that there were at first.
@@ -205,7 +224,7 @@ bool
 apikey_mark_tell(bool first, int *left)
 {
 	ApikeyMark *marks = palloc(APIKEY_MARKS_AT_ONCE * sizeof(ApikeyMark));
-	Telling    *tellings = palloc0(APIKEY_MARKS_AT_ONCE * sizeof(Telling));
+	Telling    *tellings = palloc(APIKEY_MARKS_AT_ONCE * sizeof(Telling));
 	List	   *to_write = NIL;
 	bool		later[APIKEY_MARKS_AT_ONCE];
 	int			count;
@@ -219,18 +238,21 @@ apikey_mark_tell(bool first, int *left)
 		return false;
 	for (int i = 0; i < count; i++)
 	{
-		tellings[i].mark = marks[i];
+		tellings[i] = (Telling) {.mark = marks[i],.end = APIKEY_MARK_LATER};
 		to_write = lappend(to_write, &tellings[i]);
 	}
 	if (apikey_step_begin())
 	{
-		(void) apikey_attempt_each(write_some, to_write, NULL);
+		write_marks(to_write);
 		apikey_step_commit();
 	}
 	else
 	{
 		for (int i = 0; i < count; i++)
+		{
 			set_told(&marks[i], false);
+			tellings[i].end = APIKEY_MARK_NOT_SO;
+		}
 	}
 	for (int i = 0; i < count; i++)
 		later[i] = tellings[i].end == APIKEY_MARK_LATER;

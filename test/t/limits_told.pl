@@ -81,6 +81,31 @@ is(told($limits[$_]), '', 'the others wait') for 0 .. 2;
 let_go($_) for @customers;
 is_told($limits[$_], 'limit_low limit_exhausted', 'and are told') for 0 .. 2;
 
+# Whoever keeps the worker from the trail for a while has nothing lost of others' limits,
+# though its own can be left for later.
+sql('CREATE ROLE eve');
+my $second = create('second');
+my ($own, $over, @kept) = map { sql("SET ROLE shop; SET app.uid = 'carl'; SELECT apikey_limit_set('$_', 100, NULL, 'balance', key => apikey_id('$second'))") } 'own', 'over', map { "kept$_" } 1 .. 6;
+is(spend($second, 'own', 10), 'valid', 'some of it');
+$customer = held($own);
+my ($holder, $queue) = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 2;
+$_->query_safe('SET ROLE eve') for $holder, $queue;
+$holder->query_safe('BEGIN');
+$holder->query_safe('PREPARE held AS SELECT 1 FROM apikey_event');
+$queue->query_until(qr/queued/, "\\echo queued\nCREATE RULE r AS ON UPDATE TO apikey_event DO ALSO NOTHING;\n");
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'apikey_event'::regclass AND NOT granted AND mode = 'AccessExclusiveLock'}), 'somebody waits for the trail');
+is(spend($second, 'own', 90), 'valid', 'the rest');
+is(spend($second, $_, 100), 'valid', "all of $_") for map { "kept$_" } 1 .. 6;
+sql(qq{SET ROLE shop; SET app.uid = 'carl'; SELECT apikey_charge(apikey_id('$second'), '{"over": 130}')});
+flush() for 1 .. 3;
+$holder->query_safe('ROLLBACK');
+let_go($customer);
+$queue->query('SELECT 1');
+$_->quit for $holder, $queue;
+is_told($kept[$_], 'limit_low limit_exhausted', "kept $_ is told after that") for 0 .. 5;
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM apikey_events WHERE event = 'overdrawn' AND detail->>'dropped' = '30'}), 'and what was dropped');
+is_told($own, 'limit_low limit_exhausted', 'and the other one');
+
 # What a member reports.
 my $server = '00000000-0000-4000-8000-0000000000a1';
 my $token = '00000000-0000-4000-8000-000000000001';
