@@ -118,7 +118,7 @@ ask_for_flush(void)
 		ApikeyFlushRequest *request = &apikey_seats->requests[i];
 
 		if (request->database == MyDatabaseId)
-			number = ++request->asked;
+			number = request->asked = ++apikey_seats->flushes;
 		else if (request->asked == request->done)
 			free = request;
 	}
@@ -126,7 +126,8 @@ ask_for_flush(void)
 	{
 		memset(free, 0, sizeof(*free));
 		free->database = MyDatabaseId;
-		free->asked = number = 1;
+		free->asked = number = ++apikey_seats->flushes;
+		free->done = number - 1;	/* what was asked for here before, in whatever place */
 	}
 	SpinLockRelease(&apikey_seats->mutex);
 	return number;

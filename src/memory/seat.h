@@ -48,7 +48,7 @@ typedef struct ApikeyRound
 	uint32		through;		/* the stages that have come to their end */
 } ApikeyRound;
 
-/* apikey_flush() in a database: how often it was called, and is done. */
+/* apikey_flush() in a database: the number of its last call, and of the last that is done. */
 typedef struct ApikeyFlushRequest
 {
 	Oid			database;
@@ -67,6 +67,7 @@ typedef struct ApikeySeats
 	bool		others_flush;	/* when this one has had its turn */
 	uint32		turns;			/* so that another stage begins each time */
 	uint64		rounds;			/* that have begun */
+	uint64		flushes;		/* that were asked for, in any database */
 	ApikeySeat	seats[APIKEY_SEATS];
 	ApikeyFlushRequest requests[APIKEY_FLUSH_REQUESTS];
 } ApikeySeats;
