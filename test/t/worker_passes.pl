@@ -228,7 +228,7 @@ $node->reload;
 my $failures = 0;
 for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 {
-	$failures = () = slurp_file($node->logfile, $offset) =~ /CONTEXT:  apikey worker: counting the keys of peppers/g;
+	$failures = () = slurp_file($node->logfile, $offset) =~ /apikey worker: counting the keys of peppers/g;
 	last if $failures >= 5;
 	select undef, undef, undef, 0.1;
 }
