@@ -7,7 +7,6 @@
 #include "miscadmin.h"
 #include "storage/procarray.h"
 #include "utils/fmgroids.h"
-#include "utils/memutils.h"
 
 #include "store/store.h"
 #include "rows/rows.h"
@@ -92,10 +91,12 @@ find_undone(const ApikeyTenant *tenant, const List *committing)
 	return found;
 }
 
-/* Removes a member beside its row, and tells so. */
+/* Removes a member of a tenant beside its row, and tells so. */
 static void
-undo(const ApikeyTenant *tenant, const Undone *undone)
+undo(void *item, void *state)
 {
+	const Undone *undone = item;
+	const ApikeyTenant *tenant = state;
 	ApikeyTenant project;
 
 	apikey_revocation_insert(&undone->id, NULL, APIKEY_BESIDE_MEMBER_REMOVED);
@@ -106,27 +107,6 @@ undo(const ApikeyTenant *tenant, const Undone *undone)
 						undone->subject, undone->role, APIKEY_ROLE_NONE);
 }
 
-/* Each in memory that is given back. */
-static void
-undo_all(const ApikeyTenant *tenant, const List *found)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-												  "apikey undoing",
-												  ALLOCSET_DEFAULT_SIZES);
-	const ListCell *cell;
-
-	foreach(cell, found)
-	{
-		MemoryContext outer = MemoryContextSwitchTo(context);
-
-		CHECK_FOR_INTERRUPTS();
-		undo(tenant, lfirst(cell));
-		MemoryContextSwitchTo(outer);
-		MemoryContextReset(context);
-	}
-	MemoryContextDelete(context);
-}
-
 /*
  * Removes the members of a tenant that these transactions, at least one, have
  * made or changed, beside their rows, unless they roll back within a moment.
@@ -135,5 +115,6 @@ void
 apikey_undo(const ApikeyTenant *tenant, const List *committing)
 {
 	await(committing);
-	undo_all(tenant, find_undone(tenant, committing));
+	apikey_turns_each(find_undone(tenant, committing), undo,
+					  unconstify(ApikeyTenant *, tenant));
 }

@@ -208,11 +208,12 @@ typedef struct Place
 	ApikeyUsesKnown uses;
 	TimestampTz known;
 	bool		found;			/* something that is to be done */
+	ApikeyWriter *writer;		/* of uses, while it is done */
 } Place;
 
 /* Does what is to be done with a key; false where it is left for the next time. */
 static bool
-deal_with(ApikeyWriter *writer, const Place *place, const pg_uuid_t *id)
+deal_with(const Place *place, const pg_uuid_t *id)
 {
 	const ApikeyRow *project = place->project;
 	TimestampTz now = GetCurrentTimestamp();
@@ -238,7 +239,7 @@ deal_with(ApikeyWriter *writer, const Place *place, const pg_uuid_t *id)
 	next = apikey_idle_due_at(project, &use, since);
 	/* It is looked at again when that is, told of now or before. */
 	apikey_pass_next_at(place->pass, next <= now ? due : next);
-	return next > now || tell(writer, &key, since, due);
+	return next > now || tell(place->writer, &key, since, due);
 }
 
 /*
@@ -260,27 +261,24 @@ keep_setting(ApikeyRow *project)
 	return !project->nulls[APIKEY_PROJECT_MAX_IDLE] && since == before;
 }
 
+static void
+deal_with_one(void *id, void *state)
+{
+	const Place *place = state;
+
+	if (!deal_with(place, id))
+		place->pass->left = true;
+}
+
 /* Does what is to be done with some that were found. */
 static void
 deal_with_some(List *ids, void *state)
 {
-	const Place *place = state;
-	ApikeyWriter *writer = apikey_table_open(&apikey_use_table);
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "apikey idle",
-												  ALLOCSET_SMALL_SIZES);
-	MemoryContext outer = MemoryContextSwitchTo(context);
-	ListCell   *cell;
+	Place	   *place = state;
 
-	foreach(cell, ids)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!deal_with(writer, place, lfirst(cell)))
-			place->pass->left = true;
-		MemoryContextReset(context);
-	}
-	MemoryContextSwitchTo(outer);
-	MemoryContextDelete(context);
-	apikey_table_close(writer);
+	place->writer = apikey_table_open(&apikey_use_table);
+	apikey_turns_each(ids, deal_with_one, place);
+	apikey_table_close(place->writer);
 }
 
 /* The same with all. */

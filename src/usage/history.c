@@ -16,7 +16,6 @@
 
 #include "miscadmin.h"
 #include "storage/shmem.h"
-#include "utils/memutils.h"
 
 #include "store/store.h"
 #include "memory/memory.h"
@@ -290,8 +289,10 @@ subtract(Set *set, const Counter *counters, int count)
  * perhaps, is not waited for: the counter stays for the next time.
  */
 static void
-write_counter(ApikeyWriter *writer, Counter *counter)
+write_counter(void *item, void *state)
 {
+	Counter    *counter = item;
+	ApikeyWriter *writer = state;
 	ApikeyHistoryCount counted = {
 		.of_unit = counter->of_unit,
 		.name = counter->name,
@@ -302,7 +303,8 @@ write_counter(ApikeyWriter *writer, Counter *counter)
 	bool		deleted;
 
 	/* Of a key that is gone nothing more is told. */
-	if (!apikey_history_key(&counter->key, &key, &deleted) ||
+	if (counter->count == 0 ||
+		!apikey_history_key(&counter->key, &key, &deleted) ||
 		apikey_history_change(writer, &key, 0, counts) || deleted)
 		return;
 	if (apikey_history_row_held(&key))
@@ -315,22 +317,8 @@ static void
 write_counters(List *counters, void *state pg_attribute_unused())
 {
 	ApikeyWriter *writer = apikey_table_open(&apikey_history_table);
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
-												  "apikey history",
-												  ALLOCSET_DEFAULT_SIZES);
-	ListCell   *cell;
 
-	foreach(cell, counters)
-	{
-		Counter    *counter = lfirst(cell);
-		MemoryContext context = MemoryContextSwitchTo(scratch);
-
-		if (counter->count != 0)
-			write_counter(writer, counter);
-		MemoryContextSwitchTo(context);
-		MemoryContextReset(scratch);
-	}
-	MemoryContextDelete(scratch);
+	apikey_turns_each(counters, write_counter, writer);
 	apikey_table_close(writer);
 }
 

@@ -8,7 +8,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "text/text.h"
@@ -451,8 +450,11 @@ find_old(ApikeyPass *pass, Search *search)
 
 /* Sums a row, or removes it, unless somebody has it, or its day's. */
 static void
-retain(const Search *search, const ApikeyRow *row)
+retain(void *item, void *state)
 {
+	const ApikeyRow *row = item;
+	const Search *search = state;
+
 	if (apikey_table_row_free(&apikey_history_table, apikey_row_id(row)) &&
 		(DatumGetTimestampTz(row->values[HISTORY_STARTS_AT]) <
 		 search->days_before || sum_to_day(row)))
@@ -462,20 +464,7 @@ retain(const Search *search, const ApikeyRow *row)
 static void
 retain_some(List *rows, void *state)
 {
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
-												  "apikey history",
-												  ALLOCSET_DEFAULT_SIZES);
-	ListCell   *cell;
-
-	foreach(cell, rows)
-	{
-		MemoryContext context = MemoryContextSwitchTo(scratch);
-
-		retain(state, lfirst(cell));
-		MemoryContextSwitchTo(context);
-		MemoryContextReset(scratch);
-	}
-	MemoryContextDelete(scratch);
+	apikey_turns_each(rows, retain, state);
 }
 
 /*
