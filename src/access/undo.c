@@ -6,7 +6,6 @@
 
 #include "miscadmin.h"
 #include "storage/procarray.h"
-#include "utils/fmgroids.h"
 
 #include "store/store.h"
 #include "rows/rows.h"
@@ -78,13 +77,9 @@ find_undone(const ApikeyTenant *tenant, const List *committing)
 	ScanKeyData keys[2];
 	List	   *found = NIL;
 
-	ScanKeyInit(&keys[0], APIKEY_MEMBER_ORGANIZATION + 1,
-				BTEqualStrategyNumber, F_UUID_EQ,
-				UUIDPGetDatum(apikey_tenant_organization(tenant)));
-	if (tenant->is_project)
-		ScanKeyInit(&keys[1], APIKEY_MEMBER_PROJECT + 1,
-					BTEqualStrategyNumber, F_UUID_EQ,
-					UUIDPGetDatum(apikey_tenant_project(tenant)));
+	/* Those of an organization's projects are among them. */
+	apikey_member_keys(keys, apikey_tenant_organization(tenant),
+					   apikey_tenant_project(tenant));
 	apikey_table_walk_written(&apikey_member_table, APIKEY_REL_MEMBER_WHO,
 							  keys, tenant->is_project ? 2 : 1, committing,
 							  collect_undone, &found);
