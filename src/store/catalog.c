@@ -12,12 +12,10 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/dependency.h"
 #include "catalog/index.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/sinval.h"
 #include "utils/builtins.h"
@@ -179,6 +177,7 @@ catalog_find(ApikeyRelation relation)
 	const char *name = apikey_relation_names[relation].name;
 	ApikeyRelation table = apikey_relation_names[relation].table;
 	Oid			relid = get_relname_relid(name, catalog.schema);
+	Oid			extension;
 
 	if (!OidIsValid(relid) && apikey_lenient_miss(name))
 		return InvalidOid;
@@ -194,13 +193,10 @@ catalog_find(ApikeyRelation relation)
 			refuse_not_ours(name);
 		return relid;
 	}
-	if (!apikey_dependencies_lock())
+	if (!apikey_extension_of(RelationRelationId, relid, &extension))
 		return InvalidOid;
-	if (!apikey_catalog_owned(relation,
-							  getExtensionOfObject(RelationRelationId, relid),
-							  catalog_owner(relid)))
+	if (!apikey_catalog_owned(relation, extension, catalog_owner(relid)))
 		refuse_not_ours(name);
-	apikey_dependencies_unlock();
 	apikey_catalog_require_local(relid);
 	return relid;
 }
@@ -374,16 +370,12 @@ void
 apikey_catalog_require(Relation rel)
 {
 	Oid			relid = RelationGetRelid(rel);
-	bool		ours;
+	Oid			extension;
 
 	(void) apikey_catalog();
-	ours = catalog_has(relid);
-	if (!ours && apikey_dependencies_lock())
-	{
-		ours = getExtensionOfObject(RelationRelationId, relid) == extension_oid;
-		apikey_dependencies_unlock();
-	}
-	if (!ours)
+	if (!catalog_has(relid) &&
+		(!apikey_extension_of(RelationRelationId, relid, &extension) ||
+		 extension != extension_oid))
 		refuse_not_ours(RelationGetRelationName(rel));
 }
 

@@ -17,6 +17,7 @@
 
 #include "access/xact.h"
 #include "catalog/catalog.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_depend.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
@@ -191,4 +192,18 @@ apikey_dependencies_unlock(void)
 {
 	UnlockRelationOid(DependDependerIndexId, AccessShareLock);
 	UnlockRelationOid(DependRelationId, AccessShareLock);
+}
+
+/*
+ * Which extension does an object of a catalog belong to?  False for whoever reads
+ * leniently where somebody keeps us from telling.
+ */
+bool
+apikey_extension_of(Oid catalog, Oid object, Oid *extension)
+{
+	if (!apikey_dependencies_lock())
+		return false;
+	*extension = getExtensionOfObject(catalog, object);
+	apikey_dependencies_unlock();
+	return true;
 }

@@ -7,26 +7,11 @@
  */
 #include "postgres.h"
 
-#include "catalog/dependency.h"
 #include "catalog/pg_proc.h"
-#include "commands/extension.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
 
 #include "store/store_internal.h"
-
-/* Which extension does a function belong to?  None, where that cannot be read. */
-static Oid
-extension_of(Oid function)
-{
-	Oid			extension;
-
-	if (!OidIsValid(function) || !apikey_dependencies_lock())
-		return InvalidOid;
-	extension = getExtensionOfObject(ProcedureRelationId, function);
-	apikey_dependencies_unlock();
-	return extension;
-}
 
 /*
  * The function of a name and argument types; 55000 where there is none.  Invalid
@@ -39,13 +24,16 @@ apikey_pgcrypto_function(const char *name, const Oid *types, int count)
 	Oid			extension = apikey_extension_find("pgcrypto", &schema, NULL);
 	oidvector  *arguments = buildoidvector(types, count);
 	Oid			function = InvalidOid;
+	Oid			its_own;
 
 	if (OidIsValid(extension))
 		function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
 								   CStringGetDatum(name),
 								   PointerGetDatum(arguments),
 								   ObjectIdGetDatum(schema));
-	if (OidIsValid(function) && extension_of(function) == extension)
+	if (OidIsValid(function) &&
+		apikey_extension_of(ProcedureRelationId, function, &its_own) &&
+		its_own == extension)
 		return function;
 	if (!apikey_lenient_missed())
 		ereport(ERROR,

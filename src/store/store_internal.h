@@ -64,6 +64,7 @@ extern bool apikey_verifying(void);
 /* lock.c */
 extern bool apikey_relation_lock(const char *name, Oid relid, LOCKMODE mode);
 extern bool apikey_dependencies_lock(void);
+extern bool apikey_extension_of(Oid catalog, Oid object, Oid *extension);
 extern void apikey_dependencies_unlock(void);
 
 /* Who it was before the tables' owner. */
