@@ -139,24 +139,47 @@ apikey_subscription_read(bool wait, List **databases)
 	return true;
 }
 
+/*
+ * What is remembered, or else read: it is known once it has been read, and only
+ * if no message came meanwhile.
+ */
+static ApikeyAnswer
+remember(Remembered *what, ApikeyAnswer (*read) (bool wait), bool wait)
+{
+	ApikeyAnswer result;
+	uint64		messages;
+
+	if (what->known)
+		return answer(what->yes);
+	watch();
+	AcceptInvalidationMessages();
+	messages = SharedInvalidMessageCounter;
+	result = read(wait);
+	if (result == APIKEY_ANSWER_NONE)
+		return APIKEY_ANSWER_NONE;
+	what->yes = result == APIKEY_ANSWER_YES;
+	what->known = messages == SharedInvalidMessageCounter;
+	return result;
+}
+
+static ApikeyAnswer
+read_here(bool wait)
+{
+	ApikeyAnswer result;
+	List	   *databases;
+
+	if (!apikey_subscription_read(wait, &databases))
+		return APIKEY_ANSWER_NONE;
+	result = answer(list_member_oid(databases, MyDatabaseId));
+	list_free(databases);
+	return result;
+}
+
 /* Has this database a subscription? */
 ApikeyAnswer
 apikey_subscription_here(bool wait)
 {
-	uint64		messages;
-	List	   *databases;
-
-	if (here.known)
-		return answer(here.yes);
-	watch();
-	AcceptInvalidationMessages();
-	messages = SharedInvalidMessageCounter;
-	if (!apikey_subscription_read(wait, &databases))
-		return APIKEY_ANSWER_NONE;
-	here.yes = list_member_oid(databases, MyDatabaseId);
-	here.known = messages == SharedInvalidMessageCounter;
-	list_free(databases);
-	return answer(here.yes);
+	return remember(&here, read_here, wait);
 }
 
 /*
@@ -214,22 +237,15 @@ apikey_subscription_of(ApikeyRelation table, bool wait)
 	return result;
 }
 
+static ApikeyAnswer
+read_of_limits(bool wait)
+{
+	return apikey_subscription_of(APIKEY_REL_LIMIT, wait);
+}
+
 /* The same of limits, for who asks often. */
 ApikeyAnswer
 apikey_subscription_of_limits(bool wait)
 {
-	ApikeyAnswer result;
-	uint64		messages;
-
-	if (limits.known)
-		return answer(limits.yes);
-	watch();
-	AcceptInvalidationMessages();
-	messages = SharedInvalidMessageCounter;
-	result = apikey_subscription_of(APIKEY_REL_LIMIT, wait);
-	if (result == APIKEY_ANSWER_NONE)
-		return APIKEY_ANSWER_NONE;
-	limits.yes = result == APIKEY_ANSWER_YES;
-	limits.known = messages == SharedInvalidMessageCounter;
-	return result;
+	return remember(&limits, read_of_limits, wait);
 }
