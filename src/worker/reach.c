@@ -57,11 +57,11 @@ enter_rest(Oid database)
 }
 
 /*
- * Has somebody a database locked, or waits for that, or is the server's table of
- * locks full?
+ * Has somebody a database locked, to drop, rename or copy it, or waits for that, or
+ * is the server's table of locks full?
  */
-static bool
-is_locked(Oid database)
+bool
+apikey_reach_is_locked(Oid database)
 {
 	LOCKTAG		tag;
 
@@ -84,7 +84,7 @@ apikey_reach_may(Oid database)
 	rest = find_rest(database, HASH_FIND, NULL);
 	if (rest != NULL && now < rest->until && now >= rest->until - REST_MAX)
 		return false;
-	if (!is_locked(database))
+	if (!apikey_reach_is_locked(database))
 		return true;
 	enter_rest(database)->until = now + LOOK_AGAIN;
 	return false;

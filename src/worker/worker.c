@@ -36,7 +36,6 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
@@ -103,13 +102,10 @@ apikey_worker_extension_here(void)
 bool
 apikey_worker_database_wanted(void)
 {
-	LOCKTAG		tag;
 	bool		wanted;
 
-	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
 	StartTransactionCommand();
-	wanted = LockAcquire(&tag, RowExclusiveLock, false,
-						 true) == LOCKACQUIRE_NOT_AVAIL;
+	wanted = apikey_reach_is_locked(MyDatabaseId);
 	CommitTransactionCommand();
 	return wanted;
 }

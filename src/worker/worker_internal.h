@@ -41,6 +41,7 @@ extern PGDLLEXPORT void apikey_keeper_main(Datum arg);
 extern PGDLLEXPORT void apikey_launcher_main(Datum arg);
 
 /* reach.c */
+extern bool apikey_reach_is_locked(Oid database);
 extern bool apikey_reach_may(Oid database);
 extern void apikey_reach_missed(Oid database);
 extern void apikey_reach_forget(Oid database);
