@@ -463,19 +463,19 @@ is(left_of($spent), 880, 'counts, too');
 is(charge(-10), '', 'also what it gives back');
 is(left_of($spent), 890, 'as it had spent it');
 # A personal key's for its subject: deleted, or purged.
-my $of_subject = sql('cleo', "SELECT apikey_limit_set('calls', 100, '1 day', 'quota', subject => 'customer')");
+my $of_customer = sql('cleo', "SELECT apikey_limit_set('calls', 100, '1 day', 'quota', subject => 'customer')");
 for my $end ("apikey_delete(id, 'ends')", 'apikey_revoke(id)')
 {
 	my $personal = sql('cleo', "SELECT apikey_id(apikey_create('ends', subject => 'customer'))");
 	sql('cleo', "SELECT apikey_charge('$personal', '{\"calls\": 5}')");
-	my $before = left_of($of_subject);
+	my $before = left_of($of_customer);
 	sql('cleo', "SELECT $end FROM apikeys WHERE name = 'ends'");
 	sql('cleo', "SELECT apikey_purge('0')");
 	is(sql('cleo', "SELECT count(*) FROM apikeys WHERE name = 'ends'"), '0', 'gone');
 	is(state_of('cleo', "SELECT apikey_charge('$personal', '{\"calls\": 7}')"), '', 'a personal key, ended');
-	is(left_of($of_subject), $before - 7, 'is charged for its subject');
+	is(left_of($of_customer), $before - 7, 'is charged for its subject');
 	is(state_of('cleo', "SELECT apikey_charge('$personal', '{\"calls\": -7}')"), '', 'and given back to');
-	is(left_of($of_subject), $before, 'all of it');
+	is(left_of($of_customer), $before, 'all of it');
 }
 sql('postgres', "UPDATE apikey_deleted SET deleted_at = deleted_at - interval '24 hours'");
 is(charge(10), '42704', 'for a day');

@@ -166,7 +166,7 @@ is($standby->safe_psql('postgres', $uses), '0|0', 'a base backup brings no count
 sub use_standby { return $standby->safe_psql('postgres', "SELECT count(*) FROM generate_series(1, $_[0]) i, apikey_verify('$key' || repeat('', i)) WHERE valid") }
 
 # Waits until the file is younger than what has been done.
-sub wait_for_file
+sub wait_for_newer_file
 {
 	my $seen = 0;
 	my $before = -e $standby_file ? slurp_file($standby_file) : '';
@@ -178,7 +178,7 @@ sub wait_for_file
 	return 0;
 }
 use_standby(16);
-ok(wait_for_file(), 'a standby writes its file as it goes');
+ok(wait_for_newer_file(), 'a standby writes its file as it goes');
 my $killed = $standby->background_psql('postgres');
 my $pid = $killed->query_safe('SELECT pg_backend_pid()');
 my $offset = -s $standby->logfile;
@@ -195,7 +195,7 @@ use_standby(4);
 $standby->restart;
 is($standby->safe_psql('postgres', $uses), '20|0', 'after a clean restart, too');
 use_standby(1);
-wait_for_file();
+wait_for_newer_file();
 $standby->stop('immediate');
 $standby->start;
 is($standby->safe_psql('postgres', $uses), '21|0', 'and after an immediate stop');
