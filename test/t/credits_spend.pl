@@ -188,11 +188,11 @@ for my $n (1 .. 3)
 
 # Somebody holds the account: the others do not wait for long.
 my $held = create('held', 'credits => 5');
-my $holder = $node->background_psql('postgres');
-$holder->query_safe("BEGIN; SELECT apikey_credits_add(id, 1) FROM apikeys WHERE name = 'held'");
+my $keeper = $node->background_psql('postgres');
+$keeper->query_safe("BEGIN; SELECT apikey_credits_add(id, 1) FROM apikeys WHERE name = 'held'");
 is(sql("SELECT code, credits FROM apikey_verify('$held')"), 'unavailable|', 'cannot be decided now');
-$holder->query_safe('COMMIT');
-$holder->quit;
+$keeper->query_safe('COMMIT');
+$keeper->quit;
 is(verify($held), 'valid|5', 'when it can be');
 like(slurp_file($node->logfile), qr/LOG:  some API keys cannot be verified.*\n.*DETAIL:  Credits of API key [0-9a-f-]{36} cannot be written now/, 'the log says why');
 

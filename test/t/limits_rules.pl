@@ -236,20 +236,20 @@ is(again(qq{SELECT code FROM apikey_verify('$key', project => 'acme/pay', cost =
 sql('anna', "SELECT apikey_limit_drop('$huge')");
 
 # Replacing keeps what was spent; so does another amount by UPDATE.
-my $quota = limit('anna', "'words', 100, '1 day', 'quota', key => $id");
+my $of_words = limit('anna', "'words', 100, '1 day', 'quota', key => $id");
 sub words { return again(qq{SELECT code, detail->'limit'->>'remaining' FROM apikey_verify('$key', project => 'acme/pay', cost => 0, costs => '{"words": $_[0]}')}) }
 is(words(60), 'valid|', 'sixty');
-is(limit('anna', "'words', 150, '1 day', 'quota', key => $id"), $quota, 'the same limit');
-is(left_of($quota), 90, 'more is left');
-sql('anna', "UPDATE apikey_limits SET amount = 70 WHERE id = '$quota'");
-is(left_of($quota), 10, 'less');
+is(limit('anna', "'words', 150, '1 day', 'quota', key => $id"), $of_words, 'the same limit');
+is(left_of($of_words), 90, 'more is left');
+sql('anna', "UPDATE apikey_limits SET amount = 70 WHERE id = '$of_words'");
+is(left_of($of_words), 10, 'less');
 is(words(11), 'exhausted|10', 'and that is so');
 is(words(10), 'valid|', 'to the last');
-like(sql('postgres', "SELECT resets_at AT TIME ZONE 'UTC' FROM apikey_limits WHERE id = '$quota'"), qr/ 00:00:00$/, 'it ends with the day, in UTC');
+like(sql('postgres', "SELECT resets_at AT TIME ZONE 'UTC' FROM apikey_limits WHERE id = '$of_words'"), qr/ 00:00:00$/, 'it ends with the day, in UTC');
 
 # Rotation: the limits go on, and both keys draw on them.
 my $next = sql('anna', "SELECT apikey_rotate($id, '1 hour')");
-is(sql('anna', "SELECT key_id = apikey_id('$next') FROM apikey_limits WHERE id = '$quota'"), 't', 'the successor\'s now');
+is(sql('anna', "SELECT key_id = apikey_id('$next') FROM apikey_limits WHERE id = '$of_words'"), 't', 'the successor\'s now');
 is(again(qq{SELECT code FROM apikey_verify('$_', project => 'acme/pay', cost => 0, costs => '{"words": 1}')}), 'exhausted', 'spent by both') for $key, $next;
 sql('anna', "SELECT apikey_limit_set('words', 72, '1 day', 'quota', key => apikey_id('$next'))");
 is(again(qq{SELECT code FROM apikey_verify('$_', project => 'acme/pay', cost => 0, costs => '{"words": 1}')}), 'valid', 'and a change is seen by both') for $key, $next;
