@@ -76,6 +76,15 @@ value_at(const ApikeyWalk *walk, const ApikeyPlace *place, int number)
 	return value;
 }
 
+/* Copies the keys that all of a way's scans have; how many. */
+static int
+begin_keys(const ApikeyWalk *walk, ScanKeyData *keys)
+{
+	if (walk->fixed > 0)
+		memcpy(keys, walk->keys, walk->fixed * sizeof(ScanKeyData));
+	return walk->fixed;
+}
+
 /*
  * Makes the keys of what has the same as a place in so many of the columns, and
  * more in the next; or of all, where nothing was looked at yet.
@@ -84,9 +93,8 @@ static int
 make_keys(const ApikeyWalk *walk, const ApikeyPlace *place, int same,
 		  ScanKeyData *keys)
 {
-	int			count = walk->fixed;
+	int			count = begin_keys(walk, keys);
 
-	memcpy(keys, walk->keys, walk->fixed * sizeof(ScanKeyData));
 	for (int i = 0; place->set && i <= same && i < walk->columns; i++)
 	{
 		int			column = walk->order[i];
@@ -198,9 +206,8 @@ static void
 require_order(const ApikeyWalk *walk, Relation index)
 {
 	ScanKeyData keys[KEYS_MAX];
-	int			count = walk->fixed;
+	int			count = begin_keys(walk, keys);
 
-	memcpy(keys, walk->keys, walk->fixed * sizeof(ScanKeyData));
 	for (int i = 0; i < walk->columns; i++)
 		keys[count++].sk_attno = walk->order[i] + 1;
 	apikey_scan_require(index, keys, count);
