@@ -9,8 +9,9 @@
  *
  *		known, nothing reported since	what came with the file counts
  *		known, something reported since	it is not attributed: it was reported
- *		unknown							the same, and the server is another one
- *										from now on, in all databases
+ *		unknown							the same, and it joins as somebody new
+ *		unknown without a token, too	its id is somebody else's: it is another
+ *										one from now on, in all databases
  */
 #include "postgres.h"
 
@@ -23,6 +24,9 @@
 #include "fleet/link.h"
 #include "fleet/member.h"
 #include "fleet/wire.h"
+
+#define ANOTHER_AGAIN	(INT64CONST(3600) * USECS_PER_SEC)
+#define ANOTHER_LAST	(INT64CONST(30) * 86400 * USECS_PER_SEC)
 
 static const ApikeyWire *wire = NULL;
 
@@ -44,6 +48,18 @@ give_up_batch(Oid database)
 	apikey_batch_end(batch);
 }
 
+/* Nothing counts any more that is of a membership. */
+static void
+end_membership(ApikeyMembership *membership)
+{
+	if (!OidIsValid(membership->database))
+		return;
+	apikey_usage_settle_kept(membership->database, false);
+	give_up_batch(membership->database);
+	apikey_fleet_lease_void_all(membership->database);
+	memset(membership, 0, sizeof(*membership));
+}
+
 /* This server is another one from now on. */
 static void
 become_another(void)
@@ -52,16 +68,43 @@ become_another(void)
 
 	apikey_batch_lock(true);
 	for (int i = 0; (membership = apikey_membership_at(i)) != NULL; i++)
-	{
-		if (!OidIsValid(membership->database))
-			continue;
-		apikey_usage_settle_kept(membership->database, false);
-		give_up_batch(membership->database);
-		apikey_fleet_lease_void_all(membership->database);
-		memset(membership, 0, sizeof(*membership));
-	}
+		end_membership(membership);
 	apikey_server_new_id();
 	apikey_batch_unlock();
+}
+
+/*
+ * A database of the primary says that it does not know this server.  It may have
+ * forgotten it: then it joins there as somebody new, and that is nothing to other
+ * databases.  If it cannot, its id is that of a copy, which was there before, and
+ * so it becomes another one.  Whoever owns that database may have it say so again
+ * and again: so the next time is later, and later each time.
+ */
+static void
+not_known(ApikeyLink *link, ApikeyMembership *membership)
+{
+	static ApikeyTick another_at = 0;
+	static int64 pause = ANOTHER_AGAIN;
+
+	if (membership->token_count == 0 && apikey_tick() < another_at)
+	{
+		apikey_link_fail(link, "The primary takes this server for another one.");
+		return;
+	}
+	if (membership->token_count == 0)
+	{
+		become_another();
+		another_at = apikey_tick() + (ApikeyTick) pause;
+		pause = Min(pause * 2, ANOTHER_LAST);
+	}
+	else
+	{
+		apikey_batch_lock(true);
+		end_membership(membership);
+		apikey_batch_unlock();
+	}
+	link->try_at = 0;
+	apikey_link_close(link);
 }
 
 static const char *
@@ -186,11 +229,7 @@ apikey_link_join(ApikeyLink *link)
 	if (!apikey_answer_holds(link, answer, 1, 1))
 		 /* it is told */ ;
 	else if (strcmp(wire->value(answer, 0, 0), "t") != 0)
-	{
-		become_another();
-		link->try_at = 0;
-		apikey_link_close(link);
-	}
+		not_known(link, membership);
 	else if (apikey_answer_holds(link, answer, 1, 3))
 	{
 		settle(membership, strtoi64(wire->value(answer, 0, 1), NULL, 10),
