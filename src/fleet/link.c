@@ -3,8 +3,11 @@
  *		A member's connection to a database of the primary, and calls on it.
  *
  * One call is on its way at a time, and the worker waits for its answer: no
- * longer than apikey.fleet_timeout, and meanwhile the pulse goes on.  What
- * fails closes the connection, and the next attempt waits a while, longer each
+ * longer than apikey.fleet_timeout, and meanwhile the pulse goes on.  For a
+ * connection it waits a moment only, and looks again in later turns: somebody may
+ * keep everybody from that database.  The primary keeps its end of an attempt that
+ * is given up, until it can go on: so each is waited for twice as long as the last.
+ * What fails closes the connection, and the next attempt waits a while, longer each
  * time.  The log is told once that it works, and once that it does not.
  */
 #include "postgres.h"
@@ -26,6 +29,9 @@
 
 #define WAIT_STEP		20		/* milliseconds: the pulse may have to be seen
 								 * to */
+#define CONNECT_WITHIN	200		/* milliseconds, before others have their turn */
+#define PATIENCE_MOST	3600000 /* milliseconds, of an attempt to connect; */
+#define PATIENCE_AMONG	60000	/* with several hosts, of which another may be it */
 #define AGAIN_FIRST		100		/* milliseconds, doubled up to */
 #define AGAIN_MOST		3000
 #define END_WITHIN		1000	/* milliseconds, of a server that ends */
@@ -61,7 +67,7 @@ close_connection(ApikeyLink *link)
 	if (link->conn != NULL)
 		wire->close(link->conn);
 	link->conn = NULL;
-	link->joined = false;
+	link->connecting = link->joined = false;
 }
 
 void
@@ -98,17 +104,22 @@ not_told(ApikeyLink *link, const char *reason)
 	link->again = Min(Max(link->again, AGAIN_FIRST) * 2, AGAIN_MOST);
 }
 
-/*
- * The connection is given up; the next attempt is to be made later.  Who asks the
- * primary meanwhile is not answered.
- */
+/* Who asks the primary is not answered. */
+static void
+not_answered(const ApikeyLink *link)
+{
+	apikey_fleet_fail(link->database.oid);
+	apikey_lease_drop(link->database.oid);
+}
+
+/* The connection is given up; the next attempt is to be made later. */
 void
 apikey_link_fail(ApikeyLink *link, const char *reason)
 {
 	not_told(link, reason);
 	apikey_link_close(link);
-	apikey_fleet_fail(link->database.oid);
-	apikey_lease_drop(link->database.oid);
+	apikey_target_lose(link->database.oid);
+	not_answered(link);
 	link->attempts++;
 	link->try_at = later(link->again);
 }
@@ -167,22 +178,17 @@ wait_step(ApikeyLink *link, ApikeyWireStep wanted)
 	apikey_pulse_step();
 }
 
-/*
- * Takes steps until one is the last, or the time is over, soon if the server ends;
- * connecting where there is no place for an answer.  False where it has failed,
- * and the connection is closed.
- */
+/* Takes steps until an answer is there; false where it has failed. */
 static bool
 wait_for(ApikeyLink *link, ApikeyWireAnswer **answer)
 {
 	static ApikeyTick end_at = 0;
 	ApikeyTick	until = later(apikey_fleet_timeout);
-	ApikeyWireStep step = answer == NULL ? APIKEY_WIRE_WRITES : APIKEY_WIRE_READS;
 
 	for (;;)
 	{
-		if (answer != NULL)
-			step = wire->ask_step(link->conn, answer);
+		ApikeyWireStep step = wire->ask_step(link->conn, answer);
+
 		if (step == APIKEY_WIRE_DONE)
 			return true;
 		if (step == APIKEY_WIRE_FAILED)
@@ -199,8 +205,6 @@ wait_for(ApikeyLink *link, ApikeyWireAnswer **answer)
 			return false;
 		}
 		wait_step(link, step);
-		if (answer == NULL)
-			step = wire->connect_step(link->conn);
 	}
 }
 
@@ -273,14 +277,12 @@ find_extension(ApikeyLink *link)
 	return found;
 }
 
-/* Connects, unless it is connected or too early; false where it is not. */
-bool
-apikey_link_open(ApikeyLink *link)
+/* Begins to connect, unless it is too early; false where that has failed. */
+static bool
+begin_to_connect(ApikeyLink *link)
 {
 	ApikeyWireTarget target;
 
-	if (link->conn != NULL)
-		return true;
 	if (apikey_tick() < link->try_at)
 		return false;
 	if (!apikey_target_of(wire, link->attempts, &link->database, &target))
@@ -294,7 +296,74 @@ apikey_link_open(ApikeyLink *link)
 		fail_by_wire(link, NULL);
 		return false;
 	}
-	return wait_for(link, NULL) && find_extension(link);
+	link->connecting = true;
+	link->waited = APIKEY_WIRE_WRITES;
+	link->patience = Max(apikey_fleet_timeout,
+						 Min(link->patience,
+							 target.hosts > 1 ? PATIENCE_AMONG : PATIENCE_MOST));
+	link->connect_until = later(link->patience);
+	return true;
+}
+
+/*
+ * It takes long to connect: others have their turn, and who asks meanwhile is not
+ * answered.  What is given up is waited for longer the next time.
+ */
+static void
+connect_later(ApikeyLink *link)
+{
+	if (apikey_tick() >= link->connect_until)
+	{
+		apikey_link_fail(link, "The primary does not answer.");
+		link->patience *= 2;
+		return;
+	}
+	apikey_fleet_tell(link->database.oid, 0, false);
+	not_answered(link);
+	link->try_at = later(WAIT_STEP);
+}
+
+/* Goes on connecting for some time; false where it is not connected then. */
+static bool
+go_on_connecting(ApikeyLink *link, int milliseconds)
+{
+	ApikeyTick	until = later(milliseconds);
+
+	for (;;)
+	{
+		link->waited = wire->connect_step(link->conn, link->waited);
+		if (link->waited == APIKEY_WIRE_DONE)
+		{
+			link->connecting = false;
+			link->patience = 0;
+			apikey_target_reach(link->database.oid);
+			return true;
+		}
+		if (link->waited == APIKEY_WIRE_FAILED)
+		{
+			fail_by_wire(link, NULL);
+			return false;
+		}
+		if (apikey_tick() >= until)
+		{
+			connect_later(link);
+			return false;
+		}
+		wait_step(link, link->waited);
+	}
+}
+
+/* Connects, unless it is connected or too early; false where it is not. */
+bool
+apikey_link_open(ApikeyLink *link)
+{
+	int			wait = link->connecting ? 0 : CONNECT_WITHIN;
+
+	if (link->conn != NULL && !link->connecting)
+		return true;
+	if (link->conn == NULL && !begin_to_connect(link))
+		return false;
+	return go_on_connecting(link, wait) && find_extension(link);
 }
 
 void

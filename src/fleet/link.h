@@ -51,6 +51,10 @@ typedef struct ApikeyLink
 {
 	ApikeyFleetDatabase database;	/* here; oid is invalid: free */
 	ApikeyWireConn *conn;		/* NULL: none */
+	bool		connecting;		/* it is not there yet, and waits for this: */
+	ApikeyWireStep waited;
+	ApikeyTick	connect_until;
+	int			patience;		/* milliseconds, of an attempt; 0: as for an answer */
 	char		schema[2 * NAMEDATALEN + 3];	/* of the extension there, quoted */
 	bool		joined;			/* on this connection */
 	bool		working;		/* as far as the log is told */
@@ -127,7 +131,7 @@ extern void apikey_report_give_up(const ApikeyBatch *batch,
 
 /* renew.c */
 extern void apikey_renew_begin(const ApikeyWire *table);
-extern bool apikey_link_renew(ApikeyLink *link);
+extern bool apikey_link_renew(ApikeyLink *link, bool *more);
 
 /* beat.c */
 extern bool apikey_link_beat(ApikeyLink *link);

@@ -23,6 +23,9 @@ extern bool apikey_target_any(const ApikeyWire *wire, unsigned attempt,
 extern bool apikey_target_of(const ApikeyWire *wire, unsigned attempt,
 							 const ApikeyFleetDatabase *database,
 							 ApikeyWireTarget *target);
+extern void apikey_target_reach(Oid database);
+extern void apikey_target_lose(Oid database);
+extern bool apikey_target_reached(void);
 
 /* pulse.c: how fresh this server is */
 extern void apikey_pulse_begin(const ApikeyWire *table);

@@ -31,6 +31,7 @@
 
 #define RING			64
 #define REPLAY_STEP		20		/* milliseconds between looks at the replay */
+#define PATIENCE_MOST	60000	/* milliseconds, of an attempt to connect */
 #define AGAIN_FIRST		100		/* milliseconds, doubled up to */
 #define AGAIN_MOST		3000
 
@@ -72,6 +73,7 @@ static ApikeyTick begun_at = 0; /* what is being waited for */
 static ApikeyTick next_at = 0;	/* the next beat, or attempt to connect */
 static unsigned attempts = 0;
 static int	again = AGAIN_FIRST;
+static int	late = 0;			/* attempts in a row that were given up */
 static Beat ring[RING];
 static int	waiting = 0;		/* in the ring */
 
@@ -93,6 +95,20 @@ interval(void)
 {
 	return apikey_max_staleness == 0 ? apikey_fleet_heartbeat :
 		Min(apikey_fleet_heartbeat, apikey_max_staleness / 4 + 1);
+}
+
+/*
+ * How long something is waited for, in milliseconds.  A database may be kept from
+ * everybody, and the primary keeps its end of each attempt to connect to it: where
+ * no other is known to be reached, each is waited for longer.
+ */
+static int
+patience(void)
+{
+	if (state != PULSE_CONNECTING || apikey_target_reached())
+		return apikey_fleet_timeout;
+	return Max(apikey_fleet_timeout,
+			   Min(apikey_fleet_timeout << Min(late, 6), PATIENCE_MOST));
 }
 
 static void
@@ -195,6 +211,7 @@ take_system(void)
 		return;
 	}
 	again = AGAIN_FIRST;
+	late = 0;
 	state = PULSE_IDLE;
 	next_at = 0;
 }
@@ -264,16 +281,19 @@ look_at_replay(void)
 static void
 go_on(void)
 {
-	ApikeyTick	late_at = begun_at + (ApikeyTick) apikey_fleet_timeout * 1000;
+	ApikeyTick	late_at = begun_at + (ApikeyTick) patience() * 1000;
 
-	wanted = state == PULSE_CONNECTING ? wire->connect_step(conn) :
+	wanted = state == PULSE_CONNECTING ? wire->connect_step(conn, wanted) :
 		wire->ask_step(conn, &answer);
 	if (wanted == APIKEY_WIRE_FAILED)
 		fail(NULL);
 	else if (wanted != APIKEY_WIRE_DONE)
 	{
 		if (apikey_tick() >= late_at)
+		{
+			late += state == PULSE_CONNECTING;
 			fail("The primary does not answer.");
+		}
 	}
 	else if (state == PULSE_CONNECTING)
 		ask(PULSE_KNOWING, QUERY_SYSTEM);
@@ -337,7 +357,7 @@ apikey_pulse_wait(pgsocket *socket, uint32 *events)
 		*events = wanted == APIKEY_WIRE_WRITES ? WL_SOCKET_WRITEABLE :
 			WL_SOCKET_READABLE;
 		timeout = ((int64) begun_at - (int64) apikey_tick()) / 1000 +
-			apikey_fleet_timeout + 1;
+			patience() + 1;
 	}
 	if (waiting > 0)
 		timeout = Min(timeout, REPLAY_STEP);

@@ -49,30 +49,27 @@ call_rehash(ApikeyLink *link, const ApikeyProof *proofs, int count)
 	return apikey_call(link, &call);
 }
 
-/* Tells what has gathered; false where the connection has failed. */
+/*
+ * Tells some of what has gathered, and whether there may be more; false where the
+ * connection has failed.
+ */
 bool
-apikey_link_renew(ApikeyLink *link)
+apikey_link_renew(ApikeyLink *link, bool *more)
 {
 	ApikeyProof *proofs = palloc(PROOFS_AT_ONCE * sizeof(ApikeyProof));
-	int			count;
+	int			count = apikey_rehash_take_proofs(link->database.oid, proofs,
+												  PROOFS_AT_ONCE);
+	ApikeyWireAnswer *answer = count == 0 ? NULL : call_rehash(link, proofs, count);
 
-	while (link->joined &&
-		   (count = apikey_rehash_take_proofs(link->database.oid, proofs,
-											  PROOFS_AT_ONCE)) > 0)
-	{
-		ApikeyWireAnswer *answer = call_rehash(link, proofs, count);
-
-		if (answer == NULL)
-			break;
-		if (wire->error_code(answer) != NULL)
-		{
-			char		reason[256];
-
-			wire->tell(link->conn, answer, reason, sizeof(reason));
-			apikey_link_fail(link, reason);
-		}
-		wire->free(answer);
-	}
+	*more = count == PROOFS_AT_ONCE;
 	pfree(proofs);
+	if (answer != NULL && wire->error_code(answer) != NULL)
+	{
+		char		reason[256];
+
+		wire->tell(link->conn, answer, reason, sizeof(reason));
+		apikey_link_fail(link, reason);
+	}
+	wire->free(answer);
 	return link->joined;
 }

@@ -29,6 +29,7 @@
 static ApikeyFleetDatabase *databases = NULL;
 static int	database_count = 0;
 static int	database_room = 0;
+static Oid	reached = InvalidOid;	/* a connection came into it, last */
 
 /* Where the server's own replication leads, unless we are told. */
 static const char *
@@ -147,6 +148,53 @@ apikey_target_database(int number)
 	return number < database_count ? &databases[number] : NULL;
 }
 
+/* A connection has come into a database. */
+void
+apikey_target_reach(Oid database)
+{
+	reached = database;
+}
+
+/* One has failed. */
+void
+apikey_target_lose(Oid database)
+{
+	if (reached == database)
+		reached = InvalidOid;
+}
+
+static const char *
+name_of(Oid database)
+{
+	for (int i = 0; i < database_count; i++)
+	{
+		if (databases[i].oid == database)
+			return databases[i].name;
+	}
+	return NULL;
+}
+
+/* Is there a database that can be connected to, as far as is known? */
+bool
+apikey_target_reached(void)
+{
+	return OidIsValid(reached) && name_of(reached) != NULL;
+}
+
+/* The database of an attempt, each time another one, or one that was reached. */
+static const char *
+any_name(unsigned attempt)
+{
+	if (apikey_target_reached())
+	{
+		if (attempt % 2 == 0)
+			return name_of(reached);
+		attempt /= 2;
+	}
+	return database_count == 0 ? "postgres" :
+		databases[attempt % (unsigned) database_count].name;
+}
+
 /* Of a server as a whole: it may be any database, so each is tried in turn. */
 bool
 apikey_target_any(const ApikeyWire *wire, unsigned attempt,
@@ -161,9 +209,9 @@ apikey_target_any(const ApikeyWire *wire, unsigned attempt,
 	hosts = wire->hosts(target->conninfo, &target->own_database);
 	target->own_database &= apikey_primary_conninfo[0] != '\0';
 	target->attempt = attempt % (unsigned) hosts;
+	target->hosts = hosts;
 	target->timeout = apikey_fleet_timeout;
-	target->database = database_count == 0 ? "postgres" :
-		databases[attempt / (unsigned) hosts % (unsigned) database_count].name;
+	target->database = any_name(attempt / (unsigned) hosts);
 	return true;
 }
 

@@ -19,6 +19,7 @@ typedef struct ApikeyWireTarget
 	const char *database;		/* unless conninfo names one that counts */
 	bool		own_database;	/* it does */
 	unsigned	attempt;		/* of several hosts, each is tried in turn */
+	int			hosts;			/* how many those are */
 	int			timeout;		/* milliseconds, for a statement there */
 } ApikeyWireTarget;
 
@@ -34,7 +35,8 @@ typedef struct ApikeyWire
 {
 	/* Begins to connect; NULL for no memory or what is no conninfo. */
 	ApikeyWireConn *(*connect) (const ApikeyWireTarget *target);
-	ApikeyWireStep (*connect_step) (ApikeyWireConn *conn);
+	/* Goes on, once the socket is as it was waited for; else the same again. */
+	ApikeyWireStep (*connect_step) (ApikeyWireConn *conn, ApikeyWireStep waited);
 	/* Begins a statement; false where the connection is broken. */
 	bool		(*ask) (ApikeyWireConn *conn, const char *query, int count,
 						const char *const *values);

@@ -9,7 +9,8 @@
  *
  * Each database has a link, which has its turn when a session asks, before all
  * others, or when something is due.  Connections are kept of the few for which
- * sessions asked last; the others rest, and connect for a turn.  Where the
+ * sessions asked last; the others rest, and connect for a turn.  Where somebody
+ * keeps a connection from its database, it is looked at in passing.  Where the
  * primary has no extension in a database, there is no connection to keep.
  */
 #include "postgres.h"
@@ -34,7 +35,7 @@
 
 #define RESTARTED_AFTER	10		/* seconds */
 #define LINKS_KEPT		8		/* connected between their turns */
-#define REPORTS_AT_ONCE	20		/* before others have their turn */
+#define CALLS_AT_ONCE	20		/* before others have their turn */
 #define ARRIVES_WITHIN	20		/* milliseconds between looks at what arrives */
 #define LOOKS_EVERY		10000	/* milliseconds, without anything to do */
 
@@ -157,6 +158,25 @@ any_is_asked(void)
 }
 
 /*
+ * Tells of keys that were verified by a pepper of before; those beyond so many at
+ * once, and all where a session asks, have their next turn.
+ */
+static bool
+renew(ApikeyLink *link)
+{
+	bool		more = true;
+
+	for (int i = 0; i < CALLS_AT_ONCE && more && !any_is_asked() &&
+		 !ShutdownRequestPending; i++)
+	{
+		if (!apikey_link_renew(link, &more))
+			return false;
+		MemoryContextReset(round_context);
+	}
+	return true;
+}
+
+/*
  * Reports what a database has to tell, and what goes with it.  Where a session asks
  * meanwhile, that is first.
  */
@@ -165,7 +185,7 @@ report(ApikeyLink *link)
 {
 	ApikeyReportEnd end = APIKEY_REPORT_MORE;
 
-	for (int i = 0; i < REPORTS_AT_ONCE && end == APIKEY_REPORT_MORE &&
+	for (int i = 0; i < CALLS_AT_ONCE && end == APIKEY_REPORT_MORE &&
 		 !(i > 0 && any_is_asked()) && !ShutdownRequestPending; i++)
 	{
 		end = apikey_link_report(link);
@@ -178,7 +198,7 @@ report(ApikeyLink *link)
 		link->report_at = 0;
 		return;
 	}
-	if (!(apikey_link_return(link, false) && apikey_link_renew(link)))
+	if (!(apikey_link_return(link, false) && renew(link)))
 		return;
 	/* Is that the primary still, and this server who it was?  It joins anew first. */
 	if (end == APIKEY_REPORT_REFUSED)
@@ -211,7 +231,7 @@ beat(ApikeyLink *link)
 static ApikeyTick
 due_at(const ApikeyLink *link)
 {
-	ApikeyTick	due = is_asked(link) ? 0 : link->report_at;
+	ApikeyTick	due = link->connecting || is_asked(link) ? 0 : link->report_at;
 
 	if (!RecoveryInProgress())
 		due = Min(due, link->beat_at);
@@ -227,13 +247,13 @@ keep_few(ApikeyLink *last)
 
 	for (int i = 0; i < link_count; i++)
 	{
-		if (links[i].conn == NULL)
+		if (links[i].conn == NULL || links[i].connecting)
 			continue;
 		connected++;
 		if (links[i].asked_at < resting->asked_at)
 			resting = &links[i];
 	}
-	if (last->conn != NULL && connected > LINKS_KEPT)
+	if (last->conn != NULL && !last->connecting && connected > LINKS_KEPT)
 		apikey_link_rest(resting);
 }
 

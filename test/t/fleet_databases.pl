@@ -1,7 +1,7 @@
-# A member with several databases: it is known in each, and becomes another one
-# in all of them where one forgets it; there may be more than it is connected to
-# all the time; those of a subscriber may all come from the same database of the
-# publisher.
+# A member with several databases: it is known in each, and joins as somebody new
+# where one forgets it, which is nothing to the others; there may be more than it
+# is connected to all the time, and some that nobody can get into; those of a
+# subscriber may all come from the same database of the publisher.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -23,7 +23,9 @@ $primary->init(allows_streaming => 'logical');
 $primary->append_conf('postgresql.conf', $common . "cluster_name = 'primary'");
 $primary->start;
 $primary->safe_psql('postgres', 'CREATE ROLE fleet LOGIN');
-$primary->safe_psql('postgres', "CREATE DATABASE $_") for grep { $_ ne 'postgres' } @databases;
+my @shut = qw(shut1 shut2);
+$primary->safe_psql('postgres', "CREATE DATABASE $_") for @shut, grep { $_ ne 'postgres' } @databases;
+$primary->safe_psql('postgres', 'CREATE ROLE keeper');
 my %keys;
 for my $database (@databases)
 {
@@ -65,17 +67,20 @@ $standby->start;
 $use_everywhere->($standby, 'a standby of three databases');
 my $session = $standby->background_psql('shop');
 is($session->query_safe('SELECT 1'), '1', 'a session there');
-# What is used while it is nobody there is not attributed, so that is waited for:
-# a server of before stays in the databases that have not forgotten it.
+# What is used while it is nobody there is not attributed, so that is waited for.
 my $forget = sub {
-	my ($database, %servers) = @_;
+	my ($database) = @_;
+	my $since = q{SELECT string_agg(first_seen_at::text, ',') FROM apikey_servers WHERE role = 'standby'};
+	my %before = map { $_ => $primary->safe_psql($_, $since) } @databases;
 	is($primary->safe_psql($database, q{SELECT count(apikey_server_forget(name)) FROM apikey_servers WHERE role = 'standby'}), '1', "forgotten in $database");
-	ok($primary->poll_query_until($_, qq{SELECT count(*) = $servers{$_} FROM apikey_servers WHERE role = 'standby'}), "it has joined again: $_") for @databases;
+	ok($primary->poll_query_until($database, qq{SELECT count(*) = 1 FROM apikey_servers WHERE role = 'standby' AND first_seen_at::text <> '$before{$database}'}), 'it has joined there again');
+	is($primary->safe_psql($_, $since), $before{$_}, "and is who it was in $_") for grep { $_ ne $database } @databases;
 };
-$forget->('shop', postgres => 2, shop => 1, app => 2);
-$use_everywhere->($standby, 'it is another one now, in all');
-$forget->('shop', postgres => 3, shop => 1, app => 3);
-$use_everywhere->($standby, 'and again');
+for my $times ('once', 'again')
+{
+	$forget->('shop');
+	$use_everywhere->($standby, "forgotten $times");
+}
 is($session->query_safe('SELECT 1'), '1', 'the session has gone on');
 $session->quit;
 
@@ -146,6 +151,30 @@ cmp_ok($valid, '>=', 30, 'beside a database where a table is locked others are s
 $locks->query_safe('ROLLBACK');
 $locks->quit;
 $uses += @beside;
+
+# Nor does who keeps everybody out of databases: by what any role may do.
+my @keepers;
+for my $database (@shut)
+{
+	push @keepers, map { $primary->background_psql('app') } 1 .. 2;
+	$keepers[-2]->query_safe("SET ROLE keeper; BEGIN; ALTER ROLE keeper IN DATABASE $database SET work_mem = '4MB'");
+	$keepers[-1]->query_until(qr/begun/, "SET ROLE keeper;\n\\echo begun\nDROP DATABASE $database;\n");
+	ok($primary->poll_query_until('app', "SELECT count(*) > 0 FROM pg_stat_activity WHERE query = 'DROP DATABASE $database;' AND wait_event_type = 'Lock'"), "$database is waited for");
+}
+my $log = -s $standby->logfile;
+$standby->reload;
+($valid, $last) = (0, '');
+for my $key (@beside)
+{
+	$last = $standby->safe_psql('app', "SELECT code FROM apikey_verify('$key', cost => 30)");
+	$valid++ if $last eq 'valid';
+	usleep(200_000);
+}
+cmp_ok($valid, '>=', 30, 'beside databases that nobody can get into others are served') or diag("the last is $last");
+$standby->wait_for_log(qr/"$_" cannot be reported to the primary\n.*The primary does not answer/, $log) for @shut;
+cmp_ok($primary->safe_psql('app', q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'fleet'}), '<=', 10 + @shut, 'the primary keeps one end for each');
+for my $keeper (@keepers[ grep { $_ % 2 == 0 } 0 .. $#keepers ]) { $keeper->query_safe('ROLLBACK') }
+for my $keeper (@keepers) { eval { $keeper->quit } }
 $used->('shop', 'and what was used there is counted once the table is free');
 
 cmp_ok($primary->safe_psql($_, 'SELECT count(*) FROM apikey_server_lease'), '>', 0, "leased: $_") for @databases, @more;

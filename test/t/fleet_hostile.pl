@@ -75,6 +75,39 @@ for my $name (sort keys %garbage)
 }
 verifies($_, 'in the end') for sort keys %keys;
 
+# A database that knows nobody takes no server from the others, but once: it may
+# have been copied, and so it is another one then.
+my $servers = q{SELECT string_agg(id || ' ' || epoch, ',' ORDER BY id) FROM apikey_server WHERE kind = 'standby'};
+my $join = sql("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'apikey_server_join'");
+my $knows_nobody = $join =~ s/ROWS 10//r =~ s/^\s*LANGUAGE c.*//msr;
+$primary->safe_psql('postgres', 'CREATE DATABASE beside');
+$primary->safe_psql('beside', q{SET client_min_messages = warning; CREATE EXTENSION apikey CASCADE; SELECT apikey_grant('servers', 'fleet')});
+my $beside = $primary->safe_psql('beside', q{SELECT apikey_create('beside', credits => 1000000)});
+$primary->wait_for_catchup('standby');
+my $spends = sub { return $standby->poll_query_until('beside', "SELECT code = 'valid' FROM apikey_verify('$beside')") };
+ok($spends->(), 'another database');
+sql("$knows_nobody LANGUAGE sql AS \$\$ SELECT false, NULL::bigint, NULL::bigint, NULL::bigint, NULL::integer, NULL::text \$\$");
+my $joins = sub { my ($from) = @_; $primary->wait_for_log(qr/(?:apikey_server_join\([\s\S]*){4}/, $from) };
+my $from = -s $primary->logfile;
+sql(q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'apikey_fleet' AND datname = 'postgres'});
+$joins->($from);
+ok($spends->(), 'the other one goes on');
+my $who = $primary->safe_psql('beside', $servers);
+$joins->(-s $primary->logfile);
+is($primary->safe_psql('beside', $servers), $who, 'and knows who it is, from then on');
+ok($spends->(), 'as it did');
+sql($join);
+$from = -s $standby->logfile;
+$standby->wait_for_log(qr/"postgres" is reported to the primary/, $from);
+pass('where nobody was known it is known again');
+
+# What the role has set for itself, or was made to, keeps it from nothing.
+sql(q{ALTER ROLE fleet SET default_transaction_read_only = on; ALTER ROLE fleet SET datestyle = 'SQL, DMY'; ALTER ROLE fleet SET default_transaction_isolation = 'serializable';
+	CREATE ROLE nobody; GRANT nobody TO fleet; ALTER ROLE fleet SET role = 'nobody'; ALTER ROLE fleet SET local_preload_libraries = 'there_is_none'});
+sql(q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'apikey_fleet'});
+ok($standby->poll_query_until('postgres', "SELECT code = 'valid' FROM apikey_verify('$keys{$_}', cost => 7)"), "$_, whatever the role has set") for 'credits', 'shared';
+sql(q{ALTER ROLE fleet RESET ALL});
+
 # Who owns the schema may have a function called with all that the connection's
 # role may do: so as a superuser none is called.
 sql(q{CREATE ROLE boss LOGIN SUPERUSER});

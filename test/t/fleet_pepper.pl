@@ -9,6 +9,7 @@ use Fleet;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(sleep);
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my ($old, $new) = ('old-' . 'x' x 28, 'new-' . 'y' x 28);
@@ -95,5 +96,36 @@ is($primary->psql('postgres', "SELECT apikey_server_rehash('$server', $epoch, '{
 is(proved($ids{first}, $proof), 1, 'the right one');
 my $wanted = hmac_sha256_hex(sha256($keys{first}), $old);
 ok($primary->poll_query_until('postgres', "SELECT encode(digest, 'hex') = '$wanted' FROM apikey_digest WHERE id = '$ids{first}'"), 'is taken');
+
+# A digest that somebody holds is not written, so its key stays as it is.  Whoever
+# verifies that all the time keeps the worker from nobody.
+my $kept = sql(q{SELECT apikey_create('kept')});
+my @beside = split /\n/, sql(q{SELECT apikey_create('beside-' || i, credits => 1000) FROM generate_series(1, 20) i});
+$primary->wait_for_catchup('standby');
+my $older = sql('SELECT fingerprint FROM apikey_peppers WHERE current');
+write_peppers($new, $old);
+for my $node ($primary, $standby)
+{
+	$node->reload;
+	ok($node->poll_query_until('postgres', "SELECT fingerprint <> '$older' FROM apikey_peppers WHERE current"), 'another pepper is current on ' . $node->name);
+}
+my $holder = $primary->background_psql('postgres');
+$holder->query_safe(q{BEGIN; SELECT apikey_delete(id, name) FROM apikeys WHERE name = 'kept'});
+my $again = $standby->background_psql('postgres');
+my $asked = -s $primary->logfile;
+$again->query_until(qr/begun/, "\\echo begun\nSET apikey.cache_entries = 0; DO \$\$ BEGIN LOOP PERFORM code FROM apikey_verify('$kept'); END LOOP; END \$\$;\n");
+$primary->wait_for_log(qr/apikey_server_rehash/, $asked);
+my ($valid, $last) = (0, '');
+for my $key (@beside)
+{
+	$last = $standby->safe_psql('postgres', "SELECT code FROM apikey_verify('$key')");
+	$valid++ if $last eq 'valid';
+	sleep 0.1;
+}
+cmp_ok($valid, '>=', 15, 'beside it others are leased what they spend') or diag("the last is $last");
+$standby->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO %' AND pid <> pg_backend_pid()});
+eval { $again->quit };
+$holder->query_safe('ROLLBACK');
+$holder->quit;
 $_->stop for $standby, $primary;
 done_testing();

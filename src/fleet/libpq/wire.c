@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include <poll.h>
+
 #include "fmgr.h"
 #include "libpq-fe.h"
 
@@ -20,6 +22,18 @@ PG_MODULE_MAGIC;
 extern PGDLLEXPORT const ApikeyWire *apikey_fleet_wire(void);
 
 #define PARAMETERS_MAX	64
+
+/*
+ * What a session there runs with, whatever the role or the database has set: a
+ * role may have set for itself what keeps it from all databases, by a function
+ * that the owner of one of them has put into the place of ours.  It waits for
+ * locks no longer than others may wait for their turn.
+ */
+#define SETTINGS	"-c search_path=pg_catalog -c lock_timeout=50 -c statement_timeout=%d" \
+	" -c client_min_messages=error -c default_transaction_read_only=off" \
+	" -c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off" \
+	" -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0" \
+	" -c local_preload_libraries= -c role=none -c datestyle=ISO -c timezone=UTC"
 
 /* The value of a parameter; NULL where it is not given. */
 static const char *
@@ -110,7 +124,8 @@ wire_connect(const ApikeyWireTarget *target)
 {
 	static const char *const lists[] = {"host", "hostaddr", "port"};
 	char		items[3][1024];
-	char		settings[256];
+	char		settings[sizeof(SETTINGS) + 16];
+	char		timeout[16];
 	Parameters	parameters = {0};
 	PQconninfoOption *options = PQconninfoParse(target->conninfo, NULL);
 	int			host;
@@ -118,12 +133,16 @@ wire_connect(const ApikeyWireTarget *target)
 
 	if (options == NULL)
 		return NULL;
-	host = (int) (target->attempt % (unsigned) hosts_in(options));
-	snprintf(settings, sizeof(settings),
-			 "-c search_path=pg_catalog -c lock_timeout=%d -c statement_timeout=%d -c client_min_messages=error",
-			 target->timeout / 4 + 1, target->timeout);
+	host = (int) (target->attempt % (unsigned) target->hosts);
+	snprintf(settings, sizeof(settings), SETTINGS, target->timeout);
 	add(&parameters, "fallback_application_name", "apikey_fleet");
 	add(&parameters, "options", settings);
+	/* A host that is gone fails the attempt, however long that is waited for. */
+	snprintf(timeout, sizeof(timeout), "%d", target->timeout);
+	add(&parameters, "tcp_user_timeout", timeout);
+	add(&parameters, "keepalives_idle", "10");
+	add(&parameters, "keepalives_interval", "5");
+	add(&parameters, "keepalives_count", "3");
 	for (const PQconninfoOption *option = options; option->keyword != NULL;
 		 option++)
 		add(&parameters, option->keyword, given(option, option->keyword));
@@ -141,11 +160,26 @@ wire_connect(const ApikeyWireTarget *target)
 	return conn;
 }
 
+/* Is the socket as it was waited for?  There is none between two addresses. */
+static bool
+is_ready(const ApikeyWireConn *conn, ApikeyWireStep waited)
+{
+	struct pollfd socket = {
+		.fd = PQsocket(conn),
+		.events = waited == APIKEY_WIRE_WRITES ? POLLOUT : POLLIN
+	};
+
+	return socket.fd < 0 || poll(&socket, 1, 0) != 0;
+}
+
+/* libpq takes a socket for connected when it is asked to go on, and waits then. */
 static ApikeyWireStep
-wire_connect_step(ApikeyWireConn *conn)
+wire_connect_step(ApikeyWireConn *conn, ApikeyWireStep waited)
 {
 	if (PQstatus(conn) == CONNECTION_BAD)
 		return APIKEY_WIRE_FAILED;
+	if (!is_ready(conn, waited))
+		return waited;
 	switch (PQconnectPoll(conn))
 	{
 		case PGRES_POLLING_OK:
