@@ -3,7 +3,9 @@
  *		Setting limits and dropping them.
  *
  * Whoever gives a holder another limit locks, or claims, the holder first: there are
- * so many of them at most, and one of each unit, kind and period.
+ * so many of them at most, and one of each unit, kind and period.  So does whoever
+ * changes one: what a limit was is read without a lock of its own, and nobody may
+ * be changing it then.
  */
 #include "postgres.h"
 

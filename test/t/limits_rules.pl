@@ -149,6 +149,45 @@ is(as('dora', 'SELECT amount FROM apikey_limits'), '5', 'but by her');
 my $hers = as('dora', "SELECT apikey_limit_set('t', 10, NULL, 'balance', key => apikey_id('$her'))");
 is(as('dora', "SELECT apikey_limit_add('$hers', 1)"), '42501', 'nor more of a balance');
 is(as('dora', "SELECT apikey_limit_set('t', 11, NULL, 'balance', key => apikey_id('$her'))"), '42501', 'nor of a key of hers');
+# So it is where another change of the limit is not committed yet.  What calls return
+# that wait, one begun after the other, for what a session has done, until it ends that.
+sub while_held
+{
+	my ($hold, $end, @calls) = @_;
+	my $held = $node->background_psql('postgres');
+	my @waiting;
+	$held->query_safe($hold);
+	for my $call (@calls)
+	{
+		my $one = { said => '' };
+		$one->{run} = IPC::Run::start([ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-d', $node->connstr('postgres'), '-c', $call ], '>&', \$one->{said});
+		push @waiting, $one;
+		for (1 .. 500)
+		{
+			last if $held->query_safe('RESET ROLE; SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted') == @waiting;
+			usleep(10_000);
+		}
+	}
+	$held->query_safe($end);
+	$_->{run}->finish for @waiting;
+	$held->quit;
+	return map { $_->{said} =~ /ERROR:  (\w+)/ ? $1 : $_->{said} =~ s/\s+\z//r } @waiting;
+}
+my $raced = as('', "SELECT apikey_limit_set('raced', 5, '1 hour', subject => 'dora')");
+is_deeply([ while_held("SET ROLE web; BEGIN; UPDATE apikey_limits SET amount = 1 WHERE id = '$raced'", 'COMMIT',
+			"SET ROLE web; SET app.uid = 'dora'; SELECT apikey_limit_set('raced', 4, '1 hour', subject => 'dora')") ],
+	[ '42501' ], 'what was made tighter meanwhile is not made looser');
+is(as('dora', "SELECT amount FROM apikey_limits WHERE id = '$raced'"), '1', 'but stays');
+my $shared = as('', "SELECT apikey_limit_set('raced', 50, '1 day', 'quota', subject => 'dora')");
+is_deeply([ while_held("SET ROLE web; BEGIN; UPDATE apikey_limits SET amount = 1000 WHERE id = '$shared'", 'COMMIT',
+			"SET ROLE web; SET app.uid = 'dora'; SELECT apikey_limit_set('raced', 40, '1 day', 'quota', subject => 'dora')") ],
+	[ $shared ], 'what is tighter than it became is set');
+is(left_of($shared), '40', 'and as much is left of it');
+my $filled = as('', "SELECT apikey_limit_set('raced', 50, NULL, 'balance', subject => 'dora')");
+is_deeply([ while_held("BEGIN; SELECT FROM apikey_credit WHERE id = '$filled' FOR UPDATE", 'ROLLBACK',
+			"SET ROLE web; SELECT apikey_limit_set('raced', 60, NULL, 'balance', subject => 'dora')", "SET ROLE web; SELECT apikey_limit_add('$filled', 5)") ],
+	[ $filled, '65' ], 'nor do two deadlock');
+as('', 'SELECT apikey_limit_drop(id) FROM apikey_limits WHERE unit = \'raced\'');
 # Of a project's key, whoever may change it: its owners and admins.
 $node->safe_psql('postgres', "SELECT apikey_grant('organizations', 'web')");
 as('dora', "SELECT apikey_organization_create('doras')");
