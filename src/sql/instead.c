@@ -7,7 +7,6 @@
 #include "catalog/dependency.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
-#include "commands/extension.h"
 #include "parser/analyze.h"
 #include "parser/parsetree.h"
 #include "utils/lsyscache.h"
@@ -116,24 +115,37 @@ command_name(const Query *query)
 
 /*
  * Is a view one of ours?  PostgreSQL reads neither of these catalogs for a change
- * of a view, so that is not waited for: of ours the server says enough itself.
+ * of a view, so that is not waited for, nor for an index of theirs: of ours the
+ * server says enough itself.
  */
 static bool
 is_ours(Oid view)
 {
-	bool		ours = false;
-
-	if (!apikey_system_lock("pg_extension", ExtensionRelationId, false))
-		return false;
-	if (apikey_system_lock("pg_depend", DependRelationId, false))
+	static const struct
 	{
-		Oid			extension = get_extension_oid("apikey", true);
+		const char *name;
+		Oid			relid;
+	}			needed[] = {
+		{"pg_extension", ExtensionRelationId},
+		{"pg_depend", DependRelationId},
+		{"pg_depend", DependDependerIndexId}
+	};
+	bool		ours = false;
+	size_t		locked = 0;
+
+	while (locked < lengthof(needed) &&
+		   apikey_system_lock(needed[locked].name, needed[locked].relid, false))
+		locked++;
+	if (locked == lengthof(needed))
+	{
+		Oid			schema;
+		Oid			extension = apikey_extension_find("apikey", &schema, NULL);
 
 		ours = OidIsValid(extension) &&
 			getExtensionOfObject(RelationRelationId, view) == extension;
-		apikey_system_unlock(DependRelationId);
 	}
-	apikey_system_unlock(ExtensionRelationId);
+	while (locked > 0)
+		apikey_system_unlock(needed[--locked].relid);
 	return ours;
 }
 

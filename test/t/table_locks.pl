@@ -41,7 +41,7 @@ my $long = sql(qq{$as SELECT apikey_create('long', 'acme/pay', metadata => jsonb
 my $spent = sql(qq{$as SELECT apikey_create('spent', 'acme/pay', credits => 10)});
 sql(qq{$as SELECT apikey_import('old', 'md5', md5('from elsewhere'), project => 'acme/pay');
 	SELECT apikey_import('slow', 'crypt', crypt('slow_1234567', gen_salt('bf', 4)), lookup => 'slow_123', project => 'acme/pay')});
-sql('CREATE TABLE public.own (one integer); GRANT ALL ON public.own TO anna; CREATE VIEW public.own_view AS TABLE public.own; GRANT ALL ON public.own_view TO anna');
+sql('CREATE TABLE public.own (one integer); GRANT ALL ON public.own TO anna; CREATE VIEW public.apikey_own AS TABLE public.own; GRANT ALL ON public.apikey_own TO anna');
 my $id = sql("SELECT apikey_id('$key')");
 my $other_id = sql("SELECT apikey_id('$other')");
 sub verify_of { return "SELECT code FROM apikey_verify('$_[0]', project => 'acme')" }
@@ -202,6 +202,7 @@ is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', verify_of($long));
 
 # Catalogs of the server's that no statement reads, but we do, where nothing is known yet.
 my $bounded = "SET statement_timeout = '30s';";
+my @own = ('INSERT INTO public.apikey_own VALUES (1)', 'DELETE FROM public.apikey_own');
 for my $catalog ('pg_extension', 'pg_depend')
 {
 	is($warm->query_safe($verify), 'valid', "$catalog: warm");
@@ -209,8 +210,16 @@ for my $catalog ('pg_extension', 'pg_depend')
 	is_soon($_, qr/^unavailable$/, "$catalog: a verification") for calls($bounded, $verify);
 	is($warm->query_safe(q{SET statement_timeout = '30s'; SELECT code FROM apikey_verify('slow_1234', project => 'acme')}), 'unavailable', "$catalog: a key whose hash takes pgcrypto");
 	is_refused($_, $catalog, "$catalog: a change") for calls($bounded, @changes[0, 6]);
-	is_soon((calls($bounded, "$_ RETURNING 1"))[0], qr/^1$/, "$catalog: $_") for 'INSERT INTO public.own_view VALUES (1)', 'DELETE FROM public.own_view';
+	is_soon((calls($bounded, "$_ RETURNING 1"))[0], qr/^1$/, "$catalog: $_") for @own;
 	is($warm->query_safe($verify), 'valid', "$catalog: what is remembered");
+	let_go();
+}
+# A change of another's view, which is called as ours are, waits for no index of theirs either.
+for my $of ([ 'pg_extension_name_index', 'SELECT count(*) FROM pg_extension' ], [ 'pg_depend_depender_index', 'SELECT count(*) FROM pg_depend WHERE classid = 1' ])
+{
+	my ($index, $hold) = @$of;
+	keep_from($index, $hold);
+	is_soon((calls($bounded, "$_ RETURNING 1"))[0], qr/^1$/, "$index: $_") for @own;
 	let_go();
 }
 is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', $verify);
