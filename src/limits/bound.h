@@ -84,6 +84,6 @@ extern char *apikey_bound_json(const ApikeyVerdict *verdict, int number);
 extern char *apikey_bounds_json(const ApikeyVerdict *verdict);
 
 /* charge.c */
-extern void apikey_charge_key(ApikeyVerdict *verdict, const ApikeyCosts *costs);
+extern void apikey_charge_key(ApikeyVerdict *verdict, Jsonb *costs);
 
 #endif							/* APIKEY_BOUND_H */

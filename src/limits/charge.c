@@ -175,7 +175,7 @@ is_unknown(const ApikeyVerdict *verdict)
 
 /* Charges a key that has limits. */
 void
-apikey_charge_key(ApikeyVerdict *verdict, const ApikeyCosts *costs)
+apikey_charge_key(ApikeyVerdict *verdict, Jsonb *costs)
 {
 	ApikeyBounds *bounds = verdict->bounds;
 	TimestampTz wait_until = 0;

@@ -2,9 +2,14 @@
  * costs.c
  *		What a request costs, or turned out to cost, beside one request: so much
  *		of each unit that a JSON object names.
+ *
+ * It may name any number of units, as those without a limit cost nothing.  All are
+ * looked at, to refuse what is no cost, and none is copied: what a limit's unit
+ * costs is looked up in the object.
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -23,80 +28,71 @@ refuse(bool charge)
 }
 
 static int
-compare(Numeric value, int64 with)
+compare(Numeric one, Numeric other)
 {
 	return DatumGetInt32(DirectFunctionCall2(numeric_cmp,
-											 NumericGetDatum(value),
-											 NumericGetDatum(int64_to_numeric(with))));
+											 NumericGetDatum(one),
+											 NumericGetDatum(other)));
 }
 
-/* A whole number within the bounds. */
-static int64
-read_amount(const JsonbValue *value, bool charge)
+/* Is it a whole number within bounds?  Leaves no memory behind. */
+static bool
+is_amount(const JsonbValue *value, Numeric least, Numeric most)
 {
-	Numeric		number;
-	Datum		whole;
+	Numeric		whole;
+	bool		result;
 
-	if (value->type != jbvNumeric)
-		refuse(charge);
-	number = value->val.numeric;
-	if (compare(number, charge ? -APIKEY_LIMIT_MOST : 0) < 0 ||
-		compare(number, APIKEY_LIMIT_MOST) > 0)
-		refuse(charge);
-	whole = DirectFunctionCall2(numeric_trunc, NumericGetDatum(number),
-								Int32GetDatum(0));
-	if (DatumGetInt32(DirectFunctionCall2(numeric_cmp, whole,
-										  NumericGetDatum(number))) != 0)
-		refuse(charge);
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8, whole));
+	if (value->type != jbvNumeric ||
+		compare(value->val.numeric, least) < 0 ||
+		compare(value->val.numeric, most) > 0)
+		return false;
+	whole = DatumGetNumeric(DirectFunctionCall2(numeric_trunc,
+												NumericGetDatum(value->val.numeric),
+												Int32GetDatum(0)));
+	result = compare(whole, value->val.numeric) == 0;
+	pfree(whole);
+	return result;
 }
 
 /*
  * Reads costs: of a verification, or of a charge, which may give back, and has
  * requests among its units.  Raises 22023 for what is none.
  */
-ApikeyCosts *
+Jsonb *
 apikey_costs_read(Datum costs_json, bool charge)
 {
-	Jsonb	   *json = DatumGetJsonbP(costs_json);
+	Jsonb	   *costs = DatumGetJsonbP(costs_json);
+	Numeric		least = int64_to_numeric(charge ? -APIKEY_LIMIT_MOST : 0);
+	Numeric		most = int64_to_numeric(APIKEY_LIMIT_MOST);
 	JsonbIterator *iterator;
-	JsonbIteratorToken token;
 	JsonbValue	value;
-	ApikeyCosts *costs;
 
-	if (!JB_ROOT_IS_OBJECT(json))
+	if (!JB_ROOT_IS_OBJECT(costs))
 		refuse(charge);
-	costs = palloc(offsetof(ApikeyCosts, list) +
-				   JB_ROOT_COUNT(json) * sizeof(ApikeyCost));
-	costs->count = 0;
-	iterator = JsonbIteratorInit(&json->root);
+	iterator = JsonbIteratorInit(&costs->root);
 	(void) JsonbIteratorNext(&iterator, &value, false);
-	while ((token = JsonbIteratorNext(&iterator, &value, true)) == WJB_KEY)
+	while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
 	{
-		ApikeyCost *cost = &costs->list[costs->count++];
-
-		cost->unit = value.val.string.val;
-		cost->len = value.val.string.len;
+		CHECK_FOR_INTERRUPTS();
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		cost->amount = read_amount(&value, charge);
-		if (!charge && cost->len == (int) strlen(APIKEY_REQUESTS) &&
-			memcmp(cost->unit, APIKEY_REQUESTS, cost->len) == 0)
+		if (!is_amount(&value, least, most))
 			refuse(charge);
 	}
+	if (!charge && getKeyJsonValueFromContainer(&costs->root, APIKEY_REQUESTS,
+												strlen(APIKEY_REQUESTS), &value) != NULL)
+		refuse(charge);
 	return costs;
 }
 
 /* What is named of a unit; 0 for nothing. */
 int64
-apikey_costs_of(const ApikeyCosts *costs, const char *unit)
+apikey_costs_of(Jsonb *costs, const char *unit)
 {
-	int			len = strlen(unit);
+	JsonbValue	value;
 
-	for (int i = 0; i < costs->count; i++)
-	{
-		if (costs->list[i].len == len &&
-			memcmp(costs->list[i].unit, unit, len) == 0)
-			return costs->list[i].amount;
-	}
-	return 0;
+	if (getKeyJsonValueFromContainer(&costs->root, unit, strlen(unit),
+									 &value) == NULL)
+		return 0;
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8,
+											 NumericGetDatum(value.val.numeric)));
 }

@@ -81,6 +81,6 @@ extern bool apikey_shared_rate_charge(ApikeyBound *bound, int64 cost,
 									  TimestampTz *wait_until, int64 *taken);
 
 /* costs.c */
-extern int64 apikey_costs_of(const ApikeyCosts *costs, const char *unit);
+extern int64 apikey_costs_of(Jsonb *costs, const char *unit);
 
 #endif							/* APIKEY_LIMITS_INTERNAL_H */

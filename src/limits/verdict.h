@@ -6,6 +6,7 @@
 #define APIKEY_VERDICT_H
 
 #include "utils/inet.h"
+#include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -19,20 +20,6 @@ struct ApikeyBoundState;
 
 struct ApikeyCacheEntry;
 
-/* So much of a unit. */
-typedef struct ApikeyCost
-{
-	const char *unit;			/* within the JSON it was read from */
-	int			len;
-	int64		amount;
-} ApikeyCost;
-
-typedef struct ApikeyCosts
-{
-	int			count;
-	ApikeyCost	list[FLEXIBLE_ARRAY_MEMBER];
-} ApikeyCosts;
-
 /* What a request needs of a key; NULL and false ask for nothing. */
 typedef struct ApikeyRequirements
 {
@@ -44,7 +31,7 @@ typedef struct ApikeyRequirements
 	Oid			owner;			/* whose key; see judge_whose */
 	bool		by_owner;		/* the caller has named the owner */
 	int32		cost;			/* 0 asks without spending */
-	ApikeyCosts *costs;			/* of other units; NULL: none are named */
+	Jsonb	   *costs;			/* of other units; NULL: none are named */
 } ApikeyRequirements;
 
 /*
@@ -80,6 +67,6 @@ typedef struct ApikeyVerdict
 } ApikeyVerdict;
 
 /* costs.c */
-extern ApikeyCosts *apikey_costs_read(Datum json, bool charge);
+extern Jsonb *apikey_costs_read(Datum costs_json, bool charge);
 
 #endif							/* APIKEY_VERDICT_H */

@@ -359,7 +359,7 @@ apikey_charge(PG_FUNCTION_ARGS)
 {
 	ApikeyRequirements required = {0};
 	ApikeyVerdict verdict;
-	ApikeyCosts *costs;
+	Jsonb	   *costs;
 
 	PreventCommandIfParallelMode("apikey_charge()");
 	apikey_limit_require_library();

@@ -22,14 +22,18 @@ my %key = map { $_->[0] => sql("SELECT apikey_create('$_->[0]', $_->[1])") } (
 	# the most that a key may have
 	[ scopes => q{scopes => (SELECT array_agg(rpad('s' || i, 200, 'x')) FROM generate_series(1, 1000) i)} ],
 	[ networks => q{allowed_ips => (SELECT array_agg(('2001:db8::' || to_hex(i))::cidr) FROM generate_series(1, 1000) i)} ],
-	[ metadata => q{metadata => jsonb_build_object('x', repeat('x', 65000))} ]);
-sql(qq{CREATE TABLE greatest (what text, as_text text, as_bytes bytea, as_array text[]);
+	[ metadata => q{metadata => jsonb_build_object('x', repeat('x', 65000))} ],
+	[ costs => q{scopes => '{read}'} ]);
+sql("SELECT apikey_limit_set('u77777', 10, '1 day', 'rate', key => apikey_id('$key{costs}'))");
+sql(qq{CREATE TABLE greatest (what text, as_text text, as_bytes bytea, as_array text[], as_costs jsonb);
 	ALTER TABLE greatest ALTER as_text SET COMPRESSION pglz;
 	INSERT INTO greatest (what, as_text) VALUES ('text', repeat('x', $greatest));
 	INSERT INTO greatest (what, as_bytes) VALUES ('bytes', decode(repeat('00', $greatest / 4), 'hex'));
 	INSERT INTO greatest (what, as_array) VALUES ('one scope', ARRAY[repeat('x', $greatest / 2)]);
 	INSERT INTO greatest (what, as_array) VALUES ('long scopes', array_fill(repeat('x', $greatest / 2000), '{1000}'));
-	INSERT INTO greatest (what, as_array) VALUES ('many scopes', array_fill('read'::text, '{1000000}'))});
+	INSERT INTO greatest (what, as_array) VALUES ('many scopes', array_fill('read'::text, '{1000000}'));
+	INSERT INTO greatest (what, as_costs) SELECT 'costs', jsonb_object_agg('u' || i, 1) FROM generate_series(1, 500000) i;
+	INSERT INTO greatest (what, as_costs) SELECT 'no costs', as_costs || '{"the longest": -1}' FROM greatest WHERE what = 'costs'});
 
 # Runs a call in a session of its own, which has verified before; the second it
 # took, the kilobytes by which its memory grew at most, and what it gave.
@@ -96,6 +100,10 @@ SKIP:
 	bounded('the last of them', "SELECT code FROM apikey_verify('$key{networks}', client_addr => '2001:db8::3e8')", 'valid');
 	bounded('the most metadata', "SELECT code, length(metadata::text) FROM apikey_verify('$key{metadata}')", 'valid|65009');
 	bounded('an owner', "SELECT code FROM apikey_verify('$key{plain}', owner => '4294967295')", 'wrong_owner');
+	# There may be any number of units: they take the memory that it takes to have them.
+	my $costs = $of->('as_costs', 'costs');
+	my $had = (cost("SELECT $costs ? 'none'"))[1];
+	bounded('costs', "SELECT code, detail->'limits'->0->>'remaining' FROM apikey_verify('$key{costs}', costs => $costs)", 'valid|9', $had + 4096);
 	bounded('a cost', "SELECT code FROM apikey_verify('$key{plain}', cost => 2147483647)", 'valid');
 
 	# Again and again, nothing is left; nor is it where each is another text.
@@ -122,6 +130,14 @@ my $session = $node->background_psql('postgres', on_error_stop => 0);
 $session->query("SET statement_timeout = '100ms'");
 $session->query("SELECT count(*) FROM generate_series(1, 1000000) i, apikey_verify('$key{scopes}', array_fill(rpad('s1000', 200, 'x') || repeat('', i), '{1000}'))");
 like($session->{stderr}, qr/canceling statement due to statement timeout/, 'cancelled');
+$session->{stderr} = '';
+# Before the last of its units is looked at, which is none.
+my $call = "SELECT code FROM apikey_verify('$key{plain}', costs => (SELECT as_costs FROM greatest WHERE what = 'no costs'))";
+$session->query("SET statement_timeout = 0; $call");
+like($session->{stderr}, qr/Costs are/, 'costs that are none');
+$session->{stderr} = '';
+$session->query("SET statement_timeout = '30ms'; $call");
+like($session->{stderr}, qr/canceling statement due to statement timeout/, 'cancelled in its costs');
 $session->{stderr} = '';
 $session->quit;
 $node->stop;
