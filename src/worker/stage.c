@@ -127,17 +127,14 @@ apikey_stage_look(void)
 		member = false;
 }
 
-/* Leases are given to those that asked first; the others wait a moment. */
-static pg_uuid_t asked[PROMPT_BATCH];
-static int	asked_count = 0;
+/* The account of which somebody waits for a lease. */
+static pg_uuid_t asked;
 
 static bool
 lease_step(void)
 {
-	if (asked_count == 0)
-		return false;
-	apikey_credit_grant(&asked[--asked_count]);
-	return asked_count > 0;
+	apikey_credit_grant(&asked);
+	return false;
 }
 
 static bool
@@ -173,7 +170,11 @@ drop_rates(void)
 		apikey_lease_answer(MyDatabaseId, &limits[i]);
 }
 
-/* Does what is waited for in this database: a part, where that is much. */
+/*
+ * Does what is waited for in this database: a part, where that is much.  Each lease
+ * is a commit, so who is next is asked after each: it may be a role that has just
+ * come.
+ */
 void
 apikey_stage_be_prompt(void)
 {
@@ -181,18 +182,13 @@ apikey_stage_be_prompt(void)
 	static const Stage notifying = {"notifying", notify_step, false, false, false, false};
 
 	/* A member's sessions ask the primary. */
-	asked_count = member ? 0 :
-		apikey_lease_take_asked(MyDatabaseId, asked, PROMPT_BATCH);
-	while (asked_count > 0)
+	for (int i = 0; i < PROMPT_BATCH && !member &&
+		 apikey_lease_take_asked(MyDatabaseId, &asked, 1) > 0; i++)
 	{
-		pg_uuid_t	account = asked[asked_count - 1];
-
-		if (script_older)
-			asked_count--;
-		else
+		if (!script_older)
 			(void) take_step(&leasing);
 		/* Whatever came of it. */
-		apikey_lease_answer(MyDatabaseId, &account);
+		apikey_lease_answer(MyDatabaseId, &asked);
 	}
 	if (!member)
 		drop_rates();

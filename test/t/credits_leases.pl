@@ -63,6 +63,26 @@ sub pids
 sub row { my ($on, $name, $columns) = @_; return $on->safe_psql('postgres', "SELECT $columns FROM apikey_credit c JOIN apikey_key k ON k.credits_account = c.id WHERE k.name = '$name'") }
 sub left_of { my ($on, $name) = @_; return $on->safe_psql('postgres', "SELECT credits FROM apikeys WHERE name = '$name'") }
 
+note 'Roles take turns: who asks for much has others served in between.';
+{
+	my %keys = map {
+		my ($role, $count) = @$_;
+		$role => [ split /\n/, $node->safe_psql('postgres', "CREATE ROLE $role; SET ROLE $role; SELECT apikey_create('$role-' || i, credits => 1000) FROM generate_series(1, $count) i") ]
+	} [ many => 12 ], [ one => 1 ];
+	# No worker comes before all have asked.
+	my @stopped = map { pids("apikey $_") } 'launcher', 'worker';
+	kill 'STOP', @stopped;
+	my @codes = map {
+		my $role = $_;
+		map { ($node->psql('postgres', "SET ROLE $role; SELECT code FROM apikey_verify('$_')"))[1] } @{ $keys{$role} }
+	} 'many', 'one';
+	kill 'CONT', @stopped;
+	is_deeply(\@codes, [ ('unavailable') x 13 ], 'each asks');
+	my $leased = q{FROM apikey_credit c JOIN apikey_key k ON k.credits_account = c.id WHERE k.name ~ '^(many|one)-' AND c.lease IS NOT NULL};
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 13 $leased"), 'and has a lease in the end');
+	like($node->safe_psql('postgres', "SELECT string_agg(split_part(k.name, '-', 1), ' ' ORDER BY c.xmin::text::bigint) $leased"), qr/^many one many many/, 'who asked once is the second');
+}
+
 note 'How much is leased.';
 {
 	my $key = create('size', 'credits => 50000');
