@@ -24,40 +24,34 @@
 #define spend_count		(apikey_spend_transaction.count)
 
 /*
- * Of each lease the last note of what was spent is looked for with a slot's mutex
- * held.
+ * Of each lease the last note of what was spent, or of an effect, is looked for with
+ * a slot's mutex held.
  */
-static bool
-is_spent_only(const void *noted)
-{
-	return ((const ApikeySpend *) noted)->effect == APIKEY_SPEND_ONLY;
-}
-
 static uint32
-hash_lease(const void *like)
+hash_note(const void *like)
 {
 	const ApikeySpend *spend = like;
 
 	return hash_bytes(spend->account.data, UUID_LEN) ^
-		hash_bytes_uint32((uint32) spend->era);
+		hash_bytes_uint32((uint32) spend->era) ^
+		hash_bytes_uint32((uint32) spend->effect);
 }
 
 static bool
-same_lease(const void *noted, const void *like)
+same_note(const void *noted, const void *like)
 {
 	const ApikeySpend *one = noted;
 	const ApikeySpend *other = like;
 
-	return one->era == other->era &&
+	return one->effect == other->effect && one->era == other->era &&
 		memcmp(&one->account, &other->account, sizeof(pg_uuid_t)) == 0;
 }
 
 static ApikeyLastNotes last = {
 	.part = &apikey_spend_transaction,
 	.few = 16,
-	.sought = is_spent_only,
-	.hash = hash_lease,
-	.same = same_lease
+	.hash = hash_note,
+	.same = same_note
 };
 
 /* Makes room for another spend, so that recording it cannot fail. */
@@ -67,11 +61,11 @@ apikey_spend_reserve(void)
 	apikey_last_notes_reserve(&last);
 }
 
-/* The last note of what was spent of a lease, where notes have places. */
+/* The last note of an effect on a lease, where notes have places. */
 static pg_noinline ApikeySpend *
-find_placed(const pg_uuid_t *account, uint64 era)
+find_placed(const pg_uuid_t *account, uint64 era, ApikeySpendEffect effect)
 {
-	ApikeySpend like = {.account = *account, .era = era};
+	ApikeySpend like = {.account = *account, .era = era, .effect = effect};
 	int			number = apikey_last_note(&last, &like);
 
 	return number == 0 ? NULL : &spends[number - 1];
@@ -79,13 +73,13 @@ find_placed(const pg_uuid_t *account, uint64 era)
 
 /* The same, however few notes there are; NULL for none. */
 static ApikeySpend *
-find_last(const pg_uuid_t *account, uint64 era)
+find_last(const pg_uuid_t *account, uint64 era, ApikeySpendEffect effect)
 {
 	if (last.numbers != NULL)
-		return find_placed(account, era);
+		return find_placed(account, era, effect);
 	for (int i = spend_count - 1; i >= 0; i--)
 	{
-		if (spends[i].effect == APIKEY_SPEND_ONLY && spends[i].era == era &&
+		if (spends[i].effect == effect && spends[i].era == era &&
 			memcmp(&spends[i].account, account, sizeof(pg_uuid_t)) == 0)
 			return &spends[i];
 	}
@@ -96,7 +90,7 @@ find_last(const pg_uuid_t *account, uint64 era)
 ApikeySpend *
 apikey_spend_own(const pg_uuid_t *account, uint64 era)
 {
-	ApikeySpend *spend = find_last(account, era);
+	ApikeySpend *spend = find_last(account, era, APIKEY_SPEND_ONLY);
 
 	return spend != NULL &&
 		spend->noted.level >= GetCurrentTransactionNestLevel() ? spend : NULL;
@@ -110,6 +104,26 @@ apikey_spend_may_pin(const ApikeySlot *slot)
 }
 
 /*
+ * The note that another one would add nothing to but its amount; NULL for none.
+ * What is spent may come back with its subtransaction.  That a row is locked, or
+ * has another amount, is noted where it stands already, of whichever level: that
+ * ends no sooner.  What is given back is noted by itself.
+ */
+static ApikeySpend *
+find_noted(const pg_uuid_t *account, const ApikeyLease *lease, int64 amount,
+		   ApikeySpendEffect effect, ApikeySpendPin pin)
+{
+	ApikeySpend *spend;
+
+	if (effect == APIKEY_SPEND_ONLY)
+		return apikey_spend_own(account, lease->era);
+	if (amount != 0 || (effect != APIKEY_SPEND_HOLDS && pin != APIKEY_PIN_NONE))
+		return NULL;
+	spend = find_last(account, lease->era, effect);
+	return spend != NULL && spend->back == 0 ? spend : NULL;
+}
+
+/*
  * Remembers what is being taken; the slot's mutex is held, room reserved.  NULL
  * where the slot cannot be pinned.
  */
@@ -119,8 +133,7 @@ apikey_spend_record(const pg_uuid_t *account, const ApikeySlotHint *hint,
 					ApikeySpendEffect effect, ApikeySpendPin pin)
 {
 	const ApikeyLease *lease = &slot->lease;
-	ApikeySpend *spend = effect != APIKEY_SPEND_ONLY ? NULL :
-		apikey_spend_own(account, lease->era);
+	ApikeySpend *spend = find_noted(account, lease, amount, effect, pin);
 
 	if (spend != NULL)
 	{

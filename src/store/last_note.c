@@ -21,6 +21,12 @@ note_of(const ApikeyLastNotes *last, int number)
 	return last->part->noted + (Size) (number - 1) * last->part->size;
 }
 
+static bool
+is_sought(const ApikeyLastNotes *last, const void *noted)
+{
+	return last->sought == NULL || last->sought(noted);
+}
+
 static int *
 place_of(const ApikeyLastNotes *last, const void *like)
 {
@@ -46,7 +52,7 @@ apikey_last_notes_put(const ApikeyLastNotes *last, void *noted)
 {
 	int		   *number;
 
-	if (!last->sought(noted))
+	if (!is_sought(last, noted))
 		return;
 	number = place_of(last, noted);
 	((ApikeyNoted *) noted)->before = *number;
@@ -57,7 +63,7 @@ apikey_last_notes_put(const ApikeyLastNotes *last, void *noted)
 void
 apikey_last_notes_remove(const ApikeyLastNotes *last, const void *noted)
 {
-	if (last->sought(noted))
+	if (is_sought(last, noted))
 		*place_of(last, noted) = ((const ApikeyNoted *) noted)->before;
 }
 

@@ -46,7 +46,7 @@ typedef struct ApikeyLastNotes
 {
 	ApikeyTransactionPart *part;
 	int			few;			/* are looked through as they are */
-	bool		(*sought) (const void *noted);	/* or is it left out? */
+	bool		(*sought) (const void *noted);	/* or is it left out?  NULL: none is */
 	uint32		(*hash) (const void *like);
 	bool		(*same) (const void *noted, const void *like);
 	int		   *numbers;		/* from 1 on; in TopTransactionContext, or NULL */

@@ -95,5 +95,31 @@ for my $order ('r, i', 'hashint4(r * 1000 + i), i')
 $session->query_safe(q{SELECT count(apikey_charge(apikey_id(text), '{"requests": -1000000}', 'acme/pay')) FROM key WHERE i > 0});
 is(left(), '0|1000', 'each gives back what it has spent, and no more');
 is(sql(q{SELECT sum((spent ->> 'requests')::bigint) FROM apikey_usage_history WHERE key_name <> 'key-0'}), 0, 'nor is anything left in the history');
+
+note 'A lease is out of an account that the transaction has written.';
+my $written = sql("SELECT apikey_create('written', credits => 1000000)");
+my $check = "apikey_check('$written')";
+sub check_once
+{
+	for (1 .. 100)
+	{
+		last if $session->query_safe("SELECT $check") eq 't';
+	}
+}
+check_once();
+sub kept { return $session->query_safe(q{SELECT used_bytes FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext'}) }
+$session->query_safe("BEGIN; SELECT apikey_credits_add(apikey_id('$written'), 1)");
+is($session->query_safe("SELECT $check"), 't', 'it is spent in its row');
+$before = kept();
+is($session->query_safe("SELECT count(*) FROM generate_series(1, 2000) WHERE $check"), 2000, 'two thousand times');
+my $grown = kept() - $before;
+cmp_ok($grown, '<', 60_000, "which is remembered once: $grown bytes");
+$session->query_safe("SAVEPOINT one; SELECT $check; SELECT apikey_credits_add(apikey_id('$written'), 5); ROLLBACK TO one; SELECT $check; COMMIT");
+sub credits { return sql('SELECT apikey_flush()', q{SELECT credits FROM apikeys WHERE name = 'written'}) =~ s/^\n//r }
+is(credits(), 1000000 - 1 + 1 - 2002, 'each is spent');
+# What a subtransaction has held is free with its end, and is held anew.
+check_once();
+$session->query_safe("BEGIN; SAVEPOINT one; SELECT apikey_credits_add(apikey_id('$written'), 5); SELECT $check; ROLLBACK TO one; SELECT $check; SELECT apikey_credits_add(apikey_id('$written'), 7); SELECT $check; ROLLBACK");
+is(credits(), 1000000 - 1 + 1 - 2002 - 1, 'or comes back');
 $session->quit;
 done_testing;
