@@ -32,7 +32,8 @@ typedef struct Place
 	ApikeyMark	mark;
 	Oid			role;			/* the key is charged to it; invalid: unknown */
 	uint64		kept;			/* for a charge that has not been committed */
-	bool		telling;		/* the worker has begun to tell it */
+	bool		telling;		/* the worker has begun to tell it, */
+	bool		again;			/* and somebody has found it so since */
 } Place;
 
 typedef struct Shared
@@ -90,33 +91,46 @@ take_place(const ApikeyMark *mark, Oid role, bool bounded)
 	place->mark = *mark;
 	place->role = role;
 	place->kept = 0;
-	place->telling = false;
+	place->telling = place->again = false;
 	return place;
 }
 
-/*
- * Does the same stand on the list, to be told yet?  What charges have dropped is
- * never the same.  The lock is held.
- */
-static bool
-on_list(const ApikeyMark *mark)
+/* The place where the same stands.  What charges have dropped is never the same. */
+static Place *
+find_same(const ApikeyMark *mark)
 {
 	for (int i = 0; i < shared->count && mark->kind != APIKEY_MARK_OVERDRAWN; i++)
 	{
-		const Place *place = &shared->places[i];
+		Place	   *place = &shared->places[i];
 
-		if (place->kept == 0 && !place->telling &&
-			place->mark.database == mark->database &&
+		if (place->kept == 0 && place->mark.database == mark->database &&
 			place->mark.kind == mark->kind &&
 			memcmp(&place->mark.limit, &mark->limit, sizeof(pg_uuid_t)) == 0)
-			return true;
+			return place;
 	}
-	return false;
+	return NULL;
+}
+
+/*
+ * Marks what stands on the list already; false where it does not.  What is being
+ * told will be once more, as it may have been found not so: it has its place still,
+ * whatever becomes of who tells it.  The lock is held.
+ */
+static bool
+mark_again(const ApikeyMark *mark)
+{
+	Place	   *place = find_same(mark);
+
+	if (place != NULL && place->telling)
+	{
+		place->mark = *mark;
+		place->again = true;
+	}
+	return place != NULL;
 }
 
 /*
  * Puts a mark on the list, unless it stands there; false where it finds no room.
- * It is put beside one that is being told: that may have been found not so.
  */
 bool
 apikey_mark_put(const ApikeyMark *mark, Oid role, bool bounded)
@@ -124,7 +138,7 @@ apikey_mark_put(const ApikeyMark *mark, Oid role, bool bounded)
 	bool		room;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	room = on_list(mark) || take_place(mark, role, bounded) != NULL;
+	room = mark_again(mark) || take_place(mark, role, bounded) != NULL;
 	LWLockRelease(shared->lock);
 	return room;
 }
@@ -233,8 +247,8 @@ apikey_mark_databases(void)
 
 /*
  * Takes so many marks of a database, the first, off the list, but for those of
- * which it is said that they are to be told later: they stand behind all others
- * then.
+ * which it is said that they are to be told later, or once more: they stand behind
+ * all others then.
  */
 void
 apikey_mark_remove(Oid database, int count, const bool *later)
@@ -255,16 +269,15 @@ apikey_mark_remove(Oid database, int count, const bool *later)
 			shared->places[kept++] = *place;
 			continue;
 		}
-		if (later != NULL && later[number])
+		if (later != NULL && (later[number] || place->again))
 			stays[stays_count++] = *place;
 		number++;
 	}
 	shared->count = kept;
 	for (int i = 0; i < stays_count; i++)
 	{
-		stays[i].telling = false;
-		if (!on_list(&stays[i].mark))
-			shared->places[shared->count++] = stays[i];
+		stays[i].telling = stays[i].again = false;
+		shared->places[shared->count++] = stays[i];
 	}
 	LWLockRelease(shared->lock);
 }
@@ -305,6 +318,7 @@ apikey_mark_collect(Oid database, ApikeyMark *marks, int most, bool here)
 		if (place->mark.database != database || place->kept != 0)
 			continue;
 		place->telling = here;
+		place->again = false;
 		marks[count++] = place->mark;
 	}
 	LWLockRelease(shared->lock);
@@ -337,7 +351,7 @@ apikey_mark_later(const ApikeyMark *mark)
 		return;
 	here.database = MyDatabaseId;
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	if (!on_list(&here))
+	if (!mark_again(&here))
 		(void) take_place(&here, GetUserId(), true);
 	LWLockRelease(shared->lock);
 }

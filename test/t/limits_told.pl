@@ -14,7 +14,7 @@ apikey.flush_interval = '300ms'
 apikey.subject_setting = 'app.uid'
 });
 $node->start;
-sub sql { return $node->safe_psql('postgres', @_) }
+sub sql { return $node->safe_psql('postgres', join ';', @_) }
 sql(q{CREATE EXTENSION apikey CASCADE; CREATE ROLE shop; CREATE ROLE fleet; SELECT apikey_grant('servers', 'fleet')});
 sub create { my ($name) = @_; return sql("SET ROLE shop; SET app.uid = 'carl'; SELECT apikey_create('$name')") }
 # A balance by a shop for its customer, who may say that servers share it, as before.
@@ -70,6 +70,34 @@ is(told($limit), '', 'it cannot be told');
 ok($node->log_contains(qr/WARNING: .*"none"/), 'which the log says');
 is(spend($key, 'pages', 1), 'exhausted', 'a refusal');
 is_told($limit, 'limit_low limit_exhausted', 'is told');
+
+# Where there is no room for any, as on a disk that is full, what is found so again stands
+# on the list once: of more than are told at once, nothing is looked at in a later step that
+# has been told.
+my @full = map { create("full$_") } 1 .. 4;
+my $units = join ', ', map { qq{"u$_": 100} } 1 .. 8;
+sql("SET ROLE shop; SET app.uid = 'carl'", map { my $of = $_; map { "SELECT apikey_limit_set('u$_', 100, NULL, 'balance', key => apikey_id('$of'))" } 1 .. 8 } @full);
+sql(q{CREATE FUNCTION no_room(text) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'there is no room' USING ERRCODE = 'disk_full'; END$$;
+	ALTER TABLE apikey_event ADD CONSTRAINT room CHECK (event NOT IN ('limit_low', 'limit_exhausted') OR public.no_room(event)) NOT VALID});
+for my $full (@full)
+{
+	my $code = '';
+	for (1 .. 50)
+	{
+		last if ($code = sql(qq{SET ROLE shop; SELECT code FROM apikey_verify('$full', cost => 0, costs => '{$units}')})) ne 'unavailable';
+	}
+	is($code, 'valid', 'all of eight limits');
+}
+for (1 .. 3)
+{
+	flush();
+	is(spend($full[0], 'u1', 1), 'exhausted', 'a refusal');
+}
+ok($node->log_contains(qr/ERROR: .*there is no room/), 'it cannot be told');
+sql('ALTER TABLE apikey_event DROP CONSTRAINT room');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 64 FROM apikey_events WHERE event IN ('limit_low', 'limit_exhausted') AND key_name ~ '^full'}), 'all of it is told then');
+flush();
+is(sql("SELECT count(*) FROM apikey_credit WHERE xmin <> xmax AND id = (SELECT id FROM apikey_limits WHERE unit = 'u1' AND key_id = apikey_id('$full[0]'))"), 0, 'and nothing looked at again');
 
 # Of more than are told at once, of which somebody has each, the others are told.
 my @limits = map { balance($key, "unit$_") } 1 .. 4;
