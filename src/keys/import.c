@@ -246,7 +246,7 @@ is_told_of(const pg_uuid_t *id)
 
 /*
  * Raises where a key has the id of a new one, or somebody else's had it.  What is
- * left of one that was removed makes way.
+ * left of one that was removed makes way for who may delete it.
  */
 static void
 require_id_free(const ApikeyRow *key)
@@ -256,15 +256,15 @@ require_id_free(const ApikeyRow *key)
 
 	if (apikey_key_fetch_latest(id, &other))
 		refuse_taken("lookup");
-	(void) apikey_key_finish(id, APIKEY_LOCK_UPDATE);
+	apikey_manage_finish(id, APIKEY_LOCK_UPDATE);
 	/* What has been restored is of a key that may yet come. */
-	if (apikey_revocation_awaits(id))
+	if (apikey_table_fetch_latest(&apikey_key_table, id, &other) ||
+		apikey_revocation_awaits(id))
+		refuse_taken("lookup");
+	/* Once there is no such key, all that name it are there. */
+	if (apikey_deleted_of_others(key) || is_account(id) || is_told_of(id))
 		refuse_taken("lookup");
 	apikey_revocation_forget(id, APIKEY_LOCK_UPDATE);
-	/* Once there is no such key, all that name it are there. */
-	if (apikey_table_fetch_latest(&apikey_key_table, id, &other) ||
-		apikey_deleted_of_others(key) || is_account(id) || is_told_of(id))
-		refuse_taken("lookup");
 	apikey_reveal_forget(key);
 	apikey_import_forget(key);
 	apikey_table_delete(&apikey_digest_table, id, false);

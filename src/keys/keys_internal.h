@@ -43,6 +43,7 @@ extern void apikey_live_require_room(const ApikeyRow *key,
 
 /* manage.c */
 pg_noreturn extern void apikey_manage_refuse_concurrent(const pg_uuid_t *id);
+extern void apikey_manage_finish(const pg_uuid_t *id, ApikeyLock lock);
 extern void apikey_manage_remove_taken(ApikeyRow *key);
 extern void apikey_manage_revoke_predecessors(const ApikeyRow *key,
 											  text *reason);

@@ -286,6 +286,23 @@ apikey_manage_disable(const pg_uuid_t *id)
 	return true;
 }
 
+/*
+ * Removes what is left of a key that has been removed beside its row, for who may
+ * delete the key.  Nobody else has it, though it was his once: what is left takes
+ * up the key's name and its account still.
+ */
+void
+apikey_manage_finish(const pg_uuid_t *id, ApikeyLock lock)
+{
+	ApikeyRow	key;
+
+	if (apikey_table_fetch_latest(&apikey_key_table, id, &key) &&
+		apikey_authority_may(APIKEY_RIGHT_DELETE, &key) &&
+		apikey_table_lock(&apikey_key_table, id, lock, &key) &&
+		apikey_authority_may(APIKEY_RIGHT_DELETE, &key))
+		(void) apikey_key_finish(id, lock);
+}
+
 /* A key that is to be removed, and whether it can be at once. */
 typedef struct Taking
 {

@@ -35,7 +35,7 @@ ended_before(const ApikeyRow *key, TimestampTz before)
  * Removes a key, if it is there, the caller may, and it has ended still.  It
  * is asked before the row is locked, so that nobody waits for a stranger.  What
  * somebody has is left for the next time, and what has been removed beside its
- * row goes as well.
+ * row goes as well, where the caller may.
  */
 static bool
 purge_key(const pg_uuid_t *id, TimestampTz before)
@@ -44,7 +44,7 @@ purge_key(const pg_uuid_t *id, TimestampTz before)
 
 	if (!apikey_key_fetch_latest(id, &key))
 	{
-		(void) apikey_key_finish(id, APIKEY_LOCK_UPDATE_SKIP);
+		apikey_manage_finish(id, APIKEY_LOCK_UPDATE_SKIP);
 		return false;
 	}
 	if (!apikey_authority_may(APIKEY_RIGHT_DELETE, &key) ||
