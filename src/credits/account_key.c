@@ -319,8 +319,9 @@ shared(const ApikeyRow *key, const pg_uuid_t *account)
 }
 
 /*
- * A key is deleted: with the last one that has it, its account.  Where somebody
- * has that locked, by a verification perhaps, or open transactions hold too many,
+ * A key is deleted: with the last one that has it, its account.  No other key gets
+ * it meanwhile: so one that is left to others is not locked, and they go on.  Where
+ * somebody has it, by a verification perhaps, or open transactions hold too many,
  * it stays, and is nobody's until a superuser purges.
  */
 static void
@@ -329,11 +330,9 @@ forget_account(const ApikeyRow *key)
 	const pg_uuid_t *account = apikey_key_account(key);
 	ApikeyRow	row;
 
-	if (account == NULL || !apikey_lease_hold(account) ||
-		!apikey_table_lock(&apikey_account_table, account, APIKEY_LOCK_UPDATE_SKIP,
-						   &row))
-		return;
-	if (!shared(key, account))
+	if (account != NULL && !shared(key, account) && apikey_lease_hold(account) &&
+		apikey_table_lock(&apikey_account_table, account, APIKEY_LOCK_UPDATE_SKIP,
+						  &row))
 		apikey_table_delete(&apikey_account_table, account, false);
 }
 
