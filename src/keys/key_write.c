@@ -89,6 +89,25 @@ find_namesake(const ApikeyRow *key, ApikeyRow *namesake)
 }
 
 /*
+ * What is left of a key that has been removed gives up its name, for who may have
+ * that: it goes or, where somebody has what goes with it, its row says for as long
+ * that it is revoked.
+ */
+static void
+give_name_up(const pg_uuid_t *id)
+{
+	ApikeyRow	left;
+
+	if (apikey_key_finish(id, APIKEY_LOCK_UPDATE) ||
+		!apikey_table_lock(&apikey_key_table, id, APIKEY_LOCK_UPDATE, &left) ||
+		apikey_revocation_apply_latest(&left))
+		return;
+	apikey_row_set(&left, APIKEY_KEY_REVOKED_AT,
+				   TimestampTzGetDatum(GetCurrentTimestamp()));
+	apikey_key_write(&left);
+}
+
+/*
  * A key is about to get its name, or another owner: one that has the name there and
  * is revoked or removed, but not in its row yet, makes way.
  */
@@ -106,7 +125,7 @@ make_way(const ApikeyRow *key)
 	if (memcmp(&id, apikey_row_id(key), sizeof(id)) == 0)
 		return;
 	if (!apikey_key_fetch_latest(&id, &namesake))
-		(void) apikey_key_finish(&id, APIKEY_LOCK_UPDATE);
+		give_name_up(&id);
 	else if (apikey_key_status(&namesake, 0) == APIKEY_STATUS_REVOKED &&
 			 apikey_key_lock(&id, APIKEY_LOCK_UPDATE, &namesake) &&
 			 namesake.nulls[APIKEY_KEY_REVOKED_AT])
