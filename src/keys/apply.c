@@ -78,8 +78,9 @@ ended_detail(const ApikeyRow *key, TimestampTz latest)
 }
 
 /*
- * False where the key has gone, or ends in time, since it was found; 40001 where
- * it is there and this transaction, which reads as of before, does not see it.
+ * False where the key has gone, or ends in time, since it was found, or has ended
+ * beside its row, for which nobody waits; 40001 where it is there and this
+ * transaction, which reads as of before, does not see it.
  */
 static bool
 end_key(const pg_uuid_t *id, TimestampTz latest)
@@ -87,6 +88,8 @@ end_key(const pg_uuid_t *id, TimestampTz latest)
 	ApikeyRow	key;
 	char	   *detail;
 
+	if (!apikey_key_fetch_latest(id, &key) || !is_late(&key, latest))
+		return false;
 	if (!apikey_key_lock(id, APIKEY_LOCK_UPDATE, &key))
 	{
 		if (apikey_key_fetch_latest(id, &key))
