@@ -536,8 +536,14 @@ ALTER TABLE @extschema@.apikey_event
 	ALTER COLUMN key_owner TYPE regrole,
 	ALTER COLUMN actor_oid DROP NOT NULL,
 	ADD COLUMN key_owner_name text;
-UPDATE @extschema@.apikey_event SET key_owner_name = r.rolname
-	FROM pg_catalog.pg_roles r WHERE r.oid = key_owner;
+-- A dump of 0.1.0 has numbers alone.  An event's is of a role here where whoever had
+-- it did that, or something with the key before, by the name that it has now.
+UPDATE @extschema@.apikey_event e SET key_owner_name = r.rolname
+	FROM pg_catalog.pg_roles r,
+		(SELECT key_id, actor_oid, actor, min(id) AS id FROM @extschema@.apikey_event
+			WHERE actor_oid = key_owner GROUP BY key_id, actor_oid, actor) o
+	WHERE o.key_id = e.key_id AND o.id <= e.id AND o.actor_oid = e.key_owner
+		AND r.oid = o.actor_oid AND r.rolname = o.actor;
 
 CREATE FUNCTION @extschema@._apikey_event_visible(key_owner regrole, key_owner_name text,
 		key_subject text, key_id uuid, organization uuid, project uuid)

@@ -163,22 +163,31 @@ sub codes
 }
 my $codes = join "\n", map { "$_ $expected{$_}" } sort keys %expected;
 
+# Its events have the numbers that roles had where they were written: here those of
+# anna and bob or, as where a dump was restored under 0.1.0, of others.
 sub load
 {
-	my ($database, $version) = @_;
+	my ($database, $version, $anna, $bob) = @_;
 	$node->safe_psql('postgres', "CREATE DATABASE $database");
 	$node->safe_psql($database, "CREATE EXTENSION apikey VERSION '$version' CASCADE");
 	command_ok(['psql', '-X', '-q', '-d', $node->connstr($database), '-v', 'ON_ERROR_STOP=1',
 			'-v', 'schema=public', '-f', 'test/data/0.1.0.sql'], "the rows of 0.1.0 are loaded into $version");
-	# Its events have the numbers that roles had where they were written.
-	$node->safe_psql($database, qq{
-		UPDATE apikey_event SET key_owner = 'regress_apikey_anna'::regrole::oid WHERE key_owner = 16613;
-		UPDATE apikey_event SET key_owner = 'regress_apikey_bob'::regrole::oid WHERE key_owner = 16614;})
-	  if $version eq '0.1.0';
+	return if $version ne '0.1.0';
+	my @numbers = map { "$_ = CASE $_ WHEN 16613 THEN 'regress_apikey_$anna'::regrole
+		WHEN 16614 THEN 'regress_apikey_$bob'::regrole ELSE $_ END" } qw(key_owner actor_oid);
+	$node->safe_psql($database, 'UPDATE apikey_event SET ' . join ', ', @numbers);
+}
+
+sub unload
+{
+	my ($database) = @_;
+	$node->safe_psql($database, 'DROP EXTENSION apikey');
+	$node->safe_psql('postgres', "DROP DATABASE $database");
+	$node->safe_psql('postgres', 'DROP ROLE regress_apikey_anna, regress_apikey_bob');
 }
 
 # In place, under a session that had verified before.
-load('in_place', '0.1.0');
+load('in_place', '0.1.0', 'anna', 'bob');
 my $warm = $node->background_psql('in_place', on_error_stop => 0);
 my $before = $warm->query("SELECT code FROM apikey_verify('$key{personal}', owner => 'regress_apikey_anna')");
 is($before, 'valid', 'the SQL of 0.1.0 verifies with this library');
@@ -215,10 +224,31 @@ is($node->safe_psql('in_place', q{
 	'created bobs', 'and shown to whom it concerns');
 $node->safe_psql('in_place', q{SET ROLE regress_apikey_anna; SELECT apikey_create('after')});
 
+unload('in_place');
+
+# An event of a key that is gone is its former owner's, where the log shows that its
+# numbers are of roles here: whoever has one of elsewhere is shown nothing of it.
+sub told
+{
+	my (@numbers) = @_;
+	load('told_of', '0.1.0', @numbers);
+	$node->safe_psql('told_of', q{
+		SET session_replication_role = replica;
+		DELETE FROM apikey_key WHERE name IN ('revoked', 'bobs');
+		RESET session_replication_role;
+		ALTER EXTENSION apikey UPDATE});
+	my @told = map { $node->safe_psql('told_of', qq{
+		SET ROLE regress_apikey_$_;
+		SELECT string_agg(event || ' ' || key_name, ', ' ORDER BY id) FROM apikey_events
+			WHERE key_name IN ('personal', 'revoked', 'bobs')}) } qw(anna bob);
+	unload('told_of');
+	return \@told;
+}
+is_deeply(told('anna', 'bob'), ['created personal, created revoked, revoked revoked, created bobs, denied revoked', 'created bobs'],
+	'by numbers of roles here');
+is_deeply(told('bob', 'anna'), ['created personal, created bobs', ''], 'by numbers of roles elsewhere');
+
 # A dump of 0.1.0, restored into a new database of the present version.
-$node->safe_psql('in_place', 'DROP EXTENSION apikey');
-$node->safe_psql('postgres', 'DROP DATABASE in_place');
-$node->safe_psql('postgres', 'DROP ROLE regress_apikey_anna, regress_apikey_bob');
 load('restored', $current);
 is(codes('restored'), $codes, 'every key of a restored dump is what it was');
 like($node->safe_psql('restored', $rows), qr/credits\|active\|89\d/, 'with its credits');
