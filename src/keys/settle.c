@@ -87,16 +87,16 @@ found_visit(const ApikeyRow *row, void *state)
 }
 
 /*
- * Do such rows, or those beside which they stand, come from another database?
- * Then what settles a revocation comes from there: done here, it could be undone
- * by what was written there before.
+ * Do such rows, or those beside which they stand, come from another database, or
+ * may they?  Then what settles a revocation comes from there: done here, it could
+ * be undone by what was written there before.
  */
 static bool
 arrives(void)
 {
-	return apikey_fleet_arrives(APIKEY_REL_REVOCATION) ||
-		apikey_fleet_arrives(APIKEY_REL_KEY) ||
-		apikey_fleet_arrives(APIKEY_REL_MEMBER);
+	return apikey_fleet_arrives(APIKEY_REL_REVOCATION) != APIKEY_ANSWER_NO ||
+		apikey_fleet_arrives(APIKEY_REL_KEY) != APIKEY_ANSWER_NO ||
+		apikey_fleet_arrives(APIKEY_REL_MEMBER) != APIKEY_ANSWER_NO;
 }
 
 /*

@@ -17,6 +17,7 @@
 #include "memory/memory_internal.h"
 
 #define DATABASES_MAX	64
+#define LOOK_AGAIN		USECS_PER_MINUTE	/* at what could not be told */
 
 /* How the worker gets on with a database; a session writes "wanted" alone. */
 typedef struct Entry
@@ -289,18 +290,33 @@ apikey_fleet_member(void)
 	return apikey_fleet_member_now() != APIKEY_ANSWER_NO;
 }
 
+/* Where something cannot be told the worker comes again, for what it leaves undone. */
+static ApikeyAnswer
+or_again(ApikeyAnswer result)
+{
+	if (result == APIKEY_ANSWER_NONE)
+		apikey_stats_visit(APIKEY_VISIT_UNTOLD,
+						   GetCurrentTimestamp() + LOOK_AGAIN);
+	return result;
+}
+
 /* The same for a worker: it is no primary's where nothing is known of it. */
 bool
 apikey_fleet_worker_of_member(void)
 {
-	return member(apikey_subscription_last) != APIKEY_ANSWER_NO;
+	return or_again(member(apikey_subscription_last)) != APIKEY_ANSWER_NO;
 }
 
-/* Do the rows of a table of ours come by a subscription, or may they? */
-bool
+/*
+ * Do the rows of a table of ours come by a subscription?  They do not where this
+ * database has none, whoever keeps us from what says of which tables.
+ */
+ApikeyAnswer
 apikey_fleet_arrives(ApikeyRelation table)
 {
-	return apikey_subscription_of(table, true) != APIKEY_ANSWER_NO;
+	if (apikey_subscription_last() == APIKEY_ANSWER_NO)
+		return APIKEY_ANSWER_NO;
+	return or_again(apikey_subscription_of(table, true));
 }
 
 /* Is what servers share in limits kept elsewhere, or may it be, member or not? */

@@ -28,7 +28,7 @@ extern const ApikeyMemoryPart apikey_fleet_memory;
 extern ApikeyAnswer apikey_fleet_member_now(void);
 extern bool apikey_fleet_member(void);
 extern bool apikey_fleet_worker_of_member(void);
-extern bool apikey_fleet_arrives(ApikeyRelation table);
+extern ApikeyAnswer apikey_fleet_arrives(ApikeyRelation table);
 extern bool apikey_fleet_limits_elsewhere(void);
 extern bool apikey_fleet_connected(Oid database);
 extern bool apikey_fleet_wanted(Oid database);

@@ -24,6 +24,7 @@ typedef enum ApikeyVisitFor
 	APIKEY_VISIT_IDLE,			/* one may have been idle for too long */
 	APIKEY_VISIT_ORPHANS,		/* a role's drop may have ended since */
 	APIKEY_VISIT_SETTLE,		/* something stands beside a row */
+	APIKEY_VISIT_UNTOLD,		/* whether rows arrive could not be told */
 	APIKEY_VISITS
 } ApikeyVisitFor;
 

@@ -475,6 +475,13 @@ apikey_idle_step(ApikeyPass *pass, TimestampTz *again)
 	Place		place = {.pass = pass, .project = &project};
 
 	place.uses = apikey_uses_known(&place.known);
+	if (place.uses == APIKEY_USES_UNTOLD)
+	{
+		/* The pass stays where it is, and no round of a flush waits for it. */
+		pass->round = apikey_pass_awaited();
+		*again = GetCurrentTimestamp() + LOOK_AGAIN;
+		return false;
+	}
 	if (!pass->begun)
 		begin_pass(pass);
 	if (place.uses == APIKEY_USES_ELSEWHERE || !look_at_next(&place))

@@ -80,7 +80,7 @@ apikey_lease_forfeit_old(void)
 				F_TIMESTAMPTZ_LT,
 				TimestampTzGetDatum(GetCurrentTimestamp() - APIKEY_LEASE_KEPT_FOR));
 	snapshot = apikey_latest_snapshot();
-	if (!apikey_fleet_arrives(APIKEY_REL_KEY))
+	if (apikey_fleet_arrives(APIKEY_REL_KEY) == APIKEY_ANSWER_NO)
 		apikey_table_scan(&apikey_server_lease_table,
 					  APIKEY_REL_SERVER_LEASE_GRANTED_AT, &key, 1, snapshot,
 					  collect, &found);

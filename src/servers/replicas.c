@@ -95,9 +95,12 @@ take_joined(const ApikeyRow *server, void *state)
 ApikeyUsesKnown
 apikey_uses_known(TimestampTz *until)
 {
+	ApikeyAnswer arrive = apikey_fleet_arrives(APIKEY_REL_KEY);
 	Joined		joined = {.until = GetCurrentTimestamp()};
 
-	if (apikey_fleet_arrives(APIKEY_REL_KEY))
+	if (arrive == APIKEY_ANSWER_NONE)
+		return APIKEY_USES_UNTOLD;
+	if (arrive == APIKEY_ANSWER_YES)
 		return APIKEY_USES_ELSEWHERE;
 	apikey_server_walk(take_joined, &joined);
 	if (replicas_connected() > joined.count)

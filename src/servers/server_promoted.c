@@ -80,7 +80,7 @@ apikey_server_settle_promoted(void)
 	ApikeyRow	server;
 	bool		known;
 
-	if (RecoveryInProgress() || apikey_fleet_member())
+	if (RecoveryInProgress() || apikey_fleet_worker_of_member())
 		return;
 	membership = apikey_membership(MyDatabaseId, false);
 	if (membership == NULL)

@@ -148,7 +148,7 @@ apikey_server_watch(void)
 
 	if (!apikey_step_begin())
 		return false;
-	if (!apikey_fleet_arrives(APIKEY_REL_KEY))
+	if (apikey_fleet_arrives(APIKEY_REL_KEY) == APIKEY_ANSWER_NO)
 		apikey_server_walk(collect_lost, &lost);
 	foreach(cell, lost)
 	{

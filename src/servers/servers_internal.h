@@ -28,7 +28,8 @@ typedef enum ApikeyUsesKnown
 {
 	APIKEY_USES_KNOWN,			/* up to a time */
 	APIKEY_USES_UNSEEN,			/* somebody is there who tells of none */
-	APIKEY_USES_ELSEWHERE		/* the keys are a publisher's */
+	APIKEY_USES_ELSEWHERE,		/* the keys are a publisher's */
+	APIKEY_USES_UNTOLD			/* they may be: that cannot be told now */
 } ApikeyUsesKnown;
 
 /* replicas.c */

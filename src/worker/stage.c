@@ -386,6 +386,8 @@ apikey_stage_begin(void)
 {
 	static const Stage settling = {"settling reports", promoted_step, false, false, false, false};
 
+	/* Each stage looks in each turn: what it cannot tell now asks for another. */
+	(void) apikey_stats_begin_visit(APIKEY_VISIT_UNTOLD, DT_NOEND);
 	apikey_stage_look();
 	if (!member && !script_older)
 		(void) take_step(&settling);

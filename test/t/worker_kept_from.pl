@@ -1,0 +1,85 @@
+# Whoever may do nothing but connect keeps the worker from catalogs that it reads:
+# it goes on without them, and puts off for a minute what it cannot tell.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'apikey'
+apikey.flush_interval = '1s'
+autovacuum = off
+});
+$node->start;
+sub sql { return $node->safe_psql('postgres', join ';', @_) }
+sql(q{CREATE EXTENSION apikey CASCADE; CREATE ROLE eve;
+	SELECT apikey_organization_create('acme'), apikey_project_create('acme/pay');
+	UPDATE apikey_projects SET max_idle = '1 hour'});
+
+# Sessions of a role that has all of some catalogs and queues for each.
+sub keep_from
+{
+	my (@catalogs) = @_;
+	my @eve = map { $node->background_psql('postgres', on_error_stop => 0) } 0 .. @catalogs;
+	$_->query_safe('SET ROLE eve') for @eve;
+	$eve[0]->query_safe('BEGIN');
+	for my $i (1 .. @catalogs)
+	{
+		my $catalog = $catalogs[$i - 1];
+		$eve[0]->query_safe("PREPARE p$i AS SELECT 1 FROM $catalog");
+		$eve[$i]->query_until(qr/queued/, "\\echo queued\nCREATE RULE r AS ON INSERT TO $catalog DO NOTHING;\n");
+		ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE relation = '$catalog'::regclass AND mode = 'AccessExclusiveLock' AND NOT granted"), "$catalog: queued for");
+	}
+	return @eve;
+}
+sub let_go { my (@eve) = @_; $_->query('ROLLBACK') for @eve; $_->quit for @eve }
+
+# What the worker has to do, of each kind that it does on no subscriber.
+my $left = q{SELECT concat_ws(' ',
+	(SELECT string_agg(name, ' ' ORDER BY name) FROM apikey_key WHERE revoked_at IS NULL AND name LIKE 'idle%'),
+	(SELECT 'settle' FROM apikey_revocation),
+	(SELECT 'lost' FROM apikey_server WHERE token IS NOT NULL AND lost_at IS NULL),
+	(SELECT 'forfeit' FROM apikey_server_lease))};
+sub owe
+{
+	my ($number) = @_;
+	sql(qq{BEGIN;
+	UPDATE apikey_key SET created_at = created_at - interval '1 day', enabled_at = NULL WHERE name = 'idle-$number';
+	UPDATE apikey_project SET max_idle_at = now() - interval '1 day';
+	INSERT INTO apikey_server (id, name, kind, version, token, epoch, sequence, first_seen_at, seen_at, last_report_at, uses)
+		VALUES (gen_random_uuid(), 'gone-$number', 'standby', '0.2.0', gen_random_uuid(), 1, 1, now() - interval '1 day', now() - interval '1 day', now() + interval '1 hour', 0);
+	INSERT INTO apikey_server_lease (id, server, account, number, granted, amount, generation, left_over, granted_at)
+		VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 1, 1, 1, 1, 0, now() - interval '3 days');
+	INSERT INTO apikey_revocation (id, key_id, revoked_at, revoked_by, removed, disabled) VALUES (gen_random_uuid(), gen_random_uuid(), now(), 'anna', false, false);
+	UPDATE apikey_revocation SET restored = false;
+	COMMIT});
+}
+sub key { return sql("SELECT apikey_create('$_[0]', 'acme/pay')") }
+
+note 'A database without any subscription is no subscriber, whoever keeps it from what says of which tables.';
+key("idle-$_") for 1, 2;
+sql('SELECT apikey_flush()');
+my @eve = keep_from('pg_subscription', 'pg_subscription_rel');
+owe(1);
+is(sql($left), 'idle-1 idle-2 settle lost forfeit', 'what is to be done');
+sql('SELECT apikey_flush()');
+is(sql(q{SELECT revoke_reason FROM apikey_key WHERE name = 'idle-1'}), 'idle', 'an idle key is revoked');
+is(sql($left), 'idle-2', 'and all else is done; another key is not idle yet');
+let_go(@eve);
+
+note 'One with a subscription to something else may be: that is looked at again in a minute.';
+sql(q{SET client_min_messages = error; CREATE SUBSCRIPTION elsewhere CONNECTION 'dbname=nowhere' PUBLICATION none WITH (connect = false)});
+sql('SELECT apikey_flush()');
+@eve = keep_from('pg_subscription_rel');
+owe(2);
+sql('SELECT apikey_flush()');
+is(sql($left), 'idle-2 settle lost forfeit', 'nothing is done while it cannot be told');
+let_go(@eve);
+ok($node->poll_query_until('postgres', $left, ''), 'and all of it soon after, without a call') or diag sql($left);
+sql(q{ALTER SUBSCRIPTION elsewhere SET (slot_name = NONE); DROP SUBSCRIPTION elsewhere});
+
+$node->stop;
+done_testing();
