@@ -123,6 +123,6 @@ extern ApikeyTransactionPart apikey_notify_transaction;
 extern List *apikey_notify_databases(void);
 extern void apikey_notify_drop(Oid database);
 extern bool apikey_notify_waiting(Oid database);
-extern bool apikey_notify_send(void);
+extern void apikey_notify_send(void);
 
 #endif							/* APIKEY_EVENTS_H */

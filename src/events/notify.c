@@ -296,17 +296,22 @@ send(const Notice *taken, int count)
 }
 
 /*
- * For the worker: tells what is to be told; false where nothing was.  Anybody
- * can fill the server's queue: what finds no room there is not told.
+ * For the worker: tells what is to be told.  Anybody can fill the server's queue:
+ * what finds no room there is not told.  It is taken when all else is there that
+ * somebody may keep us from; for a database without our tables it is dropped.
  */
-bool
+void
 apikey_notify_send(void)
 {
 	Notice		taken[SENT_AT_ONCE];
-	int			count = take(MyDatabaseId, taken);
+	int			count;
 
-	if (count == 0 || !apikey_step_begin())
-		return false;
+	if (!apikey_step_begin())
+	{
+		apikey_notify_drop(MyDatabaseId);
+		return;
+	}
+	count = take(MyDatabaseId, taken);
 	PG_TRY();
 	{
 		send(taken, count);
@@ -319,7 +324,6 @@ apikey_notify_send(void)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	return true;
 }
 
 /* For apikey_health(): what there is to notify, and what was not. */

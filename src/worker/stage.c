@@ -140,7 +140,7 @@ lease_step(void)
 static bool
 notify_step(void)
 {
-	(void) apikey_notify_send();
+	apikey_notify_send();
 	return false;
 }
 

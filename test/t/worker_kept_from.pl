@@ -1,5 +1,6 @@
 # Whoever may do nothing but connect keeps the worker from catalogs that it reads:
-# it goes on without them, and puts off for a minute what it cannot tell.
+# it goes on without them, puts off for a minute what it cannot tell, and loses no
+# notification.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -11,6 +12,7 @@ $node->init;
 $node->append_conf('postgresql.conf', q{
 shared_preload_libraries = 'apikey'
 apikey.flush_interval = '1s'
+apikey.notify = on
 autovacuum = off
 });
 $node->start;
@@ -81,5 +83,60 @@ let_go(@eve);
 ok($node->poll_query_until('postgres', $left, ''), 'and all of it soon after, without a call') or diag sql($left);
 sql(q{ALTER SUBSCRIPTION elsewhere SET (slot_name = NONE); DROP SUBSCRIPTION elsewhere});
 
+note 'Notifications wait for the catalog of extensions.';
+sub dropped { return sql("SELECT value FROM apikey_health() WHERE name = 'notices'") =~ /(\d+) dropped/ ? $1 : 'none' }
+my $heard = '';
+my $listener = $node->background_psql('postgres');
+$listener->query_safe('LISTEN apikey');
+sub is_heard
+{
+	my ($name, $event) = @_;
+	my $id = sql("SELECT max(id) FROM apikey_events WHERE key_name = '$name' AND event = '$event'");
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		$heard .= $listener->query_safe('SELECT');
+		last if $heard =~ /"event_id": $id\b/;
+		select undef, undef, undef, 0.1;
+	}
+	like($heard, qr/"event_id": $id\b/, "that a key is $event is heard");
+}
+my $used = key('used');
+is_heard('used', 'created');
+my $session = $node->background_psql('postgres');
+my $verify = "SELECT code FROM apikey_verify('$used', project => 'acme')";
+is($session->query_safe($verify), 'valid', 'a key');
+sql('SELECT apikey_flush()');
+# The worker waits for a table, amid all that it does, and is held there; then there
+# is something to notify, and somebody queues for the catalog.
+my $id = sql(q{SELECT id FROM apikeys WHERE name = 'used'});
+my $locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE apikey_usage');
+my $waiting = q{SELECT min(pid) FROM pg_locks WHERE relation = 'apikey_usage'::regclass AND NOT granted};
+my $worker;
+for (1 .. 20 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	$session->query_safe($verify);
+	$worker = $locker->query_safe($waiting);
+	if ($worker)
+	{
+		kill 'STOP', $worker;
+		last if $locker->query_safe($waiting) eq $worker;
+		kill 'CONT', $worker;
+	}
+	select undef, undef, undef, 0.02;
+}
+ok($worker, 'the worker waits');
+sql("SELECT apikey_disable('$id')");
+@eve = keep_from('pg_extension');
+my $log = -s $node->logfile;
+kill 'CONT', $worker;
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker"), 'and is kept from the catalog');
+like(slurp_file($node->logfile, $log), qr/CONTEXT:  apikey worker: notifying/, 'as it notifies');
+$locker->query_safe('ROLLBACK');
+let_go(@eve);
+is_heard('used', 'disabled');
+is(dropped(), 0, 'and none is dropped');
+
+$_->quit for $locker, $session, $listener;
 $node->stop;
 done_testing();
