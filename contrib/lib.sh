@@ -125,17 +125,13 @@ make_copy() {
 	unprivileged make -s -C "$SRC" PG_CONFIG="$BIN/pg_config" clean >>"$LOG" 2>&1 || :
 }
 
-# Builds such a copy and installs it below WORK; CONF is then what makes a
-# server find it there.  Extra arguments go to make.
-build() {
+# What a server of ours trusts is whoever can connect: so none but its own user is to.
+PRIVATE="unix_socket_permissions = 0700"
+
+# Makes CONF, with which a server finds what is installed below WORK.
+write_conf() {
 	local path library share
 	CONF=$WORK/server.conf
-	make_copy
-	unprivileged make -s -j"$(nproc)" -C "$SRC" PG_CONFIG="$BIN/pg_config" with_llvm=no "$@" >>"$LOG" 2>&1 &&
-		unprivileged make -s -C "$SRC" PG_CONFIG="$BIN/pg_config" with_llvm=no \
-			DESTDIR="$WORK/inst" install >>"$LOG" 2>&1 ||
-		{ cat "$LOG" >&2; die "the extension does not build"; }
-
 	library=$("$BIN/pg_config" --pkglibdir)
 	share=$("$BIN/pg_config" --sharedir)
 	# The first is PostgreSQL's own from 18 on, the second Debian's before.
@@ -144,15 +140,27 @@ build() {
 	else
 		path="extension_destdir = '$WORK/inst'"
 	fi
-	printf "%s\ndynamic_library_path = '%s'\n" "$path" "$WORK/inst$library:\$libdir" |
+	printf "%s\ndynamic_library_path = '%s'\n%s\n" "$path" "$WORK/inst$library:\$libdir" "$PRIVATE" |
 		unprivileged tee "$CONF" >/dev/null
 }
 
+# Builds such a copy and installs it below WORK, for servers with CONF.  Extra
+# arguments go to make.
+build() {
+	make_copy
+	unprivileged make -s -j"$(nproc)" -C "$SRC" PG_CONFIG="$BIN/pg_config" with_llvm=no "$@" >>"$LOG" 2>&1 &&
+		unprivileged make -s -C "$SRC" PG_CONFIG="$BIN/pg_config" with_llvm=no \
+			DESTDIR="$WORK/inst" install >>"$LOG" 2>&1 ||
+		{ cat "$LOG" >&2; die "the extension does not build"; }
+	write_conf
+}
+
 # Starts a server in WORK that finds what build has installed; extra arguments
-# are lines of its configuration.  It ends with this process.
+# are lines of its configuration.  It ends with this process.  By TCP, where it
+# listens, anybody on the machine could connect: there it wants a password.
 start_server() {
 	unprivileged mkdir -m 700 "$WORK/data"
-	unprivileged "$BIN/initdb" -D "$WORK/data" -A trust -E UTF8 --no-locale >>"$LOG" 2>&1 ||
+	unprivileged "$BIN/initdb" -D "$WORK/data" --auth-local=trust --auth-host=scram-sha-256 -E UTF8 --no-locale >>"$LOG" 2>&1 ||
 		{ cat "$LOG" >&2; die "initdb failed"; }
 	{
 		cat "$CONF"

@@ -58,6 +58,21 @@ sub DESTROY
 	$self->break_off;
 }
 
+# Is a client of the user's who runs this?  The server trusts whoever connects.
+sub _is_ours
+{
+	my ($client) = @_;
+	my $host = unpack 'L', pack('C4', 127, 0, 0, 1);
+	my ($from, $to) = map { sprintf '%08X:%04X', $host, $_ // 0 } $client->peerport, $client->sockport;
+	open(my $table, '<', '/proc/net/tcp') or die "/proc/net/tcp: $!";
+	while (<$table>)
+	{
+		my @field = split;
+		return $field[7] == $> if $field[1] eq $from && $field[2] eq $to;
+	}
+	return 0;
+}
+
 sub _serve
 {
 	my ($listen, $path) = @_;
@@ -72,6 +87,7 @@ sub _serve
 			if ($socket == $listen)
 			{
 				my $client = $listen->accept or next;
+				if (!_is_ours($client)) { close $client; next }
 				my $server = IO::Socket::UNIX->new(Peer => $path);
 				if (!$server) { close $client; next }
 				$other{$client} = $server;

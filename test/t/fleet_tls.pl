@@ -18,6 +18,9 @@ autovacuum = off
 apikey.flush_interval = '300ms'
 apikey.fleet_heartbeat = '200ms'
 });
+# Before anybody can connect by TCP.
+unlink $primary->data_dir . '/pg_hba.conf';
+$primary->append_conf('pg_hba.conf', "local all all trust\nlocal replication all trust");
 $primary->start;
 sub sql { return $primary->safe_psql('postgres', @_) }
 plan skip_all => 'this server was built without OpenSSL' if sql('SHOW ssl_library') ne 'OpenSSL';
@@ -46,10 +49,7 @@ ssl_ca_file = '$dir/authority.crt'
 ssl_cert_file = '$dir/localhost.crt'
 ssl_key_file = '$dir/localhost.key'
 });
-unlink $primary->data_dir . '/pg_hba.conf';
 $primary->append_conf('pg_hba.conf', q{
-local all all trust
-local replication all trust
 hostssl postgres fleet 127.0.0.1/32 cert
 hostssl postgres by_password 127.0.0.1/32 scram-sha-256
 });

@@ -129,6 +129,8 @@ note 'A reveal is told of, whatever becomes of its transaction.';
 sql(q{UPDATE apikey_projects SET revealable = true; SELECT apikey_member_add('acme/new', 'anna', 'admin'); CREATE ROLE bert;
 	SELECT apikey_member_add('acme/new', 'bert', 'admin')});
 $node->append_conf('postgresql.conf', "apikey.flush_interval = '1h'\nmax_prepared_transactions = 5\nlisten_addresses = '127.0.0.1'");
+unlink $node->data_dir . '/pg_hba.conf';
+$node->append_conf('pg_hba.conf', "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256");
 $node->restart;
 my %id;
 sub key { my ($name) = @_; return $id{$name} = sql("SET ROLE anna; SELECT apikey_id(apikey_create('$name', 'acme/new'))") }
@@ -178,7 +180,11 @@ sql("ALTER DATABASE postgres SET apikey.subject_setting = 'app.uid'");
 sql("SET app.uid = 'üser-1'; SET ROLE anna; BEGIN; SELECT apikey_reveal('$id{subject}'); ROLLBACK");
 sql('ALTER DATABASE postgres RESET apikey.subject_setting');
 is(told('subject'), "anna üser-1 $undone", 'with the subject');
-$node->psql('postgres', "SET ROLE anna; BEGIN; SELECT apikey_reveal('$id{address}'); ROLLBACK", connstr => $node->connstr('postgres') =~ s/host=\S+/host=127.0.0.1/r);
+{
+	local $ENV{PGPASSWORD} = sql('SELECT gen_random_uuid()');
+	sql("ALTER ROLE CURRENT_USER PASSWORD '$ENV{PGPASSWORD}'");
+	$node->psql('postgres', "SET ROLE anna; BEGIN; SELECT apikey_reveal('$id{address}'); ROLLBACK", connstr => $node->connstr('postgres') =~ s/host=\S+/host=127.0.0.1/r);
+}
 is(told('address'), "anna 127.0.0.1 $undone", 'and the address');
 
 # The key is gone before the worker comes; or was never there.

@@ -41,4 +41,25 @@ for my $page ('README.md', 'CONTRIBUTING.md', glob('docs/*.md examples/README.md
 	my @links = map { s/#.*//r } slurp_file($page) =~ /\]\((?!https?:)([^)]+)\)/g;
 	is(join(' ', grep { $_ ne '' && !-e "$folder$_" } @links), '', "$page: what it links to is there");
 }
+
+# The servers that are started by scripts, and trust whoever connects, let nobody
+# do so but their own user.
+my ($private, $errors) = run_command([ 'bash', '-c', q{
+	. contrib/lib.sh
+	BIN=$(pg_config --bindir) MAJOR=$(pg_config --version | sed 's/^[^0-9]*//; s/[^0-9].*//')
+	make_work
+	[ "$(id -u)" != 0 ] || chown postgres: "$WORK"
+	write_conf
+	start_server
+	sql -At -c 'SELECT 1'
+	stat -c %a "$WORK"/.s.PGSQL.*[0-9]
+	awk '$1 == "host" {print $NF}' "$WORK/data/pg_hba.conf" | sort -u
+	cat "$CONF" "$WORK/data/postgresql.conf" | grep -c '^unix_socket_permissions = 0700$' } ]);
+is($private, "1\n700\nscram-sha-256\n2", 'a server by contrib/lib.sh is its own user\'s alone') or diag($errors);
+for my $script (grep { -f && !/\.(pl|pm|md)$/ } glob('quickstart contrib/* test/* test/bench/* test/long/* test/fuzz/*'))
+{
+	my $text = slurp_file($script);
+	next if $text !~ m{\binitdb\b|/server\.conf"} || $script eq 'contrib/lib.sh';
+	like($text, qr/\$PRIVATE|\$CONF|unix_socket_permissions=0700/, "nor has $script another");
+}
 done_testing();
