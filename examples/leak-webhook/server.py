@@ -20,8 +20,9 @@ def handle(find):
         if key[0] is None:
             return False
         revoked = db.execute("SELECT auth.apikey_self_revoke(%s, %s)", (text, source)).fetchone()[0]
-        db.execute("""INSERT INTO api.leak (key_id, name, owner, subject, project, source, revoked)
-                      VALUES (%s, %s, %s, %s, %s, %s, %s)""", (*key, source, revoked))
+        db.execute("""INSERT INTO api.leak (key_id, name, owner, subject, project, source, revoked, owner_id)
+                      VALUES (%s, %s, %s, %s, %s, %s, %s, (SELECT oid FROM pg_roles WHERE rolname = %s))""",
+                   (*key, source, revoked, key[2]))
         db.execute("SELECT pg_notify('leak', %s::text)", (key[0],))
     return True
 

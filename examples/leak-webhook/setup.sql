@@ -14,9 +14,13 @@ CREATE TABLE IF NOT EXISTS api.leak (
 	source text NOT NULL,
 	revoked boolean NOT NULL
 );
+ALTER TABLE api.leak ADD COLUMN IF NOT EXISTS owner_id oid;
 ALTER TABLE api.leak ENABLE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS owner ON api.leak;
-CREATE POLICY owner ON api.leak FOR SELECT USING (pg_has_role(owner, 'USAGE'));
+-- By name and number: the role may be dropped, and another made under its name; and
+-- where this is restored elsewhere the number may be another role's.
+CREATE POLICY owner ON api.leak FOR SELECT USING (EXISTS (
+	SELECT FROM pg_roles r WHERE r.oid = owner_id AND r.rolname = owner AND pg_has_role(r.oid, 'USAGE')));
 DROP POLICY IF EXISTS receiver ON api.leak;
 CREATE POLICY receiver ON api.leak FOR INSERT TO leaks WITH CHECK (true);
 GRANT USAGE ON SCHEMA auth, api TO leaks;

@@ -63,6 +63,14 @@ is($server->safe_psql('postgres', q{SELECT name, owner = current_user, subject, 
 	"leaked|t||acme/website|t\nmine|f|Ada||t\nleaked|t||acme/website|f\nother|t||acme/website|f", 'the owners read of it');
 is($server->safe_psql('postgres', 'GRANT USAGE ON SCHEMA api TO anna; SET ROLE anna; SELECT name FROM api.leak'), 'mine', 'each of its own');
 is($server->safe_psql('postgres', 'SET ROLE ben; SELECT count(*) FROM api.leak'), 0, 'and others of none');
+# An owner that is dropped keeps nobody from reading, and one made anew under its name reads nothing of it.
+my $of_carl = $server->safe_psql('postgres', q{CREATE ROLE carl; GRANT USAGE ON SCHEMA auth, api TO carl; SET ROLE carl; SELECT auth.apikey_create('of-carl')});
+is(labels($of_carl), 'true_positive', 'another owner');
+is($server->safe_psql('postgres', 'SET ROLE carl; SELECT name FROM api.leak'), 'of-carl', 'reads of it');
+$server->safe_psql('postgres', 'DROP OWNED BY carl; DROP ROLE carl');
+is($server->safe_psql('postgres', 'SET ROLE anna; SELECT name FROM api.leak'), 'mine', 'once it is dropped, the others read on');
+$server->safe_psql('postgres', 'CREATE ROLE carl; GRANT USAGE ON SCHEMA api TO carl');
+is($server->safe_psql('postgres', 'SET ROLE carl; SELECT count(*) FROM api.leak'), 0, 'and another role of its name reads nothing');
 is($server->safe_psql('postgres', 'SELECT count(*) FROM auth.apikeys', extra_params => [ '-U', 'leaks' ]), 0, 'the receiver has no right to a key');
 unlike(stop_program($receiver), qr/\Q$last_four\E/, 'no key in its output');
 $server->stop;
