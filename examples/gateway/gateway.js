@@ -11,6 +11,11 @@ import { usageReader } from './usage.js';
 const model = process.env.MODEL_URL ?? 'http://127.0.0.1:3001';
 const LONGEST = 1 << 20; // bytes of a request
 const TOKENS = 4096; // of an answer, at most
+// What is passed on.  Whatever else a model's server knows, such as n, may take more
+// than is reserved here.
+const FIELDS = ['messages', 'max_tokens', 'stream', 'model', 'temperature', 'top_p', 'stop'];
+const MESSAGE = ['role', 'content'];
+const ROLES = ['system', 'user', 'assistant'];
 
 const pool = new pg.Pool({ user: 'web' }); // and PGHOST, PGDATABASE, ...
 const verifier = new Verifier({ pool, schema: 'auth', project: 'acme' });
@@ -18,6 +23,11 @@ const demand = verifier.demanding({ costs: (call) => ({ tokens: call.reserved })
 const settling = new Set();
 
 class BadRequest extends Error {}
+
+function refuseOthers(object, known) {
+  const other = Object.keys(object).find((name) => !known.includes(name));
+  if (other !== undefined) throw new BadRequest(`only these are taken: ${known.join(', ')}`);
+}
 
 async function readCall(req) {
   const chunks = [];
@@ -32,6 +42,9 @@ async function readCall(req) {
   const { messages, max_tokens: most = 256 } = body ?? {};
   if (!Array.isArray(messages) || messages.length === 0 || messages.some((message) => typeof message?.content !== 'string'))
     throw new BadRequest('messages is an array of {"content": text}');
+  refuseOthers(body, FIELDS);
+  for (const message of messages) refuseOthers(message, MESSAGE);
+  if (messages.some(({ role = 'user' }) => !ROLES.includes(role))) throw new BadRequest(`a role is ${ROLES.join(', ')}`);
   if (!Number.isInteger(most) || most < 1 || most > TOKENS) throw new BadRequest(`max_tokens is 1 to ${TOKENS}`);
   // What it may take: four bytes a token is a guess, the answer's end is not.
   const prompt = messages.reduce((sum, { content }) => sum + Math.ceil(Buffer.byteLength(content) / 4), 0);

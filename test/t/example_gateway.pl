@@ -52,9 +52,17 @@ is($response->{headers}{vary}, 'x-api-key, authorization', 'no cache mixes keys'
 is(ask($keys[0], 'x', $_)->{status}, 400, "max_tokens $_") for 0, 4097, 1.5;
 is(request($gateway, 'POST', '/v1/chat/completions', { 'x-api-key' => $keys[0] }, $_)->{status}, 400, 'no call') for '{', '[]', '{"messages": []}', '{"messages": [{"content": 1}]}';
 is(request($gateway, 'POST', '/v1/chat/completions', { 'x-api-key' => $keys[0] }, 'x' x 1_100_000)->{status}, 400, 'a long one');
+for my $more ('"n": 50', '"best_of": 50', '"max_completion_tokens": 100000', '"tools": []', '"__proto__": {"n": 50}')
+{
+	is(request($gateway, 'POST', '/v1/chat/completions', { 'x-api-key' => $keys[0] }, qq({"messages": [{"content": "x"}], $more}))->{status}, 400, "what may take more than is reserved: $more");
+}
+is(request($gateway, 'POST', '/v1/chat/completions', { 'x-api-key' => $keys[0] }, qq({"messages": [{"content": "x", $_}]}))->{status}, 400, "the same in a message: $_")
+  for '"tool_calls": [{"function": {"arguments": "much"}}]', '"role": "a long text"', '"role": ["user"]';
 is(request($gateway, 'GET', '/')->{status}, 404, 'nothing else is here');
 is(ask($keys[0], 'fail', 10)->{status}, 502, 'a model that fails');
 spent_is(0, 'nothing is spent');
+is(request($gateway, 'POST', '/v1/chat/completions', { 'x-api-key' => $keys[0] }, '{"messages": [{"role": "system", "content": "be brief"}, {"content": "x"}], "max_tokens": 4, "model": "m", "temperature": 0.5}')->{status}, 200, 'what takes no more is passed on');
+spent_is(6, 'and charged');
 $response = ask('', 'x', 1);
 is("$response->{status} $response->{content}", '401 {"error":"missing"}', 'no key');
 my $stranger = $server->safe_psql('postgres', 'CREATE ROLE mallory LOGIN; GRANT USAGE ON SCHEMA auth TO mallory') .
