@@ -13,7 +13,6 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -77,7 +76,7 @@ find_mine(const ApikeyRow *row, void *state)
 {
 	bool	   *found = state;
 
-	*found = in_force(row) && has_privs_of_role(GetUserId(), role_of(row));
+	*found = in_force(row) && apikey_role_has(GetUserId(), role_of(row));
 	return !*found;
 }
 

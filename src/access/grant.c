@@ -25,7 +25,6 @@
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "storage/lmgr.h"
@@ -83,16 +82,19 @@ find_privilege(const text *what)
 static Oid
 extension_owner(Snapshot snapshot)
 {
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Relation	rel;
 	Oid			owner = InvalidOid;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(get_extension_oid("apikey", false)));
-	scan = systable_beginscan(rel, ExtensionOidIndexId, true, snapshot, 1,
-							  &key);
+	/* It is small, and read without an index, as in apikey_extension_find. */
+	if (!apikey_system_lock("pg_extension", ExtensionRelationId, true))
+		return InvalidOid;
+	rel = table_open(ExtensionRelationId, NoLock);
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum("apikey"));
+	scan = systable_beginscan(rel, InvalidOid, false, snapshot, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
@@ -107,7 +109,7 @@ authorize(const Privilege *privilege)
 {
 	if (superuser() ||
 		(!privilege->superusers &&
-		 has_privs_of_role(GetUserId(), extension_owner(SnapshotSelf))))
+		 apikey_role_has(GetUserId(), extension_owner(SnapshotSelf))))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -271,16 +273,21 @@ named_by(const Privilege *privilege, Oid object)
 static List *
 find_objects(const Privilege *privilege)
 {
-	Relation	rel = table_open(DependRelationId, AccessShareLock);
+	Oid			schema;
+	Oid			extension = apikey_extension_find("apikey", &schema, NULL);
+	Relation	rel;
 	List	   *found = NIL;
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
+	if (!apikey_lookup_begin(APIKEY_LOOKUP_DEPENDENTS))
+		return NIL;
+	rel = table_open(DependRelationId, NoLock);
 	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(ExtensionRelationId));
 	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber,
-				F_OIDEQ, ObjectIdGetDatum(get_extension_oid("apikey", false)));
+				F_OIDEQ, ObjectIdGetDatum(extension));
 	scan = systable_beginscan(rel, DependReferenceIndexId, true, NULL, 2, keys);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
@@ -292,7 +299,8 @@ find_objects(const Privilege *privilege)
 			found = lappend_oid(found, row->objid);
 	}
 	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+	table_close(rel, NoLock);
+	apikey_lookup_end(APIKEY_LOOKUP_DEPENDENTS);
 	return found;
 }
 

@@ -15,7 +15,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
@@ -44,21 +43,14 @@ typedef struct RoleSearch
 	ApikeyRole	highest;
 } RoleSearch;
 
-/* By which it is told whether the principal is a row's role. */
-static ApikeyIsRole
-is_role(const RoleSearch *search)
-{
-	/* A superuser has the privileges of every role, and is none of them. */
-	return search->is_superuser ? is_member_of_role_nosuper : has_privs_of_role;
-}
-
 /* Does a row make the principal a member, whether or not it is a superuser? */
 static bool
 covers(const RoleSearch *search, const ApikeyRow *row)
 {
+	/* A superuser has the privileges of every role, and is none of them. */
 	return apikey_member_covers(row, search->role, search->subject) &&
 		(!search->is_superuser ||
-		 is_role(search) (search->role, apikey_member_oid(row)));
+		 apikey_role_within(search->role, apikey_member_oid(row)));
 }
 
 /* Takes a row that makes the principal more than it is; false for another. */
@@ -148,7 +140,7 @@ look_in(RoleSearch *search, const pg_uuid_t *organization,
 	if (walk(search, organization, project, WALKED_MOST))
 		return;
 	if (search->roles == NIL)
-		search->roles = apikey_roles_of(search->role, is_role(search));
+		search->roles = apikey_roles_of(search->role, search->is_superuser);
 	entries = apikey_principal_subjects_in_use() || apikey_member_place_read() ?
 		list_length(search->roles) : INT_MAX;
 	if (entries > WALKED_MOST && walk(search, organization, project, entries))
@@ -192,7 +184,7 @@ apikey_member_role(Oid role, const text *subject,
 		.enough = APIKEY_ROLE_OWNER
 	};
 
-	return superuser_arg(role) ? APIKEY_ROLE_OWNER :
+	return apikey_role_superuser(role) ? APIKEY_ROLE_OWNER :
 		look(&search, organization, project);
 }
 
@@ -302,7 +294,7 @@ apikey_known_role(ApikeyKnownRoles *known, Oid role, const text *subject,
 	ApikeyRole	around;
 	ApikeyRole	within;
 
-	if (superuser_arg(role))
+	if (apikey_role_superuser(role))
 		return APIKEY_ROLE_OWNER;
 	if (known->snapshot == NULL)
 	{
@@ -335,7 +327,7 @@ apikey_member_named(Oid role, const text *subject, const ApikeyTenant *tenant)
 	RoleSearch	search = {
 		.role = role,
 		.subject = subject,
-		.is_superuser = superuser_arg(role),
+		.is_superuser = apikey_role_superuser(role),
 		.enough = APIKEY_ROLE_DEVELOPER
 	};
 

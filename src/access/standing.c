@@ -305,7 +305,7 @@ stands_still(const Standing *standing)
 {
 	ListCell   *cell;
 
-	if (superuser_arg(standing->role))
+	if (apikey_role_superuser(standing->role))
 		return true;
 	foreach(cell, others_rows(standing))
 	{
@@ -394,7 +394,7 @@ require_standing(const ApikeyTenant *tenant)
 	{
 		const Standing *standing = standing_at(i);
 
-		if (is_about(standing, tenant) && !superuser_arg(standing->role) &&
+		if (is_about(standing, tenant) && !apikey_role_superuser(standing->role) &&
 			others_rows(standing) == NIL)
 			refuse(standing->path);
 	}

@@ -13,7 +13,6 @@
 
 #include "catalog/pg_collation.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -26,7 +25,7 @@
 static List *
 caller_roles(void)
 {
-	return apikey_roles_of(GetUserId(), has_privs_of_role);
+	return apikey_roles_of(GetUserId(), false);
 }
 
 /* A hash table by id, in the current context. */

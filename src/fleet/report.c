@@ -99,8 +99,13 @@ put_counts(const ApikeyBatch *batch, ApikeyCall *call)
 static const char *
 actor_name(Oid role, int encoding)
 {
-	char	   *name = GetUserNameFromId(role, true);
+	char	   *name;
 
+	/* What is told waits for nobody: then it is not told who that was. */
+	if (!apikey_lookup_try(APIKEY_LOOKUP_ROLE))
+		return NULL;
+	name = GetUserNameFromId(role, true);
+	apikey_lookup_end(APIKEY_LOOKUP_ROLE);
 	if (name != NULL)
 		apikey_encoding_clean(encoding, name, (int) strlen(name));
 	return name;

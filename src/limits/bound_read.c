@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "utils/acl.h"
 #include "utils/builtins.h"
 
 #include "store/store.h"
@@ -61,7 +60,7 @@ static void
 charge_maker(ApikeyBound *bound, const ApikeyRow *limit)
 {
 	const text *maker = apikey_row_text(limit, APIKEY_LIMIT_CREATED_BY);
-	Oid			role = get_role_oid(text_to_cstring(maker), true);
+	Oid			role = apikey_role_named(text_to_cstring(maker));
 
 	if (OidIsValid(role))
 		bound->hint.role = role;

@@ -30,6 +30,7 @@ typedef struct ApikeyRequirements
 	ApikeyRole	min_role;
 	Oid			owner;			/* whose key; see judge_whose */
 	bool		by_owner;		/* the caller has named the owner */
+	bool		unknown;		/* somebody keeps us from telling what is named */
 	int32		cost;			/* 0 asks without spending */
 	Jsonb	   *costs;			/* of other units; NULL: none are named */
 } ApikeyRequirements;

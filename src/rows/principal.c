@@ -10,155 +10,13 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_auth_members.h"
-#include "catalog/pg_authid.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/catcache.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 
 #include "text/text.h"
 #include "store/store.h"
 #include "rows/rows.h"
-
-bool
-apikey_role_exists(Oid role)
-{
-	return SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
-}
-
-/* Raises 42704 where a role does not exist. */
-void
-apikey_role_require(Oid role)
-{
-	if (!apikey_role_exists(role))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role with OID %u does not exist", role)));
-}
-
-/*
- * Is a role, stored by its OID, the one whose name was stored beside it?  Both
- * have to fit; after ALTER ROLE RENAME they do not.
- */
-bool
-apikey_role_is(Oid role, const text *name)
-{
-	char	   *now = GetUserNameFromId(role, true);
-
-	return now != NULL && name != NULL &&
-		strlen(now) == VARSIZE_ANY_EXHDR(name) &&
-		memcmp(now, VARDATA_ANY(name), strlen(now)) == 0;
-}
-
-static const char *
-tuple_name(HeapTuple tuple)
-{
-	return NameStr(((Form_pg_authid) GETSTRUCT(tuple))->rolname);
-}
-
-/*
- * May a row tell of a role by its number, where that has another name?  Not while
- * what arrives by replication is not settled, as its numbers are those of
- * elsewhere: then the name alone tells.
- */
-static bool
-numbers_tell(void)
-{
-	return apikey_intact_to_remember(NULL, APIKEY_REL_KEY) &&
-		apikey_intact_to_remember(NULL, APIKEY_REL_MEMBER);
-}
-
-/* The rule of apikey_role_stands, of a role's row. */
-static bool
-tuple_stands(HeapTuple tuple, const text *name)
-{
-	const char *now = tuple_name(tuple);
-
-	return name == NULL ||
-		(strlen(now) == VARSIZE_ANY_EXHDR(name) &&
-		 memcmp(now, VARDATA_ANY(name), strlen(now)) == 0) ||
-		((tuple->t_data->t_infomask & HEAP_UPDATED) != 0 && numbers_tell());
-}
-
-/*
- * Is a role the one that a row means, which keeps the name beside the number?
- * Where a number comes again after a drop that nobody has marked, the name is
- * another.  So it is after a rename, but then the role's own row was updated,
- * and one that was never updated since it was made was not renamed.
- */
-bool
-apikey_role_stands(Oid role, const text *name)
-{
-	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
-	bool		stands;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	stands = tuple_stands(tuple, name);
-	ReleaseSysCache(tuple);
-	return stands;
-}
-
-/*
- * The name of the role that a row means or, where that has been dropped, the
- * last one known, if any, or else its number.
- */
-text *
-apikey_role_name_text(Oid role, const text *last_known)
-{
-	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
-	text	   *name = NULL;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		if (tuple_stands(tuple, last_known))
-			name = cstring_to_text(tuple_name(tuple));
-		ReleaseSysCache(tuple);
-	}
-	if (name != NULL)
-		return name;
-	return cstring_to_text(last_known != NULL ? text_to_cstring(last_known) :
-						   psprintf("%u", role));
-}
-
-/* Adds those roles of which a member is one that a role is as well. */
-static List *
-add_groups(List *roles, Oid member, Oid role, ApikeyIsRole is_role)
-{
-	CatCList   *groups = SearchSysCacheList1(AUTHMEMMEMROLE,
-											 ObjectIdGetDatum(member));
-
-	for (int i = 0; i < groups->n_members; i++)
-	{
-		HeapTuple	tuple = &groups->members[i]->tuple;
-		Oid			group = ((Form_pg_auth_members) GETSTRUCT(tuple))->roleid;
-
-		if (is_role(role, group))
-			roles = list_append_unique_oid(roles, group);
-	}
-	ReleaseSysCacheList(groups);
-	return roles;
-}
-
-/*
- * The roles that a role is, itself among them: is_role says by what memberships,
- * as has_privs_of_role does.
- */
-List *
-apikey_roles_of(Oid role, ApikeyIsRole is_role)
-{
-	List	   *roles = list_make1_oid(role);
-
-	for (int i = 0; i < list_length(roles); i++)
-		roles = add_groups(roles, list_nth_oid(roles, i), role, is_role);
-	/* No row says who is a member of that, and it is a member of none. */
-	return is_role(role, ROLE_PG_DATABASE_OWNER) ?
-		list_append_unique_oid(roles, ROLE_PG_DATABASE_OWNER) : roles;
-}
 
 /* Do subjects tell principals apart, rather than label keys? */
 bool
@@ -305,7 +163,7 @@ bool
 apikey_principal_covered(Oid role, const text *subject, Oid member,
 						 const text *member_subject)
 {
-	return has_privs_of_role(role, member) &&
+	return apikey_role_has(role, member) &&
 		(!apikey_principal_subjects_in_use() || member_subject == NULL ||
 		 apikey_same_text(subject, member_subject));
 }
@@ -316,7 +174,7 @@ apikey_principal_matches(Oid role, const text *subject)
 {
 	if (superuser())
 		return true;
-	return has_privs_of_role(GetUserId(), role) &&
+	return apikey_role_has(GetUserId(), role) &&
 		(!apikey_principal_subjects_in_use() ||
 		 apikey_same_text(apikey_principal_subject(), subject));
 }

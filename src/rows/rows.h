@@ -14,16 +14,21 @@
 #include "rows/tenant_row.h"
 #include "rows/revocation_row.h"
 
-/* Is one role, in some sense, another one? */
-typedef bool (*ApikeyIsRole) (Oid member, Oid role);
-
-/* principal.c */
+/* role.c */
 extern bool apikey_role_exists(Oid role);
 extern bool apikey_role_stands(Oid role, const text *name);
 extern void apikey_role_require(Oid role);
 extern bool apikey_role_is(Oid role, const text *name);
+extern char *apikey_role_called(Oid role);
+extern Oid	apikey_role_named(const char *name);
 extern text *apikey_role_name_text(Oid role, const text *last_known);
-extern List *apikey_roles_of(Oid role, ApikeyIsRole is_role);
+extern text *apikey_role_name_seen(Oid role, const text *last_known);
+extern bool apikey_role_superuser(Oid role);
+extern bool apikey_role_has(Oid member, Oid role);
+extern bool apikey_role_within(Oid member, Oid role);
+extern List *apikey_roles_of(Oid role, bool by_memberships);
+
+/* principal.c */
 extern bool apikey_principal_readable(void);
 extern bool apikey_principal_subjects_in_use(void);
 extern void apikey_principal_be_nobody(void);

@@ -31,7 +31,6 @@
 #include "miscadmin.h"
 #include "replication/logicalworker.h"
 #include "replication/worker_internal.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -41,6 +40,7 @@
 #include "compat.h"
 #include "store/store.h"
 #include "memory/memory.h"
+#include "rows/rows.h"
 #include "keys/keys.h"
 #include "sql/trigger_role.h"
 
@@ -84,7 +84,7 @@ static Oid
 settled_role(const TriggerData *trigger, const ApikeyTriggerRole *sent,
 			 const ApikeyTriggerRole *before)
 {
-	const char *here = GetUserNameFromId(sent->role, true);
+	const char *here = apikey_role_called(sent->role);
 	Oid			named;
 
 	/* In binary, what has been settled stays so while the name does. */
@@ -97,7 +97,7 @@ settled_role(const TriggerData *trigger, const ApikeyTriggerRole *sent,
 		return InvalidOid;
 
 	/* Just written, with the name of that moment; a copied row may be old. */
-	named = get_role_oid(sent->name, true);
+	named = apikey_role_named(sent->name);
 	if (OidIsValid(named) && copying())
 		refuse_doubtful(trigger, sent->name);
 	return named;

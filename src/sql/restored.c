@@ -132,7 +132,7 @@ _apikey_named(PG_FUNCTION_ARGS)
 	{
 		ApikeyTriggerRole given = apikey_trigger_role(trigger, pair, tuple);
 		const char *name = given.name == NULL ? NULL :
-			GetUserNameFromId(given.role, true);
+			apikey_role_called(given.role);
 
 		if (name != NULL && strcmp(name, given.name) != 0)
 			tuple = apikey_trigger_with_column(trigger->tg_relation, tuple,

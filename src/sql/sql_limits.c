@@ -7,7 +7,6 @@
 
 #include "commands/trigger.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 
 #include "compat.h"
@@ -180,7 +179,7 @@ authorize_subject(const pg_uuid_t *id, const ApikeyLimitHolder *holder)
 	const text *own = apikey_principal_subject();
 
 	if (superuser() ||
-		(has_privs_of_role(GetUserId(), holder->owner) &&
+		(apikey_role_has(GetUserId(), holder->owner) &&
 		 (own == NULL || apikey_same_text(own, holder->subject))))
 		return;
 	if (!apikey_authority_sees_keys())

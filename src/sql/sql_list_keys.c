@@ -183,7 +183,7 @@ static bool
 owner_wanted(ApikeyListing *listing, Oid role)
 {
 	const ApikeyListWanted *wanted = listing->state;
-	const char *name = GetUserNameFromId(role, true);
+	const char *name = apikey_role_called(role);
 	ApikeyRange range;
 	ApikeyRow	oldest;
 

@@ -13,7 +13,6 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/index.h"
-#include "catalog/pg_enum.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
 #include "miscadmin.h"
@@ -34,12 +33,6 @@ static ApikeyCatalog catalog;
 static Oid	extension_oid;
 static uint32 schema_hash = 0;	/* of the extension's schema, in messages */
 static bool catalog_valid = false;
-
-static const char *const role_names[APIKEY_ROLES] = {
-	[APIKEY_ROLE_DEVELOPER] = "developer",
-	[APIKEY_ROLE_ADMIN] = "admin",
-	[APIKEY_ROLE_OWNER] = "owner"
-};
 
 /* Is a relation one of ours? */
 static bool
@@ -162,9 +155,16 @@ catalog_owner(Oid relid)
 bool
 apikey_catalog_owned(ApikeyRelation relation, Oid extension, Oid owner)
 {
-	return extension == extension_oid &&
-		(relation == APIKEY_REL_KEY || owner == catalog.tables_owner ||
-		 superuser_arg(owner));
+	bool		owned;
+
+	if (extension != extension_oid || relation == APIKEY_REL_KEY ||
+		owner == catalog.tables_owner)
+		return extension == extension_oid;
+	if (!apikey_lookup_begin(APIKEY_LOOKUP_ROLE))
+		return false;
+	owned = superuser_arg(owner);
+	apikey_lookup_end(APIKEY_LOOKUP_ROLE);
+	return owned;
 }
 
 /*
@@ -196,7 +196,11 @@ catalog_find(ApikeyRelation relation)
 	if (!apikey_extension_of(RelationRelationId, relid, &extension))
 		return InvalidOid;
 	if (!apikey_catalog_owned(relation, extension, catalog_owner(relid)))
-		refuse_not_ours(name);
+	{
+		if (!apikey_lenient_missed())
+			refuse_not_ours(name);
+		return InvalidOid;
+	}
 	apikey_catalog_require_local(relid);
 	return relid;
 }
@@ -215,16 +219,13 @@ apikey_catalog_table(ApikeyRelation relation)
 	return apikey_relation_names[relation].table;
 }
 
-/* What a look at the system catalogs fills in. */
-typedef void (*CatalogLook) (void *result, int which);
-
 /*
  * Looks until no message came in between that may make old what was seen
  * first.  Messages are asked for, not our callbacks: those are also called
  * without any, at each look where the server is told to debug its caches.
  */
-static void
-catalog_look(CatalogLook look, void *result, int which)
+void
+apikey_catalog_look(ApikeyCatalogLook look, void *result, int which)
 {
 	uint64		messages;
 
@@ -233,27 +234,6 @@ catalog_look(CatalogLook look, void *result, int which)
 		messages = SharedInvalidMessageCounter;
 		look(result, which);
 	} while (messages != SharedInvalidMessageCounter);
-}
-
-static void
-look_for_roles(void *result, int which pg_attribute_unused())
-{
-	Oid		   *roles = result;
-	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-									   CStringGetDatum("apikey_role"),
-									   ObjectIdGetDatum(catalog.schema));
-
-	for (int i = APIKEY_ROLE_DEVELOPER; i < APIKEY_ROLES; i++)
-	{
-		roles[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
-								   ObjectIdGetDatum(type),
-								   CStringGetDatum(role_names[i]));
-		if (!OidIsValid(roles[i]))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("type \"apikey_role\" has no value \"%s\"",
-							role_names[i])));
-	}
 }
 
 static void
@@ -335,7 +315,7 @@ catalog_load(void)
 									  (Datum) 0);
 		registered = true;
 	}
-	catalog_look(look_for_extension, &found, 0);
+	apikey_catalog_look(look_for_extension, &found, 0);
 	schema_hash = GetSysCacheHashValue1(NAMESPACEOID,
 										ObjectIdGetDatum(found.schema));
 	catalog = found;
@@ -396,7 +376,7 @@ apikey_catalog_relation(ApikeyRelation relation)
 
 	if (OidIsValid(relid) || !catalog_valid)
 		return relid;
-	catalog_look(look_for_relation, &relid, relation);
+	apikey_catalog_look(look_for_relation, &relid, relation);
 	/* Finding it may be what invalidates the catalog. */
 	apikey_catalog_found(relation, relid, generation);
 	return relid;
@@ -434,52 +414,4 @@ bool
 apikey_catalog_lacks(ApikeyRelation relation)
 {
 	return apikey_catalog()->first_script && apikey_relation_names[relation].later;
-}
-
-/* The OIDs of the enum's values. */
-static void
-catalog_roles(Oid *roles)
-{
-	uint64		generation = apikey_catalog()->generation;
-
-	if (!OidIsValid(catalog.roles[APIKEY_ROLE_OWNER]))
-	{
-		catalog_look(look_for_roles, roles, 0);
-		if (!catalog_valid || generation != catalog.generation)
-			return;
-		memcpy(catalog.roles, roles, sizeof(catalog.roles));
-	}
-	memcpy(roles, catalog.roles, sizeof(catalog.roles));
-}
-
-ApikeyRole
-apikey_role_from_datum(Datum value)
-{
-	Oid			roles[APIKEY_ROLES] = {0};
-	int			role;
-
-	catalog_roles(roles);
-	for (role = APIKEY_ROLE_DEVELOPER; role < APIKEY_ROLES; role++)
-	{
-		if (roles[role] == DatumGetObjectId(value))
-			return (ApikeyRole) role;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("type \"apikey_role\" has a value that extension \"apikey\" does not know")));
-}
-
-Datum
-apikey_role_datum(ApikeyRole role)
-{
-	Oid			roles[APIKEY_ROLES] = {0};
-
-	catalog_roles(roles);
-	return ObjectIdGetDatum(roles[role]);
-}
-
-const char *
-apikey_role_label(ApikeyRole role)
-{
-	return role_names[role];
 }

@@ -42,6 +42,8 @@ static int	told_keys = 0;		/* in that subtransaction */
 static SubTransactionId told_all = InvalidSubTransactionId;
 static uint64 messages = 0;		/* counts what makes a row read before old */
 
+static uint64 role_changes = 1;	/* or who is in which */
+
 static ApikeyChangesListener listener = NULL;
 
 /*
@@ -74,7 +76,15 @@ static void
 on_role(Datum arg pg_attribute_unused(), int cacheid pg_attribute_unused(),
 		uint32 hashvalue pg_attribute_unused())
 {
+	role_changes++;
 	apikey_changes_forget();
+}
+
+/* How often roles may have changed: what was read of them before may be old. */
+uint64
+apikey_changes_of_roles(void)
+{
+	return role_changes;
 }
 
 static void

@@ -40,6 +40,7 @@ extern void apikey_changes_key(const pg_uuid_t *id);
 extern void apikey_changes_all(void);
 extern void apikey_changes_fact(ApikeyFact fact);
 extern uint64 apikey_changes_begin(void);
+extern uint64 apikey_changes_of_roles(void);
 extern bool apikey_changes_made(void);
 extern bool apikey_changes_none_since(uint64 begun);
 extern bool apikey_fact_known(ApikeyFact fact, bool *any);

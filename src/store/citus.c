@@ -24,13 +24,18 @@ apikey_catalog_require_local(Oid relid)
 {
 	Oid			partitions = get_relname_relid("pg_dist_partition",
 											   PG_CATALOG_NAMESPACE);
+	Oid			extension;
 	Relation	rel;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	AttrNumber	column;
 
 	if (!OidIsValid(partitions) ||
-		!OidIsValid(get_extension_oid("citus", true)))
+		!apikey_lookup_begin(APIKEY_LOOKUP_EXTENSION))
+		return;
+	extension = get_extension_oid("citus", true);
+	apikey_lookup_end(APIKEY_LOOKUP_EXTENSION);
+	if (!OidIsValid(extension))
 		return;
 	column = get_attnum(partitions, "logicalrelid");
 	if (column == InvalidAttrNumber)

@@ -122,17 +122,23 @@ all_fire(const TriggerDesc *triggers, ApikeyRelation table)
 
 /*
  * Do changes of a table fire all triggers that they have to, whoever makes them?
- * rel is NULL where the table is not open.
+ * rel is NULL where the table is not open: whoever reads leniently, and is kept
+ * from what tells of it, takes it that they do not.
  */
 static bool
 triggers_intact(Relation rel, ApikeyRelation table)
 {
+	const TriggerDesc *there = NULL;
+
 	begin();
 	if (known_triggers[table] == UNKNOWN)
-		known_triggers[table] =
-			all_fire(rel != NULL ? rel->trigdesc :
-					 apikey_triggers_read(apikey_catalog_relation(table)),
-					 table) ? INTACT : ALTERED;
+	{
+		if (rel != NULL)
+			there = rel->trigdesc;
+		else if ((there = apikey_triggers_read(apikey_catalog_relation(table))) == NULL)
+			return false;
+		known_triggers[table] = all_fire(there, table) ? INTACT : ALTERED;
+	}
 	return known_triggers[table] == INTACT;
 }
 

@@ -17,8 +17,6 @@
 
 #include "access/xact.h"
 #include "catalog/catalog.h"
-#include "catalog/dependency.h"
-#include "catalog/pg_depend.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "replication/logicalworker.h"
@@ -169,41 +167,4 @@ void
 apikey_system_unlock(Oid relid)
 {
 	UnlockRelationOid(relid, AccessShareLock);
-}
-
-/*
- * Locks what PostgreSQL reads to tell which extension a relation belongs to; false
- * for whoever reads leniently where somebody keeps us from it.
- */
-bool
-apikey_dependencies_lock(void)
-{
-	if (!apikey_relation_lock("pg_depend", DependRelationId, AccessShareLock))
-		return false;
-	if (apikey_relation_lock("pg_depend", DependDependerIndexId,
-							 AccessShareLock))
-		return true;
-	UnlockRelationOid(DependRelationId, AccessShareLock);
-	return false;
-}
-
-void
-apikey_dependencies_unlock(void)
-{
-	UnlockRelationOid(DependDependerIndexId, AccessShareLock);
-	UnlockRelationOid(DependRelationId, AccessShareLock);
-}
-
-/*
- * Which extension does an object of a catalog belong to?  False for whoever reads
- * leniently where somebody keeps us from telling.
- */
-bool
-apikey_extension_of(Oid catalog, Oid object, Oid *extension)
-{
-	if (!apikey_dependencies_lock())
-		return false;
-	*extension = getExtensionOfObject(catalog, object);
-	apikey_dependencies_unlock();
-	return true;
 }

@@ -15,7 +15,12 @@
 /* changes.c */
 extern void apikey_changes_not_final(void);
 
+/* What a look at the system catalogs fills in. */
+typedef void (*ApikeyCatalogLook) (void *result, int which);
+
 /* catalog.c */
+extern void apikey_catalog_look(ApikeyCatalogLook look, void *result,
+								int which);
 extern bool apikey_extension_usable(void);
 extern const char *apikey_catalog_schema(void);
 extern bool apikey_catalog_owned(ApikeyRelation relation, Oid extension,
@@ -63,9 +68,9 @@ extern bool apikey_verifying(void);
 
 /* lock.c */
 extern bool apikey_relation_lock(const char *name, Oid relid, LOCKMODE mode);
-extern bool apikey_dependencies_lock(void);
+
+/* lookup.c */
 extern bool apikey_extension_of(Oid catalog, Oid object, Oid *extension);
-extern void apikey_dependencies_unlock(void);
 
 /* Who it was before the tables' owner. */
 typedef struct ApikeyOwnerScope

@@ -138,7 +138,7 @@ read_members(Survey *survey)
 	ScanKeyData keys[2];
 	ApikeyScan	scan;
 
-	if (!apikey_dependencies_lock())
+	if (!apikey_lookup_begin(APIKEY_LOOKUP_DEPENDENCY))
 		return false;
 	rel = table_open(DependRelationId, NoLock);
 	index = index_open(DependDependerIndexId, NoLock);
@@ -161,7 +161,7 @@ read_members(Survey *survey)
 	apikey_scan_end(&scan);
 	index_close(index, NoLock);
 	table_close(rel, NoLock);
-	apikey_dependencies_unlock();
+	apikey_lookup_end(APIKEY_LOOKUP_DEPENDENCY);
 	return true;
 }
 

@@ -41,7 +41,6 @@ typedef struct ApikeyCatalog
 	Oid			schema;
 	Oid			tables_owner;
 	bool		first_script;	/* that of 0.1.0 has not been updated */
-	Oid			roles[APIKEY_ROLES];	/* the enum's values, once needed */
 	Oid			relations[APIKEY_RELATIONS];	/* found so far */
 } ApikeyCatalog;
 
@@ -53,6 +52,8 @@ extern Oid	apikey_catalog_relation(ApikeyRelation relation);
 extern bool apikey_catalog_is_table(ApikeyRelation relation);
 extern bool apikey_catalog_lacks(ApikeyRelation relation);
 extern void apikey_catalog_require(Relation rel);
+
+/* member_type.c */
 extern ApikeyRole apikey_role_from_datum(Datum value);
 extern Datum apikey_role_datum(ApikeyRole role);
 extern const char *apikey_role_label(ApikeyRole role);
@@ -206,6 +207,25 @@ extern void apikey_intact_require_columns(Relation rel,
 /* lock.c */
 extern bool apikey_system_lock(const char *name, Oid relid, bool wait);
 extern void apikey_system_unlock(Oid relid);
+
+/* What is looked up in the server's catalogs: see lookup.c. */
+typedef enum ApikeyLookup
+{
+	APIKEY_LOOKUP_ROLE,
+	APIKEY_LOOKUP_ROLE_NAME,	/* a role by its name */
+	APIKEY_LOOKUP_MEMBERSHIP,	/* what a role is a member of */
+	APIKEY_LOOKUP_ENUM,
+	APIKEY_LOOKUP_EXTENSION,
+	APIKEY_LOOKUP_SEQUENCE,
+	APIKEY_LOOKUP_DEPENDENCY,	/* what an object depends on */
+	APIKEY_LOOKUP_DEPENDENTS,	/* what depends on one */
+	APIKEY_LOOKUP_TRIGGER
+} ApikeyLookup;
+
+/* lookup.c */
+extern bool apikey_lookup_begin(ApikeyLookup what);
+extern bool apikey_lookup_try(ApikeyLookup what);
+extern void apikey_lookup_end(ApikeyLookup what);
 
 /* index.c */
 extern Relation apikey_index_open(Relation rel, ApikeyRelation index);

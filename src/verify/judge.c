@@ -189,6 +189,8 @@ apikey_judge(ApikeyVerdict *verdict, const ApikeyRequirements *required)
 {
 	ApikeyCode	code = apikey_judge_state(verdict);
 
+	if (required->unknown)
+		return APIKEY_CODE_UNAVAILABLE;
 	if (code == APIKEY_CODE_VALID)
 		code = judge_whose(verdict, required);
 	if (code == APIKEY_CODE_VALID)

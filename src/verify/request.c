@@ -11,12 +11,13 @@
  */
 #include "postgres.h"
 
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 
 #include "text/text.h"
 #include "store/store.h"
+#include "rows/rows.h"
 #include "limits/limits.h"
 #include "verify/verify.h"
 
@@ -61,6 +62,56 @@ apikey_request_key(void)
 		bearer_key(value) : NULL;
 }
 
+/* The role of a name, as of so many changes of roles. */
+typedef struct NamedRole
+{
+	char	   *name;
+	Oid			role;
+	uint64		changes;		/* 0: it is not known */
+} NamedRole;
+
+static void
+look_up_role(void *work)
+{
+	NamedRole  *named = work;
+
+	named->role = apikey_role_named(named->name);
+}
+
+/* Looks it up; false where somebody keeps us from it. */
+static bool
+find_owner(NamedRole *known)
+{
+	uint64		changes = apikey_changes_of_roles();
+
+	known->changes = 0;
+	if (known->name != NULL)
+		pfree(known->name);
+	known->name = NULL;
+	known->name = MemoryContextStrdup(TopMemoryContext, apikey_request_owner);
+	if (!apikey_lenient_try(look_up_role, known))
+		return false;
+	known->changes = changes;
+	return true;
+}
+
+/*
+ * The role that apikey.request_owner names; invalid for none.  Each request asks,
+ * and so it is known until roles have changed.
+ */
+static void
+require_owner(ApikeyRequirements *required)
+{
+	static NamedRole known;
+
+	required->by_owner = true;
+	if ((known.changes == apikey_changes_of_roles() &&
+		 strcmp(known.name, apikey_request_owner) == 0) || find_owner(&known))
+		required->owner = known.role;
+	else
+		required->unknown = true;
+}
+
 /*
  * Whose key a request may carry: the settings say it, and without them nobody's
  * is accepted.  Who calls is the web's anonymous role, or any other that a
@@ -73,7 +124,6 @@ apikey_request_requirements(ApikeyRequirements *required)
 	required->cost = 1;
 	if (apikey_request_project[0] != '\0')
 		required->project = cstring_to_text(apikey_request_project);
-	required->by_owner = apikey_request_owner[0] != '\0';
-	required->owner = required->by_owner ?
-		get_role_oid(apikey_request_owner, true) : InvalidOid;
+	if (apikey_request_owner[0] != '\0')
+		require_owner(required);
 }

@@ -78,6 +78,30 @@ read_path(Datum path)
 		cstring_to_text("") : DatumGetTextPP(path);
 }
 
+/* A role of members that is asked for, and what it comes to. */
+typedef struct AskedRole
+{
+	Datum		value;
+	ApikeyRole	role;
+} AskedRole;
+
+static void
+read_role(void *work)
+{
+	AskedRole  *asked = work;
+
+	asked->role = apikey_role_from_datum(asked->value);
+}
+
+static void
+require_role(Datum value, ApikeyRequirements *required)
+{
+	AskedRole	asked = {.value = value};
+
+	required->unknown |= !apikey_lenient_try(read_role, &asked);
+	required->min_role = asked.role;
+}
+
 /*
  * What is asked.  Where the caller does not say whose key it accepts, it is
  * its own: that of current_user, which in a function with SECURITY DEFINER is
@@ -107,8 +131,7 @@ read_requirements(FunctionCallInfo fcinfo, const Arguments *at,
 	if (GIVEN(at->client_addr))
 		required->client_addr = PG_GETARG_INET_PP(at->client_addr);
 	if (GIVEN(at->min_role))
-		required->min_role =
-			apikey_role_from_datum(PG_GETARG_DATUM(at->min_role));
+		require_role(PG_GETARG_DATUM(at->min_role), required);
 	required->by_owner = GIVEN(at->owner);
 	required->owner = required->by_owner ? PG_GETARG_OID(at->owner) :
 		GetUserId();

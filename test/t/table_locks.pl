@@ -8,6 +8,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(sleep);
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
@@ -78,6 +79,19 @@ my $holder_pid = $holder->query_safe('SELECT pg_backend_pid()');
 my $queue_pid = $queue->query_safe('SELECT pg_backend_pid()');
 $_->query_safe('SET ROLE eve') for $holder, $queue;
 
+# Asks in a session that is there, as nobody can connect where some catalogs are kept from all.
+my $warm = $node->background_psql('postgres');
+sub come_to
+{
+	my ($query) = @_;
+	for (1 .. 600)
+	{
+		return 1 if $warm->query_safe($query) eq 't';
+		sleep 0.1;
+	}
+	return 0;
+}
+
 sub keep_from
 {
 	my ($relation, $hold) = @_;
@@ -85,7 +99,7 @@ sub keep_from
 	$holder->query_safe('BEGIN');
 	$holder->query_safe($hold // "PREPARE held AS SELECT 1 FROM $relation");
 	$queue->query_until(qr/queued/, "\\echo queued\nCREATE RULE r AS ON UPDATE TO $relation DO ALSO NOTHING;\n");
-	ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE pid = $queue_pid AND NOT granted"), "$relation: queued for");
+	ok(come_to("SELECT count(*) > 0 FROM pg_locks WHERE pid = $queue_pid AND NOT granted"), "$relation: queued for");
 }
 
 sub let_go
@@ -106,7 +120,6 @@ sub is_refused
 }
 
 my $verify = verify_of($key);
-my $warm = $node->background_psql('postgres');
 is($warm->query_safe($verify), 'valid', 'warm');
 
 # The table of keys, which all need.
@@ -203,6 +216,8 @@ is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', verify_of($long));
 # Catalogs of the server's that no statement reads, but we do, where nothing is known yet.
 my $bounded = "SET statement_timeout = '30s';";
 my @own = ('INSERT INTO public.apikey_own VALUES (1)', 'DELETE FROM public.apikey_own');
+my $grant = q{SELECT apikey_grant('stats', 'eve')};
+sql(q{CREATE ROLE keeper; DO $$ BEGIN EXECUTE format('GRANT %I TO keeper', current_user); END $$});
 for my $catalog ('pg_extension', 'pg_depend')
 {
 	is($warm->query_safe($verify), 'valid', "$catalog: warm");
@@ -210,6 +225,7 @@ for my $catalog ('pg_extension', 'pg_depend')
 	is_soon($_, qr/^unavailable$/, "$catalog: a verification") for calls($bounded, $verify);
 	is($warm->query_safe(q{SET statement_timeout = '30s'; SELECT code FROM apikey_verify('slow_1234', project => 'acme')}), 'unavailable', "$catalog: a key whose hash takes pgcrypto");
 	is_refused($_, $catalog, "$catalog: a change") for calls($bounded, @changes[0, 6]);
+	is_refused($_, $catalog, "$catalog: a privilege") for calls("$bounded RESET ROLE;", $grant), calls("$bounded SET ROLE keeper;", $grant);
 	is_soon((calls($bounded, "$_ RETURNING 1"))[0], qr/^1$/, "$catalog: $_") for @own;
 	is($warm->query_safe($verify), 'valid', "$catalog: what is remembered");
 	let_go();
@@ -223,6 +239,50 @@ for my $of ([ 'pg_extension_name_index', 'SELECT count(*) FROM pg_extension' ], 
 	let_go();
 }
 is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', $verify);
+# What a member is, and who is a member of which role, of an admin of the project, before
+# whom the organization's owner stands.  Who has read that goes on.
+sql(q{CREATE ROLE bert});
+sql(qq{$as SELECT apikey_member_add('acme/pay', 'bert', 'admin')});
+my $berts = sql(q{SET ROLE bert; SELECT apikey_create('berts', 'acme/pay')});
+my $berts_id = sql("SELECT apikey_id('$berts')");
+for my $catalog ('pg_enum', 'pg_auth_members')
+{
+	is($warm->query_safe(verify_of($berts)), 'valid', "$catalog: warm");
+	keep_from($catalog);
+	is_soon($_, qr/^unavailable$/, "$catalog: a verification") for calls($bounded, verify_of($berts));
+	is_refused($_, $catalog, "$catalog: another call") for calls("$bounded SET ROLE bert;", q{SELECT apikey_create('kept', 'acme/pay')}, 'SELECT count(*) FROM apikeys');
+	is($warm->query_safe(verify_of($berts)), 'valid', "$catalog: what is remembered");
+	$warm->query_safe('SET apikey.cache_entries = 0');
+	is($warm->query_safe(verify_of($berts)), 'valid', "$catalog: what is read by who has read of its owner");
+	$warm->query_safe('RESET apikey.cache_entries');
+	let_go();
+}
+
+# Roles themselves: then nobody can connect, but many are connected.
+my @late = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 3;
+$_->query_safe(q{SET ROLE anna; SET statement_timeout = '30s'; SELECT timed('SELECT 1')}) for @late;
+sub late { my ($call) = @_; my $quoted = $call =~ s/'/''/gr; return [ split /\|/, shift(@late)->query_safe("SELECT timed('$quoted')"), 2 ] }
+is($warm->query_safe(verify_of($berts)), 'valid', 'pg_authid: warm');
+my @sessions = @late;
+keep_from('pg_authid');
+is_soon(late(verify_of($berts)), qr/^unavailable$/, 'pg_authid: a verification');
+is_refused(late("SELECT apikey_disable('$berts_id')"), 'pg_authid', 'pg_authid: a change');
+is($warm->query_safe(verify_of($berts)), 'valid', 'pg_authid: what is remembered');
+let_go();
+is_soon(late(verify_of($berts)), qr/^valid$/, 'let go, all goes on');
+$_->quit for @sessions;
+
+# Triggers, which PostgreSQL reads to open a table, and we of one that is not open:
+# whatever a session hears of, a verification is not held up by that.
+$warm->query_safe(q{SET statement_timeout = '30s'});
+is($warm->query_safe($verify), 'valid', 'pg_trigger: warm');
+$superuser->query_safe('BEGIN; ANALYZE auth.apikey_deleted');
+keep_from('pg_trigger');
+$superuser->query_safe('COMMIT');
+is($warm->query_safe($verify), 'unavailable', 'pg_trigger: a verification');
+let_go();
+is($warm->query_safe($verify), 'valid', 'let go, all goes on');
+
 $_->quit for $holder, $queue, $warm, $waiter, $superuser;
 
 # A primary that would be a member elsewhere, as after a promotion: by the catalog
