@@ -283,6 +283,19 @@ is($warm->query_safe($verify), 'unavailable', 'pg_trigger: a verification');
 let_go();
 is($warm->query_safe($verify), 'valid', 'let go, all goes on');
 
+# Who is to number an event, and waits for what tells of the sequence, keeps nobody waiting who knows it.
+my $changing = $node->background_psql('postgres');
+my $cold = $node->background_psql('postgres', on_error_stop => 0);
+$_->query_safe(q{SET ROLE anna; SET statement_timeout = '8s'}) for $changing, $cold;
+$changing->query_safe("SELECT apikey_rename('$berts_id', 'known')");
+keep_from('pg_sequence');
+$cold->query_until(qr/begun/, "\\echo begun\nSELECT apikey_create('held', 'acme/pay');\n");
+ok(come_to(q{SELECT count(*) > 0 FROM pg_locks WHERE relation = 'pg_sequence'::regclass AND mode = 'AccessShareLock' AND NOT granted}), 'pg_sequence: one waits');
+is($changing->query_safe("SELECT apikey_revoke('$berts_id')"), 't', 'another revokes');
+is_refused($_, 'pg_sequence', 'pg_sequence: a change') for calls($bounded, @changes[0, 2]);
+let_go();
+$_->query('ROLLBACK'), $_->quit for $changing, $cold;
+is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', $verify);
 $_->quit for $holder, $queue, $warm, $waiter, $superuser;
 
 # A primary that would be a member elsewhere, as after a promotion: by the catalog
