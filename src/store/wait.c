@@ -60,12 +60,19 @@ count_waits(TimestampTz now)
 	since = now;
 }
 
-/* The next wait is no longer than what is left. */
+/*
+ * The next wait is no longer than what is left; of a verification, which may write
+ * what it has used, no longer than that may wait.
+ */
 static void
 lower_timeout(TimestampTz now)
 {
 	int			left = (int) Max(most - waited_until(now) / 1000, 1);
 
+	if (apikey_verifying())
+		left = (int) Max(Min(left, TimestampDifferenceMilliseconds(now,
+																   apikey_verification_until())),
+						 1);
 	if (LockTimeout == 0 || LockTimeout > left)
 		LockTimeout = left;
 }

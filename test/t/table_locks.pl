@@ -345,6 +345,31 @@ unlike(slurp_file($node->logfile, $log), qr/background worker "apikey[^"]*" \(PI
 let_go();
 is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', $verify);
 is(sql(q{SELECT count(*) FROM pg_rules WHERE rulename = 'r'}), 0, 'nothing of all that was allowed');
+my $timed = sql(q{SELECT pg_get_functiondef('public.timed'::regproc)});
+$_->quit for $holder, $queue, $warm;
+$node->stop;
+
+# Without the library preloaded a verification writes what it spends, and when a key
+# was used: it waits no longer for what PostgreSQL reads to write a row.
+$node = PostgreSQL::Test::Cluster->new('plain');
+$node->init;
+$node->append_conf('postgresql.conf', "autovacuum = off\napikey.usage_interval = '1s'");
+$node->start;
+sql("CREATE ROLE anna; CREATE ROLE eve; CREATE EXTENSION apikey CASCADE; $timed");
+my $used = sql("$as SELECT apikey_create('used')");
+$spent = sql("$as SELECT apikey_create('spent', credits => 10)");
+sub own { return "SELECT code FROM apikey_verify('$_[0]')" }
+is_soon($_, qr/^valid$/, 'without the library') for calls('', own($used), own($spent));
+($holder, $queue, $warm) = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 3;
+$queue_pid = $queue->query_safe('SELECT pg_backend_pid()');
+$_->query_safe('SET ROLE eve') for $holder, $queue;
+sleep 1;
+keep_from('pg_publication');
+my @answers = calls($bounded, own($used), own($spent));
+is_soon($answers[0], qr/^valid$/, 'pg_publication: one whose use is not written');
+is_soon($answers[1], qr/^unavailable$/, 'pg_publication: one that cannot be spent');
+let_go();
+is_soon($_, qr/^valid$/, 'let go, all goes on') for calls('', own($used), own($spent));
 $_->quit for $holder, $queue, $warm;
 $node->stop;
 done_testing();
