@@ -313,17 +313,22 @@ make_way(Relation rel, HeapTuple tuple, HeapTuple before)
 
 /*
  * Has all arrived that was committed before what arrives now?  Not while a table
- * of the subscription is still being copied: its changes come later.
+ * of the subscription is still being copied: its changes come later.  Nor where
+ * somebody keeps us from telling: what arrives waits for nobody.
  */
 static bool
 tables_are_ready(void)
 {
-	Relation	rel = table_open(SubscriptionRelRelationId, AccessShareLock);
+	Relation	rel;
 	bool		ready = true;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
+	if (!apikey_system_lock("pg_subscription_rel", SubscriptionRelRelationId,
+							false))
+		return false;
+	rel = table_open(SubscriptionRelRelationId, NoLock);
 	ScanKeyInit(&key, Anum_pg_subscription_rel_srsubid, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(MySubscription->oid));
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);

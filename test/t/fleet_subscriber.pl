@@ -144,6 +144,10 @@ for my $late (map { $subscriber->background_psql('postgres', on_error_stop => 0)
 	$late->{stderr} = '';
 }
 is($code->($other), 'valid', 'who knows it goes on');
+# Nothing that arrives waits for them, of which each beat asks one.
+my $ended = $primary->safe_psql('postgres', q{SELECT apikey_create('ended')});
+$primary->safe_psql('postgres', "SELECT apikey_revoke(apikey_id('$ended'))");
+ok($subscriber->poll_query_until('postgres', "SELECT revoked_at IS NOT NULL FROM apikeys WHERE name = 'ended'"), 'a revocation arrives');
 let_go(@eve);
 $late[0]->query_safe("SELECT code FROM apikey_verify('$spread')");
 my $begun = time;
