@@ -12,6 +12,7 @@
 /* administrator.c */
 extern bool apikey_administrator_add(Oid role);
 extern bool apikey_administrator_remove(Oid role);
+extern void apikey_administrator_keep(void);
 
 /* hold.c */
 extern void apikey_hold_keep(void);

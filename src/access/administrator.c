@@ -76,8 +76,16 @@ find_mine(const ApikeyRow *row, void *state)
 {
 	bool	   *found = state;
 
-	*found = in_force(row) && apikey_role_has(GetUserId(), role_of(row));
+	*found = apikey_role_has(GetUserId(), role_of(row)) && in_force(row);
 	return !*found;
+}
+
+/* Locks what is read to tell that: see apikey_member_keep. */
+void
+apikey_administrator_keep(void)
+{
+	if (!apikey_catalog()->first_script)
+		apikey_table_keep(&administrator_table, APIKEY_REL_ADMINISTRATOR);
 }
 
 /* Has the caller the privileges of an administrator?  The SQL of 0.1.0 has none. */

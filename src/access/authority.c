@@ -56,17 +56,21 @@ apikey_authority_in_project(const pg_uuid_t *project, ApikeyAuthority *result)
 		apikey_row_bool(&tenant.project, APIKEY_PROJECT_MEMBERS_CAN_VIEW);
 }
 
-/* May the caller do this with a key of a project in which it is that? */
+/*
+ * May the caller do this with a key of a project in which it is that?  The key is
+ * looked at for a change alone.
+ */
 static bool
 granted_by_role(const ApikeyAuthority *authority, ApikeyRight right,
-				ApikeyRole key_role)
+				const ApikeyRow *key)
 {
 	switch (authority->member_role)
 	{
 		case APIKEY_ROLE_OWNER:
 			return true;
 		case APIKEY_ROLE_ADMIN:
-			return right != APIKEY_RIGHT_CHANGE || key_role <= APIKEY_ROLE_ADMIN;
+			return right != APIKEY_RIGHT_CHANGE ||
+				apikey_row_role(key, APIKEY_KEY_ROLE) <= APIKEY_ROLE_ADMIN;
 		case APIKEY_ROLE_DEVELOPER:
 			return right == APIKEY_RIGHT_SEE && authority->members_can_view;
 		default:
@@ -78,7 +82,7 @@ granted_by_role(const ApikeyAuthority *authority, ApikeyRight right,
 bool
 apikey_authority_lists(const ApikeyAuthority *authority)
 {
-	return granted_by_role(authority, APIKEY_RIGHT_SEE, APIKEY_ROLE_NONE);
+	return granted_by_role(authority, APIKEY_RIGHT_SEE, NULL);
 }
 
 /* Is the caller a key's owner or, of a project's key, whoever vouches? */
@@ -88,15 +92,15 @@ own(const ApikeyRow *key)
 	const text *subject;
 	Oid			voucher;
 
-	if (apikey_key_owner_stands(key) &&
-		apikey_principal_matches(apikey_key_owner(key),
-								 apikey_row_text(key, APIKEY_KEY_SUBJECT)))
+	if (apikey_principal_meant(apikey_key_owner(key),
+							   apikey_row_text(key, APIKEY_KEY_OWNER_NAME),
+							   apikey_row_text(key, APIKEY_KEY_SUBJECT)))
 		return true;
 	if (apikey_key_project(key) == NULL)
 		return false;
 	voucher = apikey_status_voucher(key, &subject);
-	return apikey_role_stands(voucher, apikey_status_voucher_name(key)) &&
-		apikey_principal_matches(voucher, subject);
+	return apikey_principal_meant(voucher, apikey_status_voucher_name(key),
+								  subject);
 }
 
 /*
@@ -111,8 +115,7 @@ apikey_authority_grants(const ApikeyAuthority *authority, ApikeyRight right,
 		(right == APIKEY_RIGHT_SEE && apikey_authority_sees_all()))
 		return true;
 	if (authority == NULL ? own(key) :
-		granted_by_role(authority, right,
-						apikey_row_role(key, APIKEY_KEY_ROLE)) ||
+		granted_by_role(authority, right, key) ||
 		((right == APIKEY_RIGHT_SEE || right == APIKEY_RIGHT_REVOKE) &&
 		 own(key)))
 		return true;

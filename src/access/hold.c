@@ -158,9 +158,9 @@ read_claim(const ApikeyRow *row, void *state)
 		return true;
 	claim->held = true;
 	if (!row->nulls[HOLD_ROLE] &&
-		apikey_role_stands(role, apikey_row_text(row, HOLD_ROLE_NAME)) &&
 		apikey_principal_covered(GetUserId(), claim->subject, role,
-								 apikey_row_text(row, HOLD_SUBJECT)))
+								 apikey_row_text(row, HOLD_SUBJECT)) &&
+		apikey_role_stands(role, apikey_row_text(row, HOLD_ROLE_NAME)))
 		claim->mine = true;
 	return true;
 }

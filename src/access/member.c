@@ -171,27 +171,36 @@ apikey_member_place_read(void)
 }
 
 /*
- * Locks what decides who may see something.  Who looks for a thing that the
- * caller may know nothing of does this first: the locks that it is left with
- * are the same then whether there is such a thing or not.
+ * Locks and looks up what decides who may see something.  Who looks for a thing
+ * that the caller may know nothing of does this first: the locks that it is left
+ * with, and what it has looked up, are the same then whether there is such a thing
+ * or not.
  */
 void
 apikey_member_keep(void)
 {
+	list_free(apikey_roles_of(GetUserId(), false));
+	apikey_administrator_keep();
 	apikey_table_keep(&apikey_project_table, APIKEY_REL_PROJECT_PKEY);
+	apikey_table_keep_long(&apikey_project_table);
 	apikey_table_keep(&apikey_member_table, APIKEY_REL_MEMBER_WHO);
 	if (apikey_member_place_read())
 		apikey_table_keep(&apikey_member_table, APIKEY_REL_MEMBER_PLACE);
 	if (apikey_revocation_any())
-		apikey_table_keep(&apikey_revocation_table,
-						  APIKEY_REL_REVOCATION_KEY);
+	{
+		apikey_table_keep(&apikey_revocation_table, APIKEY_REL_REVOCATION_KEY);
+		apikey_table_keep_long(&apikey_revocation_table);
+	}
 }
 
-/* Does a row make a principal a member? */
+/*
+ * Does a row make a principal a member?  Whether its role stands is asked last,
+ * and so of no other member's: see apikey_principal_meant.
+ */
 bool
 apikey_member_covers(const ApikeyRow *row, Oid role, const text *subject)
 {
-	return apikey_member_stands(row) &&
-		apikey_principal_covered(role, subject, apikey_member_oid(row),
-								 apikey_row_text(row, APIKEY_MEMBER_SUBJECT));
+	return apikey_principal_covered(role, subject, apikey_member_oid(row),
+									apikey_row_text(row, APIKEY_MEMBER_SUBJECT)) &&
+		apikey_member_stands(row);
 }

@@ -57,9 +57,13 @@ covers(const RoleSearch *search, const ApikeyRow *row)
 static bool
 take(RoleSearch *search, const ApikeyRow *row)
 {
-	ApikeyRole	role = apikey_row_role(row, APIKEY_MEMBER_ROLE);
+	ApikeyRole	role;
 
-	if (role <= search->highest || !covers(search, row) ||
+	/* What a role is called is looked up, and for no row of others: see member.c. */
+	if (!covers(search, row))
+		return false;
+	role = apikey_row_role(row, APIKEY_MEMBER_ROLE);
+	if (role <= search->highest ||
 		(search->removals &&
 		 apikey_revocation_member_removed(apikey_row_id(row), search->snapshot)))
 		return false;

@@ -153,13 +153,13 @@ apikey_event_owned(Oid owner, const text *owner_name, const text *subject,
 	ApikeyRow	key;
 
 	if (owner_name != NULL)
-		return apikey_role_stands(owner, owner_name) &&
-			apikey_principal_matches(owner, subject);
+		return apikey_principal_meant(owner, owner_name, subject);
 	return id != NULL &&
 		apikey_table_fetch_latest(&apikey_key_table, id, &key) &&
-		apikey_key_owner_stands(&key) &&
 		apikey_same_text(apikey_row_text(&key, APIKEY_KEY_SUBJECT), subject) &&
-		apikey_principal_matches(apikey_key_owner(&key), subject);
+		apikey_principal_meant(apikey_key_owner(&key),
+							   apikey_row_text(&key, APIKEY_KEY_OWNER_NAME),
+							   subject);
 }
 
 /* The same of an event's row. */

@@ -154,9 +154,17 @@ find_row(const pg_uuid_t *id, ApikeyRow *row)
 		make_row(&key, row);
 }
 
+/* Locks what that is found in: see apikey_member_keep. */
+void
+apikey_deleted_keep(void)
+{
+	apikey_table_keep(&deleted_table, deleted_table.pkey);
+}
+
 /*
  * What charges need of a key that was deleted less than a day ago, and of its
- * tenant, as both were; false where there is none.
+ * tenant, as both were; false where there is none.  Whether its owner stands is
+ * the caller's to ask, once it may know of it.
  */
 bool
 apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key, ApikeyTenant *tenant)
@@ -165,9 +173,7 @@ apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key, ApikeyTenant *tenant)
 
 	if (!find_row(id, &row) ||
 		DatumGetTimestampTz(row.values[DELETED_AT]) + KEPT_FOR <=
-		GetCurrentTimestamp() ||
-		!apikey_role_stands(DatumGetObjectId(row.values[DELETED_OWNER]),
-							apikey_row_text(&row, DELETED_OWNER_NAME)))
+		GetCurrentTimestamp())
 		return false;
 	apikey_row_clear(key);
 	apikey_row_set_pointer(key, APIKEY_KEY_ID, id);

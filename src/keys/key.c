@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -79,6 +80,21 @@ apikey_key_fetch_latest(const pg_uuid_t *id, ApikeyRow *key)
 
 	UnregisterSnapshot(snapshot);
 	return found;
+}
+
+/*
+ * Locks and looks up what decides about a key: see apikey_member_keep.  Who looks
+ * for one by its id, of which the caller may know nothing, does this first.  A
+ * superuser may know of each, and revokes keys whatever is kept from others.
+ */
+void
+apikey_key_keep(void)
+{
+	if (superuser())
+		return;
+	apikey_member_keep();
+	apikey_table_keep(&apikey_key_table, APIKEY_REL_KEY_PKEY);
+	apikey_table_keep_long(&apikey_key_table);
 }
 
 /*

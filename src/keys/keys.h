@@ -20,6 +20,7 @@
 
 /* deleted.c */
 extern void apikey_deleted_note(const ApikeyRow *key, ApikeyLock lock);
+extern void apikey_deleted_keep(void);
 extern bool apikey_deleted_fetch(const pg_uuid_t *id, ApikeyRow *key,
 								 ApikeyTenant *tenant);
 extern bool apikey_deleted_forget(ApikeyPass *pass);
@@ -50,6 +51,7 @@ extern bool apikey_key_fetch_digest(const pg_uuid_t *id, Snapshot snapshot,
 extern bool apikey_key_fetch(const pg_uuid_t *id, Snapshot snapshot,
 							 bool revocations, ApikeyRowHint *hint,
 							 ApikeyRow *key);
+extern void apikey_key_keep(void);
 extern bool apikey_key_fetch_latest(const pg_uuid_t *id, ApikeyRow *key);
 extern void apikey_key_walk_project(const pg_uuid_t *project,
 									ApikeyVisit visit, void *state);

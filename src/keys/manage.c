@@ -33,6 +33,7 @@ static bool
 find_key(const pg_uuid_t *id, ApikeyRow *key)
 {
 	apikey_principal_require();
+	apikey_key_keep();
 	return apikey_key_fetch_latest(id, key);
 }
 

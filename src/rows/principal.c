@@ -180,6 +180,19 @@ apikey_principal_matches(Oid role, const text *subject)
 }
 
 /*
+ * Is the caller the principal that a row means, which keeps a role's name beside
+ * its number?  What hangs on the caller alone is asked first, so that of a row of
+ * others nothing is looked up: the server's caches would keep it, and whoever has
+ * called could count what they hold, and wait where somebody has a catalog.
+ */
+bool
+apikey_principal_meant(Oid role, const text *name, const text *subject)
+{
+	return apikey_principal_matches(role, subject) &&
+		apikey_role_stands(role, name);
+}
+
+/*
  * The subject of what the caller creates: his own.  Another one is for
  * superusers and where any is allowed; while subjects are not in use it is a
  * label, free to choose.

@@ -38,6 +38,8 @@ extern text *apikey_principal_subject_if_known(void);
 extern bool apikey_principal_covered(Oid role, const text *subject,
 									 Oid member, const text *member_subject);
 extern bool apikey_principal_matches(Oid role, const text *subject);
+extern bool apikey_principal_meant(Oid role, const text *name,
+								   const text *subject);
 extern text *apikey_principal_new_subject(text *wanted, bool any);
 
 /* name.c */

@@ -263,6 +263,7 @@ open_limit(const pg_uuid_t *id, ApikeyRow *limit)
 	ApikeyLimitHolder holder;
 
 	apikey_principal_require();
+	apikey_key_keep();
 	if (!apikey_table_fetch_latest(&apikey_limit_table, id, limit))
 		return false;
 	apikey_limit_holder(limit, &holder);

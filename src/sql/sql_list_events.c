@@ -403,6 +403,8 @@ _apikey_events(PG_FUNCTION_ARGS)
 	listing.state = &wanted;
 	/* Of an event that does not say whose key it was: see apikey_event_owned. */
 	apikey_table_keep(&apikey_key_table, APIKEY_REL_KEY_PKEY);
+	apikey_table_keep_long(&apikey_key_table);
+	apikey_table_keep_long(listing.table);	/* see read_key */
 	if (!PG_ARGISNULL(ARG_MOST))
 		apikey_listing_bound(&listing, PG_GETARG_INT64(ARG_MOST),
 							 PG_ARGISNULL(ARG_SKIP) ? 0 : PG_GETARG_INT64(ARG_SKIP));

@@ -67,7 +67,7 @@ project_of(ApikeyListing *listing, const ApikeyRow *key)
 	return id == NULL ? NULL : apikey_viewer_project(&listing->viewer, id);
 }
 
-/* Is a key one of those that the query wants? */
+/* Is a key one of those that the query wants, whoever its owner is? */
 static bool
 is_wanted(ApikeyListing *listing, const ApikeyRow *key)
 {
@@ -81,9 +81,6 @@ is_wanted(ApikeyListing *listing, const ApikeyRow *key)
 	if ((wanted->has_since && created_at < wanted->since) ||
 		(wanted->has_before && created_at >= wanted->before))
 		return false;
-	if (wanted->owner != NULL &&
-		strcmp(NameStr(*wanted->owner), NameStr(*apikey_list_owner_name(key))) != 0)
-		return false;
 	if (wanted->project != NULL || wanted->personal)
 	{
 		const ApikeyViewedProject *project = project_of(listing, key);
@@ -96,6 +93,15 @@ is_wanted(ApikeyListing *listing, const ApikeyRow *key)
 	return true;
 }
 
+/* Is it one of an owner's that the query wants?  That is looked up. */
+static bool
+is_of_owner(const ApikeyListWanted *wanted, const ApikeyRow *key)
+{
+	return wanted->owner == NULL ||
+		strcmp(NameStr(*wanted->owner), NameStr(*apikey_list_owner_name(key))) == 0;
+}
+
+/* Of a key that the caller does not see nothing is looked up. */
 static bool
 shows(ApikeyListing *listing, const ApikeyRow *key)
 {
@@ -104,6 +110,7 @@ shows(ApikeyListing *listing, const ApikeyRow *key)
 
 	return is_wanted(listing, key) &&
 		apikey_viewer_sees_key(&listing->viewer, key) &&
+		is_of_owner(wanted, key) &&
 		(!wanted->revocations ||
 		 apikey_revocation_apply(&row, listing->viewer.snapshot));
 }

@@ -41,6 +41,7 @@ may_see(const pg_uuid_t *id)
 {
 	ApikeyRow	key;
 
+	apikey_key_keep();
 	return !apikey_latest_hidden() && apikey_key_fetch_latest(id, &key) &&
 		apikey_authority_sees(&key);
 }
@@ -88,6 +89,7 @@ _apikey_credits(PG_FUNCTION_ARGS)
 	Datum		values[3] = {0};
 	bool		nulls[3] = {true, true, true};
 
+	apikey_key_keep();
 	if (!apikey_latest_hidden() &&
 		apikey_key_fetch_latest(PG_GETARG_UUID_P(0), &key) &&
 		apikey_key_account(&key) != NULL &&

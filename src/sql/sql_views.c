@@ -177,6 +177,7 @@ _apikey_event_visible_0_2(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(true);
 	if (!apikey_principal_readable())
 		PG_RETURN_BOOL(false);
+	apikey_key_keep();
 	PG_RETURN_BOOL((!PG_ARGISNULL(0) &&
 					apikey_event_owned(PG_GETARG_OID(0),
 									   PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1),

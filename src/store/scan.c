@@ -308,32 +308,67 @@ apikey_scan_end(ApikeyScan *scan)
 		systable_endscan_ordered(scan->scan);
 }
 
+/* What a table's long values are stored in beside it, while it is open. */
+typedef struct Toast
+{
+	Relation	rel;
+	Relation   *indexes;
+	int			count;
+	int			valid;			/* of these, the one that is read */
+	List	   *locked;			/* indexes, which may be others */
+} Toast;
+
 /*
- * Opens what a table's long values are stored in beside it, and locks its
- * indexes, as they are then; NULL where it is passed over.
+ * Opens it, and locks its indexes, as they are then; false where there is none, or
+ * it is passed over.
  */
-static Relation
-open_toast(Relation rel, List **indexes)
+static bool
+begin_toast(Toast *toast, Relation rel)
 {
 	const char *name = RelationGetRelationName(rel);
 	Oid			relid = rel->rd_rel->reltoastrelid;
-	Relation	toast;
 	int			locked = 0;
 
-	if (!apikey_relation_lock(name, relid, AccessShareLock))
-		return NULL;
-	toast = table_open(relid, NoLock);
-	*indexes = RelationGetIndexList(toast);
-	while (locked < list_length(*indexes) &&
-		   apikey_relation_lock(name, list_nth_oid(*indexes, locked),
+	if (!OidIsValid(relid) || !apikey_relation_lock(name, relid, AccessShareLock))
+		return false;
+	toast->rel = table_open(relid, NoLock);
+	toast->locked = RelationGetIndexList(toast->rel);
+	while (locked < list_length(toast->locked) &&
+		   apikey_relation_lock(name, list_nth_oid(toast->locked, locked),
 								AccessShareLock))
 		locked++;
-	if (locked == list_length(*indexes))
-		return toast;
+	if (locked == list_length(toast->locked))
+	{
+		/* There may be another by now. */
+		toast->valid = toast_open_indexes(toast->rel, AccessShareLock,
+										  &toast->indexes, &toast->count);
+		return true;
+	}
 	while (locked-- > 0)
-		UnlockRelationOid(list_nth_oid(*indexes, locked), AccessShareLock);
-	table_close(toast, AccessShareLock);
-	return NULL;
+		UnlockRelationOid(list_nth_oid(toast->locked, locked), AccessShareLock);
+	table_close(toast->rel, AccessShareLock);
+	return false;
+}
+
+static void
+end_toast(const Toast *toast)
+{
+	ListCell   *cell;
+
+	toast_close_indexes(toast->indexes, toast->count, AccessShareLock);
+	foreach(cell, toast->locked)
+		UnlockRelationOid(lfirst_oid(cell), AccessShareLock);
+	table_close(toast->rel, AccessShareLock);
+}
+
+/* Opens what a copy of a row with long values would open. */
+void
+apikey_scan_prepare_copy(Relation rel)
+{
+	Toast		toast;
+
+	if (begin_toast(&toast, rel))
+		end_toast(&toast);
 }
 
 /*
@@ -344,23 +379,15 @@ open_toast(Relation rel, List **indexes)
 HeapTuple
 apikey_scan_copy(Relation rel, HeapTuple tuple)
 {
-	Relation	toast;
-	List	   *locked;
-	Relation   *indexes;
-	int			count;
-	int			valid;
-	ListCell   *cell;
+	Toast		toast;
 	Uncounted	uncounted;
 	volatile HeapTuple copy = NULL;
 
 	if (!HeapTupleHasExternal(tuple))
 		return heap_copytuple(tuple);
-	toast = open_toast(rel, &locked);
-	if (toast == NULL)
+	if (!begin_toast(&toast, rel))
 		return NULL;
-	/* There may be another by now. */
-	valid = toast_open_indexes(toast, AccessShareLock, &indexes, &count);
-	begin_uncounted(&uncounted, toast, indexes[valid]);
+	begin_uncounted(&uncounted, toast.rel, toast.indexes[toast.valid]);
 	PG_TRY();
 	{
 		copy = toast_flatten_tuple(tuple, RelationGetDescr(rel));
@@ -370,10 +397,7 @@ apikey_scan_copy(Relation rel, HeapTuple tuple)
 		end_uncounted(&uncounted);
 	}
 	PG_END_TRY();
-	toast_close_indexes(indexes, count, AccessShareLock);
-	foreach(cell, locked)
-		UnlockRelationOid(lfirst_oid(cell), AccessShareLock);
-	table_close(toast, AccessShareLock);
+	end_toast(&toast);
 	return copy;
 }
 

@@ -43,6 +43,7 @@ extern bool apikey_scan_any(Relation rel, Relation index, Snapshot snapshot,
 							int most, bool *own);
 extern void apikey_scan_again(ApikeyScan *scan, const ScanKeyData *keys);
 extern void apikey_scan_end(ApikeyScan *scan);
+extern void apikey_scan_prepare_copy(Relation rel);
 extern HeapTuple apikey_scan_copy(Relation rel, HeapTuple tuple);
 extern void apikey_scan_hint(const ApikeyScan *scan, HeapTuple tuple,
 							 struct ApikeyRowHint *hint);

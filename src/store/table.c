@@ -166,6 +166,21 @@ apikey_table_keep(const ApikeyTable *table, ApikeyRelation index)
 	table_close(rel, NoLock);
 }
 
+/*
+ * Looks up what a table's long values are stored in, as reading a row that has
+ * such does, whether or not that will come to it: the server's caches keep it.
+ */
+void
+apikey_table_keep_long(const ApikeyTable *table)
+{
+	Relation	rel = apikey_table_relation(table, AccessShareLock);
+
+	if (rel == NULL)
+		return;
+	apikey_scan_prepare_copy(rel);
+	table_close(rel, NoLock);
+}
+
 /* Is an index, which may be passed over, to be read by some keys? */
 static bool
 index_fits(ApikeyRelation index, Relation rel, const ScanKeyData *keys, int nkeys)

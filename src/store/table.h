@@ -239,6 +239,7 @@ extern Relation apikey_table_index(const ApikeyTable *table, Relation rel,
 								   ApikeyRelation index);
 extern void apikey_table_close_index(Relation index);
 extern void apikey_table_keep(const ApikeyTable *table, ApikeyRelation index);
+extern void apikey_table_keep_long(const ApikeyTable *table);
 extern int	apikey_table_column(const ApikeyTable *table, const char *name);
 extern void apikey_table_key(ScanKey key, const pg_uuid_t *id);
 extern void apikey_table_walk(const ApikeyTable *table, ApikeyRelation index,

@@ -220,7 +220,8 @@ apikey_history_key(const pg_uuid_t *id, ApikeyRow *key, bool *deleted)
 	ApikeyTenant tenant;
 
 	*deleted = !apikey_key_fetch_latest(id, key);
-	return !*deleted || apikey_deleted_fetch(id, key, &tenant);
+	return !*deleted || (apikey_deleted_fetch(id, key, &tenant) &&
+						 apikey_key_owner_stands(key));
 }
 
 /* Adds to a row, if it is there, is of whose the key is, and nobody has it. */

@@ -52,17 +52,19 @@ judge_whose(const ApikeyVerdict *verdict, const ApikeyRequirements *required)
 		APIKEY_CODE_WRONG_OWNER;
 }
 
-/* Fills in a verdict on a key that has been read just now, in a tenant or none. */
+/*
+ * Fills in a verdict on a key that has been read just now, in a tenant or none,
+ * but for what it is bound by.
+ */
 static void
-complete_at(ApikeyVerdict *verdict, const ApikeyRow *key,
-			const ApikeyTenant *tenant)
+begin_at(ApikeyVerdict *verdict, const ApikeyRow *key,
+		 const ApikeyTenant *tenant)
 {
 	verdict->id = apikey_row_id(key);
 	verdict->entry = NULL;
 	verdict->key = key;
 	verdict->project = tenant == NULL ? NULL : tenant->path;
 	verdict->rated = verdict->credited = false;
-	verdict->bounds = apikey_bounds_read(key, tenant);
 	verdict->span = NULL;
 	verdict->state.personal = apikey_key_project(key) == NULL;
 	memset(&verdict->fresh_hint, 0, sizeof(verdict->fresh_hint));
@@ -70,38 +72,81 @@ complete_at(ApikeyVerdict *verdict, const ApikeyRow *key,
 	verdict->hint = &verdict->fresh_hint;
 }
 
-/* The same where its tenant is still to be read. */
-void
-apikey_judge_complete(ApikeyVerdict *verdict, const ApikeyRow *key)
+/* Fills in what a key is and is bound by, whose tenant has been read. */
+static void
+complete_at(ApikeyVerdict *verdict, const ApikeyRow *key,
+			const ApikeyTenant *tenant)
 {
-	const pg_uuid_t *project = apikey_key_project(key);
-	ApikeyTenant tenant;
-	bool		found = project != NULL &&
-		apikey_tenant_fetch_project(project, &tenant);
-
-	complete_at(verdict, key, found ? &tenant : NULL);
-	apikey_status_read(key, found ? &tenant : NULL, NULL, &verdict->state,
+	verdict->bounds = apikey_bounds_read(key, tenant);
+	apikey_status_read(key, tenant, NULL, &verdict->state,
 					   &verdict->fresh_term);
 	verdict->term = &verdict->fresh_term;
 }
 
-/* Reads the key of an id, or what is kept of one that was deleted. */
+/* Reads a key's tenant; NULL for a personal key, or where it is gone. */
+static const ApikeyTenant *
+read_tenant(const ApikeyRow *key, ApikeyTenant *tenant)
+{
+	const pg_uuid_t *project = apikey_key_project(key);
+
+	return project != NULL && apikey_tenant_fetch_project(project, tenant) ?
+		tenant : NULL;
+}
+
+/* Fills in a verdict where the key's tenant is still to be read. */
+void
+apikey_judge_complete(ApikeyVerdict *verdict, const ApikeyRow *key)
+{
+	ApikeyTenant space;
+	const ApikeyTenant *tenant = read_tenant(key, &space);
+
+	begin_at(verdict, key, tenant);
+	complete_at(verdict, key, tenant);
+}
+
+/* The same of a key that was deleted, of which that much is kept. */
 static bool
-read_known(const pg_uuid_t *id, ApikeyVerdict *verdict)
+read_deleted(const pg_uuid_t *id, const ApikeyRequirements *required,
+			 ApikeyRow *key, ApikeyVerdict *verdict)
+{
+	ApikeyTenant space;
+	const ApikeyTenant *tenant;
+
+	if (!apikey_deleted_fetch(id, key, &space))
+		return false;
+	tenant = apikey_key_project(key) == NULL ? NULL : &space;
+	begin_at(verdict, key, tenant);
+	if (judge_whose(verdict, required) != APIKEY_CODE_VALID ||
+		!apikey_key_owner_stands(key))
+		return false;
+	verdict->bounds = apikey_bounds_read(key, tenant);
+	return true;
+}
+
+/*
+ * Reads the key of an id, or what is kept of one that was deleted; false where it
+ * is not of whom the caller names.  Of such a key no more is looked up than of one
+ * that is not there: see apikey_principal_meant.
+ */
+static bool
+read_known(const pg_uuid_t *id, const ApikeyRequirements *required,
+		   ApikeyVerdict *verdict)
 {
 	ApikeyRow  *key = palloc(sizeof(ApikeyRow));
 	uint64		begun = apikey_changes_begin();
-	ApikeyTenant tenant;
+	ApikeyTenant space;
+	const ApikeyTenant *tenant;
 
-	if (apikey_key_fetch_latest(id, key))
-	{
-		apikey_judge_complete(verdict, key);
-		apikey_cache_store_id(begun, verdict);
-		return true;
-	}
-	if (!apikey_deleted_fetch(id, key, &tenant))
+	apikey_key_keep();
+	apikey_deleted_keep();
+	if (!apikey_key_fetch_latest(id, key))
+		return read_deleted(id, required, key, verdict);
+	tenant = read_tenant(key, &space);
+	begin_at(verdict, key, tenant);
+	if (judge_whose(verdict, required) != APIKEY_CODE_VALID)
 		return false;
-	complete_at(verdict, key, apikey_key_project(key) == NULL ? NULL : &tenant);
+	complete_at(verdict, key, tenant);
+	apikey_cache_store_id(begun, verdict);
 	return true;
 }
 
@@ -117,8 +162,9 @@ apikey_verify_known(const pg_uuid_t *id, const ApikeyRequirements *required,
 	AcceptInvalidationMessages();
 	verdict->at = GetCurrentTimestamp();
 	verdict->known = true;
-	return (apikey_cache_lookup_id(id, verdict) || read_known(id, verdict)) &&
-		judge_whose(verdict, required) == APIKEY_CODE_VALID;
+	if (apikey_cache_lookup_id(id, verdict))
+		return judge_whose(verdict, required) == APIKEY_CODE_VALID;
+	return read_known(id, required, verdict);
 }
 
 /* What a token adds to what its key is now, which ends with it. */
