@@ -184,9 +184,18 @@ for my $of (
 
 # What is there is not told by it: whoever may know nothing of it waits all the same.
 my @unlike = (q{SELECT apikey_member_remove('%s', 'eve')}, q{SELECT apikey_member_remove('%s/pay', 'eve')}, q{SELECT apikey_create('guessed', '%s/pay')});
-keep_from('apikey_member');
-like($_->[1], qr/^55P03 canceling statement due to lock timeout/, 'kept from the members, a stranger waits for what is there as for what is not')
-  for calls("SET ROLE eve; SET lock_timeout = '100ms';", map { my $call = $_; map { sprintf $call, $_ } qw(acme none) } @unlike);
+my @of_keys = map { my $call = $_; map { sprintf $call, $_ } $id, $id =~ s/^.{8}/018f3a5c/r } (
+	q{SELECT apikey_rename('%s', 'new')}, q{SELECT apikey_revoke('%s')}, q{SELECT apikey_limit_set('calls', 1, '1 day', key => '%s')}, q{SELECT apikey_charge('%s', '{"calls": 1}')});
+for my $relation ('apikey_administrator', 'apikey_member', 'apikey_project')
+{
+	keep_from($relation);
+	like($_->[1], qr/^55P03 canceling statement due to lock timeout/, "kept from $relation, a stranger waits for what is there as for what is not")
+	  for calls("SET ROLE eve; SET lock_timeout = '100ms';", @of_keys, map { my $call = $_; map { sprintf $call, $_ } qw(acme none) } @unlike);
+	let_go();
+}
+keep_from('apikey_deleted');
+like($_->[1], qr/^55P03 canceling statement due to lock timeout/, 'the same of a charge, kept from what tells of deleted keys')
+  for calls("SET ROLE eve; SET lock_timeout = '100ms';", @of_keys[-2, -1]);
 let_go();
 sql(qq{$as SELECT apikey_organization_create('dropped'), apikey_organization_create('taken'); SELECT apikey_organization_drop('dropped', 'dropped')});
 sql(q{GRANT EXECUTE ON FUNCTION auth.apikey_organization_create TO eve});
