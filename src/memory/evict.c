@@ -11,29 +11,57 @@
 #include "memory/memory_internal.h"
 
 #define REST_LOOKED_AT	1024	/* slots, to find one at rest */
+#define OWN_LOOKED_AT	16384	/* the same, to find one of a role's */
 #define GIVEN_LOOKED_AT	4096	/* of a holder's, to find the one to take, */
 #define GIVEN_COMPARED	16		/* or so many that can be taken */
 #define GIVEN_TRIES		8		/* it has changed meanwhile */
 
 /*
- * Takes the next slot in hand that is at rest, round the clock; gives up after
- * a while, with -1.
+ * Takes the next slot of a holder, or of whichever, with which no more is lost than
+ * so much, round the clock; gives up after a while, with -1.
+ */
+static int
+take_next(int holder, int64 loss, TimestampTz now)
+{
+	int			looked_at = Min(apikey_memory_keys,
+								holder < 0 ? REST_LOOKED_AT : OWN_LOOKED_AT);
+
+	for (int i = 0; i < looked_at; i++)
+	{
+		int			number = apikey_slot_next();
+		ApikeySlot *slot = apikey_slot_at(number);
+
+		/* Read without a lock: apikey_slot_evict looks again. */
+		if (slot->used && (holder < 0 || slot->holder == holder) &&
+			apikey_slot_loss(slot, now) <= loss &&
+			apikey_slot_evict(number, holder, loss, now))
+			return number;
+	}
+	return -1;
+}
+
+/*
+ * Takes the next slot in hand that is at rest; -1 where none is found.  Counts of a
+ * standby that reports to nobody are nothing that is lost.
  */
 int
 apikey_evict_resting(TimestampTz now)
 {
-	int64		loss = RecoveryInProgress() ? APIKEY_LOSS_COUNTS : APIKEY_LOSS_NONE;
+	return take_next(-1, RecoveryInProgress() && !apikey_fleet ?
+					 APIKEY_LOSS_COUNTS : APIKEY_LOSS_NONE, now);
+}
 
-	for (int i = 0; i < Min(apikey_memory_keys, REST_LOOKED_AT); i++)
-	{
-		int			number = apikey_slot_next();
+/*
+ * The same of a role's own slots, on a member in recovery, whatever they have of
+ * counts: so it goes on limiting where it cannot tell of these.
+ */
+int
+apikey_evict_own_counts(Oid database, Oid role, TimestampTz now)
+{
+	int			holder = RecoveryInProgress() && apikey_fleet ?
+		apikey_share_holder(database, role) : -1;
 
-		/* Read without a lock: evict_slot looks again. */
-		if (apikey_slot_at(number)->used && apikey_slot_loss(apikey_slot_at(number), now) <= loss &&
-			apikey_slot_evict(number, -1, loss, now))
-			return number;
-	}
-	return -1;
+	return holder < 0 ? -1 : take_next(holder, APIKEY_LOSS_COUNTS, now);
 }
 
 /*
@@ -92,7 +120,7 @@ apikey_evict_given(Oid database, Oid role, TimestampTz now)
 		int			giver;
 		int			number;
 
-		giver = apikey_slot_giver(database, role, &stuck);
+		giver = apikey_share_giver(database, role, &stuck);
 		if (giver < 0)
 			break;
 		number = least_missed(giver, now, &loss);

@@ -65,13 +65,13 @@ extern bool apikey_slot_evict(int number, int holder, int64 loss,
 							  TimestampTz now);
 extern int	apikey_slot_take_free(Oid database, Oid role);
 extern int	apikey_slot_next(void);
-extern int	apikey_slot_giver(Oid database, Oid role, ApikeyStuck *stuck);
 extern void apikey_slot_charge(int number, Oid database, Oid role);
 extern void apikey_slot_give(int number, const ApikeySlotKey *key);
 
 /* evict.c */
 extern int	apikey_evict_resting(TimestampTz now);
 extern int	apikey_evict_given(Oid database, Oid role, TimestampTz now);
+extern int	apikey_evict_own_counts(Oid database, Oid role, TimestampTz now);
 
 /* share.c */
 extern int	apikey_share_charge(Oid database, Oid role);
@@ -83,6 +83,7 @@ extern int	apikey_share_free_pins(void);
 extern bool apikey_share_may_pin(int holder);
 extern void apikey_share_pin(int holder);
 extern void apikey_share_unpin(int holder);
+extern int	apikey_share_holder(Oid database, Oid role);
 
 /* stats.c */
 extern void apikey_stats_evicted(Oid database, uint64 not_attributed);

@@ -54,6 +54,7 @@ typedef struct Shares
 
 static Shares *shares = NULL;
 static int *buckets = NULL;
+static LWLock *control = NULL;	/* see slot.h */
 
 /* One for the databases and one for the roles of each that have none. */
 static int
@@ -92,6 +93,7 @@ start_memory(void)
 	shares = apikey_memory_struct("apikey shares", shares_size(), &found);
 	buckets = apikey_memory_struct("apikey share buckets",
 							  mul_size(bucket_count(), sizeof(int)), &found);
+	control = apikey_memory_lock(APIKEY_MEMORY_CONTROL);
 	if (found)
 		return;
 	shares->databases = shares->used = 0;
@@ -279,12 +281,8 @@ greatest(int whole, const ApikeyStuck *stuck)
 	return most >= 0 && (int64) slots_of(most) * count >= slots ? most : -1;
 }
 
-/*
- * The holder that has to give up one of its slots to a role; -1 where none
- * has: the role has its share.
- */
-int
-apikey_share_giver(Oid database, Oid role, ApikeyStuck *stuck)
+static int
+find_giver(Oid database, Oid role, ApikeyStuck *stuck)
 {
 	int			mine = database_holder(&database, false);
 	int			most;
@@ -304,6 +302,21 @@ apikey_share_giver(Oid database, Oid role, ApikeyStuck *stuck)
 	giver = greatest(mine, stuck);
 	return slots_of(giver) > slots_of(role_holder(database, role, mine, false)) + 1 ?
 		giver : -1;
+}
+
+/*
+ * The holder that has to give up one of its slots to a role; -1 where none
+ * has: the role has its share.
+ */
+int
+apikey_share_giver(Oid database, Oid role, ApikeyStuck *stuck)
+{
+	int			giver;
+
+	LWLockAcquire(control, LW_SHARED);
+	giver = find_giver(database, role, stuck);
+	LWLockRelease(control);
+	return giver;
 }
 
 /* How many slots may be pinned in all, but for those that are not counted. */
@@ -352,6 +365,20 @@ apikey_share_unpin(int number)
 	pg_atomic_fetch_sub_u32(&shares->pinned, 1);
 	pg_atomic_fetch_sub_u32(&shares->holders[holder->whole].pinned, 1);
 	pg_atomic_fetch_sub_u32(&holder->pinned, 1);
+}
+
+/* A role's holder; -1 where it has no slot. */
+int
+apikey_share_holder(Oid database, Oid role)
+{
+	int			holder;
+
+	LWLockAcquire(control, LW_SHARED);
+	holder = database_holder(&database, false);
+	if (holder >= 0)
+		holder = role_holder(database, role, holder, false);
+	LWLockRelease(control);
+	return holder;
 }
 
 /* In whose name a slot is charged. */

@@ -10,8 +10,9 @@
  * much.  What is taken then is what is least missed, of some found at random:
  * those that hold up the longest are the last to be, and nobody can choose.
  *
- * In recovery nothing can be flushed.  There, counts keep no slot from being
- * taken: they go to what is not attributed.
+ * What is counted has its share of the slots as limits have.  In recovery nothing
+ * can be flushed: there, counts keep no slot from being taken or, on a member of a
+ * fleet, none of the same role's.  They go to what is not attributed.
  *
  * Where no slot can be had, a use is counted as not attributed, and a limit
  * cannot be held.
@@ -266,18 +267,6 @@ int
 apikey_slot_next(void)
 {
 	return pg_atomic_fetch_add_u32(&shared->clock, 1) % apikey_memory_keys;
-}
-
-/* Who has more than a role, of whom a slot may be taken; -1 for nobody. */
-int
-apikey_slot_giver(Oid database, Oid role, ApikeyStuck *stuck)
-{
-	int			giver;
-
-	LWLockAcquire(control, LW_SHARED);
-	giver = apikey_share_giver(database, role, stuck);
-	LWLockRelease(control);
-	return giver;
 }
 
 /* A slot that was taken of another holder is a role's. */

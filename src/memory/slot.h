@@ -188,9 +188,6 @@ extern bool apikey_usage_shared(void);
 /* slot_open.c */
 extern ApikeySlot *apikey_slot_open(Oid database, const pg_uuid_t *id,
 									ApikeySlotHint *hint, LWLock **lock);
-extern ApikeySlot *apikey_slot_open_spare(Oid database, const pg_uuid_t *id,
-										  ApikeySlotHint *hint,
-										  LWLock **lock);
 extern ApikeySlot *apikey_slot_seize(const pg_uuid_t *id, ApikeySlotHint *hint,
 									 bool make);
 

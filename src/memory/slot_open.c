@@ -10,7 +10,7 @@
 
 /* Takes a slot in hand for a role; -1 where there is no room for it. */
 static int
-take_slot(Oid database, Oid role, bool spare)
+take_slot(Oid database, Oid role)
 {
 	int			number = apikey_slot_take_free(database, role);
 	TimestampTz now;
@@ -19,8 +19,10 @@ take_slot(Oid database, Oid role, bool spare)
 		return number;
 	now = GetCurrentTimestamp();
 	number = apikey_evict_resting(now);
-	if (number < 0 && !spare)
+	if (number < 0)
 		number = apikey_evict_given(database, role, now);
+	if (number < 0)
+		number = apikey_evict_own_counts(database, role, now);
 	if (number >= 0)
 		apikey_slot_charge(number, database, role);
 	return number;
@@ -28,9 +30,9 @@ take_slot(Oid database, Oid role, bool spare)
 
 /* Gives a key a slot; false where there is no room. */
 static bool
-make_slot(const ApikeySlotKey *key, Oid role, bool spare)
+make_slot(const ApikeySlotKey *key, Oid role)
 {
-	int			number = take_slot(key->database, role, spare);
+	int			number = take_slot(key->database, role);
 
 	if (number < 0)
 		return false;
@@ -38,38 +40,23 @@ make_slot(const ApikeySlotKey *key, Oid role, bool spare)
 	return true;
 }
 
-static ApikeySlot *
-open_slot(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint, bool spare,
-		  LWLock **lock)
+/*
+ * apikey_slot_find, of a key that need not have one yet; NULL where there is no
+ * room.  The hint says in whose name a slot is made.
+ */
+ApikeySlot *
+apikey_slot_open(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
+				 LWLock **lock)
 {
 	ApikeySlotKey key = {.database = database, .id = *id};
 	ApikeySlot *slot;
 
 	while ((slot = apikey_slot_find(database, id, hint, lock)) == NULL)
 	{
-		if (!make_slot(&key, hint == NULL ? InvalidOid : hint->role, spare))
+		if (!make_slot(&key, hint == NULL ? InvalidOid : hint->role))
 			return NULL;
 	}
 	return slot;
-}
-
-/*
- * The same, of a key that need not have one yet; NULL where there is no room.
- * The hint says in whose name a slot is made.
- */
-ApikeySlot *
-apikey_slot_open(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
-				 LWLock **lock)
-{
-	return open_slot(database, id, hint, false, lock);
-}
-
-/* The same to count only: nobody's limit is given up for it. */
-ApikeySlot *
-apikey_slot_open_spare(Oid database, const pg_uuid_t *id, ApikeySlotHint *hint,
-					   LWLock **lock)
-{
-	return open_slot(database, id, hint, true, lock);
 }
 
 /*

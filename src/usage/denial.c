@@ -240,8 +240,7 @@ void
 apikey_denial_move_back(Oid database, const ApikeyBatchDenial *denial)
 {
 	LWLock	   *lock;
-	ApikeySlot *slot = apikey_slot_open_spare(database, &denial->key, NULL,
-											  &lock);
+	ApikeySlot *slot = apikey_slot_open(database, &denial->key, NULL, &lock);
 	uint32		since;
 
 	if (slot == NULL)

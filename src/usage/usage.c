@@ -26,22 +26,6 @@ note_use(ApikeySlot *slot, inet *client_addr, TimestampTz now)
 	pg_atomic_write_u64(&slot->uses, pg_atomic_read_u64(&slot->uses) + 1);
 }
 
-/* Finds a key's slot, or makes it one of what nobody needs, and holds its mutex. */
-static ApikeySlot *
-seize_slot(const pg_uuid_t *id, ApikeySlotHint *hint)
-{
-	ApikeySlot *slot;
-	LWLock	   *lock;
-
-	while ((slot = apikey_slot_seize(id, hint, false)) == NULL)
-	{
-		if (apikey_slot_open_spare(MyDatabaseId, id, hint, &lock) == NULL)
-			return NULL;
-		LWLockRelease(lock);
-	}
-	return slot;
-}
-
 /* What is noted of a refusal beside its slot. */
 static void
 note_denial(const pg_uuid_t *id, const ApikeySlotHint *hint, ApikeyCode code)
@@ -71,7 +55,7 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 	if (id == NULL || (code == APIKEY_CODE_VALID && !counts))
 		return;
 
-	slot = seize_slot(id, hint);
+	slot = apikey_slot_seize(id, hint, true);
 	if (slot == NULL)
 	{
 		apikey_stats_not_attributed();
@@ -353,7 +337,7 @@ void
 apikey_usage_move_back(Oid database, const ApikeyBatchUse *use)
 {
 	LWLock	   *lock;
-	ApikeySlot *slot = apikey_slot_open_spare(database, &use->key, NULL, &lock);
+	ApikeySlot *slot = apikey_slot_open(database, &use->key, NULL, &lock);
 
 	if (slot == NULL)
 	{

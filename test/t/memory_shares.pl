@@ -108,13 +108,41 @@ is($order->safe_psql('postgres', q{SET ROLE modest;
 	'19', 'others take nearly half of the room');
 is($order->safe_psql('postgres', "SELECT code FROM apikey_verify('$long', owner => 'greedy')"), 'rate_limited', 'and that limit holds on');
 
-# A count gives way to a limit of another role, and is not lost without a trace.
+# A count of who has more than its share gives way to a limit of another role, and
+# is not lost without a trace.
 my $before = $order->safe_psql('postgres', q{SELECT not_attributed FROM apikey_stats});
 $order->safe_psql('postgres', q{DROP EXTENSION apikey; CREATE EXTENSION apikey});
 $order->safe_psql('postgres', q{SET ROLE greedy; SELECT apikey_check(apikey_create('count-' || i)) FROM generate_series(1, 40) i});
 is($order->safe_psql('postgres', q{SET ROLE modest; SELECT apikey_check(apikey_create('limited', rate_limit => 1))}), 't', 'a limit among counts');
 is($order->safe_psql('postgres', q{SELECT not_attributed FROM apikey_stats}), $before + 1, 'a count is not attributed');
 is($order->safe_psql('postgres', q{SELECT sum(use_count) FROM apikeys}), '40', 'all the others are');
+
+# What is counted has its share as limits have: of who has the most, and no more.
+$order->safe_psql('postgres', q{DROP EXTENSION apikey; CREATE EXTENSION apikey; CREATE TABLE text (owner text, text text); GRANT ALL ON text TO PUBLIC});
+sub spend_all
+{
+	my ($owner, $count) = @_;
+	return $order->safe_psql('postgres', qq{SET ROLE $owner;
+		INSERT INTO text SELECT '$owner', apikey_create('spent-' || txid_current() || '-' || i, rate_limit => 1, rate_window => '31 days') FROM generate_series(1, $count) i;
+		SELECT string_agg(code || ' ' || n, ', ' ORDER BY code) FROM (SELECT code, count(*) AS n FROM text k, apikey_verify(k.text) WHERE k.owner = '$owner' GROUP BY 1) c});
+}
+sub not_attributed { return $order->safe_psql('postgres', q{SELECT not_attributed FROM apikey_stats}) }
+is(spend_all('greedy', 40), 'valid 40', 'limits of one role fill memory');
+$order->safe_psql('postgres', q{SELECT apikey_flush()});
+$before = not_attributed();
+my $counted = $order->safe_psql('postgres', q{SET ROLE modest; SELECT apikey_create('counted')});
+is($order->safe_psql('postgres', "SET ROLE modest; SELECT string_agg(code, ' ') FROM generate_series(1, 3) i, apikey_verify('$counted' || repeat('', i))"), 'valid valid valid', 'another has a key verified');
+is($order->safe_psql('postgres', "SELECT code FROM apikey_verify('$counted', owner => 'greedy')"), 'wrong_owner', 'and refused');
+is(not_attributed(), $before, 'nothing of that is lost');
+$order->safe_psql('postgres', q{SELECT apikey_flush()});
+is($order->safe_psql('postgres', q{SELECT use_count || ' ' || denied_count FROM apikeys WHERE name = 'counted'}), '3 1', 'all of it counts');
+is($order->safe_psql('postgres', q{SELECT count(*) FROM apikey_events WHERE event = 'denied' AND key_name = 'counted'}), '1', 'and the refusal is told of');
+is(spend_all('modest', 20), 'valid 20', 'it takes its share');
+my $refused = $order->safe_psql('postgres', q{SET ROLE greedy; SELECT string_agg(code || ' ' || n, ', ' ORDER BY code) FROM (SELECT code, count(*) AS n FROM text k, apikey_verify(k.text) WHERE k.owner = 'greedy' GROUP BY 1) c});
+is($refused, 'rate_limited 20, unavailable 20', 'and the first has no more than that');
+is($order->safe_psql('postgres', q{SET ROLE greedy; SELECT count(*) FROM generate_series(1, 5) i WHERE apikey_check(apikey_create('more-' || i))}), '5', 'whose other keys are verified');
+is(not_attributed(), $before + 25, 'and not counted');
+is($order->safe_psql('postgres', q{SET ROLE modest; SELECT string_agg(DISTINCT code, ' ') FROM text k, apikey_verify(k.text) WHERE k.owner = 'modest'}), 'rate_limited', 'nor at the cost of who has its share');
 $order->stop;
 
 # Whose share it is: not that of whoever is handed keys, or is the first to spend
