@@ -86,7 +86,8 @@ extern void apikey_share_unpin(int holder);
 extern int	apikey_share_holder(Oid database, Oid role);
 
 /* stats.c */
-extern void apikey_stats_evicted(Oid database, uint64 not_attributed);
+extern void apikey_stats_evicted(Oid database, uint64 not_attributed,
+								 bool of_project);
 
 /* verdicts.c */
 extern void apikey_verdicts_count(pg_atomic_uint64 *total, ApikeyCode code,

@@ -109,7 +109,8 @@ key_slot(int number, const ApikeySlotKey *key, uint32 hash)
 	pg_atomic_write_u64(&slot->denials, 0);
 	pg_atomic_write_u64(&slot->last_used_at, 0);
 	pg_atomic_write_u64(&slot->arrival, 0);
-	slot->ended = slot->has_addr = slot->flush_done = false;
+	slot->ended = slot->has_addr = false;
+	slot->flush_done = slot->of_project = false;
 	slot->arrival_rest = 0;
 	slot->in_debt = 0;
 	slot->arrival_era = pg_prng_uint32(&pg_global_prng_state);
@@ -249,16 +250,20 @@ apikey_slot_evict(int number, int holder, int64 loss, TimestampTz now)
 	ApikeySlotKey key = slot->key;
 	uint32		hash = hash_key(&key);
 	uint64		counts = 0;
+	bool		of_project = false;
 	bool		evicted;
 
 	LWLockAcquire(partition_lock(hash), LW_EXCLUSIVE);
 	evicted = (holder < 0 || slot->holder == holder) &&
 		unkey_slot(number, &key, hash, loss, now);
 	if (evicted)
+	{
 		counts = lost_counts(slot);
+		of_project = slot->of_project;
+	}
 	LWLockRelease(partition_lock(hash));
 	if (evicted)
-		apikey_stats_evicted(key.database, counts);
+		apikey_stats_evicted(key.database, counts, of_project);
 	return evicted;
 }
 

@@ -147,7 +147,8 @@ typedef struct ApikeySlot
 	uint32		arrival_rest;	/* by which arrival is rounded up */
 	uint8		in_debt:1;		/* the limiter: see limiter.c */
 	uint8		arrival_era:7;	/* another one: nothing goes back into it */
-	bool		flush_done;		/* the counters are without the last flush */
+	bool		flush_done:1;	/* the counters are without the last flush */
+	bool		of_project:1;	/* the key may be, so it may be idle: see stats.c */
 	inet_struct addr;			/* of the last use, where it was given */
 	ApikeyRowHints rows;		/* see row_hint.c */
 	uint32		whose;			/* the key is, as it was last read: see

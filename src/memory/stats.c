@@ -9,6 +9,7 @@
 #include "memory/memory_internal.h"
 
 #define DATABASES_MAX	4096	/* more are counted together */
+#define LOST_KEPT_AFTER	USECS_PER_MINUTE	/* that uses were lost, in tables */
 
 /*
  * An entry is a database's from the first look at it, or use in it, until it
@@ -22,6 +23,7 @@ typedef struct DatabaseStats
 	pg_atomic_uint64 codes[APIKEY_VERDICTS];	/* a total: see verdicts.c */
 	pg_atomic_uint64 evictions;
 	pg_atomic_uint64 not_attributed;
+	pg_atomic_uint64 use_lost_at;	/* of a project's key, the last time; 0: never */
 	pg_atomic_uint64 last_flush_at;
 	pg_atomic_uint64 retired;	/* the roles_dropped that were dealt with */
 	pg_atomic_uint64 visit_at[APIKEY_VISITS];	/* 0: now */
@@ -66,6 +68,7 @@ clear_entry(DatabaseStats *stats, Oid database)
 	apikey_verdicts_clear(stats->codes);
 	pg_atomic_write_u64(&stats->evictions, 0);
 	pg_atomic_write_u64(&stats->not_attributed, 0);
+	pg_atomic_write_u64(&stats->use_lost_at, 0);
 	pg_atomic_write_u64(&stats->last_flush_at, 0);
 	pg_atomic_write_u64(&stats->retired, 0);
 	visit_now(stats);			/* we do not know yet */
@@ -83,6 +86,7 @@ init_entry(DatabaseStats *stats)
 		pg_atomic_init_u64(&stats->codes[i], 0);
 	pg_atomic_init_u64(&stats->evictions, 0);
 	pg_atomic_init_u64(&stats->not_attributed, 0);
+	pg_atomic_init_u64(&stats->use_lost_at, 0);
 	pg_atomic_init_u64(&stats->last_flush_at, 0);
 	pg_atomic_init_u64(&stats->retired, 0);
 	for (int i = 0; i < APIKEY_VISITS; i++)
@@ -202,27 +206,67 @@ apikey_stats_count(ApikeyCode code)
 	apikey_verdicts_count(my_stats()->codes, code, stats_lock);
 }
 
-void
-apikey_stats_not_attributed(void)
+/* A visit is to be at that time, or before. */
+static void
+bring_visit_forward(DatabaseStats *stats, ApikeyVisitFor what, TimestampTz at)
 {
-	pg_atomic_fetch_add_u64(&my_stats()->not_attributed, 1);
+	pg_atomic_uint64 *visit_at = &stats->visit_at[what];
+	uint64		before = pg_atomic_read_u64(visit_at);
+
+	while ((TimestampTz) before > at &&
+		   !pg_atomic_compare_exchange_u64(visit_at, &before, (uint64) at))
+		;
 }
 
-/* What was counted of a key is told nowhere else. */
+/*
+ * Counts are told nowhere else.  Where a use of a project's key may be among them,
+ * no key of the database is idle since before: see idle.c, which keeps that.
+ */
+static void
+add_lost(DatabaseStats *stats, uint64 counts, bool of_project)
+{
+	TimestampTz now;
+
+	if (counts == 0)
+		return;
+	pg_atomic_fetch_add_u64(&stats->not_attributed, counts);
+	if (!of_project)
+		return;
+	now = GetCurrentTimestamp();
+	pg_atomic_write_u64(&stats->use_lost_at, (uint64) now);
+	bring_visit_forward(stats, APIKEY_VISIT_IDLE, now + LOST_KEPT_AFTER);
+}
+
+/* Nothing is counted of a use or refusal here. */
+void
+apikey_stats_not_attributed(bool use_of_project)
+{
+	add_lost(my_stats(), 1, use_of_project);
+}
+
+/* What was counted of a key, whatever that is, is told nowhere else. */
 void
 apikey_stats_not_attributed_to(Oid database, uint64 counts)
 {
-	if (counts > 0)
-		pg_atomic_fetch_add_u64(&database_stats(database)->not_attributed,
-								counts);
+	add_lost(database_stats(database), counts, true);
 }
 
 /* A key of that database has lost its slot, and what it had counted. */
 void
-apikey_stats_evicted(Oid database, uint64 counts)
+apikey_stats_evicted(Oid database, uint64 counts, bool of_project)
 {
-	pg_atomic_fetch_add_u64(&database_stats(database)->evictions, 1);
-	apikey_stats_not_attributed_to(database, counts);
+	DatabaseStats *stats = database_stats(database);
+
+	pg_atomic_fetch_add_u64(&stats->evictions, 1);
+	add_lost(stats, counts, of_project);
+}
+
+/* When a use of a key of this database was lost last; 0: never that is known. */
+TimestampTz
+apikey_stats_use_lost_at(void)
+{
+	return all == NULL ? 0 :
+		(TimestampTz) pg_atomic_read_u64(&my_stats()->use_lost_at);
 }
 
 void
@@ -273,17 +317,10 @@ apikey_stats_orphans_left(void)
 void
 apikey_stats_visit(ApikeyVisitFor what, TimestampTz at)
 {
-	pg_atomic_uint64 *visit_at;
-	uint64		before;
-
 	if (all == NULL)
 		return;
 	pg_atomic_fetch_add_u64(&my_stats()->asked[what], 1);
-	visit_at = &my_stats()->visit_at[what];
-	before = pg_atomic_read_u64(visit_at);
-	while ((TimestampTz) before > at &&
-		   !pg_atomic_compare_exchange_u64(visit_at, &before, (uint64) at))
-		;
+	bring_visit_forward(my_stats(), what, at);
 }
 
 /*

@@ -39,8 +39,9 @@ typedef struct ApikeyStats
 } ApikeyStats;
 
 extern void apikey_stats_count(ApikeyCode code);
-extern void apikey_stats_not_attributed(void);
+extern void apikey_stats_not_attributed(bool use_of_project);
 extern void apikey_stats_not_attributed_to(Oid database, uint64 counts);
+extern TimestampTz apikey_stats_use_lost_at(void);
 extern void apikey_stats_flushed(void);
 extern void apikey_stats_flushed_in(Oid database);
 extern void apikey_stats_role_dropped(void);

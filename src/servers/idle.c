@@ -11,7 +11,8 @@
  *
  * While a server is connected whose uses are never known, nothing is counted:
  * max_idle_at moves on.  So what that server has used is not revoked as soon
- * as its connection breaks, nor after a restart, nor by who is promoted.
+ * as its connection breaks, nor after a restart, nor by who is promoted.  It moves
+ * on, too, to when uses were lost here, for which there was no room in memory.
  *
  * The worker goes through all such projects in small steps, and through each
  * one's keys in the order in which they were made, up to those that are too
@@ -41,8 +42,7 @@
 #define REASON			"idle"
 #define SEEN_AT_ONCE	1000	/* keys that are looked at in a step */
 #define LOOK_EACH		USECS_PER_DAY	/* at what came by COPY, perhaps */
-#define LOOK_AGAIN		USECS_PER_MINUTE	/* at what somebody has locked */
-#define MOVE_EACH		USECS_PER_DAY	/* max_idle_at, at most */
+#define LOOK_AGAIN		USECS_PER_MINUTE	/* at what was locked, or lost meanwhile */
 
 static bool to_be_looked_at = false;
 static bool logged = false;		/* in this pass, of uses that nobody tells */
@@ -242,25 +242,6 @@ deal_with(const Place *place, const pg_uuid_t *id)
 	return next > now || tell(place->writer, &key, since, due);
 }
 
-/*
- * Locks a project's row for its setting to stay; false where that would be
- * waiting, or it is another since it was read.
- */
-static bool
-keep_setting(ApikeyRow *project)
-{
-	TimestampTz before = DT_NOBEGIN;
-	TimestampTz since = DT_NOBEGIN;
-	pg_uuid_t	id = *apikey_row_id(project);
-
-	apikey_idle_take_later(&before, project, APIKEY_PROJECT_MAX_IDLE_AT);
-	if (!apikey_table_lock(&apikey_project_table, &id,
-						   APIKEY_LOCK_CHANGE_SKIP, project))
-		return false;
-	apikey_idle_take_later(&since, project, APIKEY_PROJECT_MAX_IDLE_AT);
-	return !project->nulls[APIKEY_PROJECT_MAX_IDLE] && since == before;
-}
-
 static void
 deal_with_one(void *id, void *state)
 {
@@ -287,7 +268,7 @@ deal_with_all(Place *place, List *ids)
 {
 	place->found = ids != NIL;
 	if (ids != NIL &&
-		(!keep_setting(place->project) ||
+		(!apikey_idle_keep_setting(place->project) ||
 		 apikey_attempt_each(deal_with_some, ids, place) != NIL))
 		place->pass->left = true;
 }
@@ -306,21 +287,28 @@ log_unseen(void)
 static void
 move_on(Place *place)
 {
-	ApikeyPass *pass = place->pass;
-	ApikeyRow  *project = place->project;
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz since = DT_NOBEGIN;
-	int64		wait = Min((apikey_idle_and_max(now, project) - now) / 8, MOVE_EACH);
 
-	apikey_idle_take_later(&since, project, APIKEY_PROJECT_MAX_IDLE_AT);
-	apikey_pass_next_at(pass, now + Max(wait, USECS_PER_SEC));
-	if (since > now - wait || !keep_setting(project))
-		return;
-	place->found = true;
-	apikey_row_set(project, APIKEY_PROJECT_MAX_IDLE_AT,
-				   TimestampTzGetDatum(now));
-	apikey_table_update(&apikey_project_table, project);
-	log_unseen();
+	apikey_pass_next_at(place->pass,
+						now + Max(apikey_idle_move_wait(place->project, now),
+								  USECS_PER_SEC));
+	place->found = apikey_idle_move_on(place->project, now);
+	if (place->found)
+		log_unseen();
+}
+
+/* The same up to when uses were lost; the next step is at this project's keys. */
+static bool
+move_on_to_lost(Place *place)
+{
+	ApikeyPass *pass = place->pass;
+	TimestampTz lost_at = apikey_stats_use_lost_at();
+
+	place->found = lost_at != 0 && apikey_idle_move_on(place->project, lost_at);
+	if (place->found && !pass->in_project)
+		memset(&pass->place, 0, sizeof(pass->place));
+	pass->in_project |= place->found;
+	return place->found;
 }
 
 /* The search for the next project. */
@@ -425,7 +413,7 @@ look_at(List *places, void *state pg_attribute_unused())
 		place->pass->in_project = false;
 		move_on(place);
 	}
-	else
+	else if (!move_on_to_lost(place))
 	{
 		/* No key that is made meanwhile is due before. */
 		apikey_pass_next_at(place->pass,
@@ -487,6 +475,8 @@ apikey_idle_step(ApikeyPass *pass, TimestampTz *again)
 	if (place.uses == APIKEY_USES_ELSEWHERE || !look_at_next(&place))
 	{
 		pass->begun = false;
+		if (apikey_stats_use_lost_at() >= pass->began_at)
+			apikey_pass_next_at(pass, GetCurrentTimestamp() + LOOK_AGAIN);
 		/* What was asked for since it began may be behind it: once more. */
 		*again = pass->asked != apikey_stats_visits_asked(APIKEY_VISIT_IDLE) ? 0 :
 			!pass->left ? pass->next :

@@ -63,7 +63,8 @@ tells_before(const ApikeyRow *project)
 
 /*
  * Since when a key is idle, whatever it has replaced; use is what the table
- * says of its use, and what is not flushed yet is added.
+ * says of its use, and what is not flushed yet is added.  While uses were lost, it
+ * may have been used.
  */
 TimestampTz
 apikey_idle_since(const ApikeyRow *project, const ApikeyRow *key,
@@ -78,7 +79,7 @@ apikey_idle_since(const ApikeyRow *project, const ApikeyRow *key,
 	apikey_idle_take_later(&since, use, APIKEY_USE_LAST_USED_AT);
 	if (apikey_usage_pending(apikey_row_id(key), 0, &pending))
 		since = Max(since, pending.last_used_at);
-	return since;
+	return Max(since, apikey_stats_use_lost_at());
 }
 
 /* The row of a key's use; all null for none. */

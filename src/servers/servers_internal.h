@@ -56,4 +56,9 @@ extern TimestampTz apikey_idle_since_with_replaced(const ApikeyRow *project,
 												   const ApikeyRow *key,
 												   const ApikeyRow *use);
 
+/* idle_setting.c */
+extern bool apikey_idle_keep_setting(ApikeyRow *project);
+extern int64 apikey_idle_move_wait(const ApikeyRow *project, TimestampTz now);
+extern bool apikey_idle_move_on(ApikeyRow *project, TimestampTz time);
+
 #endif							/* APIKEY_SERVERS_INTERNAL_H */

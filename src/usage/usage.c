@@ -14,8 +14,9 @@
 
 /* Its mutex is held, as by all who write the counts. */
 static void
-note_use(ApikeySlot *slot, inet *client_addr, TimestampTz now)
+note_use(ApikeySlot *slot, bool of_project, inet *client_addr, TimestampTz now)
 {
+	slot->of_project = of_project;
 	if (client_addr != NULL)
 	{
 		memcpy(&slot->addr, VARDATA_ANY(client_addr),
@@ -42,12 +43,13 @@ note_denial(const pg_uuid_t *id, const ApikeySlotHint *hint, ApikeyCode code)
  * Counts a verdict: for the database and, where the secret matched (id is
  * given), for the key.  A valid verification that spends nothing is not
  * counted as a use.  Whose the key is, is given where it was read just now: else
- * it is whose it was.  Only where there is shared memory.
+ * it is whose it was.  Only where there is shared memory.  A personal key is in no
+ * project that could have it end as idle.
  */
 void
 apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
-				  const uint32 *whose, inet *client_addr, bool counts,
-				  TimestampTz now)
+				  const uint32 *whose, bool of_project, inet *client_addr,
+				  bool counts, TimestampTz now)
 {
 	ApikeySlot *slot;
 
@@ -58,11 +60,11 @@ apikey_usage_note(ApikeyCode code, const pg_uuid_t *id, ApikeySlotHint *hint,
 	slot = apikey_slot_seize(id, hint, true);
 	if (slot == NULL)
 	{
-		apikey_stats_not_attributed();
+		apikey_stats_not_attributed(of_project && code == APIKEY_CODE_VALID);
 		return;
 	}
 	if (code == APIKEY_CODE_VALID)
-		note_use(slot, client_addr, now);
+		note_use(slot, of_project, client_addr, now);
 	else
 		apikey_denial_note(slot, code, client_addr);
 	if (whose != NULL)
@@ -345,6 +347,7 @@ apikey_usage_move_back(Oid database, const ApikeyBatchUse *use)
 		return;
 	}
 	SpinLockAcquire(&slot->mutex);
+	slot->of_project = true;
 	pg_atomic_fetch_add_u64(&slot->uses, use->uses);
 	pg_atomic_fetch_add_u64(&slot->denials, use->denials);
 	if ((TimestampTz) pg_atomic_read_u64(&slot->last_used_at) <

@@ -18,7 +18,7 @@
 /* usage.c */
 extern void apikey_usage_note(ApikeyCode code, const pg_uuid_t *id,
 							  ApikeySlotHint *hint, const uint32 *whose,
-							  inet *client_addr, bool counts,
+							  bool of_project, inet *client_addr, bool counts,
 							  TimestampTz now);
 extern ApikeyLimitVerdict apikey_usage_limit(const pg_uuid_t *id,
 											 ApikeySlotHint *hint,

@@ -44,8 +44,9 @@ apikey_verify_count(const ApikeyCredential *credential,
 		apikey_usage_note(verdict->code,
 						  verdict->known ? &credential->id : NULL,
 						  verdict->known ? verdict->hint : NULL,
-						  read ? &whose : NULL, required->client_addr,
-						  required->cost > 0, verdict->at);
+						  read ? &whose : NULL, !verdict->state.personal,
+						  required->client_addr, required->cost > 0,
+						  verdict->at);
 	}
 	else if (verdict->code == APIKEY_CODE_VALID && required->cost > 0)
 		apikey_last_use_write(&credential->id, required->client_addr,

@@ -1,5 +1,6 @@
 # Keys that nobody uses: revoked where their project has a max_idle, told of
-# before, and not while uses may have happened that are not known here.
+# before, and not while uses may have happened that are not known here, or were
+# not kept.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -218,5 +219,57 @@ is($node->safe_psql('restored', "SELECT status FROM apikeys WHERE name = 'dumped
 is($node->safe_psql('restored', "SELECT bool_and(max_idle_at > now() - interval '1 hour') FROM apikey_project WHERE max_idle IS NOT NULL"), 't', 'as all of its project');
 
 $holder->quit;
+$node->stop;
+
+# Where memory is full of others' limits, a use of a key counts all the same: and
+# while a use could not be kept, no key of the database is idle.
+$node = PostgreSQL::Test::Cluster->new('full');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'apikey'
+apikey.max_tracked_keys = 16
+apikey.flush_interval = '1h'");
+$node->start;
+sql(q{CREATE EXTENSION apikey CASCADE; CREATE ROLE greedy; CREATE ROLE victim; CREATE TABLE spent (text text); GRANT ALL ON spent TO PUBLIC;
+	SELECT apikey_grant('organizations', 'victim')});
+sub as { my ($role, $sql) = @_; return sql("SET ROLE $role; $sql") }
+sub fill
+{
+	my ($role) = @_;
+	sql('TRUNCATE spent');
+	as($role, q{INSERT INTO spent SELECT apikey_create('spent-' || txid_current() || '-' || i, rate_limit => 1, rate_window => '31 days') FROM generate_series(1, 40) i});
+	return as($role, q{SELECT string_agg(code || ' ' || n, ', ' ORDER BY code) FROM (SELECT code, count(*) AS n FROM spent, apikey_verify(text) GROUP BY 1) c});
+}
+as('victim', q{SELECT apikey_organization_create('acme'); SELECT apikey_project_create('acme/' || p) FROM unnest(ARRAY['served', 'lost', 'idle']) p;
+	UPDATE apikey_projects SET max_idle = '30 days'});
+my %key = map { $_ => as('victim', "SELECT apikey_create('$_', 'acme/$_')") } 'served', 'lost', 'idle';
+flush();
+is(fill('greedy'), 'unavailable 24, valid 16', 'one role has all of memory');
+age("acme/$_", 29) for 'served', 'idle';
+use_key($key{served}, 'served');
+sub not_attributed { return sql('SELECT not_attributed FROM apikey_stats') }
+my $lost = not_attributed();
+is(as('greedy', q{SELECT code FROM apikey_verify(apikey_create('counted'))}), 'valid', 'a use of a personal key');
+is(not_attributed(), $lost + 1, 'of the role that has the most is not kept');
+fill('greedy');
+age("acme/$_", 2) for 'served', 'idle';
+flush();
+is(revoked('idle'), 'idle', 'who has all of memory keeps no key from being idle by that');
+is(names(q{status = 'active' AND use_count = 1}, 'served'), 'served', 'and a use of a key in it counts');
+
+# Of a role that has its share of memory no more uses are kept.
+fill('victim') for 1 .. 2;
+age('acme/lost', 29);
+$lost = not_attributed();
+use_key($key{lost}, 'lost');
+is(not_attributed(), $lost + 1, 'that is not kept');
+age('acme/lost', 2);
+flush();
+is(names(q{status = 'active' AND use_count = 0}, 'lost'), 'lost', 'keeps the key from being revoked as idle');
+$node->restart;
+flush();
+is(names(q{status = 'active'}, 'lost'), 'lost', 'after a restart, too');
+age('acme/lost', 31);
+flush();
+is(revoked('lost'), 'lost', 'as long as its project has said, from then on');
 $node->stop;
 done_testing();
