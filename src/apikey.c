@@ -61,6 +61,7 @@ static const ApikeyMemoryPart *const memory_parts[] = {
 	&apikey_stats_memory,
 	&apikey_pass_memory,
 	&apikey_lease_memory,
+	&apikey_called_back_memory,
 	&apikey_lease_asked_memory,
 	&apikey_notify_memory,
 	&apikey_share_memory,

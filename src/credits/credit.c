@@ -328,9 +328,23 @@ lease_more(int64 balance, int64 overdraft, const ApikeyLease *lease)
 	return Max(0, Min(size - lease->available, balance));
 }
 
+/* Puts back what is left of a locked account's lease. */
+static void
+put_back_into(ApikeyRow *row)
+{
+	ApikeyLeaseRow lease;
+
+	apikey_account_put_back(row, apikey_account_take_out(row, false));
+	/* The number stays: what is out of the lease may yet come back. */
+	apikey_account_lease(row, &lease);
+	apikey_account_set_lease(row, lease.number, 0);
+	apikey_account_write(row);
+}
+
 /*
  * Takes a lease, or more for one, out of an account's row, and offers it; or
- * tells what is left.  A row that somebody else has locked is left alone.
+ * tells what is left.  One that is called back goes back.  A row that somebody else
+ * has locked is left alone.
  */
 static void
 make_offer(const pg_uuid_t *account, ApikeyOffer *offer)
@@ -345,6 +359,12 @@ make_offer(const pg_uuid_t *account, ApikeyOffer *offer)
 	apikey_account_lease(&row, &lease_row);
 	if (!apikey_lease_settle(account, &lease_row, &lease))
 		return;
+	if (lease.too_much)
+	{
+		if (lease.available > 0)
+			put_back_into(&row);
+		return;
+	}
 	offer->amount = lease_more(apikey_account_balance(&row),
 							   apikey_account_overdraft(&row), &lease);
 	offer->left = apikey_account_balance(&row) - offer->amount;
@@ -368,8 +388,8 @@ make_offer(const pg_uuid_t *account, ApikeyOffer *offer)
 }
 
 /*
- * For the worker: hands out a lease of an account, when it is committed.
- * Whatever comes of it is to be answered.
+ * For the worker: hands out a lease of an account, when it is committed, or puts
+ * back one that is called back.  Whatever comes of it is to be answered.
  */
 void
 apikey_credit_grant(const pg_uuid_t *account)
@@ -401,15 +421,7 @@ put_back(const pg_uuid_t *account)
 	bool		refilled;
 
 	if (apikey_account_lock(account, APIKEY_LOCK_UPDATE_SKIP, &row, &refilled))
-	{
-		ApikeyLeaseRow lease;
-
-		apikey_account_put_back(&row, apikey_account_take_out(&row, false));
-		/* The number stays: what is out of the lease may yet come back. */
-		apikey_account_lease(&row, &lease);
-		apikey_account_set_lease(&row, lease.number, 0);
-		apikey_account_write(&row);
-	}
+		put_back_into(&row);
 	else if (!apikey_account_exists(account))
 		apikey_lease_void(account);
 }

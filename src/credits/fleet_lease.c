@@ -77,6 +77,7 @@ apikey_fleet_lease_asked(Oid database, ApikeyFleetAsk *asks, int most)
 		}
 		asks[asked].account = accounts[i];
 		fill_ask(lease, now, &asks[asked]);
+		apikey_lease_count(slot);
 		SpinLockRelease(&slot->mutex);
 		LWLockRelease(lock);
 		asked++;
@@ -133,6 +134,7 @@ apikey_fleet_lease_answered(Oid database, const ApikeyFleetGrant *grant,
 			if (known)
 				take_grant(lease, grant, sent_at, now);
 			lease->offer.number = 0;
+			apikey_lease_count(slot);
 		}
 		SpinLockRelease(&slot->mutex);
 		LWLockRelease(lock);
@@ -181,6 +183,7 @@ apikey_fleet_lease_idle(Oid database, TimestampTz before,
 			returns[count].number = lease->number;
 			returns[count++].unspent = lease->available;
 			apikey_lease_end(lease);
+			apikey_lease_count(slot);
 		}
 		SpinLockRelease(&slot->mutex);
 		LWLockRelease(lock);
@@ -223,6 +226,7 @@ apikey_fleet_lease_void_all(Oid database)
 			slot->lease.offer.number = 0;
 		if (slot->lease.fleet)
 			apikey_lease_end(&slot->lease);
+		apikey_lease_count(slot);
 		SpinLockRelease(&slot->mutex);
 		LWLockRelease(lock);
 	}
@@ -256,6 +260,7 @@ apikey_fleet_lease_adopt(const pg_uuid_t *account, int64 number)
 								   APIKEY_SPEND_ENDS, APIKEY_PIN_ALWAYS);
 		lease->available = 0;
 	}
+	apikey_lease_count(slot);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	return amount;

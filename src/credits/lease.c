@@ -123,7 +123,7 @@ take_of_lease(ApikeySlot *slot, ApikeySpending *spending)
 /*
  * Spends of an account's lease; cost 0 only asks.  ASK where the worker has to
  * say first; UNAVAILABLE where there is no room for the account, or what may
- * come back holds as much of it as it may.
+ * come back, or is leased, holds as much of it as it may.
  */
 ApikeyCreditVerdict
 apikey_lease_spend(ApikeySpending *spending)
@@ -147,8 +147,10 @@ apikey_lease_spend(ApikeySpending *spending)
 			lease->available < lease->low && lease->wanted_most == 0 &&
 			!(spending->known && lease->left <= 0);
 	}
-	/* Nothing is leased that could not be spent. */
-	if (verdict == APIKEY_CREDIT_ASK && !apikey_spend_may_pin(slot))
+	/* Nothing is leased that could not be spent, or that there is no room for. */
+	if (verdict == APIKEY_CREDIT_ASK &&
+		!(apikey_spend_may_pin(slot) &&
+		  apikey_lease_may_be_out(slot, spending->now)))
 		verdict = APIKEY_CREDIT_UNAVAILABLE;
 	SpinLockRelease(&slot->mutex);
 	if (low)
@@ -338,6 +340,7 @@ apikey_lease_take_out(const pg_uuid_t *account, const ApikeyLeaseRow *row,
 		lease->left_at = 0;
 		lease->changes++;
 	}
+	apikey_lease_count(slot);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	return amount;
@@ -416,6 +419,7 @@ apikey_lease_void(const pg_uuid_t *account)
 	SpinLockAcquire(&slot->mutex);
 	slot->lease.offer.number = 0;
 	apikey_lease_end(&slot->lease);
+	apikey_lease_count(slot);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 }

@@ -198,7 +198,7 @@ apikey_lease_answer(Oid database, const pg_uuid_t *account)
 	ConditionVariableBroadcast(&shared->granted);
 }
 
-/* The databases in which somebody asks a worker here. */
+/* The databases in which somebody asks a worker here, or a lease is called back. */
 List *
 apikey_lease_databases(void)
 {
@@ -217,7 +217,7 @@ apikey_lease_databases(void)
 	for (int i = 0; i < count; i++)
 		databases = list_append_unique_oid(databases, found[i]);
 	pfree(found);
-	return databases;
+	return list_concat_unique_oid(databases, apikey_called_back_databases());
 }
 
 static bool
@@ -240,11 +240,11 @@ apikey_lease_asked(Oid database)
 	return is_asked(database, false);
 }
 
-/* The same, of a worker here? */
+/* The same, of a worker here, or is a lease called back? */
 bool
 apikey_lease_asked_here(Oid database)
 {
-	return is_asked(database, true);
+	return is_asked(database, true) || apikey_called_back_waits(database);
 }
 
 /* Has a role had one of the last turns?  The mutex is held. */
@@ -306,14 +306,14 @@ among(const pg_uuid_t *ids, int count, const pg_uuid_t *id)
 }
 
 /*
- * Takes what is asked for in a database off the list, accounts or rates: one at a
- * time, as who asks meanwhile spins.  So what was taken may be asked for anew, and
- * be on the list again, before the last is: none is taken twice.
+ * Takes what is asked for in a database off the list, accounts or rates, beside so
+ * many that are taken: one at a time, as who asks meanwhile spins.  So what was
+ * taken may be asked for anew, and be on the list again, before the last is: none
+ * is taken twice.
  */
 static int
-take_asked(Oid database, bool of_rate, pg_uuid_t *ids, int most)
+take_asked(Oid database, bool of_rate, pg_uuid_t *ids, int count, int most)
 {
-	int			count = 0;
 	bool		taken = true;
 
 	while (taken && count < most)
@@ -329,21 +329,56 @@ take_asked(Oid database, bool of_rate, pg_uuid_t *ids, int most)
 	return count;
 }
 
+/* Is an account's lease, which was called back, out still? */
+static bool
+is_called_back(Oid database, const pg_uuid_t *account)
+{
+	LWLock	   *lock;
+	ApikeySlot *slot = apikey_slot_find(database, account, NULL, &lock);
+	bool		called_back;
+
+	if (slot == NULL)
+		return false;
+	SpinLockAcquire(&slot->mutex);
+	called_back = slot->lease.too_much;
+	SpinLockRelease(&slot->mutex);
+	LWLockRelease(lock);
+	return called_back;
+}
+
+/* Takes accounts whose leases are called back off their list. */
+static int
+take_called_back(Oid database, pg_uuid_t *ids, int count, int most)
+{
+	pg_uuid_t	id;
+
+	while (count < most && apikey_called_back_take(database, &id, 1) > 0)
+	{
+		if (!among(ids, count, &id) && is_called_back(database, &id))
+			ids[count++] = id;
+	}
+	return count;
+}
+
 /*
  * Takes the accounts of a database for which somebody asks off the list, of each
- * role those that asked first first; so many at most.
+ * role those that asked first first, and those that are called back, of which one
+ * has a place in any case: so many at most.
  */
 int
 apikey_lease_take_asked(Oid database, pg_uuid_t *accounts, int most)
 {
-	return take_asked(database, false, accounts, most);
+	int			count = take_called_back(database, accounts, 0, 1);
+
+	count = take_asked(database, false, accounts, count, most);
+	return take_called_back(database, accounts, count, most);
 }
 
 /* The same of rates. */
 int
 apikey_lease_take_asked_rates(Oid database, pg_uuid_t *limits, int most)
 {
-	return take_asked(database, true, limits, most);
+	return take_asked(database, true, limits, 0, most);
 }
 
 /*

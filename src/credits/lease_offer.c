@@ -11,12 +11,14 @@
 
 /*
  * For the worker, which has the account's row locked: settles the lease, and
- * copies it out; false where there is no room for it.
+ * copies it out, as too much where there is no room for a lease; false where there
+ * is none for the account.
  */
 bool
 apikey_lease_settle(const pg_uuid_t *account, const ApikeyLeaseRow *row,
 					ApikeyLease *lease)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	LWLock	   *lock;
 	ApikeySlot *slot = apikey_lease_open_slot(account, NULL, &lock);
 
@@ -25,7 +27,10 @@ apikey_lease_settle(const pg_uuid_t *account, const ApikeyLeaseRow *row,
 	SpinLockAcquire(&slot->mutex);
 	apikey_lease_row_free(slot);
 	apikey_lease_settle_with(&slot->lease, row);
+	apikey_lease_count(slot);
+	slot->lease.too_much &= slot->lease.available > 0;
 	*lease = slot->lease;
+	lease->too_much |= !apikey_lease_may_be_out(slot, now);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	return true;
@@ -45,6 +50,7 @@ apikey_lease_offer(const pg_uuid_t *account, const ApikeyOffer *offer)
 		return false;
 	SpinLockAcquire(&slot->mutex);
 	slot->lease.offer = *offer;
+	apikey_lease_count(slot);
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);
 	return true;
@@ -74,6 +80,7 @@ apikey_lease_accept(const pg_uuid_t *account, int64 number)
 		lease->left = lease->offer.left;
 		lease->spent_at = now;
 		lease->left_at = lease->changes == lease->offer.changes ? now : 0;
+		apikey_lease_count(slot);
 	}
 	SpinLockRelease(&slot->mutex);
 	LWLockRelease(lock);

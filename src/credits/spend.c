@@ -216,6 +216,7 @@ settle_spend(void *noted, ApikeyEnd end)
 		if (spend->back == 0)
 			lease->low_told = lease->exhausted_told = false;
 	}
+	apikey_lease_count(slot);
 	SpinLockRelease(&slot->mutex);
 }
 

@@ -16,26 +16,44 @@
 #define GIVEN_COMPARED	16		/* or so many that can be taken */
 #define GIVEN_TRIES		8		/* it has changed meanwhile */
 
+/* Calls a lease back where its holder has more of them than it may. */
+static bool
+call_back_beyond(ApikeySlot *slot, TimestampTz now)
+{
+	int			holder = slot->holder;
+
+	return holder >= 0 && apikey_share_leases_beyond(holder, now) > 0 &&
+		apikey_lease_call_back(slot);
+}
+
 /*
  * Takes the next slot of a holder, or of whichever, with which no more is lost than
- * so much, round the clock; gives up after a while, with -1.
+ * so much, round the clock; gives up after a while, with -1.  On the way a lease is
+ * called back, if there is one to be.
  */
 static int
 take_next(int holder, int64 loss, TimestampTz now)
 {
 	int			looked_at = Min(apikey_memory_keys,
 								holder < 0 ? REST_LOOKED_AT : OWN_LOOKED_AT);
+	bool		called_back = false;
 
 	for (int i = 0; i < looked_at; i++)
 	{
 		int			number = apikey_slot_next();
 		ApikeySlot *slot = apikey_slot_at(number);
+		int64		this;
 
+		if (i == looked_at / 2)
+			apikey_share_scarce(now);
 		/* Read without a lock: apikey_slot_evict looks again. */
-		if (slot->used && (holder < 0 || slot->holder == holder) &&
-			apikey_slot_loss(slot, now) <= loss &&
-			apikey_slot_evict(number, holder, loss, now))
+		if (!slot->used || (holder >= 0 && slot->holder != holder))
+			continue;
+		this = apikey_slot_loss(slot, now);
+		if (this <= loss && apikey_slot_evict(number, holder, loss, now))
 			return number;
+		if (this == APIKEY_LOSS_LEASE && !called_back)
+			called_back = call_back_beyond(slot, now);
 	}
 	return -1;
 }
@@ -66,14 +84,15 @@ apikey_evict_own_counts(Oid database, Oid role, TimestampTz now)
 
 /*
  * Of a holder's slots, some found at random, the one that is least missed; -1
- * where none can be taken.  "loss" comes as APIKEY_LOSS_LEASE.  A lease is called
- * back: it goes into its row with the next flush, even if it is spent of meanwhile.
+ * where none can be taken.  "loss" comes as APIKEY_LOSS_LEASE.  Leases that it has
+ * beyond what it may are called back on the way, and one at least: it has a slot less.
  */
 static int
 least_missed(int holder, TimestampTz now, int64 *loss)
 {
 	int			start = (int) pg_prng_uint64_range(&pg_global_prng_state, 0,
 												   apikey_memory_keys - 1);
+	int			beyond = Max(apikey_share_leases_beyond(holder, now), 1);
 	int			least = -1;
 	int			compared = 0;
 
@@ -88,10 +107,7 @@ least_missed(int holder, TimestampTz now, int64 *loss)
 			continue;
 		this = apikey_slot_loss(slot, now);
 		if (this == APIKEY_LOSS_LEASE)
-		{
-			slot->lease.spent_at = 0;
-			slot->lease.too_much = true;
-		}
+			beyond -= beyond > 0 && apikey_lease_call_back(slot) ? 1 : 0;
 		else
 		{
 			compared++;

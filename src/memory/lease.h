@@ -48,6 +48,15 @@ extern void apikey_lease_pin(ApikeySlot *slot, int noted);
 extern void apikey_lease_unpin(ApikeySlot *slot);
 extern void apikey_lease_row_prepared(ApikeySlot *slot);
 extern void apikey_lease_row_free(ApikeySlot *slot);
+extern bool apikey_lease_may_be_out(const ApikeySlot *slot, TimestampTz now);
+extern void apikey_lease_count(ApikeySlot *slot);
+
+/* called_back.c */
+extern const ApikeyMemoryPart apikey_called_back_memory;
+extern void apikey_called_back_drop(Oid database);
+extern bool apikey_called_back_waits(Oid database);
+extern List *apikey_called_back_databases(void);
+extern int	apikey_called_back_take(Oid database, pg_uuid_t *accounts, int most);
 
 /* lease_state.c */
 extern int64 apikey_lease_new_number(void);

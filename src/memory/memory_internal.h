@@ -83,6 +83,11 @@ extern int	apikey_share_free_pins(void);
 extern bool apikey_share_may_pin(int holder);
 extern void apikey_share_pin(int holder);
 extern void apikey_share_unpin(int holder);
+extern void apikey_share_scarce(TimestampTz now);
+extern bool apikey_share_may_lease(int holder, TimestampTz now);
+extern int	apikey_share_leases_beyond(int holder, TimestampTz now);
+extern void apikey_share_lease(int holder);
+extern void apikey_share_unlease(int holder);
 extern int	apikey_share_holder(Oid database, Oid role);
 
 /* stats.c */
@@ -98,7 +103,11 @@ extern void apikey_verdicts_clear(pg_atomic_uint64 *total);
 
 /* lease_rest.c */
 extern bool apikey_lease_at_rest(ApikeySlot *slot, TimestampTz now);
-extern void apikey_lease_forget_pins(ApikeySlot *slot);
+extern void apikey_lease_forget(ApikeySlot *slot);
+extern bool apikey_lease_call_back(ApikeySlot *slot);
+
+/* called_back.c */
+extern void apikey_called_back_add(const ApikeySlotKey *key);
 
 /* lease_state.c */
 extern void apikey_lease_from_file(ApikeyLease *lease);

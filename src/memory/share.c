@@ -17,6 +17,12 @@
  * that is never pinned.  Who has nothing but pinned slots is passed by, and then
  * only who has more than the average gives way.
  *
+ * Nor can a slot be taken at once that has a lease: the worker gives that back.  So
+ * leases are bounded, too.  While there are slots at rest, they leave a fourth of
+ * all free.  Where those are scarce, a role has leases in three fourths of its
+ * slots, or of what its share is, and what it has beyond is called back.  So whoever
+ * has more than its share has slots that it can give.
+ *
  * There are holders for half as many roles as there are slots; the roles
  * beyond share one in each database, and databases beyond a number share one.
  */
@@ -30,6 +36,7 @@
 #include "memory/memory_internal.h"
 
 #define DATABASES_MAX	1024	/* with a holder of their own */
+#define SCARCE_FOR		USECS_PER_MINUTE	/* since it was seen */
 #define OTHER_ROLES		BOOTSTRAP_SUPERUSERID	/* and keys nobody knows of */
 
 typedef struct Holder
@@ -39,7 +46,9 @@ typedef struct Holder
 	int			slots;			/* 0: it is free */
 	int			whole;			/* its database's holder; of which: itself */
 	int			next;			/* in its bucket, or among the free; -1: none */
+	int			roles;			/* that have slots in it, of a database's */
 	pg_atomic_uint32 pinned;	/* of its slots; counted without "control" */
+	pg_atomic_uint32 leased;	/* likewise: have a lease, or are pinned */
 } Holder;
 
 typedef struct Shares
@@ -49,6 +58,8 @@ typedef struct Shares
 	int			free;			/* the first of those that are free again */
 	int			free_count;		/* of both kinds */
 	pg_atomic_uint32 pinned;	/* of all slots */
+	pg_atomic_uint32 leased;	/* likewise */
+	pg_atomic_uint64 scarce_at; /* slots at rest were, the last time */
 	Holder		holders[FLEXIBLE_ARRAY_MEMBER];
 } Shares;
 
@@ -100,6 +111,8 @@ start_memory(void)
 	shares->free = -1;
 	shares->free_count = holder_count();
 	pg_atomic_init_u32(&shares->pinned, 0);
+	pg_atomic_init_u32(&shares->leased, 0);
+	pg_atomic_init_u64(&shares->scarce_at, 0);
 	for (int i = 0; i < bucket_count(); i++)
 		buckets[i] = -1;
 }
@@ -147,8 +160,12 @@ make_holder(Oid database, Oid role, int whole)
 	holder->database = database;
 	holder->role = role;
 	holder->slots = 0;
+	holder->roles = 0;
 	pg_atomic_init_u32(&holder->pinned, 0);
+	pg_atomic_init_u32(&holder->leased, 0);
 	holder->whole = whole < 0 ? number : whole;
+	if (whole >= 0)
+		shares->holders[whole].roles++;
 	holder->next = *bucket;
 	*bucket = number;
 	return number;
@@ -163,7 +180,9 @@ drop_holder(int number)
 	while (*link != number)
 		link = &shares->holders[*link].next;
 	*link = holder->next;
-	if (holder->whole == number && OidIsValid(holder->database))
+	if (holder->whole != number)
+		shares->holders[holder->whole].roles--;
+	else if (OidIsValid(holder->database))
 		shares->databases--;
 	holder->next = shares->free;
 	shares->free = number;
@@ -365,6 +384,67 @@ apikey_share_unpin(int number)
 	pg_atomic_fetch_sub_u32(&shares->pinned, 1);
 	pg_atomic_fetch_sub_u32(&shares->holders[holder->whole].pinned, 1);
 	pg_atomic_fetch_sub_u32(&holder->pinned, 1);
+}
+
+/* Hardly any slot is at rest. */
+void
+apikey_share_scarce(TimestampTz now)
+{
+	pg_atomic_write_u64(&shares->scarce_at, (uint64) now);
+}
+
+static bool
+is_scarce(TimestampTz now)
+{
+	TimestampTz at = (TimestampTz) pg_atomic_read_u64(&shares->scarce_at);
+
+	return now >= at && now - at < SCARCE_FOR;
+}
+
+/* In how many of its slots a holder may have leases, where those at rest are scarce. */
+static int
+lease_room(const Holder *holder)
+{
+	int			share = apikey_memory_keys / Max(shares->databases, 1) /
+		Max(shares->holders[holder->whole].roles, 1);
+
+	return Max((int) ((int64) Max(holder->slots, share) * 3 / 4), 1);
+}
+
+/* May another slot of a holder have a lease? */
+bool
+apikey_share_may_lease(int number, TimestampTz now)
+{
+	Holder	   *holder = &shares->holders[number];
+
+	return (int) pg_atomic_read_u32(&holder->leased) < lease_room(holder) ||
+		(!is_scarce(now) &&
+		 (int) pg_atomic_read_u32(&shares->leased) < apikey_memory_keys / 4 * 3);
+}
+
+/* How many leases of a holder are to be called back; nothing is locked. */
+int
+apikey_share_leases_beyond(int number, TimestampTz now)
+{
+	Holder	   *holder = &shares->holders[number];
+
+	return is_scarce(now) ? (int) pg_atomic_read_u32(&holder->leased) -
+		lease_room(holder) : 0;
+}
+
+/* One more has a lease, or one fewer. */
+void
+apikey_share_lease(int number)
+{
+	pg_atomic_fetch_add_u32(&shares->leased, 1);
+	pg_atomic_fetch_add_u32(&shares->holders[number].leased, 1);
+}
+
+void
+apikey_share_unlease(int number)
+{
+	pg_atomic_fetch_sub_u32(&shares->leased, 1);
+	pg_atomic_fetch_sub_u32(&shares->holders[number].leased, 1);
 }
 
 /* A role's holder; -1 where it has no slot. */

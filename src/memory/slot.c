@@ -35,7 +35,7 @@ typedef struct Shared
 
 /*
  * Whole lines of the processor's cache, so that none is of two keys.  With its
- * bucket and its part of the shares, a key takes 339 bytes at most.
+ * bucket and its part of the shares, a key takes 343 bytes at most.
  */
 StaticAssertDecl(sizeof(ApikeySlot) == 320, "a slot has grown");
 
@@ -144,7 +144,7 @@ unkey_slot(int number, const ApikeySlotKey *key, uint32 hash, int64 loss,
 		apikey_slot_loss(slot, now) <= loss;
 	if (unkeyed)
 	{
-		apikey_lease_forget_pins(slot);
+		apikey_lease_forget(slot);
 		/* Who holds a hint must not find the old key again. */
 		slot->used = false;
 		memset(&slot->key, 0, sizeof(ApikeySlotKey));

@@ -276,6 +276,7 @@ restore_slot(const ApikeyKeptSlot *kept, bool whole, bool of_standby)
 	slot->denial = kept->denial;
 	slot->lease = kept->lease;
 	apikey_lease_from_file(&slot->lease);
+	apikey_lease_count(slot);
 	slot->of_project = true;
 }
 

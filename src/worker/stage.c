@@ -155,6 +155,9 @@ apikey_stage_asked(void)
 		return false;
 	if (member)
 		apikey_stage_look();
+	/* What a member has leased goes back with its report. */
+	if (member)
+		apikey_called_back_drop(MyDatabaseId);
 	return !member;
 }
 
