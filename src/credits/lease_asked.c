@@ -363,13 +363,17 @@ take_called_back(Oid database, pg_uuid_t *ids, int count, int most)
 /*
  * Takes the accounts of a database for which somebody asks off the list, of each
  * role those that asked first first, and those that are called back, of which one
- * has a place in any case: so many at most.
+ * comes first every other time: so many at most.
  */
 int
 apikey_lease_take_asked(Oid database, pg_uuid_t *accounts, int most)
 {
-	int			count = take_called_back(database, accounts, 0, 1);
+	static bool called_back_first = false;
+	int			count = 0;
 
+	if (called_back_first)
+		count = take_called_back(database, accounts, 0, 1);
+	called_back_first = !called_back_first;
 	count = take_asked(database, false, accounts, count, most);
 	return take_called_back(database, accounts, count, most);
 }

@@ -178,11 +178,21 @@ wait_step(ApikeyLink *link, ApikeyWireStep wanted)
 	apikey_pulse_step();
 }
 
+/* When a server that ends has waited long enough, for all databases together. */
+static ApikeyTick
+end_at(void)
+{
+	static ApikeyTick at = 0;
+
+	if (at == 0)
+		at = later(END_WITHIN);
+	return at;
+}
+
 /* Takes steps until an answer is there; false where it has failed. */
 static bool
 wait_for(ApikeyLink *link, ApikeyWireAnswer **answer)
 {
-	static ApikeyTick end_at = 0;
 	ApikeyTick	until = later(apikey_fleet_timeout);
 
 	for (;;)
@@ -196,10 +206,8 @@ wait_for(ApikeyLink *link, ApikeyWireAnswer **answer)
 			fail_by_wire(link, NULL);
 			return false;
 		}
-		if (ShutdownRequestPending && end_at == 0)
-			end_at = later(END_WITHIN);
 		if (apikey_tick() >= until ||
-			(ShutdownRequestPending && apikey_tick() >= end_at))
+			(ShutdownRequestPending && apikey_tick() >= end_at()))
 		{
 			apikey_link_fail(link, "The primary does not answer.");
 			return false;
@@ -327,7 +335,7 @@ connect_later(ApikeyLink *link)
 static bool
 go_on_connecting(ApikeyLink *link, int milliseconds)
 {
-	ApikeyTick	until = later(milliseconds);
+	ApikeyTick	until = ShutdownRequestPending ? end_at() : later(milliseconds);
 
 	for (;;)
 	{

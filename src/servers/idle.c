@@ -297,14 +297,22 @@ move_on(Place *place)
 		log_unseen();
 }
 
-/* The same up to when uses were lost; the next step is at this project's keys. */
+/*
+ * The same up to when uses were lost, the next step is at this project's keys; but
+ * for what is lost since the pass began, which is the next one's.
+ */
 static bool
 move_on_to_lost(Place *place)
 {
 	ApikeyPass *pass = place->pass;
 	TimestampTz lost_at = apikey_stats_use_lost_at();
 
-	place->found = lost_at != 0 && apikey_idle_move_on(place->project, lost_at);
+	if (lost_at == 0)
+		return false;
+	lost_at = Min(lost_at, pass->began_at);
+	place->found = apikey_idle_move_on(place->project, lost_at);
+	/* Somebody has the row, perhaps. */
+	pass->left |= !place->found && apikey_idle_behind(place->project, lost_at);
 	if (place->found && !pass->in_project)
 		memset(&pass->place, 0, sizeof(pass->place));
 	pass->in_project |= place->found;

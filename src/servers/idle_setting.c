@@ -39,15 +39,21 @@ apikey_idle_move_wait(const ApikeyRow *project, TimestampTz now)
 	return Min((apikey_idle_and_max(now, project) - now) / 8, MOVE_EACH);
 }
 
-/* Moves it on to a time, unless it is not far behind, or somebody has the row. */
+/* Is it far behind a time? */
 bool
-apikey_idle_move_on(ApikeyRow *project, TimestampTz time)
+apikey_idle_behind(const ApikeyRow *project, TimestampTz time)
 {
 	TimestampTz since = DT_NOBEGIN;
 
 	apikey_idle_take_later(&since, project, APIKEY_PROJECT_MAX_IDLE_AT);
-	if (since > time - apikey_idle_move_wait(project, time) ||
-		!apikey_idle_keep_setting(project))
+	return since < time && since <= time - apikey_idle_move_wait(project, time);
+}
+
+/* Moves it on to a time, unless it is not far behind, or somebody has the row. */
+bool
+apikey_idle_move_on(ApikeyRow *project, TimestampTz time)
+{
+	if (!apikey_idle_behind(project, time) || !apikey_idle_keep_setting(project))
 		return false;
 	apikey_row_set(project, APIKEY_PROJECT_MAX_IDLE_AT,
 				   TimestampTzGetDatum(time));

@@ -59,6 +59,7 @@ extern TimestampTz apikey_idle_since_with_replaced(const ApikeyRow *project,
 /* idle_setting.c */
 extern bool apikey_idle_keep_setting(ApikeyRow *project);
 extern int64 apikey_idle_move_wait(const ApikeyRow *project, TimestampTz now);
+extern bool apikey_idle_behind(const ApikeyRow *project, TimestampTz time);
 extern bool apikey_idle_move_on(ApikeyRow *project, TimestampTz time);
 
 #endif							/* APIKEY_SERVERS_INTERNAL_H */

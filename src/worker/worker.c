@@ -222,15 +222,19 @@ linger(void)
 
 /*
  * There is nothing of ours in this database, or of a version that only another
- * library knows: it is not visited again, but what was gathered of the latter
- * is kept.
+ * library knows: it is not visited again, nobody waits there, but what was
+ * gathered of the latter is kept.
  */
 void
 apikey_worker_forget_this(void)
 {
 	StartTransactionCommand();
 	if (OidIsValid(get_extension_oid("apikey", true)))
+	{
 		apikey_stats_rest_database(MyDatabaseId);
+		apikey_lease_drop(MyDatabaseId);
+		apikey_notify_drop(MyDatabaseId);
+	}
 	else
 		apikey_ended_found();
 	CommitTransactionCommand();

@@ -102,7 +102,7 @@ $standby->wait_for_log(qr/"postgres" is reported to the primary/, $from);
 pass('where nobody was known it is known again');
 
 # What the role has set for itself, or was made to, keeps it from nothing.
-sql(q{ALTER ROLE fleet SET default_transaction_read_only = on; ALTER ROLE fleet SET datestyle = 'SQL, DMY'; ALTER ROLE fleet SET default_transaction_isolation = 'serializable';
+sql(q{ALTER ROLE fleet SET datestyle = 'SQL, DMY'; ALTER ROLE fleet SET default_transaction_isolation = 'serializable';
 	CREATE ROLE nobody; GRANT nobody TO fleet; ALTER ROLE fleet SET role = 'nobody'; ALTER ROLE fleet SET local_preload_libraries = 'there_is_none'});
 sql(q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'apikey_fleet'});
 ok($standby->poll_query_until('postgres', "SELECT code = 'valid' FROM apikey_verify('$keys{$_}', cost => 7)"), "$_, whatever the role has set") for 'credits', 'shared';

@@ -27,10 +27,11 @@ extern PGDLLEXPORT const ApikeyWire *apikey_fleet_wire(void);
  * What a session there runs with, whatever the role or the database has set: a
  * role may have set for itself what keeps it from all databases, by a function
  * that the owner of one of them has put into the place of ours.  It waits for
- * locks no longer than others may wait for their turn.
+ * locks no longer than others may wait for their turn.  That a server is read
+ * only may be its operator's will, so that is not among it.
  */
 #define SETTINGS	"-c search_path=pg_catalog -c lock_timeout=50 -c statement_timeout=%d" \
-	" -c client_min_messages=error -c default_transaction_read_only=off" \
+	" -c client_min_messages=error" \
 	" -c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off" \
 	" -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0" \
 	" -c local_preload_libraries= -c role=none -c datestyle=ISO -c timezone=UTC"
