@@ -267,15 +267,33 @@ apikey_role_name_text(Oid role, const text *last_known)
 	return current_name(find_role(role), role, last_known);
 }
 
+/* A name that is asked for, and found. */
+typedef struct Named
+{
+	Oid			role;
+	const text *last_known;
+	text	   *name;
+} Named;
+
+static void
+read_name(void *work)
+{
+	Named	   *named = work;
+
+	named->name = apikey_role_name_text(named->role, named->last_known);
+}
+
 /*
- * The same of the owner of a key that is remembered, or has just been read: the
- * role was looked up with it, and no lock is taken for it.
+ * The same for a verification, which tells it: the last name known, too, where
+ * somebody keeps us from the role.
  */
 text *
-apikey_role_name_seen(Oid role, const text *last_known)
+apikey_role_name_told(Oid role, const text *last_known)
 {
-	return current_name(SearchSysCache1(AUTHOID, ObjectIdGetDatum(role)), role,
-					 last_known);
+	Named		named = {.role = role,.last_known = last_known};
+
+	(void) apikey_lenient_try(read_name, &named);
+	return named.name;
 }
 
 /* Is a role a superuser? */

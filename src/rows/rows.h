@@ -22,7 +22,7 @@ extern bool apikey_role_is(Oid role, const text *name);
 extern char *apikey_role_called(Oid role);
 extern Oid	apikey_role_named(const char *name);
 extern text *apikey_role_name_text(Oid role, const text *last_known);
-extern text *apikey_role_name_seen(Oid role, const text *last_known);
+extern text *apikey_role_name_told(Oid role, const text *last_known);
 extern bool apikey_role_superuser(Oid role);
 extern bool apikey_role_has(Oid member, Oid role);
 extern bool apikey_role_within(Oid member, Oid role);

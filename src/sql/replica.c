@@ -24,7 +24,6 @@
 #include "access/tableam.h"
 #include "catalog/index.h"
 #include "catalog/pg_subscription_rel.h"
-#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -265,8 +264,7 @@ displace(Relation rel, HeapTuple tuple, ItemPointer other)
 					table)));
 	if (strcmp(table, "apikey_event") == 0)
 		return apikey_trigger_with_column(rel, tuple, "id",
-										  Int64GetDatum(nextval_internal(apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ),
-																		 false)),
+										  Int64GetDatum(apikey_sequence_next(apikey_catalog_relation(APIKEY_REL_EVENT_ID_SEQ))),
 										  false);
 	if (strcmp(table, "apikey_key") == 0)
 		apikey_intact_require_columns(rel, &apikey_key_table);

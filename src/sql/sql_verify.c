@@ -213,7 +213,7 @@ fill_key(const ApikeyVerdict *verdict, Name owner, Datum *values, bool *nulls)
 	set_from_key(key, APIKEY_KEY_METADATA, values, nulls, RESULT_METADATA);
 	set_from_key(key, APIKEY_KEY_EXPIRES_AT, values, nulls, RESULT_EXPIRES_AT);
 	namestrcpy(owner,
-			   text_to_cstring(apikey_role_name_seen(apikey_key_owner(key),
+			   text_to_cstring(apikey_role_name_told(apikey_key_owner(key),
 													 apikey_row_text(key, APIKEY_KEY_OWNER_NAME))));
 	values[RESULT_OWNER] = NameGetDatum(owner);
 	nulls[RESULT_OWNER] = false;

@@ -224,9 +224,9 @@ apikey_sequence_next(Oid sequence)
 
 /*
  * Numbers up to one have come from elsewhere: what a sequence of ours gives from
- * now on is beyond, by some, so that not each that comes is written.  What arrives
- * waits for nobody: where somebody keeps us from that, one of the next does it,
- * before there is none left of those between.
+ * now on is beyond, by some, so that not each that comes is written.  Where
+ * somebody keeps us from that, one of the next does it; but what comes waits where
+ * none of those between is left, and the next of ours would be one that has come.
  */
 void
 apikey_sequence_pass(Oid sequence, int64 number)
@@ -236,6 +236,7 @@ apikey_sequence_pass(Oid sequence, int64 number)
 	numbering.sequence = open_sequence(sequence);
 	if (number <= PG_INT64_MAX / 2 &&
 		!is_passed(numbering.sequence, number))
-		(void) take_turn(&numbering, false);
+		(void) take_turn(&numbering,
+						 last_number(numbering.sequence, &(bool) {false}) <= number);
 	table_close(numbering.sequence, NoLock);
 }

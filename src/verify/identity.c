@@ -74,7 +74,7 @@ static void
 copy_identity(const ApikeyVerdict *verdict, ApikeyIdentity *identity)
 {
 	const ApikeyRow *key = verdict->key;
-	text	   *owner = apikey_role_name_seen(apikey_key_owner(key),
+	text	   *owner = apikey_role_name_told(apikey_key_owner(key),
 											  apikey_row_text(key, APIKEY_KEY_OWNER_NAME));
 
 	identity->key = *apikey_row_id(key);

@@ -268,13 +268,17 @@ for my $catalog ('pg_enum', 'pg_auth_members')
 }
 
 # Roles themselves: then nobody can connect, but many are connected.
-my @late = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 3;
+sql('CREATE ROLE carl');
+my $carls = sql(q{SET ROLE carl; SELECT apikey_create('carls')});
+is(sql("SET ROLE carl; SELECT apikey_revoke(apikey_id('$carls'), 'gone')"), 't', 'a key that is revoked');
+my @late = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 4;
 $_->query_safe(q{SET ROLE anna; SET statement_timeout = '30s'; SELECT timed('SELECT 1')}) for @late;
 sub late { my ($call) = @_; my $quoted = $call =~ s/'/''/gr; return [ split /\|/, shift(@late)->query_safe("SELECT timed('$quoted')"), 2 ] }
 is($warm->query_safe(verify_of($berts)), 'valid', 'pg_authid: warm');
 my @sessions = @late;
 keep_from('pg_authid');
 is_soon(late(verify_of($berts)), qr/^unavailable$/, 'pg_authid: a verification');
+is_soon(late(verify_of($carls)), qr/^(revoked|unavailable)$/, 'pg_authid: of a key that is revoked');
 is_refused(late("SELECT apikey_disable('$berts_id')"), 'pg_authid', 'pg_authid: a change');
 is($warm->query_safe(verify_of($berts)), 'valid', 'pg_authid: what is remembered');
 let_go();
