@@ -160,13 +160,16 @@ sub while_held
 	for my $call (@calls)
 	{
 		my $one = { said => '' };
-		$one->{run} = IPC::Run::start([ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-d', $node->connstr('postgres'), '-c', $call ], '>&', \$one->{said});
+		$one->{run} = IPC::Run::start([ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-d', $node->connstr('postgres') . ' application_name=waiting', '-c', $call ], '>&', \$one->{said});
 		push @waiting, $one;
-		for (1 .. 500)
+		my $wait = q{SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE application_name = 'waiting' AND NOT granted};
+		my $come = 0;
+		for (1 .. 300)
 		{
-			last if $held->query_safe('RESET ROLE; SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted') == @waiting;
+			last if $come = $node->safe_psql('postgres', $wait) == @waiting;
 			usleep(10_000);
 		}
+		die "it does not wait: $call" if !$come;
 	}
 	$held->query_safe($end);
 	$_->{run}->finish for @waiting;
