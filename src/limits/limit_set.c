@@ -3,9 +3,9 @@
  *		Setting limits and dropping them.
  *
  * Whoever gives a holder another limit locks, or claims, the holder first: there are
- * so many of them at most, and one of each unit, kind and period.  So does whoever
- * changes one: what a limit was is read without a lock of its own, and nobody may
- * be changing it then.
+ * so many of them at most, and one of each unit, kind and period.  One that is there
+ * is locked before it is judged, as whoever changes it does, and its account after
+ * that.
  */
 #include "postgres.h"
 
@@ -44,16 +44,22 @@ same_period(const ApikeyRow *one, const ApikeyRow *two)
 }
 
 static bool
+is_like(const ApikeyRow *row, const ApikeyRow *like)
+{
+	return apikey_same_text(apikey_row_text(row, APIKEY_LIMIT_UNIT),
+							apikey_row_text(like, APIKEY_LIMIT_UNIT)) &&
+		apikey_same_text(apikey_row_text(row, APIKEY_LIMIT_KIND),
+						 apikey_row_text(like, APIKEY_LIMIT_KIND)) &&
+		same_period(row, like);
+}
+
+static bool
 search_visit(const ApikeyRow *row, void *state)
 {
 	Search	   *search = state;
 
 	search->count++;
-	if (apikey_same_text(apikey_row_text(row, APIKEY_LIMIT_UNIT),
-						 apikey_row_text(search->like, APIKEY_LIMIT_UNIT)) &&
-		apikey_same_text(apikey_row_text(row, APIKEY_LIMIT_KIND),
-						 apikey_row_text(search->like, APIKEY_LIMIT_KIND)) &&
-		same_period(row, search->like))
+	if (is_like(row, search->like))
 	{
 		apikey_row_copy(&apikey_limit_table, row, search->found_row);
 		search->found = true;
@@ -185,6 +191,41 @@ create(ApikeyRow *limit)
 	apikey_limit_tell(limit, APIKEY_EVENT_LIMIT_SET, apikey_limit_detail(limit));
 }
 
+static void
+refuse_concurrent(const pg_uuid_t *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not change limit \"%s\" due to a concurrent change",
+					apikey_id_string(id))));
+}
+
+/* Locks a limit that was found, and reads what it is now; 40001 where it is gone. */
+void
+apikey_limit_lock(const pg_uuid_t *id, ApikeyRow *limit)
+{
+	if (!apikey_table_lock(&apikey_limit_table, id, APIKEY_LOCK_UPDATE, limit))
+		refuse_concurrent(id);
+}
+
+/* Gives a limit that was found what another one has. */
+static void
+replace(const pg_uuid_t *id, ApikeyRow *limit)
+{
+	ApikeyRow	before;
+	ApikeyRow	after;
+
+	apikey_limit_lock(id, &before);
+	if (!is_like(&before, limit))
+		refuse_concurrent(id);
+	after = before;
+	for (int i = APIKEY_LIMIT_AMOUNT; i <= APIKEY_LIMIT_OVERDRAFT; i++)
+		after.values[i] = limit->values[i];
+	if (limit_differs(&before, &after))
+		apikey_limit_change(&before, &after, NULL);
+	*limit = after;
+}
+
 /*
  * Makes a limit of a locked holder, or replaces the one of its unit, kind and
  * period; returns its id.
@@ -210,13 +251,8 @@ apikey_limit_put(ApikeyRow *limit, pg_uuid_t *id)
 	}
 	else
 	{
-		ApikeyRow	after = before;
-
-		for (int i = APIKEY_LIMIT_AMOUNT; i <= APIKEY_LIMIT_OVERDRAFT; i++)
-			after.values[i] = limit->values[i];
-		if (limit_differs(&before, &after))
-			apikey_limit_change(&before, &after, NULL);
-		*limit = after;
+		*id = *apikey_row_id(&before);
+		replace(id, limit);
 	}
 	*id = *apikey_row_id(limit);
 }

@@ -253,10 +253,7 @@ authorize_key(const pg_uuid_t *id, const ApikeyLimitHolder *holder)
 	apikey_manage_require_current(&key);
 }
 
-/*
- * Locks a limit for whoever may change it, behind its holder; false where there is
- * none.
- */
+/* Locks a limit for whoever may change it; false where there is none. */
 static bool
 open_limit(const pg_uuid_t *id, ApikeyRow *limit)
 {
@@ -272,15 +269,8 @@ open_limit(const pg_uuid_t *id, ApikeyRow *limit)
 	else if (holder.organization != NULL)
 		authorize_tenant(id, &holder);
 	else
-	{
 		authorize_subject(id, &holder);
-		apikey_limit_claim_subject(holder.owner, holder.subject);
-	}
-	if (!apikey_table_lock(&apikey_limit_table, id, APIKEY_LOCK_UPDATE, limit))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not change limit \"%s\" due to a concurrent change",
-						apikey_id_string(id))));
+	apikey_limit_lock(id, limit);
 	return true;
 }
 
