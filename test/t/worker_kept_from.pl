@@ -131,7 +131,7 @@ sql("SELECT apikey_disable('$id')");
 my $log = -s $node->logfile;
 kill 'CONT', $worker;
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker"), 'and is kept from the catalog');
-like(slurp_file($node->logfile, $log), qr/CONTEXT:  apikey worker: notifying/, 'as it notifies');
+like(slurp_file($node->logfile, $log), qr/apikey worker: notifying/, 'as it notifies');
 $locker->query_safe('ROLLBACK');
 let_go(@eve);
 is_heard('used', 'disabled');
