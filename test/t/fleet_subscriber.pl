@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/..";
+use Kept;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Proxy;
@@ -117,23 +118,6 @@ $primary->safe_psql('postgres', "SELECT apikey_limit_set('requests', 100, '20 se
 like($until->($spread, 'valid'), qr/valid$/, 'a shared rate that is young');
 my ($before_them, @late) = $session;
 $subscriber->safe_psql('postgres', 'CREATE ROLE eve');
-# Sessions of a role that has all of some catalogs and queues for each.
-sub keep_from
-{
-	my ($node, @catalogs) = @_;
-	my @eve = map { $node->background_psql('postgres', on_error_stop => 0) } 0 .. @catalogs;
-	$_->query_safe('SET ROLE eve') for @eve;
-	$eve[0]->query_safe('BEGIN');
-	for my $i (1 .. @catalogs)
-	{
-		my $catalog = $catalogs[$i - 1];
-		$eve[0]->query_safe("PREPARE p$i AS SELECT 1 FROM $catalog");
-		$eve[$i]->query_until(qr/queued/, "\\echo queued\nCREATE RULE r AS ON INSERT TO $catalog DO NOTHING;\n");
-		ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_locks WHERE relation = '$catalog'::regclass AND NOT granted"), "$catalog: queued for");
-	}
-	return @eve;
-}
-sub let_go { my (@eve) = @_; $_->query('ROLLBACK') for @eve; $_->quit for @eve }
 my @eve = keep_from($subscriber, 'pg_subscription', 'pg_subscription_rel');
 for my $late (map { $subscriber->background_psql('postgres', on_error_stop => 0) } 1 .. 2)
 {

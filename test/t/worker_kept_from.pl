@@ -3,6 +3,9 @@
 # notification.
 use strict;
 use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/..";
+use Kept;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -20,24 +23,6 @@ sub sql { return $node->safe_psql('postgres', join ';', @_) }
 sql(q{CREATE EXTENSION apikey CASCADE; CREATE ROLE eve;
 	SELECT apikey_organization_create('acme'), apikey_project_create('acme/pay');
 	UPDATE apikey_projects SET max_idle = '1 hour'});
-
-# Sessions of a role that has all of some catalogs and queues for each.
-sub keep_from
-{
-	my (@catalogs) = @_;
-	my @eve = map { $node->background_psql('postgres', on_error_stop => 0) } 0 .. @catalogs;
-	$_->query_safe('SET ROLE eve') for @eve;
-	$eve[0]->query_safe('BEGIN');
-	for my $i (1 .. @catalogs)
-	{
-		my $catalog = $catalogs[$i - 1];
-		$eve[0]->query_safe("PREPARE p$i AS SELECT 1 FROM $catalog");
-		$eve[$i]->query_until(qr/queued/, "\\echo queued\nCREATE RULE r AS ON INSERT TO $catalog DO NOTHING;\n");
-		ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE relation = '$catalog'::regclass AND mode = 'AccessExclusiveLock' AND NOT granted"), "$catalog: queued for");
-	}
-	return @eve;
-}
-sub let_go { my (@eve) = @_; $_->query('ROLLBACK') for @eve; $_->quit for @eve }
 
 # What the worker has to do, of each kind that it does on no subscriber.
 my $left = q{SELECT concat_ws(' ',
@@ -64,7 +49,7 @@ sub key { return sql("SELECT apikey_create('$_[0]', 'acme/pay')") }
 note 'A database without any subscription is no subscriber, whoever keeps it from what says of which tables.';
 key("idle-$_") for 1, 2;
 sql('SELECT apikey_flush()');
-my @eve = keep_from('pg_subscription', 'pg_subscription_rel');
+my @eve = keep_from($node, 'pg_subscription', 'pg_subscription_rel');
 owe(1);
 is(sql($left), 'idle-1 idle-2 settle lost forfeit', 'what is to be done');
 sql('SELECT apikey_flush()');
@@ -75,7 +60,7 @@ let_go(@eve);
 note 'One with a subscription to something else may be: that is looked at again in a minute.';
 sql(q{SET client_min_messages = error; CREATE SUBSCRIPTION elsewhere CONNECTION 'dbname=nowhere' PUBLICATION none WITH (connect = false)});
 sql('SELECT apikey_flush()');
-@eve = keep_from('pg_subscription_rel');
+@eve = keep_from($node, 'pg_subscription_rel');
 owe(2);
 sql('SELECT apikey_flush()');
 is(sql($left), 'idle-2 settle lost forfeit', 'nothing is done while it cannot be told');
@@ -127,7 +112,7 @@ for (1 .. 20 * $PostgreSQL::Test::Utils::timeout_default)
 }
 ok($worker, 'the worker waits');
 sql("SELECT apikey_disable('$id')");
-@eve = keep_from('pg_extension');
+@eve = keep_from($node, 'pg_extension');
 my $log = -s $node->logfile;
 kill 'CONT', $worker;
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker"), 'and is kept from the catalog');
