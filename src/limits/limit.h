@@ -45,6 +45,7 @@ extern bool apikey_limit_unit_valid(const text *unit);
 extern void apikey_limit_rule(const ApikeyRow *limit);
 
 /* limit_set.c */
+pg_noreturn extern void apikey_limit_refuse_concurrent(const pg_uuid_t *id);
 extern void apikey_limit_lock(const pg_uuid_t *id, ApikeyRow *limit);
 extern void apikey_limit_claim_subject(Oid owner, const text *subject);
 extern void apikey_limit_put(ApikeyRow *limit, pg_uuid_t *id);

@@ -191,8 +191,8 @@ create(ApikeyRow *limit)
 	apikey_limit_tell(limit, APIKEY_EVENT_LIMIT_SET, apikey_limit_detail(limit));
 }
 
-static void
-refuse_concurrent(const pg_uuid_t *id)
+void
+apikey_limit_refuse_concurrent(const pg_uuid_t *id)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -205,7 +205,7 @@ void
 apikey_limit_lock(const pg_uuid_t *id, ApikeyRow *limit)
 {
 	if (!apikey_table_lock(&apikey_limit_table, id, APIKEY_LOCK_UPDATE, limit))
-		refuse_concurrent(id);
+		apikey_limit_refuse_concurrent(id);
 }
 
 /* Gives a limit that was found what another one has. */
@@ -217,7 +217,7 @@ replace(const pg_uuid_t *id, ApikeyRow *limit)
 
 	apikey_limit_lock(id, &before);
 	if (!is_like(&before, limit))
-		refuse_concurrent(id);
+		apikey_limit_refuse_concurrent(id);
 	after = before;
 	for (int i = APIKEY_LIMIT_AMOUNT; i <= APIKEY_LIMIT_OVERDRAFT; i++)
 		after.values[i] = limit->values[i];
@@ -250,10 +250,7 @@ apikey_limit_put(ApikeyRow *limit, pg_uuid_t *id)
 		create(limit);
 	}
 	else
-	{
-		*id = *apikey_row_id(&before);
-		replace(id, limit);
-	}
+		replace(apikey_row_id(&before), limit);
 	*id = *apikey_row_id(limit);
 }
 

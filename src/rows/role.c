@@ -182,6 +182,13 @@ apikey_role_named(const char *name)
 	return role;
 }
 
+static bool
+same_name(const char *now, const text *name)
+{
+	return strlen(now) == VARSIZE_ANY_EXHDR(name) &&
+		memcmp(now, VARDATA_ANY(name), strlen(now)) == 0;
+}
+
 /*
  * Is a role, stored by its OID, the one whose name was stored beside it?  Both
  * have to fit; after ALTER ROLE RENAME they do not.
@@ -191,9 +198,7 @@ apikey_role_is(Oid role, const text *name)
 {
 	char	   *now = apikey_role_called(role);
 
-	return now != NULL && name != NULL &&
-		strlen(now) == VARSIZE_ANY_EXHDR(name) &&
-		memcmp(now, VARDATA_ANY(name), strlen(now)) == 0;
+	return now != NULL && name != NULL && same_name(now, name);
 }
 
 /*
@@ -212,11 +217,7 @@ numbers_tell(void)
 static bool
 tuple_stands(HeapTuple tuple, const text *name)
 {
-	const char *now = tuple_name(tuple);
-
-	return name == NULL ||
-		(strlen(now) == VARSIZE_ANY_EXHDR(name) &&
-		 memcmp(now, VARDATA_ANY(name), strlen(now)) == 0) ||
+	return name == NULL || same_name(tuple_name(tuple), name) ||
 		((tuple->t_data->t_infomask & HEAP_UPDATED) != 0 && numbers_tell());
 }
 

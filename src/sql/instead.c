@@ -5,7 +5,6 @@
 #include "postgres.h"
 
 #include "catalog/dependency.h"
-#include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "parser/analyze.h"
 #include "parser/parsetree.h"
@@ -121,31 +120,20 @@ command_name(const Query *query)
 static bool
 is_ours(Oid view)
 {
-	static const struct
-	{
-		const char *name;
-		Oid			relid;
-	}			needed[] = {
-		{"pg_extension", ExtensionRelationId},
-		{"pg_depend", DependRelationId},
-		{"pg_depend", DependDependerIndexId}
-	};
 	bool		ours = false;
-	size_t		locked = 0;
 
-	while (locked < lengthof(needed) &&
-		   apikey_system_lock(needed[locked].name, needed[locked].relid, false))
-		locked++;
-	if (locked == lengthof(needed))
+	if (!apikey_system_lock("pg_extension", ExtensionRelationId, false))
+		return false;
+	if (apikey_lookup_try(APIKEY_LOOKUP_DEPENDENCY))
 	{
 		Oid			schema;
 		Oid			extension = apikey_extension_find("apikey", &schema, NULL);
 
 		ours = OidIsValid(extension) &&
 			getExtensionOfObject(RelationRelationId, view) == extension;
+		apikey_lookup_end(APIKEY_LOOKUP_DEPENDENCY);
 	}
-	while (locked > 0)
-		apikey_system_unlock(needed[--locked].relid);
+	apikey_system_unlock(ExtensionRelationId);
 	return ours;
 }
 

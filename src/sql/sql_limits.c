@@ -376,8 +376,5 @@ apikey_limit_open_row(const pg_uuid_t *id, ApikeyRow *limit)
 {
 	apikey_limit_require_library();
 	if (!open_limit(id, limit))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not change limit \"%s\" due to a concurrent change",
-						apikey_id_string(id))));
+		apikey_limit_refuse_concurrent(id);
 }
